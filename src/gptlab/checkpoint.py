@@ -1,0 +1,48 @@
+"""Checkpoints of a run: last, previous and best. Each is written whole or not at all, and read weights-only."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import Trainer
+
+
+def save(trainer: Trainer, folder: Path, name: str, weights_only: bool = False) -> None:
+    """Writes <name>.ckpt; a `last` that stood there becomes `previous`."""
+    part, path = folder / f".{name}.part", folder / f"{name}.ckpt"
+    try:
+        trainer.save_checkpoint(part, weights_only=weights_only)
+        with part.open("rb") as file:
+            os.fsync(file.fileno())
+        if name == "last" and path.exists():
+            path.replace(folder / "previous.ckpt")
+        part.replace(path)
+    except (OSError, RuntimeError) as error:
+        part.unlink(missing_ok=True)
+        raise error if isinstance(error, OSError) else OSError(28, str(error).splitlines()[0]) from error
+
+
+def load(path: Path) -> dict[str, Any]:
+    """A checkpoint's content, tensors and plain values only."""
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def newest(folder: Path) -> tuple[Path | None, list[str]]:
+    """The newest checkpoint that can be read, and what had to be passed over."""
+    passed = []
+    for name in ("last", "previous"):
+        path = folder / f"{name}.ckpt"
+        if path.exists():
+            try:
+                load(path)
+                return path, passed
+            except Exception as error:  # a torn file may fail in any way
+                passed.append(f"{path} cannot be read ({type(error).__name__})")
+    return None, passed
+
+
+def weights(folder: Path, name: str = "last") -> dict[str, Any]:
+    """The decoder's state dict in <name>.ckpt."""
+    state = load(folder / f"{name}.ckpt")["state_dict"]
+    return {key.removeprefix("decoder."): value for key, value in state.items()}

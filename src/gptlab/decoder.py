@@ -1,0 +1,98 @@
+"""Tokens to logits. The first file to read: the only place that knows the order of things.
+
+    x = embed(tokens) + positions;   each block: attention and MLP, wired to the residual stream;   logits = readout(norm(x))
+
+Every part is a choice: a factory that is called here with the sizes. A factory is any callable, such as a class or a
+functools.partial with knobs: Decoder(shape, attention=partial(SoftmaxAttention, kv_heads=2), ...).
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gptlab.attention import Attention
+from gptlab.block import Block
+from gptlab.cache import Memory
+from gptlab.flow import Flow, Output
+from gptlab.mlp import Mlp
+from gptlab.norm import Norm
+from gptlab.position import Position
+from gptlab.readout import Readout
+from gptlab.residual import Residual
+from gptlab.shape import Shape
+
+
+class Decoder(nn.Module):
+    """A decoder-only transformer. `dropout` acts on the sum of embeddings; other dropouts belong to the parts."""
+
+    def __init__(
+        self,
+        shape: Shape,
+        *,
+        attention: Callable[..., Attention],
+        position: Callable[..., Position],
+        norm: Callable[..., Norm],
+        mlp: Callable[..., Mlp],
+        residual: Callable[..., Residual],
+        block: Callable[..., Block],
+        readout: Callable[..., Readout],
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.shape = shape
+        self.embedding = nn.Embedding(shape.vocab, shape.width)
+        self.position = position(shape)
+        self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
+        layers = range(shape.layers)
+        self.blocks = nn.ModuleList(block(shape, layer, attention, mlp, residual, norm) for layer in layers)
+        self.norm = norm(shape.width, shape.layers - 1)
+        self.readout = readout(shape, self.embedding)
+        self._refuse_shut_doors()
+
+    def forward(
+        self,
+        tokens: Tensor,
+        targets: Tensor | None = None,
+        at: Tensor | None = None,
+        memory: Sequence[Memory | None] | None = None,
+    ) -> Output:
+        """Tokens (B, T), and targets (B, T) or none, to Output. Positions `at` are (B|1, T), 0..T-1 unless given, -1 for
+        padding; with the memory of earlier calls the tokens continue what was read before."""
+        plain = at is None
+        at = torch.arange(tokens.shape[1], device=tokens.device)[None] if at is None else at
+        flow = Flow(tokens, at, self.position, plain)
+        wire = self.blocks[0].attention_wire
+        stream = wire.enter(self.dropout(self.position.embed(self.embedding(tokens), at)))
+        for block, remembered in zip(self.blocks, memory or [None] * len(self.blocks), strict=True):
+            stream = block(stream, flow, remembered)
+        x = self.norm(wire.leave(stream))
+        if targets is None:
+            return Output(self.readout(x), None, flow.losses, flow.facts)
+        return Output(None, self.readout.loss(x, targets, flow), flow.losses, flow.facts)
+
+    def memory(self, batch: int, length: int) -> list[Memory | None]:
+        """Empty memories of all layers, for `batch` sequences of up to `length` tokens."""
+        return [block.attention.memory(batch, length, self.embedding.weight) for block in self.blocks]
+
+    def flops(self, length: int) -> int:
+        """Matmul FLOPs of one forward pass over one sequence: 2 x the weights of every Linear x tokens, and the visible
+        pairs. A backward pass costs twice as much again."""
+        weights = sum(module.weight.numel() for module in self.modules() if isinstance(module, nn.Linear))
+        seen = sum(b.attention.pairs(length) * b.attention.pair_flops() for b in self.blocks)
+        return 2 * weights * length + seen
+
+    def _refuse_shut_doors(self) -> None:
+        for block in self.blocks:
+            shut = sorted(self.position.opens - block.attention.honours)
+            if shut:
+                position, attention = type(self.position).__name__, type(block.attention).__name__
+                raise ValueError(f"position ({position}) works by {shut}, which attention ({attention}) cannot honour")
+
+
+def pattern(shape: Any, layer: int, *args: Any, layout: list[str], kinds: dict[str, Callable], **more: Any) -> Any:
+    """Any slot, differing by layer: layer l is built as kinds[layout[l mod len(layout)]]."""
+    if not layout or not set(layout) <= set(kinds):
+        raise ValueError(f"layout={list(layout)} may hold only the names in kinds: {', '.join(kinds)}")
+    return kinds[layout[layer % len(layout)]](shape, layer, *args, **more)

@@ -1,0 +1,48 @@
+"""Scores tokens: the nats of every target, in eval mode, with no effect on training."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from gptlab.decoder import Decoder
+from gptlab.metric import Scores
+from gptlab.readout import IGNORED
+
+LOGITS = 2**23
+"""Logits held at once: 32 MiB in float32."""
+
+
+@contextmanager
+def resting(decoder: Decoder) -> Iterator[None]:
+    """Eval mode without gradients, and the old mode back after."""
+    training = decoder.training
+    decoder.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        decoder.train(training)
+
+
+def evaluate(decoder: Decoder, inputs: np.ndarray, targets: np.ndarray, lengths: np.ndarray) -> Scores:
+    """Windows (N, T) of inputs and targets, and the bytes of each token (V,), to the scores of all targets, in order."""
+    device = decoder.embedding.weight.device
+    rows = max(1, LOGITS // (decoder.shape.vocab * inputs.shape[1]))
+    parts = []
+    with resting(decoder):
+        for start in range(0, len(inputs), rows):
+            wanted = torch.from_numpy(targets[start : start + rows]).to(device)
+            logits = decoder(torch.from_numpy(inputs[start : start + rows]).to(device)).logits
+            parts.append(_score(logits, wanted))
+        nats, predicted, target = (torch.cat(part) for part in zip(*parts, strict=True))
+        nbytes = torch.from_numpy(lengths.astype(np.int64)).to(device)[target]
+    return Scores(nats, predicted, target, nbytes)
+
+
+def _score(logits: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    scored = targets != IGNORED
+    logits, targets = logits[scored].float(), targets[scored]
+    return F.cross_entropy(logits, targets, reduction="none"), logits.argmax(-1), targets

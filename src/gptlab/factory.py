@@ -1,0 +1,95 @@
+"""From a choice's plain config to a factory: the class or function that it names, with its knobs. No hydra."""
+
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from gptlab.recipe import conforms, describe, unknown
+from gptlab.refused import Refused
+
+ALLOWED = ("gptlab.", "torch.nn.", "torch.optim.")
+"""Where a config, which may come from a stranger, may point."""
+
+
+@dataclass(frozen=True)
+class Factory:
+    """A target and its knobs; the parent calls it with the sizes. What it refuses is told with the knob's full path."""
+
+    path: str
+    target: Callable[..., Any]
+    knobs: dict[str, Any]
+
+    def __call__(self, *sizes: Any, **more: Any) -> Any:
+        try:
+            return self.target(*sizes, **more, **self.knobs)
+        except Refused:
+            raise
+        except (ValueError, RuntimeError) as error:
+            line = str(error).splitlines()[0]
+            own = line.split("=")[0] in self.knobs
+            raise Refused(f"{self.path}.{line}" if own else f"{self.path}: {line}" if "=" not in line else line) from error
+
+
+def locate(target: str, path: str) -> Callable[..., Any]:
+    """The object that a `_target_` names."""
+    if not target.startswith(ALLOWED):
+        raise Refused(f"{path}._target_={target} lies outside {', '.join(ALLOWED)}")
+    module, _, name = target.rpartition(".")
+    try:
+        return getattr(import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise Refused(f"{path}._target_={target} cannot be imported: {error}") from error
+
+
+def factory(node: dict[str, Any], path: str) -> Factory:
+    """The factory of a choice, with those nested in it."""
+    return Factory(path, locate(node["_target_"], path), {key: _made(node[key], f"{path}.{key}") for key in own(node)})
+
+
+def own(node: dict[str, Any]) -> list[str]:
+    """The keys of a choice that are knobs."""
+    return [key for key in node if key not in ("_target_", "_partial_")]
+
+
+def _made(value: Any, path: str) -> Any:
+    if isinstance(value, dict) and "_target_" in value:
+        return factory(value, path)
+    if isinstance(value, dict):
+        return {key: _made(one, f"{path}.{key}") for key, one in value.items()}
+    return list(value) if isinstance(value, list) else value
+
+
+def knobs(target: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """The keyword-only parameters of a class or function, with their annotations evaluated."""
+    signature = inspect.signature(target, eval_str=True)
+    return {name: p for name, p in signature.parameters.items() if p.kind is p.KEYWORD_ONLY}
+
+
+def check_node(node: Any, path: str) -> Iterator[str]:
+    """What is wrong with a choice: its target, its keys, their types; nested choices too."""
+    if not isinstance(node, dict) or "_target_" not in node:
+        yield f"{path}={node!r} is not a choice; run with --help to see the choices"
+        return
+    try:
+        wanted = knobs(locate(node["_target_"], path))
+    except Refused as refused:
+        yield str(refused)
+        return
+    yield from (unknown(f"{path}.{key}", list(wanted), f"{path}.") for key in own(node) if key not in wanted)
+    for key, parameter in wanted.items():
+        if key not in node:
+            yield f"{path}.{key}: no value given"
+        elif not conforms(node[key], parameter.annotation):
+            yield f"{path}.{key}={node[key]!r} is not {describe(parameter.annotation)}"
+        else:
+            yield from _check_nested(node[key], f"{path}.{key}")
+
+
+def _check_nested(value: Any, path: str) -> Iterator[str]:
+    if isinstance(value, dict) and "_target_" in value:
+        yield from check_node(value, path)
+    elif isinstance(value, dict):
+        for key, one in value.items():
+            yield from _check_nested(one, f"{path}.{key}")

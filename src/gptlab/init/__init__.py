@@ -1,0 +1,42 @@
+"""The first values of the weights, keyed by name: each tensor has a generator of its own, made of (seed, name).
+
+So every tensor that two variants share starts identical, whatever else stands beside it.
+"""
+
+import hashlib
+
+import torch
+from torch import Tensor, nn
+
+from gptlab.shape import Shape
+
+
+class Init:
+    """The slot's contract: fills one Linear or Embedding weight or bias in place. Other parts keep their own
+    reset_parameters, drawn under generator(seed, name)."""
+
+    def __call__(self, module: nn.Module, name: str, shape: Shape, generator: torch.Generator) -> None:
+        """`name` is the full name of the tensor, such as blocks.0.attention.out.weight."""
+        raise NotImplementedError
+
+
+def number(seed: int, *names: object) -> int:
+    """A 63-bit number that depends on the seed and the names alone."""
+    text = "/".join(map(str, (seed, *names)))
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest()) >> 1
+
+
+@torch.no_grad()
+def initialize(decoder: nn.Module, init: Init, shape: Shape, seed: int) -> None:
+    """Fills all parameters of a decoder; a tensor shared by two modules is filled once, under its first name."""
+    done: set[Tensor] = set()
+    for path, module in decoder.named_modules():
+        own = {name: p for name, p in module.named_parameters(path, recurse=False) if p not in done}
+        done.update(own.values())
+        if isinstance(module, nn.Linear | nn.Embedding):
+            for name in own:
+                init(module, name, shape, torch.Generator().manual_seed(number(seed, name)))
+        elif own and hasattr(module, "reset_parameters"):
+            with torch.random.fork_rng(devices=[]):
+                torch.default_generator.manual_seed(number(seed, path))
+                module.reset_parameters()

@@ -1,0 +1,16 @@
+"""What works on each position alone."""
+
+from torch import Tensor, nn
+
+from gptlab.flow import Flow
+
+
+class Mlp(nn.Module):
+    """The slot's contract: __init__(shape, layer, *, knobs). `hidden` is the inner width; what writes into the residual
+    stream is called `out`; auxiliary losses are left in flow.losses by name."""
+
+    hidden: int
+
+    def forward(self, x: Tensor, flow: Flow) -> Tensor:
+        """(B, T, width) to the same."""
+        raise NotImplementedError

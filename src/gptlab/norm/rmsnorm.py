@@ -1,0 +1,19 @@
+"""RMSNorm (Zhang 2019, arXiv:1910.07467): x / sqrt(mean(x^2) + eps) * weight. No mean is taken off, no bias added."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gptlab.norm import Norm
+
+
+class RMSNorm(Norm):
+    """Over the last axis."""
+
+    def __init__(self, width: int, layer: int = 0, *, eps: float = 1e-6) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.rms_norm(x, self.weight.shape, self.weight, self.eps)

@@ -1,0 +1,55 @@
+"""Rotary positions (RoFormer, arXiv:2104.09864): scores depend on distance alone.
+
+    angle_i = at theta^(-2i / D)        (a, b) -> (a cos - b sin, a sin + b cos)
+
+Pairs are half-split, (i, i + D/2), as in GPT-NeoX and Hugging Face's Llama. `fraction` < 1 turns only the first part of
+each head (GPT-NeoX, Phi).
+"""
+
+import torch
+from torch import Tensor
+
+from gptlab.position import Position
+from gptlab.shape import Shape
+
+
+class Rope(Position):
+    """Turns queries and keys by their positions; values stay. Angles are computed in float32 or better."""
+
+    opens = frozenset({"rotate"})
+
+    def __init__(self, shape: Shape, *, theta: float = 10000.0, fraction: float = 1.0) -> None:
+        super().__init__(shape)
+        if not 0 < fraction <= 1:
+            raise ValueError(f"fraction={fraction} is not in (0, 1]; 1 turns the whole head")
+        self.theta, self.fraction = theta, fraction
+        if self.turned(shape.head) % 2 or not self.turned(shape.head):
+            raise ValueError(
+                f"fraction={fraction} turns {self.turned(shape.head)} of the {shape.head} features of a head, "
+                "which is not an even number; change it, model.width, model.heads or model.head"
+            )
+
+    def turned(self, width: int) -> int:
+        """How many features of a head of this width are turned."""
+        return int(width * self.fraction)
+
+    def rotate(self, q: Tensor, k: Tensor, at: Tensor, layer: int) -> tuple[Tensor, Tensor]:
+        cos, sin = self.wheel(at, self.turned(q.shape[-1]), q)
+        return turn(q, cos, sin), turn(k, cos, sin)
+
+    def wheel(self, at: Tensor, width: int, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Positions (B|1, T) to cos and signed sin, each (B|1, T, 1, width)."""
+        dtype = torch.promote_types(like.dtype, torch.float32)
+        pair = torch.arange(0, width, 2, device=at.device, dtype=dtype)
+        angle = at[..., None].to(dtype) * self.theta ** (-pair / width)
+        cos, sin = angle.cos(), angle.sin()
+        both = torch.cat([cos, cos], -1), torch.cat([-sin, sin], -1)
+        return tuple(x[:, :, None].to(like.dtype) for x in both)
+
+
+def turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """(B, T, H, D) turned in its first features: x cos + (x with its halves swapped) (-sin, sin)."""
+    width = cos.shape[-1]
+    if width < x.shape[-1]:
+        return torch.cat([turn(x[..., :width], cos, sin), x[..., width:]], -1)
+    return torch.addcmul(x * cos, x.roll(width // 2, -1), sin)

@@ -1,0 +1,224 @@
+"""What a run was asked to be: the resolved config as plain data, its types, its hash, its name. No hydra, no torch."""
+
+import difflib
+import hashlib
+import json
+import re
+import types
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any, Literal, Union, get_args, get_origin
+
+PARTS = ("attention", "position", "norm", "mlp", "residual", "block", "readout")
+"""The slots that make a decoder."""
+SLOTS = (*PARTS, "init", "data", "tokenizer", "optimizer", "schedule", "metric", "trainer")
+"""All slots whose choices are code."""
+COSMETIC = ("name", "resume", "outputs", "tracking")
+"""Keys that change no number of a run."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """Sizes, and the batch and learning rate that suit them."""
+
+    width: int
+    heads: int
+    layers: int
+    context: int
+    batch_size: int
+    lr: float
+    head: int | None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Interim evaluations: every so many steps, on so many tokens."""
+
+    every: int
+    tokens: int
+
+
+@dataclass(frozen=True)
+class Sample:
+    """How samples are drawn."""
+
+    prompt: str | None
+    count: int
+    length: int
+    temperature: float
+    top_k: int | None
+    top_p: float | None
+
+
+@dataclass(frozen=True)
+class Tracking:
+    """Where W&B's mirror of a run goes."""
+
+    mode: Literal["offline", "online", "auto", "disabled"]
+    project: str
+    entity: str | None
+    group: str | None
+    tags: list[str]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The keys of a config that are no slots, with their types."""
+
+    name: str | None
+    seed: int
+    steps: int
+    batch_size: int
+    accumulate: int
+    bias: bool
+    dropout: float
+    clip: float | None
+    compile: Literal["auto", "on", "off"]
+    max_minutes: float | None
+    resume: str | None
+    outputs: str
+    log_every: int
+    save_every: int
+    model: Model
+    evaluation: Evaluation
+    sample: Sample
+    tracking: Tracking
+
+
+POSITIVE = (
+    "steps batch_size accumulate clip max_minutes log_every save_every model.width model.heads model.layers model.context "
+    "model.batch_size model.lr model.head evaluation.every evaluation.tokens sample.length sample.temperature sample.top_k"
+).split()
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A resolved config, the names of its choices by slot, and what it changes from the defaults (for its name)."""
+
+    config: dict[str, Any]
+    choices: dict[str, Any] = field(default_factory=dict)
+    differs: tuple[str, ...] = ()
+
+    @property
+    def settings(self) -> Settings:
+        """The keys that are no slots, typed."""
+        return _typed(Settings, self.config)
+
+    @property
+    def hash(self) -> str:
+        """Eight hex digits of all that can change a number."""
+        kept = {key: value for key, value in self.config.items() if key not in COSMETIC}
+        return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:8]
+
+    @property
+    def label(self) -> str:
+        """<model>-<what differs>-s<seed>, fit for a file name."""
+        parts = [str(self.choices.get("model", "custom")), *self.differs]
+        text = re.sub(r"[^\w.=+-]+", "_", "-".join(parts))[:80].rstrip("-_")
+        return f"{text}-s{self.config['seed']}"
+
+    @property
+    def folder(self) -> str:
+        """The name of its run folder."""
+        return f"{self.label}-{self.hash}"
+
+
+def _typed(kind: type, values: dict[str, Any]) -> Any:
+    made = {}
+    for item in fields(kind):
+        value = values[item.name]
+        made[item.name] = _typed(item.type, value) if is_dataclass(item.type) else value
+    return kind(**made)
+
+
+def flat(config: Any, path: str = "") -> dict[str, Any]:
+    """A nested config as {dotted key: leaf}."""
+    if not isinstance(config, dict) or not config:
+        return {path: config}
+    return {k: v for key, value in config.items() for k, v in flat(value, f"{path}.{key}" if path else key).items()}
+
+
+def check_settings(config: dict[str, Any]) -> list[str]:
+    """What is wrong with the keys that are no slots: unknown, missing, of another type, out of range."""
+    rest = {key: value for key, value in config.items() if key not in SLOTS}
+    wrong = list(_check(Settings, rest, ""))
+    if not wrong:
+        wrong += list(_out_of_range(flat(rest)))
+    return wrong
+
+
+def _check(kind: type, values: Any, path: str) -> Iterator[str]:
+    if not isinstance(values, dict):
+        yield f"{path.rstrip('.')}={values!r} is not a group of keys"
+        return
+    known = {item.name: item.type for item in fields(kind)}
+    yield from (unknown(path + key, list(known), path) for key in values if key not in known)
+    for key, wanted in known.items():
+        if key not in values:
+            yield f"{path}{key}: no value given"
+        elif is_dataclass(wanted):
+            yield from _check(wanted, values[key], f"{path}{key}.")
+        elif not conforms(values[key], wanted):
+            yield f"{path}{key}={values[key]!r} is not {describe(wanted)}"
+
+
+def _out_of_range(values: dict[str, Any]) -> Iterator[str]:
+    for key in POSITIVE:
+        if values[key] is not None and values[key] <= 0:
+            yield f"{key}={values[key]} is not positive; give a number > 0"
+    if not 0 <= values["dropout"] < 1:
+        yield f"dropout={values['dropout']} is not in [0, 1)"
+    if values["sample.top_p"] is not None and not 0 < values["sample.top_p"] <= 1:
+        yield f"sample.top_p={values['sample.top_p']} is not in (0, 1]"
+    if values["sample.count"] < 0:
+        yield f"sample.count={values['sample.count']} is negative; 0 draws no samples"
+    if values["batch_size"] % values["accumulate"]:
+        yield f"accumulate={values['accumulate']} does not divide batch_size={values['batch_size']}"
+
+
+def unknown(key: str, known: list[str], path: str = "") -> str:
+    """The line for a key that does not exist."""
+    near = difflib.get_close_matches(key.removeprefix(path), known, 1, 0.5)
+    hint = f"did you mean {path}{near[0]}?" if near else f"known: {', '.join(sorted(known))}"
+    return f"{key}: no such key; {hint}"
+
+
+def conforms(value: Any, wanted: Any) -> bool:
+    """True if a plain value is of an annotated type. bool is no int; an int is a fine float."""
+    origin, inside = get_origin(wanted), get_args(wanted)
+    if wanted is Any:
+        return True
+    if origin in (Union, types.UnionType):
+        return any(conforms(value, one) for one in inside)
+    if origin is Literal:
+        return any(value == one and type(value) is type(one) for one in inside)
+    if wanted is None or wanted is type(None):
+        return value is None
+    if wanted is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if wanted is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if origin is dict:
+        return isinstance(value, dict) and all(conforms(one, inside[1]) for one in value.values())
+    if origin is tuple:
+        return isinstance(value, list) and len(value) == len(inside) and all(map(conforms, value, inside))
+    if origin is Callable or wanted is Callable:
+        return isinstance(value, dict) and "_target_" in value
+    if isinstance(origin, type):
+        return isinstance(value, list) and all(conforms(one, inside[0]) for one in value)
+    return isinstance(value, wanted)
+
+
+def describe(wanted: Any) -> str:
+    """An annotated type in words."""
+    origin, inside = get_origin(wanted), get_args(wanted)
+    if origin in (Union, types.UnionType):
+        return " or ".join(describe(one) for one in inside)
+    if origin is Literal:
+        return "one of " + ", ".join(map(str, inside))
+    if origin is Callable or wanted is Callable:
+        return "a choice"
+    if inside:
+        return f"a {origin.__name__} of {', '.join(describe(one) for one in inside if one is not str or origin is not dict)}"
+    words = {int: "an int", float: "a number", bool: "true or false", str: "a string", type(None): "null"}
+    return words.get(wanted, str(wanted))

@@ -1,0 +1,150 @@
+"""A run's folder, the only truth about the run: plain files, each written so that a kill at any moment loses little.
+
+    run.json          what was known at the start: command, choices, code fingerprint, versions, device, data
+    config.yaml       the resolved config          tokenizer.json   text to tokens, so that sampling needs no corpus
+    metrics.jsonl     a row each few steps         samples.jsonl    texts that it wrote
+    evaluation.npz    nats of every scored target  checkpoints/     last, previous, best
+    log.txt           what it said                 summary.json     the results; a run without it is unfinished
+"""
+
+import fcntl
+import json
+import math
+import os
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from gptlab.recipe import Recipe
+from gptlab.refused import Refused
+
+
+class Record:
+    """One run folder. Rows and samples are on disk when the call returns."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.checkpoints = folder / "checkpoints"
+
+    @classmethod
+    def create(cls, recipe: Recipe) -> "Record":
+        """A new folder in the pool of runs; a name that is taken gets -2, -3, ... since no folder is ever overwritten."""
+        pool = Path(recipe.settings.outputs) / "runs"
+        try:
+            pool.mkdir(parents=True, exist_ok=True)
+            folder = _claim(pool, recipe.folder)
+        except OSError as error:
+            raise Refused(f"outputs={recipe.settings.outputs} cannot be written: {error.strerror}; set outputs=<folder>") from error
+        record = cls(folder)
+        record.checkpoints.mkdir()
+        write(folder / "config.yaml", yaml.safe_dump(recipe.config, sort_keys=False, allow_unicode=True))
+        return record
+
+    def begin(self, **facts: Any) -> None:
+        """Writes run.json."""
+        write(self.folder / "run.json", dump({"started": now(), **facts}, indent=2))
+
+    def facts(self) -> dict[str, Any]:
+        """What run.json holds."""
+        return json.loads((self.folder / "run.json").read_text(encoding="utf-8"))
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Holds the folder against a second process; the lock of a process that died is free."""
+        with (self.folder / ".lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise Refused(f"{self.folder} is at work in another process; wait for it or stop it") from error
+            yield
+
+    def row(self, row: dict[str, Any]) -> None:
+        """Adds a row of metrics."""
+        append(self.folder / "metrics.jsonl", dump(row))
+
+    def sample(self, row: dict[str, Any]) -> None:
+        """Adds a text."""
+        append(self.folder / "samples.jsonl", dump(row))
+
+    def log(self, text: str) -> None:
+        """Adds a line to log.txt."""
+        append(self.folder / "log.txt", f"{now()} {text}")
+
+    def log_error(self, error: BaseException) -> None:
+        """Adds a traceback to log.txt."""
+        self.log("".join(traceback.format_exception(error)).rstrip())
+
+    def rewind(self, step: int) -> None:
+        """Forgets rows after a step, which a resumed run will write again."""
+        for name in ("metrics.jsonl", "samples.jsonl"):
+            kept = [row for row in rows(self.folder / name) if row["step"] <= step]
+            if (self.folder / name).exists():
+                write(self.folder / name, "".join(f"{dump(row)}\n" for row in kept))
+
+    def finish(self, summary: dict[str, Any]) -> None:
+        """Writes summary.json, which says that the run is over."""
+        write(self.folder / "summary.json", dump(summary, indent=2))
+
+
+def _claim(pool: Path, name: str) -> Path:
+    for number in range(1, 10_000):
+        folder = pool / (name if number == 1 else f"{name}-{number}")
+        try:
+            folder.mkdir()
+            return folder
+        except FileExistsError:
+            continue
+    raise FileExistsError(f"{name} is taken 9,999 times")
+
+
+def now() -> str:
+    """The time, UTC, to the second."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def dump(value: Any, indent: int | None = None) -> str:
+    """Strict JSON; what is not finite becomes null."""
+    return json.dumps(_finite(value), ensure_ascii=False, allow_nan=False, indent=indent)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {key: _finite(one) for key, one in value.items()}
+    return [_finite(one) for one in value] if isinstance(value, list | tuple) else value
+
+
+def write(path: Path, text: str) -> None:
+    """Writes a file whole or not at all."""
+    part = path.with_name(f".{path.name}.part")
+    try:
+        with part.open("w", encoding="utf-8", errors="surrogatepass") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def append(path: Path, line: str) -> None:
+    """Adds a line, in one write."""
+    with path.open("a", encoding="utf-8", errors="backslashreplace") as file:
+        file.write(f"{line}\n")
+
+
+def rows(path: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a .jsonl file; a last line that a kill cut short is left out."""
+    if path.exists():
+        for line in path.read_text(encoding="utf-8").split("\n"):
+            try:
+                yield json.loads(line)
+            except json.JSONDecodeError:  # the empty end, or half a row
+                return

@@ -1,0 +1,21 @@
+"""How the learning rate goes over a run: a pure function of the progress, from 0 before the first step to 1 after the
+last, so it is finished whenever the run is, in steps or in minutes."""
+
+
+class Schedule:
+    """The slot's contract. `warmup` is the part of the run in which the rate rises in a straight line."""
+
+    def __init__(self, *, warmup: float = 0.05) -> None:
+        if not 0 <= warmup < 1:
+            raise ValueError(f"warmup={warmup} is not a part of the run in [0, 1)")
+        self.warmup = warmup
+
+    def __call__(self, progress: float) -> float:
+        """Progress in [0, 1] to the factor of the peak rate."""
+        if progress < self.warmup:
+            return progress / self.warmup
+        return self.after((progress - self.warmup) / (1 - self.warmup))
+
+    def after(self, progress: float) -> float:
+        """The factor after warm-up; progress again from 0 to 1."""
+        raise NotImplementedError

@@ -1,0 +1,30 @@
+"""The sizes that all parts of a decoder agree on."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Sizes of a decoder. `head` is the width of one attention head, width / heads unless given (Qwen3 frees it)."""
+
+    width: int
+    heads: int
+    layers: int
+    context: int
+    vocab: int
+    head: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("width", "heads", "layers", "context", "vocab"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"model.{name}={getattr(self, name)} is not a positive number")
+        if not self.head:
+            if self.width % self.heads:
+                fits = ", ".join(str(n) for n in divisors(self.width) if n <= 2 * self.heads)
+                raise ValueError(f"model.heads={self.heads} does not divide model.width={self.width}; try {fits}")
+            object.__setattr__(self, "head", self.width // self.heads)
+
+
+def divisors(number: int) -> list[int]:
+    """All divisors of a positive number, ascending."""
+    return [n for n in range(1, number + 1) if number % n == 0]

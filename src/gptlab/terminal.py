@@ -1,0 +1,80 @@
+"""What a person sees while a run works; said to the terminal and, without colours, to the run's log.txt."""
+
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from gptlab.record import Record
+
+BARS = "▁▂▃▄▅▆▇█"
+
+
+class Terminal:
+    """Says things; shows one bar."""
+
+    def __init__(self, record: Record) -> None:
+        self.console = Console(highlight=False)
+        self.record = record
+        self.bar: Progress | None = None
+
+    def say(self, markup: str = "") -> None:
+        """A line in rich markup."""
+        self.console.print(markup, soft_wrap=True)
+        self.record.log(Text.from_markup(markup).plain)
+
+    def fact(self, name: str, *lines: str) -> None:
+        """A named fact of one or more lines."""
+        for number, line in enumerate(lines):
+            self.say(f"  [bold]{name if not number else '':<9}[/] {line}")
+
+    def text(self, text: str) -> None:
+        """What a model wrote: any characters, none of them markup."""
+        for line in text.strip("\n").split("\n"):
+            self.say(f"  [dim]│[/] {escape(line)}")
+
+    def start(self, steps: int, done: int) -> None:
+        """Shows the bar, on a terminal."""
+        self.bar = Progress(
+            TextColumn("  "),
+            BarColumn(28),
+            MofNCompleteColumn(),
+            TextColumn("loss [bold]{task.fields[loss]:.3f}[/]"),
+            TextColumn("{task.fields[speed]}"),
+            TimeRemainingColumn(compact=True),
+            TextColumn("left"),
+            console=self.console,
+            transient=True,
+            disable=not self.console.is_terminal,
+        )
+        self.task = self.bar.add_task("train", total=steps, completed=done, loss=float("nan"), speed="")
+        self.bar.start()
+
+    def advance(self, **values: Any) -> None:
+        """Moves the bar."""
+        if self.bar is not None:
+            self.bar.update(self.task, **values)
+
+    def stop(self) -> None:
+        """Takes the bar away."""
+        if self.bar is not None:
+            self.bar.stop()
+            self.bar = None
+
+
+def spark(values: list[float], width: int = 40) -> str:
+    """Numbers as a line of small bars."""
+    if len(values) < 2:
+        return ""
+    picked = [values[round(i * (len(values) - 1) / (width - 1))] for i in range(width)] if len(values) > width else values
+    low, high = min(picked), max(picked)
+    return "".join(BARS[round((value - low) / ((high - low) or 1) * (len(BARS) - 1))] for value in picked)
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words: 42 s, 3.5 min, 2.1 h."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
