@@ -61,7 +61,7 @@ def test_a_text_file_is_read_exactly(tmp_path: Path):
 def test_markdown_becomes_speeches():
     play = (
         "# A Play\n\n### SCENE I. A street\nin Rome.\n\n_Enter two_\n\n**First Man**  \n_\\[Aside]_  \nWell,'\\--so  \n"
-        "be it.\n\n_Shouts\nwithin_\n\nHark!\n\nBISHOP\n\n**OF ELY**  \nAy. _\\[Sings]_  \n\n## II\n\n**A & B**  \nNo.\n"
+        "be it.\n\n_Shouts\nwithin_\n\nHark!\n\nBISHOP\n\n**OF ELY**  \nAy. _\\[Sings]_  \n\n## I\n\n**A & B**  \nNo.\n"
     )
     assert speeches(play) == "First Man:\nWell,'--so\nbe it.\nHark!\n\nBISHOP OF ELY:\nAy.\n\nA:\nNo.\n\n"
 

@@ -87,7 +87,7 @@ class Settings:
 
 POSITIVE = (
     "steps batch_size accumulate clip max_minutes log_every save_every model.width model.heads model.layers model.context "
-    "model.batch_size model.lr model.head evaluation.every evaluation.tokens sample.length sample.temperature sample.top_k"
+    "model.batch_size model.lr model.head evaluation.every evaluation.tokens sample.length sample.top_k"
 ).split()
 
 
@@ -170,6 +170,8 @@ def _out_of_range(values: dict[str, Any]) -> Iterator[str]:
         yield f"dropout={values['dropout']} is not in [0, 1)"
     if values["sample.top_p"] is not None and not 0 < values["sample.top_p"] <= 1:
         yield f"sample.top_p={values['sample.top_p']} is not in (0, 1]"
+    if values["sample.temperature"] < 0:
+        yield f"sample.temperature={values['sample.temperature']} is negative; 0 takes the likeliest token"
     if values["sample.count"] < 0:
         yield f"sample.count={values['sample.count']} is negative; 0 draws no samples"
     if values["batch_size"] % values["accumulate"]:

@@ -11,6 +11,7 @@ import fcntl
 import json
 import math
 import os
+import shutil
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,18 +41,30 @@ class Record:
             folder = _claim(pool, recipe.folder)
         except OSError as error:
             raise Refused(f"outputs={recipe.settings.outputs} cannot be written: {error.strerror}; set outputs=<folder>") from error
-        record = cls(folder)
-        record.checkpoints.mkdir()
-        write(folder / "config.yaml", yaml.safe_dump(recipe.config, sort_keys=False, allow_unicode=True))
-        return record
+        return cls(folder)
 
-    def begin(self, **facts: Any) -> None:
-        """Writes run.json."""
-        write(self.folder / "run.json", dump({"started": now(), **facts}, indent=2))
+    def begin(self, recipe: Recipe, tokenizer: dict[str, Any], **facts: Any) -> None:
+        """Writes what is known at the start; if that fails, nothing stays."""
+        try:
+            self.checkpoints.mkdir()
+            write(self.folder / "config.yaml", yaml.safe_dump(recipe.config, sort_keys=False, allow_unicode=True))
+            write(self.folder / "tokenizer.json", dump(tokenizer))
+            write(self.folder / "run.json", dump({"started": now(), **facts}, indent=2))
+        except OSError as error:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            raise Refused(f"outputs: {self.folder} cannot be written: {error.strerror}; set outputs=<folder>") from error
 
     def facts(self) -> dict[str, Any]:
         """What run.json holds."""
-        return json.loads((self.folder / "run.json").read_text(encoding="utf-8"))
+        return read(self.folder / "run.json")
+
+    def busy(self) -> bool:
+        """True while a process works in the folder."""
+        try:
+            with self.locked():
+                return False
+        except Refused:
+            return True
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -89,6 +102,33 @@ class Record:
     def finish(self, summary: dict[str, Any]) -> None:
         """Writes summary.json, which says that the run is over."""
         write(self.folder / "summary.json", dump(summary, indent=2))
+
+
+def stored(folder: Path) -> Recipe:
+    """The recipe of an unfinished run folder."""
+    if not (folder / "config.yaml").exists() or not (folder / "run.json").exists():
+        raise Refused(f"resume={folder} is no run folder: it holds no config.yaml and run.json; see `python -m gptlab runs`")
+    if (folder / "summary.json").exists():
+        status = read(folder / "summary.json").get("status")
+        raise Refused(f"resume={folder} is over already ({status}); change a setting to start another run")
+    return saved(folder)
+
+
+def saved(folder: Path) -> Recipe:
+    """The recipe of a run folder."""
+    config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    facts = Record(folder).facts()
+    return Recipe(config, facts["choices"], tuple(facts["differs"]))
+
+
+def unfinished(outputs: Path, wanted: str) -> Path | None:
+    """The newest unfinished run of a config, by its hash."""
+    found = [
+        path.parent
+        for path in (outputs / "runs").glob("*/run.json")
+        if not (path.parent / "summary.json").exists() and Record(path.parent).facts()["hash"] == wanted
+    ]
+    return max(found, key=lambda folder: (folder / "run.json").stat().st_mtime, default=None)
 
 
 def _claim(pool: Path, name: str) -> Path:
@@ -132,6 +172,11 @@ def write(path: Path, text: str) -> None:
     except OSError:
         part.unlink(missing_ok=True)
         raise
+
+
+def read(path: Path) -> dict[str, Any]:
+    """A JSON file."""
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def append(path: Path, line: str) -> None:

@@ -1,6 +1,7 @@
 """One run, from a checked recipe to a finished run folder."""
 
 import errno
+import logging
 import resource
 import shlex
 import shutil
@@ -8,6 +9,7 @@ import signal
 import statistics
 import sys
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,7 @@ from gptlab.fingerprint import fingerprint
 from gptlab.generate import generate
 from gptlab.metric import Scores, TokenMetric
 from gptlab.recipe import SLOTS, Recipe, flat
-from gptlab.record import Record, now
+from gptlab.record import Record, now, rows, unfinished
 from gptlab.refused import Ended, Refused
 from gptlab.rounds import Rounds
 from gptlab.task import Diverged, Task
@@ -36,22 +38,39 @@ TRAINING = 3
 """A backward pass costs twice a forward pass."""
 
 
-def run(recipe: Recipe, record: Record | None = None) -> Path:
-    """Trains, evaluates, samples, records; goes on with a record that exists. Returns the run's folder."""
+def run(recipe: Recipe) -> Path:
+    """Trains, evaluates, samples, records; goes on with a run if `resume` says so. Returns the run's folder."""
     began = time.monotonic()
+    hush()
     mode = tracking.decide(recipe.settings.tracking)
     corpus = read_corpus(recipe)
     encode_prompt(recipe, corpus)
     decoder = build(recipe, corpus.tokenizer.vocab)
     refuse_small_disk(recipe, decoder)
-    fresh = record is None
-    record = record or Record.create(recipe)
+    folder = to_resume(recipe)
+    record = Record(folder) if folder else Record.create(recipe)
     with record.locked():
-        if fresh:
+        if folder is None:
             begin(recipe, record, corpus)
-        work = Work(recipe, record, corpus, decoder, mode, began, fresh)
-        work.whole()
+        elif record.facts()["data_sha256"] != corpus.sha256:
+            raise Refused(f"resume={folder} learned from another text (sha256 {record.facts()['data_sha256'][:8]}...)")
+        Work(recipe, record, corpus, decoder, mode, began, fresh=folder is None).whole()
     return record.folder
+
+
+def hush() -> None:
+    """Lightning's advertisements, and a deprecation inside it that its users cannot mend (2.6.6)."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\)")
+
+
+def to_resume(recipe: Recipe) -> Path | None:
+    """The folder to go on with, or none."""
+    settings = recipe.settings
+    if settings.resume == "auto":
+        return unfinished(Path(settings.outputs), recipe.hash)
+    return Path(settings.resume) if settings.resume else None
 
 
 def read_corpus(recipe: Recipe) -> Corpus:
@@ -93,10 +112,9 @@ def refuse_small_disk(recipe: Recipe, decoder: torch.nn.Module) -> None:
 
 def begin(recipe: Recipe, record: Record, corpus: Corpus) -> None:
     """Writes what is known at the start."""
-    from gptlab.record import dump, write
-
-    write(record.folder / "tokenizer.json", dump(corpus.tokenizer.state()))
     record.begin(
+        recipe,
+        corpus.tokenizer.state(),
         id=f"{recipe.hash}-s{recipe.settings.seed}-{now().translate(str.maketrans('', '', '-:'))}",
         command=shlex.join(["python", *sys.argv]),
         choices=recipe.choices,
@@ -317,6 +335,8 @@ class Work:
             step = checkpoint.load(path)["global_step"] if path else 0
             self.record.rewind(step)
             self.terminal.say(f"  going on from step {step:,}" if path else "  no checkpoint yet: from the start")
+            if self.facts["code"] != code(self.recipe):
+                self.terminal.say("  [yellow]the code has changed since this run began: it goes on, but not as it would have[/]")
         self.trainer.fit(self.task, self.feed, ckpt_path=path, weights_only=True)
         self.rounds.close()
         if self.rounds.signal is not None and self.rounds.step < self.settings.steps:
@@ -443,8 +463,6 @@ class Work:
         }
 
     def conclude(self, summary: dict[str, Any], texts: list[dict[str, Any]]) -> None:
-        from gptlab.record import rows
-
         losses = [row["train/loss"] for row in rows(self.record.folder / "metrics.jsonl") if "train/loss" in row]
         say = self.terminal
         say.say()

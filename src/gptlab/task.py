@@ -121,7 +121,7 @@ class Task(LightningModule):
     def _refuse_bad_loss(self, loss: Tensor, batch: Tensor) -> None:
         """On CPU at once. On GPUs, where looking would wait for the step, `means` shows it to the next log line."""
         if not loss.is_cuda:
-            self.refuse_bad_value(float(loss), batch)
+            self.refuse_bad_value(float(loss.detach()), batch)
 
     def refuse_bad_value(self, loss: float, batch: Tensor | None = None) -> None:
         """Raises Diverged for a loss that is not finite or far above where it began."""

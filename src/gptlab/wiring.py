@@ -19,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from gptlab.factory import check_node, factory
 from gptlab.recipe import COSMETIC, PARTS, SLOTS, Recipe, check_settings, flat, unknown
+from gptlab.record import stored
 from gptlab.refused import Ended, Refused
 
 if TYPE_CHECKING:
@@ -63,19 +64,37 @@ def _initialized() -> Iterator[None]:
 def recipe(config: DictConfig) -> Recipe:
     """The checked recipe of a config that @hydra.main composed."""
     hydra = HydraConfig.get()
-    full = OmegaConf.merge({"hydra": hydra}, config)
-    made = _recipe(full, list(hydra.overrides.task), str(hydra.job.config_name))
-    if wrong := check(made):
+    overrides = list(hydra.overrides.task)
+    made = _recipe(OmegaConf.merge({"hydra": hydra}, config), overrides, str(hydra.job.config_name))
+    wrong = check_settings(made.config)
+    if not wrong and made.config["resume"] not in (None, "auto"):
+        made = _resumed(made, overrides)
+    if wrong := wrong or check(made):
         raise Refused("\nerror: ".join(wrong))
     return made
 
 
+def _resumed(made: Recipe, overrides: list[str]) -> Recipe:
+    """The recipe of the run folder to go on with. Overrides beside `resume` may only repeat what it was."""
+    folder = Path(made.config["resume"])
+    saved = stored(folder)
+    asked = {o.key_or_group for o in OverridesParser.create().parse_overrides(overrides)} - {*COSMETIC}
+    if asked:
+        here, there = flat(made.config), flat(saved.config)
+        keys = [k for k in {**there, **here} if here.get(k) != there.get(k) and k.split(".")[0] not in COSMETIC]
+        if keys:
+            shown = ", ".join(f"{k} ({there.get(k)} there, {here.get(k)} here)" for k in keys[:4])
+            more = f" and {len(keys) - 4} more" if len(keys) > 4 else ""
+            raise Refused(f"resume={folder} is a run of another config: {shown}{more}; say resume={folder} alone")
+    kept = {key: made.config[key] if key in asked else saved.config[key] for key in COSMETIC}
+    kept |= {"resume": str(folder), "outputs": str(folder.absolute().parents[1])}
+    return Recipe({**saved.config, **kept}, saved.choices, saved.differs)
+
+
 def _recipe(config: Any, overrides: list[str], config_name: str) -> Recipe:
-    choices = {k: v for k, v in OmegaConf.to_container(config.hydra.runtime.choices).items() if "hydra/" not in k}
-    plain = resolved(config)
     _refuse_added_keys(overrides, config_name)
-    base = [f"{group}={choice}" for group, choice in choices.items() if isinstance(choice, str)]
-    return Recipe(plain, choices, _differs(plain, choices, base, config_name))
+    choices, plain = _choices(config), resolved(config)
+    return Recipe(plain, choices, _differs(plain, choices, config_name))
 
 
 def resolved(config: DictConfig) -> dict[str, Any]:
@@ -104,7 +123,7 @@ def _refuse_added_keys(overrides: list[str], config_name: str) -> None:
     if not added:
         return
     rest = [o.input_line for o in parsed if o not in added]
-    known = flat(resolved(hydra_compose(config_name, rest, return_hydra_config=True)))
+    _, known = _composed(rest, config_name)
     for one in added:
         key = str(one.key_or_group)
         if not any(name == key or name.startswith(f"{key}.") for name in known):
@@ -113,20 +132,34 @@ def _refuse_added_keys(overrides: list[str], config_name: str) -> None:
             raise Refused(unknown(f"+{key}", sorted(near), f"+{path}." if path else "+"))
 
 
-def _differs(plain: dict, choices: dict, base: list[str], config_name: str) -> tuple[str, ...]:
+def _differs(plain: dict, choices: dict, config_name: str) -> tuple[str, ...]:
     """What sets a recipe apart from the defaults, in the words of the command line: choices, then knobs."""
-    with _initialized():
-        default = hydra_compose(config_name, return_hydra_config=True)
-        names = OmegaConf.to_container(default.hydra.runtime.choices)
-        usual = flat(resolved(hydra_compose(config_name, base, return_hydra_config=True)))
-    skipped = ("model", "tracking", "trainer", *COSMETIC)
-    chosen = [str(v) for k, v in choices.items() if k not in skipped and isinstance(v, str) and v != names.get(k)]
+    named = [f"{key}={choices[key]}" for key in ("model", "experiment") if choices.get(key)]
+    usual_choices, _ = _composed(named, config_name)
+    chosen = {k: v for k, v in choices.items() if v != usual_choices.get(k) and isinstance(v, str)}
+    _, usual = _composed([*named, *(f"{k}={v}" for k, v in chosen.items())], config_name)
     knobs = [
         f"{key.rpartition('.')[2]}={value}"
         for key, value in flat(plain).items()
-        if usual.get(key) != value and key.split(".")[0] not in skipped[1:] and key not in ("seed", "data.path")
+        if usual.get(key) != value and key.split(".")[0] not in UNNAMED and key not in ("seed", "data.path")
     ]
-    return tuple(chosen + knobs)
+    recipe = [choices["experiment"]] if choices.get("experiment") else []
+    return (*recipe, *(v for k, v in chosen.items() if k not in UNNAMED), *knobs)
+
+
+UNNAMED = (*COSMETIC, "trainer", "log_every", "save_every", "evaluation", "sample")
+"""Keys that the name of a run leaves out."""
+
+
+def _composed(overrides: list[str], config_name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    with _initialized():
+        config = hydra_compose(config_name, overrides, return_hydra_config=True)
+        return _choices(config), flat(resolved(config))
+
+
+def _choices(config: DictConfig) -> dict[str, Any]:
+    chosen = OmegaConf.to_container(config.hydra.runtime.choices)
+    return {str(slot): choice for slot, choice in dict(chosen).items() if not str(slot).startswith("hydra/")}
 
 
 # -- checked
@@ -239,15 +272,10 @@ def options(group: str) -> list[str]:
 
 
 def _known(path: str) -> list[str]:
-    default = flat(resolved(_default()))
+    GlobalHydra.instance().clear()
+    _, default = _composed([], "train")
     keys = [key.removeprefix(f"{path}.") for key in default if not path or key.startswith(f"{path}.")]
     return sorted({key.split(".")[0] for key in keys})
-
-
-def _default() -> DictConfig:
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return hydra_compose("train", return_hydra_config=True)
 
 
 @contextmanager

@@ -1,0 +1,83 @@
+"""python -m gptlab: what is done with runs after they ran."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gptlab.record import Record, rows
+from gptlab.wiring import entry
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
+
+Folder = Annotated[Path, typer.Argument(help="A run folder.")]
+
+
+@app.command()
+def sample(
+    run: Folder,
+    prompt: Annotated[str, typer.Option(help="The text to continue.")] = "\n",
+    length: Annotated[int, typer.Option(min=1, help="Tokens to write.")] = 500,
+    temperature: Annotated[float, typer.Option(min=0, help="0 takes the likeliest token.")] = 0.8,
+    top_k: Annotated[int | None, typer.Option(min=1, help="Draw from the k likeliest.")] = None,
+    top_p: Annotated[float | None, typer.Option(min=0, max=1, help="Draw from the likeliest that reach p.")] = None,
+    seed: Annotated[int, typer.Option(help="The same seed writes the same text.")] = 0,
+    which: Annotated[str, typer.Option(help="last or best weights.")] = "last",
+) -> None:
+    """Writes text as a run's model would, as it comes."""
+    import torch
+
+    from gptlab.generate import generate
+    from gptlab.load import load
+
+    decoder, tokenizer = load(run, which)
+    tokens = torch.from_numpy(tokenizer.encode(prompt).astype("int64"))[None]
+    if not tokens.shape[1]:
+        raise typer.BadParameter("the prompt is empty; give at least one character", param_hint="--prompt")
+    drawn = generate(decoder, tokens, length, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
+    print(prompt.lstrip("\n"), end="", flush=True)
+    for text in tokenizer.stream(int(token) for token in drawn):
+        print(text, end="", flush=True)
+    print()
+
+
+@app.command()
+def runs(outputs: Annotated[Path, typer.Option(help="Where runs live.")] = Path("outputs")) -> None:
+    """Lists all runs, the best first."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name, justify in (("run", "left"), ("val/loss", "right"), ("bits/byte", "right"), ("params", "right")):
+        table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+    for name in ("steps", "time", "status"):
+        table.add_column(name, justify="right")
+    found = sorted(map(_line, (outputs / "runs").glob("*/run.json")), key=lambda line: line[0])
+    for _, *cells in found:
+        table.add_row(*cells)
+    Console().print(table if found else f"no runs in {outputs / 'runs'} yet; start one: python train.py")
+
+
+def _line(path: Path) -> tuple[float, *tuple[str, ...]]:
+    from gptlab.record import read
+    from gptlab.terminal import duration
+
+    folder = path.parent
+    summary = read(folder / "summary.json") if (folder / "summary.json").exists() else {}
+    loss = summary.get("val/loss")
+    step = summary.get("steps", max((row["step"] for row in rows(folder / "metrics.jsonl")), default=0))
+    return (
+        loss if loss is not None else float("inf"),
+        folder.name,
+        f"{loss:.4f}" if loss is not None else "",
+        f"{summary['val/bits_per_byte']:.3f}" if "val/bits_per_byte" in summary else "",
+        f"{summary['params']:,}" if "params" in summary else "",
+        f"{step:,}",
+        duration(summary["time/total_s"]) if "time/total_s" in summary else "",
+        summary.get("status", "at work" if Record(folder).busy() else "unfinished"),
+    )
+
+
+if __name__ == "__main__":
+    with entry():
+        app()

@@ -1,0 +1,26 @@
+"""A run folder back to a decoder and its tokenizer. Weights-only; no hydra, no corpus."""
+
+from pathlib import Path
+
+from gptlab.checkpoint import weights
+from gptlab.decoder import Decoder
+from gptlab.factory import locate
+from gptlab.record import read, saved
+from gptlab.refused import Refused
+from gptlab.tokenizer import Tokenizer
+from gptlab.wiring import decoder as make
+
+
+def load(run: str | Path, which: str = "last") -> tuple[Decoder, Tokenizer]:
+    """The decoder of a run with its weights, in eval mode on the CPU, and the tokenizer. `which` is last or best."""
+    folder = Path(run)
+    if not (folder / "run.json").exists():
+        raise Refused(f"{folder} is no run folder; see `python -m gptlab runs`")
+    if not (folder / "checkpoints" / f"{which}.ckpt").exists():
+        raise Refused(f"{folder} has no checkpoint `{which}` yet")
+    recipe = saved(folder)
+    kind = locate(recipe.config["tokenizer"]["_target_"], "tokenizer")
+    tokenizer = kind.restore(read(folder / "tokenizer.json"))  # type: ignore[attr-defined]
+    decoder = make(recipe, tokenizer.vocab)
+    decoder.load_state_dict(weights(folder / "checkpoints", which))
+    return decoder.eval(), tokenizer
