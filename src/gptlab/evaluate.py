@@ -35,7 +35,7 @@ def evaluate(decoder: Decoder, inputs: np.ndarray, targets: np.ndarray, lengths:
     with resting(decoder):
         for start in range(0, len(inputs), rows):
             wanted = torch.from_numpy(targets[start : start + rows]).to(device)
-            logits = decoder(torch.from_numpy(inputs[start : start + rows]).to(device)).logits
+            logits = decoder.forward(torch.from_numpy(inputs[start : start + rows]).to(device)).logits
             parts.append(_score(logits, wanted))
         nats, predicted, target = (torch.cat(part) for part in zip(*parts, strict=True))
         nbytes = torch.from_numpy(lengths.astype(np.int64)).to(device)[target]

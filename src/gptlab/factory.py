@@ -23,13 +23,15 @@ class Factory:
 
     def __call__(self, *sizes: Any, **more: Any) -> Any:
         try:
-            return self.target(*sizes, **more, **self.knobs)
-        except Refused:
-            raise
+            return self.target(*sizes, **{**self.knobs, **more})
         except (ValueError, RuntimeError) as error:
-            line = str(error).splitlines()[0]
-            own = line.split("=")[0] in self.knobs
-            raise Refused(f"{self.path}.{line}" if own else f"{self.path}: {line}" if "=" not in line else line) from error
+            raise Refused(self._told(error)) from error
+
+    def _told(self, error: Exception) -> str:
+        line = (str(error) or type(error).__name__).splitlines()[0]
+        if line.split("=")[0] in self.knobs:
+            return f"{self.path}.{line}"
+        return line if "=" in line or isinstance(error, Refused) else f"{self.path}: {line}"
 
 
 def locate(target: str, path: str) -> Callable[..., Any]:

@@ -25,7 +25,7 @@ class Rounds(Callback):
         mirror: Mirror,
         terminal: Terminal,
         evaluate: Callable[[], dict[str, float]],
-        sample: Callable[[int], dict[str, Any]],
+        sample: Callable[[], dict[str, Any]],
     ) -> None:
         self.settings, self.record, self.mirror, self.terminal = settings, record, mirror, terminal
         self.evaluate, self.sample = evaluate, sample
@@ -98,7 +98,7 @@ class Rounds(Callback):
         self._time()
         values = self.evaluate()
         self._row(values)
-        sample = {"step": self.step, "tokens": self.tokens, **self.sample(self.step)}
+        sample = self.sample()
         self.record.sample(sample)
         self.mirror.sample(sample)
         self.say(values["val/loss"], sample["text"])

@@ -48,6 +48,7 @@ class Mirror:
 
     def __init__(self, mode: str, outputs: Path, tracking: Tracking, identity: dict[str, Any], resumed: bool) -> None:
         self.run: Any = None
+        self.mode = mode
         self.complain = print
         if mode == "disabled":
             return

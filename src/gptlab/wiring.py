@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from gptlab.decoder import Decoder
 
 CONF = Path(__file__).parents[2] / "conf"
+FULL_ERROR = os.environ.get("HYDRA_FULL_ERROR") == "1"
+"""Asked for at the start, before `one_line` sets it for hydra."""
 
 
 def half_or_less(heads: int) -> int:
@@ -129,7 +131,7 @@ def _refuse_added_keys(overrides: list[str], config_name: str) -> None:
         if not any(name == key or name.startswith(f"{key}.") for name in known):
             path = key.rpartition(".")[0]
             near = {n.removeprefix(f"{path}.").split(".")[0] for n in known if not path or n.startswith(f"{path}.")}
-            raise Refused(unknown(f"+{key}", sorted(near), f"+{path}." if path else "+"))
+            raise Refused(unknown(key, sorted(near), f"{path}." if path else ""))
 
 
 def _differs(plain: dict, choices: dict, config_name: str) -> tuple[str, ...]:
@@ -239,7 +241,7 @@ def one_line() -> Iterator[None]:
     try:
         yield
     except (HydraException, OmegaConfBaseException) as error:
-        if asked == "1":
+        if FULL_ERROR:
             raise
         raise Refused(shortened(str(error))) from error
     finally:
@@ -285,7 +287,7 @@ def entry() -> Iterator[None]:
         with one_line():
             yield
     except (Refused, Ended) as error:
-        if os.environ.get("HYDRA_FULL_ERROR") == "1":
+        if FULL_ERROR:
             raise
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.status if isinstance(error, Ended) else 2)

@@ -5,8 +5,7 @@ So every tensor that two variants share starts identical, whatever else stands b
 
 import hashlib
 
-import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn, no_grad, random  # by name: once init=torch is loaded, gptlab.init.torch is that
 
 from gptlab.shape import Shape
 
@@ -15,7 +14,7 @@ class Init:
     """The slot's contract: fills one Linear or Embedding weight or bias in place. Other parts keep their own
     reset_parameters, drawn under generator(seed, name)."""
 
-    def __call__(self, module: nn.Module, name: str, shape: Shape, generator: torch.Generator) -> None:
+    def __call__(self, module: nn.Module, name: str, shape: Shape, generator: Generator) -> None:
         """`name` is the full name of the tensor, such as blocks.0.attention.out.weight."""
         raise NotImplementedError
 
@@ -26,7 +25,7 @@ def number(seed: int, *names: object) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest()) >> 1
 
 
-@torch.no_grad()
+@no_grad()
 def initialize(decoder: nn.Module, init: Init, shape: Shape, seed: int) -> None:
     """Fills all parameters of a decoder; a tensor shared by two modules is filled once, under its first name."""
     done: set[Tensor] = set()
@@ -35,8 +34,8 @@ def initialize(decoder: nn.Module, init: Init, shape: Shape, seed: int) -> None:
         done.update(own.values())
         if isinstance(module, nn.Linear | nn.Embedding):
             for name in own:
-                init(module, name, shape, torch.Generator().manual_seed(number(seed, name)))
+                init(module, name, shape, Generator().manual_seed(number(seed, name)))
         elif own and hasattr(module, "reset_parameters"):
-            with torch.random.fork_rng(devices=[]):
-                torch.default_generator.manual_seed(number(seed, path))
+            with random.fork_rng(devices=[]):
+                random.default_generator.manual_seed(number(seed, path))
                 module.reset_parameters()

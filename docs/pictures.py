@@ -1,0 +1,87 @@
+"""The README's pictures, made from a run that really happens: python docs/pictures.py [overrides of train.py]
+
+terminal.svg is what a terminal shows, by way of a terminal emulator (pyte); loss.svg is drawn from metrics.jsonl.
+Needs: pip install -e '.[docs]'
+"""
+
+import os
+import pty
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pyte
+from rich.console import Console
+from rich.text import Text
+
+from gptlab.record import rows
+
+DOCS = Path(__file__).parent
+COLUMNS, LINES = 132, 42
+
+
+def watch(command: list[str]) -> tuple[pyte.Screen, pyte.Screen]:
+    """Runs a command in a terminal; gives its screen two thirds of the way, with the bar, and at the end."""
+    screen, middle = pyte.Screen(COLUMNS, LINES), pyte.Screen(COLUMNS, LINES)
+    stream, early = pyte.ByteStream(screen), pyte.ByteStream(middle)
+    mine, theirs = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": str(COLUMNS), "LINES": str(LINES)}
+    process = subprocess.Popen(command, stdout=theirs, stderr=theirs, stdin=theirs, env=environment, cwd=DOCS.parent)
+    os.close(theirs)
+    evaluations = 0
+    while True:
+        try:
+            output = os.read(mine, 65536)
+        except OSError:  # the other end is closed
+            break
+        stream.feed(output)
+        evaluations += output.count(b"val ")
+        if evaluations < 6:
+            early.feed(output)
+    process.wait()
+    return middle, screen
+
+
+def picture(screen: pyte.Screen, title: str, path: Path) -> None:
+    """A screen as SVG."""
+    lines = [screen.buffer[y] for y in range(LINES)]
+    text = Text("\n").join(Text.assemble(*((c.data, style(c)) for c in (line[x] for x in range(COLUMNS)))) for line in lines)
+    kept = text.split("\n")
+    while kept and not kept[-1].plain.strip():
+        kept.pop()
+    console = Console(record=True, width=COLUMNS, file=Path(os.devnull).open("w"))
+    console.print(Text("\n").join(kept))
+    path.write_text(console.export_svg(title=title), encoding="utf-8")
+
+
+def style(char: pyte.screens.Char) -> str:
+    """A character's look in rich's words."""
+    colour = char.fg if char.fg in ("default", "red", "green", "blue", "magenta", "cyan", "yellow") else f"#{char.fg}"
+    return f"{'bold ' if char.bold else ''}{'' if colour == 'default' else colour}".strip() or "none"
+
+
+def loss(folder: Path, path: Path) -> None:
+    """Training and validation loss over tokens."""
+    found = list(rows(folder / "metrics.jsonl"))
+    figure, axes = plt.subplots(figsize=(7, 3.2))
+    for name, look in (("train/loss", {"color": "#9db4c8", "lw": 1}), ("val/loss", {"color": "#c2410c", "marker": "o", "ms": 3})):
+        points = [(row["tokens"] / 1e6, row[name]) for row in found if name in row]
+        axes.plot(*zip(*points, strict=True), label=name, **look)
+    axes.set(xlabel="million tokens", ylabel="nats per character", title=f"{folder.name}: {points[-1][1]:.3f} at the end")
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.tight_layout()
+    figure.savefig(path, metadata={"Date": None})
+
+
+if __name__ == "__main__":
+    start = time.time()
+    middle, end = watch([sys.executable, "train.py", *sys.argv[1:]])
+    run = Path(next(line.strip() for line in reversed(end.display) if line.strip()))
+    picture(middle, "python train.py", DOCS / "training.svg")
+    picture(end, "python train.py", DOCS / "terminal.svg")
+    loss(DOCS.parent / run, DOCS / "loss.svg")
+    print(f"{run}, {time.time() - start:.0f} s")

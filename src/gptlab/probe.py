@@ -1,0 +1,67 @@
+"""What a run will cost here, measured on the real decoder in a few seconds, without a trace in it."""
+
+import statistics
+import time
+from dataclasses import dataclass
+
+import torch
+
+from gptlab.attend import watch
+from gptlab.session import Session
+
+TRAINING = 3
+"""A backward pass costs twice a forward pass, so a training step three."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Seconds of a step, of the final evaluation and samples, and of all that is not training; the attention kernels
+    that ran; matmul FLOPs of training on one token."""
+
+    step_s: float
+    final_s: float
+    overhead_s: float
+    kernels: str
+    flops_per_token: float
+
+
+def probe(session: Session) -> Probe:
+    """Times some steps with a learning rate of 0, which leave every weight as it is."""
+    settings, decoder = session.settings, session.decoder
+    batch = session.feed.batch(0).to(session.device)
+    with watch() as names, torch.no_grad():
+        decoder.forward(batch[:1, :-1])
+    step_s = time_of_step(session, batch)
+    # A forward pass is a third of a step; a token written costs about 2 ms a layer pair, whatever the batch.
+    forward = step_s / TRAINING / settings.batch_size
+    final_s = len(session.all[0]) * forward + (settings.sample.length * 6 + 10) * 0.001 * settings.model.layers
+    interim = settings.steps // settings.evaluation.every
+    each = len(session.some[0]) * forward + settings.sample.length * 0.001 * settings.model.layers
+    flops = TRAINING * decoder.flops(settings.model.context) / settings.model.context
+    return Probe(step_s, final_s, final_s + interim * each, "+".join(sorted(set(names))) or "none", flops)
+
+
+def time_of_step(session: Session, batch: torch.Tensor) -> float:
+    """Seconds of one optimiser step: the median of five, or, where a row alone is slow, that row times the rows."""
+    settings = session.settings
+    make = session.task.optimizer
+    optimizer = make(session.decoder.named_parameters(), lr=0.0)
+
+    def step(rows: int) -> float:
+        start = time.perf_counter()
+        for micro in batch[:rows].chunk(settings.accumulate):
+            output = session.decoder(micro[:, :-1], micro[:, 1:])
+            (output.loss + sum(output.losses.values())).backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        if session.device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter() - start
+
+    session.decoder.train()
+    single = min(step(settings.accumulate), step(settings.accumulate))
+    rows = settings.batch_size / settings.accumulate
+    if single * rows > 2:
+        return single * rows
+    step(settings.batch_size)
+    return statistics.median(step(settings.batch_size) for _ in range(5))

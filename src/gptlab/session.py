@@ -1,0 +1,162 @@
+"""Everything that one run works with, made from its recipe."""
+
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning import Trainer
+
+from gptlab.corpus import Corpus, read
+from gptlab.decoder import Decoder
+from gptlab.evaluate import evaluate
+from gptlab.factory import factory
+from gptlab.feed import Feed
+from gptlab.generate import generate
+from gptlab.metric import Scores, TokenMetric
+from gptlab.recipe import Recipe
+from gptlab.record import Record
+from gptlab.refused import Refused
+from gptlab.rounds import Rounds
+from gptlab.task import Task
+from gptlab.terminal import Terminal
+from gptlab.tracking import Mirror
+
+
+@dataclass
+class Session:
+    """One run at work. `began` is when it was asked for, `fresh` says that it is not resumed."""
+
+    recipe: Recipe
+    record: Record
+    corpus: Corpus
+    decoder: Decoder
+    mirror: Mirror
+    terminal: Terminal
+    fresh: bool
+    began: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        self.settings, config = self.recipe.settings, self.recipe.config
+        settings, context = self.settings, self.settings.model.context
+        self.facts = self.record.facts()
+        self.feed = Feed(
+            self.corpus,
+            seed=settings.seed,
+            batch_size=settings.batch_size,
+            context=context,
+            accumulate=settings.accumulate,
+        )
+        self.task = Task(
+            self.decoder,
+            factory(config["optimizer"], "optimizer"),
+            factory(config["schedule"], "schedule")(),
+            seed=settings.seed,
+            steps=settings.steps,
+            accumulate=settings.accumulate,
+            clip=settings.clip,
+        )
+        self.metrics: dict[str, TokenMetric] = {
+            name: factory(node, f"metric.{name}")() for name, node in config["metric"].items()
+        }
+        self.rounds = Rounds(settings, self.record, self.mirror, self.terminal, self.evaluate_some, self.write_one)
+        make = factory(config["trainer"], "trainer")
+        self.trainer: Trainer = make(max_steps=settings.steps, callbacks=[self.rounds])
+        self.device: torch.device = self.trainer.strategy.root_device
+        self.decoder.to(self.device)
+        if settings.compile == "on" or (settings.compile == "auto" and self.device.type == "cuda"):
+            self.decoder.compile()
+        self.lengths = self.corpus.tokenizer.lengths()
+        self.some = self.corpus.windows(context, settings.evaluation.tokens)
+        self.all = self.corpus.windows(context)
+        self.prompt = torch.from_numpy(encode_prompt(self.recipe, self.corpus).astype(np.int64)).to(self.device)
+
+    @property
+    def at(self) -> dict[str, int]:
+        """The axes of every row: optimiser steps, and tokens trained on."""
+        return {"step": self.rounds.step, "tokens": self.rounds.tokens}
+
+    def values(self, scores: Scores) -> dict[str, float]:
+        """The loss and all metrics of some scores."""
+        values = {"val/loss": scores.nats.double().mean().item()}
+        for name, metric in self.metrics.items():
+            metric.to(scores.nats.device).reset()
+            metric.update(scores)
+            values[f"val/{name}"] = float(metric.compute())
+        return values
+
+    def evaluate_some(self) -> dict[str, float]:
+        """The interim evaluation, on the same tokens each time."""
+        return self.values(evaluate(self.decoder, *self.some, self.lengths))
+
+    def write(self, count: int, length: int) -> list[dict[str, Any]]:
+        """Samples, drawn with the run's seed, and how they were drawn."""
+        sample = self.settings.sample
+        drawn = generate(
+            self.decoder,
+            self.prompt[None].expand(count, -1),
+            length,
+            temperature=sample.temperature,
+            top_k=sample.top_k,
+            top_p=sample.top_p,
+            seed=self.settings.seed,
+        )
+        decode = self.corpus.tokenizer.decode
+        told = {"prompt": decode(self.prompt.cpu().numpy()), "seed": self.settings.seed, "temperature": sample.temperature}
+        return [{**self.at, **told, "text": decode(row)} for row in torch.stack(list(drawn), 1).cpu().numpy()]
+
+    def write_one(self) -> dict[str, Any]:
+        """The sample of an interim evaluation, from the same random draws each time."""
+        return self.write(1, self.settings.sample.length)[0]
+
+    @property
+    def params(self) -> int:
+        """Parameters, a tied one once."""
+        return sum(p.numel() for p in self.decoder.parameters())
+
+    @property
+    def device_name(self) -> str:
+        """The GPU's name, or the CPU with its threads."""
+        if self.device.type == "cuda":
+            return torch.cuda.get_device_name()
+        return f"cpu, {torch.get_num_threads()} threads"
+
+    def peak_bytes(self) -> int:
+        """Most memory held: the GPU's, or this process's."""
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_allocated()
+        import resource
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+    def how_to_go_on(self) -> str:
+        """The command that resumes this run."""
+        return f"go on with: python train.py resume={self.record.folder}"
+
+
+def read_corpus(recipe: Recipe) -> Corpus:
+    """The text and tokenizer of a recipe."""
+    data = factory(recipe.config["data"], "data")()
+    return read(data, factory(recipe.config["tokenizer"], "tokenizer"), recipe.settings.model.context)
+
+
+def encode_prompt(recipe: Recipe, corpus: Corpus) -> np.ndarray:
+    """The prompt of samples as tokens; refused where the tokenizer does not know it."""
+    prompt = recipe.settings.sample.prompt
+    try:
+        tokens = corpus.tokenizer.encode("\n" if prompt is None else prompt)
+    except Refused as refused:
+        if prompt is None:
+            return np.zeros(1, np.int64)
+        raise Refused(f"sample.prompt={prompt!r}: {refused}") from refused
+    if not len(tokens):
+        raise Refused("sample.prompt is empty; give a text, or null")
+    return tokens
+
+
+def outputs(recipe: Recipe) -> Path:
+    """Where runs live."""
+    return Path(recipe.settings.outputs)

@@ -1,0 +1,62 @@
+"""What a run tells a person: what it is before it starts, what came of it after."""
+
+from typing import Any
+
+import torch
+
+from gptlab.probe import Probe
+from gptlab.recipe import PARTS
+from gptlab.record import rows
+from gptlab.session import Session
+from gptlab.terminal import duration, spark
+
+
+def introduce(session: Session, probe: Probe) -> None:
+    """What the run is, and how long it will take here."""
+    settings, model, choices = session.settings, session.settings.model, session.recipe.choices
+    say, corpus = session.terminal.fact, session.corpus
+    tokens = settings.steps * settings.batch_size * model.context
+    session.terminal.say(f"[bold]{session.record.folder.name}[/]")
+    say(
+        "decoder",
+        f"{model.layers} layers x {model.width} wide x {model.heads} heads, context {model.context}: "
+        f"{session.params:,} parameters, {probe.flops_per_token / 1e6:.2f} MFLOPs/token to train",
+        f"[dim]{', '.join(f'{slot} {choices.get(slot)}' for slot in (*PARTS, 'init'))}[/]",
+    )
+    say(
+        "data",
+        f"{choices.get('data')}: {len(corpus.train):,} tokens to learn from, {len(corpus.validation):,} to be judged by, "
+        f"vocabulary {corpus.tokenizer.vocab} ({choices.get('tokenizer')})",
+    )
+    say(
+        "recipe",
+        f"{settings.steps:,} steps x {settings.batch_size} x {model.context} = {tokens / 1e6:.1f} M tokens, "
+        f"{tokens / len(corpus.train):.1f} epochs; {choices.get('optimizer')} at "
+        f"{session.recipe.config['optimizer']['lr']:g}, {choices.get('schedule')}",
+    )
+    mode = "disabled" if session.mirror.run is None else session.mirror.mode
+    say("device", f"{session.device_name}, torch {torch.__version__}, attention by {probe.kernels}, W&B {mode}")
+    bound = f", ended after {settings.max_minutes:g} min" if settings.max_minutes else ""
+    whole = duration(settings.steps * probe.step_s + probe.overhead_s)
+    fit = int(300 / probe.step_s)
+    say("time", f"{probe.step_s * 1000:.0f} ms a step: about {whole}{bound}; 5 minutes would fit {fit:,} steps")
+
+
+def conclude(session: Session, summary: dict[str, Any], text: str | None) -> None:
+    """The losses, the times, a sample."""
+    losses = [row["train/loss"] for row in rows(session.record.folder / "metrics.jsonl") if "train/loss" in row]
+    say = session.terminal
+    say.say()
+    if losses:
+        say.fact("loss", f"{losses[0]:.2f} {spark(losses)} {losses[-1]:.2f}")
+    metrics = "   ".join(f"{name.replace('_', ' ')} {summary[f'val/{name}']:.4g}" for name in session.metrics)
+    say.fact("val", f"[bold]{summary['val/loss']:.4f} nats/token[/]   {metrics}")
+    say.fact(
+        "time",
+        f"{duration(summary['time/total_s'])} in all: training {duration(summary['time/train_s'])} at "
+        f"{summary['time/step_ms_median'] or 0:.1f} ms a step, evaluation {duration(summary['time/evaluate_s'])}; "
+        f"writing {summary['time/generate_ms_per_token']:.2f} ms a token; peak memory "
+        f"{summary['memory/peak_bytes'] / 1e9:.2f} GB",
+    )
+    if text is not None:
+        say.text(text)

@@ -1,0 +1,109 @@
+"""What the laws share: the menu in conf/, and decoders of any choices at sizes that no two axes share."""
+
+from collections.abc import Iterator
+from functools import cache
+from itertools import product, zip_longest
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from gptlab import wiring
+from gptlab.decoder import Decoder
+from gptlab.init import number
+from gptlab.recipe import PARTS, SLOTS, Recipe
+
+ROOT = Path(__file__).parents[1]
+CONF, SOURCE = ROOT / "conf", ROOT / "src" / "gptlab"
+BATCH, TIME, VOCAB = 2, 17, 31
+SIZES = ("model.width=60", "model.heads=6", "model.layers=3", "model.context=64", "bias=true")
+"""With biases, so that all parameters are there that can be."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Tests run side by side already."""
+    torch.set_num_threads(1)
+
+
+# -- the menu
+
+
+def choices(slot: str) -> list[str]:
+    """The YAMLs of a slot."""
+    return sorted(file.stem for file in (CONF / slot).glob("*.yaml"))
+
+
+CASES = [f"{slot}={choice}" for slot in (*PARTS, "init", "experiment") for choice in choices(slot)]
+"""Every choice that shapes a decoder, the others at their defaults."""
+PAIRS = [f"attention={a} position={p}" for a, p in product(choices("attention"), choices("position"))]
+"""What knows of positions, in all combinations; those with a default are cases already met."""
+EVERY = PAIRS + [case for case in CASES if not case.startswith(("attention=", "position="))]
+
+
+@cache
+def composed(*overrides: str) -> Recipe:
+    """A recipe as the command line composes it."""
+    return wiring.compose(list(overrides))
+
+
+@cache
+def menu(*sizes: str) -> dict[str, dict[str, Any]]:
+    """Every choice's resolved node, by slot and name. No slot refers to another, so one compose serves one choice of each."""
+    nodes: dict[str, dict[str, Any]] = {slot: {} for slot in SLOTS}
+    for row in zip_longest(*map(choices, SLOTS)):
+        chosen = {slot: choice for slot, choice in zip(SLOTS, row, strict=True) if choice}
+        asked = [f"{slot}=[{choice}]" if slot == "metric" else f"{slot}={choice}" for slot, choice in chosen.items()]
+        config = composed(*sizes, *asked).config
+        for slot, choice in chosen.items():
+            nodes[slot][choice] = config[slot][choice] if slot == "metric" else config[slot]
+    return nodes
+
+
+def recipe(case: str = "", sizes: tuple[str, ...] = SIZES, **root: Any) -> Recipe:
+    """The recipe of "slot=choice slot=choice", all else at its default; `root` sets keys such as seed."""
+    chosen = dict(one.split("=") for one in case.split())
+    whole = [f"experiment={chosen.pop('experiment')}"] if "experiment" in chosen else []
+    config = composed(*sizes, *whole).config
+    config = config | {slot: menu(*sizes)[slot][choice] for slot, choice in chosen.items()} | root
+    tiled = len(config["attention"].get("layout", ()))  # a pattern shows itself only in so many layers
+    return Recipe(config | {"model": config["model"] | {"layers": max(config["model"]["layers"], tiled)}})
+
+
+# -- decoders and tokens
+
+
+def decoder(case: str = "", **root: Any) -> Decoder:
+    """The decoder of a case in float64, at rest, every weight moved so that nothing is zero by luck."""
+    try:
+        made = wiring.build(recipe(case, **root), VOCAB).double().eval()
+    except ValueError as refused:
+        if "cannot honour" in str(refused):
+            pytest.skip(f"refused: {refused}")
+        raise
+    perturb(made)
+    return made
+
+
+@torch.no_grad()
+def perturb(module: nn.Module, by: float = 0.2) -> None:
+    """Moves each parameter by noise that depends on its name alone."""
+    for name, p in module.named_parameters():
+        p += by * normal(*p.shape, key=f"moved {name}")
+
+
+def tokens(*shape: int, key: str = "tokens", below: int = VOCAB) -> Tensor:
+    """Random tokens, always the same for the same key and shape."""
+    return torch.randint(below, shape, generator=torch.Generator().manual_seed(number(0, key)))
+
+
+def normal(*shape: int, key: str = "normal") -> Tensor:
+    """Random numbers in float64, always the same for the same key and shape."""
+    return torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(number(0, key)))
+
+
+def linears(module: nn.Module) -> Iterator[nn.Linear]:
+    """Every Linear inside."""
+    return (part for part in module.modules() if isinstance(part, nn.Linear))
