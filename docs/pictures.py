@@ -47,7 +47,9 @@ def watch(command: list[str]) -> tuple[pyte.Screen, pyte.Screen]:
 def picture(screen: pyte.Screen, title: str, path: Path) -> None:
     """A screen as SVG."""
     lines = [screen.buffer[y] for y in range(LINES)]
-    text = Text("\n").join(Text.assemble(*((c.data, style(c)) for c in (line[x] for x in range(COLUMNS)))) for line in lines)
+    text = Text("\n").join(
+        Text.assemble(*((c.data, style(c)) for c in (line[x] for x in range(COLUMNS)))) for line in lines
+    )
     kept = text.split("\n")
     while kept and not kept[-1].plain.strip():
         kept.pop()
@@ -66,10 +68,15 @@ def loss(folder: Path, path: Path) -> None:
     """Training and validation loss over tokens."""
     found = list(rows(folder / "metrics.jsonl"))
     figure, axes = plt.subplots(figsize=(7, 3.2))
-    for name, look in (("train/loss", {"color": "#9db4c8", "lw": 1}), ("val/loss", {"color": "#c2410c", "marker": "o", "ms": 3})):
+    for name, look in (
+        ("train/loss", {"color": "#9db4c8", "lw": 1}),
+        ("val/loss", {"color": "#c2410c", "marker": "o", "ms": 3}),
+    ):
         points = [(row["tokens"] / 1e6, row[name]) for row in found if name in row]
         axes.plot(*zip(*points, strict=True), label=name, **look)
-    axes.set(xlabel="million tokens", ylabel="nats per character", title=f"{folder.name}: {points[-1][1]:.3f} at the end")
+    axes.set(
+        xlabel="million tokens", ylabel="nats per character", title=f"{folder.name}: {points[-1][1]:.3f} at the end"
+    )
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
     axes.spines[["top", "right"]].set_visible(False)

@@ -21,6 +21,7 @@ from gptlab.attend import kernel
 from gptlab.corpus import Corpus
 from gptlab.decoder import Decoder
 from gptlab.mask import Mask
+from gptlab.recipe import Recipe
 from gptlab.tokenizer.byte import Byte
 
 LONG = 40
@@ -56,7 +57,7 @@ def test_a_row_does_not_know_its_neighbours(case: str):
 
 # -- 2
 
-CHUNKS = [[1] * LONG, [9, 4, 7, *[1] * 20], [17, 23], [1, 20, 1, 1, 17], [LONG]]
+CHUNKS = [[1] * 22, [9, 4, 7, *[1] * 20], [17, 23], [1, 20, 1, 1, 17], [LONG]]
 
 
 @pytest.mark.parametrize("case", EVERY)
@@ -68,7 +69,7 @@ def test_cache_says_what_the_whole_says(case: str):
         for end, length in zip(itertools.accumulate(chunks), chunks, strict=True):
             at = torch.arange(end - length, end)[None]
             said.append(logits(made, now[:, end - length : end], at=at, memory=memory))
-        torch.testing.assert_close(torch.cat(said, 1), whole, msg=lambda text, c=chunks: f"chunks {c}: {text}")
+        torch.testing.assert_close(torch.cat(said, 1), whole[:, :end], msg=lambda text, c=chunks: f"chunks {c}: {text}")
 
 
 def padded(lengths: list[int]) -> tuple[Tensor, Tensor]:
@@ -88,7 +89,7 @@ def test_padding_on_the_left_changes_nothing(case: str):
         torch.testing.assert_close(said[row, seen], logits(made, now[row, seen][None])[0])
 
 
-@pytest.mark.parametrize("chunks", [[12, 9, *[1] * 19], [1, 20, 1, 18], [1] * LONG], ids=str)
+@pytest.mark.parametrize("chunks", [[12, 9, *[1] * 19], [1, 20, 1, 18]], ids=str)
 @pytest.mark.parametrize("case", PAIRS)
 def test_cache_of_padded_rows_says_what_each_row_alone_says(case: str, chunks: list[int]):
     made = decoder(case)
@@ -105,7 +106,11 @@ def test_cache_of_padded_rows_says_what_each_row_alone_says(case: str, chunks: l
 # -- 3
 
 ZERO = [
-    ("position=(alibi|learned|nope|sinusoidal)|experiment=gpt2", r"attention\.k\.bias", "softmax forgets what all keys share: q b"),
+    (
+        "position=(alibi|learned|nope|sinusoidal)|experiment=gpt2",
+        r"attention\.k\.bias",
+        "softmax forgets what all keys share: q b",
+    ),
 ]
 """Gradients that are zero by algebra: in which cases, of which parameters, and why."""
 
@@ -160,7 +165,7 @@ WIDE = ("model=micro",)
 def birth(case: str, vocab: int, sizes: tuple[str, ...] = SIZES) -> tuple[Tensor, Tensor]:
     """Logits of a newborn decoder (float32, init=gpt2), and their loss on random targets."""
     made = wiring.build(recipe(case, sizes), vocab)
-    now, targets = (tokens(16, 64, key=key, below=vocab) for key in ("tokens", "targets"))
+    now, targets = (tokens(4, 64, key=key, below=vocab) for key in ("tokens", "targets"))
     with torch.no_grad():
         return made(now).logits.gather(-1, now[..., None]), made(now, targets).loss
 
@@ -189,7 +194,9 @@ def test_a_tied_head_starts_by_copying_which_costs_small_vocabularies(vocab: int
 
 @pytest.mark.parametrize("case", [case for case in CASES if not case.startswith("init=")])
 def test_variants_start_from_the_same_shared_tensors(case: str):
-    usual, other = (wiring.build(recipe(one), VOCAB).state_dict() for one in ("", case))
+    variant = recipe(case)
+    default = Recipe(recipe().config | {"model": variant.config["model"]})
+    usual, other = (dict(wiring.build(one, VOCAB).named_parameters()) for one in (default, variant))
     shared = [name for name in usual if name in other and usual[name].shape == other[name].shape]
     assert "embedding.weight" in shared
     assert len(shared) > len(usual) / 2
@@ -238,10 +245,13 @@ def test_a_checkpoint_gives_the_decoder_back(case: str):
 
 # -- 10
 
+SHALLOW = (*SIZES, "model.layers=2")
+"""Two layers, so that compiling is quick; patterns take as many as they need."""
+
 
 @pytest.mark.parametrize("case", CASES)
 def test_one_graph_says_the_same(case: str):
-    made, now, targets = decoder(case), tokens(BATCH, TIME), tokens(BATCH, TIME, key="targets")
+    made, now, targets = decoder(case, SHALLOW), tokens(BATCH, TIME), tokens(BATCH, TIME, key="targets")
     said, plain = compiled(made, "eager")(now, targets), made(now, targets)
     torch.testing.assert_close(said.loss, plain.loss)
     torch.testing.assert_close((said.losses, said.facts), (plain.losses, plain.facts))
@@ -249,7 +259,7 @@ def test_one_graph_says_the_same(case: str):
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.startswith(("attention=", "position="))])
 def test_all_cached_steps_are_one_graph(case: str):
-    made, now, graphs = decoder(case), tokens(BATCH, LONG), []
+    made, now, graphs = decoder(case, SHALLOW), tokens(BATCH, LONG), []
 
     def count(graph: torch.fx.GraphModule, _: list[Tensor]) -> Any:
         graphs.append(graph)
@@ -266,7 +276,7 @@ def test_all_cached_steps_are_one_graph(case: str):
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_inductor_says_the_same(case: str):
-    made, now, targets = decoder(case), tokens(BATCH, TIME), tokens(BATCH, TIME, key="targets")
+    made, now, targets = decoder(case, SHALLOW), tokens(BATCH, TIME), tokens(BATCH, TIME, key="targets")
     said, plain = compiled(made, "inductor")(now, targets), made(now, targets)
     torch.testing.assert_close(said.loss, plain.loss)
 

@@ -1,1 +1,15 @@
 """gptlab: one GPT decoder whose every part is a Hydra choice, its trainer, and an ablation engine."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gptlab.decoder import Decoder
+    from gptlab.tokenizer import Tokenizer
+
+
+def load(run: str | Path, which: str = "last") -> "tuple[Decoder, Tokenizer]":
+    """The decoder of a run folder, with its `last` or `best` weights, in eval mode on the CPU, and its tokenizer."""
+    from gptlab.loading import load
+
+    return load(run, which)

@@ -28,7 +28,7 @@ def sample(
     import torch
 
     from gptlab.generate import generate
-    from gptlab.load import load
+    from gptlab.loading import load
 
     decoder, tokenizer = load(run, which)
     tokens = torch.from_numpy(tokenizer.encode(prompt).astype("int64"))[None]

@@ -7,7 +7,7 @@ functools.partial with knobs: Decoder(shape, attention=partial(SoftmaxAttention,
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -45,11 +45,16 @@ class Decoder(nn.Module):
         self.embedding = nn.Embedding(shape.vocab, shape.width)
         self.position = position(shape)
         self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
-        layers = range(shape.layers)
-        self.blocks = nn.ModuleList(block(shape, layer, attention, mlp, residual, norm) for layer in layers)
+        depth = range(shape.layers)
+        self.blocks = nn.ModuleList(block(shape, layer, attention, mlp, residual, norm) for layer in depth)
         self.norm = norm(shape.width, shape.layers - 1)
         self.readout = readout(shape, self.embedding)
         self._refuse_shut_doors()
+
+    @property
+    def layers(self) -> list[Block]:
+        """The blocks, first to last."""
+        return cast(list[Block], list(self.blocks))
 
     def forward(
         self,
@@ -63,9 +68,9 @@ class Decoder(nn.Module):
         plain = at is None
         at = torch.arange(tokens.shape[1], device=tokens.device)[None] if at is None else at
         flow = Flow(tokens, at, self.position, plain)
-        wire = self.blocks[0].attention_wire
+        wire = self.layers[0].attention_wire
         stream = wire.enter(self.dropout(self.position.embed(self.embedding(tokens), at)))
-        for block, remembered in zip(self.blocks, memory or [None] * len(self.blocks), strict=True):
+        for block, remembered in zip(self.layers, memory or [None] * len(self.layers), strict=True):
             stream = block(stream, flow, remembered)
         x = self.norm(wire.leave(stream))
         if targets is None:
@@ -74,17 +79,17 @@ class Decoder(nn.Module):
 
     def memory(self, batch: int, length: int) -> list[Memory | None]:
         """Empty memories of all layers, for `batch` sequences of up to `length` tokens."""
-        return [block.attention.memory(batch, length, self.embedding.weight) for block in self.blocks]
+        return [block.attention.memory(batch, length, self.embedding.weight) for block in self.layers]
 
     def flops(self, length: int) -> int:
         """Matmul FLOPs of one forward pass over one sequence: 2 x the weights of every Linear x tokens, and the visible
         pairs. A backward pass costs twice as much again."""
         weights = sum(module.weight.numel() for module in self.modules() if isinstance(module, nn.Linear))
-        seen = sum(b.attention.pairs(length) * b.attention.pair_flops() for b in self.blocks)
+        seen = sum(b.attention.pairs(length) * b.attention.pair_flops() for b in self.layers)
         return 2 * weights * length + seen
 
     def _refuse_shut_doors(self) -> None:
-        for block in self.blocks:
+        for block in self.layers:
             shut = sorted(self.position.opens - block.attention.honours)
             if shut:
                 position, attention = type(self.position).__name__, type(block.attention).__name__

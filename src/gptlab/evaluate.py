@@ -36,6 +36,7 @@ def evaluate(decoder: Decoder, inputs: np.ndarray, targets: np.ndarray, lengths:
         for start in range(0, len(inputs), rows):
             wanted = torch.from_numpy(targets[start : start + rows]).to(device)
             logits = decoder.forward(torch.from_numpy(inputs[start : start + rows]).to(device)).logits
+            assert logits is not None
             parts.append(_score(logits, wanted))
         nats, predicted, target = (torch.cat(part) for part in zip(*parts, strict=True))
         nbytes = torch.from_numpy(lengths.astype(np.int64)).to(device)[target]

@@ -48,9 +48,7 @@ def generate(
         yield token
 
 
-def pick(
-    logits: Tensor, temperature: float, top_k: int | None, top_p: float | None, random: torch.Generator
-) -> Tensor:
+def pick(logits: Tensor, temperature: float, top_k: int | None, top_p: float | None, random: torch.Generator) -> Tensor:
     """(B, V) to (B,): draws from the k likeliest tokens, or the smallest set whose probability reaches p."""
     if temperature == 0:
         return logits.argmax(-1)

@@ -1,7 +1,7 @@
 """Who may look at whom: frozen predicates of two absolute positions. Position -1 is padding or an empty cache slot.
 
-    causal              key <= query
-    window of W keys    0 <= query - key < W; the query's own key is counted (Mistral, arXiv:2310.06825)
+causal              key <= query
+window of W keys    0 <= query - key < W; the query's own key is counted (Mistral, arXiv:2310.06825)
 """
 
 from dataclasses import dataclass

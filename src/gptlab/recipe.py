@@ -123,7 +123,7 @@ class Recipe:
         return f"{self.label}-{self.hash}"
 
 
-def _typed(kind: type, values: dict[str, Any]) -> Any:
+def _typed(kind: Any, values: dict[str, Any]) -> Any:
     made = {}
     for item in fields(kind):
         value = values[item.name]
@@ -147,7 +147,7 @@ def check_settings(config: dict[str, Any]) -> list[str]:
     return wrong
 
 
-def _check(kind: type, values: Any, path: str) -> Iterator[str]:
+def _check(kind: Any, values: Any, path: str) -> Iterator[str]:
     if not isinstance(values, dict):
         yield f"{path.rstrip('.')}={values!r} is not a group of keys"
         return

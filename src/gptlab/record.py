@@ -1,10 +1,10 @@
 """A run's folder, the only truth about the run: plain files, each written so that a kill at any moment loses little.
 
-    run.json          what was known at the start: command, choices, code fingerprint, versions, device, data
-    config.yaml       the resolved config          tokenizer.json   text to tokens, so that sampling needs no corpus
-    metrics.jsonl     a row each few steps         samples.jsonl    texts that it wrote
-    evaluation.npz    nats of every scored target  checkpoints/     last, previous, best
-    log.txt           what it said                 summary.json     the results; a run without it is unfinished
+run.json          what was known at the start: command, choices, code fingerprint, versions, device, data
+config.yaml       the resolved config          tokenizer.json   text to tokens, so that sampling needs no corpus
+metrics.jsonl     a row each few steps         samples.jsonl    texts that it wrote
+evaluation.npz    nats of every scored target  checkpoints/     last, previous, best
+log.txt           what it said                 summary.json     the results; a run without it is unfinished
 """
 
 import fcntl
@@ -40,7 +40,9 @@ class Record:
             pool.mkdir(parents=True, exist_ok=True)
             folder = _claim(pool, recipe.folder)
         except OSError as error:
-            raise Refused(f"outputs={recipe.settings.outputs} cannot be written: {error.strerror}; set outputs=<folder>") from error
+            raise Refused(
+                f"outputs={recipe.settings.outputs} cannot be written: {error.strerror}; set outputs=<folder>"
+            ) from error
         return cls(folder)
 
     def begin(self, recipe: Recipe, tokenizer: dict[str, Any], **facts: Any) -> None:
@@ -52,7 +54,9 @@ class Record:
             write(self.folder / "run.json", dump({"started": now(), **facts}, indent=2))
         except OSError as error:
             shutil.rmtree(self.folder, ignore_errors=True)
-            raise Refused(f"outputs: {self.folder} cannot be written: {error.strerror}; set outputs=<folder>") from error
+            raise Refused(
+                f"outputs: {self.folder} cannot be written: {error.strerror}; set outputs=<folder>"
+            ) from error
 
     def facts(self) -> dict[str, Any]:
         """What run.json holds."""
@@ -107,7 +111,9 @@ class Record:
 def stored(folder: Path) -> Recipe:
     """The recipe of an unfinished run folder."""
     if not (folder / "config.yaml").exists() or not (folder / "run.json").exists():
-        raise Refused(f"resume={folder} is no run folder: it holds no config.yaml and run.json; see `python -m gptlab runs`")
+        raise Refused(
+            f"resume={folder} is no run folder: it holds no config.yaml and run.json; see `python -m gptlab runs`"
+        )
     if (folder / "summary.json").exists():
         status = read(folder / "summary.json").get("status")
         raise Refused(f"resume={folder} is over already ({status}); change a setting to start another run")

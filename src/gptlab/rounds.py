@@ -39,6 +39,9 @@ class Rounds(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.state = state_dict
 
+    def on_load_checkpoint(self, trainer: Trainer, task: Task, checkpoint: dict[str, Any]) -> None:
+        self.step = checkpoint["global_step"]  # Lightning starts no training where none is left
+
     def on_train_start(self, trainer: Trainer, task: Task) -> None:
         self.step = self.saved = trainer.global_step
         self.logged = self.step - self.step % self.settings.log_every
@@ -48,6 +51,9 @@ class Rounds(Callback):
 
     def on_train_end(self, trainer: Trainer, task: Task) -> None:
         self.close()
+
+    def on_exception(self, trainer: Trainer, task: Task, exception: BaseException) -> None:
+        self.close()  # before Lightning gives back the signals that it took
 
     def close(self) -> None:
         """Takes the bar away and gives the signals back."""
@@ -65,11 +71,12 @@ class Rounds(Callback):
         if trainer.global_step == self.step:  # a micro-batch
             return
         self.step = trainer.global_step
-        last = self.step == self.settings.steps or task.progress() >= 1 or self.signal is not None
-        if self.step % self.settings.log_every == 0 or self.step == self.settings.steps:
+        over = task.progress() >= 1  # by steps or by time
+        if self.step % self.settings.log_every == 0 or over:
             self._log(trainer, task)
-        if self.step % self.settings.evaluation.every == 0 and self.step < self.settings.steps:
+        if self.step % self.settings.evaluation.every == 0 and not over:
             self._evaluate(trainer)
+        last = over or self.signal is not None
         if self.step % self.settings.save_every == 0 or last:
             self._save(trainer)
         if last:

@@ -49,8 +49,7 @@ def run(recipe: Recipe) -> Path:
         elif record.facts()["data_sha256"] != corpus.sha256:
             raise Refused(f"resume={folder} learned from another text (sha256 {record.facts()['data_sha256'][:8]}...)")
         terminal = Terminal(record)
-        mirror = open_mirror(recipe, record, decoder, mode, resumed=folder is not None)
-        mirror.complain = terminal.say
+        mirror = open_mirror(recipe, record, decoder, mode, terminal, resumed=folder is not None)
         guarded(Session(recipe, record, corpus, decoder, mirror, terminal, fresh=folder is None, began=began))
     return record.folder
 
@@ -107,7 +106,7 @@ def code(recipe: Recipe) -> str:
     return fingerprint(["gptlab.task", "gptlab.evaluate", "gptlab.corpus", *(t.rpartition(".")[0] for t in targets)])
 
 
-def open_mirror(recipe: Recipe, record: Record, decoder: Decoder, mode: str, resumed: bool) -> tracking.Mirror:
+def open_mirror(recipe: Recipe, record: Record, decoder: Decoder, mode: str, terminal: Terminal, resumed: bool):
     """W&B's run: every slot's choice is a flat key of its config, so that panels can group by it."""
     settings, facts = recipe.settings, record.facts()
     choices = {slot: "+".join(v) if isinstance(v, list) else v for slot, v in recipe.choices.items()}
@@ -128,7 +127,7 @@ def open_mirror(recipe: Recipe, record: Record, decoder: Decoder, mode: str, res
             "code": facts["code"],
         },
     }
-    return tracking.Mirror(mode, outputs(recipe), settings.tracking, identity, resumed)
+    return tracking.Mirror(mode, outputs(recipe), settings.tracking, identity, resumed, terminal.say)
 
 
 def guarded(session: Session) -> None:
@@ -180,7 +179,9 @@ def bound_time(session: Session, measured: Probe) -> None:
     rest = time.monotonic() - session.began + 1.2 * measured.final_s
     task.seconds = minutes * 60 - rest
     if task.seconds < 3 * measured.step_s:
-        raise Refused(f"max_minutes={minutes:g} leaves no time to train: all the rest takes {rest:.0f} s here; give more")
+        raise Refused(
+            f"max_minutes={minutes:g} leaves no time to train: all the rest takes {rest:.0f} s here; give more"
+        )
 
 
 def fit(session: Session) -> None:

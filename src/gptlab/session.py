@@ -64,7 +64,9 @@ class Session:
         }
         self.rounds = Rounds(settings, self.record, self.mirror, self.terminal, self.evaluate_some, self.write_one)
         make = factory(config["trainer"], "trainer")
-        self.trainer: Trainer = make(max_steps=settings.steps, callbacks=[self.rounds])
+        self.trainer: Trainer = make(
+            max_steps=settings.steps, accumulate_grad_batches=settings.accumulate, callbacks=[self.rounds]
+        )
         self.device: torch.device = self.trainer.strategy.root_device
         self.decoder.to(self.device)
         if settings.compile == "on" or (settings.compile == "auto" and self.device.type == "cuda"):
@@ -105,7 +107,11 @@ class Session:
             seed=self.settings.seed,
         )
         decode = self.corpus.tokenizer.decode
-        told = {"prompt": decode(self.prompt.cpu().numpy()), "seed": self.settings.seed, "temperature": sample.temperature}
+        told = {
+            "prompt": decode(self.prompt.cpu().numpy()),
+            "seed": self.settings.seed,
+            "temperature": sample.temperature,
+        }
         return [{**self.at, **told, "text": decode(row)} for row in torch.stack(list(drawn), 1).cpu().numpy()]
 
     def write_one(self) -> dict[str, Any]:

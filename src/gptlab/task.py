@@ -72,7 +72,7 @@ class Task(LightningModule):
         self._add("train/gradient_norm", norm)
         if not norm.is_cuda and not math.isfinite(norm):
             bad = first_bad((f"gradient of {name}", p.grad) for name, p in self.decoder.named_parameters())
-            raise Diverged(f"step {self.global_step + 1}: the {bad} is not finite")
+            raise Diverged(f"step {self.global_step + 1}: the {bad or 'norm of the gradient'} is not finite")
 
     def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, closure: Any = None) -> None:
         """Sets the learning rate of this step, then steps."""
@@ -81,8 +81,8 @@ class Task(LightningModule):
             group["lr"] = group["peak"] * factor
         super().optimizer_step(epoch, batch_idx, optimizer, closure)
         for part in self.decoder.modules():
-            if hasattr(part, "after_step"):
-                part.after_step(self.global_step)
+            if callable(after := getattr(part, "after_step", None)):
+                after(self.global_step)
 
     def progress(self) -> float:
         """How far the schedule is, in (0, 1): by steps, or by time where that is further."""
@@ -104,7 +104,7 @@ class Task(LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         saved = checkpoint["task"]
-        self.sums = {name: torch.tensor(value, device=self.device) for name, value in saved["sums"].items()}
+        self.sums = {name: torch.tensor(value, dtype=torch.float64) for name, value in saved["sums"].items()}
         self.spent, self.seconds, self.first_loss = saved["spent"], saved["seconds"], saved["first_loss"]
 
     def means(self, steps: int) -> dict[str, float]:
@@ -130,7 +130,9 @@ class Task(LightningModule):
         if not math.isfinite(loss):
             raise Diverged(f"step {self.global_step + 1}: {self._culprit(batch)}")
         if loss > 4 * max(self.first_loss, math.log(self.decoder.shape.vocab)):
-            raise Diverged(f"step {self.global_step + 1}: the loss rose to {loss:.3g} from {self.first_loss:.3g} at birth")
+            raise Diverged(
+                f"step {self.global_step + 1}: the loss rose to {loss:.3g} from {self.first_loss:.3g} at birth"
+            )
 
     def _culprit(self, batch: Tensor | None) -> str:
         if bad := first_bad(self.decoder.named_parameters()):

@@ -68,7 +68,9 @@ def spark(values: list[float], width: int = 40) -> str:
     """Numbers as a line of small bars."""
     if len(values) < 2:
         return ""
-    picked = [values[round(i * (len(values) - 1) / (width - 1))] for i in range(width)] if len(values) > width else values
+    picked = (
+        [values[round(i * (len(values) - 1) / (width - 1))] for i in range(width)] if len(values) > width else values
+    )
     low, high = min(picked), max(picked)
     return "".join(BARS[round((value - low) / ((high - low) or 1) * (len(BARS) - 1))] for value in picked)
 

@@ -7,6 +7,7 @@ Offline unless asked otherwise; never a prompt: what needs an account is refused
 import html
 import netrc
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -46,10 +47,18 @@ def api_key() -> str | None:
 class Mirror:
     """One W&B run, or none. After its first failure it says so once and stays silent."""
 
-    def __init__(self, mode: str, outputs: Path, tracking: Tracking, identity: dict[str, Any], resumed: bool) -> None:
+    def __init__(
+        self,
+        mode: str,
+        outputs: Path,
+        tracking: Tracking,
+        identity: dict[str, Any],
+        resumed: bool = False,
+        complain: Callable[[str], None] = print,
+    ) -> None:
         self.run: Any = None
         self.mode = mode
-        self.complain = print
+        self.complain = complain
         if mode == "disabled":
             return
         folder = (outputs / "wandb").absolute()
@@ -70,7 +79,7 @@ class Mirror:
         )
         try:
             self.run = wandb.init(
-                mode=mode,
+                mode=mode,  # type: ignore[arg-type]
                 dir=str(outputs.absolute()),
                 project=tracking.project,
                 entity=tracking.entity,
@@ -83,7 +92,9 @@ class Mirror:
             )
         except (wandb.Error, OSError) as error:
             line = " ".join(str(error).split())
-            raise Refused(f"W&B cannot be opened ({mode}): {line}; use tracking=offline or tracking=disabled") from error
+            raise Refused(
+                f"W&B cannot be opened ({mode}): {line}; use tracking=offline or tracking=disabled"
+            ) from error
         self.run.define_metric("tokens", hidden=True)
         self.run.define_metric("step", hidden=True)
         self.run.define_metric("*", step_metric="tokens")
@@ -110,7 +121,7 @@ class Mirror:
         columns = ["step", "prompt", "text", "seed", "temperature"]
         data = [[row[name] for name in columns] for row in rows]
         last = {name: rows[-1][name] for name in ("step", "tokens")} if rows else {}
-        self._try(lambda run: run.log({"samples": self._wandb.Table(columns=columns, data=data), **last}))
+        self._try(lambda run: run.log({"samples": self._wandb.Table(columns=[*columns], data=data), **last}))
 
     def finish(self, summary: dict[str, Any], exit_code: int) -> None:
         """Writes the summary and closes; never waits longer than a minute."""

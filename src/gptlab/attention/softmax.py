@@ -1,9 +1,9 @@
 """Softmax attention over shared key and value heads: out(softmax(scale q k^T) v).
 
-    mha  kv_heads = heads             Vaswani 2017, arXiv:1706.03762
-    mqa  kv_heads = 1                 Shazeer 2019, arXiv:1911.02150
-    gqa  kv_heads between             Ainslie 2023, arXiv:2305.13245: query head h reads kv head floor(h kv_heads / heads)
-    swa  the last `window` keys only  Mistral, arXiv:2310.06825: the query's own key is counted
+mha  kv_heads = heads             Vaswani 2017, arXiv:1706.03762
+mqa  kv_heads = 1                 Shazeer 2019, arXiv:1911.02150
+gqa  kv_heads between             Ainslie 2023, arXiv:2305.13245: query head h reads kv head floor(h kv_heads / heads)
+swa  the last `window` keys only  Mistral, arXiv:2310.06825: the query's own key is counted
 """
 
 from torch import Tensor, nn

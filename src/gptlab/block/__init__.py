@@ -17,6 +17,11 @@ from gptlab.shape import Shape
 class Block(nn.Module):
     """The slot's contract: the children have the same names in every arrangement, so that weights can be moved."""
 
+    attention: Attention
+    mlp: Mlp
+    attention_wire: Residual
+    mlp_wire: Residual
+
     def __init__(
         self,
         shape: Shape,

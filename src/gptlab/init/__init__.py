@@ -5,7 +5,13 @@ So every tensor that two variants share starts identical, whatever else stands b
 
 import hashlib
 
-from torch import Generator, Tensor, nn, no_grad, random  # by name: once init=torch is loaded, gptlab.init.torch is that
+from torch import (
+    Generator,
+    Tensor,
+    nn,
+    no_grad,
+    random,
+)  # by name: once init=torch is loaded, gptlab.init.torch is that
 
 from gptlab.shape import Shape
 
@@ -35,7 +41,7 @@ def initialize(decoder: nn.Module, init: Init, shape: Shape, seed: int) -> None:
         if isinstance(module, nn.Linear | nn.Embedding):
             for name in own:
                 init(module, name, shape, Generator().manual_seed(number(seed, name)))
-        elif own and hasattr(module, "reset_parameters"):
+        elif own and callable(reset := getattr(module, "reset_parameters", None)):
             with random.fork_rng(devices=[]):
                 random.default_generator.manual_seed(number(seed, path))
-                module.reset_parameters()
+                reset()

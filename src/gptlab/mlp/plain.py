@@ -1,9 +1,9 @@
 """Two Linears with an activation between them: out(act(up x)), four times as wide inside.
 
-    gelu       x Phi(x)                                                     Hendrycks 2016, arXiv:1606.08415
-    gelu_tanh  its tanh form, 0.5 x (1 + tanh(sqrt(2/pi)(x + 0.044715 x^3)))  GPT-2; at most 4.73e-4 away
-    relu       max(0, x)                                                    Vaswani 2017, arXiv:1706.03762
-    relu2      max(0, x)^2                                                  Primer, arXiv:2109.08668
+gelu       x Phi(x)                                                     Hendrycks 2016, arXiv:1606.08415
+gelu_tanh  its tanh form, 0.5 x (1 + tanh(sqrt(2/pi)(x + 0.044715 x^3)))  GPT-2; at most 4.73e-4 away
+relu       max(0, x)                                                    Vaswani 2017, arXiv:1706.03762
+relu2      max(0, x)^2                                                  Primer, arXiv:2109.08668
 """
 
 from typing import Literal

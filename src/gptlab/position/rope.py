@@ -43,8 +43,8 @@ class Rope(Position):
         pair = torch.arange(0, width, 2, device=at.device, dtype=dtype)
         angle = at[..., None].to(dtype) * self.theta ** (-pair / width)
         cos, sin = angle.cos(), angle.sin()
-        both = torch.cat([cos, cos], -1), torch.cat([-sin, sin], -1)
-        return tuple(x[:, :, None].to(like.dtype) for x in both)
+        cos, sin = torch.cat([cos, cos], -1), torch.cat([-sin, sin], -1)
+        return cos[:, :, None].to(like.dtype), sin[:, :, None].to(like.dtype)
 
 
 def turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """Fixed waves added to the embedding (Vaswani 2017, arXiv:1706.03762).
 
-    PE(at, 2i) = sin(at / base^(2i / width))        PE(at, 2i + 1) = cos(at / base^(2i / width))
+PE(at, 2i) = sin(at / base^(2i / width))        PE(at, 2i + 1) = cos(at / base^(2i / width))
 """
 
 import torch

@@ -19,4 +19,6 @@ class Readout(nn.Module):
     def loss(self, x: Tensor, targets: Tensor, flow: Flow) -> Tensor:
         """(B, T, width), (B, T) to the mean of nats per target token, in float32 or better; IGNORED targets are left out."""
         logits = self(x).flatten(0, 1)
-        return F.cross_entropy(logits if logits.dtype.itemsize > 2 else logits.float(), targets.flatten(), ignore_index=IGNORED)
+        return F.cross_entropy(
+            logits if logits.dtype.itemsize > 2 else logits.float(), targets.flatten(), ignore_index=IGNORED
+        )

@@ -1,6 +1,6 @@
 """One Linear to the vocabulary: logits = head(x), then cap tanh(logits / cap) if capped (Gemma 2, arXiv:2408.00118).
 
-    tied    the head's weight is the embedding's (Press 2017, arXiv:1608.05859)        untied  it is its own
+tied    the head's weight is the embedding's (Press 2017, arXiv:1608.05859)        untied  it is its own
 """
 
 import torch
@@ -14,7 +14,13 @@ class LinearReadout(Readout):
     """A tied head is a Linear all the same, so that FLOPs are counted and changes applied in one way."""
 
     def __init__(
-        self, shape: Shape, embedding: nn.Embedding, *, tied: bool = True, softcap: float | None = None, bias: bool = False
+        self,
+        shape: Shape,
+        embedding: nn.Embedding,
+        *,
+        tied: bool = True,
+        softcap: float | None = None,
+        bias: bool = False,
     ) -> None:
         super().__init__()
         self.head = nn.Linear(shape.width, shape.vocab, bias)

@@ -19,7 +19,13 @@ def trainer(
         raise ValueError(f"devices={devices}: only 1 is supported so far")
     if accelerator == "gpu" and not torch.cuda.is_available():
         raise ValueError("accelerator=gpu: torch sees no GPU here; use trainer=cpu or trainer=auto")
-    chosen = "gpu" if accelerator == "auto" and torch.cuda.is_available() else "cpu" if accelerator == "auto" else accelerator
+    chosen = (
+        "gpu"
+        if accelerator == "auto" and torch.cuda.is_available()
+        else "cpu"
+        if accelerator == "auto"
+        else accelerator
+    )
     return Trainer(
         accelerator=chosen,
         devices=devices,

@@ -1,0 +1,94 @@
+"""Laws of batches and evaluation windows: which tokens, when, and each how often."""
+
+from itertools import islice
+
+import numpy as np
+import pytest
+from torch import Tensor
+
+from gptlab.corpus import Corpus, read
+from gptlab.data import Data
+from gptlab.feed import Feed
+from gptlab.readout import IGNORED
+from gptlab.refused import Refused
+from gptlab.tokenizer.byte import Byte
+
+
+def corpus(train: int = 500, validation: int = 101) -> Corpus:
+    """Tokens that tell where they stand."""
+    return Corpus(np.arange(train), np.arange(1000, 1000 + validation), Byte("", ""), "")
+
+
+def test_batch_is_a_function_of_seed_and_step():
+    first, same = corpus(), corpus()
+    assert (first.batch(3, 8, 6, 10) == same.batch(3, 8, 6, 10)).all()
+    assert (first.batch(3, 8, 6, 10)[:2] == same.batch(3, 8, 2, 10)).all()
+    assert (first.batch(3, 8, 6, 10) != same.batch(3, 9, 6, 10)).any()
+    assert (first.batch(3, 8, 6, 10) != same.batch(4, 8, 6, 10)).any()
+    assert first.batch(-1, 2**63, 6, 10).shape == (6, 11)
+
+
+def test_rows_are_runs_of_the_text_from_its_start_to_its_end():
+    rows = np.concatenate([corpus(train=30).batch(0, step, 16, 10) for step in range(50)])
+    assert (np.diff(rows, axis=1) == 1).all()
+    assert set(rows[:, 0]) == set(range(20))
+    assert rows.max() == 29
+
+
+@pytest.mark.parametrize("rows", [2, 8, 12, 64])
+def test_steps_share_no_rows_but_by_chance(rows: int):
+    long = corpus(train=2_000_000)
+    starts = [set(long.batch(0, step, rows, 1)[:, 0]) for step in range(40)]
+    shared = sum(len(one & other) for n, one in enumerate(starts) for other in starts[:n])
+    chance = rows**2 * 40 * 39 / 2 / 2_000_000
+    assert shared <= 5 + 3 * chance
+
+
+def test_all_places_are_equally_likely():
+    starts = np.concatenate([corpus(train=26).batch(0, step, 32, 16)[:, 0] for step in range(1000)])
+    counts = np.bincount(starts, minlength=10)
+    assert ((counts - 3200) ** 2 / 3200).sum() < 27.9  # chi-squared of 9 degrees: one seed in a thousand
+
+
+@pytest.mark.parametrize("accumulate", [1, 2, 3])
+def test_feed_gives_the_same_batches_in_micro_batches_from_any_step(accumulate: int):
+    feed = Feed(corpus(), seed=5, batch_size=6, context=10, accumulate=accumulate)
+    feed.trainer = type("Trainer", (), {"global_step": 7})()  # type: ignore[assignment]
+    micro: list[Tensor] = list(islice(feed, 2 * accumulate))
+    assert [len(one) for one in micro] == [6 // accumulate] * 2 * accumulate
+    whole = np.concatenate([corpus().batch(5, step, 6, 10) for step in (7, 8)])
+    assert (np.concatenate(micro) == whole).all()
+
+
+@pytest.mark.parametrize("validation", [2, 97, 100, 101, 102])
+@pytest.mark.parametrize("context", [1, 3, 16, 50, 100, 101, 1000])
+def test_windows_score_every_token_after_the_first_once(validation: int, context: int):
+    inputs, targets = corpus(validation=validation).windows(context)
+    scored = targets != IGNORED
+    assert (targets[scored] == np.arange(1001, 1000 + validation)).all()
+    assert (inputs[scored] == targets[scored] - 1).all()
+    assert inputs.shape == targets.shape == (-(-(validation - 1) // context), context)
+
+
+@pytest.mark.parametrize("context", [1, 3, 16, 33])
+@pytest.mark.parametrize("tokens", [1, 30, 64, 99, 100, 10**6])
+def test_interim_windows_are_spread_whole_and_always_the_same(context: int, tokens: int):
+    inputs, targets = corpus().windows(context, tokens)
+    assert (inputs == corpus().windows(context, tokens)[0]).all()
+    assert len(np.unique(inputs[:, 0])) == len(inputs)
+    every = corpus().windows(context)[0]
+    assert len(inputs) == min(len(every), -(-tokens // context))
+    assert len(inputs) == len(every) or (targets != IGNORED).all()
+    gaps = np.diff(inputs[:, 0]) // context
+    assert len(inputs) < 3 or gaps.max() - gaps.min() <= 1
+
+
+def test_a_text_no_longer_than_the_context_is_refused():
+    class Ten(Data):
+        def text(self) -> str:
+            return "x" * 20
+
+    made = read(Ten(validation=0.5), Byte, 9)
+    assert len(made.train) == len(made.validation) == 10
+    with pytest.raises(Refused, match=r"model.context=10 is longer than the training split of 10 tokens; try"):
+        read(Ten(validation=0.5), Byte, 10)

@@ -1,0 +1,405 @@
+"""What must come out equal: variants at the knobs where they become another (law 6), the three kernels, and formulas
+against numbers that stand in papers."""
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from conftest import BATCH, CASES, SIZES, TIME, VOCAB, composed, decoder, normal, perturb, recipe, tokens
+from torch import Tensor, nn
+
+from gptlab import wiring
+from gptlab.attend import attend, kernel
+from gptlab.attention.softmax import SoftmaxAttention
+from gptlab.decoder import Decoder
+from gptlab.flow import Flow, Sight
+from gptlab.mask import Mask
+from gptlab.mlp.gated import GatedMlp
+from gptlab.mlp.plain import PlainMlp
+from gptlab.norm.layernorm import LayerNorm
+from gptlab.norm.rmsnorm import RMSNorm
+from gptlab.position import Position
+from gptlab.position.alibi import Alibi, slopes
+from gptlab.position.rope import Rope
+from gptlab.position.sinusoidal import Sinusoidal
+from gptlab.recipe import Recipe
+from gptlab.shape import Shape
+
+SHAPE = Shape(width=60, heads=6, layers=3, context=64, vocab=VOCAB)
+AT = torch.arange(TIME)[None]
+close = torch.testing.assert_close
+
+
+def spoken(words: str) -> Decoder:
+    """The decoder of the command line's words; tensors of the same name and shape are the same in all."""
+    made = wiring.build(composed(*SIZES, *words.split()), VOCAB).double().eval()
+    perturb(made)
+    return made
+
+
+def attended(attention: SoftmaxAttention, x: Tensor) -> Tensor:
+    """One attention alone, without positions."""
+    at = torch.arange(x.shape[1])[None]
+    return attention(x, Flow(at, at, Position(SHAPE), plain=True))
+
+
+# -- variants
+
+SAME = [
+    ("attention=gqa attention.kv_heads=6", "attention=mha"),
+    ("attention=gqa attention.kv_heads=1", "attention=mqa"),
+    ("attention=swa attention.window=17", "attention=mha"),
+    ("attention=local_global attention.layout=[full]", "attention=mha"),
+    ("attention=local_global attention.layout=[local]", "attention=swa"),
+    ("position=sinusoidal position.scale=0", "position=nope"),
+    ("readout=untied readout.tied=true", "readout=tied"),
+]
+
+
+@pytest.mark.parametrize(("words", "other"), SAME)
+def test_a_knob_at_its_end_is_the_other_variant(words: str, other: str):
+    now, targets = tokens(BATCH, TIME), tokens(BATCH, TIME, key="targets")
+    one, two = spoken(words), spoken(other)
+    assert one.state_dict().keys() == two.state_dict().keys()
+    close(one(now, targets).loss, two(now, targets).loss)
+    close(one(now).logits, two(now).logits)
+
+
+@pytest.mark.parametrize(
+    "case", [c for c in CASES if c.split("=")[0] in ("attention", "norm", "mlp", "residual", "block")]
+)
+def test_a_pattern_of_one_kind_is_that_kind(case: str):
+    slot, kind = case.split("=")[0], recipe(case)
+    node = {
+        "_target_": "gptlab.decoder.pattern",
+        "_partial_": True,
+        "layout": ["it"],
+        "kinds": {"it": kind.config[slot]},
+    }
+    one, two = (wiring.build(made, VOCAB) for made in (kind, Recipe(kind.config | {slot: node})))
+    assert torch.equal(one(tokens(BATCH, TIME)).logits, two(tokens(BATCH, TIME)).logits)
+
+
+def spread(gqa: SoftmaxAttention, mha: SoftmaxAttention, repeat: Callable[[Tensor], Tensor]) -> SoftmaxAttention:
+    """mha with gqa's weights, its key and value heads repeated."""
+    state = gqa.state_dict()
+    for name in ("k.weight", "v.weight"):
+        state[name] = repeat(state[name].unflatten(0, (gqa.kv_heads, gqa.head))).flatten(0, 1)
+    mha.load_state_dict(state)
+    return mha
+
+
+@pytest.mark.parametrize("kv_heads", [1, 2, 3])
+def test_gqa_is_mha_with_each_kv_head_repeated_in_place(kv_heads: int):
+    gqa, mha = SoftmaxAttention(SHAPE, kv_heads=kv_heads).double(), SoftmaxAttention(SHAPE).double()
+    groups, x = SHAPE.heads // kv_heads, normal(BATCH, TIME, 60)
+    perturb(gqa)
+    close(attended(spread(gqa, mha, lambda w: w.repeat_interleave(groups, 0)), x), attended(gqa, x))
+    tiled = attended(spread(gqa, mha, lambda w: w.repeat(groups, 1, 1)), x)
+    assert torch.allclose(tiled, attended(gqa, x)) == (kv_heads == 1)  # tiling mixes the groups up
+
+
+def test_the_gradient_of_a_shared_head_is_the_sum_over_its_group():
+    gqa, mha = SoftmaxAttention(SHAPE, kv_heads=3).double(), SoftmaxAttention(SHAPE).double()
+    perturb(gqa)
+    spread(gqa, mha, lambda w: w.repeat_interleave(2, 0))
+    for attention in (gqa, mha):
+        attended(attention, normal(BATCH, TIME, 60)).square().sum().backward()
+    for shared, own in ((gqa.k, mha.k), (gqa.v, mha.v)):
+        close(shared.weight.grad, own.weight.grad.unflatten(0, (3, 2, 10)).sum(1).flatten(0, 1))
+
+
+def test_a_window_of_one_gives_the_value_of_the_same_token():
+    attention, x = SoftmaxAttention(SHAPE, window=1).double(), normal(BATCH, TIME, 60)
+    close(attended(attention, x), attention.out(attention.v(x)))
+
+
+def test_a_window_of_three_sees_three_keys_its_own_counted():
+    at = torch.arange(6)[None]
+    rows = ["".join(map(str, row)) for row in Mask(3)(at, at)[0, 0].int().tolist()]
+    assert rows == ["100000", "110000", "111000", "011100", "001110", "000111"]
+
+
+def test_a_token_out_of_the_window_changes_nothing():
+    attention, x = SoftmaxAttention(SHAPE, window=5).double(), normal(1, TIME, 60)
+    other = x.clone()
+    other[:, 4] += 1
+    same = torch.isclose(attended(attention, x), attended(attention, other)).all(-1)[0]
+    assert same.tolist() == [not 4 <= t < 4 + 5 for t in range(TIME)]
+
+
+# -- kernels
+
+FEATURES: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "grouped": {"kv_heads": 3},
+    "window": {"reach": 5},
+    "bias": {"bias": True},
+    "sink": {"sink": True},
+    "scale": {"scale": 0.7},
+    "softcap": {"softcap": 1.5},
+    "window, bias, sink, grouped": {"reach": 5, "bias": True, "sink": True, "kv_heads": 3},
+    "all": {"reach": 5, "bias": True, "sink": True, "kv_heads": 2, "scale": 0.7, "softcap": 1.5},
+}
+
+
+def posed(
+    features: dict[str, Any], padded: bool, *, learn: bool = True, value: int = 10
+) -> tuple[list[Tensor], Callable[[], Tensor]]:
+    """Tensors that may learn, and attend over them; padded: the first keys and queries of a row are no tokens."""
+    kv, reach = features.get("kv_heads", 6), features.get("reach")
+    at = torch.stack([AT[0], AT[0] - 4]).clamp(min=-1) if padded else AT
+    sight = Sight(Mask(reach), at, at, causal=not padded and reach is None)
+    q, k, v = normal(2, TIME, 6, 10, key="q"), normal(2, TIME, kv, 10, key="k"), normal(2, TIME, kv, value, key="v")
+    more: dict[str, Any] = {name: features[name] for name in ("scale", "softcap") if name in features}
+    leaves = [x.requires_grad_(learn) for x in (q, k, v)]
+    if "bias" in features:
+        more["bias"] = Alibi(SHAPE).bias(at, at, 0)
+    if "sink" in features:
+        more["sink"] = normal(6, key="sink").requires_grad_(learn)
+        leaves.append(more["sink"])
+    return leaves, lambda: attend(q, k, v, sight, **more)
+
+
+@pytest.mark.parametrize("padded", [False, True], ids=["whole", "padded"])
+@pytest.mark.parametrize("features", FEATURES.values(), ids=FEATURES)
+def test_sdpa_and_the_chosen_kernel_say_what_naive_says(features: dict[str, Any], padded: bool):
+    said = {}
+    for name in ("naive", "sdpa", None):
+        leaves, run = posed(features, padded)
+        if name == "sdpa" and "softcap" in features:
+            with kernel("sdpa"), pytest.raises(ValueError, match="softcap"):
+                run()
+            continue
+        with kernel(name) if name else torch.enable_grad():
+            out = run()
+        said[name] = [out, *torch.autograd.grad(out.square().sum(), leaves)]
+    for name in said:
+        close(said[name], said["naive"], msg=lambda text, name=name: f"{name}: {text}")
+
+
+@pytest.mark.parametrize("padded", [False, True], ids=["whole", "padded"])
+@pytest.mark.parametrize("features", FEATURES.values(), ids=FEATURES)
+def test_flex_says_what_naive_says(features: dict[str, Any], padded: bool):
+    _, run = posed(features, padded, learn=False)  # on CPU it has no backward
+    with kernel("naive"):
+        wanted = run()
+    with kernel("flex"):
+        close(run(), wanted)
+
+
+@pytest.mark.parametrize("name", ["naive", "sdpa"])
+@pytest.mark.parametrize("features", FEATURES.values(), ids=FEATURES)
+def test_a_row_that_sees_nothing_gives_zero_and_finite_gradients(features: dict[str, Any], name: str):
+    if name == "sdpa" and "softcap" in features:
+        name = "naive"
+    leaves, run = posed(features, padded=True)
+    with kernel(name):
+        out = run()
+    assert (out[1, :4] == 0).all()
+    assert (out[1, 4:] != 0).all()
+    assert all(g.isfinite().all() for g in torch.autograd.grad(out.sum(), leaves))
+
+
+def test_values_may_be_wider_than_keys():
+    for name in ("naive", "sdpa"):
+        _, run = posed({"kv_heads": 3}, padded=False, value=14)
+        with kernel(name):
+            assert run().shape == (2, TIME, 6, 14)
+
+
+# -- positions
+
+TURNED = {
+    0: [1.0, 2.0, 3.0, 4.0],
+    1: [-1.98411065, 1.95990067, 2.46237790, 4.01979967],
+    2: [-3.14403912, 1.91960535, -0.33914308, 4.03919736],
+    10: [0.79299180, 1.59067466, -3.06123570, 4.17968349],
+}
+"""[1, 2, 3, 4] turned by RoPE with theta 10^4, half-split."""
+INTERLEAVED = {
+    1: [-1.14263966, 1.92207560, 2.95985067, 4.02979950],
+    2: [-2.23474169, 0.07700375, 2.91940535, 4.05919603],
+    10: [0.24897069, -2.22216417, 2.58567883, 4.27951691],
+}
+"""The same in pairs of neighbours (RoFormer's own order)."""
+
+
+def exact(numbers: list[float]) -> Tensor:
+    """One vector, (1, D) in float64."""
+    return torch.tensor([numbers], dtype=torch.float64)
+
+
+def turned(x: Tensor, at: int | Tensor, **knobs: Any) -> Tensor:
+    """Vectors (N, D) as one head's queries at positions (N,) or one for all."""
+    rope = Rope(Shape(x.shape[-1], 1, 1, 64, VOCAB), **knobs)
+    places = torch.as_tensor(at).expand(len(x))[None]
+    q, k = rope.rotate(x[None, :, None], x[None, :, None], places, 0)
+    assert torch.equal(q, k)
+    return q[0, :, 0]
+
+
+@pytest.mark.parametrize("at", TURNED)
+def test_rope_turns_as_written(at: int):
+    close(turned(exact([1, 2, 3, 4]), at), exact(TURNED[at]), atol=1e-8, rtol=0)
+
+
+@pytest.mark.parametrize("at", INTERLEAVED)
+def test_rope_of_permuted_features_is_the_interleaved_form(at: int):
+    close(turned(exact([1, 3, 2, 4]), at), exact(INTERLEAVED[at])[:, [0, 2, 1, 3]], atol=1e-8, rtol=0)
+
+
+def test_rope_keeps_norms_and_knows_distances_alone():
+    q, k = normal(5, 10, key="q"), normal(5, 10, key="k")
+    close(turned(q, 0), q)
+    close(turned(q, 37).norm(dim=-1), q.norm(dim=-1))
+    close(turned(turned(q, 30), 7), turned(q, 37))
+    close((turned(q, 1037) * turned(k, 1030)).sum(-1), (turned(q, 7) * k).sum(-1))
+    assert not torch.allclose((turned(q, 8) * k).sum(-1), (turned(q, 7) * k).sum(-1))
+
+
+def test_rope_turns_the_first_part_and_leaves_the_rest():
+    x = normal(3, 20)
+    some = turned(x, 9, fraction=0.5)
+    close(some[:, :10], turned(x[:, :10], 9))
+    assert torch.equal(some[:, 10:], x[:, 10:])
+
+
+def test_rope_computes_angles_finer_than_bfloat16():
+    x = normal(1, 8)
+    rough = turned(x.bfloat16(), 1001)
+    assert rough.dtype == torch.bfloat16
+    close(rough.double(), turned(x, 1001), atol=0.03, rtol=0)
+
+
+def test_alibi_has_the_slopes_of_the_paper():
+    assert slopes(8) == [2.0**-n for n in range(1, 9)]
+    assert slopes(1) == [2.0**-8]
+    assert slopes(6) == [2.0**-n for n in (2, 4, 6, 8, 1, 3)]
+    assert slopes(12) == [2.0**-n for n in (*range(1, 9), 0.5, 1.5, 2.5, 3.5)]
+    assert all(len(slopes(heads)) == heads == len(set(slopes(heads))) for heads in range(1, 40))
+
+
+def test_alibi_is_slope_times_distance():
+    bias = Alibi(SHAPE).bias(AT, AT, 0)
+    assert bias.shape == (1, 6, TIME, TIME)
+    for head, slope in enumerate(slopes(6)):
+        assert bias[0, head, 9, 4] == -slope * 5
+        assert bias[0, head, 9, 9] == 0
+
+
+def test_sinusoidal_waves_are_as_written():
+    waves = Sinusoidal(SHAPE).waves(torch.arange(40)[None], 60)[0]
+    assert waves[0].tolist() == [0.0, 1.0] * 30
+    assert waves[7, 4].item() == pytest.approx(math.sin(7 / 10000 ** (4 / 60)))
+    assert waves[7, 5].item() == pytest.approx(math.cos(7 / 10000 ** (4 / 60)))
+    close(waves.square().sum(-1), torch.full((40,), 30.0).double())
+    products = waves @ waves.T
+    close(products[:-1, :-1], products[1:, 1:])
+
+
+# -- MLPs and norms
+
+GATES = {"silu": lambda x: x * x.sigmoid(), "gelu": lambda x: x * (1 + torch.erf(x / math.sqrt(2))) / 2}
+ACTIVATIONS = {
+    "gelu": GATES["gelu"],
+    "gelu_tanh": lambda x: 0.5 * x * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))),
+    "relu": lambda x: x * (x > 0),
+    "relu2": lambda x: x * x * (x > 0),
+}
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_plain_mlps_are_their_formulas(name: Any):
+    mlp, x, flow = (
+        PlainMlp(SHAPE, activation=name, bias=True).double(),
+        3 * normal(BATCH, TIME, 60),
+        Flow(AT, AT, Position(SHAPE)),
+    )
+    close(mlp(x, flow), mlp.out(ACTIVATIONS[name](mlp.up(x))))
+    assert mlp.hidden == 240
+
+
+@pytest.mark.parametrize("name", GATES)
+def test_gated_mlps_are_their_formulas(name: Any):
+    mlp, x, flow = GatedMlp(SHAPE, activation=name).double(), 3 * normal(BATCH, TIME, 60), Flow(AT, AT, Position(SHAPE))
+    close(mlp(x, flow), mlp.out(GATES[name](mlp.gate(x)) * mlp.up(x)))
+    assert mlp.hidden == 160
+
+
+def test_the_two_gelus_are_at_most_473_millionths_apart():
+    x = torch.linspace(-6, 6, 12001).double()
+    apart = (
+        PlainMlp(SHAPE, activation="gelu").activation(x) - PlainMlp(SHAPE, activation="gelu_tanh").activation(x)
+    ).abs()
+    assert apart.max().item() == pytest.approx(4.73e-4, abs=1e-6)
+    assert x[apart.argmax()].abs().item() == pytest.approx(2.70, abs=0.02)
+
+
+@pytest.mark.parametrize("eps", [1e-6, 0.5])
+def test_norms_are_their_formulas(eps: float):
+    x = 3 * normal(BATCH, TIME, 60) + 1
+    rms, layer = RMSNorm(60, eps=eps).double(), LayerNorm(60, eps=eps).double()
+    perturb(rms)
+    perturb(layer)
+    close(rms(x), x / (x.square().mean(-1, keepdim=True) + eps).sqrt() * rms.weight)
+    centred = x - x.mean(-1, keepdim=True)
+    close(layer(x), centred / (centred.square().mean(-1, keepdim=True) + eps).sqrt() * layer.weight + layer.bias)
+
+
+def test_a_softcap_bends_logits_and_a_wide_one_does_not():
+    near, far, plain = spoken("readout.softcap=3"), spoken("readout.softcap=1e9"), spoken("")
+    now = tokens(BATCH, TIME)
+    close(near(now).logits, 3 * torch.tanh(plain(now).logits / 3))
+    close(far(now).logits, plain(now).logits)
+
+
+# -- sizes and first values
+
+
+@pytest.mark.parametrize(
+    ("model", "count"),
+    [("gpt2", 124_439_808), ("gpt2_medium", 354_823_168), ("gpt2_large", 774_030_080), ("gpt2_xl", 1_557_611_200)],
+)
+def test_gpt2_has_its_published_number_of_parameters(model: str, count: int):
+    made = composed("experiment=gpt2", f"model={model}")
+    with torch.device("meta"):
+        parts = wiring.decoder(made, 50257).parameters()
+    assert sum(p.numel() for p in parts) == count
+
+
+def test_gpt2_starts_small_and_what_writes_into_the_stream_smaller():
+    made = wiring.build(composed("experiment=gpt2", "model=mini"), 65)
+    for name, p in made.named_parameters():
+        if p.ndim == 2:
+            wanted = 0.02 / math.sqrt(2 * 6) if name.endswith(".out.weight") else 0.02
+            assert p.std().item() == pytest.approx(wanted, rel=0.05), name
+        else:
+            assert (p == (1 if "norm" in name and name.endswith("weight") else 0)).all(), name
+
+
+def test_parts_work_in_a_bare_interpreter():
+    from gptlab.block.sequential import Sequential
+    from gptlab.readout.linear import LinearReadout
+    from gptlab.residual.pre import Pre
+
+    parts: dict[str, Any] = {
+        "norm": RMSNorm,
+        "mlp": PlainMlp,
+        "residual": Pre,
+        "block": Sequential,
+        "readout": LinearReadout,
+    }
+    made = Decoder(SHAPE, attention=partial(SoftmaxAttention, kv_heads=3), position=Rope, **parts)
+    assert made(tokens(BATCH, TIME)).logits.shape == (BATCH, TIME, VOCAB)
+    with pytest.raises(ValueError, match="cannot honour"):
+        Decoder(SHAPE, attention=Deaf, position=Alibi, **parts)
+
+
+class Deaf(SoftmaxAttention):
+    """Honours no bias."""
+
+    honours = frozenset({"embed", "rotate"})

@@ -1,0 +1,196 @@
+"""The tree keeps its shape: YAML keys are signatures, conf/ mirrors src/gptlab/, and imports go one way."""
+
+import ast
+import graphlib
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from conftest import CONF, ROOT, SIZES, SOURCE, choices, menu
+
+from gptlab.factory import check_node, knobs, locate, own
+from gptlab.recipe import SLOTS
+
+YAML_ALONE = {"model", "tracking", "experiment", "hydra"}
+NO_SLOTS = {"format", "pretrained", "ablation", "report"}
+"""Packages that are no menus."""
+FILES = sorted(SOURCE.rglob("*.py"))
+ALL = FILES + sorted((ROOT / "src" / "hydra_plugins").rglob("*.py")) + sorted(ROOT.glob("*.py"))
+
+
+def short(path: Path) -> str:
+    return str(path.relative_to(SOURCE if path.is_relative_to(SOURCE) else ROOT))
+
+
+# -- conf/ and src/gptlab/
+
+
+def choosing() -> Iterator[tuple[str, str, str]]:
+    """(slot, choice, target) of every YAML that names code."""
+    for file in sorted(CONF.glob("*/*.yaml")):
+        if file.parent.name not in YAML_ALONE:
+            yield file.parent.name, file.stem, yaml.safe_load(file.read_text())["_target_"]
+
+
+@pytest.mark.parametrize(("slot", "choice"), [(slot, choice) for slot in SLOTS for choice in choices(slot)])
+def test_yaml_keys_are_the_signature(slot: str, choice: str):
+    node = menu(*SIZES)[slot][choice]
+    assert not list(check_node(node, slot))
+    for part in nested(node):
+        target = locate(part["_target_"], slot)
+        assert part["_partial_"] is True
+        assert set(own(part)) == set(knobs(target)), target
+
+
+def nested(value: Any) -> Iterator[dict[str, Any]]:
+    """Every choice in a node, itself first."""
+    if isinstance(value, dict):
+        if "_target_" in value:
+            yield value
+        for one in value.values():
+            yield from nested(one)
+
+
+def test_every_knob_is_annotated():
+    for slot, _, target in choosing():
+        for name, parameter in knobs(locate(target, slot)).items():
+            assert parameter.annotation is not parameter.empty, f"{target}: {name}"
+
+
+def test_every_target_lives_in_the_folder_of_its_slot():
+    for slot, choice, target in choosing():
+        assert target.startswith(f"gptlab.{slot}.") or target == "gptlab.decoder.pattern", f"{slot}={choice}: {target}"
+
+
+def test_every_variant_file_is_named_by_some_yaml():
+    named = {target.rpartition(".")[0] for _, _, target in choosing()}
+    menus = {path.name for path in CONF.iterdir() if path.is_dir()} - YAML_ALONE
+    variants = {f"gptlab.{f.parent.name}.{f.stem}" for f in FILES if f.parent.name in menus and f.stem != "__init__"}
+    assert variants == named - {"gptlab.decoder"}
+
+
+def test_every_menu_has_its_package_and_every_package_its_menu():
+    menus = {path.name for path in CONF.iterdir() if path.is_dir()} - YAML_ALONE
+    packages = {file.parent.name for file in SOURCE.glob("*/__init__.py")} - NO_SLOTS
+    assert menus == packages
+    assert set(SLOTS) <= menus
+    assert not YAML_ALONE & packages
+
+
+# -- who may import whom
+
+GROUND = {"shape", "mask", "refused", "flow", "attend", "cache"}
+"""What any slot may build on."""
+HOLDS = {"block": {"attention", "mlp", "residual", "norm"}, "residual": {"norm"}}
+"""Contracts that hold parts of other slots, for their types alone."""
+AT_THE_RIM = {"train.py", "ablate.py"}
+
+
+@cache
+def imports(file: Path, late: bool = True) -> frozenset[str]:
+    """Dotted names that a file imports, without those for type checkers; late: also those inside functions."""
+    found: set[str] = set()
+
+    def walk(node: ast.AST) -> None:
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            return
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not late:
+            return
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            found.update(f"{node.module}.{alias.name}" for alias in node.names)
+        for child in ast.iter_child_nodes(node):
+            walk(child)
+
+    walk(ast.parse(file.read_text()))
+    return frozenset(found)
+
+
+def dotted(file: Path) -> str:
+    """A file of the package as attention or attention.softmax."""
+    return ".".join(file.relative_to(SOURCE).with_suffix("").parts).removesuffix(".__init__")
+
+
+def inside(file: Path, late: bool = True) -> set[str]:
+    """The package's own files that a file imports, by their dotted names."""
+    known, found = {dotted(f) for f in FILES}, set()
+    for name in imports(file, late):
+        if name.startswith("gptlab."):
+            parts = name.split(".")[1:]
+            ends = [".".join(parts[:n]) for n in range(len(parts), 0, -1)]
+            found.add(next(end for end in ends if end in known))
+    return found
+
+
+def closure(*names: str, late: bool = True) -> set[Path]:
+    """All files that importing these draws in."""
+    files, done, left = {dotted(f): f for f in FILES}, set(), [*names]
+    while left:
+        if (name := left.pop()) not in done:
+            done.add(name)
+            left += [*inside(files[name], late), *([name.rpartition(".")[0]] if "." in name else [])]
+    return {files[name] for name in done}
+
+
+def test_imports_go_one_way():
+    graph = {dotted(file): inside(file) - {dotted(file)} for file in FILES}
+    order = list(graphlib.TopologicalSorter(graph).static_order())  # raises CycleError
+    assert set(order) == set(graph)
+
+
+@pytest.mark.parametrize("name", sorted(GROUND))
+def test_the_ground_stands_on_the_ground(name: str):
+    assert inside(SOURCE / f"{name}.py") <= GROUND
+
+
+@pytest.mark.parametrize("slot", SLOTS)
+def test_slots_never_import_each_other(slot: str):
+    for file in (SOURCE / slot).glob("*.py"):
+        others = HOLDS.get(slot, set()) if file.stem == "__init__" else set()
+        assert inside(file) - {slot} <= GROUND | others, short(file)
+
+
+def test_the_decoder_knows_contracts_alone():
+    assert inside(SOURCE / "decoder.py") <= GROUND | set(SLOTS)
+
+
+def test_no_file_names_a_variant():
+    variants = {f"{slot}.{file.stem}" for slot in SLOTS for file in (SOURCE / slot).glob("*.py")}
+    for file in FILES:
+        assert not inside(file) & variants - {dotted(file)}, short(file)
+
+
+def test_only_the_rim_imports_hydra():
+    for file in ALL:
+        if {name.split(".")[0] for name in imports(file)} & {"hydra", "omegaconf"}:
+            rim = file.name in AT_THE_RIM and file.parent == ROOT
+            assert rim or file == SOURCE / "wiring.py" or "hydra_plugins" in file.parts, short(file)
+
+
+@pytest.mark.parametrize("name", ["recipe", "record", "refused", "factory"])
+def test_records_are_read_without_torch(name: str):
+    for file in closure(name):
+        assert not {one.split(".")[0] for one in imports(file)} & {"torch", "lightning", "wandb"}, short(file)
+
+
+def test_a_bad_config_is_refused_before_torch_is_imported():
+    for file in closure("wiring", late=False):
+        assert not {one.split(".")[0] for one in imports(file, late=False)} & {"torch", "lightning", "wandb"}, short(
+            file
+        )
+
+
+# -- sizes
+
+
+@pytest.mark.parametrize("file", ALL, ids=short)
+def test_a_file_is_one_idea_and_a_function_fits_in_the_eye(file: Path):
+    text = file.read_text()
+    assert len(text.splitlines()) <= 250
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            assert (node.end_lineno or 0) - node.lineno < 50, node.name
