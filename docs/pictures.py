@@ -4,6 +4,7 @@ terminal.svg is what a terminal shows, by way of a terminal emulator (pyte); los
 Needs: pip install -e '.[docs]'
 """
 
+import io
 import os
 import pty
 import subprocess
@@ -53,7 +54,7 @@ def picture(screen: pyte.Screen, title: str, path: Path) -> None:
     kept = text.split("\n")
     while kept and not kept[-1].plain.strip():
         kept.pop()
-    console = Console(record=True, width=COLUMNS, file=Path(os.devnull).open("w"))
+    console = Console(record=True, width=COLUMNS, file=io.StringIO())
     console.print(Text("\n").join(kept))
     path.write_text(console.export_svg(title=title), encoding="utf-8")
 

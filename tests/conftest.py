@@ -1,6 +1,5 @@
 """What the laws share: the menu in conf/, and decoders of any choices at sizes that no two axes share."""
 
-from collections.abc import Iterator
 from functools import cache
 from itertools import product, zip_longest
 from pathlib import Path
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from gptlab import wiring
+from gptlab.attention import Attention
 from gptlab.decoder import Decoder
 from gptlab.init import number
 from gptlab.recipe import PARTS, SLOTS, Recipe
@@ -51,7 +51,7 @@ def composed(*overrides: str) -> Recipe:
 
 @cache
 def menu(*sizes: str) -> dict[str, dict[str, Any]]:
-    """Every choice's resolved node, by slot and name. No slot refers to another, so one compose serves one choice of each."""
+    """Every choice's resolved node, by slot and name. No slot refers to another, so a compose serves one of each."""
     nodes: dict[str, dict[str, Any]] = {slot: {} for slot in SLOTS}
     for row in zip_longest(*map(choices, SLOTS)):
         chosen = {slot: choice for slot, choice in zip(SLOTS, row, strict=True) if choice}
@@ -104,6 +104,6 @@ def normal(*shape: int, key: str = "normal") -> Tensor:
     return torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(number(0, key)))
 
 
-def linears(module: nn.Module) -> Iterator[nn.Linear]:
-    """Every Linear inside."""
-    return (part for part in module.modules() if isinstance(part, nn.Linear))
+def attentions(made: Decoder) -> list[Attention]:
+    """The attention of each layer."""
+    return [part for part in made.modules() if isinstance(part, Attention)]

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import BATCH, CASES, SIZES, TIME, VOCAB, composed, decoder, normal, perturb, recipe, tokens
-from torch import Tensor, nn
+from conftest import BATCH, CASES, SIZES, TIME, VOCAB, composed, normal, perturb, recipe, tokens
+from torch import Tensor
 
 from gptlab import wiring
 from gptlab.attend import attend, kernel
@@ -108,8 +108,9 @@ def test_the_gradient_of_a_shared_head_is_the_sum_over_its_group():
     spread(gqa, mha, lambda w: w.repeat_interleave(2, 0))
     for attention in (gqa, mha):
         attended(attention, normal(BATCH, TIME, 60)).square().sum().backward()
-    for shared, own in ((gqa.k, mha.k), (gqa.v, mha.v)):
-        close(shared.weight.grad, own.weight.grad.unflatten(0, (3, 2, 10)).sum(1).flatten(0, 1))
+    for shared, own in ((gqa.k.weight.grad, mha.k.weight.grad), (gqa.v.weight.grad, mha.v.weight.grad)):
+        assert own is not None
+        close(shared, own.unflatten(0, (3, 2, 10)).sum(1).flatten(0, 1))
 
 
 def test_a_window_of_one_gives_the_value_of_the_same_token():
@@ -181,6 +182,7 @@ def test_sdpa_and_the_chosen_kernel_say_what_naive_says(features: dict[str, Any]
         close(said[name], said["naive"], msg=lambda text, name=name: f"{name}: {text}")
 
 
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
 @pytest.mark.parametrize("padded", [False, True], ids=["whole", "padded"])
 @pytest.mark.parametrize("features", FEATURES.values(), ids=FEATURES)
 def test_flex_says_what_naive_says(features: dict[str, Any], padded: bool):
@@ -346,6 +348,7 @@ def test_norms_are_their_formulas(eps: float):
     perturb(rms)
     perturb(layer)
     close(rms(x), x / (x.square().mean(-1, keepdim=True) + eps).sqrt() * rms.weight)
+    assert layer.bias is not None
     centred = x - x.mean(-1, keepdim=True)
     close(layer(x), centred / (centred.square().mean(-1, keepdim=True) + eps).sqrt() * layer.weight + layer.bias)
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import BATCH, CASES, EVERY, PAIRS, SIZES, TIME, VOCAB, choices, decoder, linears, recipe, tokens
+from conftest import BATCH, CASES, EVERY, PAIRS, SIZES, TIME, VOCAB, attentions, decoder, recipe, tokens
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
@@ -60,16 +60,25 @@ def test_a_row_does_not_know_its_neighbours(case: str):
 CHUNKS = [[1] * 22, [9, 4, 7, *[1] * 20], [17, 23], [1, 20, 1, 1, 17], [LONG]]
 
 
+def in_chunks(made: Decoder, now: Tensor, at: Tensor, chunks: list[int]) -> Tensor:
+    """The logits of tokens (B, T) at (B|1, T), read chunk after chunk with a cache."""
+    memory, said = made.memory(len(now), LONG), []
+    for end, length in zip(itertools.accumulate(chunks), chunks, strict=True):
+        part = slice(end - length, end)
+        said.append(logits(made, now[:, part], at=at[:, part], memory=memory))
+    return torch.cat(said, 1)
+
+
 @pytest.mark.parametrize("case", EVERY)
 def test_cache_says_what_the_whole_says(case: str):
     made, now = decoder(case), tokens(BATCH, LONG)
     whole = logits(made, now)
     for chunks in CHUNKS:
-        memory, said = made.memory(BATCH, LONG), []
-        for end, length in zip(itertools.accumulate(chunks), chunks, strict=True):
-            at = torch.arange(end - length, end)[None]
-            said.append(logits(made, now[:, end - length : end], at=at, memory=memory))
-        torch.testing.assert_close(torch.cat(said, 1), whole[:, :end], msg=lambda text, c=chunks: f"chunks {c}: {text}")
+        said = in_chunks(made, now, torch.arange(LONG)[None], chunks)
+        torch.testing.assert_close(said, whole[:, : sum(chunks)], msg=lambda text, c=chunks: f"chunks {c}: {text}")
+    memory = made.memory(BATCH, LONG)
+    torch.testing.assert_close(logits(made, now[:, :20], memory=memory), whole[:, :20])  # a prompt may leave `at` out
+    torch.testing.assert_close(logits(made, now[:, 20:], at=torch.arange(20, LONG)[None], memory=memory), whole[:, 20:])
 
 
 def padded(lengths: list[int]) -> tuple[Tensor, Tensor]:
@@ -94,11 +103,7 @@ def test_padding_on_the_left_changes_nothing(case: str):
 def test_cache_of_padded_rows_says_what_each_row_alone_says(case: str, chunks: list[int]):
     made = decoder(case)
     now, at = padded([LONG, 25, 31])
-    memory, said = made.memory(len(now), LONG), []
-    for end, length in zip(itertools.accumulate(chunks), chunks, strict=True):
-        part = slice(end - length, end)
-        said.append(logits(made, now[:, part], at=at[:, part], memory=memory))
-    for row, words in enumerate(torch.cat(said, 1)):
+    for row, words in enumerate(in_chunks(made, now, at, chunks)):
         seen = at[row] >= 0
         torch.testing.assert_close(words[seen], logits(made, now[row, seen][None])[0])
 
@@ -133,11 +138,10 @@ def test_every_parameter_learns(case: str):
 @pytest.mark.parametrize("case", CASES)
 def test_promised_flops_are_the_counted_matmuls(case: str):
     made = decoder(case)
-    hidden = sum((TIME**2 - b.attention.pairs(TIME)) * b.attention.pair_flops() for b in made.blocks)
+    hidden = sum((TIME**2 - a.pairs(TIME)) * a.pair_flops() for a in attentions(made))
     with kernel("naive"), FlopCounterMode(display=False) as counted:
         made(tokens(BATCH, TIME), tokens(BATCH, TIME))
     assert counted.get_total_flops() == BATCH * (made.flops(TIME) + hidden)  # naive computes hidden pairs too
-    assert made.flops(TIME) - 2 * TIME * sum(part.weight.numel() for part in linears(made)) > 0
 
 
 @pytest.mark.parametrize("length", [1, 4, 5, 6, TIME])
@@ -148,13 +152,12 @@ def test_pairs_are_what_the_mask_shows(reach: int | None, length: int):
     assert Mask(reach).whole(length) == torch.equal(Mask(reach)(at, at), Mask()(at, at))
 
 
-@pytest.mark.parametrize("case", [f"attention={name}" for name in choices("attention")])
-def test_cache_bytes_are_what_the_memory_holds(case: str):
-    made = decoder(case)
-    for memory, block in zip(made.memory(BATCH, LONG), made.blocks, strict=True):
-        if memory is not None:
-            kept = min(LONG, block.attention.mask.reach or LONG)
-            assert memory.nbytes == BATCH * kept * 8 * 2 * block.attention.kv_heads * made.shape.head
+@pytest.mark.parametrize(
+    ("attention", "kv_heads", "kept"), [("mha", 6, LONG), ("gqa", 3, LONG), ("mqa", 1, LONG), ("swa", 6, 16)]
+)
+def test_cache_bytes_are_what_keys_and_values_need(attention: str, kv_heads: int, kept: int):
+    held = [memory.nbytes for memory in decoder(f"attention={attention}").memory(BATCH, LONG) if memory]
+    assert held == [BATCH * kept * 2 * kv_heads * 10 * 8] * 3
 
 
 # -- 7
@@ -249,7 +252,7 @@ SHALLOW = (*SIZES, "model.layers=2")
 """Two layers, so that compiling is quick; patterns take as many as they need."""
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", [case for case in CASES if not case.startswith("init=")])
 def test_one_graph_says_the_same(case: str):
     made, now, targets = decoder(case, SHALLOW), tokens(BATCH, TIME), tokens(BATCH, TIME, key="targets")
     said, plain = compiled(made, "eager")(now, targets), made(now, targets)
@@ -274,7 +277,8 @@ def test_all_cached_steps_are_one_graph(case: str):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # importing inductor uses torch.jit (torch 2.13)
+@pytest.mark.parametrize("case", [case for case in CASES if not case.startswith("init=")])
 def test_inductor_says_the_same(case: str):
     made, now, targets = decoder(case, SHALLOW), tokens(BATCH, TIME), tokens(BATCH, TIME, key="targets")
     said, plain = compiled(made, "inductor")(now, targets), made(now, targets)
@@ -326,8 +330,8 @@ def test_weights_meet_activations_only_in_linears(case: str):
 @pytest.mark.parametrize("product", ["x @ w.T", "F.linear(x, w)", "torch.einsum('btd,ed->bte', x, w)"])
 def test_a_product_outside_a_linear_would_be_seen(product: str):
     made = decoder()
-    linear = made.blocks[1].attention.v
-    made.blocks[1].attention.v = Bare(linear.weight, product)
+    attention: Any = attentions(made)[1]
+    attention.v = Bare(attention.v.weight, product)
     with Products(made) as products:
         made(tokens(BATCH, TIME))
     assert products.found == [f"{products.found[0].split(' ')[0]} of blocks.1.attention.v.w"]

@@ -1,7 +1,6 @@
 """Laws of one run: what it leaves, what it counts, what it repeats, and how it ends when it cannot go on."""
 
 import re
-import time
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +85,7 @@ def test_rows_of_metrics_have_their_axes_and_never_go_back(whole: Done):
     assert [row["step"] for row in metrics if "val/loss" in row] == [20, 40]
     assert [row["step"] for row in metrics] == sorted(row["step"] for row in metrics)
     assert all(row["tokens"] == row["step"] * 8 * 16 for row in metrics)
-    assert losses(whole.folder)[-1] < losses(whole.folder)[0] - 0.3
+    assert losses(whole.folder)[-1] < losses(whole.folder)[0] - 0.1
 
 
 def test_samples_are_as_many_and_as_long_as_asked(whole: Done):
@@ -180,7 +179,7 @@ def test_all_contexts_are_judged_by_the_same_targets(tmp_path: Path):
 def test_max_minutes_ends_in_time_with_the_schedule_at_its_end(tmp_path: Path):
     done = train(*tiny(tmp_path, "max_minutes=0.07", "steps=100000", "evaluation.every=100000", "schedule=linear"))
     assert done.status == 0, done.err
-    assert "stopped after 0.07 min at most" in done.out
+    assert "ended after 0.07 min" in done.out
     found, metrics = summary(done.folder), rows(done.folder / "metrics.jsonl")
     assert found["status"] == "finished"
     assert 0.6 * 4.2 < found["time/total_s"] < 4.2
@@ -211,7 +210,7 @@ def diverged(done: Done, *words: str) -> None:
 
 
 def test_a_wild_rate_ends_the_run_before_its_numbers_do(tmp_path: Path):
-    diverged(train(*tiny(tmp_path, "optimizer.lr=1e10")), "step 2", "at birth")
+    diverged(train(*tiny(tmp_path, "optimizer.lr=3", "schedule=constant")), "the loss rose to", "at birth")
 
 
 @pytest.mark.parametrize("rate", ["1e10", "1e38"])

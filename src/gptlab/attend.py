@@ -72,7 +72,7 @@ def naive(q, k, v, sight, bias, scale, sink, softcap, dropout) -> Tensor:
     if sink is not None:
         z = torch.cat([sink.view(1, -1, 1, 1).expand(*z.shape[:-1], 1), z], -1)
         v = F.pad(v, (0, 0, 1, 0))
-    # A blind row is all -inf: its softmax is NaN forward and backward, so its scores are levelled before, weights zeroed after.
+    # A blind row is all -inf, its softmax NaN, backward too: its scores are levelled before, its weights zeroed after.
     blind = ~see.any(-1, keepdim=True)
     weights = z.masked_fill(blind, 0.0).softmax(-1).masked_fill(blind, 0.0)
     return F.dropout(weights, dropout) @ v
@@ -94,7 +94,7 @@ def sdpa(q, k, v, sight, bias, scale, sink, softcap, dropout) -> Tensor:
 
 
 def with_sink(q, k, v, mask, bias, scale, sink):
-    """The sink as one more key of value 0: queries grow a feature that is 1, which in this key alone meets sink / scale."""
+    """The sink as one more key of value 0. Queries grow a feature 1 that meets sink / scale in this key alone."""
     groups = q.shape[1] // k.shape[1]
     k, v = (x.repeat_interleave(groups, 1) if groups > 1 else x for x in (k, v))
     null = F.pad((sink / scale).to(k.dtype).view(1, -1, 1, 1), (k.shape[-1], 0)).expand(k.shape[0], -1, -1, -1)

@@ -25,7 +25,7 @@ class Memory(Protocol):
 
 
 class Ring:
-    """The last `capacity` entries of some rows; `like` gives device and dtype, `rows` the shape of one entry by name."""
+    """The last `capacity` entries of some rows; `like` gives device and dtype, `rows` the shapes of one entry."""
 
     def __init__(self, batch: int, capacity: int, like: Tensor, **rows: tuple[int, ...]) -> None:
         self.capacity = capacity

@@ -22,8 +22,8 @@ class Corpus:
     sha256: str
 
     def batch(self, seed: int, step: int, rows: int, context: int) -> np.ndarray:
-        """(rows, context + 1) training tokens at random places, the same for this seed and step wherever it is asked."""
-        # The step is the second word of Philox's counter: the first counts the draws of a batch, which steps must not share.
+        """(rows, context + 1) training tokens at random places, the same for this seed and step wherever asked."""
+        # The step is the counter's second word: the first counts the draws of a batch, which steps must not share.
         random = np.random.Generator(np.random.Philox(key=seed % 2**64, counter=[0, step, 0, 0]))
         starts = random.integers(0, len(self.train) - context, rows)
         return self.train[starts[:, None] + np.arange(context + 1)].astype(np.int64)

@@ -1,6 +1,8 @@
 """Tokens to logits. The first file to read: the only place that knows the order of things.
 
-    x = embed(tokens) + positions;   each block: attention and MLP, wired to the residual stream;   logits = readout(norm(x))
+    x = embed(tokens) + positions
+    x = block(x), for each layer: attention and MLP, wired to the residual stream
+    logits = readout(norm(x))
 
 Every part is a choice: a factory that is called here with the sizes. A factory is any callable, such as a class or a
 functools.partial with knobs: Decoder(shape, attention=partial(SoftmaxAttention, kv_heads=2), ...).
@@ -63,8 +65,8 @@ class Decoder(nn.Module):
         at: Tensor | None = None,
         memory: Sequence[Memory | None] | None = None,
     ) -> Output:
-        """Tokens (B, T), and targets (B, T) or none, to Output. Positions `at` are (B|1, T), 0..T-1 unless given, -1 for
-        padding; with the memory of earlier calls the tokens continue what was read before."""
+        """Tokens (B, T), and targets (B, T) or none, to Output. Positions `at` are (B|1, T), 0..T-1 unless given, -1
+        for padding; with the memory of earlier calls the tokens continue what was read before."""
         plain = at is None
         at = torch.arange(tokens.shape[1], device=tokens.device)[None] if at is None else at
         flow = Flow(tokens, at, self.position, plain)

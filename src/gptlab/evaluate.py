@@ -28,7 +28,7 @@ def resting(decoder: Decoder) -> Iterator[None]:
 
 
 def evaluate(decoder: Decoder, inputs: np.ndarray, targets: np.ndarray, lengths: np.ndarray) -> Scores:
-    """Windows (N, T) of inputs and targets, and the bytes of each token (V,), to the scores of all targets, in order."""
+    """Windows (N, T) of inputs and targets, and each token's bytes (V,), to the scores of all targets, in order."""
     device = decoder.embedding.weight.device
     rows = max(1, LOGITS // (decoder.shape.vocab * inputs.shape[1]))
     parts = []

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
-from gptlab.recipe import conforms, describe, unknown
+from gptlab.recipe import conforms, describe, shown, unknown
 from gptlab.refused import Refused
 
 ALLOWED = ("gptlab.", "torch.nn.", "torch.optim.")
@@ -35,14 +35,28 @@ class Factory:
 
 
 def locate(target: str, path: str) -> Callable[..., Any]:
-    """The object that a `_target_` names."""
-    if not target.startswith(ALLOWED):
-        raise Refused(f"{path}._target_={target} lies outside {', '.join(ALLOWED)}")
+    """The class or function that a `_target_` names; what a module only borrowed from elsewhere counts as there."""
+    named = f"{path}._target_={target}"
+    if not str(target).startswith(ALLOWED):
+        raise Refused(f"{named} lies outside {', '.join(ALLOWED)}")
     module, _, name = target.rpartition(".")
     try:
-        return getattr(import_module(module), name)
+        found = getattr(import_module(module), name)
     except (ImportError, AttributeError) as error:
-        raise Refused(f"{path}._target_={target} cannot be imported: {error}") from error
+        raise Refused(f"{named} cannot be imported: {error}") from error
+    if not inspect.isclass(found) and not inspect.isfunction(found):
+        raise Refused(f"{named} is no class or function")
+    if not f"{found.__module__}.".startswith(ALLOWED):
+        raise Refused(f"{named} is {found.__module__}.{name}, which lies outside {', '.join(ALLOWED)}")
+    contract = _contract(path.split(".")[0])
+    if contract is not None and inspect.isclass(found) and not issubclass(found, contract):
+        raise Refused(f"{named} is no {contract.__name__}; take one of {contract.__module__}")
+    return found
+
+
+def _contract(slot: str) -> type | None:
+    """The class that the choices of a slot extend, if it has one."""
+    return getattr(import_module(f"gptlab.{slot}"), slot.capitalize(), None)
 
 
 def factory(node: dict[str, Any], path: str) -> Factory:
@@ -72,8 +86,10 @@ def knobs(target: Callable[..., Any]) -> dict[str, inspect.Parameter]:
 def check_node(node: Any, path: str) -> Iterator[str]:
     """What is wrong with a choice: its target, its keys, their types; nested choices too."""
     if not isinstance(node, dict) or "_target_" not in node:
-        yield f"{path}={node!r} is not a choice; run with --help to see the choices"
+        yield f"{path}={shown(node)} is not a choice; run with --help to see the choices"
         return
+    if node.get("_partial_") is not True:
+        yield f"{path}._partial_={shown(node.get('_partial_'))} must be true: the sizes come later"
     try:
         wanted = knobs(locate(node["_target_"], path))
     except Refused as refused:
@@ -84,7 +100,7 @@ def check_node(node: Any, path: str) -> Iterator[str]:
         if key not in node:
             yield f"{path}.{key}: no value given"
         elif not conforms(node[key], parameter.annotation):
-            yield f"{path}.{key}={node[key]!r} is not {describe(parameter.annotation)}"
+            yield f"{path}.{key}={shown(node[key])} is not {describe(parameter.annotation)}"
         else:
             yield from _check_nested(node[key], f"{path}.{key}")
 

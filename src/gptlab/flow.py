@@ -42,7 +42,7 @@ class Flow:
     sights: dict[Mask, Sight] = field(default_factory=dict)
 
     def sight(self, mask: Mask, k_at: Tensor | None = None) -> Sight:
-        """The mask over this pass; keys stand at `k_at`, by default where the queries do (then shared by all layers)."""
+        """The mask over this pass; keys stand at `k_at`, by default where the queries do, as in all layers."""
         if k_at is not None and k_at is not self.at:
             return Sight(mask, self.at, k_at, causal=False)
         if mask not in self.sights:

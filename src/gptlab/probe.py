@@ -29,9 +29,10 @@ def probe(session: Session) -> Probe:
     """Times some steps with a learning rate of 0, which leave every weight as it is."""
     settings, decoder = session.settings, session.decoder
     batch = session.feed.batch(0).to(session.device)
-    with watch() as names, torch.no_grad():
-        decoder.forward(batch[:1, :-1])
-    step_s = time_of_step(session, batch)
+    with torch.random.fork_rng([session.device] if session.device.type == "cuda" else []):  # dropout draws
+        with watch() as names, torch.no_grad():
+            decoder.forward(batch[:1, :-1])
+        step_s = time_of_step(session, batch)
     # A forward pass is a third of a step; a token written costs about 2 ms a layer pair, whatever the batch.
     forward = step_s / TRAINING / settings.batch_size
     final_s = len(session.all[0]) * forward + (settings.sample.length * 6 + 10) * 0.001 * settings.model.layers

@@ -86,9 +86,10 @@ class Settings:
 
 
 POSITIVE = (
-    "steps batch_size accumulate clip max_minutes log_every save_every model.width model.heads model.layers model.context "
-    "model.batch_size model.lr model.head evaluation.every evaluation.tokens sample.length sample.top_k"
-).split()
+    *("steps", "batch_size", "accumulate", "clip", "max_minutes", "log_every", "save_every"),
+    *(f"model.{size}" for size in ("width", "heads", "layers", "context", "batch_size", "lr", "head")),
+    *("evaluation.every", "evaluation.tokens", "sample.length", "sample.top_k"),
+)
 
 
 @dataclass(frozen=True)
@@ -108,19 +109,28 @@ class Recipe:
     def hash(self) -> str:
         """Eight hex digits of all that can change a number."""
         kept = {key: value for key, value in self.config.items() if key not in COSMETIC}
-        return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:8]
+        return hashlib.sha256(json.dumps(_equal(kept), sort_keys=True).encode()).hexdigest()[:8]
 
     @property
     def label(self) -> str:
-        """<model>-<what differs>-s<seed>, fit for a file name."""
+        """<model>-<what differs>-s<seed>, fit for a file name and, without `=`, for an override such as resume."""
         parts = [str(self.choices.get("model", "custom")), *self.differs]
-        text = re.sub(r"[^\w.=+-]+", "_", "-".join(parts))[:80].rstrip("-_")
+        text = re.sub(r"[^\w.+-]+", "_", "-".join(parts), flags=re.ASCII)[:80].rstrip("-_")
         return f"{text}-s{self.config['seed']}"
 
     @property
     def folder(self) -> str:
         """The name of its run folder."""
         return f"{self.label}-{self.hash}"
+
+
+def _equal(value: Any) -> Any:
+    """The same for what is equal: 1.0 as 1."""
+    if isinstance(value, dict):
+        return {key: _equal(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_equal(one) for one in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _typed(kind: Any, values: dict[str, Any]) -> Any:
@@ -149,7 +159,7 @@ def check_settings(config: dict[str, Any]) -> list[str]:
 
 def _check(kind: Any, values: Any, path: str) -> Iterator[str]:
     if not isinstance(values, dict):
-        yield f"{path.rstrip('.')}={values!r} is not a group of keys"
+        yield f"{path.rstrip('.')}={shown(values)} is not a group of keys"
         return
     known = {item.name: item.type for item in fields(kind)}
     yield from (unknown(path + key, list(known), path) for key in values if key not in known)
@@ -159,7 +169,7 @@ def _check(kind: Any, values: Any, path: str) -> Iterator[str]:
         elif is_dataclass(wanted):
             yield from _check(wanted, values[key], f"{path}{key}.")
         elif not conforms(values[key], wanted):
-            yield f"{path}{key}={values[key]!r} is not {describe(wanted)}"
+            yield f"{path}{key}={shown(values[key])} is not {describe(wanted)}"
 
 
 def _out_of_range(values: dict[str, Any]) -> Iterator[str]:
@@ -167,15 +177,15 @@ def _out_of_range(values: dict[str, Any]) -> Iterator[str]:
         if values[key] is not None and values[key] <= 0:
             yield f"{key}={values[key]} is not positive; give a number > 0"
     if not 0 <= values["dropout"] < 1:
-        yield f"dropout={values['dropout']} is not in [0, 1)"
+        yield f"dropout={values['dropout']} is not in [0, 1); 0 drops nothing"
     if values["sample.top_p"] is not None and not 0 < values["sample.top_p"] <= 1:
-        yield f"sample.top_p={values['sample.top_p']} is not in (0, 1]"
+        yield f"sample.top_p={values['sample.top_p']} is not in (0, 1]; null draws from all tokens"
     if values["sample.temperature"] < 0:
         yield f"sample.temperature={values['sample.temperature']} is negative; 0 takes the likeliest token"
     if values["sample.count"] < 0:
         yield f"sample.count={values['sample.count']} is negative; 0 draws no samples"
     if values["batch_size"] % values["accumulate"]:
-        yield f"accumulate={values['accumulate']} does not divide batch_size={values['batch_size']}"
+        yield f"accumulate={values['accumulate']} does not divide batch_size={values['batch_size']}; try 1"
 
 
 def unknown(key: str, known: list[str], path: str = "") -> str:
@@ -183,6 +193,11 @@ def unknown(key: str, known: list[str], path: str = "") -> str:
     near = difflib.get_close_matches(key.removeprefix(path), known, 1, 0.5)
     hint = f"did you mean {path}{near[0]}?" if near else f"known: {', '.join(sorted(known))}"
     return f"{key}: no such key; {hint}"
+
+
+def shown(value: Any) -> str:
+    """A value as it is written in a config."""
+    return {None: "null", True: "true", False: "false"}[value] if isinstance(value, bool | None) else repr(value)
 
 
 def conforms(value: Any, wanted: Any) -> bool:
@@ -221,6 +236,6 @@ def describe(wanted: Any) -> str:
     if origin is Callable or wanted is Callable:
         return "a choice"
     if inside:
-        return f"a {origin.__name__} of {', '.join(describe(one) for one in inside if one is not str or origin is not dict)}"
+        return f"a list of {describe(inside[-1])}" if origin is not dict else f"named {describe(inside[-1])}s"
     words = {int: "an int", float: "a number", bool: "true or false", str: "a string", type(None): "null"}
     return words.get(wanted, str(wanted))

@@ -34,7 +34,7 @@ class Record:
 
     @classmethod
     def create(cls, recipe: Recipe) -> "Record":
-        """A new folder in the pool of runs; a name that is taken gets -2, -3, ... since no folder is ever overwritten."""
+        """A new folder in the pool of runs; a name that is taken gets -2, -3, ...: no folder is ever overwritten."""
         pool = Path(recipe.settings.outputs) / "runs"
         try:
             pool.mkdir(parents=True, exist_ok=True)
@@ -194,7 +194,7 @@ def append(path: Path, line: str) -> None:
 def rows(path: Path) -> Iterator[dict[str, Any]]:
     """The rows of a .jsonl file; a last line that a kill cut short is left out."""
     if path.exists():
-        for line in path.read_text(encoding="utf-8").split("\n"):
+        for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
             try:
                 yield json.loads(line)
             except json.JSONDecodeError:  # the empty end, or half a row

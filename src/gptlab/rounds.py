@@ -84,7 +84,7 @@ class Rounds(Callback):
 
     def _log(self, trainer: Trainer, task: Task) -> None:
         row = task.means(self.step - self.logged)
-        task.refuse_bad_value(row["train/loss"])
+        task.refuse_bad_value(row["train/loss"], self.step)
         self.logged = self.step
         self._time()
         milliseconds = self.state["step_ms"][-1]

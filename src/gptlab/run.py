@@ -176,7 +176,7 @@ def bound_time(session: Session, measured: Probe) -> None:
     minutes, task = session.settings.max_minutes, session.task
     if minutes is None or not session.fresh:  # a resumed run has its bound in its checkpoint
         return
-    rest = time.monotonic() - session.began + 1.2 * measured.final_s
+    rest = time.monotonic() - session.began + 1.2 * measured.final_s + 1  # a second for the last checkpoint
     task.seconds = minutes * 60 - rest
     if task.seconds < 3 * measured.step_s:
         raise Refused(
@@ -196,7 +196,10 @@ def fit(session: Session) -> None:
         terminal.say(f"  going on from step {step:,}" if path else "  no checkpoint yet: from the start")
         if session.facts["code"] != code(session.recipe):
             terminal.say("  [yellow]the code has changed since this run began: it goes on, but not as it would have[/]")
-    session.trainer.fit(session.task, session.feed, ckpt_path=path, weights_only=True)
+    try:
+        session.trainer.fit(session.task, session.feed, ckpt_path=path, weights_only=True)
+    except SystemExit as ended:  # what Lightning makes of a KeyboardInterrupt
+        raise KeyboardInterrupt from ended
     rounds.close()
     if rounds.signal is not None and rounds.step < session.settings.steps:
         name = signal.Signals(rounds.signal).name

@@ -1,5 +1,7 @@
 """Everything that one run works with, made from its recipe."""
 
+import re
+import shlex
 import sys
 import time
 from dataclasses import dataclass, field
@@ -63,7 +65,7 @@ class Session:
             name: factory(node, f"metric.{name}")() for name, node in config["metric"].items()
         }
         self.rounds = Rounds(settings, self.record, self.mirror, self.terminal, self.evaluate_some, self.write_one)
-        make = factory(config["trainer"], "trainer")
+        make = factory(config["trainer"], "trainer")()
         self.trainer: Trainer = make(
             max_steps=settings.steps, accumulate_grad_batches=settings.accumulate, callbacks=[self.rounds]
         )
@@ -84,6 +86,7 @@ class Session:
     def values(self, scores: Scores) -> dict[str, float]:
         """The loss and all metrics of some scores."""
         values = {"val/loss": scores.nats.double().mean().item()}
+        self.task.refuse_bad_value(values["val/loss"], self.rounds.step)
         for name, metric in self.metrics.items():
             metric.to(scores.nats.device).reset()
             metric.update(scores)
@@ -140,7 +143,10 @@ class Session:
 
     def how_to_go_on(self) -> str:
         """The command that resumes this run."""
-        return f"go on with: python train.py resume={self.record.folder}"
+        folder = str(self.record.folder)
+        if not re.fullmatch(r"[\w./+-]+", folder, re.ASCII):
+            folder = shlex.quote(f'"{folder}"')  # for the shell, and then for hydra
+        return f"go on with: python train.py resume={folder}"
 
 
 def read_corpus(recipe: Recipe) -> Corpus:

@@ -121,18 +121,16 @@ class Task(LightningModule):
     def _refuse_bad_loss(self, loss: Tensor, batch: Tensor) -> None:
         """On CPU at once. On GPUs, where looking would wait for the step, `means` shows it to the next log line."""
         if not loss.is_cuda:
-            self.refuse_bad_value(float(loss.detach()), batch)
+            self.refuse_bad_value(float(loss.detach()), self.global_step + 1, batch)
 
-    def refuse_bad_value(self, loss: float, batch: Tensor | None = None) -> None:
-        """Raises Diverged for a loss that is not finite or far above where it began."""
+    def refuse_bad_value(self, loss: float, step: int, batch: Tensor | None = None) -> None:
+        """Raises Diverged for a loss, met in a step or after it, that is not finite or far above where it began."""
         if math.isnan(self.first_loss):
             self.first_loss = loss
         if not math.isfinite(loss):
-            raise Diverged(f"step {self.global_step + 1}: {self._culprit(batch)}")
+            raise Diverged(f"step {step}: {self._culprit(batch)}")
         if loss > 4 * max(self.first_loss, math.log(self.decoder.shape.vocab)):
-            raise Diverged(
-                f"step {self.global_step + 1}: the loss rose to {loss:.3g} from {self.first_loss:.3g} at birth"
-            )
+            raise Diverged(f"step {step}: the loss rose to {loss:.3g} from {self.first_loss:.3g} at birth")
 
     def _culprit(self, batch: Tensor | None) -> str:
         if bad := first_bad(self.decoder.named_parameters()):

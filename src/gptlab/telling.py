@@ -25,8 +25,8 @@ def introduce(session: Session, probe: Probe) -> None:
     )
     say(
         "data",
-        f"{choices.get('data')}: {len(corpus.train):,} tokens to learn from, {len(corpus.validation):,} to be judged by, "
-        f"vocabulary {corpus.tokenizer.vocab} ({choices.get('tokenizer')})",
+        f"{choices.get('data')}: {len(corpus.train):,} tokens to learn from, {len(corpus.validation):,} to be judged "
+        f"by, vocabulary {corpus.tokenizer.vocab} ({choices.get('tokenizer')})",
     )
     say(
         "recipe",

@@ -3,7 +3,7 @@
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,10 +13,11 @@ from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
+from gptlab import tracking
 from gptlab.factory import check_node, factory
 from gptlab.recipe import COSMETIC, PARTS, SLOTS, Recipe, check_settings, flat, unknown
 from gptlab.record import stored
@@ -49,7 +50,7 @@ OmegaConf.register_new_resolver("quarter", quarter, replace=True)
 
 def compose(overrides: list[str], config_name: str = "train") -> Recipe:
     """The recipe of command-line overrides, unchecked."""
-    with one_line(), _initialized():
+    with one_line(overrides), _initialized():
         config = hydra_compose(config_name, overrides, return_hydra_config=True)
         return _recipe(config, overrides, config_name)
 
@@ -66,7 +67,8 @@ def _initialized() -> Iterator[None]:
 def recipe(config: DictConfig) -> Recipe:
     """The checked recipe of a config that @hydra.main composed."""
     hydra = HydraConfig.get()
-    overrides = list(hydra.overrides.task)
+    overrides = OmegaConf.to_container(hydra.overrides.task, resolve=False)  # a${b} stays what was typed
+    assert isinstance(overrides, list)
     made = _recipe(OmegaConf.merge({"hydra": hydra}, config), overrides, str(hydra.job.config_name))
     wrong = check_settings(made.config)
     if not wrong and made.config["resume"] not in (None, "auto"):
@@ -95,7 +97,7 @@ def _resumed(made: Recipe, overrides: list[str]) -> Recipe:
 
 def _recipe(config: Any, overrides: list[str], config_name: str) -> Recipe:
     _refuse_added_keys(overrides, config_name)
-    choices, plain = _choices(config), resolved(config)
+    choices, plain = _choices(config), {"metric": {}, **resolved(config)}  # metric=[] leaves no trace
     return Recipe(plain, choices, _differs(plain, choices, config_name))
 
 
@@ -115,7 +117,10 @@ def _resolved(config: DictConfig, key: str) -> Any:
             return OmegaConf.to_container(node, resolve=True, throw_on_missing=True)
         return config[key]
     except OmegaConfBaseException as error:
-        raise Refused(f"{error.full_key or key}: {str(error).splitlines()[0]}") from error
+        path = error.full_key or key
+        if isinstance(error, MissingMandatoryValue):
+            raise Refused(f"{path}: no value given; say {path}=<value>") from error
+        raise Refused(f"{path}: {str(error).splitlines()[0]}; give a value") from error
 
 
 def _refuse_added_keys(overrides: list[str], config_name: str) -> None:
@@ -130,8 +135,13 @@ def _refuse_added_keys(overrides: list[str], config_name: str) -> None:
         key = str(one.key_or_group)
         if not any(name == key or name.startswith(f"{key}.") for name in known):
             path = key.rpartition(".")[0]
-            near = {n.removeprefix(f"{path}.").split(".")[0] for n in known if not path or n.startswith(f"{path}.")}
-            raise Refused(unknown(key, sorted(near), f"{path}." if path else ""))
+            raise Refused(unknown(key, _below(path, known), f"{path}." if path else ""))
+
+
+def _below(path: str, keys: Iterable[str]) -> list[str]:
+    """What may stand after a path."""
+    inside = [key.removeprefix(f"{path}.") for key in keys if not path or key.startswith(f"{path}.")]
+    return sorted({key.split(".")[0] for key in inside if not key.startswith("_")})
 
 
 def _differs(plain: dict, choices: dict, config_name: str) -> tuple[str, ...]:
@@ -168,12 +178,13 @@ def _choices(config: DictConfig) -> dict[str, Any]:
 
 
 def check(made: Recipe) -> list[str]:
-    """All that is wrong with a recipe, one line each, before any compute. Imports torch only if the plain keys are right."""
+    """All that is wrong with a recipe, one line each, before any compute; plain keys first, without torch."""
     wrong = check_settings(made.config)
     if not wrong:
+        wrong = _refused(lambda: tracking.decide(made.settings.tracking))
         nodes = [(slot, made.config.get(slot)) for slot in SLOTS if slot != "metric"]
         nodes += [(f"metric.{name}", node) for name, node in (made.config.get("metric") or {}).items()]
-        wrong = [line for path, node in nodes for line in check_node(node, path)]
+        wrong += [line for path, node in nodes for line in check_node(node, path)]
     return wrong or _check_build(made)
 
 
@@ -187,13 +198,20 @@ def _check_build(made: Recipe) -> list[str]:
             kwargs = kwargs or {}
             return next(iter((*args, *kwargs.values()))) if drawn else func(*args, **kwargs)
 
-    try:
+    def build_all() -> None:
         with NoInit(), torch.device("meta"):
             decoder(made, vocab=64)
-        for slot in ("init", "data", "schedule"):
+        for slot in ("init", "data", "schedule", "trainer"):
             factory(made.config[slot], slot)()
-    except Refused as refused:
-        return [str(refused)]
+        factory(made.config["optimizer"], "optimizer")([("weight", torch.nn.Parameter(torch.zeros(2, 2)))])
+
+    return _refused(build_all)
+
+
+def _refused(act: Callable[[], Any]) -> list[str]:
+    """What acting is refused with, if it is."""
+    try:
+        act()
     except ValueError as error:
         return [str(error).splitlines()[0]]
     return []
@@ -234,50 +252,78 @@ def build(made: Recipe, vocab: int) -> "Decoder":
 
 
 @contextmanager
-def one_line() -> Iterator[None]:
-    """Turns what hydra and omegaconf raise inside into Refused with one line, unless HYDRA_FULL_ERROR=1 asks for all."""
+def one_line(overrides: list[str] | None = None) -> Iterator[None]:
+    """Turns what hydra and omegaconf raise inside into Refused with one line; HYDRA_FULL_ERROR=1 asks for all."""
     asked = os.environ.get("HYDRA_FULL_ERROR")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else hydra prints and exits by itself
     try:
         yield
-    except (HydraException, OmegaConfBaseException) as error:
-        if FULL_ERROR:
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
+        line = shortened(error, sys.argv[1:] if overrides is None else overrides)
+        if FULL_ERROR or line is None:
             raise
-        raise Refused(shortened(str(error))) from error
+        raise Refused(line) from error
     finally:
         os.environ.pop("HYDRA_FULL_ERROR")
         if asked is not None:
             os.environ["HYDRA_FULL_ERROR"] = asked
 
 
-def shortened(message: str) -> str:
-    """Hydra's message in one line, with the remedy."""
-    if found := re.search(r"Could not find '([^']*)'", message):
-        group, _, option = found[1].rpartition("/")
-        return f"{group}={option}: no such option; choose from {', '.join(options(group))}"
-    if found := re.search(r"Could not override '([^']*)'", message):
-        key = found[1]
-        path, _, name = key.rpartition(".")
-        return unknown(key, _known(path), f"{path}." if path else "")
-    if found := re.search(r"Ambiguous value for argument '([^']*)'", message):
-        return f"{found[1]}: several values make a sweep; add -m"
-    if found := re.search(r"Multiple values for (\S+?)\.", message):
-        return f"{found[1]}: given twice; leave out the +"
-    if found := re.search(r"Error parsing override '([^']*)'", message):
-        return f"{found[1]!r} is not an override; write key=value"
+def shortened(error: Exception, overrides: list[str]) -> str | None:
+    """What hydra says, in one line with the remedy; none if it is not hydra that says it."""
+    message = str(error)
+    if message.startswith("Config group override must be"):  # a plain ValueError
+        return next(_no_options(overrides), "a choice is a name, as in attention=gqa")
+    if not isinstance(error, HydraException | OmegaConfBaseException):
+        return None
+    if isinstance(error, OverrideParseException):
+        return _unreadable(error.override)
+    for pattern, told in TOLD.items():
+        if found := re.search(pattern, message):
+            return told(found[1], overrides)
     return " ".join(message.split())
+
+
+def _unreadable(override: str) -> str:
+    key, equals, value = override.partition("=")
+    if not equals or not key:
+        return f"{override!r} is not an override; write key=value"
+    return f"{override} cannot be read; if the value is a text, quote it for hydra too: '{key}=\"{value}\"'"
+
+
+def _no_options(overrides: list[str]) -> Iterator[str]:
+    for group, _, value in (one.lstrip("+~").partition("=") for one in overrides):
+        if group and (CONF / group).is_dir() and value not in options(group):
+            yield _no_option(f"{group}/{value}", overrides)
+
+
+def _no_option(choice: str, overrides: list[str]) -> str:
+    group, _, option = choice.rpartition("/")
+    return f"{group}={option}: no such option; choose from {', '.join(options(group))}"
+
+
+def _no_key(key: str, overrides: list[str]) -> str:
+    GlobalHydra.instance().clear()
+    chosen = [one for one in overrides if (CONF / one.partition("=")[0]).is_dir()]
+    path = key.rpartition(".")[0]
+    return unknown(key, _below(path, _composed(chosen, "train")[1]), f"{path}." if path else "")
+
+
+TOLD: dict[str, Callable[[str, list[str]], str]] = {
+    r"Could not (?:find|load) '([^']*)'": _no_option,
+    r"Could not override '([^']*)'": _no_key,
+    r"Could not delete from config. '([^']*)' does not": _no_key,
+    r"Could not delete '([^']*)'": lambda key, _: f"~{key}: there is no such choice to leave out",
+    r"already at '([^']*)'": lambda key, _: f"{key} is there already; leave out the +",
+    r"Multiple values for (\S+?)\.": lambda key, _: f"{key} is there already; leave out the +",
+    r"Ambiguous value for argument '([^']*)'": lambda given, _: f"{given}: several values make a sweep; add -m",
+}
+"""What hydra says, and what we say of the thing that it names."""
 
 
 def options(group: str) -> list[str]:
     """The choices of a slot."""
     return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
-
-
-def _known(path: str) -> list[str]:
-    GlobalHydra.instance().clear()
-    _, default = _composed([], "train")
-    keys = [key.removeprefix(f"{path}.") for key in default if not path or key.startswith(f"{path}.")]
-    return sorted({key.split(".")[0] for key in keys})
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What turns hidden states into logits. It owns the loss, so softcaps, extra heads and fused kernels stay its affair."""
+"""What turns hidden states into logits. It owns the loss, so softcaps, extra heads and fused kernels are its affair."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -17,7 +17,7 @@ class Readout(nn.Module):
         raise NotImplementedError
 
     def loss(self, x: Tensor, targets: Tensor, flow: Flow) -> Tensor:
-        """(B, T, width), (B, T) to the mean of nats per target token, in float32 or better; IGNORED targets are left out."""
+        """(B, T, width), (B, T) to the mean nats per target token, in float32 or better; IGNORED ones are left out."""
         logits = self(x).flatten(0, 1)
         return F.cross_entropy(
             logits if logits.dtype.itemsize > 2 else logits.float(), targets.flatten(), ignore_index=IGNORED

@@ -1,0 +1,58 @@
+"""The README is true: its example variant is a whole variant, its menu is conf/."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def block(language: str) -> str:
+    """The README's code in a language."""
+    found = re.search(rf"```{language}\n(.*?)```", README, re.S)
+    assert found
+    return found[1]
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the house with the README's two files in it."""
+    copy = tmp_path_factory.mktemp("house")
+    for name in ("conf", "src", "tests"):
+        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("train.py", "pyproject.toml"):
+        shutil.copy(ROOT / name, copy)
+    (copy / "src/gptlab/position/decay.py").write_text(block("python"))
+    (copy / "conf/position/decay.yaml").write_text(block("yaml"))
+    return copy
+
+
+def test_the_example_variant_keeps_every_law(house: Path) -> None:
+    laws = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "tests/test_laws.py", "-k", "position=decay", "-q"]
+    environment = {"PYTHONPATH": str(house / "src"), "PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(laws, cwd=house, env=environment, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert int(re.search(r"(\d+) passed", done.stdout)[1]) > 5  # type: ignore[index]
+
+
+def test_the_example_variant_is_listed_and_refuses_bad_values(house: Path) -> None:
+    def train(*arguments: str) -> subprocess.CompletedProcess[str]:
+        environment = {"PYTHONPATH": str(house / "src"), "PATH": "/usr/bin:/bin"}
+        command = [sys.executable, "train.py", *arguments]
+        return subprocess.run(command, cwd=house, env=environment, capture_output=True, text=True, timeout=60)
+
+    assert re.search(r"^position: .*\bdecay\b", train("--help").stdout, re.M)
+    refused = train("position=decay", "position.rate=fast")
+    assert (refused.returncode, refused.stderr) == (2, "error: position.rate='fast' is not a number\n")
+
+
+@pytest.mark.parametrize("slot", sorted(p.name for p in (ROOT / "conf").iterdir() if p.is_dir() and p.name != "hydra"))
+def test_the_menu_lists_every_choice(slot: str) -> None:
+    line = re.search(rf"^    {slot} +(.+(?:\n     +.+)*)$", README, re.M)
+    assert line, f"{slot} is not in the README's menu"
+    assert set(line[1].split()) == {path.stem for path in (ROOT / "conf" / slot).glob("*.yaml")}
