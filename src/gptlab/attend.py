@@ -100,8 +100,7 @@ def with_sink(q, k, v, mask, bias, scale, sink):
     null = F.pad((sink / scale).to(k.dtype).view(1, -1, 1, 1), (k.shape[-1], 0)).expand(k.shape[0], -1, -1, -1)
     q = F.pad(q, (0, 1), value=1.0)
     k = torch.cat([null, F.pad(k, (0, 1))], 2)
-    # A query that sees no key must stay blind, so the sink shows itself only beside a visible key.
-    mask = torch.cat([mask.any(-1, keepdim=True), mask], -1)
+    mask = F.pad(mask, (1, 0), value=True)  # a query that sees nothing else gets the sink's value, which is 0
     return q, k, F.pad(v, (0, 0, 1, 0)), mask, None if bias is None else F.pad(bias, (1, 0))
 
 

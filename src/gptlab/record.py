@@ -16,6 +16,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,16 @@ class Record:
                 raise Refused(f"{self.folder} is at work in another process; wait for it or stop it") from error
             yield
 
+    @contextmanager
+    def removed_if_refused(self, fresh: bool) -> Iterator[None]:
+        """What is refused leaves nothing half-made."""
+        try:
+            yield
+        except Refused:
+            if fresh:
+                shutil.rmtree(self.folder, ignore_errors=True)
+            raise
+
     def row(self, row: dict[str, Any]) -> None:
         """Adds a row of metrics."""
         append(self.folder / "metrics.jsonl", dump(row))
@@ -96,10 +107,10 @@ class Record:
         """Adds a traceback to log.txt."""
         self.log("".join(traceback.format_exception(error)).rstrip())
 
-    def rewind(self, step: int) -> None:
-        """Forgets rows after a step, which a resumed run will write again."""
-        for name in ("metrics.jsonl", "samples.jsonl"):
-            kept = [row for row in rows(self.folder / name) if row["step"] <= step]
+    def rewind(self, metrics: int, samples: int) -> None:
+        """Forgets all but the first rows and samples; a resumed run will write the others again."""
+        for name, count in (("metrics.jsonl", metrics), ("samples.jsonl", samples)):
+            kept = islice(rows(self.folder / name), count)
             if (self.folder / name).exists():
                 write(self.folder / name, "".join(f"{dump(row)}\n" for row in kept))
 

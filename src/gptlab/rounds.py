@@ -30,7 +30,9 @@ class Rounds(Callback):
         self.settings, self.record, self.mirror, self.terminal = settings, record, mirror, terminal
         self.evaluate, self.sample = evaluate, sample
         self.signal: int | None = None
-        self.state: dict[str, Any] = {"best": None, "best_step": 0, "step_ms": [], "evaluate_s": 0.0, "train_s": 0.0}
+        self.state: dict[str, Any] = {
+            "best": None, "best_step": 0, "step_ms": [], "evaluate_s": 0.0, "train_s": 0.0, "written": [0, 0]
+        }  # fmt: skip
         self.step = self.logged = self.saved = 0
 
     def state_dict(self) -> dict[str, Any]:
@@ -107,6 +109,7 @@ class Rounds(Callback):
         self._row(values)
         sample = self.sample()
         self.record.sample(sample)
+        self.state["written"][1] += 1
         self.mirror.sample(sample)
         self.say(values["val/loss"], sample["text"])
         if self.state["best"] is None or values["val/loss"] < self.state["best"]:
@@ -134,4 +137,5 @@ class Rounds(Callback):
     def _row(self, values: dict[str, Any]) -> None:
         row = {"step": self.step, "tokens": self.tokens, **values}
         self.record.row(row)
+        self.state["written"][0] += 1
         self.mirror.log(row)

@@ -2,30 +2,23 @@
 
 import errno
 import logging
-import shlex
-import shutil
 import signal
 import statistics
-import sys
 import time
 import warnings
 from pathlib import Path
 from typing import Any
 
-import lightning
 import numpy as np
-import torch
 
 from gptlab import checkpoint, tracking
-from gptlab.corpus import Corpus
-from gptlab.decoder import Decoder
 from gptlab.evaluate import evaluate
-from gptlab.fingerprint import fingerprint
+from gptlab.opening import begin, code, open_mirror, refuse_small_disk, to_resume
 from gptlab.probe import Probe, probe
-from gptlab.recipe import SLOTS, Recipe, flat
-from gptlab.record import Record, now, unfinished
+from gptlab.recipe import Recipe
+from gptlab.record import Record, now
 from gptlab.refused import Ended, Refused
-from gptlab.session import Session, encode_prompt, outputs, read_corpus
+from gptlab.session import Session, encode_prompt, read_corpus
 from gptlab.task import Diverged
 from gptlab.telling import conclude, introduce
 from gptlab.terminal import Terminal
@@ -43,7 +36,7 @@ def run(recipe: Recipe) -> Path:
     refuse_small_disk(recipe, decoder)
     folder = to_resume(recipe)
     record = Record(folder) if folder else Record.create(recipe)
-    with record.locked():
+    with record.locked(), record.removed_if_refused(folder is None):
         if folder is None:
             begin(recipe, record, corpus)
         elif record.facts()["data_sha256"] != corpus.sha256:
@@ -61,78 +54,10 @@ def hush() -> None:
     warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\)")
 
 
-def to_resume(recipe: Recipe) -> Path | None:
-    """The folder to go on with, or none."""
-    settings = recipe.settings
-    if settings.resume == "auto":
-        return unfinished(outputs(recipe), recipe.hash)
-    return Path(settings.resume) if settings.resume else None
-
-
-def refuse_small_disk(recipe: Recipe, decoder: Decoder) -> None:
-    """Weights and two moments, for last, previous and the one being written; the best weights; and some."""
-    nearest = next(path for path in (outputs(recipe).absolute(), *outputs(recipe).absolute().parents) if path.exists())
-    need = 10 * 4 * sum(p.numel() for p in decoder.parameters()) + 8_000_000
-    free = shutil.disk_usage(nearest).free
-    if free < need:
-        raise Refused(
-            f"outputs={outputs(recipe)} has {free / 1e6:.1f} MB free and this run may write {need / 1e6:.1f} MB; "
-            "free some, or set outputs=<folder>"
-        )
-
-
-def begin(recipe: Recipe, record: Record, corpus: Corpus) -> None:
-    """Writes what is known at the start."""
-    stamp = now().translate(str.maketrans("", "", "-:"))
-    record.begin(
-        recipe,
-        corpus.tokenizer.state(),
-        id=f"{recipe.hash}-s{recipe.settings.seed}-{stamp}",
-        command=shlex.join(["python", *sys.argv]),
-        choices=recipe.choices,
-        differs=recipe.differs,
-        hash=recipe.hash,
-        code=code(recipe),
-        data_sha256=corpus.sha256,
-        torch=torch.__version__,
-        lightning=lightning.__version__,
-        python=sys.version.split()[0],
-    )
-
-
-def code(recipe: Recipe) -> str:
-    """The fingerprint of the code behind a recipe's numbers."""
-    targets = [v for slot in SLOTS for k, v in flat(recipe.config[slot]).items() if k.endswith("_target_")]
-    return fingerprint(["gptlab.task", "gptlab.evaluate", "gptlab.corpus", *(t.rpartition(".")[0] for t in targets)])
-
-
-def open_mirror(recipe: Recipe, record: Record, decoder: Decoder, mode: str, terminal: Terminal, resumed: bool):
-    """W&B's run: every slot's choice is a flat key of its config, so that panels can group by it."""
-    settings, facts = recipe.settings, record.facts()
-    choices = {slot: "+".join(v) if isinstance(v, list) else v for slot, v in recipe.choices.items()}
-    size, variant = str(choices.get("model", "custom")), "-".join(recipe.differs) or "default"
-    identity = {
-        "id": facts["id"],
-        "name": settings.name or record.folder.name,
-        "tags": [*settings.tracking.tags, size],
-        "config": {
-            "cfg": recipe.config,
-            **choices,
-            "size": size,
-            "variant": variant,
-            "seed": settings.seed,
-            "n_params": sum(p.numel() for p in decoder.parameters()),
-            "tokens_budget": settings.steps * settings.batch_size * settings.model.context,
-            "data_sha256": facts["data_sha256"],
-            "code": facts["code"],
-        },
-    }
-    return tracking.Mirror(mode, outputs(recipe), settings.tracking, identity, resumed, terminal.say)
-
-
 def guarded(session: Session) -> None:
     """All stages; whatever happens, the mirror is closed, and the last line names the folder."""
-    record, status, summary = session.record, 1, {"status": "failed"}
+    record, status = session.record, 1
+    summary: dict[str, Any] = {"status": "failed"}
     try:
         summary = stages(session)
         status = 0
@@ -142,6 +67,9 @@ def guarded(session: Session) -> None:
         raise Ended(f"diverged at {error}") from error
     except Ended as ended:
         status, summary = ended.status, {"status": "interrupted"}
+        raise
+    except Refused:
+        summary = {"status": "refused"}
         raise
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
@@ -154,7 +82,8 @@ def guarded(session: Session) -> None:
     finally:
         session.rounds.close()
         session.mirror.finish(summary, status)
-        print(record.folder, flush=True)
+        if summary["status"] != "refused":
+            print(record.folder, flush=True)
 
 
 def stages(session: Session) -> dict[str, Any]:
@@ -191,9 +120,9 @@ def fit(session: Session) -> None:
     for line in passed:
         terminal.say(f"  [yellow]{line}; taking the one before[/]")
     if not session.fresh:
-        step = checkpoint.load(path)["global_step"] if path else 0
-        record.rewind(step)
-        terminal.say(f"  going on from step {step:,}" if path else "  no checkpoint yet: from the start")
+        saved = checkpoint.load(path) if path else None
+        record.rewind(*(saved["callbacks"]["Rounds"]["written"] if saved else (0, 0)))
+        terminal.say(f"  going on from step {saved['global_step']:,}" if saved else "  no checkpoint: from the start")
         if session.facts["code"] != code(session.recipe):
             terminal.say("  [yellow]the code has changed since this run began: it goes on, but not as it would have[/]")
     try:

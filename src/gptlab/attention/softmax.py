@@ -39,6 +39,10 @@ class SoftmaxAttention(Attention):
             raise ValueError(f"kv_heads={kv_heads} does not divide model.heads={shape.heads}; try {fits}")
         if window is not None and window < 1:
             raise ValueError(f"window={window} sees nothing; give a number of keys > 0, or null for all of them")
+        if scale is not None and scale <= 0:
+            raise ValueError(f"scale={scale} is not positive; null is 1 / sqrt(head width)")
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout={dropout} is not in [0, 1); 0 drops nothing")
         self.layer, self.heads, self.kv_heads, self.head = layer, shape.heads, kv_heads, shape.head
         self.mask, self.scale, self.dropout = Mask(window), scale, dropout
         self.q = nn.Linear(shape.width, shape.heads * shape.head, bias)

@@ -14,6 +14,8 @@ class GPT2(Init):
     """std: of every weight; residual: scale what writes into the stream by the depth."""
 
     def __init__(self, *, std: float = 0.02, residual: bool = True) -> None:
+        if std <= 0:
+            raise ValueError(f"std={std} is not positive; try 0.02")
         self.std, self.residual = std, residual
 
     def __call__(self, module: nn.Module, name: str, shape: Shape, generator: torch.Generator) -> None:

@@ -32,6 +32,8 @@ class GatedMlp(Mlp):
         super().__init__()
         self.activation = ACTIVATIONS[activation]
         self.hidden = -(-8 * shape.width // 24) * 8 if hidden is None else hidden
+        if self.hidden < 1:
+            raise ValueError(f"hidden={hidden} is not positive; null fits model.width={shape.width}")
         self.gate = nn.Linear(shape.width, self.hidden, bias)
         self.up = nn.Linear(shape.width, self.hidden, bias)
         self.out = nn.Linear(self.hidden, shape.width, bias)

@@ -38,6 +38,8 @@ class PlainMlp(Mlp):
         super().__init__()
         self.activation = ACTIVATIONS[activation]
         self.hidden = 4 * shape.width if hidden is None else hidden
+        if self.hidden < 1:
+            raise ValueError(f"hidden={hidden} is not positive; null fits model.width={shape.width}")
         self.up = nn.Linear(shape.width, self.hidden, bias)
         self.out = nn.Linear(self.hidden, shape.width, bias)
 

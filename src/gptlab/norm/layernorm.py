@@ -12,6 +12,8 @@ class LayerNorm(Norm):
 
     def __init__(self, width: int, layer: int = 0, *, eps: float = 1e-5, bias: bool = True) -> None:
         super().__init__()
+        if eps <= 0:
+            raise ValueError(f"eps={eps} is not positive; try 1e-5")
         self.weight = nn.Parameter(torch.ones(width))
         self.bias = nn.Parameter(torch.zeros(width)) if bias else None
         self.eps = eps

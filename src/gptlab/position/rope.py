@@ -22,6 +22,8 @@ class Rope(Position):
         super().__init__(shape)
         if not 0 < fraction <= 1:
             raise ValueError(f"fraction={fraction} is not in (0, 1]; 1 turns the whole head")
+        if theta <= 0:
+            raise ValueError(f"theta={theta} is not positive; try 10000")
         self.theta, self.fraction = theta, fraction
         if self.turned(shape.head) % 2 or not self.turned(shape.head):
             raise ValueError(

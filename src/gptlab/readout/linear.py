@@ -23,6 +23,8 @@ class LinearReadout(Readout):
         bias: bool = False,
     ) -> None:
         super().__init__()
+        if softcap is not None and softcap <= 0:
+            raise ValueError(f"softcap={softcap} is not positive; null caps nothing")
         self.head = nn.Linear(shape.width, shape.vocab, bias)
         if tied:
             self.head.weight = embedding.weight

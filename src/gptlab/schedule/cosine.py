@@ -10,6 +10,8 @@ class Cosine(Schedule):
 
     def __init__(self, *, warmup: float = 0.05, floor: float = 0.1) -> None:
         super().__init__(warmup=warmup)
+        if not 0 <= floor <= 1:
+            raise ValueError(f"floor={floor} is not a part of the peak in [0, 1]")
         self.floor = floor
 
     def after(self, progress: float) -> float:

@@ -1,0 +1,88 @@
+"""The opening of a run: its folder, what is known at the start, its mirror."""
+
+import shlex
+import shutil
+import sys
+from pathlib import Path
+
+import lightning
+import torch
+
+from gptlab import tracking
+from gptlab.corpus import Corpus
+from gptlab.decoder import Decoder
+from gptlab.fingerprint import fingerprint
+from gptlab.recipe import SLOTS, Recipe, flat
+from gptlab.record import Record, now, unfinished
+from gptlab.refused import Refused
+from gptlab.session import outputs
+from gptlab.terminal import Terminal
+
+
+def to_resume(recipe: Recipe) -> Path | None:
+    """The folder to go on with, or none."""
+    settings = recipe.settings
+    if settings.resume == "auto":
+        return unfinished(outputs(recipe), recipe.hash)
+    return Path(settings.resume) if settings.resume else None
+
+
+def refuse_small_disk(recipe: Recipe, decoder: Decoder) -> None:
+    """Weights and two moments, for last, previous and the one being written; the best weights; and some."""
+    nearest = next(path for path in (outputs(recipe).absolute(), *outputs(recipe).absolute().parents) if path.exists())
+    need = 10 * 4 * sum(p.numel() for p in decoder.parameters()) + 8_000_000
+    free = shutil.disk_usage(nearest).free
+    if free < need:
+        raise Refused(
+            f"outputs={outputs(recipe)} has {free / 1e6:.1f} MB free and this run may write {need / 1e6:.1f} MB; "
+            "free some, or set outputs=<folder>"
+        )
+
+
+def begin(recipe: Recipe, record: Record, corpus: Corpus) -> None:
+    """Writes what is known at the start."""
+    stamp = now().translate(str.maketrans("", "", "-:"))
+    record.begin(
+        recipe,
+        corpus.tokenizer.state(),
+        id=f"{recipe.hash}-s{recipe.settings.seed}-{stamp}",
+        command=shlex.join(["python", *sys.argv]),
+        choices=recipe.choices,
+        differs=recipe.differs,
+        hash=recipe.hash,
+        code=code(recipe),
+        data_sha256=corpus.sha256,
+        torch=torch.__version__,
+        lightning=lightning.__version__,
+        python=sys.version.split()[0],
+    )
+
+
+def code(recipe: Recipe) -> str:
+    """The fingerprint of the code behind a recipe's numbers."""
+    targets = [v for slot in SLOTS for k, v in flat(recipe.config[slot]).items() if k.endswith("_target_")]
+    return fingerprint(["gptlab.task", "gptlab.evaluate", "gptlab.corpus", *(t.rpartition(".")[0] for t in targets)])
+
+
+def open_mirror(recipe: Recipe, record: Record, decoder: Decoder, mode: str, terminal: Terminal, resumed: bool):
+    """W&B's run: every slot's choice is a flat key of its config, so that panels can group by it."""
+    settings, facts = recipe.settings, record.facts()
+    choices = {slot: "+".join(v) if isinstance(v, list) else v for slot, v in recipe.choices.items()}
+    size, variant = str(choices.get("model", "custom")), "-".join(recipe.differs) or "default"
+    identity = {
+        "id": facts["id"],
+        "name": settings.name or record.folder.name,
+        "tags": [*settings.tracking.tags, size],
+        "config": {
+            "cfg": recipe.config,
+            **choices,
+            "size": size,
+            "variant": variant,
+            "seed": settings.seed,
+            "n_params": sum(p.numel() for p in decoder.parameters()),
+            "tokens_budget": settings.steps * settings.batch_size * settings.model.context,
+            "data_sha256": facts["data_sha256"],
+            "code": facts["code"],
+        },
+    }
+    return tracking.Mirror(mode, outputs(recipe), settings.tracking, identity, resumed, terminal.say)
