@@ -11,12 +11,15 @@ from gptlab import wiring
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 def main(config: DictConfig) -> None:
-    """Refuses what cannot run before lightning is imported; then runs."""
+    """Refuses what cannot run before lightning is imported, which takes two seconds; then runs."""
     with wiring.entry():
         recipe = wiring.recipe(config)
+        from gptlab.reading import read_corpus
+
+        corpus = read_corpus(recipe)
         from gptlab.run import run
 
-        run(recipe)
+        run(recipe, corpus)
 
 
 if __name__ == "__main__":

@@ -72,12 +72,12 @@ def test_killed_before_any_write_a_run_resumes_to_the_same_end(
     whole: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     copies = album(tmp_path, monkeypatch, tiny(tmp_path, *HARD))
-    assert len(copies) > 40
-    begun = [copy for copy in copies if (copy / "run.json").exists()]
+    assert len(copies) > 30
+    begun = [copy for copy in copies if (copy / "run.json").exists() and not (copy / "summary.json").exists()]
     early = train(f"resume={copies[0]}")
     assert early.status == 2
     assert early.err.endswith("is no run folder: it holds no config.yaml and run.json; see `python -m gptlab runs`\n")
-    for copy in [*random.Random(os.getpid()).sample(begun, 4), *begun[-4:]]:
+    for copy in [*random.Random(0).sample(begun[:-3], 5), *begun[-3:]]:
         resumed(copy)
         assert numbers(copy) == whole, copy
 

@@ -36,7 +36,7 @@ def imported(tree: ast.Module) -> list[str]:
     """The modules of gptlab that a parsed file names in its imports."""
     names: list[str] = []
     for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("gptlab."):
+        if isinstance(node, ast.ImportFrom) and node.module and f"{node.module}.".startswith("gptlab."):
             names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
         elif isinstance(node, ast.Import):
             names += [alias.name for alias in node.names if alias.name.startswith("gptlab.")]

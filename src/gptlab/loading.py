@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
+from gptlab.building import decoder as make
 from gptlab.checkpoint import weights
 from gptlab.decoder import Decoder
 from gptlab.factory import locate
 from gptlab.record import read, saved
 from gptlab.refused import Refused
 from gptlab.tokenizer import Tokenizer
-from gptlab.wiring import decoder as make
 
 
 def load(run: str | Path, which: str = "last") -> tuple[Decoder, Tokenizer]:

@@ -12,26 +12,27 @@ from typing import Any
 import numpy as np
 
 from gptlab import checkpoint, tracking
+from gptlab.building import build
+from gptlab.corpus import Corpus
 from gptlab.evaluate import evaluate
 from gptlab.opening import begin, code, open_mirror, refuse_small_disk, to_resume
 from gptlab.probe import Probe, probe
+from gptlab.reading import read_corpus
 from gptlab.recipe import Recipe
 from gptlab.record import Record, now
 from gptlab.refused import Ended, Refused
-from gptlab.session import Session, encode_prompt, read_corpus
+from gptlab.session import Session
 from gptlab.task import Diverged
 from gptlab.telling import conclude, introduce
 from gptlab.terminal import Terminal
-from gptlab.wiring import build
 
 
-def run(recipe: Recipe) -> Path:
+def run(recipe: Recipe, corpus: Corpus | None = None) -> Path:
     """Trains, evaluates, samples, records; goes on with a run if `resume` says so. Returns the run's folder."""
     began = time.monotonic()
     hush()
     mode = tracking.decide(recipe.settings.tracking)
-    corpus = read_corpus(recipe)
-    encode_prompt(recipe, corpus)
+    corpus = corpus or read_corpus(recipe)
     decoder = build(recipe, corpus.tokenizer.vocab)
     refuse_small_disk(recipe, decoder)
     folder = to_resume(recipe)

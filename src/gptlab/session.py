@@ -12,16 +12,16 @@ import numpy as np
 import torch
 from lightning import Trainer
 
-from gptlab.corpus import Corpus, read
+from gptlab.corpus import Corpus
 from gptlab.decoder import Decoder
 from gptlab.evaluate import evaluate
 from gptlab.factory import factory
 from gptlab.feed import Feed
 from gptlab.generate import generate
 from gptlab.metric import Scores, TokenMetric
+from gptlab.reading import encode_prompt
 from gptlab.recipe import Recipe
 from gptlab.record import Record
-from gptlab.refused import Refused
 from gptlab.rounds import Rounds
 from gptlab.task import Task
 from gptlab.terminal import Terminal
@@ -147,26 +147,6 @@ class Session:
         if not re.fullmatch(r"[\w./+-]+", folder, re.ASCII):
             folder = shlex.quote(f'"{folder}"')  # for the shell, and then for hydra
         return f"go on with: python train.py resume={folder}"
-
-
-def read_corpus(recipe: Recipe) -> Corpus:
-    """The text and tokenizer of a recipe."""
-    data = factory(recipe.config["data"], "data")()
-    return read(data, factory(recipe.config["tokenizer"], "tokenizer"), recipe.settings.model.context)
-
-
-def encode_prompt(recipe: Recipe, corpus: Corpus) -> np.ndarray:
-    """The prompt of samples as tokens; refused where the tokenizer does not know it."""
-    prompt = recipe.settings.sample.prompt
-    try:
-        tokens = corpus.tokenizer.encode("\n" if prompt is None else prompt)
-    except Refused as refused:
-        if prompt is None:
-            return np.zeros(1, np.int64)
-        raise Refused(f"sample.prompt={prompt!r}: {refused}") from refused
-    if not len(tokens):
-        raise Refused("sample.prompt is empty; give a text, or null")
-    return tokens
 
 
 def outputs(recipe: Recipe) -> Path:

@@ -17,6 +17,8 @@ from gptlab.refused import Refused
 
 KEY = 40
 """The least length of an API key."""
+UNSET = [name for name in ("WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR") if name not in os.environ]
+"""Places outside the outputs, where W&B would stage files; the user's own choice, if there is one, stands."""
 
 
 def decide(tracking: Tracking) -> str:
@@ -61,44 +63,45 @@ class Mirror:
         self.complain = complain
         if mode == "disabled":
             return
-        folder = (outputs / "wandb").absolute()
-        folder.mkdir(parents=True, exist_ok=True)
-        for name in ("DATA", "CACHE", "CONFIG"):
-            os.environ.setdefault(f"WANDB_{name}_DIR", str(folder / name.lower()))
-        import wandb
-
-        settings = wandb.Settings(
-            silent=True,
-            console="off",
-            init_timeout=30,
-            finish_timeout=60,
-            x_transaction_log_flush_interval=1,
-            x_disable_stats=mode == "offline",
-            disable_git=True,
-            disable_code=True,
-        )
         try:
-            self.run = wandb.init(
-                mode=mode,  # type: ignore[arg-type]
-                dir=str(outputs.absolute()),
-                project=tracking.project,
-                entity=tracking.entity,
-                group=tracking.group,
-                job_type="train",
-                reinit="create_new",
-                resume="allow" if resumed and mode == "online" else None,
-                settings=settings,
-                **identity,
-            )
-        except (wandb.Error, OSError) as error:
+            self._open(outputs.absolute(), tracking, identity, resumed)
+        except Exception as error:  # wandb raises errors of many kinds
             line = " ".join(str(error).split())
             raise Refused(
                 f"W&B cannot be opened ({mode}): {line}; use tracking=offline or tracking=disabled"
             ) from error
+
+    def _open(self, outputs: Path, tracking: Tracking, identity: dict[str, Any], resumed: bool) -> None:
+        for name in UNSET:
+            os.environ[name] = str(outputs / "wandb" / name.split("_")[1].lower())
+        import wandb
+
+        (outputs / "wandb").mkdir(parents=True, exist_ok=True)
+        self.run = wandb.init(
+            mode=self.mode,  # type: ignore[arg-type]
+            dir=str(outputs),
+            project=tracking.project,
+            entity=tracking.entity,
+            group=tracking.group,
+            job_type="train",
+            reinit="create_new",
+            resume="allow" if resumed and self.mode == "online" else None,
+            settings=wandb.Settings(
+                silent=True,
+                console="off",
+                init_timeout=30,
+                finish_timeout=60,
+                x_transaction_log_flush_interval=1,
+                x_disable_stats=self.mode == "offline",
+                disable_git=True,
+                disable_code=True,
+            ),
+            **identity,
+        )
+        self._wandb = wandb
         self.run.define_metric("tokens", hidden=True)
         self.run.define_metric("step", hidden=True)
         self.run.define_metric("*", step_metric="tokens")
-        self._wandb = wandb
 
     def log(self, row: dict[str, Any]) -> None:
         """A row of metrics, with `step` and `tokens` in it."""

@@ -1,44 +1,44 @@
-"""Composed config to checked recipe to objects. The only file that imports hydra."""
+"""The command line to a checked recipe, and errors to one line. The only file that imports hydra."""
 
 import os
-import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException, OverrideParseException
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from gptlab import tracking
-from gptlab.factory import check_node, factory
-from gptlab.recipe import COSMETIC, PARTS, SLOTS, Recipe, check_settings, flat, unknown
+from gptlab.building import build as build
+from gptlab.building import check as check
+from gptlab.building import decoder as decoder
+from gptlab.complaint import CONF, no_key, shortened
+from gptlab.recipe import COSMETIC, Recipe, check_settings, flat, shown
 from gptlab.record import stored
 from gptlab.refused import Ended, Refused
 
-if TYPE_CHECKING:
-    from gptlab.decoder import Decoder
-
-CONF = Path(__file__).parents[2] / "conf"
 FULL_ERROR = os.environ.get("HYDRA_FULL_ERROR") == "1"
 """Asked for at the start, before `one_line` sets it for hydra."""
 
 
 def half_or_less(heads: int) -> int:
-    """The largest divisor of heads up to half of them; 1 for one head."""
+    """The largest divisor of heads up to half of them, 1 for one head. What is no int stays, for the check to name."""
+    if not isinstance(heads, int):
+        return heads
     return max((n for n in range(1, heads // 2 + 1) if heads % n == 0), default=1)
 
 
 def quarter(number: int) -> int:
-    """A quarter, at least 1."""
-    return max(1, number // 4)
+    """A quarter, at least 1. What is no int stays."""
+    return max(1, number // 4) if isinstance(number, int) else number
 
 
 OmegaConf.register_new_resolver("half_or_less", half_or_less, replace=True)
@@ -52,7 +52,7 @@ def compose(overrides: list[str], config_name: str = "train") -> Recipe:
     """The recipe of command-line overrides, unchecked."""
     with one_line(overrides), _initialized():
         config = hydra_compose(config_name, overrides, return_hydra_config=True)
-        return _recipe(config, overrides, config_name)
+        return _named(_recipe(config, overrides, config_name), overrides, config_name)
 
 
 @contextmanager
@@ -69,13 +69,14 @@ def recipe(config: DictConfig) -> Recipe:
     hydra = HydraConfig.get()
     overrides = OmegaConf.to_container(hydra.overrides.task, resolve=False)  # a${b} stays what was typed
     assert isinstance(overrides, list)
-    made = _recipe(OmegaConf.merge({"hydra": hydra}, config), overrides, str(hydra.job.config_name))
+    config_name = str(hydra.job.config_name)
+    made = _recipe(OmegaConf.merge({"hydra": hydra}, config), overrides, config_name)
     wrong = check_settings(made.config)
     if not wrong and made.config["resume"] not in (None, "auto"):
         made = _resumed(made, overrides)
     if wrong := wrong or check(made):
         raise Refused("\nerror: ".join(wrong))
-    return made
+    return made if made.config["resume"] not in (None, "auto") else _named(made, overrides, config_name)
 
 
 def _resumed(made: Recipe, overrides: list[str]) -> Recipe:
@@ -97,8 +98,13 @@ def _resumed(made: Recipe, overrides: list[str]) -> Recipe:
 
 def _recipe(config: Any, overrides: list[str], config_name: str) -> Recipe:
     _refuse_added_keys(overrides, config_name)
-    choices, plain = _choices(config), {"metric": {}, **resolved(config)}  # metric=[] leaves no trace
-    return Recipe(plain, choices, _differs(plain, choices, config_name))
+    plain = resolved(config)
+    plain.setdefault("metric", {})  # metric=[] leaves no trace
+    return Recipe(plain, _choices(config))
+
+
+def _named(made: Recipe, overrides: list[str], config_name: str) -> Recipe:
+    return replace(made, differs=_differs(made.config, made.choices, overrides, config_name))
 
 
 def resolved(config: DictConfig) -> dict[str, Any]:
@@ -134,32 +140,27 @@ def _refuse_added_keys(overrides: list[str], config_name: str) -> None:
     for one in added:
         key = str(one.key_or_group)
         if not any(name == key or name.startswith(f"{key}.") for name in known):
-            path = key.rpartition(".")[0]
-            raise Refused(unknown(key, _below(path, known), f"{path}." if path else ""))
+            raise Refused(no_key(key, known))
 
 
-def _below(path: str, keys: Iterable[str]) -> list[str]:
-    """What may stand after a path."""
-    inside = [key.removeprefix(f"{path}.") for key in keys if not path or key.startswith(f"{path}.")]
-    return sorted({key.split(".")[0] for key in inside if not key.startswith("_")})
-
-
-def _differs(plain: dict, choices: dict, config_name: str) -> tuple[str, ...]:
-    """What sets a recipe apart from the defaults, in the words of the command line: choices, then knobs."""
+def _differs(plain: dict, choices: dict, overrides: list[str], config_name: str) -> tuple[str, ...]:
+    """What sets a recipe apart from the defaults, in the words of the command line: choices, then the knobs asked for;
+    those that only follow from others are left out."""
+    asked = {str(one.key_or_group) for one in OverridesParser.create().parse_overrides(overrides)}
     named = [f"{key}={choices[key]}" for key in ("model", "experiment") if choices.get(key)]
     usual_choices, _ = _composed(named, config_name)
     chosen = {k: v for k, v in choices.items() if v != usual_choices.get(k) and isinstance(v, str)}
     _, usual = _composed([*named, *(f"{k}={v}" for k, v in chosen.items())], config_name)
     knobs = [
-        f"{key.rpartition('.')[2]}={value}"
+        f"{key.rpartition('.')[2]}={value if isinstance(value, str) else shown(value)}"
         for key, value in flat(plain).items()
-        if usual.get(key) != value and key.split(".")[0] not in UNNAMED and key not in ("seed", "data.path")
+        if usual.get(key) != value and key in asked - {"data.path"} and key.split(".")[0] not in UNNAMED
     ]
     recipe = [choices["experiment"]] if choices.get("experiment") else []
     return (*recipe, *(v for k, v in chosen.items() if k not in UNNAMED), *knobs)
 
 
-UNNAMED = (*COSMETIC, "trainer", "log_every", "save_every", "evaluation", "sample")
+UNNAMED = (*COSMETIC, "seed", "trainer", "log_every", "save_every", "evaluation", "sample")
 """Keys that the name of a run leaves out."""
 
 
@@ -174,80 +175,6 @@ def _choices(config: DictConfig) -> dict[str, Any]:
     return {str(slot): choice for slot, choice in dict(chosen).items() if not str(slot).startswith("hydra/")}
 
 
-# -- checked
-
-
-def check(made: Recipe) -> list[str]:
-    """All that is wrong with a recipe, one line each, before any compute; plain keys first, without torch."""
-    wrong = check_settings(made.config)
-    if not wrong:
-        wrong = _refused(lambda: tracking.decide(made.settings.tracking))
-        nodes = [(slot, made.config.get(slot)) for slot in SLOTS if slot != "metric"]
-        nodes += [(f"metric.{name}", node) for name, node in (made.config.get("metric") or {}).items()]
-        wrong += [line for path, node in nodes for line in check_node(node, path)]
-    return wrong or _check_build(made)
-
-
-def _check_build(made: Recipe) -> list[str]:
-    import torch
-    from torch.overrides import TorchFunctionMode
-
-    class NoInit(TorchFunctionMode):  # on meta nothing is drawn, and drawing would import torch._dynamo (1.7 s)
-        def __torch_function__(self, func, types, args=(), kwargs=None):
-            drawn = getattr(func, "__module__", "") == "torch.nn.init" or getattr(func, "__name__", "") in DRAWS
-            kwargs = kwargs or {}
-            return next(iter((*args, *kwargs.values()))) if drawn else func(*args, **kwargs)
-
-    def build_all() -> None:
-        with NoInit(), torch.device("meta"):
-            decoder(made, vocab=64)
-        for slot in ("init", "data", "schedule", "trainer"):
-            factory(made.config[slot], slot)()
-        factory(made.config["optimizer"], "optimizer")([("weight", torch.nn.Parameter(torch.zeros(2, 2)))])
-
-    return _refused(build_all)
-
-
-def _refused(act: Callable[[], Any]) -> list[str]:
-    """What acting is refused with, if it is."""
-    try:
-        act()
-    except ValueError as error:
-        return [str(error).splitlines()[0]]
-    return []
-
-
-DRAWS = ("normal_", "uniform_", "zero_", "fill_")
-
-
-# -- to objects
-
-
-def decoder(made: Recipe, vocab: int) -> "Decoder":
-    """The decoder of a recipe, with whatever first values its parts give themselves."""
-    from gptlab.decoder import Decoder
-    from gptlab.shape import Shape
-
-    sizes = made.settings.model
-    shape = Shape(sizes.width, sizes.heads, sizes.layers, sizes.context, vocab, sizes.head or 0)
-    parts = {slot: factory(made.config[slot], slot) for slot in PARTS}
-    return Decoder(shape, **parts, dropout=made.settings.dropout)
-
-
-def build(made: Recipe, vocab: int) -> "Decoder":
-    """The decoder of a recipe with its weights set by the init choice, keyed by seed and name; leaves torch's random
-    state alone."""
-    import torch
-
-    from gptlab.init import initialize
-
-    with torch.random.fork_rng(devices=[]):
-        made_decoder = decoder(made, vocab)
-    init = factory(made.config["init"], "init")()
-    initialize(made_decoder, init, made_decoder.shape, made.settings.seed)
-    return made_decoder
-
-
 # -- errors in one line
 
 
@@ -259,7 +186,7 @@ def one_line(overrides: list[str] | None = None) -> Iterator[None]:
     try:
         yield
     except (HydraException, OmegaConfBaseException, ValueError) as error:
-        line = shortened(error, sys.argv[1:] if overrides is None else overrides)
+        line = shortened(error, sys.argv[1:] if overrides is None else overrides, _known)
         if FULL_ERROR or line is None:
             raise
         raise Refused(line) from error
@@ -269,61 +196,9 @@ def one_line(overrides: list[str] | None = None) -> Iterator[None]:
             os.environ["HYDRA_FULL_ERROR"] = asked
 
 
-def shortened(error: Exception, overrides: list[str]) -> str | None:
-    """What hydra says, in one line with the remedy; none if it is not hydra that says it."""
-    message = str(error)
-    if message.startswith("Config group override must be"):  # a plain ValueError
-        return next(_no_options(overrides), "a choice is a name, as in attention=gqa")
-    if not isinstance(error, HydraException | OmegaConfBaseException):
-        return None
-    if isinstance(error, OverrideParseException):
-        return _unreadable(error.override)
-    for pattern, told in TOLD.items():
-        if found := re.search(pattern, message):
-            return told(found[1], overrides)
-    return " ".join(message.split())
-
-
-def _unreadable(override: str) -> str:
-    key, equals, value = override.partition("=")
-    if not equals or not key:
-        return f"{override!r} is not an override; write key=value"
-    return f"{override} cannot be read; if the value is a text, quote it for hydra too: '{key}=\"{value}\"'"
-
-
-def _no_options(overrides: list[str]) -> Iterator[str]:
-    for group, _, value in (one.lstrip("+~").partition("=") for one in overrides):
-        if group and (CONF / group).is_dir() and value not in options(group):
-            yield _no_option(f"{group}/{value}", overrides)
-
-
-def _no_option(choice: str, overrides: list[str]) -> str:
-    group, _, option = choice.rpartition("/")
-    return f"{group}={option}: no such option; choose from {', '.join(options(group))}"
-
-
-def _no_key(key: str, overrides: list[str]) -> str:
+def _known(choices: list[str]) -> Iterable[str]:
     GlobalHydra.instance().clear()
-    chosen = [one for one in overrides if (CONF / one.partition("=")[0]).is_dir()]
-    path = key.rpartition(".")[0]
-    return unknown(key, _below(path, _composed(chosen, "train")[1]), f"{path}." if path else "")
-
-
-TOLD: dict[str, Callable[[str, list[str]], str]] = {
-    r"Could not (?:find|load) '([^']*)'": _no_option,
-    r"Could not override '([^']*)'": _no_key,
-    r"Could not delete from config. '([^']*)' does not": _no_key,
-    r"Could not delete '([^']*)'": lambda key, _: f"~{key}: there is no such choice to leave out",
-    r"already at '([^']*)'": lambda key, _: f"{key} is there already; leave out the +",
-    r"Multiple values for (\S+?)\.": lambda key, _: f"{key} is there already; leave out the +",
-    r"Ambiguous value for argument '([^']*)'": lambda given, _: f"{given}: several values make a sweep; add -m",
-}
-"""What hydra says, and what we say of the thing that it names."""
-
-
-def options(group: str) -> list[str]:
-    """The choices of a slot."""
-    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+    return _composed(choices, "train")[1]
 
 
 @contextmanager

@@ -1,0 +1,83 @@
+"""A recipe checked, and made into its decoder. No hydra; torch only when it is needed."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from gptlab import tracking
+from gptlab.factory import check_node, factory
+from gptlab.recipe import PARTS, SLOTS, Recipe, check_settings
+
+if TYPE_CHECKING:
+    from gptlab.decoder import Decoder
+
+
+def check(made: Recipe) -> list[str]:
+    """All that is wrong with a recipe, one line each, before any compute; plain keys first, without torch."""
+    wrong = check_settings(made.config)
+    if not wrong:
+        wrong = _refused(lambda: tracking.decide(made.settings.tracking))
+        wrong += [line for slot in SLOTS if slot != "metric" for line in check_node(made.config.get(slot), slot)]
+    return wrong or _check_build(made) or _check_metrics(made)
+
+
+def _check_build(made: Recipe) -> list[str]:
+    import torch
+    from torch.overrides import TorchFunctionMode
+
+    class NoInit(TorchFunctionMode):  # on meta nothing is drawn, and drawing would import torch._dynamo (1.7 s)
+        def __torch_function__(self, func, types, args=(), kwargs=None):
+            drawn = getattr(func, "__module__", "") == "torch.nn.init" or getattr(func, "__name__", "") in DRAWS
+            kwargs = kwargs or {}
+            return next(iter((*args, *kwargs.values()))) if drawn else func(*args, **kwargs)
+
+    def build_all() -> None:
+        with NoInit(), torch.device("meta"):
+            decoder(made, vocab=64)
+        for slot in ("init", "data", "schedule", "trainer"):
+            factory(made.config[slot], slot)()
+        factory(made.config["optimizer"], "optimizer")([("weight", torch.nn.Parameter(torch.zeros(2, 2)))])
+
+    return _refused(build_all)
+
+
+def _check_metrics(made: Recipe) -> list[str]:
+    """Last, since they import torchmetrics, which takes a second that other refusals need not wait for."""
+    nodes = made.config["metric"].items()
+    return [line for name, node in nodes for line in check_node(node, f"metric.{name}")]
+
+
+def _refused(act: Callable[[], Any]) -> list[str]:
+    """What acting is refused with, if it is."""
+    try:
+        act()
+    except ValueError as error:
+        return [str(error).splitlines()[0]]
+    return []
+
+
+DRAWS = ("normal_", "uniform_", "zero_", "fill_")
+
+
+def decoder(made: Recipe, vocab: int) -> "Decoder":
+    """The decoder of a recipe, with whatever first values its parts give themselves."""
+    from gptlab.decoder import Decoder
+    from gptlab.shape import Shape
+
+    sizes = made.settings.model
+    shape = Shape(sizes.width, sizes.heads, sizes.layers, sizes.context, vocab, sizes.head or 0)
+    parts = {slot: factory(made.config[slot], slot) for slot in PARTS}
+    return Decoder(shape, **parts, dropout=made.settings.dropout)
+
+
+def build(made: Recipe, vocab: int) -> "Decoder":
+    """The decoder of a recipe with its weights set by the init choice, keyed by seed and name; leaves torch's random
+    state alone."""
+    import torch
+
+    from gptlab.init import initialize
+
+    with torch.random.fork_rng(devices=[]):
+        made_decoder = decoder(made, vocab)
+    init = factory(made.config["init"], "init")()
+    initialize(made_decoder, init, made_decoder.shape, made.settings.seed)
+    return made_decoder

@@ -1,0 +1,77 @@
+"""What hydra complains of, in one line that names the key and the remedy. Imports no hydra."""
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from gptlab.recipe import unknown
+
+CONF = Path(__file__).parents[2] / "conf"
+
+Known = Callable[[list[str]], Iterable[str]]
+"""All keys that there are with some choices."""
+
+
+def shortened(error: Exception, overrides: list[str], known: Known) -> str | None:
+    """What hydra says, in one line with the remedy; none if it is not hydra that says it."""
+    message = str(error)
+    if message.startswith("Config group override must be"):  # a plain ValueError
+        return next(_no_options(overrides), "a choice is a name, as in attention=gqa")
+    if type(error).__module__.split(".")[0] not in ("hydra", "omegaconf"):
+        return None
+    if hasattr(error, "override"):
+        return _unreadable(error.override)
+    if found := re.search(r"Could not override '([^']*)'|Could not delete from config. '([^']*)' does not", message):
+        return _no_key(found[1] or found[2], overrides, known)
+    for pattern, told in TOLD.items():
+        if found := re.search(pattern, message):
+            return told(found[1])
+    return " ".join(message.split())
+
+
+def _unreadable(override: str) -> str:
+    key, equals, value = override.partition("=")
+    if not equals or not key:
+        return f"{override!r} is not an override; write key=value"
+    return f"{override} cannot be read; if the value is a text, quote it for hydra too: '{key}=\"{value}\"'"
+
+
+def _no_options(overrides: list[str]) -> Iterator[str]:
+    for group, _, value in (one.lstrip("+~").partition("=") for one in overrides):
+        if group and (CONF / group).is_dir() and value not in options(group):
+            yield _no_option(f"{group}/{value}")
+
+
+def _no_option(choice: str) -> str:
+    group, _, option = choice.rpartition("/")
+    return f"{group}={option}: no such option; choose from {', '.join(options(group))}"
+
+
+def _no_key(key: str, overrides: list[str], known: Known) -> str:
+    chosen = [one for one in overrides if (CONF / one.partition("=")[0]).is_dir()]
+    return no_key(key, known(chosen))
+
+
+def no_key(key: str, known: Iterable[str]) -> str:
+    """The line for a key that none of the known ones is, with those that stand beside it."""
+    path = f"{key.rpartition('.')[0]}." if "." in key else ""
+    known = list(known)
+    beside = {one.removeprefix(path).split(".")[0] for one in known if one.startswith(path)}
+    if not beside:
+        return no_key(path.rstrip("."), known)
+    return unknown(key, sorted(one for one in beside if not one.startswith("_")), path)
+
+
+TOLD: dict[str, Callable[[str], str]] = {
+    r"Could not (?:find|load) '([^']*)'": _no_option,
+    r"Could not delete '([^']*)'": lambda key: f"~{key}: there is no such choice to leave out",
+    r"already at '([^']*)'": lambda key: f"{key} is there already; leave out the +",
+    r"Multiple values for (\S+?)\.": lambda key: f"{key} is there already; leave out the +",
+    r"Ambiguous value for argument '([^']*)'": lambda given: f"{given}: several values make a sweep; add -m",
+}
+"""What hydra says, and what we say of the thing that it names."""
+
+
+def options(group: str) -> list[str]:
+    """The choices of a slot."""
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))

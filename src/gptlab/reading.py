@@ -1,0 +1,30 @@
+"""The text that a recipe names, read and judged before lightning is imported: what it refuses must not wait."""
+
+import numpy as np
+
+from gptlab.corpus import Corpus, read
+from gptlab.factory import factory
+from gptlab.recipe import Recipe
+from gptlab.refused import Refused
+
+
+def read_corpus(recipe: Recipe) -> Corpus:
+    """The text and tokenizer of a recipe; refuses a prompt that the tokenizer does not know."""
+    data = factory(recipe.config["data"], "data")()
+    corpus = read(data, factory(recipe.config["tokenizer"], "tokenizer"), recipe.settings.model.context)
+    encode_prompt(recipe, corpus)
+    return corpus
+
+
+def encode_prompt(recipe: Recipe, corpus: Corpus) -> np.ndarray:
+    """The prompt of samples as tokens."""
+    prompt = recipe.settings.sample.prompt
+    try:
+        tokens = corpus.tokenizer.encode("\n" if prompt is None else prompt)
+    except Refused as refused:
+        if prompt is None:
+            return np.zeros(1, np.int64)
+        raise Refused(f"sample.prompt={prompt!r}: {refused}") from refused
+    if not len(tokens):
+        raise Refused("sample.prompt is empty; give a text, or null")
+    return tokens
