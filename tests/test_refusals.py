@@ -311,7 +311,7 @@ def test_a_gpu_that_is_not_there_is_refused(forked: Any, tmp_path: Path):
 
 
 def test_online_without_a_key_is_refused(forked: Any, tmp_path: Path):
-    assert_refused(forked("tracking=online"), "tracking=online needs an API key and there is none; ...", tmp_path)
+    assert_refused(forked("tracking=online"), "tracking=online needs an API key of 40 characters and there is none; ...", tmp_path)
 
 
 def test_a_wrong_mode_of_the_environment_is_refused(forked: Any, tmp_path: Path):

@@ -42,7 +42,6 @@ def newest(folder: Path) -> tuple[Path | None, list[str]]:
     return None, passed
 
 
-def weights(folder: Path, name: str = "last") -> dict[str, Any]:
-    """The decoder's state dict in <name>.ckpt."""
-    state = load(folder / f"{name}.ckpt")["state_dict"]
-    return {key.removeprefix("decoder."): value for key, value in state.items()}
+def weights(saved: dict[str, Any]) -> dict[str, Any]:
+    """The decoder's state dict in a checkpoint's content."""
+    return {key.removeprefix("decoder."): value for key, value in saved["state_dict"].items()}

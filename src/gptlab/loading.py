@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from gptlab.building import decoder as make
+from gptlab.checkpoint import load as load_checkpoint
 from gptlab.checkpoint import weights
 from gptlab.decoder import Decoder
 from gptlab.factory import locate
@@ -22,5 +23,5 @@ def load(run: str | Path, which: str = "last") -> tuple[Decoder, Tokenizer]:
     kind = locate(recipe.config["tokenizer"]["_target_"], "tokenizer")
     tokenizer = kind.restore(read(folder / "tokenizer.json"))  # type: ignore[attr-defined]
     decoder = make(recipe, tokenizer.vocab)
-    decoder.load_state_dict(weights(folder / "checkpoints", which))
+    decoder.load_state_dict(weights(load_checkpoint(folder / "checkpoints" / f"{which}.ckpt")))
     return decoder.eval(), tokenizer

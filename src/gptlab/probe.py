@@ -15,10 +15,11 @@ TRAINING = 3
 
 @dataclass(frozen=True)
 class Probe:
-    """Seconds of a step, of the final evaluation and samples, and of all that is not training; the attention kernels
-    that ran; matmul FLOPs of training on one token."""
+    """Seconds of a step, also on one thread, of the final evaluation and samples, and of all that is not training; the
+    attention kernels that ran; matmul FLOPs of training on one token."""
 
     step_s: float
+    alone_s: float
     final_s: float
     overhead_s: float
     kernels: str
@@ -32,18 +33,23 @@ def probe(session: Session) -> Probe:
     with torch.random.fork_rng([session.device] if session.device.type == "cuda" else []):  # dropout draws
         with watch() as names, torch.no_grad():
             decoder.forward(batch[:1, :-1])
-        step_s = time_of_step(session, batch)
+        step_s = alone_s = time_of_step(session, batch)
+        if session.device.type == "cpu" and (threads := torch.get_num_threads()) > 1:
+            torch.set_num_threads(1)
+            alone_s = time_of_step(session, batch)
+            torch.set_num_threads(threads)
     # A forward pass is a third of a step; a token written costs about 2 ms a layer pair, whatever the batch.
     forward = step_s / TRAINING / settings.batch_size
     final_s = len(session.all[0]) * forward + (settings.sample.length * 6 + 10) * 0.001 * settings.model.layers
     interim = settings.steps // settings.evaluation.every
     each = len(session.some[0]) * forward + settings.sample.length * 0.001 * settings.model.layers
     flops = TRAINING * decoder.flops(settings.model.context) / settings.model.context
-    return Probe(step_s, final_s, final_s + interim * each, "+".join(sorted(set(names))) or "none", flops)
+    return Probe(step_s, alone_s, final_s, final_s + interim * each, "+".join(sorted(set(names))) or "none", flops)
 
 
 def time_of_step(session: Session, batch: torch.Tensor) -> float:
-    """Seconds of one optimiser step: the median of five, or, where a row alone is slow, that row times the rows."""
+    """Seconds of one optimiser step: the median of five; of one where that is slow; a row's times the rows where that
+    alone takes a second."""
     settings = session.settings
     make = session.task.optimizer
     optimizer = make(session.decoder.named_parameters(), lr=0.0)
@@ -61,8 +67,7 @@ def time_of_step(session: Session, batch: torch.Tensor) -> float:
 
     session.decoder.train()
     single = min(step(settings.accumulate), step(settings.accumulate))
-    rows = settings.batch_size / settings.accumulate
-    if single * rows > 2:
-        return single * rows
-    step(settings.batch_size)
-    return statistics.median(step(settings.batch_size) for _ in range(5))
+    if single > 1:
+        return single * settings.batch_size / settings.accumulate
+    first = step(settings.batch_size)
+    return first if first > 1 else statistics.median(step(settings.batch_size) for _ in range(5))

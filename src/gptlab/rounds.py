@@ -31,8 +31,14 @@ class Rounds(Callback):
         self.evaluate, self.sample = evaluate, sample
         self.signal: int | None = None
         self.state: dict[str, Any] = {
-            "best": None, "best_step": 0, "step_ms": [], "evaluate_s": 0.0, "train_s": 0.0, "written": [0, 0]
-        }  # fmt: skip
+            "over": False,  # the schedule is finished, by steps or by time
+            "best": None,
+            "best_step": 0,
+            "step_ms": [],
+            "evaluate_s": 0.0,
+            "train_s": 0.0,
+            "written": [0, 0],  # rows of metrics, samples
+        }
         self.step = self.logged = self.saved = 0
 
     def state_dict(self) -> dict[str, Any]:
@@ -40,9 +46,6 @@ class Rounds(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.state = state_dict
-
-    def on_load_checkpoint(self, trainer: Trainer, task: Task, checkpoint: dict[str, Any]) -> None:
-        self.step = checkpoint["global_step"]  # Lightning starts no training where none is left
 
     def on_train_start(self, trainer: Trainer, task: Task) -> None:
         self.step = self.saved = trainer.global_step
@@ -73,7 +76,7 @@ class Rounds(Callback):
         if trainer.global_step == self.step:  # a micro-batch
             return
         self.step = trainer.global_step
-        over = task.progress() >= 1  # by steps or by time
+        over = self.state["over"] = task.progress() >= 1
         if self.step % self.settings.log_every == 0 or over:
             self._log(trainer, task)
         if self.step % self.settings.evaluation.every == 0 and not over:

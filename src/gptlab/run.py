@@ -104,7 +104,7 @@ def stages(session: Session) -> dict[str, Any]:
 def bound_time(session: Session, measured: Probe) -> None:
     """Turns max_minutes into the seconds that training may take."""
     minutes, task = session.settings.max_minutes, session.task
-    if minutes is None or not session.fresh:  # a resumed run has its bound in its checkpoint
+    if minutes is None:
         return
     rest = time.monotonic() - session.began + 1.2 * measured.final_s + 1  # a second for the last checkpoint
     task.seconds = minutes * 60 - rest
@@ -119,19 +119,23 @@ def fit(session: Session) -> None:
     record, terminal, rounds = session.record, session.terminal, session.rounds
     path, passed = checkpoint.newest(record.checkpoints)
     for line in passed:
-        terminal.say(f"  [yellow]{line}; taking the one before[/]")
+        terminal.say(f"  [yellow]{line}[/]")
+    saved = checkpoint.load(path) if path else None
     if not session.fresh:
-        saved = checkpoint.load(path) if path else None
         record.rewind(*(saved["callbacks"]["Rounds"]["written"] if saved else (0, 0)))
         terminal.say(f"  going on from step {saved['global_step']:,}" if saved else "  no checkpoint: from the start")
         if session.facts["code"] != code(session.recipe):
             terminal.say("  [yellow]the code has changed since this run began: it goes on, but not as it would have[/]")
+    if saved and saved["callbacks"]["Rounds"]["over"]:  # killed after its last step
+        session.decoder.load_state_dict(checkpoint.weights(saved))
+        rounds.state, rounds.step = saved["callbacks"]["Rounds"], saved["global_step"]
+        return
     try:
         session.trainer.fit(session.task, session.feed, ckpt_path=path, weights_only=True)
     except SystemExit as ended:  # what Lightning makes of a KeyboardInterrupt
         raise KeyboardInterrupt from ended
     rounds.close()
-    if rounds.signal is not None and rounds.step < session.settings.steps:
+    if rounds.signal is not None and not rounds.state["over"]:
         name = signal.Signals(rounds.signal).name
         line = f"stopped by {name} after step {rounds.saved:,}; {session.how_to_go_on()}"
         raise Ended(line, 128 + rounds.signal)

@@ -40,6 +40,9 @@ def introduce(session: Session, probe: Probe) -> None:
     whole = duration(settings.steps * probe.step_s + probe.overhead_s)
     fit = int(300 / probe.step_s)
     say("time", f"{probe.step_s * 1000:.0f} ms a step: about {whole}{bound}; 5 minutes would fit {fit:,} steps")
+    if probe.alone_s < 0.8 * probe.step_s:  # threads that wait for a core which others use spin their time away
+        alone = f"{probe.alone_s * 1000:.0f} ms"
+        say("", f"[yellow]other work keeps the threads waiting: a step would take {alone} with trainer.threads=1[/]")
 
 
 def conclude(session: Session, summary: dict[str, Any], text: str | None) -> None:

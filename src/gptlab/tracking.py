@@ -7,6 +7,7 @@ Offline unless asked otherwise; never a prompt: what needs an account is refused
 import html
 import netrc
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,8 +28,8 @@ def decide(tracking: Tracking) -> str:
         return "online" if api_key() and not os.environ.get("WANDB_MODE") else "offline"
     if tracking.mode == "online" and not api_key():
         raise Refused(
-            "tracking=online needs an API key and there is none; set WANDB_API_KEY (or run `wandb login`), "
-            "or use tracking=offline and upload later with `wandb sync`"
+            "tracking=online needs an API key of 40 characters and there is none; set WANDB_API_KEY (or run "
+            "`wandb login`), or use tracking=offline and upload later with `wandb sync`"
         )
     return tracking.mode
 
@@ -66,7 +67,9 @@ class Mirror:
         try:
             self._open(outputs.absolute(), tracking, identity, resumed)
         except Exception as error:  # wandb raises errors of many kinds
-            line = " ".join(str(error).split())
+            for left in (outputs / "wandb").glob(f"*-{identity['id']}"):
+                shutil.rmtree(left, ignore_errors=True)
+            line = " ".join(str(error).split()).partition(" Consider ")[0]
             raise Refused(
                 f"W&B cannot be opened ({mode}): {line}; use tracking=offline or tracking=disabled"
             ) from error
@@ -74,6 +77,7 @@ class Mirror:
     def _open(self, outputs: Path, tracking: Tracking, identity: dict[str, Any], resumed: bool) -> None:
         for name in UNSET:
             os.environ[name] = str(outputs / "wandb" / name.split("_")[1].lower())
+        os.environ.setdefault("WANDB_SILENT", "true")  # the setting comes too late for what login says
         import wandb
 
         (outputs / "wandb").mkdir(parents=True, exist_ok=True)
