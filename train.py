@@ -3,6 +3,8 @@
 python train.py model=medium
 """
 
+import time
+
 import hydra
 from omegaconf import DictConfig
 
@@ -12,6 +14,7 @@ from gptlab import wiring
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 def main(config: DictConfig) -> None:
     """Refuses what cannot run before lightning is imported, which takes two seconds; then runs."""
+    began = time.monotonic()
     with wiring.entry():
         recipe = wiring.recipe(config)
         from gptlab.reading import read_corpus
@@ -19,7 +22,7 @@ def main(config: DictConfig) -> None:
         corpus = read_corpus(recipe)
         from gptlab.run import run
 
-        run(recipe, corpus)
+        run(recipe, corpus, began)
 
 
 if __name__ == "__main__":

@@ -270,7 +270,7 @@ TEXTS = [
         "data=text data.path={texts}/short model.context=1 'sample.prompt=\"to é\"'",
         "sample.prompt='to é': tokenizer=char has never seen '\\xe9' (U+00E9) at character 3 of 4; leave it out or ...",
     ),
-    ("data=text data.path={texts}/short model.context=1 sample.prompt=''", "sample.prompt is empty; give a text, ..."),
+    ("data=text data.path={texts}/short model.context=1 sample.prompt=''", "sample.prompt is empty; give a text ..."),
     ("resume={texts}", "resume={texts} is no run folder: ..."),
     ("resume={texts}/none", "resume={texts}/none is no run folder: ..."),
     ("outputs={texts}/short", "outputs={texts}/short cannot be written: Not a directory; set outputs=<folder>"),
@@ -311,7 +311,9 @@ def test_a_gpu_that_is_not_there_is_refused(forked: Any, tmp_path: Path):
 
 
 def test_online_without_a_key_is_refused(forked: Any, tmp_path: Path):
-    assert_refused(forked("tracking=online"), "tracking=online needs an API key of 40 characters and there is none; ...", tmp_path)
+    assert_refused(
+        forked("tracking=online"), "tracking=online needs an API key of 40 characters and there is none; ...", tmp_path
+    )
 
 
 def test_a_wrong_mode_of_the_environment_is_refused(forked: Any, tmp_path: Path):

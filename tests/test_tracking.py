@@ -8,10 +8,12 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import composed
 from running import ROOT, Done, rows, summary, tiny
 
 from gptlab import tracking
@@ -28,6 +30,7 @@ TRAIN = [
     str(ROOT / "train.py"),
 ]  # wandb leaves a folder
 KEY = "0123456789" * 4
+TRACKING = composed("tracking=offline").settings.tracking
 
 
 def environment(home: Path, **more: str) -> dict[str, str]:
@@ -90,7 +93,7 @@ def pool_of(done: Done) -> Path:
 def test_the_mirror_knows_the_run(whole: Done):
     (said,) = inspected(pool_of(whole), "--summary")
     assert (said["name"], said["project"], said["state"], said["exit_code"]) == (
-        whole.folder.name,
+        whole.folder.name.rpartition("-")[0],
         "gptlab",
         "finished",
         0,
@@ -118,15 +121,16 @@ def test_tokens_are_the_axis_and_the_run_is_grouped(whole: Done):
     metrics = [record["metric"] for record in records if record["type"] == "metric"]
     assert any(metric.get("glob_name") == "*" and metric["step_metric"] == "tokens" for metric in metrics)
     (run,) = [record["run"] for record in records if record["type"] == "run"]
-    assert (run["run_group"], run["job_type"], run["tags"]) == ("we", "train", ["one", "nano"])
+    assert (run["run_group"], run["job_type"], run["tags"][0]) == ("we", "train", "one")
+    assert "nano" in run["tags"]
 
 
 def test_the_mirror_holds_all_texts_in_a_table(whole: Done):
     (file,) = pool_of(whole).glob("wandb/offline-run-*/files/media/table/*.table.json")
     table = json.loads(file.read_text())
-    assert table["columns"] == ["step", "prompt", "text", "seed", "temperature"]
+    assert table["columns"] == ["step", "prompt", "sample", "seed", "temperature"]
     last = [row for row in rows(whole.folder / "samples.jsonl") if row["step"] == 40]
-    assert table["data"] == [[row[name] for name in table["columns"]] for row in last]
+    assert table["data"] == [[{**row, "sample": row["text"]}[name] for name in table["columns"]] for row in last]
     assert len(last) == 2
     assert len(list(pool_of(whole).glob("wandb/offline-run-*/files/media/html/*.html"))) == 1
 
@@ -184,6 +188,7 @@ def test_a_server_that_is_not_there_is_told_in_one_line_in_bounded_time(tmp_path
 def test_a_killed_run_has_lost_at_most_the_last_second(tmp_path: Path):
     overrides = [one for one in tiny(tmp_path, "steps=100000", "log_every=20") if one != "tracking=disabled"]
     process = subprocess.Popen([*TRAIN, *overrides], env=environment(tmp_path / "home"), stdout=subprocess.DEVNULL)
+    written: list[dict[str, Any]] = []
     for _ in range(600):
         written = [row for file in tmp_path.glob("runs/*/metrics.jsonl") for row in lines(file)]
         if len(written) > 100:
@@ -225,7 +230,7 @@ def test_two_runs_in_one_process_are_two_in_the_mirror(tmp_path: Path):
         (said,) = inspected(pool, "--summary")
         assert (said["config"]["seed"], said["exit_code"]) == (seed, 0)
         (folder,) = (pool / "runs").iterdir()
-        assert said["name"] == folder.name
+        assert folder.name.startswith(said["name"])
         assert len([row for row in history(pool) if "train/loss" in row]) == 8
         assert list(pool.glob("wandb/data/artifacts/staging"))  # each stages below its own outputs
 
@@ -264,12 +269,9 @@ def test_a_run_outlives_its_mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert summary(done.folder)["status"] == "finished"
 
 
-TRACKING = Tracking("offline", "gptlab", None, None, [])
-
-
 def with_mode(mode: Any) -> Tracking:
     """The settings with another mode."""
-    return Tracking(mode, "gptlab", None, None, [])
+    return replace(TRACKING, mode=mode)
 
 
 @pytest.fixture

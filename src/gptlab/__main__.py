@@ -1,14 +1,24 @@
-"""python -m gptlab: what is done with runs after they ran."""
+"""What is done with runs after they ran."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from gptlab.record import Record, rows
+from gptlab.refused import Refused
 from gptlab.wiring import entry
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
+
+
+class Which(StrEnum):
+    """A run's checkpoints."""
+
+    last = "last"
+    best = "best"
+
 
 Folder = Annotated[Path, typer.Argument(help="A run folder.")]
 
@@ -16,26 +26,27 @@ Folder = Annotated[Path, typer.Argument(help="A run folder.")]
 @app.command()
 def sample(
     run: Folder,
-    prompt: Annotated[str, typer.Option(help="The text to continue.")] = "\n",
+    prompt: Annotated[str | None, typer.Option(help="The text to continue; without one, a new line.")] = None,
     length: Annotated[int, typer.Option(min=1, help="Tokens to write.")] = 500,
     temperature: Annotated[float, typer.Option(min=0, help="0 takes the likeliest token.")] = 0.8,
     top_k: Annotated[int | None, typer.Option(min=1, help="Draw from the k likeliest.")] = None,
     top_p: Annotated[float | None, typer.Option(min=0, max=1, help="Draw from the likeliest that reach p.")] = None,
     seed: Annotated[int, typer.Option(help="The same seed writes the same text.")] = 0,
-    which: Annotated[str, typer.Option(help="last or best weights.")] = "last",
+    which: Annotated[Which, typer.Option(help="The weights at the end, or those judged best on the way.")] = Which.last,
 ) -> None:
     """Writes text as a run's model would, as it comes."""
+    if top_p == 0:
+        raise Refused("--top-p=0 leaves no token to draw; try 0.9")
     import torch
 
     from gptlab.generate import generate
     from gptlab.loading import load
+    from gptlab.reading import tokens_of_prompt
 
-    decoder, tokenizer = load(run, which)
-    tokens = torch.from_numpy(tokenizer.encode(prompt).astype("int64"))[None]
-    if not tokens.shape[1]:
-        raise typer.BadParameter("the prompt is empty; give at least one character", param_hint="--prompt")
+    decoder, tokenizer = load(run, which.value)
+    tokens = torch.from_numpy(tokens_of_prompt(prompt, tokenizer, "--prompt").astype("int64"))[None]
     drawn = generate(decoder, tokens, length, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
-    print(prompt.lstrip("\n"), end="", flush=True)
+    print(prompt or "", end="", flush=True)
     for text in tokenizer.stream(int(token) for token in drawn):
         print(text, end="", flush=True)
     print()
@@ -48,14 +59,16 @@ def runs(outputs: Annotated[Path, typer.Option(help="Where runs live.")] = Path(
     from rich.table import Table
 
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for name, justify in (("run", "left"), ("val/loss", "right"), ("bits/byte", "right"), ("params", "right")):
-        table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
-    for name in ("steps", "time", "status"):
-        table.add_column(name, justify="right")
+    table.add_column("run", overflow="fold")
+    for name in ("val/loss", "bits/byte", "params", "steps", "time", "status"):
+        table.add_column(name, justify="right", no_wrap=True)
     found = sorted(map(_line, (outputs / "runs").glob("*/run.json")), key=lambda line: line[0])
     for _, *cells in found:
         table.add_row(*cells)
-    Console().print(table if found else f"no runs in {outputs / 'runs'} yet; start one: python train.py")
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 200  # a line a run, for other programs
+    console.print(table if found else f"no runs in {outputs / 'runs'} yet; start one: python train.py")
 
 
 def _line(path: Path) -> tuple[float, *tuple[str, ...]]:

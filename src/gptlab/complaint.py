@@ -19,8 +19,8 @@ def shortened(error: Exception, overrides: list[str], known: Known) -> str | Non
         return next(_no_options(overrides), "a choice is a name, as in attention=gqa")
     if type(error).__module__.split(".")[0] not in ("hydra", "omegaconf"):
         return None
-    if hasattr(error, "override"):
-        return _unreadable(error.override)
+    if override := getattr(error, "override", None):
+        return _unreadable(override)
     if found := re.search(r"Could not override '([^']*)'|Could not delete from config. '([^']*)' does not", message):
         return _no_key(found[1] or found[2], overrides, known)
     for pattern, told in TOLD.items():

@@ -2,6 +2,7 @@
 
 import shlex
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -51,6 +52,7 @@ def begin(recipe: Recipe, record: Record, corpus: Corpus) -> None:
         differs=recipe.differs,
         hash=recipe.hash,
         code=code(recipe),
+        git=commit(),
         data_sha256=corpus.sha256,
         torch=torch.__version__,
         lightning=lightning.__version__,
@@ -64,15 +66,26 @@ def code(recipe: Recipe) -> str:
     return fingerprint(["gptlab.task", "gptlab.evaluate", "gptlab.corpus", *(t.rpartition(".")[0] for t in targets)])
 
 
+def commit() -> str | None:
+    """The short git commit of the sources, with + if they were changed since; none outside a repository."""
+    here = Path(__file__).parent
+    git = ["git", "-C", str(here), "describe", "--always", "--abbrev=8", "--dirty=+", "--exclude=*"]
+    try:
+        return subprocess.run(git, capture_output=True, text=True, timeout=5, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
 def open_mirror(recipe: Recipe, record: Record, decoder: Decoder, mode: str, terminal: Terminal, resumed: bool):
     """W&B's run: every slot's choice is a flat key of its config, so that panels can group by it."""
     settings, facts = recipe.settings, record.facts()
     choices = {slot: "+".join(v) if isinstance(v, list) else v for slot, v in recipe.choices.items()}
+    experiment = str(choices.get("experiment") or "")
     size, variant = str(choices.get("model", "custom")), "-".join(recipe.differs) or "default"
     identity = {
         "id": facts["id"],
-        "name": settings.name or record.folder.name,
-        "tags": [*settings.tracking.tags, size],
+        "name": settings.name or recipe.label,
+        "tags": [tag[:64] for tag in (*settings.tracking.tags, experiment, size, variant, facts["git"]) if tag],
         "config": {
             "cfg": recipe.config,
             **choices,
@@ -83,6 +96,7 @@ def open_mirror(recipe: Recipe, record: Record, decoder: Decoder, mode: str, ter
             "tokens_budget": settings.steps * settings.batch_size * settings.model.context,
             "data_sha256": facts["data_sha256"],
             "code": facts["code"],
+            "git": facts["git"],
         },
     }
     return tracking.Mirror(mode, outputs(recipe), settings.tracking, identity, resumed, terminal.say)

@@ -6,6 +6,7 @@ from gptlab.corpus import Corpus, read
 from gptlab.factory import factory
 from gptlab.recipe import Recipe
 from gptlab.refused import Refused
+from gptlab.tokenizer import Tokenizer
 
 
 def read_corpus(recipe: Recipe) -> Corpus:
@@ -18,13 +19,17 @@ def read_corpus(recipe: Recipe) -> Corpus:
 
 def encode_prompt(recipe: Recipe, corpus: Corpus) -> np.ndarray:
     """The prompt of samples as tokens."""
-    prompt = recipe.settings.sample.prompt
+    return tokens_of_prompt(recipe.settings.sample.prompt, corpus.tokenizer, "sample.prompt")
+
+
+def tokens_of_prompt(prompt: str | None, tokenizer: Tokenizer, knob: str) -> np.ndarray:
+    """A prompt as tokens; none is a new line, or the first token where there is no such character."""
     try:
-        tokens = corpus.tokenizer.encode("\n" if prompt is None else prompt)
+        tokens = tokenizer.encode("\n" if prompt is None else prompt)
     except Refused as refused:
         if prompt is None:
             return np.zeros(1, np.int64)
-        raise Refused(f"sample.prompt={prompt!r}: {refused}") from refused
+        raise Refused(f"{knob}={prompt!r}: {refused}") from refused
     if not len(tokens):
-        raise Refused("sample.prompt is empty; give a text, or null")
+        raise Refused(f"{knob} is empty; give a text of one character or more, or none at all")
     return tokens

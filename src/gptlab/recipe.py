@@ -59,6 +59,7 @@ class Tracking:
     entity: str | None
     group: str | None
     tags: list[str]
+    artifacts: bool
 
 
 @dataclass(frozen=True)

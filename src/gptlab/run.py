@@ -27,9 +27,10 @@ from gptlab.telling import conclude, introduce
 from gptlab.terminal import Terminal
 
 
-def run(recipe: Recipe, corpus: Corpus | None = None) -> Path:
-    """Trains, evaluates, samples, records; goes on with a run if `resume` says so. Returns the run's folder."""
-    began = time.monotonic()
+def run(recipe: Recipe, corpus: Corpus | None = None, began: float | None = None) -> Path:
+    """Trains, evaluates, samples, records; goes on with a run if `resume` says so. Returns the run's folder. `began` is
+    the monotonic time from which the run's minutes count."""
+    began = time.monotonic() if began is None else began
     hush()
     mode = tracking.decide(recipe.settings.tracking)
     corpus = corpus or read_corpus(recipe)
@@ -96,6 +97,7 @@ def stages(session: Session) -> dict[str, Any]:
     values, evaluate_s = score(session)
     texts, written = draw(session)
     summary = {**known(session, measured), "status": "finished", **values, **written, **timings(session, evaluate_s)}
+    session.mirror.checkpoint(session.record.checkpoints / "best.ckpt")
     conclude(session, summary, texts[0]["text"] if texts else None)
     session.record.finish(summary)
     return summary

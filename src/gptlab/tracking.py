@@ -47,6 +47,10 @@ def api_key() -> str | None:
     return key if key and len(key) >= KEY else None
 
 
+FINAL = {"final/val_loss": "val/loss", "final/ppl": "val/perplexity", "best/val_loss": "val/loss_best"}
+"""Names in W&B's summary that no row of history can overwrite."""
+
+
 class Mirror:
     """One W&B run, or none. After its first failure it says so once and stays silent."""
 
@@ -61,7 +65,7 @@ class Mirror:
     ) -> None:
         self.run: Any = None
         self.mode = mode
-        self.complain = complain
+        self.complain, self.artifacts = complain, tracking.artifacts
         if mode == "disabled":
             return
         try:
@@ -125,14 +129,27 @@ class Mirror:
 
     def samples(self, rows: list[dict[str, Any]]) -> None:
         """All texts in one table."""
-        columns = ["step", "prompt", "text", "seed", "temperature"]
-        data = [[row[name] for name in columns] for row in rows]
+        columns = ["step", "prompt", "sample", "seed", "temperature"]
+        data = [[{**row, "sample": row["text"]}[name] for name in columns] for row in rows]
         last = {name: rows[-1][name] for name in ("step", "tokens")} if rows else {}
         self._try(lambda run: run.log({"samples": self._wandb.Table(columns=[*columns], data=data), **last}))
 
+    def checkpoint(self, path: Path) -> None:
+        """Uploads weights, if `tracking.artifacts` asks for it."""
+        if not self.artifacts or not path.exists():
+            return
+
+        def upload(run: Any) -> None:
+            artifact = self._wandb.Artifact(f"{run.id}-{path.stem}", type="checkpoint")
+            artifact.add_file(str(path))
+            run.log_artifact(artifact)
+
+        self._try(upload)
+
     def finish(self, summary: dict[str, Any], exit_code: int) -> None:
         """Writes the summary and closes; never waits longer than a minute."""
-        self._try(lambda run: run.summary.update(summary))
+        final = {theirs: summary[ours] for theirs, ours in FINAL.items() if ours in summary}
+        self._try(lambda run: run.summary.update({**summary, **final}))
         self._try(lambda run: run.finish(exit_code=exit_code))
         self.run = None
 

@@ -135,7 +135,7 @@ def _refuse_added_keys(overrides: list[str], config_name: str) -> None:
     added = [o for o in parsed if o.is_add() or o.is_force_add() if not str(o.key_or_group).startswith("hydra")]
     if not added:
         return
-    rest = [o.input_line for o in parsed if o not in added]
+    rest = [str(o.input_line) for o in parsed if o not in added]
     _, known = _composed(rest, config_name)
     for one in added:
         key = str(one.key_or_group)
@@ -171,8 +171,8 @@ def _composed(overrides: list[str], config_name: str) -> tuple[dict[str, Any], d
 
 
 def _choices(config: DictConfig) -> dict[str, Any]:
-    chosen = OmegaConf.to_container(config.hydra.runtime.choices)
-    return {str(slot): choice for slot, choice in dict(chosen).items() if not str(slot).startswith("hydra/")}
+    chosen: Any = OmegaConf.to_container(config.hydra.runtime.choices)
+    return {str(slot): choice for slot, choice in chosen.items() if not str(slot).startswith("hydra/")}
 
 
 # -- errors in one line

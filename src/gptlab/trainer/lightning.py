@@ -9,8 +9,8 @@ THREADS = torch.get_num_threads()
 
 
 class Lightning:
-    """`auto` takes the GPU if there is one. threads: of the CPU; null leaves the choice to torch. Numbers depend on it in
-    their last bits."""
+    """`auto` takes the GPU if there is one. threads: of the CPU; null leaves the choice to torch. The last bits of
+    numbers depend on it."""
 
     def __init__(
         self,
