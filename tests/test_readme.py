@@ -33,7 +33,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_example_variant_keeps_every_law(house: Path) -> None:
-    laws = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "tests/test_laws.py", "-k", "decay", "-q"]
+    laws = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "tests/test_laws.py", "-k", "decay", "-v"]
     environment = {"PYTHONPATH": str(house / "src"), "PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(laws, cwd=house, env=environment, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stdout[-3000:]
