@@ -273,7 +273,7 @@ TEXTS = [
     ("data=text data.path={texts}/short model.context=1 sample.prompt=''", "sample.prompt is empty; give a text ..."),
     ("resume={texts}", "resume={texts} is no run folder: ..."),
     ("resume={texts}/none", "resume={texts}/none is no run folder: ..."),
-    ("outputs={texts}/short", "outputs={texts}/short cannot be written: Not a directory; set outputs=<folder>"),
+    ("outputs={texts}/short", "outputs={texts}/short cannot be written: {texts}/short is read-only or no folder; set ..."),
 ]
 
 OTHERS = KEYS + TYPES + RANGES + STRANGERS + TEXTS
@@ -401,7 +401,7 @@ needs_mount = pytest.mark.skipif(not can_mount(), reason="unshare -rm and mount 
 @pytest.mark.parametrize(
     ("options", "before", "wanted"),
     [
-        ("size=32m", "mount -o remount,ro disk", "outputs=disk cannot be written: Read-only file system; ..."),
+        ("size=32m", "mount -o remount,ro disk", "outputs=disk cannot be written: ..."),
         ("size=1m", "true", "outputs=disk has 1.0 MB free and this run may write 8.1 MB; free some, or set ..."),
     ],
 )

@@ -1,5 +1,6 @@
 """Checkpoints of a run: last, previous and best. Each is written whole or not at all, and read weights-only."""
 
+import errno
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,9 +21,14 @@ def save(trainer: "Trainer", folder: Path, name: str, weights_only: bool = False
         if name == "last" and path.exists():
             path.replace(folder / "previous.ckpt")
         part.replace(path)
-    except (OSError, RuntimeError) as error:
+    except RuntimeError as error:
         part.unlink(missing_ok=True)
-        raise error if isinstance(error, OSError) else OSError(28, str(error).splitlines()[0]) from error
+        if "PytorchStreamWriter" not in str(error) and "unexpected pos" not in str(error):
+            raise
+        raise OSError(errno.ENOSPC, str(error).splitlines()[0]) from error  # torch's words for a full disk
+    except OSError:
+        part.unlink(missing_ok=True)
+        raise
 
 
 def load(path: Path) -> dict[str, Any]:

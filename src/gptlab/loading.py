@@ -17,11 +17,17 @@ def load(run: str | Path, which: str = "last") -> tuple[Decoder, Tokenizer]:
     folder = Path(run)
     if not (folder / "run.json").exists():
         raise Refused(f"{folder} is no run folder; see `python -m gptlab runs`")
-    if not (folder / "checkpoints" / f"{which}.ckpt").exists():
+    path = folder / "checkpoints" / f"{which}.ckpt"
+    if not path.exists():
         raise Refused(f"{folder} has no checkpoint `{which}` yet")
     recipe = saved(folder)
     kind = locate(recipe.config["tokenizer"]["_target_"], "tokenizer")
     tokenizer = kind.restore(read(folder / "tokenizer.json"))  # type: ignore[attr-defined]
     decoder = make(recipe, tokenizer.vocab)
-    decoder.load_state_dict(weights(load_checkpoint(folder / "checkpoints" / f"{which}.ckpt")))
+    try:
+        decoder.load_state_dict(weights(load_checkpoint(path)))
+    except Exception as error:  # a torn file may fail in any way
+        raise Refused(
+            f"{path} cannot be read ({type(error).__name__}); try another of the run's checkpoints"
+        ) from error
     return decoder.eval(), tokenizer

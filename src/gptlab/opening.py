@@ -46,7 +46,7 @@ def begin(recipe: Recipe, record: Record, corpus: Corpus) -> None:
     record.begin(
         recipe,
         corpus.tokenizer.state(),
-        id=f"{recipe.hash}-s{recipe.settings.seed}-{stamp}",
+        id=f"{recipe.hash}-s{recipe.settings.seed}-{stamp}{record.folder.name.removeprefix(recipe.folder)}",
         command=shlex.join(["python", *sys.argv]),
         choices=recipe.choices,
         differs=recipe.differs,

@@ -133,9 +133,21 @@ def stored(folder: Path) -> Recipe:
 
 def saved(folder: Path) -> Recipe:
     """The recipe of a run folder."""
-    config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-    facts = Record(folder).facts()
-    return Recipe(config, facts["choices"], tuple(facts["differs"]))
+    try:
+        config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+        facts = Record(folder).facts()
+        return Recipe(config, facts["choices"], tuple(facts["differs"]))
+    except (OSError, ValueError, KeyError, yaml.YAMLError) as error:
+        line = str(error).splitlines()[0]
+        raise Refused(f"{folder}: its config.yaml or run.json cannot be read ({line}); start another run") from error
+
+
+def unwritable(outputs: Path) -> list[str]:
+    """Why runs cannot live in a folder, if they cannot; nothing is made to find out."""
+    nearest = next(path for path in (outputs.absolute(), *outputs.absolute().parents) if path.exists())
+    if nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK):
+        return []
+    return [f"outputs={outputs} cannot be written: {nearest} is read-only or no folder; set outputs=<folder>"]
 
 
 def unfinished(outputs: Path, wanted: str) -> Path | None:

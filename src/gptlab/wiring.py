@@ -1,6 +1,7 @@
 """The command line to a checked recipe, and errors to one line. The only file that imports hydra."""
 
 import os
+import signal
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -22,7 +23,7 @@ from gptlab.building import check as check
 from gptlab.building import decoder as decoder
 from gptlab.complaint import CONF, no_key, shortened
 from gptlab.recipe import COSMETIC, Recipe, check_settings, flat, shown
-from gptlab.record import stored
+from gptlab.record import stored, unwritable
 from gptlab.refused import Ended, Refused
 
 FULL_ERROR = os.environ.get("HYDRA_FULL_ERROR") == "1"
@@ -74,7 +75,7 @@ def recipe(config: DictConfig) -> Recipe:
     wrong = check_settings(made.config)
     if not wrong and made.config["resume"] not in (None, "auto"):
         made = _resumed(made, overrides)
-    if wrong := wrong or check(made):
+    if wrong := wrong or unwritable(Path(made.config["outputs"])) or check(made):
         raise Refused("\nerror: ".join(wrong))
     return made if made.config["resume"] not in (None, "auto") else _named(made, overrides, config_name)
 
@@ -83,15 +84,15 @@ def _resumed(made: Recipe, overrides: list[str]) -> Recipe:
     """The recipe of the run folder to go on with. Overrides beside `resume` may only repeat what it was."""
     folder = Path(made.config["resume"])
     saved = stored(folder)
-    asked = {o.key_or_group for o in OverridesParser.create().parse_overrides(overrides)} - {*COSMETIC}
-    if asked:
+    given = {o.key_or_group.split(".")[0] for o in OverridesParser.create().parse_overrides(overrides)}
+    if given - {*COSMETIC}:
         here, there = flat(made.config), flat(saved.config)
         keys = [k for k in {**there, **here} if here.get(k) != there.get(k) and k.split(".")[0] not in COSMETIC]
         if keys:
             shown = ", ".join(f"{k} ({there.get(k)} there, {here.get(k)} here)" for k in keys[:4])
             more = f" and {len(keys) - 4} more" if len(keys) > 4 else ""
             raise Refused(f"resume={folder} is a run of another config: {shown}{more}; say resume={folder} alone")
-    kept = {key: made.config[key] if key in asked else saved.config[key] for key in COSMETIC}
+    kept = {key: made.config[key] if key in given else saved.config[key] for key in COSMETIC}
     kept |= {"resume": str(folder), "outputs": str(folder.absolute().parents[1])}
     return Recipe({**saved.config, **kept}, saved.choices, saved.differs)
 
@@ -212,6 +213,9 @@ def entry() -> Iterator[None]:
             raise
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.status if isinstance(error, Ended) else 2)
+    except BrokenPipeError:  # whoever read the output has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         sys.exit(130)
