@@ -131,7 +131,8 @@ class Session:
         """The GPU's name, or the CPU with its threads."""
         if self.device.type == "cuda":
             return torch.cuda.get_device_name()
-        return f"cpu, {torch.get_num_threads()} threads"
+        threads = torch.get_num_threads()
+        return f"cpu, {threads} thread{'s' if threads > 1 else ''}"
 
     def peak_bytes(self) -> int:
         """Most memory held: the GPU's, or this process's."""
