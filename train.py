@@ -3,12 +3,16 @@
 python train.py model=medium
 """
 
+import sys
 import time
 
-import hydra
-from omegaconf import DictConfig
+try:
+    import hydra
+    from omegaconf import DictConfig
 
-from gptlab import wiring
+    from gptlab import wiring
+except ModuleNotFoundError as missing:
+    sys.exit(f"error: {missing.name} is not installed here; run: make setup && . .venv/bin/activate")
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")

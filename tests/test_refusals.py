@@ -273,7 +273,10 @@ TEXTS = [
     ("data=text data.path={texts}/short model.context=1 sample.prompt=''", "sample.prompt is empty; give a text ..."),
     ("resume={texts}", "resume={texts} is no run folder: ..."),
     ("resume={texts}/none", "resume={texts}/none is no run folder: ..."),
-    ("outputs={texts}/short", "outputs={texts}/short cannot be written: {texts}/short is read-only or no folder; set ..."),
+    (
+        "outputs={texts}/short",
+        "outputs={texts}/short cannot be written: {texts}/short is read-only or no folder; set ...",
+    ),
 ]
 
 OTHERS = KEYS + TYPES + RANGES + STRANGERS + TEXTS

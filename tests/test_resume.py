@@ -119,7 +119,7 @@ def test_a_signal_saves_at_the_end_of_the_step_and_says_how_to_go_on(
 ):
     done = struck(tiny(tmp_path, *HARD, "steps=300"), number, 0.3)
     step = checkpoint.load(done.folder / "checkpoints" / "last.ckpt")["global_step"]
-    line = f"error: stopped by {number.name} after step {step}; go on with: python train.py resume={done.folder}\n"
+    line = f"stopped by {number.name} after step {step}; go on with: python train.py resume={done.folder}\n"
     assert done.err == line
     assert not (done.folder / "summary.json").exists()
     again = ended(start(f"resume={done.folder}")) if number == signal.SIGINT else train(f"resume={done.folder}")

@@ -56,7 +56,7 @@ def test_a_run_says_what_it_is_and_names_its_folder_last(whole: Done):
     assert (whole.status, whole.err) == (0, "")
     assert whole.folder.is_dir()
     head = whole.out.split("step ")[0]
-    for said in ("parameters", "FLOPs/token", "tokens to learn from", "cpu, 1 threads", "5 minutes would fit"):
+    for said in ("parameters", "FLOPs/token", "tokens to learn from", "cpu, 1 thread", "5 minutes would fit"):
         assert said in head
 
 

@@ -51,6 +51,6 @@ def read(data: Data, tokenizer: Callable[[str, str], Tokenizer], context: int) -
         if len(tokens) <= context:
             raise Refused(
                 f"model.context={context} is longer than the {name} split of {len(tokens)} tokens; "
-                f"try model.context={max(1, len(tokens) // 2)} or more data"
+                f"{f'try model.context={len(tokens) // 2} or ' if len(tokens) > 1 else ''}give more data"
             )
     return corpus

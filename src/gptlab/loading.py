@@ -19,7 +19,8 @@ def load(run: str | Path, which: str = "last") -> tuple[Decoder, Tokenizer]:
         raise Refused(f"{folder} is no run folder; see `python -m gptlab runs`")
     path = folder / "checkpoints" / f"{which}.ckpt"
     if not path.exists():
-        raise Refused(f"{folder} has no checkpoint `{which}` yet")
+        there = ", ".join(sorted(one.stem for one in path.parent.glob("*.ckpt"))) or "none at all"
+        raise Refused(f"{folder} has no checkpoint `{which}`; it has {there}")
     recipe = saved(folder)
     kind = locate(recipe.config["tokenizer"]["_target_"], "tokenizer")
     tokenizer = kind.restore(read(folder / "tokenizer.json"))  # type: ignore[attr-defined]

@@ -53,6 +53,7 @@ def begin(recipe: Recipe, record: Record, corpus: Corpus) -> None:
         hash=recipe.hash,
         code=code(recipe),
         git=commit(),
+        cwd=str(Path.cwd()),
         data_sha256=corpus.sha256,
         torch=torch.__version__,
         lightning=lightning.__version__,

@@ -38,8 +38,8 @@ def probe(session: Session) -> Probe:
             torch.set_num_threads(1)
             alone_s = time_of_step(session, batch)
             torch.set_num_threads(threads)
-    # A forward pass is a third of a step; a token written costs about 2 ms a layer pair, whatever the batch.
-    forward = step_s / TRAINING / settings.batch_size
+    # A forward pass is a third of a step; a token written costs about 1 ms a layer, whatever the batch.
+    forward = min(step_s, alone_s) / TRAINING / settings.batch_size
     final_s = len(session.all[0]) * forward + (settings.sample.length * 6 + 10) * 0.001 * settings.model.layers
     interim = settings.steps // settings.evaluation.every
     each = len(session.some[0]) * forward + settings.sample.length * 0.001 * settings.model.layers

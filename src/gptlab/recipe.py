@@ -185,12 +185,16 @@ def _out_of_range(values: dict[str, Any]) -> Iterator[str]:
         yield f"sample.temperature={values['sample.temperature']} is negative; 0 takes the likeliest token"
     if values["sample.count"] < 0:
         yield f"sample.count={values['sample.count']} is negative; 0 draws no samples"
-    if values["batch_size"] % values["accumulate"]:
+    if values["accumulate"] > 0 and values["batch_size"] % values["accumulate"]:
         yield f"accumulate={values['accumulate']} does not divide batch_size={values['batch_size']}; try 1"
+    if not 0 <= values["seed"] < 2**63:
+        yield f"seed={values['seed']} is not in 0 .. 2^63 - 1; try 0"
 
 
 def unknown(key: str, known: list[str], path: str = "") -> str:
     """The line for a key that does not exist."""
+    if key.removeprefix(path) in known:
+        return f"{key} cannot be left out; give it a value"
     near = difflib.get_close_matches(key.removeprefix(path), known, 1, 0.5)
     hint = f"did you mean {path}{near[0]}?" if near else f"known: {', '.join(sorted(known))}"
     return f"{key}: no such key; {hint}"
@@ -236,6 +240,8 @@ def describe(wanted: Any) -> str:
         return "one of " + ", ".join(map(str, inside))
     if origin is Callable or wanted is Callable:
         return "a choice"
+    if origin is tuple:
+        return f"a list of {len(inside)} values, each {describe(inside[-1])}"
     if inside:
         return f"a list of {describe(inside[-1])}" if origin is not dict else f"named {describe(inside[-1])}s"
     words = {int: "an int", float: "a number", bool: "true or false", str: "a string", type(None): "null"}

@@ -14,6 +14,9 @@ from gptlab.task import Task
 from gptlab.terminal import Terminal
 from gptlab.tracking import Mirror
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Ctrl-C, a polite kill, a closed terminal."""
+
 
 class Rounds(Callback):
     """Writes rows to the record and its mirror; keeps the checkpoints; ends at a signal or when the time is up."""
@@ -51,7 +54,7 @@ class Rounds(Callback):
         self.step = self.saved = trainer.global_step
         self.logged = self.step - self.step % self.settings.log_every
         self.timed, self.mark = self.step, time.perf_counter()
-        self.handlers = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+        self.handlers = {number: signal.signal(number, self._note) for number in SIGNALS}
         self.terminal.start(self.settings.steps, self.step)
 
     def on_train_end(self, trainer: Trainer, task: Task) -> None:
@@ -96,7 +99,9 @@ class Rounds(Callback):
         speed = self.settings.batch_size * self.settings.model.context / milliseconds * 1000
         lr = trainer.optimizers[0].param_groups[0]["lr"]
         self._row({**row, "lr": lr, "time/step_ms": milliseconds, "throughput/tokens_per_s": speed})
-        self.terminal.advance(completed=self.step, loss=row["train/loss"], speed=f"{speed / 1000:.1f} k tokens/s")
+        self.terminal.advance(
+            completed=self.step, loss=f"{row['train/loss']:.3f}", speed=f"{speed / 1000:.1f} k tokens/s"
+        )
 
     def _time(self) -> None:
         """Books the steps since the last mark, whose time holds no evaluation or saving."""

@@ -56,10 +56,24 @@ def hush() -> None:
     warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\)")
 
 
+class Stopped(BaseException):
+    """A signal that ends the run at once, outside training."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.status = 128 + number
+
+
+def stop(number: int, _: Any) -> None:
+    """Handles a signal by raising Stopped."""
+    raise Stopped(number)
+
+
 def guarded(session: Session) -> None:
     """All stages; whatever happens, the mirror is closed, and the last line names the folder."""
     record, status = session.record, 1
     summary: dict[str, Any] = {"status": "failed"}
+    handlers = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
         summary = stages(session)
         status = 0
@@ -70,6 +84,9 @@ def guarded(session: Session) -> None:
     except Ended as ended:
         status, summary = ended.status, {"status": "interrupted"}
         raise
+    except (KeyboardInterrupt, Stopped) as stopped:
+        status, summary = stopped.status if isinstance(stopped, Stopped) else 130, {"status": "interrupted"}
+        raise Ended(f"stopped; {session.how_to_go_on()}", status) from stopped
     except Refused:
         summary = {"status": "refused"}
         raise
@@ -83,6 +100,8 @@ def guarded(session: Session) -> None:
         raise
     finally:
         session.rounds.close()
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
         session.mirror.finish(summary, status)
         if summary["status"] != "refused":
             print(record.folder, flush=True)
@@ -90,16 +109,26 @@ def guarded(session: Session) -> None:
 
 def stages(session: Session) -> dict[str, Any]:
     """Says what it is, trains, scores, writes, sums up."""
-    measured = probe(session)
+    with session.terminal.working("measuring a step"):
+        measured = probe(session)
     introduce(session, measured)
     bound_time(session, measured)
+    start_s = time.monotonic() - session.began
     fit(session)
-    values, evaluate_s = score(session)
-    texts, written = draw(session)
-    summary = {**known(session, measured), "status": "finished", **values, **written, **timings(session, evaluate_s)}
-    session.mirror.checkpoint(session.record.checkpoints / "best.ckpt")
-    conclude(session, summary, texts[0]["text"] if texts else None)
+    with session.terminal.working("evaluating the whole validation split"):
+        values, evaluate_s = score(session)
+    with session.terminal.working("writing samples"):
+        texts, written = draw(session)
+    summary = {
+        **known(session, measured),
+        "status": "finished",
+        **values,
+        **written,
+        **timings(session, start_s, evaluate_s),
+    }
     session.record.finish(summary)
+    session.mirror.checkpoint(session.record.checkpoints / "best.ckpt")
+    conclude(session, summary, texts)
     return summary
 
 
@@ -110,7 +139,7 @@ def bound_time(session: Session, measured: Probe) -> None:
         return
     rest = time.monotonic() - session.began + 1.2 * measured.final_s + 1  # a second for the last checkpoint
     task.seconds = minutes * 60 - rest
-    if task.seconds < 3 * measured.step_s:
+    if task.seconds < 3 * min(measured.step_s, measured.alone_s):
         raise Refused(
             f"max_minutes={minutes:g} leaves no time to train: all the rest takes {rest:.0f} s here; give more"
         )
@@ -176,12 +205,13 @@ def draw(session: Session) -> tuple[list[dict[str, Any]], dict[str, float]]:
     return texts, {"time/samples_s": seconds, "time/generate_ms_per_token": statistics.median(each)}
 
 
-def timings(session: Session, evaluate_s: float) -> dict[str, Any]:
+def timings(session: Session, start_s: float, evaluate_s: float) -> dict[str, Any]:
     """Times, speed and memory of a run."""
     state, settings = session.rounds.state, session.settings
     step_ms = statistics.median(state["step_ms"]) if state["step_ms"] else None
     return {
         "time/total_s": time.monotonic() - session.began,
+        "time/start_s": start_s,
         "time/train_s": state["train_s"],
         "time/evaluate_s": state["evaluate_s"] + evaluate_s,
         "time/step_ms_median": step_ms,
@@ -194,7 +224,7 @@ def known(session: Session, measured: Probe | None) -> dict[str, Any]:
     """What a summary holds whether or not the run came to its end."""
     context = session.settings.model.context
     held = sum(one.nbytes for one in session.decoder.memory(1, context) if one is not None)
-    facts = {key: value for key, value in session.facts.items() if key not in ("choices", "differs", "command")}
+    facts = {key: value for key, value in session.facts.items() if key not in ("choices", "differs", "command", "cwd")}
     return {
         **facts,
         "seed": session.settings.seed,

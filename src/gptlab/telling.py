@@ -1,5 +1,6 @@
 """What a run tells a person: what it is before it starts, what came of it after."""
 
+import time
 from typing import Any
 
 import torch
@@ -30,7 +31,7 @@ def introduce(session: Session, probe: Probe) -> None:
     )
     say(
         "recipe",
-        f"{settings.steps:,} steps x {settings.batch_size} x {model.context} = {tokens / 1e6:.1f} M tokens, "
+        f"{settings.steps:,} steps x {settings.batch_size} x {model.context} = {amount(tokens)} tokens, "
         f"{tokens / len(corpus.train):.1f} epochs; {choices.get('optimizer')} at "
         f"{session.recipe.config['optimizer']['lr']:g}, {choices.get('schedule')}",
     )
@@ -38,14 +39,15 @@ def introduce(session: Session, probe: Probe) -> None:
     say("device", f"{session.device_name}, torch {torch.__version__}, attention by {probe.kernels}, W&B {mode}")
     bound = f", ended after {settings.max_minutes:g} min" if settings.max_minutes else ""
     whole = duration(settings.steps * probe.step_s + probe.overhead_s)
-    fit = int(300 / probe.step_s)
-    say("time", f"{probe.step_s * 1000:.0f} ms a step: about {whole}{bound}; 5 minutes would fit {fit:,} steps")
+    spent = time.monotonic() - session.began + probe.final_s
+    fit = max(0, int((300 - spent) / (probe.step_s + (probe.overhead_s - probe.final_s) / settings.steps)))
+    say("time", f"{probe.step_s * 1000:.0f} ms a step: about {whole} more{bound}; 5 minutes would fit {fit:,} steps")
     if probe.alone_s < 0.8 * probe.step_s:  # threads that wait for a core which others use spin their time away
         alone = f"{probe.alone_s * 1000:.0f} ms"
         say("", f"[yellow]other work keeps the threads waiting: a step would take {alone} with trainer.threads=1[/]")
 
 
-def conclude(session: Session, summary: dict[str, Any], text: str | None) -> None:
+def conclude(session: Session, summary: dict[str, Any], texts: list[dict[str, Any]]) -> None:
     """The losses, the times, a sample."""
     losses = [row["train/loss"] for row in rows(session.record.folder / "metrics.jsonl") if "train/loss" in row]
     say = session.terminal
@@ -56,10 +58,21 @@ def conclude(session: Session, summary: dict[str, Any], text: str | None) -> Non
     say.fact("val", f"[bold]{summary['val/loss']:.4f} nats/token[/]   {metrics}")
     say.fact(
         "time",
-        f"{duration(summary['time/total_s'])} in all: training {duration(summary['time/train_s'])} at "
-        f"{summary['time/step_ms_median'] or 0:.1f} ms a step, evaluation {duration(summary['time/evaluate_s'])}; "
+        f"{duration(summary['time/total_s'])} in all: start {duration(summary['time/start_s'])}, training "
+        f"{duration(summary['time/train_s'])}, evaluation {duration(summary['time/evaluate_s'])}, samples "
+        f"{duration(summary['time/samples_s'])}",
+    )
+    say.fact(
+        "speed",
+        f"{summary['time/step_ms_median'] or 0:.1f} ms a step, {summary['throughput/tokens_per_s'] or 0:,.0f} tokens/s; "
         f"writing {summary['time/generate_ms_per_token']:.2f} ms a token; peak memory "
         f"{summary['memory/peak_bytes'] / 1e9:.2f} GB",
     )
-    if text is not None:
-        say.text(text)
+    if texts:
+        say.fact("sample", f"1 of {len(texts)}, all in samples.jsonl")
+        say.text(texts[0]["text"])
+
+
+def amount(number: int) -> str:
+    """A large number in words: 76.8 k, 1.5 M."""
+    return f"{number / 1e6:.1f} M" if number >= 1e6 else f"{number / 1e3:.1f} k"

@@ -1,5 +1,8 @@
 """What a person sees while a run works; said to the terminal and, without colours, to the run's log.txt."""
 
+import os
+import sys
+from contextlib import AbstractContextManager
 from typing import Any
 
 from rich.console import Console
@@ -9,14 +12,24 @@ from rich.text import Text
 
 from gptlab.record import Record
 
+INDENT = 12
+"""Columns before a fact."""
 BARS = "▁▂▃▄▅▆▇█"
+
+
+class Screen(Console):
+    """A console whose reader may go without harm to the run."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class Terminal:
     """Says things; shows one bar."""
 
     def __init__(self, record: Record) -> None:
-        self.console = Console(highlight=False)
+        self.console = Screen(highlight=False)
         self.record = record
         self.bar: Progress | None = None
 
@@ -27,13 +40,22 @@ class Terminal:
 
     def fact(self, name: str, *lines: str) -> None:
         """A named fact of one or more lines."""
-        for number, line in enumerate(lines):
-            self.say(f"  [bold]{name if not number else '':<9}[/] {line}")
+        for line in lines:
+            text = Text.from_markup(line)
+            width = self.console.width - INDENT if self.console.is_terminal else text.cell_len + 1
+            for part in text.wrap(self.console, max(width, 20)):
+                self.console.print(Text.assemble((f"  {name:<{INDENT - 2}}", "bold"), part), soft_wrap=True)
+                name = ""
+            self.record.log(text.plain)
 
     def text(self, text: str) -> None:
         """What a model wrote: any characters, none of them markup."""
         for line in text.strip("\n").split("\n"):
             self.say(f"  [dim]│[/] {escape(line)}")
+
+    def working(self, what: str) -> AbstractContextManager[Any]:
+        """Shows what is being done, on a terminal, as long as it lasts."""
+        return self.console.status(f"[dim]{what}[/]")
 
     def start(self, steps: int, done: int) -> None:
         """Shows the bar, on a terminal."""
@@ -41,7 +63,7 @@ class Terminal:
             TextColumn("  "),
             BarColumn(28),
             MofNCompleteColumn(),
-            TextColumn("loss [bold]{task.fields[loss]:.3f}[/]"),
+            TextColumn("loss [bold]{task.fields[loss]}[/]"),
             TextColumn("{task.fields[speed]}"),
             TimeRemainingColumn(compact=True),
             TextColumn("left"),
@@ -49,7 +71,7 @@ class Terminal:
             transient=True,
             disable=not self.console.is_terminal,
         )
-        self.task = self.bar.add_task("train", total=steps, completed=done, loss=float("nan"), speed="")
+        self.task = self.bar.add_task("train", total=steps, completed=done, loss="-", speed="")
         self.bar.start()
 
     def advance(self, **values: Any) -> None:

@@ -23,7 +23,7 @@ from gptlab.building import check as check
 from gptlab.building import decoder as decoder
 from gptlab.complaint import CONF, no_key, shortened
 from gptlab.recipe import COSMETIC, Recipe, check_settings, flat, shown
-from gptlab.record import stored, unwritable
+from gptlab.record import read, stored, unwritable
 from gptlab.refused import Ended, Refused
 
 FULL_ERROR = os.environ.get("HYDRA_FULL_ERROR") == "1"
@@ -94,7 +94,10 @@ def _resumed(made: Recipe, overrides: list[str]) -> Recipe:
             raise Refused(f"resume={folder} is a run of another config: {shown}{more}; say resume={folder} alone")
     kept = {key: made.config[key] if key in given else saved.config[key] for key in COSMETIC}
     kept |= {"resume": str(folder), "outputs": str(folder.absolute().parents[1])}
-    return Recipe({**saved.config, **kept}, saved.choices, saved.differs)
+    data = dict(saved.config["data"])
+    if data.get("path"):  # relative to where the run began
+        data["path"] = str(Path(read(folder / "run.json")["cwd"]) / data["path"])
+    return Recipe({**saved.config, **kept, "data": data}, saved.choices, saved.differs)
 
 
 def _recipe(config: Any, overrides: list[str], config_name: str) -> Recipe:
@@ -211,8 +214,9 @@ def entry() -> Iterator[None]:
     except (Refused, Ended) as error:
         if FULL_ERROR:
             raise
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.status if isinstance(error, Ended) else 2)
+        status = error.status if isinstance(error, Ended) else 2
+        print(error if status > 128 else f"error: {error}", file=sys.stderr)  # to stop a run is no error
+        sys.exit(status)
     except BrokenPipeError:  # whoever read the output has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(128 + signal.SIGPIPE)
