@@ -75,7 +75,7 @@ def test_samples_come_as_they_are_written(run: Path):
     (["{run}", "--prompt", "the é"], "--prompt='the é': tokenizer=char has never seen '\\xe9' (U+00E9) at character 4"),
     (["{run}", "--prompt", ""], "--prompt is empty; give a text of one character or more, or none at all"),
     (["/none"], "/none is no run folder; see `python -m gptlab runs`"),
-    (["{bare}"], "{bare} has no checkpoint `last` yet"),
+    (["{bare}"], "{bare} has no checkpoint `last`; it has none at all"),
 ])  # fmt: skip
 def test_what_cannot_be_sampled_is_told_in_one_line(arguments: list[str], line: str, run: Path, tmp_path: Path):
     bare = shutil.copytree(run, tmp_path / "bare")

@@ -259,11 +259,11 @@ TEXTS = [
     ("data=text data.path={texts}/latin", "data.path={texts}/latin is not UTF-8: byte 0xe9 at offset 3 of 5; ..."),
     (
         "data=text data.path={texts}/short",
-        "model.context=64 is longer than the training split of 24 tokens; try model.context=12 or more data",
+        "model.context=64 is longer than the training split of 24 tokens; try model.context=12 or give more data",
     ),
     (
         "data=text data.path={texts}/short model.context=8",
-        "model.context=8 is longer than the validation split of 3 tokens; try model.context=1 or more data",
+        "model.context=8 is longer than the validation split of 3 tokens; try model.context=1 or give more data",
     ),
     ("data=tinyshakespeare data.path={texts}/short", "data.path={texts}/short has the sha256 a57dfce5264a8594..., ..."),
     (
@@ -275,7 +275,7 @@ TEXTS = [
     ("resume={texts}/none", "resume={texts}/none is no run folder: ..."),
     (
         "outputs={texts}/short",
-        "outputs={texts}/short cannot be written: {texts}/short is read-only or no folder; set ...",
+        "outputs={texts}/short cannot be written: {texts}/short is read-only ...",
     ),
 ]
 

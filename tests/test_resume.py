@@ -163,7 +163,7 @@ def test_a_signal_in_the_last_step_lets_the_run_end(
 def test_a_second_signal_ends_at_once(whole: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     signalled(monkeypatch, 17, times=2)
     done = train(*tiny(tmp_path, *HARD))
-    assert (done.status, done.err) == (130, "stopped\n")
+    assert (done.status, done.err) == (130, f"stopped; go on with: python train.py resume={done.folder}\n")
     assert "going on from step 14" in resumed(done.folder).out
     assert numbers(done.folder) == whole
 

@@ -64,8 +64,8 @@ def conclude(session: Session, summary: dict[str, Any], texts: list[dict[str, An
     )
     say.fact(
         "speed",
-        f"{summary['time/step_ms_median'] or 0:.1f} ms a step, {summary['throughput/tokens_per_s'] or 0:,.0f} tokens/s; "
-        f"writing {summary['time/generate_ms_per_token']:.2f} ms a token; peak memory "
+        f"{summary['time/step_ms_median'] or 0:.1f} ms a step, {summary['throughput/tokens_per_s'] or 0:,.0f} tokens/s "
+        f"learnt; writing {summary['time/generate_ms_per_token']:.2f} ms a token; peak memory "
         f"{summary['memory/peak_bytes'] / 1e9:.2f} GB",
     )
     if texts:
