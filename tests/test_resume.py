@@ -6,6 +6,8 @@ import re
 import shlex
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -126,6 +128,32 @@ def test_a_signal_saves_at_the_end_of_the_step_and_says_how_to_go_on(
     assert (again.status, again.err) == (0, "")
     assert f"going on from step {step}" in again.out
     assert numbers(again.folder) == long
+
+
+def test_a_signal_while_samples_are_written_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    with monkeypatch.context() as struck_there:
+        struck_there.setattr("gptlab.run.draw", lambda session: os.kill(os.getpid(), signal.SIGTERM))
+        done = train(*tiny(tmp_path))
+    assert (done.status, done.err) == (143, f"stopped; go on with: python train.py resume={done.folder}\n")
+    assert not (done.folder / "summary.json").exists()
+    assert train(f"resume={done.folder}").status == 0
+    assert (done.folder / "summary.json").exists()
+
+
+def test_a_reader_that_goes_does_the_run_no_harm(tmp_path: Path):
+    command = shlex.join([sys.executable, "-u", "train.py", *tiny(tmp_path, "sample.count=1")])
+    subprocess.run(f"{command} | head -1", shell=True, cwd=ROOT, env=os.environ, timeout=120, check=True)
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert (folder / "summary.json").exists()
+
+
+def test_a_resumed_run_finds_its_text_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    Path("text").write_text("to be or not to be, that is the question. " * 99)
+    signalled(monkeypatch, 9)
+    folder = tmp_path / train(*tiny(Path("pool")), "data.path=text").folder
+    monkeypatch.chdir("/")
+    assert train(f"resume={folder}").status == 0
 
 
 @pytest.mark.parametrize(("step", "micro"), [(1, 0), (13, 1), (14, 0), (20, 1), (39, 0)])
