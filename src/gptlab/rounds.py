@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from lightning import Callback, Trainer
+from rich.markup import escape
 
 from gptlab import checkpoint
 from gptlab.recipe import Settings
@@ -128,7 +129,9 @@ class Rounds(Callback):
 
     def say(self, loss: float, text: str) -> None:
         """One line of an evaluation, with the start of what the model wrote."""
-        shown = " ".join(text.split())[:60].replace("[", r"\[")
+        console = self.terminal.console
+        room = max(20, min(60, console.width - 30)) if console.is_terminal else 60
+        shown = escape(" ".join(text.split())[:room])
         self.terminal.say(f"  step {self.step:>6,}   val [bold]{loss:.4f}[/]   [dim]{shown}[/]")
 
     def _save(self, trainer: Trainer) -> None:
