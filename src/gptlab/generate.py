@@ -41,7 +41,9 @@ def generate(
             else:
                 unread = seen[:, -1:]
             at = torch.arange(held, held + unread.shape[1], device=prompt.device)[None]
-            logits = decoder(unread, at=None if held == 0 else at, memory=memory).logits
+            # Not decoder(...): a compiled one would compile anew for every shape of a prompt and a memory.
+            logits = decoder.forward(unread, at=None if held == 0 else at, memory=memory).logits
+            assert logits is not None
             held += unread.shape[1]
             token = pick(logits[:, -1], temperature, top_k, top_p, random)
         seen = torch.cat([seen[:, -context:], token[:, None]], 1)

@@ -1,6 +1,6 @@
 """A run's folder, the only truth about the run: plain files, each written so that a kill at any moment loses little.
 
-run.json          what was known at the start: command, choices, code fingerprint, versions, device, data
+run.json          what was known at the start: command, choices, code fingerprint, versions, data
 config.yaml       the resolved config          tokenizer.json   text to tokens, so that sampling needs no corpus
 metrics.jsonl     a row each few steps         samples.jsonl    texts that it wrote
 evaluation.npz    nats of every scored target  checkpoints/     last, previous, best
