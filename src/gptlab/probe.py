@@ -34,7 +34,8 @@ def probe(session: Session) -> Probe:
         with watch() as names, torch.no_grad():
             decoder.forward(batch[:1, :-1])
         step_s = alone_s = time_of_step(session, batch)
-        if session.device.type == "cpu" and (threads := torch.get_num_threads()) > 1:
+        threads = torch.get_num_threads()
+        if session.device.type == "cpu" and threads > 1 and not session.compiled:
             torch.set_num_threads(1)
             alone_s = time_of_step(session, batch)
             torch.set_num_threads(threads)
@@ -49,7 +50,7 @@ def probe(session: Session) -> Probe:
 
 def time_of_step(session: Session, batch: torch.Tensor) -> float:
     """Seconds of one optimiser step: the median of five; of one where that is slow; a row's times the rows where that
-    alone takes a second."""
+    alone takes a second. A compiled decoder compiles first, which is not counted."""
     settings = session.settings
     make = session.task.optimizer
     optimizer = make(session.decoder.named_parameters(), lr=0.0)
@@ -66,8 +67,9 @@ def time_of_step(session: Session, batch: torch.Tensor) -> float:
         return time.perf_counter() - start
 
     session.decoder.train()
-    single = min(step(settings.accumulate), step(settings.accumulate))
-    if single > 1:
-        return single * settings.batch_size / settings.accumulate
+    if not session.compiled:  # for every shape and thread count it would compile anew
+        single = min(step(settings.accumulate), step(settings.accumulate))
+        if single > 1:
+            return single * settings.batch_size / settings.accumulate
     first = step(settings.batch_size)
-    return first if first > 1 else statistics.median(step(settings.batch_size) for _ in range(5))
+    return first if first > 1 and not session.compiled else statistics.median(step(settings.batch_size) for _ in range(5))

@@ -71,7 +71,8 @@ class Session:
         )
         self.device: torch.device = self.trainer.strategy.root_device
         self.decoder.to(self.device)
-        if settings.compile == "on" or (settings.compile == "auto" and self.device.type == "cuda"):
+        self.compiled = settings.compile == "on" or (settings.compile == "auto" and self.device.type == "cuda")
+        if self.compiled:
             self.decoder.compile()
         self.lengths = self.corpus.tokenizer.lengths()
         self.some = self.corpus.windows(context, settings.evaluation.tokens)
