@@ -72,4 +72,6 @@ def time_of_step(session: Session, batch: torch.Tensor) -> float:
         if single > 1:
             return single * settings.batch_size / settings.accumulate
     first = step(settings.batch_size)
-    return first if first > 1 and not session.compiled else statistics.median(step(settings.batch_size) for _ in range(5))
+    if first > 1 and not session.compiled:
+        return first
+    return statistics.median(step(settings.batch_size) for _ in range(5))
