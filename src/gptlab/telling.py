@@ -37,6 +37,8 @@ def introduce(session: Session, probe: Probe) -> None:
     )
     mode = "disabled" if session.mirror.run is None else session.mirror.mode
     say("device", f"{session.device_name}, torch {torch.__version__}, attention by {probe.kernels}, W&B {mode}")
+    if session.compiled:
+        say("", "[yellow]compiled: the same seed need not give the same numbers again (seen on CPU, torch 2.13)[/]")
     bound = f", ended after {settings.max_minutes:g} min" if settings.max_minutes else ""
     whole = duration(settings.steps * probe.step_s + probe.overhead_s)
     spent = time.monotonic() - session.began + probe.final_s
