@@ -42,6 +42,12 @@ def quarter(number: int) -> int:
     return max(1, number // 4) if isinstance(number, int) else number
 
 
+def times(factor: float, number: float) -> float:
+    """A product, without the last digits that floats add. What is no number stays."""
+    return float(f"{factor * number:.12g}") if isinstance(number, int | float) else number
+
+
+OmegaConf.register_new_resolver("times", times, replace=True)
 OmegaConf.register_new_resolver("half_or_less", half_or_less, replace=True)
 OmegaConf.register_new_resolver("quarter", quarter, replace=True)
 

@@ -10,3 +10,27 @@ def matrices_and_rest(named: Iterable[tuple[str, nn.Parameter]]) -> tuple[list[n
     """Parameters of two or more axes, which decay, and the others (norms, biases, gains), which do not."""
     trained = [p for _, p in named if p.requires_grad]
     return [p for p in trained if p.ndim >= 2], [p for p in trained if p.ndim < 2]
+
+
+def refuse_bad(lr: float, weight_decay: float, **parts: float) -> None:
+    """Refuses a negative rate or decay, and any of `parts`, such as a momentum, that is not in [0, 1)."""
+    if lr < 0:
+        raise ValueError(f"lr={lr} is negative; try 1e-3")
+    if weight_decay < 0:
+        raise ValueError(f"weight_decay={weight_decay} is negative; 0 turns it off")
+    for name, value in parts.items():
+        if not 0 <= value < 1:
+            raise ValueError(f"{name}={value} is not in [0, 1); 0 remembers nothing")
+
+
+def refuse_bad_adam(betas: tuple[float, float], eps: float) -> None:
+    """Refuses rates of forgetting outside [0, 1), and an eps that is not positive."""
+    if eps <= 0:
+        raise ValueError(f"eps={eps} is not positive; try 1e-8")
+    refuse_bad_betas(betas)
+
+
+def refuse_bad_betas(betas: tuple[float, float]) -> None:
+    """Refuses rates of forgetting outside [0, 1)."""
+    if not all(0 <= beta < 1 for beta in betas):
+        raise ValueError(f"betas={list(betas)} are not both in [0, 1); try [0.9, 0.99]")

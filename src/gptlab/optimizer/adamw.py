@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-from gptlab.optimizer import matrices_and_rest
+from gptlab.optimizer import matrices_and_rest, refuse_bad, refuse_bad_adam
 
 
 def adamw(
@@ -17,14 +17,8 @@ def adamw(
     eps: float = 1e-8,
 ) -> torch.optim.Optimizer:
     """One AdamW over all trained parameters."""
-    if lr < 0:
-        raise ValueError(f"lr={lr} is negative; try 1e-3")
-    if eps <= 0:
-        raise ValueError(f"eps={eps} is not positive; try 1e-8")
-    if not all(0 <= beta < 1 for beta in betas):
-        raise ValueError(f"betas={list(betas)} are not both in [0, 1); try [0.9, 0.99]")
-    if weight_decay < 0:
-        raise ValueError(f"weight_decay={weight_decay} is negative; 0 turns it off")
+    refuse_bad(lr, weight_decay)
+    refuse_bad_adam(betas, eps)
     matrices, rest = matrices_and_rest(named)
     groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]
     return torch.optim.AdamW(groups, lr=lr, betas=(betas[0], betas[1]), eps=eps, fused=True)
