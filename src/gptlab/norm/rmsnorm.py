@@ -1,9 +1,9 @@
 """RMSNorm (Zhang 2019, arXiv:1910.07467): x / sqrt(mean(x^2) + eps) * weight. No mean is taken off, no bias added."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gptlab.elementwise import rms_norm
 from gptlab.norm import Norm
 
 
@@ -18,4 +18,4 @@ class RMSNorm(Norm):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
+        return rms_norm(x, self.weight, self.eps)

@@ -1,0 +1,29 @@
+"""Backward passes written by hand are the derivatives of the formulas that they stand for."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import normal
+
+from gptlab.elementwise import RmsNorm, rms_norm
+
+
+def test_rms_norm_is_torchs_and_so_is_its_gradient():
+    x, weight = normal(2, 17, 60, key="x").requires_grad_(), normal(60, key="weight").requires_grad_()
+    said, torchs = rms_norm(x, weight, 1e-6), F.rms_norm(x, weight.shape, weight, 1e-6)
+    torch.testing.assert_close(said, torchs)
+    dy = normal(2, 17, 60, key="dy")
+    torch.testing.assert_close(*(torch.autograd.grad(y, (x, weight), dy) for y in (said, torchs)))
+
+
+@pytest.mark.parametrize("eps", [1e-6, 0.3])
+def test_gradients_are_finite_differences(eps: float):
+    x, weight = normal(2, 3, 7, key="x").requires_grad_(), normal(7, key="weight").requires_grad_()
+    assert torch.autograd.gradcheck(lambda *inputs: RmsNorm.apply(*inputs, eps), (x, weight))
+
+
+def test_a_row_of_zeros_stays_zero_and_learns():
+    x, weight = torch.zeros(1, 2, 5, requires_grad=True), torch.ones(5)
+    rms_norm(x, weight, 1e-6).sum().backward()
+    assert x.grad is not None
+    torch.testing.assert_close(x.grad, torch.full_like(x, 1e3))
