@@ -5,8 +5,10 @@ from itertools import product, zip_longest
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+import yaml
 from torch import Tensor, nn
 
 from gptlab import wiring
@@ -38,9 +40,17 @@ def choices(slot: str) -> list[str]:
 
 CASES = [f"{slot}={choice}" for slot in (*PARTS, "init", "experiment") for choice in choices(slot)]
 """Every choice that shapes a decoder, the others at their defaults."""
+CASES += [
+    "attention=gqa attention.gate=true attention.sink=true attention.softcap=3 attention.value_residual=true",
+    "attention=swa attention.qk_norm=true attention.window=5 attention.sink=true position=alibi",
+    "attention=linear attention.decay=0.7 attention.chunk=5",
+    "mlp=moe mlp.experts=3 mlp.top_k=1 mlp.shared=true",
+    *(f"residual=hyper residual.streams=3 block={block}" for block in choices("block")),
+]
+"""Knobs that are off in every choice, and what is most likely to fail together."""
 PAIRS = [f"attention={a} position={p}" for a, p in product(choices("attention"), choices("position"))]
 """What knows of positions, in all combinations; those with a default are cases already met."""
-EVERY = PAIRS + [case for case in CASES if not case.startswith(("attention=", "position="))]
+EVERY = PAIRS + [case for case in CASES if not case.startswith(("attention=", "position=")) or "." in case]
 
 
 @cache
@@ -63,13 +73,20 @@ def menu(*sizes: str) -> dict[str, dict[str, Any]]:
 
 
 def recipe(case: str = "", sizes: tuple[str, ...] = SIZES, **root: Any) -> Recipe:
-    """The recipe of "slot=choice slot=choice", all else at its default; `root` sets keys such as seed."""
-    chosen = dict(one.split("=") for one in case.split())
+    """The recipe of "slot=choice slot.knob=value", all else at its default; `root` sets keys such as seed."""
+    words = dict(one.split("=") for one in case.split())
+    knobs = {word: yaml.safe_load(value) for word, value in words.items() if "." in word}
+    chosen = {word: value for word, value in words.items() if "." not in word}
     whole = [f"experiment={chosen.pop('experiment')}"] if "experiment" in chosen else []
     config = composed(*sizes, *whole).config
     config = config | {slot: menu(*sizes)[slot][choice] for slot, choice in chosen.items()} | root
-    tiled = len(config["attention"].get("layout", ()))  # a pattern shows itself only in so many layers
-    return Recipe(config | {"model": config["model"] | {"layers": max(config["model"]["layers"], tiled)}})
+    for word, value in knobs.items():
+        slot, knob = word.split(".")
+        assert knob in config[slot], word
+        config[slot] = config[slot] | {knob: value}
+    # a pattern shows itself only in so many layers
+    tiled = [len(config["attention"].get("layout", ())), len(np.atleast_1d(config["position"].get("theta", 0)))]
+    return Recipe(config | {"model": config["model"] | {"layers": max(config["model"]["layers"], *tiled)}})
 
 
 # -- decoders and tokens

@@ -1,6 +1,7 @@
 """What must come out equal: variants at the knobs where they become another (law 6), the three kernels, and formulas
 against numbers that stand in papers."""
 
+import itertools
 import math
 from collections.abc import Callable
 from functools import partial
@@ -8,16 +9,21 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import BATCH, CASES, SIZES, TIME, VOCAB, composed, normal, perturb, recipe, tokens
+from conftest import BATCH, CASES, SIZES, TIME, VOCAB, choices, composed, menu, normal, perturb, recipe, tokens
 from torch import Tensor
 
 from gptlab import wiring
 from gptlab.attend import attend, kernel
+from gptlab.attention import Attention
+from gptlab.attention.differential import DifferentialAttention
+from gptlab.attention.latent import LatentAttention
+from gptlab.attention.linear import LinearAttention
 from gptlab.attention.softmax import SoftmaxAttention
 from gptlab.decoder import Decoder
 from gptlab.flow import Flow, Sight
 from gptlab.mask import Mask
 from gptlab.mlp.gated import GatedMlp
+from gptlab.mlp.mixture import MixtureMlp
 from gptlab.mlp.plain import PlainMlp
 from gptlab.norm.layernorm import LayerNorm
 from gptlab.norm.rmsnorm import RMSNorm
@@ -26,6 +32,7 @@ from gptlab.position.alibi import Alibi, slopes
 from gptlab.position.rope import Rope
 from gptlab.position.sinusoidal import Sinusoidal
 from gptlab.recipe import Recipe
+from gptlab.residual.hyper import Hyper
 from gptlab.shape import Shape
 
 SHAPE = Shape(width=60, heads=6, layers=3, context=64, vocab=VOCAB)
@@ -40,10 +47,14 @@ def spoken(words: str) -> Decoder:
     return made
 
 
-def attended(attention: SoftmaxAttention, x: Tensor) -> Tensor:
+def alone(position: Position | None = None, at: Tensor = AT) -> Flow:
+    """A pass for one part alone, by default without positions."""
+    return Flow(at, at, position or Position(SHAPE), plain=at is AT)
+
+
+def attended(attention: Attention, x: Tensor) -> Tensor:
     """One attention alone, without positions."""
-    at = torch.arange(x.shape[1])[None]
-    return attention(x, Flow(at, at, Position(SHAPE), plain=True))
+    return attention(x, alone(at=torch.arange(x.shape[1])[None]))
 
 
 # -- variants
@@ -54,6 +65,13 @@ SAME = [
     ("attention=swa attention.window=17", "attention=mha"),
     ("attention=local_global attention.layout=[full]", "attention=mha"),
     ("attention=local_global attention.layout=[local]", "attention=swa"),
+    ("attention=hybrid attention.layout=[full]", "attention=mha"),
+    ("attention=hybrid attention.layout=[state]", "attention=linear"),
+    ("attention=shared attention.layout=[own]", "attention=mha"),
+    ("attention=linear attention.chunk=1", "attention=linear"),
+    ("attention=linear attention.chunk=5", "attention=linear"),
+    ("position=rope_local_global position.theta=[10000]", "position=rope"),
+    ("position=rope_local_global position.theta=10000", "position=rope"),
     ("position=sinusoidal position.scale=0", "position=nope"),
     ("readout=untied readout.tied=true", "readout=tied"),
 ]
@@ -130,6 +148,134 @@ def test_a_token_out_of_the_window_changes_nothing():
     other[:, 4] += 1
     same = torch.isclose(attended(attention, x), attended(attention, other)).all(-1)[0]
     assert same.tolist() == [not 4 <= t < 4 + 5 for t in range(TIME)]
+
+
+# -- knobs and variants against their formulas, written out head by head
+
+
+def moved(made: Any) -> Any:
+    """A part in float64, every weight moved so that nothing is zero by luck."""
+    made = made.double()
+    perturb(made)
+    return made
+
+
+def heads(x: Tensor, count: int) -> Tensor:
+    """(B, T, H D) to (H, B, T, D)."""
+    return x.unflatten(-1, (count, -1)).movedim(-2, 0)
+
+
+def joined(ys: list[Tensor]) -> Tensor:
+    """Heads (B, T, D) side by side."""
+    return torch.cat(ys, -1)
+
+
+def weights(q: Tensor, k: Tensor, sink: float | None = None, cap: float | None = None) -> Tensor:
+    """Causal softmax of q k / sqrt(D) for one head, (B, T, T), by exponentials and a sum."""
+    z = q @ k.mT / math.sqrt(q.shape[-1])
+    z = z if cap is None else cap * torch.tanh(z / cap)
+    e = z.exp().tril()
+    return e / (e.sum(-1, keepdim=True) + (0 if sink is None else math.exp(sink)))
+
+
+@pytest.mark.parametrize(
+    "knobs",
+    [{}, {"gate": True}, {"sink": True}, {"softcap": 0.7}, {"gate": True, "sink": True, "softcap": 0.7}],
+    ids=str,
+)
+def test_knobs_of_softmax_are_their_formulas(knobs: dict[str, Any]):
+    attention, x = moved(SoftmaxAttention(SHAPE, **knobs)), normal(BATCH, TIME, 60)
+    q, k, v = (heads(part(x), 6) for part in (attention.q, attention.k, attention.v))
+    sinks = attention.sink.tolist() if "sink" in knobs else [None] * 6
+    y = joined([weights(q[h], k[h], sinks[h], knobs.get("softcap")) @ v[h] for h in range(6)])
+    y = y / (1 + (-attention.gate(x)).exp()) if "gate" in knobs else y
+    close(attended(attention, x), attention.out(y))
+
+
+def test_a_value_residual_blends_in_the_first_layers_values():
+    first, third = (moved(SoftmaxAttention(SHAPE, layer, value_residual=True)) for layer in (0, 2))
+    x, z, flow = normal(BATCH, TIME, 60), normal(BATCH, TIME, 60, key="z"), alone()
+    assert not hasattr(first, "blend")
+    close(first(x, flow), attended(first, x))
+    q, k = heads(third.q(z), 6), heads(third.k(z), 6)
+    v = heads((1 - third.blend) * third.v(z) + third.blend * first.v(x), 6)
+    close(third(z, flow), third.out(joined([weights(q[h], k[h]) @ v[h] for h in range(6)])))
+
+
+@pytest.mark.parametrize("back", [1, 2])
+def test_a_reader_has_the_keys_of_its_owner_turned_as_the_owner_turns(back: int):
+    position = Rope(SHAPE, theta=[100.0, 10000.0, 1000.0])
+    owner, between = moved(SoftmaxAttention(SHAPE)), SoftmaxAttention(SHAPE, 1, share_with=1)
+    reader, x = SoftmaxAttention(SHAPE, 2, share_with=back).double(), normal(BATCH, TIME, 60)
+    reader.load_state_dict({k: v for k, v in owner.state_dict().items() if k in reader.state_dict()})
+    between.meet(position, [owner])
+    reader.meet(position, [owner, between])
+    flow = alone(position)
+    said = owner(x, flow)
+    close(reader(x, flow), said)
+    assert {name.split(".")[0] for name in reader.state_dict()} == {"q", "out"}
+
+
+def test_latent_attention_is_its_formula():
+    position = Rope(SHAPE)
+    mla, x = moved(LatentAttention(SHAPE, rank=14, rope_head=4)), normal(BATCH, TIME, 60)
+    c = mla.down(x)
+    c = c / (c.square().mean(-1, keepdim=True) + 1e-6).sqrt() * mla.norm.weight
+    q, k, v, shared = heads(mla.q(x), 6), heads(mla.k_up(c), 6), heads(mla.v_up(c), 6), mla.k(x)
+
+    def turn(x: Tensor) -> Tensor:
+        return position.rotate(x[:, :, None], x[:, :, None], AT, 0)[0][:, :, 0]
+
+    full = [(joined([q[h, ..., :10], turn(q[h, ..., 10:])]), joined([k[h], turn(shared)])) for h in range(6)]
+    close(mla(x, alone(position)), mla.out(joined([weights(*full[h]) @ v[h] for h in range(6)])))
+    assert mla.memory(1, 40, x).nbytes == 40 * (14 + 4) * 8
+
+
+@pytest.mark.parametrize("layer", [0, 3])
+@pytest.mark.parametrize("blended", [True, False], ids=["blended", "not"])
+def test_differential_attention_is_its_formula(layer: int, blended: bool):
+    attention, x = moved(DifferentialAttention(SHAPE, layer)), normal(BATCH, TIME, 60)
+    start = {0: 0.2, 3: 0.8 - 0.6 * math.exp(-0.9)}[layer]
+    a1, b1, a2, b2 = (attention.a1, attention.b1, attention.a2, attention.b2)
+    blend = math.exp((a1 @ b1).item()) - math.exp((a2 @ b2).item()) + start
+    if not blended:  # the second softmax is then out of it
+        blend = 0.0
+        with torch.no_grad():
+            a1.zero_()
+            a2.copy_(b2 / b2.square().sum() * math.log(1 + start))
+    q, k, v = heads(attention.q(x), 6), heads(attention.k(x), 6), heads(attention.v(x), 3)
+    ys = [(weights(q[2 * i], k[2 * i]) - blend * weights(q[2 * i + 1], k[2 * i + 1])) @ v[i] for i in range(3)]
+    normed = [y / (y.square().mean(-1, keepdim=True) + 1e-5).sqrt() * attention.norm.weight for y in ys]
+    close(attended(attention, x), attention.out((1 - start) * joined(normed)))
+
+
+@pytest.mark.parametrize("chunk", [1, 5, 17, 64])
+@pytest.mark.parametrize("decay", [None, 0.6, 1.0])
+def test_linear_attention_is_its_recurrence_and_its_quadratic_form(decay: float | None, chunk: int):
+    attention, x = moved(LinearAttention(SHAPE, decay=decay, chunk=chunk)), normal(BATCH, TIME, 60)
+    q, k, v = (heads(part(x), 6) for part in (attention.q, attention.k, attention.v))
+    each = [1 - 1 / 2 ** (5 + h) if decay is None else decay for h in range(6)]
+    at = torch.arange(TIME)
+    powers = [(each[h] ** (at[:, None] - at[None]).double()).tril() for h in range(6)]
+    squares = [(q[h] @ k[h].mT * powers[h]) @ v[h] for h in range(6)]
+    states = torch.zeros(6, BATCH, 10, 10).double()
+    steps = []
+    for t in range(TIME):
+        for h in range(6):
+            states[h] = each[h] * states[h] + k[h, :, t, :, None] * v[h, :, t, None]
+        steps.append(torch.einsum("hbd,hbde->hbe", q[:, :, t], states))
+    close(torch.stack(steps, 2), torch.stack(squares))
+    normed = [y / (y.square().mean(-1, keepdim=True) + 10 * 1e-6).sqrt() for y in squares]  # y is over sqrt(10) there
+    memory = attention.memory(BATCH, TIME, x)
+    close(attention(x, alone(), memory), attention.out(joined(normed)))
+    close(memory.now, states.movedim(0, 1))
+
+
+def test_a_state_does_not_know_padding_wherever_it_stands():
+    attention, x = moved(LinearAttention(SHAPE, chunk=4)), normal(1, TIME, 60)
+    real = torch.tensor([t % 3 != 1 for t in range(TIME)])
+    at = torch.where(real, real.cumsum(0) - 1, -1)[None]
+    close(attention(x, alone(at=at))[:, real], attended(attention, x[:, real]))
 
 
 # -- kernels
@@ -360,6 +506,70 @@ def test_a_softcap_bends_logits_and_a_wide_one_does_not():
     close(far(now).logits, plain(now).logits)
 
 
+def test_a_mixture_of_one_is_the_dense_mlp():
+    mixture, x = moved(MixtureMlp(SHAPE, expert=GatedMlp, experts=1, top_k=1)), normal(BATCH, TIME, 60)
+    close(mixture(x, alone()), mixture.experts[0](x, alone()))
+    assert mixture.idle() == 0
+    assert mixture.hidden == GatedMlp(SHAPE).hidden
+
+
+@pytest.mark.parametrize(("top_k", "shared"), [(1, False), (2, False), (2, True), (3, False)])
+def test_a_mixture_is_its_formula_token_by_token(top_k: int, shared: bool):
+    made = MixtureMlp(SHAPE, expert=PlainMlp, experts=3, top_k=top_k, shared=shared, balance=0.5)
+    mixture, x, flow = moved(made), normal(BATCH, TIME, 60), alone()
+    flow.losses["balance"] = torch.tensor(7.0).double()  # of the layer above
+    said, likes = mixture(x, flow), mixture.router(x).softmax(-1)
+    chosen = torch.zeros(3)
+    for b, t in itertools.product(range(BATCH), range(TIME)):
+        best = sorted(range(3), key=lambda i, b=b, t=t: -likes[b, t, i].item())[:top_k]
+        y = sum(likes[b, t, i] * mixture.experts[i](x[b, t], flow) for i in best)
+        close(said[b, t], y + mixture.shared(x[b, t], flow) if shared else y)
+        chosen[best] += 1
+    balance = 0.5 * 3 * sum(chosen[i] / chosen.sum() * likes[..., i].mean() for i in range(3))
+    close(flow.losses["balance"], 7 + balance, check_dtype=False)
+    assert mixture.idle() == (3 - top_k) * 2 * 60 * 240
+
+
+def test_a_mixture_that_chooses_alike_has_the_least_balance_loss():
+    mixture = MixtureMlp(SHAPE, expert=PlainMlp, experts=4, top_k=1, balance=0.25)
+    even, odd = torch.eye(4)[None], torch.eye(4)[None, [0, 0, 0, 1]]
+    assert mixture.imbalance(even, even).item() == pytest.approx(0.25)
+    assert mixture.imbalance(odd, odd).item() == pytest.approx(0.25 * 4 * (0.75**2 + 0.25**2))
+
+
+def test_a_mixture_promises_what_its_active_experts_cost():
+    dense, mixture = (wiring.build(recipe(case), VOCAB) for case in ("", "mlp=moe mlp.top_k=1"))
+    routers = 2 * TIME * 3 * 60 * 4
+    assert mixture.flops(TIME) == dense.flops(TIME) + routers
+
+
+# -- residuals
+
+
+@pytest.mark.parametrize("block", choices("block"))
+@pytest.mark.parametrize("streams", [1, 3])
+def test_hyper_connections_start_as_the_pre_norm_residual(streams: int, block: str):
+    hyper, pre = (
+        wiring.build(recipe(f"residual={residual} block={block}"), VOCAB).double()
+        for residual in (f"hyper residual.streams={streams}", "pre")
+    )
+    close(hyper(tokens(BATCH, TIME)).logits, pre(tokens(BATCH, TIME)).logits)
+
+
+def test_hyper_connections_are_their_formula():
+    wire = moved(Hyper(SHAPE, 1, "mlp", RMSNorm, streams=3))
+    stream, y = normal(BATCH, TIME, 3, 60), normal(BATCH, TIME, 60, key="y")
+    close(wire.read(stream), wire.norm(torch.einsum("i,btid->btd", wire.take, stream)))
+    mixed = torch.einsum("ij,btjd->btid", wire.mix.view(3, 3), stream)
+    close(wire.write(stream, y), mixed + torch.einsum("i,btd->btid", wire.give, y))
+    close(wire.leave(wire.enter(y)), y)
+
+
+def test_each_branch_of_hyper_connections_takes_another_stream_first():
+    takes = [Hyper(SHAPE, n // 2, ("attention", "mlp")[n % 2], RMSNorm, streams=3).take.tolist() for n in range(6)]
+    assert takes == torch.eye(3).repeat(2, 1).tolist()
+
+
 # -- sizes and first values
 
 
@@ -400,6 +610,14 @@ def test_parts_work_in_a_bare_interpreter():
     assert made(tokens(BATCH, TIME)).logits.shape == (BATCH, TIME, VOCAB)
     with pytest.raises(ValueError, match="cannot honour"):
         Decoder(SHAPE, attention=Deaf, position=Alibi, **parts)
+
+
+def test_layers_of_different_streams_are_refused():
+    made = composed(*SIZES).config
+    kinds = {name: menu(*SIZES)["residual"][name] for name in ("pre", "hyper")}
+    tiled = {"_target_": "gptlab.decoder.pattern", "_partial_": True, "layout": [*kinds], "kinds": kinds}
+    with pytest.raises(ValueError, match=r"residual: layers of \[1, 2\] streams"):
+        wiring.build(Recipe(made | {"residual": tiled}), VOCAB)
 
 
 class Deaf(SoftmaxAttention):

@@ -70,12 +70,11 @@ def naive(q, k, v, sight, bias, scale, sink, softcap, dropout) -> Tensor:
     see = sight.tensor()
     z = z.masked_fill(~see, -torch.inf)
     if sink is not None:
-        z = torch.cat([sink.view(1, -1, 1, 1).expand(*z.shape[:-1], 1), z], -1)
-        v = F.pad(v, (0, 0, 1, 0))
+        z = torch.cat([z, sink.view(1, -1, 1, 1).expand(*z.shape[:-1], 1)], -1)
     # A blind row is all -inf, its softmax NaN, backward too: its scores are levelled before, its weights zeroed after.
     blind = ~see.any(-1, keepdim=True)
     weights = z.masked_fill(blind, 0.0).softmax(-1).masked_fill(blind, 0.0)
-    return F.dropout(weights, dropout) @ v
+    return F.dropout(weights[..., : k.shape[2]], dropout) @ v
 
 
 def sdpa(q, k, v, sight, bias, scale, sink, softcap, dropout) -> Tensor:

@@ -1,8 +1,8 @@
-"""What one layer remembers while decoding: rows of a ring that is allocated once.
+"""What one layer remembers while decoding: rows of a ring that is allocated once, or the state of a recurrence.
 
-Entries take slots in order of arrival, so rows padded on the left share one counter. A single new entry is written
-first and then looked at: exactly the key that has gone out of reach is lost. A longer chunk must look first and forget
-then: written first, its last entries would wipe keys that its first entries still see.
+Entries of a ring take slots in order of arrival, so rows padded on the left share one counter. A single new entry is
+written first and then looked at: exactly the key that has gone out of reach is lost. A longer chunk must look first and
+forget then: written first, its last entries would wipe keys that its first entries still see.
 """
 
 from typing import Protocol
@@ -12,15 +12,11 @@ from torch import Tensor
 
 
 class Memory(Protocol):
-    """The memory of one layer. A recurrence may return an object of its own with the same two words."""
+    """The memory of one layer: a ring of rows, or the state of a recurrence."""
 
     @property
     def nbytes(self) -> int:
         """Bytes held."""
-        ...
-
-    def append(self, at: Tensor, **rows: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Adds rows (B, T, ...) at positions (B|1, T); returns positions and rows of all that they may need to see."""
         ...
 
 
@@ -39,6 +35,7 @@ class Ring:
         return sum(row.nbytes for row in self.rows.values())
 
     def append(self, at: Tensor, **rows: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Adds rows (B, T, ...) at positions (B|1, T); returns positions and rows of all that they may need to see."""
         length = at.shape[1]
         if length == 1:
             self._write(at, rows)
@@ -60,3 +57,18 @@ class Ring:
             self.rows[name].index_copy_(1, slots, row[:, -kept:].to(self.rows[name].dtype))
         self.seen += length
         self.empty = False
+
+
+class State:
+    """All that a recurrence remembers: one tensor for each sequence, the same size after any number of tokens."""
+
+    def __init__(self, batch: int, like: Tensor, *shape: int) -> None:
+        self.now = like.new_zeros(batch, *shape)
+
+    @property
+    def nbytes(self) -> int:
+        return self.now.nbytes
+
+    def become(self, state: Tensor) -> None:
+        """Takes the state after the tokens just read."""
+        self.now.copy_(state)

@@ -51,7 +51,7 @@ class Decoder(nn.Module):
         self.blocks = nn.ModuleList(block(shape, layer, attention, mlp, residual, norm) for layer in depth)
         self.norm = norm(shape.width, shape.layers - 1)
         self.readout = readout(shape, self.embedding)
-        self._refuse_shut_doors()
+        self._introduce()
 
     @property
     def layers(self) -> list[Block]:
@@ -84,18 +84,21 @@ class Decoder(nn.Module):
         return [block.attention.memory(batch, length, self.embedding.weight) for block in self.layers]
 
     def flops(self, length: int) -> int:
-        """Matmul FLOPs of one forward pass over one sequence: 2 x the weights of every Linear x tokens, and the visible
-        pairs. A backward pass costs twice as much again."""
+        """Matmul FLOPs of one forward pass over one sequence: 2 x the weights of every Linear that a token meets x
+        tokens, and the visible pairs. A backward pass costs twice as much again."""
         weights = sum(module.weight.numel() for module in self.modules() if isinstance(module, nn.Linear))
+        weights -= sum(block.mlp.idle() for block in self.layers)
         seen = sum(b.attention.pairs(length) * b.attention.pair_flops() for b in self.layers)
         return 2 * weights * length + seen
 
-    def _refuse_shut_doors(self) -> None:
-        for block in self.layers:
-            shut = sorted(self.position.opens - block.attention.honours)
-            if shut:
-                position, attention = type(self.position).__name__, type(block.attention).__name__
-                raise ValueError(f"position ({position}) works by {shut}, which attention ({attention}) cannot honour")
+    def _introduce(self) -> None:
+        """Lets parts that must fit each other refuse what does not."""
+        attentions = [block.attention for block in self.layers]
+        for layer, attention in enumerate(attentions):
+            attention.meet(self.position, attentions[:layer])
+        streams = {wire.streams for block in self.layers for wire in (block.attention_wire, block.mlp_wire)}
+        if len(streams) > 1:
+            raise ValueError(f"residual: layers of {sorted(streams)} streams do not fit; give all the same number")
 
 
 def pattern(shape: Any, layer: int, *args: Any, layout: list[str], kinds: dict[str, Callable], **more: Any) -> Any:

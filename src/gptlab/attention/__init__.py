@@ -1,9 +1,15 @@
 """What mixes positions."""
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 from torch import Tensor, nn
 
 from gptlab.cache import Memory
 from gptlab.flow import Flow
+
+if TYPE_CHECKING:
+    from gptlab.position import Position
 
 
 class Attention(nn.Module):
@@ -17,6 +23,14 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, flow: Flow, memory: Memory | None = None) -> Tensor:
         """(B, T, width) to (B, T, width)."""
         raise NotImplementedError
+
+    def meet(self, position: "Position", earlier: Sequence["Attention"]) -> None:
+        """Called once with what stands beside it, the attentions of the layers before included; refuses what does not
+        fit."""
+        shut = sorted(position.opens - self.honours)
+        if shut:
+            names = type(position).__name__, type(self).__name__
+            raise ValueError(f"position ({names[0]}) works by {shut}, which attention ({names[1]}) cannot honour")
 
     def memory(self, batch: int, length: int, like: Tensor) -> Memory | None:
         """What it remembers of up to `length` entries while decoding; None if it reads another layer's."""

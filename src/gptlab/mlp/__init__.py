@@ -14,3 +14,7 @@ class Mlp(nn.Module):
     def forward(self, x: Tensor, flow: Flow) -> Tensor:
         """(B, T, width) to the same."""
         raise NotImplementedError
+
+    def idle(self) -> int:
+        """Weights of its Linears that one token does not meet."""
+        return 0

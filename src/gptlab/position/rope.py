@@ -3,7 +3,8 @@
     angle_i = at theta^(-2i / D)        (a, b) -> (a cos - b sin, a sin + b cos)
 
 Pairs are half-split, (i, i + D/2), as in GPT-NeoX and Hugging Face's Llama. `fraction` < 1 turns only the first part of
-each head (GPT-NeoX, Phi).
+each head (GPT-NeoX, Phi). A list of thetas is tiled over the layers, as a pattern's layout is: 10^4 for layers that see
+a window, 10^6 for those that see everything (Gemma 3, arXiv:2503.19786).
 """
 
 import torch
@@ -18,32 +19,35 @@ class Rope(Position):
 
     opens = frozenset({"rotate"})
 
-    def __init__(self, shape: Shape, *, theta: float = 10000.0, fraction: float = 1.0) -> None:
+    def __init__(self, shape: Shape, *, theta: float | list[float] = 10000.0, fraction: float = 1.0) -> None:
         super().__init__(shape)
         if not 0 < fraction <= 1:
             raise ValueError(f"fraction={fraction} is not in (0, 1]; 1 turns the whole head")
-        if theta <= 0:
+        self.thetas = theta if isinstance(theta, list) else [theta]
+        if not self.thetas or min(self.thetas) <= 0:
             raise ValueError(f"theta={theta} is not positive; try 10000")
-        self.theta, self.fraction = theta, fraction
-        if self.turned(shape.head) % 2 or not self.turned(shape.head):
-            raise ValueError(
-                f"fraction={fraction} turns {self.turned(shape.head)} of the {shape.head} features of a head, "
-                "which is not an even number; change it, model.width, model.heads or model.head"
-            )
+        self.fraction = fraction
+        self.turned(shape.head)
 
     def turned(self, width: int) -> int:
         """How many features of a head of this width are turned."""
-        return int(width * self.fraction)
+        turned = int(width * self.fraction)
+        if turned % 2 or not turned:
+            raise ValueError(
+                f"fraction={self.fraction} turns {turned} of the {width} features of a head, "
+                "which is not an even number; change it, model.width, model.heads or model.head"
+            )
+        return turned
 
     def rotate(self, q: Tensor, k: Tensor, at: Tensor, layer: int) -> tuple[Tensor, Tensor]:
-        cos, sin = self.wheel(at, self.turned(q.shape[-1]), q)
+        cos, sin = self.wheel(at, self.turned(q.shape[-1]), q, layer)
         return turn(q, cos, sin), turn(k, cos, sin)
 
-    def wheel(self, at: Tensor, width: int, like: Tensor) -> tuple[Tensor, Tensor]:
+    def wheel(self, at: Tensor, width: int, like: Tensor, layer: int) -> tuple[Tensor, Tensor]:
         """Positions (B|1, T) to cos and signed sin, each (B|1, T, 1, width)."""
         dtype = torch.promote_types(like.dtype, torch.float32)
         pair = torch.arange(0, width, 2, device=at.device, dtype=dtype)
-        angle = at[..., None].to(dtype) * self.theta ** (-pair / width)
+        angle = at[..., None].to(dtype) * self.thetas[layer % len(self.thetas)] ** (-pair / width)
         cos, sin = angle.cos(), angle.sin()
         cos, sin = torch.cat([cos, cos], -1), torch.cat([-sin, sin], -1)
         return cos[:, :, None].to(like.dtype), sin[:, :, None].to(like.dtype)

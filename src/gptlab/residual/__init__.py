@@ -10,7 +10,12 @@ from gptlab.shape import Shape
 
 
 class Residual(nn.Module):
-    """The slot's contract. The stream may be any structure; enter and leave turn embeddings into it and back."""
+    """The slot's contract. The stream may be any structure; enter and leave turn embeddings into it and back.
+
+    `streams` counts the copies of the width that run side by side; all layers must agree on it.
+    """
+
+    streams: int = 1
 
     def __init__(
         self, shape: Shape, layer: int, branch: str, norm: Callable[[int, int], Norm], *, dropout: float = 0.0
@@ -18,13 +23,11 @@ class Residual(nn.Module):
         super().__init__()
         self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
 
-    @staticmethod
-    def enter(x: Tensor) -> Any:
+    def enter(self, x: Tensor) -> Any:
         """(B, T, width) to the stream."""
         return x
 
-    @staticmethod
-    def leave(stream: Any) -> Tensor:
+    def leave(self, stream: Any) -> Tensor:
         """The stream to (B, T, width)."""
         return stream
 

@@ -1,0 +1,74 @@
+"""A mixture of experts: each token meets the few that its router likes best (Switch, arXiv:2101.03961; OLMoE,
+arXiv:2409.02060).
+
+    p = softmax(router x)        y = sum of p_i expert_i(x) over the top_k largest p_i
+    balance = weight x experts x sum of f_i P_i over the experts
+
+f_i is the share of all choices that fall on expert i, P_i the mean of p_i; if all are chosen alike, balance = weight.
+p is not made to sum to 1 over the chosen (Mixtral does), so that the router learns at top_k = 1 too. One expert is the
+dense MLP. No token is dropped, and none depends on its neighbours.
+
+Every expert computes every token here, and what was not chosen is weighed by 0. So no shape depends on data: a pass is
+one graph, and later tokens do not change the bits of earlier ones. It costs experts / top_k times the FLOPs that are
+promised, which are those of the experts that a token meets: fit to see what a mixture learns, not how fast it may be.
+"""
+
+from collections.abc import Callable
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from gptlab.flow import Flow
+from gptlab.mlp import Mlp
+from gptlab.shape import Shape
+
+
+class MixtureMlp(Mlp):
+    """expert: any MLP. shared: one more expert that all tokens meet, weighed by 1 (DeepSeekMoE, arXiv:2401.06066).
+    balance: weight of the loss that spreads tokens over experts; 0 turns it off."""
+
+    def __init__(
+        self,
+        shape: Shape,
+        layer: int = 0,
+        *,
+        expert: Callable[..., Mlp],
+        experts: int = 4,
+        top_k: int = 2,
+        shared: bool = False,
+        balance: float = 0.01,
+    ) -> None:
+        super().__init__()
+        if experts < 1:
+            raise ValueError(f"experts={experts} is not positive; 1 is the dense MLP")
+        if not 1 <= top_k <= experts:
+            raise ValueError(f"top_k={top_k} is not in 1 .. experts={experts}; try 1")
+        if balance < 0:
+            raise ValueError(f"balance={balance} is negative; 0 turns it off")
+        self.top_k, self.balance = top_k, balance
+        self.router = nn.Linear(shape.width, experts, bias=False)
+        self.experts = nn.ModuleList(expert(shape, layer) for _ in range(experts))
+        self.shared = expert(shape, layer) if shared else None
+        self.hidden = cast(Mlp, self.experts[0]).hidden
+
+    def forward(self, x: Tensor, flow: Flow) -> Tensor:
+        likes = self.router(x).softmax(-1)
+        best = likes.topk(self.top_k, -1).indices
+        chosen = torch.zeros_like(likes).scatter(-1, best, 1.0)
+        if self.balance:
+            flow.losses["balance"] = flow.losses.get("balance", 0.0) + self.imbalance(likes, chosen)
+        weights = (likes * chosen).unsqueeze(-1).unbind(-2)
+        y = torch.zeros_like(x) if self.shared is None else self.shared(x, flow)
+        for weight, expert in zip(weights, self.experts, strict=True):
+            y = y + weight * expert(x, flow)
+        return y
+
+    def imbalance(self, likes: Tensor, chosen: Tensor) -> Tensor:
+        """(B, T, experts) probabilities and choices, 0 or 1, to the weighed balance loss of this layer."""
+        share = chosen.mean((0, 1)) / self.top_k
+        return self.balance * len(self.experts) * (share * likes.mean((0, 1))).sum()
+
+    def idle(self) -> int:
+        weights = sum(part.weight.numel() for part in self.experts.modules() if isinstance(part, nn.Linear))
+        return weights // len(self.experts) * (len(self.experts) - self.top_k)
