@@ -39,6 +39,27 @@ def test_greedy_with_caches_is_the_likeliest_of_whole_passes(case: str, prompt: 
     assert (written(model, given, length, temperature=0) == greedy(model, given, length)).all()
 
 
+@pytest.mark.parametrize("case", CASES)
+def test_without_caches_the_same_is_written_inside_the_context(case: str):
+    model, given = decoder(case), tokens(3, 5)
+    cached, uncached = (written(model, given, CONTEXT - 5, temperature=0, cached=way) for way in (True, False))
+    assert (cached == uncached).all()
+
+
+def test_without_caches_the_window_slides_by_one_beyond_the_context():
+    model, given = decoder(), tokens(2, CONTEXT - 3)
+    seen = given
+    for token in written(model, given, 9, temperature=0, cached=False).T:
+        assert (logits_of(model, seen[:, -CONTEXT:]).argmax(-1) == token).all()
+        seen = torch.cat([seen, token[:, None]], 1)
+
+
+@torch.no_grad()
+def logits_of(model: Decoder, seen: Tensor) -> Tensor:
+    """Of the token after the last, (B, V)."""
+    return model(seen).logits[:, -1]
+
+
 @pytest.mark.parametrize("context", [1, 2, 3])
 def test_a_context_of_few_tokens_writes_on(context: int):
     model = build(wiring.compose([*SIZES, f"model.context={context}"]), VOCAB).eval()

@@ -1,7 +1,8 @@
 """Tokens after tokens, with caches.
 
 A memory holds one context. When it is full, the last half of the context is read again as a new prompt (`beyond=crop`),
-so any decoder can go on for ever.
+so any decoder can go on for ever. Without caches the whole last context is read anew for each token, as nanoGPT does:
+the same tokens inside the context; beyond it, a window that slides by one.
 """
 
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ def generate(
     top_p: float | None = None,
     seed: int = 0,
     beyond: Literal["crop", "refuse"] = "crop",
+    cached: bool = True,
 ) -> Iterator[Tensor]:
     """Continues prompts (B, T) by `length` tokens; yields each step's (B,). temperature=0 takes the likeliest token.
     The same seed gives the same tokens."""
@@ -35,7 +37,9 @@ def generate(
     memory, held = None, 0
     for _ in range(length):
         with resting(decoder):
-            if memory is None or held + 1 > context:
+            if not cached:
+                unread, held = seen[:, -context:], 0
+            elif memory is None or held + 1 > context:
                 unread = seen if seen.shape[1] <= context and memory is None else seen[:, -max(1, context // 2) :]
                 memory, held = decoder.memory(prompt.shape[0], context), 0
             else:

@@ -64,7 +64,8 @@ def begin(recipe: Recipe, record: Record, corpus: Corpus) -> None:
 def code(recipe: Recipe) -> str:
     """The fingerprint of the code behind a recipe's numbers."""
     targets = [v for slot in SLOTS for k, v in flat(recipe.config[slot]).items() if k.endswith("_target_")]
-    return fingerprint(["gptlab.task", "gptlab.evaluate", "gptlab.corpus", *(t.rpartition(".")[0] for t in targets)])
+    always = [f"gptlab.{name}" for name in ("task", "evaluate", "corpus", "generate", "texts")]
+    return fingerprint([*always, *(t.rpartition(".")[0] for t in targets)])
 
 
 def commit() -> str | None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from gptlab.attend import watch
+from gptlab.scoring import CONTEXTS
 from gptlab.session import Session
 
 TRAINING = 3
@@ -41,11 +42,20 @@ def probe(session: Session) -> Probe:
             torch.set_num_threads(threads)
     # A forward pass is a third of a step; a token written costs about 1 ms a layer, whatever the batch.
     forward = min(step_s, alone_s) / TRAINING / settings.batch_size
-    final_s = len(session.all[0]) * forward + (settings.sample.length * 6 + 10) * 0.001 * settings.model.layers
+    rows = len(session.all[0]) + sum(CONTEXTS) * len(session.some[0]) + reread(session)
+    written = 5 + 2 * (settings.sample.count if settings.sample.one_by_one else 1)
+    final_s = rows * forward + (settings.sample.length * written + 10) * 0.001 * settings.model.layers
     interim = settings.steps // settings.evaluation.every
     each = len(session.some[0]) * forward + settings.sample.length * 0.001 * settings.model.layers
     flops = TRAINING * decoder.flops(settings.model.context) / settings.model.context
     return Probe(step_s, alone_s, final_s, final_s + interim * each, "+".join(sorted(set(names))) or "none", flops)
+
+
+def reread(session: Session) -> float:
+    """How many contexts of tokens are read when the samples are written without caches."""
+    sample, context = session.settings.sample, session.settings.model.context
+    held = (min(len(session.prompt) + token, context) for token in range(sample.length))
+    return sample.count * sum(held) / context
 
 
 def time_of_step(session: Session, batch: torch.Tensor) -> float:

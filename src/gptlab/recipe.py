@@ -48,6 +48,8 @@ class Sample:
     temperature: float
     top_k: int | None
     top_p: float | None
+    cached: bool
+    one_by_one: bool
 
 
 @dataclass(frozen=True)

@@ -9,22 +9,21 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from gptlab import checkpoint, tracking
 from gptlab.building import build
 from gptlab.corpus import Corpus
-from gptlab.evaluate import evaluate
 from gptlab.opening import begin, code, open_mirror, refuse_small_disk, to_resume
 from gptlab.probe import Probe, probe
 from gptlab.reading import read_corpus
 from gptlab.recipe import Recipe
 from gptlab.record import Record, now
 from gptlab.refused import Ended, Refused
+from gptlab.scoring import score
 from gptlab.session import Session
 from gptlab.task import Diverged
 from gptlab.telling import conclude, introduce
 from gptlab.terminal import Terminal
+from gptlab.writing import draw
 
 
 def run(recipe: Recipe, corpus: Corpus | None = None, began: float | None = None) -> Path:
@@ -171,38 +170,6 @@ def fit(session: Session) -> None:
         line = f"stopped by {name} after step {rounds.saved:,}; {session.how_to_go_on()}"
         raise Ended(line, 128 + rounds.signal)
     session.decoder.to(session.device)
-
-
-def score(session: Session) -> tuple[dict[str, float], float]:
-    """The final evaluation: every target of the validation split once. Its values and seconds."""
-    start = time.perf_counter()
-    scores = evaluate(session.decoder, *session.all, session.lengths)
-    values = session.values(scores)
-    np.savez_compressed(session.record.folder / "evaluation.npz", nats=scores.nats.float().cpu().numpy())
-    row = {**session.at, **values}
-    session.record.row(row)
-    session.mirror.log(row)
-    seconds = time.perf_counter() - start
-    best = session.rounds.state["best"]
-    return {**values, "val/loss_best": min(values["val/loss"], values["val/loss"] if best is None else best)}, seconds
-
-
-def draw(session: Session) -> tuple[list[dict[str, Any]], dict[str, float]]:
-    """The final samples; the seconds they took, and the median milliseconds of a token at batch 1."""
-    sample = session.settings.sample
-    start = time.perf_counter()
-    texts = session.write(sample.count, sample.length) if sample.count else []
-    seconds = time.perf_counter() - start
-    for text in texts:
-        session.record.sample(text)
-    session.mirror.samples(texts)
-    session.write(1, 8)  # warm
-    each = []
-    for _ in range(5):
-        start = time.perf_counter()
-        session.write(1, sample.length)
-        each.append((time.perf_counter() - start) * 1000 / sample.length)
-    return texts, {"time/samples_s": seconds, "time/generate_ms_per_token": statistics.median(each)}
 
 
 def timings(session: Session, start_s: float, evaluate_s: float) -> dict[str, Any]:

@@ -18,13 +18,14 @@ from gptlab.evaluate import evaluate
 from gptlab.factory import factory
 from gptlab.feed import Feed
 from gptlab.generate import generate
-from gptlab.metric import Scores, TokenMetric
+from gptlab.metric import Scores, TextMetric, TokenMetric
 from gptlab.reading import encode_prompt
 from gptlab.recipe import Recipe
 from gptlab.record import Record
 from gptlab.rounds import Rounds
 from gptlab.task import Task
 from gptlab.terminal import Terminal
+from gptlab.texts import Texts
 from gptlab.tracking import Mirror
 
 
@@ -61,9 +62,15 @@ class Session:
             accumulate=settings.accumulate,
             clip=settings.clip,
         )
-        self.metrics: dict[str, TokenMetric] = {
-            name: factory(node, f"metric.{name}")() for name, node in config["metric"].items()
-        }
+        self.texts = Texts(self.corpus)
+        self.metrics: dict[str, TokenMetric] = {}
+        self.text_metrics: dict[str, TextMetric] = {}
+        for name, node in config["metric"].items():
+            make = factory(node, f"metric.{name}")
+            if isinstance(make.target, type) and issubclass(make.target, TextMetric):
+                self.text_metrics[name] = make(self.texts.read)
+            else:
+                self.metrics[name] = make()
         self.rounds = Rounds(settings, self.record, self.mirror, self.terminal, self.evaluate_some, self.write_one)
         make = factory(config["trainer"], "trainer")()
         self.trainer: Trainer = make(
@@ -85,7 +92,7 @@ class Session:
         return {"step": self.rounds.step, "tokens": self.rounds.tokens}
 
     def values(self, scores: Scores) -> dict[str, float]:
-        """The loss and all metrics of some scores."""
+        """The loss and all metrics of some scored tokens."""
         values = {"val/loss": scores.nats.double().mean().item()}
         self.task.refuse_bad_value(values["val/loss"], self.rounds.step)
         for name, metric in self.metrics.items():
@@ -98,9 +105,12 @@ class Session:
         """The interim evaluation, on the same tokens each time."""
         return self.values(evaluate(self.decoder, *self.some, self.lengths))
 
-    def write(self, count: int, length: int) -> list[dict[str, Any]]:
-        """Samples, drawn with the run's seed, and how they were drawn."""
+    def write(
+        self, count: int, length: int, *, seed: int | None = None, cached: bool | None = None
+    ) -> list[dict[str, Any]]:
+        """Samples, drawn with the run's seed and the settings unless others are given, and how they were drawn."""
         sample = self.settings.sample
+        seed = self.settings.seed if seed is None else seed
         drawn = generate(
             self.decoder,
             self.prompt[None].expand(count, -1),
@@ -108,12 +118,13 @@ class Session:
             temperature=sample.temperature,
             top_k=sample.top_k,
             top_p=sample.top_p,
-            seed=self.settings.seed,
+            seed=seed,
+            cached=sample.cached if cached is None else cached,
         )
         decode = self.corpus.tokenizer.decode
         told = {
             "prompt": decode(self.prompt.cpu().numpy()),
-            "seed": self.settings.seed,
+            "seed": seed,
             "temperature": sample.temperature,
         }
         return [{**self.at, **told, "text": decode(row)} for row in torch.stack(list(drawn), 1).cpu().numpy()]

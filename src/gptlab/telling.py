@@ -58,6 +58,9 @@ def conclude(session: Session, summary: dict[str, Any], texts: list[dict[str, An
         say.fact("loss", f"{losses[0]:.2f} {spark(losses)} {losses[-1]:.2f}")
     metrics = "   ".join(f"{name.replace('_', ' ')} {summary[f'val/{name}']:.4g}" for name in session.metrics)
     say.fact("val", f"[bold]{summary['val/loss']:.4f} nats/token[/]   {metrics}")
+    for name in session.text_metrics if texts else ():
+        found, floor, ceiling = (summary[f"val/{name}{what}"] for what in ("", "_floor", "_ceiling"))
+        say.fact("", f"{name.replace('_', ' ')} {found:.2f} (floor {floor:.2f}, ceiling {ceiling:.2f})")
     say.fact(
         "time",
         f"{duration(summary['time/total_s'])} in all: start {duration(summary['time/start_s'])}, training "

@@ -1,9 +1,16 @@
-"""What an evaluation reports beside the loss: torchmetrics over scored tokens."""
+"""What an evaluation reports beside the loss: torchmetrics over scored tokens, or over the texts that a model wrote."""
 
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Literal, NamedTuple
 
+import torch
 from torch import Tensor
 from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
+
+Split = Literal["train", "validation"]
+Read = Callable[[Split], Iterator[str]]
+"""The text of a split, in parts."""
 
 
 class Scores(NamedTuple):
@@ -16,7 +23,7 @@ class Scores(NamedTuple):
 
 
 class TokenMetric(Metric):
-    """The slot's contract: update(scores), as often as wanted; compute() to a number."""
+    """One of the slot's two contracts: update(scores), as often as wanted; compute() to a number."""
 
     full_state_update = False
 
@@ -38,3 +45,30 @@ class Ratio(TokenMetric):
 
     def compute(self) -> Tensor:
         return self.above / self.below
+
+
+class TextMetric(Metric):
+    """The other contract: __init__(read, *, knobs); score(text) to a number. A metric is the mean over its texts."""
+
+    full_state_update = False
+    scores: list[Tensor]
+
+    def __init__(self, read: Read) -> None:
+        super().__init__()
+        self.read = read
+        self.add_state("scores", [], dist_reduce_fx="cat")
+
+    def score(self, text: str) -> float:
+        """What one text is worth."""
+        raise NotImplementedError
+
+    def update(self, texts: Sequence[str]) -> None:
+        """Adds texts, without the prompt that they continue."""
+        self.scores.append(torch.tensor([self.score(text) for text in texts], dtype=torch.float64))
+
+    def compute(self) -> Tensor:
+        return self.each().mean()
+
+    def each(self) -> Tensor:
+        """(texts,): the score of each."""
+        return dim_zero_cat(self.scores)

@@ -8,10 +8,12 @@ from gptlab.shape import Shape
 class Position(nn.Module):
     """The slot's contract. A variant opens doors and names them in `opens`; what an attention cannot honour is refused.
 
-    Positions `at` are (B|1, T), absolute; -1 is padding and may be given any finite value.
+    Positions `at` are (B|1, T), absolute; -1 is padding and may be given any finite value. `length` is how many of them
+    a variant knows, from 0; None is any number.
     """
 
     opens: frozenset[str] = frozenset()
+    length: int | None = None
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()

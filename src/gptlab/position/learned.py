@@ -13,6 +13,7 @@ class Learned(Position):
 
     def __init__(self, shape: Shape) -> None:
         super().__init__(shape)
+        self.length = shape.context
         self.table = nn.Embedding(shape.context, shape.width)
 
     def embed(self, x: Tensor, at: Tensor) -> Tensor:

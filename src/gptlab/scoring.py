@@ -1,0 +1,87 @@
+"""The final evaluation: every target of the validation split once, and what the position of a target does to its loss.
+
+By position: mean nats at each place of the window, so the first entry is that of a token which sees one other.
+By history: the same targets, about evaluation.tokens of them, each the last of 1, 2 and 4 contexts of text, so that
+1 to T, T + 1 to 2 T, or 3 T + 1 to 4 T tokens stand before them: does a decoder use more than it was trained on, or
+does it break? A position that knows fewer tokens leaves a key out, and `val/loss_at_missing` says why.
+"""
+
+import time
+from typing import Any
+
+import numpy as np
+
+from gptlab.evaluate import evaluate
+from gptlab.readout import IGNORED
+from gptlab.session import Session
+
+CONTEXTS = (1, 2, 4)
+
+
+def score(session: Session) -> tuple[dict[str, Any], float]:
+    """Scores the validation split; writes evaluation.npz and a row. Returns the values for the summary, and seconds."""
+    start = time.perf_counter()
+    scores = evaluate(session.decoder, *session.all, session.lengths)
+    values = session.values(scores)
+    nats = scores.nats.float().cpu().numpy()
+    means, counts = by_position(nats, session.settings.model.context)
+    np.savez_compressed(
+        session.record.folder / "evaluation.npz", nats=nats, by_position=means, targets_by_position=counts
+    )
+    values |= by_history(session)
+    row = {**session.at, **values}
+    session.record.row(row)
+    session.mirror.log(row)
+    best = session.rounds.state["best"]
+    values["val/loss_best"] = min(values["val/loss"], values["val/loss"] if best is None else best)
+    return {**values, **missing(session)}, time.perf_counter() - start
+
+
+def by_position(nats: np.ndarray, context: int) -> tuple[np.ndarray, np.ndarray]:
+    """The nats of all targets in order, (N,), to the mean at each place of a window and how many targets were there,
+    (context,) each."""
+    place = np.arange(len(nats)) % context
+    counts = np.bincount(place, minlength=context)
+    return np.bincount(place, nats, minlength=context) / np.maximum(counts, 1), counts
+
+
+def by_history(session: Session) -> dict[str, float]:
+    """Mean nats of the same targets after 1, 2 and 4 contexts, as far as the position knows."""
+    validation, context = session.corpus.validation, session.settings.model.context
+    contexts_there = reachable(session)
+    if not contexts_there:
+        return {}
+    ends = ends_of_windows(len(validation), context, session.settings.evaluation.tokens)
+    values = {}
+    for contexts in contexts_there:
+        at = ends[:, None] + np.arange(-contexts * context, 0)
+        targets = validation[at + 1].astype(np.int64)
+        targets[:, :-context] = IGNORED
+        scores = evaluate(session.decoder, validation[at].astype(np.int64), targets, session.lengths)
+        values[f"val/loss_at_{contexts}x"] = scores.nats.double().mean().item()
+    return values
+
+
+def ends_of_windows(length: int, context: int, tokens: int) -> np.ndarray:
+    """Where windows end, spread evenly over a split of `length` tokens, so that each has the longest history before it
+    and no target is in two of them."""
+    first, last = max(CONTEXTS) * context, length - 1
+    return np.linspace(first, last, min(-(-tokens // context), 1 + (last - first) // context)).astype(int)
+
+
+def reachable(session: Session) -> list[int]:
+    """Contexts of history that the position knows and the validation split has."""
+    known, context = session.decoder.position.length, session.settings.model.context
+    if len(session.corpus.validation) <= max(CONTEXTS) * context:
+        return []
+    return [contexts for contexts in CONTEXTS if known is None or contexts * context <= known]
+
+
+def missing(session: Session) -> dict[str, str]:
+    """Why a loss by history is not there, if one is not."""
+    found = reachable(session)
+    if not found:
+        return {"val/loss_at_missing": f"the validation split is no longer than {max(CONTEXTS)} contexts"}
+    if len(found) < len(CONTEXTS):
+        return {"val/loss_at_missing": f"the position knows {session.decoder.position.length} places alone"}
+    return {}
