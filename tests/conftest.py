@@ -44,13 +44,17 @@ CASES += [
     "attention=gqa attention.gate=true attention.sink=true attention.softcap=3 attention.value_residual=true",
     "attention=swa attention.qk_norm=true attention.window=5 attention.sink=true position=alibi",
     "attention=linear attention.decay=0.7 attention.chunk=5",
-    "mlp=moe mlp.experts=3 mlp.top_k=1 mlp.shared=true",
-    *(f"residual=hyper residual.streams=3 block={block}" for block in choices("block")),
+    "mlp=moe mlp.experts=3 mlp.top_k=1 mlp.normalize=false mlp.shared=true",
+    "attention=local_global position=rope_local_global",
+    *(f"residual=hyper residual.streams=3 block={block}" for block in choices("block") if block != "sequential"),
 ]
 """Knobs that are off in every choice, and what is most likely to fail together."""
-PAIRS = [f"attention={a} position={p}" for a, p in product(choices("attention"), choices("position"))]
-"""What knows of positions, in all combinations; those with a default are cases already met."""
-EVERY = PAIRS + [case for case in CASES if not case.startswith(("attention=", "position=")) or "." in case]
+POSITIONS = [position for position in choices("position") if position != "rope_local_global"]  # which is rope
+PAIRS = [f"attention={a} position={p}" for a, p in product(choices("attention"), POSITIONS)]
+"""What knows of positions, in all combinations."""
+MET = {*(f"attention={a}" for a in choices("attention")), *(f"position={p}" for p in POSITIONS)}
+EVERY = PAIRS + [case for case in CASES if case not in MET]
+"""All cases, but those that are pairs with a default."""
 
 
 @cache

@@ -192,7 +192,7 @@ def test_pairs_are_what_the_mask_shows(reach: int | None, length: int):
         ("mqa", [LONG * 2 * 1 * 10] * 3),
         ("swa", [16 * 2 * 6 * 10] * 3),
         ("shared", [LONG * 2 * 6 * 10, None, LONG * 2 * 6 * 10]),
-        ("mla", [LONG * (40 + 4)] * 3),
+        ("mla", [LONG * (30 + 4)] * 3),
         ("differential", [LONG * 2 * 6 * 10] * 3),
         ("linear", [6 * 10 * 10] * 3),
         ("hybrid", [6 * 10 * 10] * 3 + [LONG * 2 * 6 * 10]),

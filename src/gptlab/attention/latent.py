@@ -21,8 +21,9 @@ from gptlab.shape import Shape
 
 
 class LatentAttention(Attention):
-    """rank: width of the latent; null is 4 heads' (the paper's). rope_head: width of the part of a key that positions
-    turn; null is half a head's, made even. k_up has no bias: softmax would forget it. dropout acts on the weights."""
+    """rank: width of the latent; null is 4 heads' (the paper's), but at most half of all heads'. rope_head: width of
+    the part of a key that positions turn; null is half a head's, made even. k_up has no bias: softmax would forget it.
+    dropout acts on the attention weights."""
 
     def __init__(
         self,
@@ -36,10 +37,10 @@ class LatentAttention(Attention):
     ) -> None:
         super().__init__()
         self.layer, self.heads, self.head = layer, shape.heads, shape.head
-        self.rank = 4 * shape.head if rank is None else rank
+        self.rank = min(4 * shape.head, -(-shape.heads * shape.head // 2)) if rank is None else rank
         self.rope_head = max(2, shape.head // 4 * 2) if rope_head is None else rope_head
         if self.rank < 1:
-            raise ValueError(f"rank={rank} is not positive; null is 4 x the head width")
+            raise ValueError(f"rank={rank} is not positive; null fits the heads")
         if self.rope_head < 1:
             raise ValueError(f"rope_head={rope_head} is not positive; null is half the head width")
         if not 0 <= dropout < 1:

@@ -1,12 +1,11 @@
-"""A mixture of experts: each token meets the few that its router likes best (Switch, arXiv:2101.03961; OLMoE,
-arXiv:2409.02060).
+"""A mixture of experts: each token meets the few that its router likes best (Mixtral, arXiv:2401.04088).
 
-    p = softmax(router x)        y = sum of p_i expert_i(x) over the top_k largest p_i
-    balance = weight x experts x sum of f_i P_i over the experts
+    p = softmax(router x)        y = sum of w_i expert_i(x) over the top_k largest p_i
+    w = p / sum of the chosen p        or, normalize=false, w = p (Switch, arXiv:2101.03961; OLMoE, arXiv:2409.02060)
+    balance = weight x experts x sum of f_i P_i over the experts (Switch)
 
 f_i is the share of all choices that fall on expert i, P_i the mean of p_i; if all are chosen alike, balance = weight.
-p is not made to sum to 1 over the chosen (Mixtral does), so that the router learns at top_k = 1 too. One expert is the
-dense MLP. No token is dropped, and none depends on its neighbours.
+One expert is the dense MLP. No token is dropped, and none depends on its neighbours.
 
 Every expert computes every token here, and what was not chosen is weighed by 0. So no shape depends on data: a pass is
 one graph, and later tokens do not change the bits of earlier ones. It costs experts / top_k times the FLOPs that are
@@ -26,6 +25,7 @@ from gptlab.shape import Shape
 
 class MixtureMlp(Mlp):
     """expert: any MLP. shared: one more expert that all tokens meet, weighed by 1 (DeepSeekMoE, arXiv:2401.06066).
+    normalize: the weights of the chosen sum to 1; else the MLP begins top_k / experts as large as a dense one.
     balance: weight of the loss that spreads tokens over experts; 0 turns it off."""
 
     def __init__(
@@ -36,6 +36,7 @@ class MixtureMlp(Mlp):
         expert: Callable[..., Mlp],
         experts: int = 4,
         top_k: int = 2,
+        normalize: bool = True,
         shared: bool = False,
         balance: float = 0.01,
     ) -> None:
@@ -44,9 +45,11 @@ class MixtureMlp(Mlp):
             raise ValueError(f"experts={experts} is not positive; 1 is the dense MLP")
         if not 1 <= top_k <= experts:
             raise ValueError(f"top_k={top_k} is not in 1 .. experts={experts}; try 1")
+        if top_k == 1 < experts and normalize:
+            raise ValueError("top_k=1 with normalize=true weighs by 1 whatever the router says; say normalize=false")
         if balance < 0:
             raise ValueError(f"balance={balance} is negative; 0 turns it off")
-        self.top_k, self.balance = top_k, balance
+        self.top_k, self.normalize, self.balance = top_k, normalize, balance
         self.router = nn.Linear(shape.width, experts, bias=False)
         self.experts = nn.ModuleList(expert(shape, layer) for _ in range(experts))
         self.shared = expert(shape, layer) if shared else None
@@ -58,9 +61,11 @@ class MixtureMlp(Mlp):
         chosen = torch.zeros_like(likes).scatter(-1, best, 1.0)
         if self.balance:
             flow.losses["balance"] = flow.losses.get("balance", 0.0) + self.imbalance(likes, chosen)
-        weights = (likes * chosen).unsqueeze(-1).unbind(-2)
+        weights = likes * chosen
+        if self.normalize:
+            weights = weights / weights.sum(-1, keepdim=True)
         y = torch.zeros_like(x) if self.shared is None else self.shared(x, flow)
-        for weight, expert in zip(weights, self.experts, strict=True):
+        for weight, expert in zip(weights.split(1, -1), self.experts, strict=True):
             y = y + weight * expert(x, flow)
         return y
 
