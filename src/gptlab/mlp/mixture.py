@@ -44,7 +44,7 @@ class MixtureMlp(Mlp):
         if experts < 1:
             raise ValueError(f"experts={experts} is not positive; 1 is the dense MLP")
         if not 1 <= top_k <= experts:
-            raise ValueError(f"top_k={top_k} is not in 1 .. experts={experts}; try 1")
+            raise ValueError(f"top_k={top_k} is not in 1 .. experts={experts}; try {min(2, experts)}")
         if top_k == 1 < experts and normalize:
             raise ValueError("top_k=1 with normalize=true weighs by 1 whatever the router says; say normalize=false")
         if balance < 0:
