@@ -1,11 +1,15 @@
-"""Backward passes written by hand are the derivatives of the formulas that they stand for."""
+"""What is written for speed says what the plain formula says."""
+
+from unittest import mock
 
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import normal
+from conftest import BATCH, TIME, VOCAB, normal, recipe, tokens
 
+from gptlab import wiring
 from gptlab.elementwise import RmsNorm, rms_norm
+from gptlab.position.rope import Rope
 
 
 def test_rms_norm_is_torchs_and_so_is_its_gradient():
@@ -27,3 +31,17 @@ def test_a_row_of_zeros_stays_zero_and_learns():
     rms_norm(x, weight, 1e-6).sum().backward()
     assert x.grad is not None
     torch.testing.assert_close(x.grad, torch.full_like(x, 1e3))
+
+
+def test_a_pass_in_training_makes_one_wheel_for_each_theta():
+    made = wiring.build(recipe("position=rope_local_global"), VOCAB)
+    position, now = made.position, tokens(BATCH, TIME)
+    assert isinstance(position, Rope)
+    with mock.patch.object(position, "wheel", wraps=position.wheel) as wheel:
+        first = made(now, now).loss
+        assert wheel.call_count == len(set(position.thetas))
+        now_at = torch.arange(TIME)[None]
+        assert torch.equal(made(now, now, at=now_at).loss, first)
+        now_at += 3  # the same tensor, other places
+        moved = made(now, now, at=now_at).loss
+    assert torch.equal(moved, made(now, now, at=torch.arange(3, TIME + 3)[None]).loss)

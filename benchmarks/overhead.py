@@ -1,0 +1,128 @@
+"""A training step through our Trainer against a plain PyTorch loop over the same decoder, and MFU where there is a GPU.
+
+    python benchmarks/overhead.py                                      # model=micro
+    python benchmarks/overhead.py experiment=gpt2 model=gpt2 trainer=gpu compile=on data.plays=all rounds=20
+
+Any overrides of train.py; rounds=N. The two take turns, ten steps each, in one process: first Lightning with logging,
+seeding, checks and all that a run does between its evaluations, then what a researcher would write in an afternoon.
+"""
+
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from lightning import Callback
+from rich.console import Console
+
+from gptlab import tracking, wiring
+from gptlab.factory import factory
+from gptlab.opening import begin
+from gptlab.ranks import Ranks
+from gptlab.reading import read_corpus
+from gptlab.record import Record
+from gptlab.run import hush
+from gptlab.session import Session
+from gptlab.terminal import Terminal
+
+BLOCK = 10
+"""Steps of a turn."""
+QUIET = ("tracking=disabled", "evaluation.every=1000000", "save_every=1000000", "sample.count=0", "seed=1")
+
+
+class Turns(Callback):
+    """Times each block of the Trainer's steps, then a block of plain ones. The first two blocks of each are to warm."""
+
+    def __init__(self, plain: Callable[[int], None], device: torch.device) -> None:
+        self.plain, self.device = plain, device
+        self.ours: list[float] = []
+        self.others: list[float] = []
+
+    def on_train_start(self, *_: object) -> None:
+        self.mark, self.step = self.now(), 0
+
+    def now(self) -> float:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
+    def on_train_batch_end(self, trainer, task, *_: object) -> None:
+        if trainer.global_step == self.step or trainer.global_step % BLOCK:
+            return
+        self.step = trainer.global_step
+        middle = self.now()
+        for step in range(self.step - BLOCK, self.step):
+            self.plain(step)
+        end = self.now()
+        self.ours.append((middle - self.mark) / BLOCK)
+        self.others.append((end - middle) / BLOCK)
+        self.mark = end
+
+
+def plain_loop(recipe, corpus, device: torch.device, compiled: bool) -> Callable[[int], None]:
+    """Batch, forward, backward, clip, rate, step: the same decoder, optimizer and precision, no framework."""
+    settings = recipe.settings
+    decoder = wiring.build(recipe, corpus.tokenizer.vocab).to(device).train()
+    if compiled:
+        decoder.compile()
+    optimizer = factory(recipe.config["optimizer"], "optimizer")(decoder.named_parameters())
+    schedule = factory(recipe.config["schedule"], "schedule")()
+    peaks = [group["lr"] for group in optimizer.param_groups]
+    half = factory(recipe.config["trainer"], "trainer")().precision == "bf16-mixed"
+
+    def step(number: int) -> None:
+        batch = torch.from_numpy(corpus.batch(0, number, settings.batch_size, settings.model.context))
+        for micro in batch.to(device).chunk(settings.accumulate):
+            with torch.autocast(device.type, torch.bfloat16, enabled=half):
+                output = decoder(micro[:, :-1], micro[:, 1:])
+            ((output.loss + sum(output.losses.values())) / settings.accumulate).backward()
+        if settings.clip is not None:
+            torch.nn.utils.clip_grad_norm_(decoder.parameters(), settings.clip)
+        for group, peak in zip(optimizer.param_groups, peaks, strict=True):
+            group["lr"] = peak * schedule(number / settings.steps)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    return step
+
+
+def main() -> None:
+    overrides = [one for one in sys.argv[1:] if not one.startswith("rounds=")]
+    rounds = next((int(one.removeprefix("rounds=")) for one in sys.argv[1:] if one.startswith("rounds=")), 40)
+    hush()
+    with tempfile.TemporaryDirectory() as folder, wiring.one_line(overrides):
+        recipe = wiring.compose([*QUIET, *overrides, f"outputs={folder}", f"steps={rounds * BLOCK}"])
+        if wrong := wiring.check(recipe):
+            sys.exit(f"error: {wrong[0]}")
+        corpus = read_corpus(recipe)
+        make = factory(recipe.config["trainer"], "trainer")()
+        ranks = Ranks(make(max_steps=recipe.settings.steps, accumulate_grad_batches=recipe.settings.accumulate))
+        record = Record.create(recipe)
+        begin(recipe, record, corpus)
+        mirror = tracking.Mirror("disabled", Path(folder), recipe.settings.tracking, {})
+        decoder = wiring.build(recipe, corpus.tokenizer.vocab)
+        session = Session(recipe, record, corpus, decoder, mirror, Terminal(record), ranks, fresh=True)
+        turns = Turns(plain_loop(recipe, corpus, session.device, session.compiled), session.device)
+        session.trainer.callbacks.append(turns)
+        session.train({"path": None, "seconds": None, "compiled": session.compiled})
+    report(session, turns)
+
+
+def report(session: Session, turns: Turns) -> None:
+    """Both medians, their ratio, and MFU where the device's peak is known."""
+    ours, plain = (statistics.median(times[2:]) for times in (turns.ours, turns.others))
+    settings = session.settings
+    tokens = settings.batch_size * settings.model.context
+    console = Console(highlight=False)
+    console.print(f"{session.device_name}, torch {torch.__version__}, {session.params:,} parameters")
+    for name, seconds in (("through our Trainer", ours), ("plain loop", plain)):
+        use = f", MFU {tokens / seconds / session.full_speed:.1%}" if session.full_speed else ""
+        console.print(f"{name:20} {seconds * 1000:8.2f} ms a step, {tokens / seconds:10,.0f} tokens/s{use}")
+    console.print(f"{'ratio':20} {ours / plain:8.3f}")
+
+
+if __name__ == "__main__":
+    main()

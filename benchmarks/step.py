@@ -1,0 +1,105 @@
+"""One training step (forward, backward, AdamW) of our decoder against transformers' GPT2LMHeadModel of the same size.
+
+    python benchmarks/step.py                       # 4 layers, 128 wide, batch 12 x 64, vocabulary 65
+    python benchmarks/step.py --threads 1
+
+Arms take turns, step by step, in one process; the second arm of GPT-2 slots shows what chance does. Needs transformers:
+pip install -e ".[pretrained]".
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+
+from gptlab import wiring
+from gptlab.factory import factory
+
+SIZES = {"width": 128, "heads": 4, "layers": 4, "context": 64, "batch_size": 12}
+VOCAB = 65
+ARMS = {
+    "transformers GPT2LMHeadModel": None,
+    "GPT-2 slots": ["experiment=gpt2"],
+    "GPT-2 slots again": ["experiment=gpt2"],
+    "default slots": [],
+}
+
+
+def transformers_gpt2() -> tuple[nn.Module, torch.optim.Optimizer, Callable]:
+    """Their model without dropout, which ours has not either, and torch's fused AdamW as transformers' Trainer has."""
+    from transformers import GPT2Config, GPT2LMHeadModel, logging
+
+    logging.set_verbosity_error()
+    config = GPT2Config(
+        vocab_size=VOCAB,
+        n_positions=SIZES["context"],
+        n_embd=SIZES["width"],
+        n_layer=SIZES["layers"],
+        n_head=SIZES["heads"],
+        resid_pdrop=0.0,
+        embd_pdrop=0.0,
+        attn_pdrop=0.0,
+        bos_token_id=None,
+        eos_token_id=None,
+    )
+    model = GPT2LMHeadModel(config).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
+    return model, optimizer, lambda tokens, targets: model(tokens, labels=targets, shift_labels=targets).loss
+
+
+def ours(overrides: list[str]) -> tuple[nn.Module, torch.optim.Optimizer, Callable]:
+    """Our decoder and optimizer as train.py makes them."""
+    recipe = wiring.compose(
+        ["model=micro", "vocab_multiple=1", *(f"model.{k}={v}" for k, v in SIZES.items()), *overrides]
+    )
+    decoder = wiring.build(recipe, VOCAB).train()
+    optimizer = factory(recipe.config["optimizer"], "optimizer")(decoder.named_parameters())
+    return decoder, optimizer, lambda tokens, targets: decoder(tokens, targets).loss
+
+
+def stepper(optimizer: torch.optim.Optimizer, loss: Callable) -> Callable[[], None]:
+    """A step on random tokens."""
+    tokens, targets = torch.randint(VOCAB, (2, SIZES["batch_size"], SIZES["context"]))
+
+    def step() -> None:
+        loss(tokens, targets).backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    return step
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=200)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    asked = parser.parse_args()
+    torch.set_num_threads(asked.threads)
+    torch.manual_seed(0)
+    made = {name: transformers_gpt2() if slots is None else ours(slots) for name, slots in ARMS.items()}
+    steps = {name: stepper(optimizer, loss) for name, (_, optimizer, loss) in made.items()}
+    times: dict[str, list[float]] = {name: [] for name in ARMS}
+    for turn in range(asked.rounds + 10):
+        for name, step in steps.items():
+            start = time.perf_counter()
+            step()
+            if turn >= 10:  # warm
+                times[name].append(time.perf_counter() - start)
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in (f"{asked.threads} threads, torch {torch.__version__}", "parameters", "ms a step", "ratio"):
+        table.add_column(column, justify="left" if not table.columns else "right")
+    medians = {name: statistics.median(values) for name, values in times.items()}
+    for name, (model, *_) in made.items():
+        count = sum(p.numel() for p in model.parameters())
+        ratio = medians[name] / next(iter(medians.values()))
+        table.add_row(name, f"{count:,}", f"{medians[name] * 1000:.2f}", f"{ratio:.3f}")
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
