@@ -53,10 +53,10 @@ def train(*overrides: str) -> Done:
     return Done(status, out.getvalue(), err.getvalue())
 
 
-def start(*overrides: str) -> subprocess.Popen[str]:
+def start(*overrides: str, warnings: str = "error") -> subprocess.Popen[str]:
     """python train.py <overrides>, in a process of its own."""
     return subprocess.Popen(
-        [sys.executable, "-W", "error", "train.py", *overrides],
+        [sys.executable, "-W", warnings, "train.py", *overrides],
         cwd=ROOT,
         env={**os.environ, "OMP_NUM_THREADS": "1"},  # bit-equal to this process, which has one thread
         stdout=subprocess.PIPE,

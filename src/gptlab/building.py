@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from gptlab import tracking
+from gptlab.compiling import at_once
 from gptlab.factory import check_node, factory
 from gptlab.recipe import PARTS, SLOTS, Recipe, check_settings
 
@@ -17,10 +18,22 @@ def check(made: Recipe) -> list[str]:
     if not wrong:
         wrong = _refused(lambda: tracking.decide(made.settings.tracking))
         wrong += [line for slot in SLOTS if slot != "metric" for line in check_node(made.config.get(slot), slot)]
-    return wrong or _check_build(made) or _check_metrics(made)
+    return wrong or _check_build(made) or _check_shares(made) or _check_metrics(made)
 
 
-def _check_build(made: Recipe) -> list[str]:
+def _check_shares(made: Recipe) -> list[str]:
+    """Every process has as many rows of each micro-batch as the others."""
+    settings, trainer = made.settings, made.config["trainer"]
+    processes = trainer["devices"] * trainer["nodes"]
+    shares = processes * settings.accumulate
+    if settings.batch_size % shares == 0:
+        return []
+    asked = f"batch_size={settings.batch_size} does not divide among {processes} processes x accumulate"
+    return [f"{asked}={settings.accumulate}; try batch_size={-(-settings.batch_size // shares) * shares}"]
+
+
+def sketch(made: Recipe, vocab: int) -> "Decoder":
+    """The decoder of a recipe without memory, on the meta device: for its refusals and its counts."""
     import torch
     from torch.overrides import TorchFunctionMode
 
@@ -30,12 +43,24 @@ def _check_build(made: Recipe) -> list[str]:
             kwargs = kwargs or {}
             return next(iter((*args, *kwargs.values()))) if drawn else func(*args, **kwargs)
 
+    with NoInit(), torch.device("meta"):
+        return decoder(made, vocab)
+
+
+def _check_build(made: Recipe) -> list[str]:
+    import torch
+
     def build_all() -> None:
-        with NoInit(), torch.device("meta"):
-            decoder(made, vocab=64)
-        for slot in ("init", "data", "schedule", "trainer"):
+        sketch(made, vocab=64)
+        for slot in ("init", "data", "schedule"):
             factory(made.config[slot], slot)()
-        factory(made.config["optimizer"], "optimizer")([("weight", torch.nn.Parameter(torch.zeros(2, 2)))])
+        trainer = factory(made.config["trainer"], "trainer")()
+        at_once(made.settings.compile, {"gpu": "cuda"}.get(trainer.accelerator, "cpu"))
+        optimizer = factory(made.config["optimizer"], "optimizer")
+        optimizer([("weight", torch.nn.Parameter(torch.zeros(2, 2)))])
+        if getattr(optimizer.target, "needs_whole_matrices", False) and trainer.strategy == "fsdp":
+            name = made.choices.get("optimizer", optimizer.target.__name__)
+            raise ValueError(f"optimizer={name} needs whole matrices, which trainer=fsdp cuts up; use trainer=ddp")
 
     return _refused(build_all)
 
@@ -59,14 +84,17 @@ DRAWS = ("normal_", "uniform_", "zero_", "fill_")
 
 
 def decoder(made: Recipe, vocab: int) -> "Decoder":
-    """The decoder of a recipe, with whatever first values its parts give themselves."""
+    """The decoder of a recipe over `vocab` tokens, with whatever first values its parts give themselves. Rows that
+    `vocab_multiple` adds take part in the softmax, as nanoGPT's do, and learn to be unlikely."""
     from gptlab.decoder import Decoder
     from gptlab.shape import Shape
 
     sizes = made.settings.model
-    shape = Shape(sizes.width, sizes.heads, sizes.layers, sizes.context, vocab, sizes.head or 0)
+    multiple = made.settings.vocab_multiple
+    rows = -(-vocab // multiple) * multiple
+    shape = Shape(sizes.width, sizes.heads, sizes.layers, sizes.context, rows, sizes.head or 0, vocab)
     parts = {slot: factory(made.config[slot], slot) for slot in PARTS}
-    return Decoder(shape, **parts, dropout=made.settings.dropout)
+    return Decoder(shape, **parts, dropout=made.settings.dropout, final_norm=made.settings.final_norm)
 
 
 def build(made: Recipe, vocab: int) -> "Decoder":

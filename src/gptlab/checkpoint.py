@@ -12,10 +12,12 @@ if TYPE_CHECKING:  # reading takes no lightning, so that `python -m gptlab sampl
 
 
 def save(trainer: "Trainer", folder: Path, name: str, weights_only: bool = False) -> None:
-    """Writes <name>.ckpt; a `last` that stood there becomes `previous`."""
+    """Writes <name>.ckpt; a `last` that stood there becomes `previous`. All ranks call it, the first one writes."""
     part, path = folder / f".{name}.part", folder / f"{name}.ckpt"
     try:
         trainer.save_checkpoint(part, weights_only=weights_only)
+        if not trainer.is_global_zero:
+            return
         with part.open("rb") as file:
             os.fsync(file.fileno())
         if name == "last" and path.exists():

@@ -1,4 +1,4 @@
-"""The corpus as a LightningDataModule: micro-batches from the step at which the trainer stands."""
+"""The corpus as a LightningDataModule: this process's micro-batches, from the step at which the trainer stands."""
 
 from collections.abc import Iterator
 
@@ -10,7 +10,7 @@ from gptlab.corpus import Corpus
 
 
 class Feed(LightningDataModule):
-    """Batch k is the same whatever the micro-batches, and whether a run was resumed or not."""
+    """Batch k is the same whatever processes and micro-batches share it, and whether a run was resumed or not."""
 
     def __init__(self, corpus: Corpus, *, seed: int, batch_size: int, context: int, accumulate: int = 1) -> None:
         super().__init__()
@@ -26,7 +26,8 @@ class Feed(LightningDataModule):
 
     def __iter__(self) -> Iterator[Tensor]:
         assert self.trainer is not None
+        rank, size = self.trainer.global_rank, self.trainer.world_size
         step = self.trainer.global_step
         while True:
-            yield from self.batch(step).chunk(self.accumulate)
+            yield from self.batch(step).chunk(size)[rank].chunk(self.accumulate)
             step += 1

@@ -49,7 +49,7 @@ def generate(
             logits = decoder.forward(unread, at=None if held == 0 else at, memory=memory).logits
             assert logits is not None
             held += unread.shape[1]
-            token = pick(logits[:, -1], temperature, top_k, top_p, random)
+            token = pick(logits[:, -1, : decoder.shape.tokens], temperature, top_k, top_p, random)
         seen = torch.cat([seen[:, -context:], token[:, None]], 1)
         yield token
 

@@ -8,31 +8,27 @@ import torch
 
 from gptlab.attend import watch
 from gptlab.scoring import CONTEXTS
-from gptlab.session import Session
-
-TRAINING = 3
-"""A backward pass costs twice a forward pass, so a training step three."""
+from gptlab.session import TRAINING, Session
 
 
 @dataclass(frozen=True)
 class Probe:
     """Seconds of a step, also on one thread, of the final evaluation and samples, and of all that is not training; the
-    attention kernels that ran; matmul FLOPs of training on one token."""
+    attention kernels that ran. Of several processes' steps, one's part, without what they tell each other."""
 
     step_s: float
     alone_s: float
     final_s: float
     overhead_s: float
     kernels: str
-    flops_per_token: float
 
 
 def probe(session: Session) -> Probe:
     """Times some steps with a learning rate of 0, which leave every weight as it is."""
     settings, decoder = session.settings, session.decoder
-    batch = session.feed.batch(0).to(session.device)
+    batch = session.feed.batch(0).chunk(session.ranks.size)[0].to(session.device)
     with torch.random.fork_rng([session.device] if session.device.type == "cuda" else []):  # dropout draws
-        with watch() as names, torch.no_grad():
+        with watch() as names, torch.no_grad(), session.numerics():
             decoder.forward(batch[:1, :-1])
         step_s = alone_s = time_of_step(session, batch)
         threads = torch.get_num_threads()
@@ -41,14 +37,13 @@ def probe(session: Session) -> Probe:
             alone_s = time_of_step(session, batch)
             torch.set_num_threads(threads)
     # A forward pass is a third of a step; a token written costs about 1 ms a layer, whatever the batch.
-    forward = min(step_s, alone_s) / TRAINING / settings.batch_size
+    forward = min(step_s, alone_s) / TRAINING / len(batch)
     rows = len(session.all[0]) + sum(CONTEXTS) * len(session.some[0]) + reread(session)
     written = 5 + 2 * (settings.sample.count if settings.sample.one_by_one else 1)
     final_s = rows * forward + (settings.sample.length * written + 10) * 0.001 * settings.model.layers
     interim = settings.steps // settings.evaluation.every
     each = len(session.some[0]) * forward + settings.sample.length * 0.001 * settings.model.layers
-    flops = TRAINING * decoder.flops(settings.model.context) / settings.model.context
-    return Probe(step_s, alone_s, final_s, final_s + interim * each, "+".join(sorted(set(names))) or "none", flops)
+    return Probe(step_s, alone_s, final_s, final_s + interim * each, "+".join(sorted(set(names))) or "none")
 
 
 def reread(session: Session) -> float:
@@ -68,7 +63,8 @@ def time_of_step(session: Session, batch: torch.Tensor) -> float:
     def step(rows: int) -> float:
         start = time.perf_counter()
         for micro in batch[:rows].chunk(settings.accumulate):
-            output = session.decoder(micro[:, :-1], micro[:, 1:])
+            with session.numerics():
+                output = session.decoder(micro[:, :-1], micro[:, 1:])
             (output.loss + sum(output.losses.values())).backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -80,8 +76,8 @@ def time_of_step(session: Session, batch: torch.Tensor) -> float:
     if not session.compiled:  # for every shape and thread count it would compile anew
         single = min(step(settings.accumulate), step(settings.accumulate))
         if single > 1:
-            return single * settings.batch_size / settings.accumulate
-    first = step(settings.batch_size)
+            return single * len(batch) / settings.accumulate
+    first = step(len(batch))
     if first > 1 and not session.compiled:
         return first
-    return statistics.median(step(settings.batch_size) for _ in range(5))
+    return statistics.median(step(len(batch)) for _ in range(5))

@@ -73,7 +73,9 @@ class Settings:
     steps: int
     batch_size: int
     accumulate: int
+    vocab_multiple: int
     bias: bool
+    final_norm: bool
     dropout: float
     clip: float | None
     compile: Literal["auto", "on", "off"]
@@ -89,7 +91,7 @@ class Settings:
 
 
 POSITIVE = (
-    *("steps", "batch_size", "accumulate", "clip", "max_minutes", "log_every", "save_every"),
+    *("steps", "batch_size", "accumulate", "vocab_multiple", "clip", "max_minutes", "log_every", "save_every"),
     *(f"model.{size}" for size in ("width", "heads", "layers", "context", "batch_size", "lr", "head")),
     *("evaluation.every", "evaluation.tokens", "sample.length", "sample.top_k"),
 )
@@ -137,11 +139,8 @@ def _equal(value: Any) -> Any:
 
 
 def _typed(kind: Any, values: dict[str, Any]) -> Any:
-    made = {}
-    for item in fields(kind):
-        value = values[item.name]
-        made[item.name] = _typed(item.type, value) if is_dataclass(item.type) else value
-    return kind(**made)
+    pairs = [(item, values[item.name]) for item in fields(kind)]
+    return kind(**{one.name: _typed(one.type, value) if is_dataclass(one.type) else value for one, value in pairs})
 
 
 def flat(config: Any, path: str = "") -> dict[str, Any]:

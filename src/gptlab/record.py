@@ -59,6 +59,10 @@ class Record:
                 f"outputs: {self.folder} cannot be written: {error.strerror}; set outputs=<folder>"
             ) from error
 
+    def settle(self, **facts: Any) -> None:
+        """Adds to run.json what is decided while the run begins, and must hold when it is resumed."""
+        write(self.folder / "run.json", dump({**self.facts(), **facts}, indent=2))
+
     def facts(self) -> dict[str, Any]:
         """What run.json holds."""
         return read(self.folder / "run.json")

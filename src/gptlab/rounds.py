@@ -9,6 +9,7 @@ from lightning import Callback, Trainer
 from rich.markup import escape
 
 from gptlab import checkpoint
+from gptlab.ranks import Ranks
 from gptlab.recipe import Settings
 from gptlab.record import Record
 from gptlab.task import Task
@@ -20,7 +21,8 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Rounds(Callback):
-    """Writes rows to the record and its mirror; keeps the checkpoints; ends at a signal or when the time is up."""
+    """Writes rows to the record and its mirror; keeps the checkpoints; ends at a signal or when the time is up. All
+    ranks do the same at the same steps. full_speed: tokens a second if all products ran at their peak."""
 
     def __init__(
         self,
@@ -28,12 +30,15 @@ class Rounds(Callback):
         record: Record,
         mirror: Mirror,
         terminal: Terminal,
+        ranks: Ranks,
         evaluate: Callable[[], dict[str, float]],
         sample: Callable[[], dict[str, Any]],
     ) -> None:
         self.settings, self.record, self.mirror, self.terminal = settings, record, mirror, terminal
-        self.evaluate, self.sample = evaluate, sample
-        self.signal: int | None = None
+        self.ranks, self.evaluate, self.sample = ranks, evaluate, sample
+        self.full_speed: float | None = None
+        self.signal = 0  # that this process got; what all know of at the end of a step ends it
+        self.stopped = 0
         self.state: dict[str, Any] = {
             "over": False,  # the schedule is finished, by steps or by time
             "best": None,
@@ -80,26 +85,29 @@ class Rounds(Callback):
         if trainer.global_step == self.step:  # a micro-batch
             return
         self.step = trainer.global_step
+        number, task.time = self.ranks.highest(self.signal, task.elapsed())
+        self.stopped = int(number)
         over = self.state["over"] = task.progress() >= 1
         if self.step % self.settings.log_every == 0 or over:
             self._log(trainer, task)
         if self.step % self.settings.evaluation.every == 0 and not over:
             self._evaluate(trainer)
-        last = over or self.signal is not None
+        last = over or bool(self.stopped)
         if self.step % self.settings.save_every == 0 or last:
-            self._save(trainer)
+            self._save(trainer, task)
         if last:
             trainer.should_stop = True
 
     def _log(self, trainer: Trainer, task: Task) -> None:
-        row = task.means(self.step - self.logged)
+        row = self.ranks.mean(task.means(self.step - self.logged))
         task.refuse_bad_value(row["train/loss"], self.step)
         self.logged = self.step
         self._time()
         milliseconds = self.state["step_ms"][-1]
         speed = self.settings.batch_size * self.settings.model.context / milliseconds * 1000
         lr = trainer.optimizers[0].param_groups[0]["lr"]
-        self._row({**row, "lr": lr, "time/step_ms": milliseconds, "throughput/tokens_per_s": speed})
+        used = {"throughput/mfu": speed / self.full_speed} if self.full_speed else {}
+        self._row({**row, "lr": lr, "time/step_ms": milliseconds, "throughput/tokens_per_s": speed, **used})
         self.terminal.advance(
             completed=self.step, loss=f"{row['train/loss']:.3f}", speed=f"{speed / 1000:.1f} k tokens/s"
         )
@@ -114,7 +122,7 @@ class Rounds(Callback):
 
     def _evaluate(self, trainer: Trainer) -> None:
         self._time()
-        values = self.evaluate()
+        values = self.ranks.told(self.evaluate())
         self._row(values)
         sample = self.sample()
         self.record.sample(sample)
@@ -134,8 +142,9 @@ class Rounds(Callback):
         shown = escape(" ".join(text.split())[:room])
         self.terminal.say(f"  step {self.step:>6,}   val [bold]{loss:.4f}[/]   [dim]{shown}[/]")
 
-    def _save(self, trainer: Trainer) -> None:
+    def _save(self, trainer: Trainer, task: Task) -> None:
         self._time()
+        task.share_sums(self.ranks.mean)
         checkpoint.save(trainer, self.record.checkpoints, "last")
         self.saved = self.step
         self.mark = time.perf_counter()

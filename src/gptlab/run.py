@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import math
 import signal
 import statistics
 import time
@@ -11,9 +12,13 @@ from typing import Any
 
 from gptlab import checkpoint, tracking
 from gptlab.building import build
+from gptlab.compiling import after_all
 from gptlab.corpus import Corpus
+from gptlab.factory import factory
+from gptlab.follower import follow
 from gptlab.opening import begin, code, open_mirror, refuse_small_disk, to_resume
 from gptlab.probe import Probe, probe
+from gptlab.ranks import Ranks
 from gptlab.reading import read_corpus
 from gptlab.recipe import Recipe
 from gptlab.record import Record, now
@@ -26,13 +31,18 @@ from gptlab.terminal import Terminal
 from gptlab.writing import draw
 
 
-def run(recipe: Recipe, corpus: Corpus | None = None, began: float | None = None) -> Path:
-    """Trains, evaluates, samples, records; goes on with a run if `resume` says so. Returns the run's folder. `began` is
-    the monotonic time from which the run's minutes count."""
+def run(recipe: Recipe, corpus: Corpus | None = None, began: float | None = None) -> Path | None:
+    """Trains, evaluates, samples, records; goes on with a run if `resume` says so. Returns the run's folder; none where
+    another process leads. `began` is the monotonic time from which the run's minutes count."""
     began = time.monotonic() if began is None else began
     hush()
     mode = tracking.decide(recipe.settings.tracking)
     corpus = corpus or read_corpus(recipe)
+    settings = recipe.settings
+    make = factory(recipe.config["trainer"], "trainer")()
+    ranks = Ranks(make(max_steps=settings.steps, accumulate_grad_batches=settings.accumulate))
+    if ranks.rank:
+        return follow(recipe, corpus, ranks)
     decoder = build(recipe, corpus.tokenizer.vocab)
     refuse_small_disk(recipe, decoder)
     folder = to_resume(recipe)
@@ -44,7 +54,7 @@ def run(recipe: Recipe, corpus: Corpus | None = None, began: float | None = None
             raise Refused(f"resume={folder} learned from another text (sha256 {record.facts()['data_sha256'][:8]}...)")
         terminal = Terminal(record)
         mirror = open_mirror(recipe, record, decoder, mode, terminal, resumed=folder is not None)
-        guarded(Session(recipe, record, corpus, decoder, mirror, terminal, fresh=folder is None, began=began))
+        guarded(Session(recipe, record, corpus, decoder, mirror, terminal, ranks, fresh=folder is None, began=began))
     return record.folder
 
 
@@ -99,6 +109,7 @@ def guarded(session: Session) -> None:
         raise
     finally:
         session.rounds.close()
+        session.ranks.end()
         for number, handler in handlers.items():
             signal.signal(number, handler)
         session.mirror.finish(summary, status)
@@ -110,11 +121,14 @@ def stages(session: Session) -> dict[str, Any]:
     """Says what it is, trains, scores, writes, sums up."""
     with session.terminal.working("measuring a step"):
         measured = probe(session)
+    settle_compiling(session, measured)
     introduce(session, measured)
+    with session.terminal.working("waiting for the other processes"):
+        session.ranks.meet()
     bound_time(session, measured)
     start_s = time.monotonic() - session.began
     fit(session)
-    with session.terminal.working("evaluating the whole validation split"):
+    with session.terminal.working("evaluating the whole validation split"), session.numerics():
         values, evaluate_s = score(session)
     with session.terminal.working("writing samples"):
         texts, written = draw(session)
@@ -129,6 +143,15 @@ def stages(session: Session) -> dict[str, Any]:
     session.mirror.checkpoint(session.record.checkpoints / "best.ckpt")
     conclude(session, summary, texts)
     return summary
+
+
+def settle_compiling(session: Session, measured: Probe) -> None:
+    """Compiles a run that is long enough to pay for it; what was settled holds when the run is resumed."""
+    settings = session.settings
+    seconds = min(settings.steps * measured.step_s, (settings.max_minutes or math.inf) * 60)
+    if session.fresh and after_all(settings.compile, session.device.type, seconds) and not session.compiled:
+        session.compile()
+    session.record.settle(compiled=session.compiled)
 
 
 def bound_time(session: Session, measured: Probe) -> None:
@@ -159,16 +182,13 @@ def fit(session: Session) -> None:
     if saved and saved["callbacks"]["Rounds"]["over"]:  # killed after its last step
         session.decoder.load_state_dict(checkpoint.weights(saved))
         rounds.state, rounds.step = saved["callbacks"]["Rounds"], saved["global_step"]
+        session.ranks.told(None)
         return
-    try:
-        session.trainer.fit(session.task, session.feed, ckpt_path=path, weights_only=True)
-    except SystemExit as ended:  # what Lightning makes of a KeyboardInterrupt
-        raise KeyboardInterrupt from ended
-    rounds.close()
-    if rounds.signal is not None and not rounds.state["over"]:
-        name = signal.Signals(rounds.signal).name
+    session.train(session.ranks.told({"path": path, "seconds": session.task.seconds, "compiled": session.compiled}))
+    if rounds.stopped and not rounds.state["over"]:
+        name = signal.Signals(rounds.stopped).name
         line = f"stopped by {name} after step {rounds.saved:,}; {session.how_to_go_on()}"
-        raise Ended(line, 128 + rounds.signal)
+        raise Ended(line, 128 + rounds.stopped)
     session.decoder.to(session.device)
 
 
@@ -176,13 +196,16 @@ def timings(session: Session, start_s: float, evaluate_s: float) -> dict[str, An
     """Times, speed and memory of a run."""
     state, settings = session.rounds.state, session.settings
     step_ms = statistics.median(state["step_ms"]) if state["step_ms"] else None
+    speed = settings.batch_size * settings.model.context / step_ms * 1000 if step_ms else None
+    full = session.full_speed
     return {
         "time/total_s": time.monotonic() - session.began,
         "time/start_s": start_s,
         "time/train_s": state["train_s"],
         "time/evaluate_s": state["evaluate_s"] + evaluate_s,
         "time/step_ms_median": step_ms,
-        "throughput/tokens_per_s": settings.batch_size * settings.model.context / step_ms * 1000 if step_ms else None,
+        "throughput/tokens_per_s": speed,
+        **({"throughput/mfu": speed / full} if speed and full else {}),
         "memory/peak_bytes": session.peak_bytes(),
     }
 
@@ -198,8 +221,12 @@ def known(session: Session, measured: Probe | None) -> dict[str, Any]:
         "steps": session.rounds.step,
         "tokens": session.rounds.tokens,
         "params": session.params,
+        "flops_per_token": session.flops_per_token,
         "cache_bytes_per_token": held / context,
         "device": session.device_name,
+        "processes": session.ranks.size,
+        "precision": session.precision,
+        "compiled": session.compiled,
         "ended": now(),
-        **({"flops_per_token": measured.flops_per_token, "attention/kernel": measured.kernels} if measured else {}),
+        **({"attention/kernel": measured.kernels} if measured else {}),
     }

@@ -4,14 +4,15 @@ import re
 import shlex
 import sys
 import time
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from lightning import Trainer
 
+from gptlab.compiling import at_once
 from gptlab.corpus import Corpus
 from gptlab.decoder import Decoder
 from gptlab.evaluate import evaluate
@@ -19,14 +20,20 @@ from gptlab.factory import factory
 from gptlab.feed import Feed
 from gptlab.generate import generate
 from gptlab.metric import Scores, TextMetric, TokenMetric
+from gptlab.peaks import peak
+from gptlab.ranks import Ranks
 from gptlab.reading import encode_prompt
 from gptlab.recipe import Recipe
 from gptlab.record import Record
+from gptlab.refused import Ended
 from gptlab.rounds import Rounds
 from gptlab.task import Task
 from gptlab.terminal import Terminal
 from gptlab.texts import Texts
 from gptlab.tracking import Mirror
+
+TRAINING = 3
+"""A backward pass costs twice a forward pass, so a training step three."""
 
 
 @dataclass
@@ -39,6 +46,7 @@ class Session:
     decoder: Decoder
     mirror: Mirror
     terminal: Terminal
+    ranks: Ranks
     fresh: bool
     began: float = field(default_factory=time.monotonic)
 
@@ -71,16 +79,18 @@ class Session:
                 self.text_metrics[name] = make(self.texts.read)
             else:
                 self.metrics[name] = make()
-        self.rounds = Rounds(settings, self.record, self.mirror, self.terminal, self.evaluate_some, self.write_one)
-        make = factory(config["trainer"], "trainer")()
-        self.trainer: Trainer = make(
-            max_steps=settings.steps, accumulate_grad_batches=settings.accumulate, callbacks=[self.rounds]
-        )
+                self.metrics[name].sync_on_compute = False  # all ranks score the same tokens
+        rim = (self.record, self.mirror, self.terminal, self.ranks)
+        self.rounds = Rounds(settings, *rim, self.evaluate_some, self.write_one)
+        self.trainer: Any = self.ranks.trainer
+        self.trainer.callbacks.append(self.rounds)
         self.device: torch.device = self.trainer.strategy.root_device
+        self.precision: str = factory(config["trainer"], "trainer")().precision
         self.decoder.to(self.device)
-        self.compiled = settings.compile == "on" or (settings.compile == "auto" and self.device.type == "cuda")
-        if self.compiled:
-            self.decoder.compile()
+        self.rounds.full_speed = self.full_speed
+        self.compiled = False
+        if self.facts.get("compiled", at_once(settings.compile, self.device.type)):
+            self.compile()
         self.lengths = self.corpus.tokenizer.lengths()
         self.some = self.corpus.windows(context, settings.evaluation.tokens)
         self.all = self.corpus.windows(context)
@@ -103,7 +113,8 @@ class Session:
 
     def evaluate_some(self) -> dict[str, float]:
         """The interim evaluation, on the same tokens each time."""
-        return self.values(evaluate(self.decoder, *self.some, self.lengths))
+        with self.numerics():
+            return self.values(evaluate(self.decoder, *self.some, self.lengths))
 
     def write(
         self, count: int, length: int, *, seed: int | None = None, cached: bool | None = None
@@ -139,6 +150,22 @@ class Session:
         return sum(p.numel() for p in self.decoder.parameters())
 
     @property
+    def flops_per_token(self) -> float:
+        """Matmul FLOPs of training on one token."""
+        context = self.settings.model.context
+        return TRAINING * self.decoder.flops(context) / context
+
+    @property
+    def full_speed(self) -> float | None:
+        """Tokens a second at the peak of all GPUs together, if it is known."""
+        most = peak(self.device_name, self.precision) if self.device.type == "cuda" else None
+        return most and most * self.ranks.size / self.flops_per_token
+
+    def numerics(self) -> AbstractContextManager[None]:
+        """The precision of training; its steps have it from Lightning."""
+        return self.trainer.precision_plugin.forward_context()
+
+    @property
     def device_name(self) -> str:
         """The GPU's name, or the CPU with its threads."""
         if self.device.type == "cuda":
@@ -153,6 +180,28 @@ class Session:
         import resource
 
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+    def compile(self) -> None:
+        """Compiles the decoder in place, so that its state dict keeps its keys."""
+        self.compiled = True
+        self.decoder.compile()
+
+    def train(self, plan: dict[str, Any]) -> None:
+        """Trains to the end, or to a signal, as the first rank planned: from which checkpoint (`path`), in how many
+        `seconds`, and whether `compiled`."""
+        self.task.seconds = plan["seconds"]
+        if plan["compiled"] and not self.compiled:
+            self.compile()
+        try:
+            self.trainer.fit(self.task, self.feed, ckpt_path=plan["path"], weights_only=True)
+        except SystemExit as ended:  # what Lightning makes of a KeyboardInterrupt
+            raise KeyboardInterrupt from ended
+        except RuntimeError as error:
+            if self.ranks.size == 1 or "peer" not in str(error):  # gloo's words
+                raise
+            raise Ended(f"another process of this run has died; {self.how_to_go_on()}") from error
+        self.rounds.close()
+        self.ranks.part()
 
     def how_to_go_on(self) -> str:
         """The command that resumes this run."""

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Shape:
-    """Sizes of a decoder. `head` is the width of one attention head, width / heads unless given (Qwen3 frees it)."""
+    """Sizes of a decoder. `head` is the width of one attention head, width / heads unless given (Qwen3 frees it).
+    `tokens` says how many of the `vocab` rows are in use, all unless given; the rest are never written."""
 
     width: int
     heads: int
@@ -13,6 +14,7 @@ class Shape:
     context: int
     vocab: int
     head: int = 0
+    tokens: int = 0
 
     def __post_init__(self) -> None:
         for name in ("width", "heads", "layers", "context", "vocab"):
@@ -23,6 +25,8 @@ class Shape:
                 fits = ", ".join(str(n) for n in divisors(self.width) if n <= 2 * self.heads)
                 raise ValueError(f"model.heads={self.heads} does not divide model.width={self.width}; try {fits}")
             object.__setattr__(self, "head", self.width // self.heads)
+        if not self.tokens:
+            object.__setattr__(self, "tokens", self.vocab)
 
 
 def divisors(number: int) -> list[int]:

@@ -40,8 +40,9 @@ class Task(LightningModule):
         self.decoder, self.schedule, self.optimizer = decoder, schedule, optimizer
         self.seed, self.steps, self.accumulate, self.clip = seed, steps, accumulate, clip
         self.seconds: float | None = None
-        self.spent = 0.0
+        self.spent = self.time = 0.0
         self.started = math.nan
+        self.afters: list[Callable[..., object]] = []
         self.sums: dict[str, Tensor] = {}
         self.first_loss = math.nan
 
@@ -59,9 +60,9 @@ class Task(LightningModule):
         if self.device.type == "cuda":
             torch.cuda.manual_seed(state)
         output = self.decoder(batch[:, :-1], batch[:, 1:])
-        self._add("train/loss", output.loss)
+        self._add("train/loss", output.loss, self.accumulate)
         for name, value in output.losses.items():
-            self._add(f"train/{name}", value)
+            self._add(f"train/{name}", value, self.accumulate)
         self._refuse_bad_loss(output.loss, batch)
         return output.loss + sum(output.losses.values())
 
@@ -80,21 +81,28 @@ class Task(LightningModule):
         for group in optimizer.param_groups:
             group["lr"] = group["peak"] * factor
         super().optimizer_step(epoch, batch_idx, optimizer, closure)
-        for part in self.decoder.modules():
-            if callable(after := getattr(part, "after_step", None)):
-                after(self.global_step)
+        for after in self.afters:
+            after(self.global_step)
 
     def progress(self) -> float:
         """How far the schedule is, in (0, 1): by steps, or by time where that is further."""
         done = (self.global_step + 1) / (self.steps + 1)
-        return done if self.seconds is None else min(1.0, max(done, self.elapsed() / self.seconds))
+        return done if self.seconds is None else min(1.0, max(done, self.time / self.seconds))
 
     def elapsed(self) -> float:
-        """Seconds of training so far, those before a resume counted in."""
+        """Seconds of training so far, those before a resume counted in. The schedule follows `time`, on which all ranks
+        agreed at the end of the last step."""
         return self.spent + time.monotonic() - self.started
 
     def on_train_start(self) -> None:
-        self.started = time.monotonic()
+        self.started, self.time = time.monotonic(), self.spent
+        found = (getattr(part, "after_step", None) for part in self.decoder.modules())
+        self.afters = [after for after in found if callable(after)]
+
+    def share_sums(self, mean: Callable[[dict[str, float]], dict[str, float]]) -> None:
+        """Makes what was added so far the same on all ranks, so that any of them may save it."""
+        shared = mean({name: float(value) for name, value in self.sums.items()})
+        self.sums = {name: torch.tensor(value, dtype=torch.float64) for name, value in shared.items()}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         sums = {name: float(value) for name, value in self.sums.items()}
@@ -113,14 +121,14 @@ class Task(LightningModule):
         self.sums = {}
         return values
 
-    def _add(self, name: str, value: Tensor) -> None:
-        share = 1 if name == "train/gradient_norm" else self.accumulate
-        value = value.detach().double() / share
+    def _add(self, name: str, value: Tensor, shares: int = 1) -> None:
+        value = value.detach().double() / shares
         self.sums[name] = self.sums[name] + value if name in self.sums else value
 
     def _refuse_bad_loss(self, loss: Tensor, batch: Tensor) -> None:
-        """On CPU at once. On GPUs, where looking would wait for the step, `means` shows it to the next log line."""
-        if not loss.is_cuda:
+        """On CPU at once. On GPUs, where looking would wait for the step, `means` shows it to the next log line; so it
+        does where other processes would wait for one that stops."""
+        if not loss.is_cuda and self.trainer.world_size == 1:
             self.refuse_bad_value(float(loss.detach()), self.global_step + 1, batch)
 
     def refuse_bad_value(self, loss: float, step: int, batch: Tensor | None = None) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from gptlab.compiling import missing
 from gptlab.probe import Probe
 from gptlab.recipe import PARTS
 from gptlab.record import rows
@@ -21,7 +22,7 @@ def introduce(session: Session, probe: Probe) -> None:
     say(
         "decoder",
         f"{model.layers} layers x {model.width} wide x {model.heads} heads, context {model.context}: "
-        f"{session.params:,} parameters, {probe.flops_per_token / 1e6:.2f} MFLOPs/token to train",
+        f"{session.params:,} parameters, {session.flops_per_token / 1e6:.2f} MFLOPs/token to train",
         f"[dim]{', '.join(f'{slot} {choices.get(slot)}' for slot in (*PARTS, 'init'))}[/]",
     )
     say(
@@ -36,7 +37,13 @@ def introduce(session: Session, probe: Probe) -> None:
         f"{session.recipe.config['optimizer']['lr']:g}, {choices.get('schedule')}",
     )
     mode = "disabled" if session.mirror.run is None else session.mirror.mode
-    say("device", f"{session.device_name}, torch {torch.__version__}, attention by {probe.kernels}, W&B {mode}")
+    many = f"{session.ranks.size} processes, each on " if session.ranks.size > 1 else ""
+    numerics = f"{session.precision}, torch {torch.__version__}, attention by {probe.kernels}"
+    say("device", f"{many}{session.device_name}, {numerics}, W&B {mode}")
+    if session.device.type == "cuda" and session.full_speed is None:
+        say("", f"[yellow]no peak known for {session.device_name} in {session.precision}: no MFU[/]")
+    if settings.compile == "auto" and session.device.type == "cuda" and not session.compiled:
+        say("", f"[yellow]not compiled: {missing('cuda')} is not here[/]")
     if session.compiled:
         say("", "[yellow]compiled: the same seed need not give the same numbers again (seen on CPU, torch 2.13)[/]")
     bound = f", ended after {settings.max_minutes:g} min" if settings.max_minutes else ""
@@ -67,10 +74,11 @@ def conclude(session: Session, summary: dict[str, Any], texts: list[dict[str, An
         f"{duration(summary['time/train_s'])}, evaluation {duration(summary['time/evaluate_s'])}, samples "
         f"{duration(summary['time/samples_s'])}",
     )
+    used = f" ({summary['throughput/mfu']:.1%} MFU)" if "throughput/mfu" in summary else ""
     say.fact(
         "speed",
         f"{summary['time/step_ms_median'] or 0:.1f} ms a step, {summary['throughput/tokens_per_s'] or 0:,.0f} tokens/s "
-        f"learnt; writing {summary['time/generate_ms_per_token']:.2f} ms a token; peak memory "
+        f"learnt{used}; writing {summary['time/generate_ms_per_token']:.2f} ms a token; peak memory "
         f"{summary['memory/peak_bytes'] / 1e9:.2f} GB",
     )
     if texts:

@@ -3,7 +3,7 @@
 import os
 import sys
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, TextIO
 
 from rich.console import Console
 from rich.markup import escape
@@ -26,10 +26,10 @@ class Screen(Console):
 
 
 class Terminal:
-    """Says things; shows one bar."""
+    """Says things, to the standard output or to a file; shows one bar."""
 
-    def __init__(self, record: Record) -> None:
-        self.console = Screen(highlight=False)
+    def __init__(self, record: Record, file: TextIO | None = None) -> None:
+        self.console = Screen(highlight=False, file=file)
         self.record = record
         self.bar: Progress | None = None
 

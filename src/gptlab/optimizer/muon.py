@@ -32,6 +32,8 @@ def hidden(name: str, p: Tensor) -> bool:
 class Muon(torch.optim.Optimizer):
     """The first group is Muon's; AdamW has the others. `betas` and `eps` are AdamW's."""
 
+    needs_whole_matrices = True
+
     def __init__(
         self,
         named: Iterable[tuple[str, nn.Parameter]],

@@ -1,5 +1,10 @@
-"""A Lightning Trainer on one kind of device. Logging, saving and evaluation are the run's own; Lightning's are off."""
+"""A Lightning Trainer on one kind of device. Logging, saving and evaluation are the run's own; Lightning's are off.
 
+single  one process          ddp   one process a device, each with the whole decoder and its part of every batch
+fsdp    as ddp, with weights, gradients and moments in shares (Zhao 2023, arXiv:2304.11277), a block at a time
+"""
+
+import os
 from typing import Any, Literal
 
 import torch
@@ -9,36 +14,71 @@ THREADS = torch.get_num_threads()
 
 
 class Lightning:
-    """`auto` takes the GPU if there is one. threads: of the CPU; null leaves the choice to torch. The last bits of
-    numbers depend on it."""
+    """`auto` takes the GPU if there is one. precision: auto is bf16-mixed on a GPU that has it and 32-true elsewhere;
+    32-true multiplies in whole float32 also on GPUs, tf32 there in 19 bits. threads: of the CPU, a process; null leaves
+    the choice to torch. The last bits of numbers depend on all of these."""
 
     def __init__(
         self,
         *,
         accelerator: Literal["auto", "cpu", "gpu"] = "auto",
+        strategy: Literal["single", "ddp", "fsdp"] = "single",
         devices: int = 1,
-        precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true",
+        nodes: int = 1,
+        precision: Literal["auto", "32-true", "tf32", "bf16-mixed"] = "auto",
         threads: int | None = None,
     ) -> None:
         if threads is not None and threads < 1:
             raise ValueError(f"threads={threads} is not positive; null leaves the choice to torch")
-        if devices != 1:
-            raise ValueError(f"devices={devices}: only 1 is supported so far; set trainer.devices=1")
         if accelerator == "gpu" and not torch.cuda.is_available():
             raise ValueError("accelerator=gpu: torch sees no GPU here; use trainer=cpu or trainer=auto")
         there = "gpu" if torch.cuda.is_available() else "cpu"
         self.accelerator = there if accelerator == "auto" else accelerator
-        self.devices, self.precision, self.threads = devices, precision, threads or THREADS
+        if strategy == "fsdp" and self.accelerator == "cpu":
+            raise ValueError("strategy=fsdp shares weights among GPUs only; use trainer=ddp on CPUs")
+        if precision == "tf32" and self.accelerator == "cpu":
+            raise ValueError("precision=tf32 is a thing of GPUs; use precision=32-true on CPUs")
+        self.strategy, self.devices, self.nodes = strategy, devices, nodes
+        self._refuse_bad_numbers()
+        wide = self.accelerator == "cpu" or not torch.cuda.is_bf16_supported(including_emulation=False)
+        self.precision = ("32-true" if wide else "bf16-mixed") if precision == "auto" else precision
+        self.threads = threads or max(1, THREADS // (devices if self.accelerator == "cpu" else 1))
+
+    def _refuse_bad_numbers(self) -> None:
+        """More devices than there are, several where one process runs, or not as many as a launcher started."""
+        devices, nodes = self.devices, self.nodes
+        there = torch.cuda.device_count() if self.accelerator == "gpu" else os.cpu_count() or 1
+        if not 1 <= devices <= there:
+            kind = {"gpu": "GPU", "cpu": "CPU core"}[self.accelerator] + ("s" if there > 1 else "")
+            raise ValueError(f"devices={devices}: this machine has {there} {kind}; give 1 to {there}")
+        if nodes < 1:
+            raise ValueError(f"nodes={nodes} is not positive; try 1")
+        if self.strategy == "single" and devices * nodes > 1:
+            raise ValueError(f"devices={devices} x nodes={nodes} make more than one process; use trainer=ddp")
+        world = os.environ.get("WORLD_SIZE") or os.environ.get("SLURM_NTASKS")
+        if nodes > 1 and not world:
+            raise ValueError(
+                f"nodes={nodes}: a launcher must start the processes: torchrun or srun, see docs/devices.md"
+            )
+        if os.environ.get("WORLD_SIZE", str(devices * nodes)) != str(devices * nodes):
+            raise ValueError(f"devices={devices} x nodes={nodes} is not WORLD_SIZE={world}, which the launcher started")
 
     def __call__(self, **more: Any) -> Any:
         """The Trainer; `more` is what the run adds."""
         from lightning import Trainer  # late: a refused value must not wait for it
+        from lightning.pytorch.strategies import ModelParallelStrategy
 
         torch.set_num_threads(self.threads)
+        if self.accelerator == "gpu":
+            torch.set_float32_matmul_precision("high" if self.precision == "tf32" else "highest")
+        world = self.devices * self.nodes
+        shares = ModelParallelStrategy(world, 1, save_distributed_checkpoint=False) if self.strategy == "fsdp" else None
         return Trainer(
             accelerator=self.accelerator,
+            strategy=shares or {"single": "auto", "ddp": "ddp"}[self.strategy],
             devices=self.devices,
-            precision=self.precision,  # type: ignore[arg-type]
+            num_nodes=self.nodes,
+            precision="32-true" if self.precision == "tf32" else self.precision,  # type: ignore[arg-type]
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,
