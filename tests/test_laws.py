@@ -270,17 +270,20 @@ def test_another_seed_is_another_start_and_leaves_torch_alone(case: str):
 
 
 @pytest.mark.parametrize("start", [0, 5])
-@pytest.mark.parametrize("accumulate", [1, 2, 3])
-def test_batch_k_depends_on_seed_and_step_alone(accumulate: int, start: int):
+@pytest.mark.parametrize(("accumulate", "size"), [(1, 1), (2, 1), (3, 1), (1, 2), (3, 2), (1, 3)])
+def test_batch_k_depends_on_seed_and_step_alone(accumulate: int, size: int, start: int):
     from gptlab.feed import Feed
 
     corpus = Corpus(np.arange(999, dtype=np.uint16), np.arange(99), Byte(), "")
     feed = Feed(corpus, seed=3, batch_size=6, context=TIME, accumulate=accumulate)
-    feed.trainer = SimpleNamespace(global_step=start)  # type: ignore[assignment]
-    micro = list(itertools.islice(feed, 4 * accumulate))
-    assert {len(part) for part in micro} == {6 // accumulate}
+    parts = []
+    for rank in range(size):  # processes
+        feed.trainer = SimpleNamespace(global_step=start, global_rank=rank, world_size=size)  # type: ignore[assignment]
+        micro = list(itertools.islice(feed, 4 * accumulate))
+        assert {len(part) for part in micro} == {6 // accumulate // size}
+        parts.append(torch.cat(micro).unflatten(0, (4, -1)))
     wanted = np.concatenate([corpus.batch(3, step, 6, TIME) for step in range(start, start + 4)])
-    assert np.array_equal(torch.cat(micro).numpy(), wanted)
+    assert np.array_equal(torch.cat(parts, 1).flatten(0, 1).numpy(), wanted)
     assert not np.array_equal(corpus.batch(4, 0, 6, TIME), corpus.batch(3, 0, 6, TIME))
 
 

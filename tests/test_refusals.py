@@ -127,7 +127,7 @@ REAL = [
         "attention=local_global attention.kinds.local.window=0",
         "attention.kinds.local.window=0 sees nothing; give a number of keys > 0, or null for all of them",
     ),
-    ("data=text", "data.path=None names no file; data=text needs data.path=<a UTF-8 text file>"),
+    ("data=text", "data.path=None names no file; data=text needs data.path=<a UTF-8 text file, folder or glob>"),
     ("attention._target_=os.system", "attention._target_=os.system lies outside gptlab., torch.nn., torch.optim."),
 ]
 """Overrides, and the line; one that ends in ... goes on."""
@@ -192,6 +192,8 @@ TYPES = [
     ("optimizer.betas=[0.9]", "optimizer.betas=[0.9] is not a ..."),
     ("schedule.warmup=x", "schedule.warmup='x' is not a number"),
     ("trainer.accelerator=tpu", "trainer.accelerator='tpu' is not one of auto, cpu, gpu"),
+    ("trainer.precision=16-mixed", "trainer.precision='16-mixed' is not one of auto, 32-true, tf32, bf16-mixed"),
+    ("schedule=wsd schedule.shape=x", "schedule.shape='x' is not one of linear, one_minus_sqrt"),
     ("data.plays=some", "data.plays='some' is not one of tiny, all"),
 ]
 
@@ -270,7 +272,40 @@ RANGES = [
     ("optimizer.betas=[0.9,2]", "optimizer.betas=[0.9, 2] are not both in [0, 1); try [0.9, 0.99]"),
     ("optimizer.weight_decay=-1", "optimizer.weight_decay=-1 is negative; 0 turns it off"),
     ("data.validation=0", "data.validation=0 is not between 0 and 1; try 0.1"),
-    ("trainer.devices=2", "trainer.devices=2: only 1 is supported so far; set trainer.devices=1"),
+    ("optimizer=muon optimizer.momentum=1", "optimizer.momentum=1 is not in [0, 1); 0 remembers nothing"),
+    ("optimizer=muon optimizer.steps=0", "optimizer.steps=0 of Newton and Schulz are not in 1 .. 20; try 5"),
+    ("optimizer=muon optimizer.eps=0", "optimizer.eps=0 is not positive; try 1e-8"),
+    ("optimizer=lion optimizer.betas=[1,0]", "optimizer.betas=[1, 0] are not both in [0, 1); try [0.9, 0.99]"),
+    ("optimizer=sgd optimizer.momentum=0", "optimizer.nesterov=true looks ahead along a momentum and momentum=0; ..."),
+    (
+        "schedule=wsd schedule.decay=0.99",
+        "schedule.decay=0.99 is not in (0, 0.95], which warmup=0.05 leaves of the run",
+    ),
+    ("schedule=wsd schedule.floor=2", "schedule.floor=2 is not a part of the peak in [0, 1]"),
+    ("schedule=inverse_sqrt schedule.timescale=0", "schedule.timescale=0 is not positive; null takes warmup=0.05"),
+    (
+        "schedule=inverse_sqrt schedule.warmup=0",
+        "schedule.timescale=None takes warmup, and warmup=0.0 has no length; ...",
+    ),
+    ("vocab_multiple=0", "vocab_multiple=0 is not positive; give a number > 0"),
+    ("trainer.devices=2", "trainer.devices=2 x nodes=1 make more than one process; use trainer=ddp"),
+    ("trainer.devices=0", "trainer.devices=0: this machine has ..."),
+    ("trainer=ddp trainer.devices=9999", "trainer.devices=9999: this machine has ..."),
+    ("trainer=ddp trainer.nodes=0", "trainer.nodes=0 is not positive; try 1"),
+    ("trainer=ddp trainer.nodes=2", "trainer.nodes=2: a launcher must start the processes: torchrun or srun, ..."),
+    (
+        "trainer=fsdp trainer.accelerator=cpu",
+        "trainer.strategy=fsdp shares weights among GPUs only; use trainer=ddp ...",
+    ),
+    ("trainer=cpu trainer.precision=tf32", "trainer.precision=tf32 is a thing of GPUs; use precision=32-true on CPUs"),
+    (
+        "trainer=ddp trainer.devices=2 batch_size=9",
+        "batch_size=9 does not divide among 2 processes x accumulate=1; try batch_size=10",
+    ),
+    (
+        "trainer=ddp trainer.devices=2 accumulate=4",
+        "batch_size=12 does not divide among 2 processes x accumulate=4; try batch_size=16",
+    ),
 ]
 
 STRANGERS = [
@@ -294,9 +329,16 @@ STRANGERS = [
 ]
 
 TEXTS = [
-    ("data=text data.path=/none", "data.path=/none does not exist; give a UTF-8 text file"),
-    ("data=text data.path={texts}", "data.path={texts} is a folder; give a UTF-8 text file in it"),
-    ("data=text data.path={texts}/empty", "data.path={texts}/empty is empty; give a UTF-8 text file with text in it"),
+    (
+        "data=text data.path=/none",
+        "data.path=/none does not exist; give a UTF-8 text file, a folder of them, or a glob",
+    ),
+    (
+        "data=text data.path={texts}",
+        "data.path={texts} holds {texts}/latin, which is not UTF-8: byte 0xe9 at offset 3 ...",
+    ),
+    ("data=text 'data.path={texts}/*.md'", "data.path={texts}/*.md holds no file; give a UTF-8 text file, a ..."),
+    ("data=text data.path={texts}/empty", "data.path={texts}/empty is empty; give a UTF-8 text file, a folder of ..."),
     ("data=text data.path={texts}/latin", "data.path={texts}/latin is not UTF-8: byte 0xe9 at offset 3 of 5; ..."),
     (
         "data=text data.path={texts}/short",
@@ -312,6 +354,31 @@ TEXTS = [
         "sample.prompt='to é': tokenizer=char has never seen '\\xe9' (U+00E9) at character 3 of 4; leave it out or ...",
     ),
     ("data=text data.path={texts}/short model.context=1 sample.prompt=''", "sample.prompt is empty; give a text ..."),
+    (
+        "data=text data.path={texts}/short model.context=1 tokenizer=bpe",
+        "tokenizer.vocab_size=1024 is more than this text gives: no pair is left to join after 259; try 259 ...",
+    ),
+    (
+        "tokenizer=bpe tokenizer.vocab_size=9",
+        "tokenizer.vocab_size=9 is less than the 256 bytes, which come first; ...",
+    ),
+    ("tokenizer=bpe tokenizer.train_mb=0", "tokenizer.train_mb=0 leaves nothing to learn from; try 30"),
+    ("data=shards", "data.path=None names no file; data=shards needs data.path=<a folder or glob of .bin files>"),
+    ("data=shards data.path={texts}", "data.path={texts} holds no .bin file; give a folder, a glob or a file of ..."),
+    ("data=shards data.path={texts}/short", "data.path={texts}/short has no file named val or validation; ..."),
+    (
+        "data=shards data.path={texts}/short data.validation=0.1",
+        "tokenizer learns from a text, and the data are tokens already; take the tokenizer that made them, ...",
+    ),
+    (
+        "data=shards data.path={texts}/short data.validation=0.1 tokenizer=byte",
+        "data.path: {texts}/short has 27 bytes, which is no multiple of 2, so it holds no tokens ...",
+    ),
+    (
+        "data=huggingface",
+        "data.path=None names nothing to read; data=huggingface needs data.path=<a .parquet file, ...",
+    ),
+    ("data=huggingface data.path={texts}/none", "data.path={texts}/none does not exist; give a .parquet file, ..."),
     ("resume={texts}", "resume={texts} is no run folder: ..."),
     ("resume={texts}/none", "resume={texts}/none is no run folder: ..."),
     (
@@ -352,6 +419,23 @@ def test_several_bad_values_are_told_together(forked: Any):
 def test_a_gpu_that_is_not_there_is_refused(forked: Any, tmp_path: Path):
     wanted = "trainer.accelerator=gpu: torch sees no GPU here; use trainer=cpu or trainer=auto"
     assert_refused(forked("trainer=gpu", CUDA_VISIBLE_DEVICES=""), wanted, tmp_path)
+
+
+@pytest.mark.parametrize("trainer", ["trainer=fsdp", "trainer=ddp trainer.accelerator=gpu trainer.devices=8"])
+def test_gpus_that_are_not_there_are_refused(trainer: str, forked: Any, tmp_path: Path):
+    wanted = "trainer.accelerator=gpu: torch sees no GPU here; use trainer=cpu or trainer=auto"
+    assert_refused(forked(*trainer.split(), CUDA_VISIBLE_DEVICES=""), wanted, tmp_path)
+
+
+def test_as_many_processes_as_a_launcher_started_or_none(forked: Any, tmp_path: Path):
+    wanted = "trainer.devices=1 x nodes=1 is not WORLD_SIZE=4, which the launcher started"
+    assert_refused(forked("trainer=ddp", WORLD_SIZE="4"), wanted, tmp_path)
+
+
+def test_compiling_without_a_compiler_is_refused(forked: Any, tmp_path: Path):
+    wanted = "compile=on needs the C++ compiler g+++, which is not here; install it or use compile=off"
+    done = forked("compile=on", "trainer=cpu", "tracking=disabled", CXX="g+++")
+    assert_refused(done, wanted, tmp_path)
 
 
 def test_online_without_a_key_is_refused(forked: Any, tmp_path: Path):
