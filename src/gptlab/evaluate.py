@@ -7,6 +7,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from gptlab.corpus import Windows
 from gptlab.decoder import Decoder
 from gptlab.metric import Scores
 from gptlab.readout import IGNORED
@@ -14,6 +15,10 @@ from gptlab.readout import IGNORED
 LOGITS = 2**19
 """Logits held at once. Small enough for activations to stay in a CPU's cache: at micro size 13 us a token, where 2^23
 took 36 (two threads of a busy machine, 2026-11-22)."""
+
+
+Rows = np.ndarray | Windows
+"""(N, T) of int64, at hand or made as they are asked for."""
 
 
 @contextmanager
@@ -28,7 +33,7 @@ def resting(decoder: Decoder) -> Iterator[None]:
         decoder.train(training)
 
 
-def evaluate(decoder: Decoder, inputs: np.ndarray, targets: np.ndarray, lengths: np.ndarray) -> Scores:
+def evaluate(decoder: Decoder, inputs: Rows, targets: Rows, lengths: np.ndarray) -> Scores:
     """Windows (N, T) of inputs and targets, and each token's bytes (V,), to the scores of all targets, in order."""
     device = decoder.embedding.weight.device
     rows = max(1, LOGITS // (decoder.shape.vocab * inputs.shape[1]))

@@ -1,5 +1,7 @@
 """The text that a recipe names, read and judged before lightning is imported: what it refuses must not wait."""
 
+from pathlib import Path
+
 import numpy as np
 
 from gptlab.corpus import Corpus, read
@@ -12,7 +14,8 @@ from gptlab.tokenizer import Tokenizer
 def read_corpus(recipe: Recipe) -> Corpus:
     """The text and tokenizer of a recipe; refuses a prompt that the tokenizer does not know."""
     data = factory(recipe.config["data"], "data")()
-    corpus = read(data, factory(recipe.config["tokenizer"], "tokenizer"), recipe.settings.model.context)
+    cache = Path(recipe.settings.outputs) / "cache"
+    corpus = read(data, factory(recipe.config["tokenizer"], "tokenizer"), recipe.settings.model.context, cache)
     encode_prompt(recipe, corpus)
     return corpus
 

@@ -22,6 +22,7 @@ from gptlab.building import build as build
 from gptlab.building import check as check
 from gptlab.building import decoder as decoder
 from gptlab.complaint import CONF, no_key, shortened
+from gptlab.data import anchored
 from gptlab.recipe import COSMETIC, Recipe, check_settings, flat, shown
 from gptlab.record import read, stored, unwritable
 from gptlab.refused import Ended, Refused
@@ -48,6 +49,12 @@ def times(factor: float, number: float) -> float:
 
 
 OmegaConf.register_new_resolver("times", times, replace=True)
+def inverse_root(number: float) -> float:
+    """1 / sqrt(number). What is no positive number stays."""
+    return number**-0.5 if isinstance(number, int | float) and number > 0 else number
+
+
+OmegaConf.register_new_resolver("inverse_root", inverse_root, replace=True)
 OmegaConf.register_new_resolver("half_or_less", half_or_less, replace=True)
 OmegaConf.register_new_resolver("quarter", quarter, replace=True)
 
@@ -102,7 +109,7 @@ def _resumed(made: Recipe, overrides: list[str]) -> Recipe:
     kept |= {"resume": str(folder), "outputs": str(folder.absolute().parents[1])}
     data = dict(saved.config["data"])
     if data.get("path"):  # relative to where the run began
-        data["path"] = str(Path(read(folder / "run.json")["cwd"]) / data["path"])
+        data["path"] = anchored(data["path"], read(folder / "run.json")["cwd"])
     return Recipe({**saved.config, **kept, "data": data}, saved.choices, saved.differs)
 
 

@@ -1,12 +1,24 @@
-"""What is read: one text, cut by position into what is learnt from and what is judged on."""
+"""What is read: one text, cut by position into what is learnt from and what is judged on; or tokens, ready made."""
 
+import glob
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from gptlab.refused import Refused
 
 
+class TokenFiles(NamedTuple):
+    """Files of nothing but tokens. Without any for validation, the last share of the others is that split."""
+
+    train: list[Path]
+    validation: list[Path]
+    dtype: str
+
+
 class Data:
-    """The slot's contract: __init__(*, knobs, validation). A text and where it is cut; numpy and torch stay out."""
+    """The slot's contract: __init__(*, knobs, validation), and text, chunks or tokens. Numpy and torch stay out."""
 
     def __init__(self, *, validation: float = 0.1) -> None:
         if not 0 < validation < 1:
@@ -17,26 +29,55 @@ class Data:
         """The whole text, exactly as it stands; raises Refused if it cannot be had."""
         raise NotImplementedError
 
-    def split(self) -> tuple[str, str]:
-        """(train, validation): the first 1 - validation of the characters, and the rest."""
-        text = self.text()
-        cut = int(len(text) * (1 - self.validation))
-        if not 0 < cut < len(text):
-            raise Refused(
-                f"data.validation={self.validation} cuts the {len(text)} characters of the text into {cut} and "
-                f"{len(text) - cut}; each part needs one at least: give a longer text or try 0.1"
-            )
-        return text[:cut], text[cut:]
+    def chunks(self) -> Iterator[str]:
+        """The text from its start in pieces that fit into memory, as often as asked."""
+        yield self.text()
+
+    def tokens(self) -> TokenFiles | None:
+        """Where tokens stand ready; none where there is a text."""
+        return None
 
 
-def read(path: str) -> bytes:
-    """What a file holds; raises Refused if it is not there, is a folder or may not be read."""
+def files(path: str, wanted: str, ending: str = "") -> list[Path]:
+    """The file at a path; or those in a folder and below that end so, none hidden; or those of a glob. In the order of
+    their paths; raises Refused where there are none, with what is wanted."""
+    with told(path, wanted):
+        given = Path(path).expanduser()
+        try:
+            given.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            if not glob.has_magic(path):
+                raise
+            found = [Path(one) for one in glob.glob(str(given), recursive=True)]
+        else:
+            found = [one for one in given.rglob(f"*{ending}") if not _hidden(one, given)] if given.is_dir() else [given]
+        found = sorted(one for one in found if one.is_file())
+    if not found:
+        raise Refused(f"data.path={path} holds no {f'{ending} ' if ending else ''}file; give {wanted}")
+    return found
+
+
+def _hidden(file: Path, folder: Path) -> bool:
+    return any(part.startswith(".") for part in file.relative_to(folder).parts)
+
+
+def anchored(path: str, folder: str) -> str:
+    """A path as it was seen from a folder. What is nothing there, such as the name of a data set, stays as it is."""
+    seen = Path(folder) / Path(path).expanduser()
+    return str(seen) if seen.exists() or glob.glob(str(seen), recursive=True) else path
+
+
+@contextmanager
+def told(path: str | Path, wanted: str) -> Iterator[None]:
+    """Turns what the system says of a path into a refusal with what is wanted."""
     try:
-        return Path(path).expanduser().read_bytes()
-    except FileNotFoundError:
-        raise Refused(f"data.path={path} does not exist; give a UTF-8 text file") from None
+        yield
+    except Refused:
+        raise
+    except (FileNotFoundError, NotADirectoryError):
+        raise Refused(f"data.path={path} does not exist; give {wanted}") from None
     except IsADirectoryError:
-        raise Refused(f"data.path={path} is a folder; give a UTF-8 text file in it") from None
+        raise Refused(f"data.path={path} is a folder; give {wanted}") from None
     except (OSError, ValueError, RuntimeError) as error:  # unreadable; a NUL in the name; no home for ~
         reason = getattr(error, "strerror", None) or error
-        raise Refused(f"data.path={path} cannot be read ({reason}); give a UTF-8 text file") from None
+        raise Refused(f"data.path={path} cannot be read ({reason}); give {wanted}") from None

@@ -6,7 +6,7 @@ Downloaded once into the cache folder that pooch finds for this system, and veri
 import hashlib
 from pathlib import Path
 
-from gptlab.data import Data, read
+from gptlab.data import Data, told
 from gptlab.refused import Refused
 
 ADDRESS = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
@@ -21,7 +21,7 @@ class TinyShakespeare(Data):
         self.path = path
 
     def text(self) -> str:
-        content = read(self.path) if self.path else download()
+        content = given(self.path) if self.path else download()
         found = hashlib.sha256(content).hexdigest()
         if found != SHA256:
             raise Refused(
@@ -29,6 +29,12 @@ class TinyShakespeare(Data):
                 f"give that one, or read yours with data=text"
             )
         return content.decode()
+
+
+def given(path: str) -> bytes:
+    """What a file holds."""
+    with told(path, "the canonical file"):
+        return Path(path).expanduser().read_bytes()
 
 
 def download() -> bytes:

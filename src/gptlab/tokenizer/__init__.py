@@ -10,7 +10,11 @@ from gptlab.refused import Refused
 
 
 class Tokenizer:
-    """The slot's contract: __init__(train, validation, *, knobs) learns the pieces and passes them on."""
+    """The slot's contract: __init__(train, validation, *, knobs) learns the pieces and passes them on. Both are texts
+    in chunks, to be read once, for they may be larger than memory. learns: whether it needs them, so that files of
+    tokens, which have no text, will not do."""
+
+    learns = False
 
     def __init__(self, pieces: list[bytes]) -> None:
         self.pieces = pieces
@@ -28,6 +32,10 @@ class Tokenizer:
     def encode(self, text: str) -> np.ndarray:
         """The tokens of a text, (N,) of `dtype`; raises Refused where it has none for a character."""
         raise NotImplementedError
+
+    def portions(self, chunks: Iterable[str]) -> Iterator[str]:
+        """A text in chunks, cut anew so that the tokens of its portions, joined, are those of the whole."""
+        yield from chunks
 
     def decode(self, tokens: Sequence[int] | np.ndarray) -> str:
         """The text of tokens. Bytes that make no UTF-8, as a young model writes, become U+FFFD."""

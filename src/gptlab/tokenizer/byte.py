@@ -1,5 +1,6 @@
 """One token per byte of UTF-8: 256 of them, no text is refused, nothing is learnt."""
 
+from collections.abc import Iterable
 from typing import Any, Self
 
 import numpy as np
@@ -10,7 +11,7 @@ from gptlab.tokenizer import Tokenizer, utf8
 class Byte(Tokenizer):
     """A character outside ASCII takes two to four tokens."""
 
-    def __init__(self, train: str = "", validation: str = "") -> None:
+    def __init__(self, train: Iterable[str] = (), validation: Iterable[str] = ()) -> None:
         super().__init__([bytes([byte]) for byte in range(256)])
 
     def encode(self, text: str) -> np.ndarray:

@@ -3,6 +3,8 @@
 Both splits are looked at, as those do: a letter that only the validation split has would have no token.
 """
 
+import sys
+from collections.abc import Iterable
 from typing import Any, Self
 
 import numpy as np
@@ -18,8 +20,10 @@ CHUNK = 2**16
 class Char(Tokenizer):
     """Refuses characters that the text did not hold; tokenizer=byte takes all."""
 
-    def __init__(self, train: str, validation: str = "") -> None:
-        self.characters = "".join(sorted(set(train) | set(validation)))
+    learns = True
+
+    def __init__(self, train: Iterable[str], validation: Iterable[str] = ()) -> None:
+        self.characters = "".join(map(chr, sorted(seen(train) | seen(validation))))
         utf8(self.characters)
         super().__init__([character.encode() for character in self.characters])
         points = codepoints(self.characters)
@@ -41,7 +45,15 @@ class Char(Tokenizer):
 
     @classmethod
     def restore(cls, state: dict[str, Any]) -> Self:
-        return cls(state["characters"])
+        return cls([state["characters"]])
+
+
+def seen(chunks: Iterable[str]) -> set[int]:
+    """The code points of a text."""
+    there = np.zeros(sys.maxunicode + 1, bool)
+    for chunk in chunks:
+        there[codepoints(chunk)] = True
+    return set(np.flatnonzero(there).tolist())
 
 
 def codepoints(text: str) -> np.ndarray:

@@ -1,0 +1,84 @@
+"""A text to tokens on disk, once: portion by portion, on all cores, in little memory whatever the size of the text."""
+
+import hashlib
+import json
+import os
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from gptlab.factory import Factory
+from gptlab.fingerprint import fingerprint
+from gptlab.patience import patience
+from gptlab.refused import Refused
+from gptlab.shards import mapped
+from gptlab.shelf import shelved
+from gptlab.split import Part, Split
+from gptlab.tokenizer import Tokenizer
+
+
+def tokenised(split: Split, make: Factory, cache: Path) -> tuple[Tokenizer, np.ndarray, np.ndarray]:
+    """The tokenizer of a text and the tokens of both parts, memory-mapped; made if they are not in the cache."""
+
+    def fill(folder: Path) -> None:
+        tokenizer = learned(split, make)
+        sha = hashlib.sha256()
+        for name, part in (("train", split.train), ("validation", split.validation)):
+            with (folder / f"{name}.bin").open("wb") as file:
+                for portion, tokens in encoded(tokenizer, part):
+                    sha.update(portion.encode())
+                    tokens.astype(tokens.dtype.newbyteorder("<"), copy=False).tofile(file)
+        if sha.hexdigest() != split.sha256:
+            raise Refused("the text changed while it was read; start again when it no longer does")
+        (folder / "tokenizer.json").write_text(json.dumps(tokenizer.state()))
+
+    folder = shelved(cache / f"tokens-{key(split, make)}", fill)
+    tokenizer = make.target.restore(json.loads((folder / "tokenizer.json").read_text()))  # type: ignore[attr-defined]
+    train, validation = (mapped(folder / f"{name}.bin", tokenizer.dtype.name) for name in ("train", "validation"))
+    return tokenizer, train, validation
+
+
+def key(split: Split, make: Factory) -> str:
+    """Sixteen hex digits of all that the tokens depend on: the text, its cut, the tokenizer's knobs and its code."""
+    module = make.target.__module__
+    parts = [split.sha256, len(split.train), module, make.target.__qualname__, make.knobs, fingerprint([module])]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+
+def learned(split: Split, make: Factory) -> Tokenizer:
+    """The tokenizer of a text."""
+    with patience("learning the vocabulary", len(split.train) + len(split.validation)) as shown:
+
+        def counted(part: Part) -> Iterator[str]:
+            for chunk in part:
+                shown.moved(len(chunk))
+                yield chunk
+
+        return make(counted(split.train), counted(split.validation))
+
+
+def encoded(tokenizer: Tokenizer, part: Part) -> Iterator[tuple[str, np.ndarray]]:
+    """The portions of a part of a text and their tokens, in order. Threads suffice: the work lets Python's lock go."""
+    waiting: deque[tuple[str, Future[np.ndarray]]] = deque()
+    threads = cores()
+    with patience("tokenising the text", len(part)) as shown, ThreadPoolExecutor(threads) as pool:
+
+        def first() -> tuple[str, np.ndarray]:
+            portion, future = waiting.popleft()
+            shown.moved(len(portion))
+            return portion, future.result()
+
+        for portion in tokenizer.portions(part):
+            waiting.append((portion, pool.submit(tokenizer.encode, portion)))
+            if len(waiting) > 2 * threads:
+                yield first()
+        while waiting:
+            yield first()
+
+
+def cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
