@@ -27,7 +27,8 @@ from gptlab.shape import Shape
 
 
 class Decoder(nn.Module):
-    """A decoder-only transformer. `dropout` acts on the sum of embeddings; other dropouts belong to the parts."""
+    """A decoder-only transformer. `dropout` acts on the sum of embeddings; other dropouts belong to the parts.
+    `final_norm` stands between the last block and the readout."""
 
     def __init__(
         self,
@@ -41,6 +42,7 @@ class Decoder(nn.Module):
         block: Callable[..., Block],
         readout: Callable[..., Readout],
         dropout: float = 0.0,
+        final_norm: bool = True,
     ) -> None:
         super().__init__()
         self.shape = shape
@@ -49,7 +51,7 @@ class Decoder(nn.Module):
         self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
         depth = range(shape.layers)
         self.blocks = nn.ModuleList(block(shape, layer, attention, mlp, residual, norm) for layer in depth)
-        self.norm = norm(shape.width, shape.layers - 1)
+        self.norm = norm(shape.width, shape.layers - 1) if final_norm else nn.Identity()
         self.readout = readout(shape, self.embedding)
         self._introduce()
 
