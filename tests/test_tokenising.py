@@ -1,8 +1,10 @@
 """Laws of tokens on disk: the cache says what encoding says, is whole or not there, and foreign files are refused."""
 
 import hashlib
+import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 from running import finished, summary, tiny, train
 from typer.testing import CliRunner
 
@@ -19,6 +22,7 @@ from gptlab.corpus import Corpus, read
 from gptlab.data.shards import Shards
 from gptlab.data.text import Text
 from gptlab.factory import Factory
+from gptlab.patience import patience
 from gptlab.refused import Refused
 from gptlab.shelf import shelved
 from gptlab.tokenizer.byte import Byte
@@ -80,6 +84,32 @@ def test_another_text_cut_or_knob_has_tokens_of_its_own(text: Text, tmp_path: Pa
     Path(text.path).write_text("another text " * 100)
     read(text, BYTE, 16, tmp_path / "cache")
     assert count() == 5
+
+
+@pytest.mark.usefixtures("long")
+@pytest.mark.parametrize("name", ["train.bin", "tokens.json"])
+def test_a_cache_that_something_cut_short_is_refused_and_made_anew(name: str, text: Text, tmp_path: Path):
+    first = read(text, CHAR, 16, tmp_path / "cache")
+    (folder,) = (tmp_path / "cache").iterdir()
+    for content in ((folder / name).read_bytes()[:-2], b""):
+        (folder / name).write_bytes(content)
+        with pytest.raises(Refused, match=r"is not as it was made; remove that folder, and it is made anew$"):
+            read(text, CHAR, 16, tmp_path / "cache")
+    shutil.rmtree(folder)
+    assert len(read(text, CHAR, 16, tmp_path / "cache").train) == len(first.train)
+
+
+def test_long_work_shows_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch):
+    for terminal in (True, False):
+        written = io.StringIO()
+        console = Console(file=written, force_terminal=terminal, width=100)
+        monkeypatch.setattr("rich.console.Console", lambda made=console: made)
+        with patience("making tokens", 8) as shown:
+            shown.moved(1)
+            assert written.getvalue() == ""  # not in the first second
+            shown.began -= 2
+            shown.moved(3)
+        assert ("making tokens" in written.getvalue()) == terminal
 
 
 @pytest.mark.usefixtures("long")

@@ -25,20 +25,27 @@ def tokenised(split: Split, make: Factory, cache: Path) -> tuple[Tokenizer, np.n
 
     def fill(folder: Path) -> None:
         tokenizer = learned(split, make)
-        sha = hashlib.sha256()
+        sha, counts = hashlib.sha256(), {"train": 0, "validation": 0}
         for name, part in (("train", split.train), ("validation", split.validation)):
             with (folder / f"{name}.bin").open("wb") as file:
                 for portion, tokens in encoded(tokenizer, part):
                     sha.update(portion.encode())
+                    counts[name] += len(tokens)
                     tokens.astype(tokens.dtype.newbyteorder("<"), copy=False).tofile(file)
         if sha.hexdigest() != split.sha256:
             raise Refused("the text changed while it was read; start again when it no longer does")
-        (folder / "tokenizer.json").write_text(json.dumps(tokenizer.state()))
+        (folder / "tokens.json").write_text(json.dumps({"tokenizer": tokenizer.state(), **counts}))
 
     folder = shelved(cache / f"tokens-{key(split, make)}", fill)
-    tokenizer = make.target.restore(json.loads((folder / "tokenizer.json").read_text()))  # type: ignore[attr-defined]
-    train, validation = (mapped(folder / f"{name}.bin", tokenizer.dtype.name) for name in ("train", "validation"))
-    return tokenizer, train, validation
+    try:
+        facts = json.loads((folder / "tokens.json").read_text())
+        tokenizer = make.target.restore(facts["tokenizer"])  # type: ignore[attr-defined]
+        train, validation = (mapped(folder / f"{name}.bin", tokenizer.dtype.name) for name in ("train", "validation"))
+        if (len(train), len(validation)) == (facts["train"], facts["validation"]):
+            return tokenizer, train, validation
+    except (OSError, ValueError, KeyError):
+        pass
+    raise Refused(f"{folder} is not as it was made; remove that folder, and it is made anew")
 
 
 def key(split: Split, make: Factory) -> str:
