@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import BATCH, CASES, EVERY, PAIRS, SIZES, TIME, VOCAB, attentions, decoder, recipe, tokens
+from conftest import BATCH, CASES, EVERY, PAIRS, SIZES, TIME, VOCAB, attentions, decoder, menu, recipe, tokens
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
@@ -215,9 +215,14 @@ def test_a_state_is_as_large_after_any_length():
 WIDE = ("model=micro",)
 
 
+def newborn(case: str, sizes: tuple[str, ...] = SIZES) -> Recipe:
+    """A case as laws of the start speak of it: by init=gpt2, with rows for the tokens alone."""
+    return recipe(case, sizes, init=menu(*sizes)["init"]["gpt2"], vocab_multiple=1)
+
+
 def birth(case: str, vocab: int, sizes: tuple[str, ...] = SIZES) -> tuple[Tensor, Tensor]:
     """Logits of a newborn decoder (float32, init=gpt2), and their loss on random targets."""
-    made = wiring.build(recipe(case, sizes), vocab)
+    made = wiring.build(newborn(case, sizes), vocab)
     now, targets = (tokens(4, 64, key=key, below=vocab) for key in ("tokens", "targets"))
     with torch.no_grad():
         return made(now).logits.gather(-1, now[..., None]), made(now, targets).loss
@@ -247,12 +252,12 @@ def test_a_tied_head_starts_by_copying_which_costs_small_vocabularies(vocab: int
 
 @pytest.mark.parametrize("case", [case for case in CASES if not case.startswith("init=")])
 def test_variants_start_from_the_same_shared_tensors(case: str):
-    variant = recipe(case)
+    variant = newborn(case)
     default = Recipe(recipe().config | {"model": variant.config["model"]})
     usual, other = (dict(wiring.build(one, VOCAB).named_parameters()) for one in (default, variant))
     shared = [name for name in usual if name in other and usual[name].shape == other[name].shape]
     assert "embedding.weight" in shared
-    assert len(shared) > len(usual) / 2
+    assert len(shared) >= len(usual) / 2
     for name in shared:
         assert torch.equal(usual[name], other[name]), name
 

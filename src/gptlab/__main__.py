@@ -1,4 +1,4 @@
-"""What is done with runs after they ran."""
+"""What is done with runs after they ran, and with choices before."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -8,7 +8,7 @@ import typer
 
 from gptlab.record import Record, rows
 from gptlab.refused import Refused
-from gptlab.wiring import entry
+from gptlab.wiring import compose, entry
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 
@@ -69,6 +69,33 @@ def runs(outputs: Annotated[Path, typer.Option(help="Where runs live.")] = Path(
     if not console.is_terminal:
         console.width = 200  # a line a run, for other programs
     console.print(table if found else f"no runs in {outputs / 'runs'} yet; start one: python train.py")
+
+
+@app.command()
+def explain(
+    choice: Annotated[str, typer.Argument(help="slot=choice, as in attention=mla; a slot alone lists its choices.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="At which size, and what else differs: model=mini attention.kv_heads=2")
+    ] = None,
+) -> None:
+    """Tells what a choice is: file, source, formula, knobs, and what it costs beside its slot's default."""
+    from gptlab.explain import show
+
+    show(choice, overrides or [], compose)
+
+
+@app.command()
+def new(
+    slot: Annotated[str, typer.Argument(help="Where: attention, position, norm, mlp, ...")],
+    name: Annotated[str, typer.Argument(help="What it will be called: my_idea")],
+) -> None:
+    """Begins a variant: writes a class that works and its YAML, and runs the laws on it."""
+    from gptlab.new import refuse, show
+
+    refuse(slot, name)
+    usual = compose([])
+    if not show(slot, name, usual.choices.get(slot) or list(usual.config[slot])):
+        raise typer.Exit(1)
 
 
 def _line(path: Path) -> tuple[float, *tuple[str, ...]]:

@@ -49,6 +49,8 @@ def times(factor: float, number: float) -> float:
 
 
 OmegaConf.register_new_resolver("times", times, replace=True)
+
+
 def inverse_root(number: float) -> float:
     """1 / sqrt(number). What is no positive number stays."""
     return number**-0.5 if isinstance(number, int | float) and number > 0 else number
