@@ -189,6 +189,9 @@ def fit(session: Session) -> None:
         name = signal.Signals(rounds.stopped).name
         line = f"stopped by {name} after step {rounds.saved:,}; {session.how_to_go_on()}"
         raise Ended(line, 128 + rounds.stopped)
+    if session.shared:  # the others are gone; what was just saved is whole
+        session.decoder = build(session.recipe, session.corpus.tokenizer.vocab)
+        session.decoder.load_state_dict(checkpoint.weights(checkpoint.load(record.checkpoints / "last.ckpt")))
     session.decoder.to(session.device)
 
 

@@ -4,7 +4,8 @@ import re
 import shlex
 import sys
 import time
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -113,7 +114,7 @@ class Session:
 
     def evaluate_some(self) -> dict[str, float]:
         """The interim evaluation, on the same tokens each time."""
-        with self.numerics():
+        with self.numerics(), self.gathered():
             return self.values(evaluate(self.decoder, *self.some, self.lengths))
 
     def write(
@@ -142,7 +143,8 @@ class Session:
 
     def write_one(self) -> dict[str, Any]:
         """The sample of an interim evaluation, from the same random draws each time."""
-        return self.write(1, self.settings.sample.length)[0]
+        with self.gathered():
+            return self.write(1, self.settings.sample.length)[0]
 
     @property
     def params(self) -> int:
@@ -164,6 +166,21 @@ class Session:
     def numerics(self) -> AbstractContextManager[None]:
         """The precision of training; its steps have it from Lightning."""
         return self.trainer.precision_plugin.forward_context()
+
+    @property
+    def shared(self) -> bool:
+        """True if the decoder's weights are in shares: trainer=fsdp, once training has begun."""
+        return hasattr(self.decoder, "unshard")
+
+    @contextmanager
+    def gathered(self) -> Iterator[None]:
+        """The weights outside the blocks in one piece, which a forward pass not called as training calls it misses."""
+        decoder: Any = self.decoder
+        if self.shared:
+            decoder.unshard()
+        yield
+        if self.shared:
+            decoder.reshard()
 
     @property
     def device_name(self) -> str:

