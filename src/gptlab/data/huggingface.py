@@ -7,6 +7,7 @@ they are kept in its own cache, which serves without a network.
 
 import re
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -41,17 +42,18 @@ class HuggingFace(Data):
 
     def chunks(self) -> Iterator[str]:
         start = ""
-        for file in self.files():
+        for file in self.found:
             for documents in self.batches(file):
                 yield start + BETWEEN.join(documents)
                 start = BETWEEN
         if not start:
             raise Refused(f"data.path={self.path} has no document; give {WANTED}")
 
-    def files(self) -> list[Path]:
-        """The Parquet files, fetched first if they are the hub's."""
+    @cached_property
+    def found(self) -> list[Path]:
+        """The Parquet files, fetched first if they are the hub's: once, though a text may be read several times."""
         try:
-            found = files(self.path, WANTED, ".parquet")
+            local = files(self.path, WANTED, ".parquet")
         except Refused:
             if not HUB.fullmatch(self.path) or self.path.endswith(".parquet"):
                 raise
@@ -61,7 +63,7 @@ class HuggingFace(Data):
                 f"data.split={self.split} is for data sets of the hub, and data.path={self.path} is local; "
                 "say data.split=null, and give the files of that split"
             )
-        return found
+        return local
 
     def batches(self, file: Path) -> Iterator[list[str]]:
         """The documents of a file, so many at a time."""
