@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -9,14 +10,16 @@ import torch.nn.functional as F
 
 from gptlab.corpus import Windows
 from gptlab.decoder import Decoder
-from gptlab.metric import Scores
 from gptlab.readout import IGNORED
 
+if TYPE_CHECKING:
+    from gptlab.metric import Scores
+
 LOGITS = 2**19
-"""Logits held at once. Small enough for activations to stay in a CPU's cache: at micro size 13 us a token, where 2^23
-took 36 (two threads of a busy machine, 2026-11-22)."""
-
-
+"""Logits held at once on a CPU, few enough for activations to stay in its cache: at micro size 13 us a token, where
+2^23 took 36 (two threads of a busy machine, 2026-11-22)."""
+MORE = 16
+"""Times as many on a GPU: 32 MiB in float32."""
 Rows = np.ndarray | Windows
 """(N, T) of int64, at hand or made as they are asked for."""
 
@@ -33,10 +36,13 @@ def resting(decoder: Decoder) -> Iterator[None]:
         decoder.train(training)
 
 
-def evaluate(decoder: Decoder, inputs: Rows, targets: Rows, lengths: np.ndarray) -> Scores:
+def evaluate(decoder: Decoder, inputs: Rows, targets: Rows, lengths: np.ndarray) -> "Scores":
     """Windows (N, T) of inputs and targets, and each token's bytes (V,), to the scores of all targets, in order."""
+    from gptlab.metric import Scores  # late: torchmetrics takes a second or more, which writing need not wait for
+
     device = decoder.embedding.weight.device
-    rows = max(1, LOGITS // (decoder.shape.vocab * inputs.shape[1]))
+    held = LOGITS * (1 if device.type == "cpu" else MORE)
+    rows = max(1, held // (decoder.shape.vocab * inputs.shape[1]))
     parts = []
     with resting(decoder):
         for start in range(0, len(inputs), rows):
