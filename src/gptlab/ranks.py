@@ -37,16 +37,16 @@ class Ranks:
             environment.validate_settings(num_devices=strategy.num_processes, num_nodes=strategy.num_nodes)
             if strategy.launcher is not None:
                 strategy.launcher.launch(lambda: None)
-            torch.set_num_threads(threads)  # Lightning has just chosen others
-            os.environ.update(MASTER_ADDR=environment.main_address, MASTER_PORT=str(environment.main_port))
-            device = strategy.root_device if strategy.root_device.type == "cuda" else None
-            backend = "nccl" if device else "gloo"
-            distributed.init_process_group(backend, rank=self.rank, world_size=self.size, device_id=device)
-            self.group = distributed.new_group(backend="gloo")
         except ValueError as error:
             raise Refused(f"trainer: {str(error).splitlines()[0]}") from error
         finally:
             signal.signal(signal.SIGINT, handler)
+        torch.set_num_threads(threads)  # Lightning has just chosen others
+        os.environ.update(MASTER_ADDR=environment.main_address, MASTER_PORT=str(environment.main_port))
+        device = strategy.root_device if strategy.root_device.type == "cuda" else None
+        backend = "nccl" if device else "gloo"
+        distributed.init_process_group(backend, rank=self.rank, world_size=self.size, device_id=device)
+        self.group = distributed.new_group(backend="gloo")
 
     def part(self) -> None:
         """After training each process goes its own way: the first one evaluates, however long that takes."""
