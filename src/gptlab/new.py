@@ -11,12 +11,13 @@ import re
 import subprocess
 import sys
 from importlib import import_module, invalidate_caches
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
 from gptlab.complaint import CONF, options
 from gptlab.factory import knobs
-from gptlab.recipe import shown
+from gptlab.recipe import PARTS, shown
 from gptlab.refused import Refused
 
 ROOT = CONF.parent
@@ -99,13 +100,14 @@ def valued(parameter: inspect.Parameter) -> str:
 
 def laws(slot: str, name: str) -> Laws:
     """Runs every law that meets the choices of the slot on one of them, in a process of its own."""
-    if subprocess.run([sys.executable, "-c", "import pytest"], capture_output=True).returncode:
+    if find_spec("pytest") is None:
         raise Refused(
             f"{slot}={name} is written, but pytest is not here to run its laws; run: make test ARGS='-k {name}'"
         )
     tests = sorted((ROOT / "tests").glob("test_*.py"))
+    always = ["test_structure.py", *(["test_laws.py"] if slot in (*PARTS, "init") else [])]
     meeting = [
-        f"tests/{file.name}" for file in tests if file.name in ALWAYS or f'choices("{slot}")' in file.read_text()
+        f"tests/{file.name}" for file in tests if file.name in always or f'choices("{slot}")' in file.read_text()
     ]
     asked = [*meeting, "-k", f"{slot} and {name}"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
@@ -122,10 +124,6 @@ def laws(slot: str, name: str) -> Laws:
         broken = [f"pytest ended with status {done.returncode}"]
     command = f'python -m pytest {" ".join(meeting)} -k "{slot} and {name}"'
     return Laws(int(held[1]) if held else 0, broken, done.stdout + done.stderr, command)
-
-
-ALWAYS = ("test_laws.py", "test_structure.py")
-"""What meets every choice of every slot."""
 
 
 def told(law: str) -> str:
