@@ -256,7 +256,10 @@ RANGES = [
         "position (Alibi) works by ['bias'], which attention (LinearAttention) cannot ...",
     ),
     ("mlp=moe mlp.top_k=5", "mlp.top_k=5 is not in 1 .. experts=4; try 2"),
-    ("mlp=moe mlp.top_k=1", "mlp.top_k=1 with normalize=true weighs by 1 whatever the router says; say normalize=false"),
+    (
+        "mlp=moe mlp.top_k=1",
+        "mlp.top_k=1 with normalize=true weighs by 1 whatever the router says; say normalize=false",
+    ),
     ("mlp=moe mlp.experts=0", "mlp.experts=0 is not positive; 1 is the dense MLP"),
     ("mlp=moe mlp.balance=-1", "mlp.balance=-1 is negative; 0 turns it off"),
     ("mlp=moe mlp.expert.hidden=0", "mlp.expert.hidden=0 is not positive; null fits model.width=128"),
