@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from conftest import BATCH, TIME, VOCAB, normal, recipe, tokens
 
 from gptlab import wiring
-from gptlab.elementwise import RmsNorm, rms_norm
+from gptlab.elementwise import RmsNorm, Turn, rms_norm
 from gptlab.position.rope import Rope
 
 
@@ -24,6 +24,13 @@ def test_rms_norm_is_torchs_and_so_is_its_gradient():
 def test_gradients_are_finite_differences(eps: float):
     x, weight = normal(2, 3, 7, key="x").requires_grad_(), normal(7, key="weight").requires_grad_()
     assert torch.autograd.gradcheck(lambda *inputs: RmsNorm.apply(*inputs, eps), (x, weight))
+
+
+def test_a_turn_and_its_gradient_are_the_formula_and_finite_differences():
+    x, angle = normal(2, 3, 2, 6, key="x").requires_grad_(), normal(1, 3, 1, 3, key="angle")
+    cos, sin = torch.cat([angle.cos()] * 2, -1), torch.cat([-angle.sin(), angle.sin()], -1)
+    torch.testing.assert_close(Turn.apply(x, cos, sin), x * cos + x.roll(3, -1) * sin)
+    assert torch.autograd.gradcheck(lambda x: Turn.apply(x, cos, sin), (x,))
 
 
 def test_a_row_of_zeros_stays_zero_and_learns():

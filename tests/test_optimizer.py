@@ -118,6 +118,20 @@ def test_sgd_is_its_formula():
     torch.testing.assert_close(named["embedding.weight"].detach(), p)
 
 
+def test_adamw_is_torch_s_bit_for_bit():
+    mine, theirs = parameters(), parameters()
+    groups = [{"params": [p for p in theirs.values() if (p.ndim > 1) is wide]} for wide in (True, False)]
+    optimizer = made("adamw", mine, lr=0.01)
+    reference = torch.optim.AdamW(groups, lr=0.01, betas=(0.9, 0.99), weight_decay=0.1, fused=True)
+    reference.param_groups[1]["weight_decay"] = 0.0
+    for step in range(5):
+        for named, one in ((mine, optimizer), (theirs, reference)):
+            gradients(named, step)
+            one.param_groups[0]["lr"] = 0.01 / (step + 1)
+            one.step()
+    assert all(torch.equal(p, theirs[name]) for name, p in mine.items())
+
+
 def test_muon_is_torch_s_muon_and_torch_s_adamw():
     mine, theirs = parameters(), parameters()
     blocks = [p for name, p in theirs.items() if name.startswith("blocks.")]

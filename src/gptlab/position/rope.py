@@ -10,6 +10,7 @@ a window, 10^6 for those that see everything (Gemma 3, arXiv:2503.19786).
 import torch
 from torch import Tensor
 
+from gptlab.elementwise import turn
 from gptlab.position import Position
 from gptlab.shape import Shape
 
@@ -29,27 +30,27 @@ class Rope(Position):
         self.fraction = fraction
         self.of: tuple[Tensor, int] | None = None
         self.wheels: dict[tuple, tuple[Tensor, Tensor]] = {}
-        self.turned(shape.head)
+        self.share(shape.head)
 
-    def turned(self, width: int) -> int:
+    def share(self, width: int) -> int:
         """How many features of a head of this width are turned."""
-        turned = int(width * self.fraction)
-        if turned % 2 or not turned:
+        share = int(width * self.fraction)
+        if share % 2 or not share:
             raise ValueError(
-                f"fraction={self.fraction} turns {turned} of the {width} features of a head, "
+                f"fraction={self.fraction} turns {share} of the {width} features of a head, "
                 "which is not an even number; change it, model.width, model.heads or model.head"
             )
-        return turned
+        return share
 
     def rotate(self, q: Tensor, k: Tensor, at: Tensor, layer: int) -> tuple[Tensor, Tensor]:
         cos, sin = self.kept(at, q, layer)
         heads = k.shape[2]
-        return turn(q, cos, sin), turn(k, cos[:, :, :heads], sin[:, :, :heads])
+        return turned(q, cos, sin), turned(k, cos[:, :, :heads], sin[:, :, :heads])
 
     def kept(self, at: Tensor, q: Tensor, layer: int) -> tuple[Tensor, Tensor]:
         """The wheel for these queries. In training it is made once for all layers of a pass, which share `at`, and
         written out for each head: a product along memory takes half the time of one that jumps (2026-11)."""
-        theta, width = self.thetas[layer % len(self.thetas)], self.turned(q.shape[-1])
+        theta, width = self.thetas[layer % len(self.thetas)], self.share(q.shape[-1])
         if torch.compiler.is_compiling() or not torch.is_grad_enabled() or at.is_inference():
             return self.wheel(at, width, q, theta)
         if self.of is None or self.of[0] is not at or self.of[1] != at._version:
@@ -70,9 +71,9 @@ class Rope(Position):
         return cos[:, :, None].to(like.dtype), sin[:, :, None].to(like.dtype)
 
 
-def turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """(B, T, H, D) turned in its first features: x cos + (x with its halves swapped) (-sin, sin)."""
+def turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """(B, T, H, D) turned in its first features, as many as the wheel has."""
     width = cos.shape[-1]
     if width < x.shape[-1]:
         return torch.cat([turn(x[..., :width], cos, sin), x[..., width:]], -1)
-    return torch.addcmul(x * cos, x.roll(width // 2, -1), sin)
+    return turn(x, cos, sin)
