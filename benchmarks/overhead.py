@@ -1,7 +1,7 @@
 """A training step through our Trainer against a plain PyTorch loop over the same decoder, and MFU where there is a GPU.
 
     python benchmarks/overhead.py                                      # model=micro
-    python benchmarks/overhead.py experiment=gpt2 model=gpt2 trainer=gpu compile=on data.plays=all rounds=20
+    python benchmarks/overhead.py experiment=gpt2 model=gpt2 tokenizer=gpt2 data.plays=all trainer=gpu rounds=20
 
 Any overrides of train.py; rounds=N. The two take turns, ten steps each, in one process: first Lightning with logging,
 seeding, checks and all that a run does between its evaluations, then what a researcher would write in an afternoon.
