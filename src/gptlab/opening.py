@@ -68,14 +68,14 @@ def code(recipe: Recipe) -> str:
     return fingerprint([*always, *(t.rpartition(".")[0] for t in targets)])
 
 
-def commit() -> str | None:
-    """The short git commit of the sources, with + if they were changed since; none outside a repository."""
+def commit() -> str:
+    """The short git commit of the sources, with + if they were changed since; empty outside a repository."""
     here = Path(__file__).parent
     git = ["git", "-C", str(here), "describe", "--always", "--abbrev=8", "--dirty=+", "--exclude=*"]
     try:
         return subprocess.run(git, capture_output=True, text=True, timeout=5, check=True).stdout.strip()
     except (OSError, subprocess.SubprocessError):
-        return None
+        return ""
 
 
 def open_mirror(recipe: Recipe, record: Record, decoder: Decoder, mode: str, terminal: Terminal, resumed: bool):
