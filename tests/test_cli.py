@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -148,3 +149,13 @@ def test_help_names_every_command_and_option():
     for option in ("prompt", "length", "temperature", "top-k", "top-p", "seed", "which"):
         assert f"--{option}" in said
     assert max(map(len, said.splitlines())) <= 120
+
+
+def test_a_run_of_another_version_is_refused_in_one_line(run: Path, tmp_path: Path):
+    old = tmp_path / "old"
+    shutil.copytree(run, old)
+    config = (old / "config.yaml").read_text()
+    (old / "config.yaml").write_text(re.sub("^vocab_multiple: .*\n", "", config, flags=re.M))
+    done = gptlab("sample", str(old))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "was made by another gptlab (vocab_multiple: no value given); load it with that of commit" in done.stderr

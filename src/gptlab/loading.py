@@ -6,7 +6,8 @@ from gptlab.building import decoder as make
 from gptlab.checkpoint import load as load_checkpoint
 from gptlab.checkpoint import weights
 from gptlab.decoder import Decoder
-from gptlab.factory import locate
+from gptlab.factory import check_node, locate
+from gptlab.recipe import PARTS, check_settings
 from gptlab.record import read, saved
 from gptlab.refused import Refused
 from gptlab.tokenizer import Tokenizer
@@ -22,6 +23,10 @@ def load(run: str | Path, which: str = "last") -> tuple[Decoder, Tokenizer]:
         there = ", ".join(sorted(one.stem for one in path.parent.glob("*.ckpt"))) or "none at all"
         raise Refused(f"{folder} has no checkpoint `{which}`; it has {there}")
     recipe = saved(folder)
+    wrong = [*check_settings(recipe.config), *(one for slot in PARTS for one in check_node(recipe.config[slot], slot))]
+    if wrong:
+        facts = read(folder / "run.json")
+        raise Refused(f"{folder} was made by another gptlab ({wrong[0]}); load it with that of commit {facts['git']}")
     kind = locate(recipe.config["tokenizer"]["_target_"], "tokenizer")
     tokenizer = kind.restore(read(folder / "tokenizer.json"))  # type: ignore[attr-defined]
     decoder = make(recipe, tokenizer.vocab)
