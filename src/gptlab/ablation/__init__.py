@@ -1,0 +1,1 @@
+"""What a study asks, which cells it needs, what is done already, and what the runs say. Never imports torch."""

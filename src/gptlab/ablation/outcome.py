@@ -1,0 +1,211 @@
+"""What a study found, as plain data: `compare` makes it from runs; the table, the files and the report read it.
+
+An arm is one recipe under several seeds; a block is one seed over all arms. Differences are arm less baseline, in the
+unit of the metric; losses are nats per token.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+Verdict = Literal["better", "worse", "equivalent", "not resolved", "no verdict", "unstable"]
+"""The four verdicts; none from one seed; unstable where seeds diverged."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What is compared. `key` is that of summary.json; `seeded` says that it varies with the seed, so that intervals
+    mean something; counts such as parameters do not."""
+
+    key: str
+    name: str
+    unit: str
+    better: Literal["lower", "higher"] = "lower"
+    seeded: bool = True
+
+
+METRICS = (
+    Metric("val/loss", "loss", "nats/token"),
+    Metric("val/bits_per_byte", "bits/byte", "bits/byte"),
+    Metric("val/word_accuracy", "word accuracy", "share of words", "higher"),
+    Metric("memory/peak_bytes", "peak memory", "bytes"),
+    Metric("cache_bytes_per_token", "cache", "bytes/token", seeded=False),
+    Metric("params", "parameters", "parameters", seeded=False),
+    Metric("flops_per_token", "FLOPs", "FLOPs/token", seeded=False),
+)
+"""Of the summaries. The first one decides."""
+
+STEP = Metric("time/step_ms", "step time", "ms/step")
+WRITE = Metric("time/generate_ms_per_token", "writing", "ms/token")
+"""Timed in one interleaved session of all arms, after training."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One cell: what became of it and, if it finished, the numbers of its summary."""
+
+    arm: str  # "attention=gqa", several knobs joined by blanks; "default" where nothing is changed
+    seed: int
+    status: Literal["finished", "diverged", "failed", "missing"]
+    values: dict[str, float] = field(default_factory=dict)
+    size: str = ""  # the model's choice, where a study has several sizes beside other axes
+    role: Literal["arm", "twin", "budget", "confirm"] = "arm"  # twin: the baseline under a second name
+    budget: float = 1.0  # of the study's steps
+    lr: float | None = None  # one of the grid, if learning rates are tuned
+    folder: str = ""
+    reason: str = ""  # why it did not finish
+    log: str = ""
+    other_code: bool = False  # reused although the code has changed since
+    facts: dict[str, str] = field(default_factory=dict)  # device, torch, code, data_sha256, ...
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """One arm less another (the baseline, unless all pairs are compared), over the seeds that both finished."""
+
+    arm: str
+    against: str
+    seeds: tuple[int, ...]
+    mean: float
+    against_mean: float
+    difference: float
+    low: float  # 95 % t-interval of the difference
+    high: float
+    low90: float  # 90 %, for equivalence (TOST at 5 %)
+    high90: float
+    sd: float  # of a paired difference, with the variance that was used
+    df: float
+    own_sd: float  # with this arm's own differences alone
+    p: float  # two-sided, with the variance that was used
+    p_own: float
+    p_holm: float  # over all comparisons with the baseline (or all pairs)
+    verdict: Verdict
+    more_seeds: int | None = None  # about so many more would resolve it; None: not unresolved, or out of reach
+    more_minutes: float | None = None
+
+
+@dataclass(frozen=True)
+class Noise:
+    """The floor of a comparison. `rho`: correlation of arms over seeds; `gain`: variance of an unpaired difference
+    over that of a paired one, so 1 where pairing by seed gained nothing; `smallest`: the difference that these seeds
+    would have seen with 80 % power."""
+
+    seed_sd: float
+    pair_sd: float
+    rho: float
+    gain: float
+    smallest: float
+    twin: float | None = None  # largest |difference| of the baseline from itself, where that was run
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One row: how many seeds finished, diverged, failed; mean and SD of the finished ones."""
+
+    arm: str
+    finished: int
+    diverged: int
+    failed: int
+    mean: float | None
+    sd: float | None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All arms in one metric. `variance` is which one was used; `delta` the margin of equivalence."""
+
+    metric: Metric
+    baseline: str
+    arms: list[Arm]
+    contrasts: list[Contrast]
+    pairs: list[Contrast]
+    variance: Literal["pooled", "moderated", "own", "none"]
+    delta: float
+    delta_from: str  # in words: where the margin comes from
+    noise: Noise | None
+    notes: list[str] = field(default_factory=list)  # unequal seeds, one seed, ...
+
+
+@dataclass(frozen=True)
+class Timing:
+    """One interleaved session: each arm's median, its ratio to the baseline with a 95 % interval over rounds, and the
+    spread of the baseline against itself, below which there is no verdict."""
+
+    metric: Metric
+    medians: dict[str, float]
+    ratios: dict[str, tuple[float, float, float]]  # ratio, low, high
+    spread: float  # largest |ratio - 1| of the A/A arm's interval
+    verdicts: dict[str, Verdict]
+    rounds: int
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """The baseline's loss at several budgets: slope of loss per ln(compute), < 0, and what each arm is worth."""
+
+    slope: float
+    slope_error: float
+    budgets: dict[float, float]  # multiple of the steps: mean loss
+    equivalents: dict[str, tuple[float, float, float]]  # compute that the baseline would need: factor, low, high
+    net: dict[str, tuple[float, float, float]]  # difference in loss net of speed, low, high; empty without timing
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """One arm over the grid of learning rates: mean loss at each, the best, and whether that is at an edge (then the
+    loss is an upper bound). `sensitivity`: mean over the grid less the best (Wortsman 2023, arXiv:2309.14322)."""
+
+    arm: str
+    losses: dict[float, float | None]  # None: diverged
+    best: float | None
+    edge: bool
+    sensitivity: float | None
+
+
+@dataclass(frozen=True)
+class Front:
+    """Loss against one cost: the arms that no other one beats on both beyond the interval."""
+
+    cost: Metric
+    front: list[str]
+    dominated: dict[str, str]  # arm: by whom
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """One arm over three or more sizes: loss = a + slope ln(x), with a 95 % band of the slope."""
+
+    arm: str
+    against: Literal["params", "flops"]
+    points: list[tuple[float, float]]
+    slope: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Stratum:
+    """One size: all comparisons in it. `confirmed`: the winner and the baseline on fresh seeds, judged alone."""
+
+    size: str
+    baseline: str
+    comparisons: list[Comparison]
+    timings: list[Timing]
+    fronts: list[Front]
+    exchange: Exchange | None = None
+    tunings: list[Tuning] = field(default_factory=list)
+    confirmed: Comparison | None = None
+    runs: list[Run] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Findings:
+    """A whole study. `asked` is what study.json holds; `mismatch` how far apart the arms remain in what was matched."""
+
+    study: str
+    asked: dict
+    strata: list[Stratum]
+    scalings: list[Scaling]
+    runs: list[Run]
+    mismatch: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)  # other code, several devices, a winner that changes with size, ...
+    seconds: float = 0.0  # of all runs
