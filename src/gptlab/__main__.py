@@ -72,6 +72,43 @@ def runs(outputs: Annotated[Path, typer.Option(help="Where runs live.")] = Path(
 
 
 @app.command()
+def status(study: Annotated[Path, typer.Argument(help="A study's folder: outputs/ablations/<name>.")]) -> None:
+    """Tells where a study stands, from any terminal, while it runs or after."""
+    from rich.console import Console
+
+    from gptlab.ablation import overview
+    from gptlab.ablation.ledger import Ledger
+
+    if not (study / "study.json").exists():
+        raise Refused(f"{study} is no study: it holds no study.json; studies live in outputs/ablations")
+    overview.show(Ledger(study), Console(highlight=False))
+
+
+@app.command()
+def compare(
+    folders: Annotated[list[Path], typer.Argument(help="A study, or run folders of any origin.")],
+    to: Annotated[Path | None, typer.Option(help="Where to write the tables of runs; a study's stay in it.")] = None,
+    baseline: Annotated[str | None, typer.Option(help="The arm that the others are compared with.")] = None,
+    pairs: Annotated[bool, typer.Option("--pairs", help="All pairs, not only with the baseline.")] = False,
+) -> None:
+    """Compares the runs of a study once more, or runs that no study made: by seed, with intervals and verdicts."""
+    from rich.console import Console
+
+    from gptlab.ablation import files, rebuild, table
+
+    found = rebuild.compare_any(folders, baseline, pairs)
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 140
+    table.show(found, console)
+    into = to or (folders[0] if len(folders) == 1 else None)
+    if into is not None and (to or (into / "study.json").exists()):
+        into.mkdir(parents=True, exist_ok=True)
+        files.write(found, into)
+        print(into)
+
+
+@app.command()
 def explain(
     choice: Annotated[str, typer.Argument(help="slot=choice, as in attention=mla; a slot alone lists its choices.")],
     overrides: Annotated[

@@ -12,8 +12,8 @@ import torch
 from gptlab import tracking
 from gptlab.corpus import Corpus
 from gptlab.decoder import Decoder
-from gptlab.fingerprint import fingerprint
-from gptlab.recipe import SLOTS, Recipe, flat
+from gptlab.fingerprint import code
+from gptlab.recipe import Recipe
 from gptlab.record import Record, now, unfinished
 from gptlab.refused import Refused
 from gptlab.session import outputs
@@ -59,13 +59,6 @@ def begin(recipe: Recipe, record: Record, corpus: Corpus) -> None:
         lightning=lightning.__version__,
         python=sys.version.split()[0],
     )
-
-
-def code(recipe: Recipe) -> str:
-    """The fingerprint of the code behind a recipe's numbers."""
-    targets = [v for slot in SLOTS for k, v in flat(recipe.config[slot]).items() if k.endswith("_target_")]
-    always = [f"gptlab.{name}" for name in ("task", "evaluate", "corpus", "generate", "texts")]
-    return fingerprint([*always, *(t.rpartition(".")[0] for t in targets)])
 
 
 def commit() -> str:

@@ -7,6 +7,7 @@ import signal
 import statistics
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ from gptlab.building import build
 from gptlab.compiling import after_all
 from gptlab.corpus import Corpus
 from gptlab.factory import factory
+from gptlab.fingerprint import code
 from gptlab.follower import follow
-from gptlab.opening import begin, code, open_mirror, refuse_small_disk, to_resume
+from gptlab.opening import begin, open_mirror, refuse_small_disk, to_resume
 from gptlab.probe import Probe, probe
 from gptlab.ranks import Ranks
 from gptlab.reading import read_corpus
@@ -31,9 +33,17 @@ from gptlab.terminal import Terminal
 from gptlab.writing import draw
 
 
-def run(recipe: Recipe, corpus: Corpus | None = None, began: float | None = None) -> Path | None:
+def run(
+    recipe: Recipe,
+    corpus: Corpus | None = None,
+    began: float | None = None,
+    *,
+    quiet: bool = False,
+    opened: Callable[[Path], None] = lambda folder: None,
+) -> Path | None:
     """Trains, evaluates, samples, records; goes on with a run if `resume` says so. Returns the run's folder; none where
-    another process leads. `began` is the monotonic time from which the run's minutes count."""
+    another process leads. `began` is the monotonic time from which the run's minutes count; a quiet run says all to its
+    log alone; `opened` is told the folder before training."""
     began = time.monotonic() if began is None else began
     hush()
     mode = tracking.decide(recipe.settings.tracking)
@@ -52,7 +62,8 @@ def run(recipe: Recipe, corpus: Corpus | None = None, began: float | None = None
             begin(recipe, record, corpus)
         elif record.facts()["data_sha256"] != corpus.sha256:
             raise Refused(f"resume={folder} learned from another text (sha256 {record.facts()['data_sha256'][:8]}...)")
-        terminal = Terminal(record)
+        opened(record.folder)
+        terminal = Terminal(record, quiet=quiet)
         mirror = open_mirror(recipe, record, decoder, mode, terminal, resumed=folder is not None)
         guarded(Session(recipe, record, corpus, decoder, mirror, terminal, ranks, fresh=folder is None, began=began))
     return record.folder
@@ -114,7 +125,7 @@ def guarded(session: Session) -> None:
             signal.signal(number, handler)
         session.mirror.finish(summary, status)
         if summary["status"] != "refused":
-            print(record.folder, flush=True)
+            session.terminal.last(str(record.folder))
 
 
 def stages(session: Session) -> dict[str, Any]:

@@ -26,10 +26,10 @@ class Screen(Console):
 
 
 class Terminal:
-    """Says things, to the standard output or to a file; shows one bar."""
+    """Says things, to the standard output or to a file, or to the log alone; shows one bar."""
 
-    def __init__(self, record: Record, file: TextIO | None = None) -> None:
-        self.console = Screen(highlight=False, file=file)
+    def __init__(self, record: Record, file: TextIO | None = None, quiet: bool = False) -> None:
+        self.console = Screen(highlight=False, file=file, quiet=quiet)
         self.record = record
         self.bar: Progress | None = None
 
@@ -53,6 +53,10 @@ class Terminal:
         for line in text.strip("\n").split("\n"):
             self.say(f"  [dim]│[/] {escape(line)}")
 
+    def last(self, line: str) -> None:
+        """A line as it is, for other programs to read; not for the log."""
+        self.console.print(line, markup=False, soft_wrap=True)
+
     def working(self, what: str) -> AbstractContextManager[Any]:
         """Shows what is being done, on a terminal, as long as it lasts."""
         return self.console.status(f"[dim]{what}[/]")
@@ -69,7 +73,7 @@ class Terminal:
             TextColumn("left"),
             console=self.console,
             transient=True,
-            disable=not self.console.is_terminal,
+            disable=self.console.quiet or not self.console.is_terminal,
         )
         self.task = self.bar.add_task("train", total=steps, completed=done, loss="-", speed="")
         self.bar.start()

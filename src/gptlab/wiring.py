@@ -183,10 +183,16 @@ UNNAMED = (*COSMETIC, "seed", "trainer", "log_every", "save_every", "evaluation"
 """Keys that the name of a run leaves out."""
 
 
-def _composed(overrides: list[str], config_name: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    with _initialized():
+def composed(overrides: list[str], config_name: str = "train") -> tuple[dict[str, Any], dict[str, Any]]:
+    """The choices by slot, and the resolved config, of overrides."""
+    with one_line(overrides), _initialized():
         config = hydra_compose(config_name, overrides, return_hydra_config=True)
-        return _choices(config), flat(resolved(config))
+        return _choices(config), resolved(config)
+
+
+def _composed(overrides: list[str], config_name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    choices, config = composed(overrides, config_name)
+    return choices, flat(config)
 
 
 def _choices(config: DictConfig) -> dict[str, Any]:

@@ -1,0 +1,28 @@
+"""One study: plan, bill, run what is missing, compare.
+
+python ablate.py attention=gqa,swa,mha
+"""
+
+import sys
+from pathlib import Path
+
+try:
+    import hydra
+    from omegaconf import DictConfig
+
+    from gptlab import wiring
+except ModuleNotFoundError as missing:
+    sys.exit(f"error: {missing.name} is not installed here; run: make setup && . .venv/bin/activate")
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="ablate")
+def main(config: DictConfig) -> None:
+    """One cell, wherever a launcher put it. The study itself is at work in hydra's sweeper: src/hydra_plugins."""
+    from gptlab.cell import work
+
+    work(Path(config.cell))
+
+
+if __name__ == "__main__":
+    with wiring.entry():
+        main()

@@ -1,0 +1,93 @@
+"""What a study will cost, told before it costs anything."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+
+@dataclass(frozen=True)
+class Item:
+    """One arm: what is counted on its decoder, milliseconds a step, how many cells it has and how many are to run."""
+
+    name: str
+    counts: dict[str, float]
+    step_ms: float | None
+    cells: int
+    to_run: int
+    told: list[str]
+
+
+def show(
+    console: Console,
+    name: str,
+    shared: list[str],
+    items: list[Item],
+    baselines: list[str],
+    seeds: list[int],
+    minutes: float,
+    jobs: int,
+    disk: float,
+    notes: list[str],
+    mismatch: list[str],
+) -> None:
+    """Prints the bill."""
+    total, left = sum(item.cells for item in items), sum(item.to_run for item in items)
+    console.print(f"[bold]{escape(name)}[/]   {escape(' '.join(shared))}", soft_wrap=True)
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("  arm", overflow="fold")
+    for column in ("parameters", "FLOPs/token", "cache B/token", "ms/step", "cells", "to run"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for item in items:
+        mark = " *" if item.name in baselines else ""
+        table.add_row(
+            f"  {escape(item.name)}{mark}",
+            *_numbers(item.counts),
+            _ms(item),
+            *map(str, (item.cells, item.to_run)),
+        )
+    console.print(table)
+    for line in [f"{item.name}: {one}" for item in items for one in item.told] + mismatch + notes:
+        console.print(f"  {escape(line)}", soft_wrap=True, style="dim")
+    told = f"{total} cells, seeds {', '.join(map(str, seeds))}: {total - left} done, {left} to run"
+    if left:
+        at_once = f", {jobs} at once" if jobs > 1 else ""
+        told += f"; about {span(minutes)}{at_once}, {disk / 1e6:.0f} MB"
+    console.print(f"  {told}", soft_wrap=True)
+
+
+def span(minutes: float) -> str:
+    """Minutes in words."""
+    if minutes < 1.5:
+        return f"{max(1, round(60 * minutes))} s"
+    return f"{minutes:.0f} min" if minutes < 100 else f"{minutes / 60:.1f} h"
+
+
+def _numbers(counts: dict[str, float]) -> list[str]:
+    return [
+        f"{counts[key]:,.0f}" if key in counts else "" for key in ("params", "flops_per_token", "cache_bytes_per_token")
+    ]
+
+
+def _ms(item: Item) -> str:
+    return "" if item.step_ms is None else f"{item.step_ms:.1f}"
+
+
+def mismatch(arms: dict[str, dict[str, Any]], baseline: str) -> list[str]:
+    """What the arms do not have alike with their baseline, in percent: parameters, tokens, training FLOPs, time."""
+    told = []
+    for key, name in (
+        ("params", "parameters"),
+        ("tokens", "tokens"),
+        ("flops", "training FLOPs"),
+        ("seconds", "training time"),
+    ):
+        there = arms[baseline].get(key)
+        if not there:
+            continue
+        off = {arm: counts[key] / there - 1 for arm, counts in arms.items() if arm != baseline and counts.get(key)}
+        if parts := [f"{arm} {value:+.1%}" for arm, value in off.items() if abs(value) >= 5e-4]:
+            told.append(f"{name} against {baseline}: {', '.join(parts)}")
+    return told

@@ -1,0 +1,65 @@
+"""A study's findings from its folder alone, as often as one likes."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from gptlab.ablation import design, gather
+from gptlab.ablation.compare import findings
+from gptlab.ablation.ledger import Ledger
+from gptlab.ablation.outcome import Findings, Run
+from gptlab.record import read
+
+
+def compare(folder: Path, asked: dict[str, Any] | None = None) -> Findings:
+    """What a study's runs say, from its folder alone; `asked` instead of its own question."""
+    asked, runs = asked or Ledger(folder).asked, gather.study(folder)
+    path = folder / "timing.json"
+    timed = read(path)["timed"] if path.exists() else None
+    found = findings(asked["study"], asked, runs, timed)
+    seconds = sum(run.values.get("time/total_s", 0.0) for run in runs)
+    notes = [*asked["notes"], *found.notes, *_doubts(runs)]
+    return replace(found, mismatch=asked["mismatch"], notes=notes, seconds=seconds)
+
+
+def compare_any(folders: list[Path], baseline: str | None = None, pairs: bool = False) -> Findings:
+    """One study as it is, or lone runs and the runs of several studies, by what they differ in."""
+    if len(folders) == 1 and (folders[0] / "study.json").exists():
+        asked = Ledger(folders[0]).asked
+        asked |= {"baseline": design.named(baseline, [*asked["arms"]])} if baseline else {}
+        return compare(folders[0], {**asked, "pairs": asked["pairs"] or pairs})
+    found = [run for folder in folders for run in _runs(folder)]
+    runs = gather.lone([*dict.fromkeys(found)])
+    arms = sorted({run.arm for run in runs})
+    first = design.named(baseline, arms) if baseline else runs[0].arm
+    asked = {"baseline": first, "pairs": pairs, "seeds": sorted({run.seed for run in runs})}
+    asked |= {"study": "comparison", "command": ["python", *sys.argv], "arms": {arm: [] for arm in arms}}
+    compared = findings("comparison", asked, runs, None)
+    seconds = sum(run.values.get("time/total_s", 0.0) for run in runs)
+    return replace(compared, notes=[*compared.notes, *_doubts(runs)], seconds=seconds)
+
+
+def _runs(folder: Path) -> list[Path]:
+    """The runs of a study, or the run itself."""
+    if not (folder / "study.json").exists():
+        return [folder]
+    pool = Ledger(folder).pool
+    return [pool / run.folder for run in gather.study(folder) if run.folder and run.role == "arm"]
+
+
+def _doubts(runs: list[Run]) -> list[str]:
+    """What the runs have not in common, and should."""
+    notes = []
+    for fact, name in (
+        ("device", "devices"),
+        ("torch", "versions of torch"),
+        ("data_sha256", "texts"),
+        ("precision", "precisions"),
+    ):
+        values = sorted({run.facts[fact] for run in runs if fact in run.facts})
+        if len(values) > 1:
+            notes.append(f"the runs are of {len(values)} {name}: {', '.join(value[:24] for value in values)}")
+    if other := [run.folder for run in runs if run.other_code]:
+        notes.append(f"{len(other)} runs are of other code than today's (reuse=any_code): {', '.join(other[:3])}")
+    return notes

@@ -1,0 +1,179 @@
+"""From the words of a command line to the arms of a study: composed, checked, without doubles, each size with its
+baseline. Everything that is wrong is told at once."""
+
+import difflib
+from dataclasses import dataclass
+
+from gptlab import wiring
+from gptlab.ablation import design
+from gptlab.ablation.asked import KNOBS, Asked, asked
+from gptlab.ablation.plan import Variant, signature, study_name
+from gptlab.complaint import CONF
+from gptlab.recipe import Recipe, check_settings, flat, shown
+from gptlab.refused import Refused
+
+DEFAULTS = ("model", "steps", "trainer.threads")
+"""What ablate.yaml changes in train.yaml; a recipe by name (experiment=...) keeps its own model and steps."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is compared, and how."""
+
+    name: str
+    asked: Asked
+    axes: dict[str, list[str]]
+    shared: list[str]  # overrides that all arms have
+    base: Recipe
+    variants: list[Variant]
+    baselines: dict[str, Variant]  # by size
+    notes: list[str]
+    outputs: str
+
+
+def question(axes: dict[str, list[str]], fixed: dict[str, str]) -> Question:
+    """Reads a command line: several values make an axis, the study's own knobs are its own, the rest all arms share."""
+    axes, fixed = dict(axes), dict(fixed)
+    knobs = _own(axes, fixed)
+    name = _value(fixed.pop("name", None))
+    if "resume" in (*axes, *fixed):
+        raise Refused("resume=... goes on with one run; a study goes on by the same command")
+    for key in (*axes, *fixed):
+        root = key.lstrip("+~").split(".")[0].split("@")[0]
+        if not (CONF / root).exists() and (near := difflib.get_close_matches(root, KNOBS, 1, 0.7)) and root not in near:
+            raise Refused(f"{key}: no such key; did you mean {near[0]}?")
+    shared = [*_defaults({*axes, *fixed}), *fixed.values()]
+    base = wiring.compose(shared)
+    if wrong := check_settings(base.config):
+        raise Refused("\nerror: ".join(wrong))
+    arms = design.arms(axes, knobs.design, _usual(axes, shared))
+    variants = _composed(axes, arms, shared, base)
+    _refuse_without_effect(axes, variants)
+    variants, notes = _distinct(variants)
+    _refuse_unknown_lr(knobs, variants)
+    baselines = _baselines(knobs, variants, base, shared)
+    return Question(
+        name or study_name(axes, base, knobs),
+        *(knobs, axes, shared, base, variants, baselines, notes, base.settings.outputs),
+    )
+
+
+def _own(axes: dict[str, list[str]], fixed: dict[str, str]) -> Asked:
+    """The study's own knobs, taken out of the rest; `seed` says which seeds."""
+    for key in (*KNOBS, "name", "cell", "outputs"):
+        if key in axes:
+            raise Refused(f"{key}={','.join(axes[key])}: a study has one {key}; give one value")
+    lines = [fixed.pop(key) for key in KNOBS if key in fixed]
+    _, config = wiring.composed(lines, "ablate")
+    if "seed" in fixed:
+        axes["seed"] = [_value(fixed.pop("seed")) or ""]
+    if "seed" in axes:
+        try:
+            config["seeds"] = [int(one) for one in axes.pop("seed")]
+        except ValueError as error:
+            raise Refused(f"seed: {str(error).partition(': ')[2]} is no whole number; seed=0,1,2 or seeds=3") from error
+    return asked(config)
+
+
+def _defaults(given: set[str]) -> list[str]:
+    """What ablate.yaml says of the runs, as overrides of train.yaml."""
+    choices, config = wiring.composed([], "ablate")
+    kept = [key for key in DEFAULTS if key not in given and not ("experiment" in given and key in ("model", "steps"))]
+    values = {"model": choices["model"], "steps": config["steps"], "trainer.threads": config["trainer"]["threads"]}
+    return [f"{key}={values[key]}" for key in kept]
+
+
+def _value(line: str | None) -> str | None:
+    return None if line is None else line.partition("=")[2].strip("'\"")
+
+
+def _usual(axes: dict[str, list[str]], shared: list[str]) -> dict[str, str]:
+    """What each axis is where the command line says nothing of it."""
+    choices, config = wiring.composed(shared)
+    found = {key: value if isinstance(value, str) else shown(value) for key, value in flat(config).items()} | choices
+    return {axis: str(found[axis]) for axis in axes if axis in found}
+
+
+def _composed(axes: dict[str, list[str]], arms: list[design.Arm], shared: list[str], base: Recipe) -> list[Variant]:
+    """Every arm, composed and typed; all that is wrong is told at once."""
+    sized = "model" in axes and len(axes) > 1
+    wrong: dict[str, list[str]] = {}
+    found = []
+    for arm in arms:
+        words = [f"{axis}={value}" for axis, value in zip(axes, arm, strict=True)]
+        size = dict(zip(axes, arm, strict=True))["model"] if sized else ""
+        name = " ".join(word for word in words if not (sized and word.startswith("model="))) or "default"
+        try:
+            recipe = wiring.compose([*shared, *words])
+            lines = wiring.check(recipe)
+        except Refused as refused:
+            recipe, lines = base, [_without_use(line, words, base) for line in str(refused).split("\nerror: ")]
+        found.append(Variant(name, [*shared, *words], recipe, size))
+        for line in lines:
+            wrong.setdefault(line, []).append(found[-1].key)
+    if wrong:
+        told = [line if len(keys) == len(arms) else f"{', '.join(keys)}: {line}" for line, keys in wrong.items()]
+        raise Refused("\nerror: ".join(told))
+    return found
+
+
+def _without_use(line: str, words: list[str], base: Recipe) -> str:
+    """A knob that another choice of its slot has, and this one has not, has no effect rather than no name."""
+    key, _, rest = line.partition(": no such key")
+    slot, _, knob = key.partition(".")
+    if not rest or not knob:
+        return line
+    has = any(text.lstrip().startswith(f"{knob}:") for yaml in (CONF / slot).glob("*.yaml") for text in yaml.open())
+    choice = next((word for word in words if word.startswith(f"{slot}=")), f"{slot}={base.choices.get(slot)}")
+    return f"{key} has no effect with {choice}; leave one of them out" if has else line
+
+
+def _refuse_without_effect(axes: dict[str, list[str]], variants: list[Variant]) -> None:
+    signatures = {}
+    for variant in variants:
+        words = {key: value for key, _, value in (word.partition("=") for word in variant.overrides)}
+        signatures[tuple(words[axis] for axis in axes)] = signature(variant.recipe)
+    if dead := design.without_effect(axes, signatures):
+        others = (
+            " ".join(f"{key}={values[0]}" for key, values in axes.items() if key not in dead) or "the rest as it is"
+        )
+        raise Refused(
+            "\nerror: ".join(
+                f"{axis} has no effect with {others}: {'/'.join(axes[axis])} say the same" for axis in dead
+            )
+        )
+
+
+def _distinct(variants: list[Variant]) -> tuple[list[Variant], list[str]]:
+    """Variants whose runs would differ, and what was left out."""
+    kept: dict[str, Variant] = {}
+    notes = []
+    for variant in variants:
+        first = kept.setdefault(signature(variant.recipe), variant)
+        if first is not variant and first.key != variant.key:
+            notes.append(f"{variant.key} is {first.key} here: left out")
+    return [*kept.values()], notes
+
+
+def _refuse_unknown_lr(knobs: Asked, variants: list[Variant]) -> None:
+    for variant in variants if knobs.tune == "grid" else ():
+        if "lr" not in variant.recipe.config["optimizer"]:
+            raise Refused(f"tune=grid: {variant.key} has no optimizer.lr; use tune=shared")
+        if any(word.startswith("optimizer.lr=") for word in variant.overrides):
+            raise Refused("tune=grid sets optimizer.lr itself; leave optimizer.lr out, or use tune=shared")
+
+
+def _baselines(knobs: Asked, variants: list[Variant], base: Recipe, shared: list[str]) -> dict[str, Variant]:
+    """That of each size: the one asked for; else the full stack, or the defaults if they are an arm, or the first."""
+    sizes: dict[str, list[Variant]] = {}
+    for variant in variants:
+        sizes.setdefault(variant.size, []).append(variant)
+    found = {}
+    for size, arms in sizes.items():
+        plain = signature(wiring.compose([*shared, f"model={size}"]) if size else base)
+        usual = [arm for arm in arms if signature(arm.recipe) == plain and knobs.design != "leave_one_out"]
+        found[size] = (usual or arms)[0]
+        if knobs.baseline is not None:
+            name = design.named(knobs.baseline, [arm.name for arm in arms])
+            found[size] = next(arm for arm in arms if arm.name == name)
+    return found

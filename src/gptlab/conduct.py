@@ -1,0 +1,163 @@
+"""A study from its command to its verdicts: ask, plan, bill, run what is missing, confirm, time, compare."""
+
+import time
+from collections.abc import Callable, Sequence
+
+from rich.console import Console
+
+from gptlab import planning
+from gptlab.ablation import gather
+from gptlab.ablation.ledger import OVER, Ledger, State, held
+from gptlab.ablation.overview import Overview
+from gptlab.ablation.plan import confirmation
+from gptlab.asking import Question, question
+from gptlab.planning import Plan, plan
+from gptlab.record import dump, read, write
+from gptlab.refused import Ended, Refused
+
+Launch = Callable[[Sequence[str], int], None]
+"""Has cells run, given the paths of their files and how many at once."""
+ATTEMPTS = 5
+"""How often cells are launched again that another process left, or that a launcher's own failure kept from starting."""
+
+
+def conduct(axes: dict[str, list[str]], fixed: dict[str, str], launch: Launch, jobs: int) -> None:
+    """Runs a study. What cannot run is refused before anything is written."""
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 140
+    asked = question(axes, fixed)
+    made = plan(asked, jobs)
+    _refuse_another(made.ledger, asked)
+    planning.show(made, console)
+    if asked.asked.dry_run:
+        return
+    ledger = made.ledger
+    try:
+        _run(made, launch, console)
+        if asked.asked.confirm:
+            _confirm(made, launch, console)
+        _time(made, console)
+    except (KeyboardInterrupt, SystemExit) as stopped:
+        states = ledger.states()
+        done = sum(states.get(key, State()).status in OVER for key in made.cells)
+        status = stopped.code if isinstance(stopped, SystemExit) and isinstance(stopped.code, int) else 130
+        raise Ended(f"stopped: {done} of {len(made.cells)} cells done; the same command goes on", status) from stopped
+    from gptlab.ablation import files, table
+    from gptlab.ablation.rebuild import compare
+
+    found = compare(ledger.folder)
+    table.show(found, console)
+    files.write(found, ledger.folder)
+    console.print(f"\n{ledger.folder}", soft_wrap=True, markup=False)
+    bad = [run for run in found.runs if run.status != "finished"]
+    if bad:
+        raise Ended(f"{len(bad)} of {len(found.runs)} cells did not finish; the same command tries failed ones again")
+
+
+def _refuse_another(ledger: Ledger, asked: Question) -> None:
+    """A name that was given to another question."""
+    if not (ledger.folder / "study.json").exists():
+        return
+    before = ledger.asked
+    for what, here, there in (("axes", asked.axes, before["axes"]), ("shared knobs", asked.shared, before["base"])):
+        if here != there:
+            raise Refused(
+                f"name={asked.name} is a study of other {what}: {there} there, {here} here; give another name="
+            )
+
+
+def _run(made: Plan, launch: Launch, console: Console) -> None:
+    """Runs the cells that are not done; those at work in another process are waited for, and run if it dies."""
+    ledger = made.ledger
+    plain = {key: cell.plain(made.jobs) for key, cell in made.cells.items()}
+    ledger.ask(planning.asked(made), plain)
+    for key, folder in made.over.items():
+        if ledger.states().get(key, State()).status not in OVER:
+            ledger.take(key, folder)
+    todo = made.to_run()
+    if not todo:
+        return
+    with Overview(ledger, plain, made.seconds, made.jobs, console):
+        for _ in range(ATTEMPTS):
+            began = time.time()
+            trouble = ""
+            try:
+                launch([str(ledger.folder / "cells" / f"{key}.json") for key in todo], made.jobs)
+            except Exception as error:  # the launcher's own, as when one of its processes was killed
+                trouble = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+            todo = _left(made, todo, began, trouble)
+            if not todo:
+                return
+
+
+def _left(made: Plan, todo: list[str], began: float, trouble: str) -> list[str]:
+    """What must be launched again. A cell whose process died while it ran has failed."""
+    ledger, again = made.ledger, []
+    while any(held(ledger.lock(key)) for key in todo):  # at work in another process
+        time.sleep(1)
+    for key in todo:
+        state = ledger.states().get(key, State())
+        if state.status in (*OVER, "failed") and state.at >= began:
+            continue
+        cell = made.cells[key]
+        over, _ = ledger.found(key, cell.recipe, made.question.asked.reuse)
+        if over is not None:
+            ledger.take(key, over)
+        elif state.status == "stopped" and state.at >= began and not state.owner:
+            reason = trouble or "its process ended without a word"
+            ledger.note(key, "failed", run=state.run, reason=reason, log=str(ledger.pool / state.run / "log.txt"))
+        else:
+            again.append(key)
+    return again
+
+
+def _confirm(made: Plan, launch: Launch, console: Console) -> None:
+    """The best arm and the baseline once more, on seeds that had no part in choosing it."""
+    from gptlab.ablation.rebuild import compare
+
+    found = compare(made.ledger.folder)
+    pairs = []
+    for stratum in found.strata:
+        means = (
+            {arm.arm: arm.mean for arm in stratum.comparisons[0].arms if arm.mean is not None}
+            if stratum.comparisons
+            else {}
+        )
+        others = [arm for arm in means if arm != stratum.baseline]
+        if not others or stratum.baseline not in means:
+            continue
+        best = {tuning.arm: tuning.best for tuning in stratum.tunings}
+        winner = min(others, key=lambda arm: means[arm])
+        for arm in (stratum.baseline, winner):
+            cell = next(c for c in made.cells.values() if c.variant.name == arm and c.variant.size == stratum.size)
+            pairs.append((cell.variant, best.get(arm)))
+    made.add(confirmation(made.question.asked, pairs))
+    for key in made.to_run():
+        cell = made.cells[key]
+        made.seconds[key] = made.costs.seconds(cell.recipe, made.step_ms[cell.variant.key])
+    _run(made, launch, console)
+
+
+def _time(made: Plan, console: Console) -> None:
+    """All arms timed in turn, once; the session is kept as long as the code and the arms are the same."""
+    asked, ledger = made.question.asked, made.ledger
+    runs = [run for run in gather.study(ledger.folder) if run.status == "finished"]
+    arms = {variant.key: variant for variant in made.variants if any(run.arm == variant.name for run in runs)}
+    if not asked.timing or len(arms) < 2:
+        return
+    stamp = {"arms": sorted(arms), "code": sorted({run.facts.get("code", "") for run in runs})}
+    path = ledger.folder / "timing.json"
+    if path.exists() and read(path)["stamp"] == stamp:
+        return
+    from gptlab.timing import Bench, here, session
+
+    baselines = [variant.key for variant in made.baselines.values() if variant.key in arms]
+    device = here(next(iter(arms.values())).recipe)
+    if others := sorted({run.facts.get("device", device) for run in runs} - {device}):
+        ledger.note("", "untimed", reason=f"the runs were on {', '.join(others)}, and this is {device}")
+        return
+    with console.status(f"[dim]timing {len(arms)} arms in turn[/]"):
+        benches = {key: Bench(variant.recipe, made.costs.corpus(variant.recipe)) for key, variant in arms.items()}
+        found = session(benches, baselines, asked.timing)
+    write(path, dump({"stamp": stamp, "device": device, "timed": found}))

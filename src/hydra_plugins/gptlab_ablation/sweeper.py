@@ -1,0 +1,89 @@
+"""Hydra's door to the ablation engine: it splits the command line into axes and the rest, and lends the launcher.
+
+Hydra runs this file at every start, also of train.py: nothing heavy at its top, and no `from __future__ import
+annotations`, which breaks a dataclass here (the module is not in sys.modules yet).
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf
+
+
+@dataclass
+class AblationSweeperConf:
+    """hydra/sweeper=ablation."""
+
+    _target_: str = "hydra_plugins.gptlab_ablation.sweeper.AblationSweeper"
+
+
+ConfigStore.instance().store(group="hydra/sweeper", name="ablation", node=AblationSweeperConf, provider="gptlab")
+
+
+class AblationSweeper(Sweeper):
+    """Plans, launches what is missing, compares."""
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        from hydra.core.plugins import Plugins
+
+        self.hydra_context, self.config = hydra_context, config
+        self.loader, self.hydra = hydra_context.config_loader, config.hydra
+        self.launches: Launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+
+    def sweep(self, arguments: list[str]) -> Any:
+        """Runs the study of a command line."""
+        from gptlab.conduct import conduct
+
+        parser = OverridesParser.create(config_loader=self.loader)
+        axes: dict[str, list[str]] = {}
+        fixed: dict[str, str] = {}
+        for one in parser.parse_overrides(arguments):
+            key = one.get_key_element()
+            axes.pop(key, None)  # the last word counts
+            fixed.pop(key, None)
+            if one.is_discrete_sweep():
+                axes[key] = [*one.sweep_string_iterator()]
+            else:
+                fixed[key] = str(one.input_line)
+        conduct(axes, fixed, self.launch, self.jobs())
+
+    def launch(self, cells: Sequence[str], jobs: int) -> None:
+        """Has cells run, by the paths of their files; what becomes of them is in the study's ledger. A launcher that
+        starts all at once gets as many as there are jobs."""
+        asked = [[f"cell={quoted(path)}"] for path in cells]
+        size = jobs if self.name == "submitit_local" else len(asked)
+        for start in range(0, len(asked), size):
+            self.launches.launch(asked[start : start + size], initial_job_idx=start)
+
+    @property
+    def name(self) -> str:
+        """The launcher's choice."""
+        return str(self.hydra.runtime.choices["hydra/launcher"])
+
+    def jobs(self) -> int:
+        """How many cells run on this machine at once."""
+        cores = os.cpu_count() or 1
+        launcher: Any = OmegaConf.to_container(self.hydra.launcher)
+        if self.name == "joblib":
+            asked = launcher.get("n_jobs") or -1
+            return asked if asked > 0 else max(1, cores + 1 + asked)
+        if self.name == "submitit_local":
+            return max(1, cores // (launcher.get("cpus_per_task") or 1))
+        if self.name == "ray":
+            return int(launcher.get("ray", {}).get("init", {}).get("num_cpus") or cores)
+        return 1
+
+
+def quoted(text: str) -> str:
+    """A text as a value on hydra's command line."""
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
