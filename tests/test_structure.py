@@ -171,7 +171,7 @@ def test_only_the_rim_imports_hydra():
             assert rim or file == SOURCE / "wiring.py" or "hydra_plugins" in file.parts, short(file)
 
 
-@pytest.mark.parametrize("name", ["recipe", "record", "refused", "factory"])
+@pytest.mark.parametrize("name", ["recipe", "record", "refused", "factory", "ablation.table", "ablation.files"])
 def test_records_are_read_without_torch(name: str):
     for file in closure(name):
         assert not {one.split(".")[0] for one in imports(file)} & {"torch", "lightning", "wandb"}, short(file)
