@@ -88,4 +88,5 @@ def legended(view: View, plot: Column) -> str:
     """What the characters mean."""
     margin = fixed(view.comparison.delta, places(view.comparison.delta))
     cut = "   ◀ ▶ goes on beyond" if any(mark in cell for cell in plot.cells for mark in "◀▶") else ""
-    return f"├─●─┤ 95 % interval   ░ within {margin}: equivalent{cut}"
+    point = "├─●─┤ 95 % interval" if any("─" in cell for cell in plot.cells) else "● one seed, no interval"
+    return f"{point}   ░ within {margin}: equivalent{cut}"

@@ -35,7 +35,7 @@ def table(findings: Findings) -> str:
 def _tabular(view: View) -> str:
     found = tables.main(view)
     rows = zip(*(one.cells for one in found), strict=True)
-    title = " ".join(filter(None, [view.stratum.size, tables.heading(view)]))
+    title = ": ".join(filter(None, [view.stratum.size, tables.heading(view)]))
     lines = [
         "\\begin{table}",
         "  \\centering",

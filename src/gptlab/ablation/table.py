@@ -51,8 +51,8 @@ def show(findings: Findings, console: Console) -> None:
 
 def _size(view: View, console: Console) -> None:
     """All about one size."""
-    title = " ".join(filter(None, [view.stratum.size, tables.heading(view)]))
-    paragraph(said(title), console, before=True)
+    size = [Strong(view.stratum.size), ": "] if view.stratum.size else []
+    paragraph(said(*size, tables.heading(view)), console, before=True)
     _main(view, console)
     console.print()
     paragraph(headline(view), console)

@@ -44,7 +44,7 @@ def unstable(view: View, comparison: Comparison, arm: str) -> Sentence:
     row = next(one for one in comparison.arms if one.arm == arm)
     many = f" diverged in {row.diverged} of {row.finished + row.diverged + row.failed} seeds; "
     rest = "no run finished. " if not row.finished else "the loss of those that finished cannot be compared. "
-    rate = "at any learning rate of the grid" if view.asked.get("tune") == "grid" else "at the shared learning rate"
+    rate = "at every learning rate of the grid" if view.asked.get("tune") == "grid" else "at the shared learning rate"
     return said(view.name(arm), many, rest, "Verdict: ", Strong("unstable"), f" {rate}.")
 
 
