@@ -40,14 +40,22 @@ def tiny(pool: Path, *more: str) -> list[str]:
 
 def train(*overrides: str) -> Done:
     """python train.py <overrides>, in this process."""
+    return program("train.py", *overrides)
+
+
+def program(name: str, *words: str) -> Done:
+    """python <name> <words>, in this process; "-m gptlab" is the package."""
     out, err, status = io.StringIO(), io.StringIO(), 0
     with (
-        mock.patch.object(sys, "argv", ["train.py", *overrides]),
+        mock.patch.object(sys, "argv", [name, *words]),
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),
     ):
         try:
-            runpy.run_path(str(ROOT / "train.py"), run_name="__main__")
+            if name.startswith("-m "):
+                runpy.run_module(name.removeprefix("-m "), run_name="__main__", alter_sys=True)
+            else:
+                runpy.run_path(str(ROOT / name), run_name="__main__")
         except SystemExit as end:
             status = int(end.code or 0)
     return Done(status, out.getvalue(), err.getvalue())

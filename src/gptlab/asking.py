@@ -1,7 +1,6 @@
 """From the words of a command line to the arms of a study: composed, checked, without doubles, each size with its
 baseline. Everything that is wrong is told at once."""
 
-import difflib
 from dataclasses import dataclass
 
 from gptlab import wiring
@@ -38,16 +37,12 @@ def question(axes: dict[str, list[str]], fixed: dict[str, str]) -> Question:
     name = _value(fixed.pop("name", None))
     if "resume" in (*axes, *fixed):
         raise Refused("resume=... goes on with one run; a study goes on by the same command")
-    for key in (*axes, *fixed):
-        root = key.lstrip("+~").split(".")[0].split("@")[0]
-        if not (CONF / root).exists() and (near := difflib.get_close_matches(root, KNOBS, 1, 0.7)) and root not in near:
-            raise Refused(f"{key}: no such key; did you mean {near[0]}?")
     shared = [*_defaults({*axes, *fixed}), *fixed.values()]
     base = wiring.compose(shared)
     if wrong := check_settings(base.config):
         raise Refused("\nerror: ".join(wrong))
     arms = design.arms(axes, knobs.design, _usual(axes, shared))
-    variants = _composed(axes, arms, shared, base)
+    variants = _composed(axes, arms, shared, base, knobs.design)
     _refuse_without_effect(axes, variants)
     variants, notes = _distinct(variants)
     _refuse_unknown_lr(knobs, variants)
@@ -94,15 +89,17 @@ def _usual(axes: dict[str, list[str]], shared: list[str]) -> dict[str, str]:
     return {axis: str(found[axis]) for axis in axes if axis in found}
 
 
-def _composed(axes: dict[str, list[str]], arms: list[design.Arm], shared: list[str], base: Recipe) -> list[Variant]:
+def _composed(
+    axes: dict[str, list[str]], arms: list[design.Arm], shared: list[str], base: Recipe, kind: str
+) -> list[Variant]:
     """Every arm, composed and typed; all that is wrong is told at once."""
-    sized = "model" in axes and len(axes) > 1
+    sized = "model" in axes and len(axes) > 1 and kind == "grid"
     wrong: dict[str, list[str]] = {}
     found = []
     for arm in arms:
         words = [f"{axis}={value}" for axis, value in zip(axes, arm, strict=True)]
-        size = dict(zip(axes, arm, strict=True))["model"] if sized else ""
-        name = " ".join(word for word in words if not (sized and word.startswith("model="))) or "default"
+        size = arm[[*axes].index("model")] if sized else ""
+        name = design.label(axes, arm, () if kind == "grid" else arms[0], "model" if sized else "")
         try:
             recipe = wiring.compose([*shared, *words])
             lines = wiring.check(recipe)
@@ -123,7 +120,8 @@ def _without_use(line: str, words: list[str], base: Recipe) -> str:
     slot, _, knob = key.partition(".")
     if not rest or not knob:
         return line
-    has = any(text.lstrip().startswith(f"{knob}:") for yaml in (CONF / slot).glob("*.yaml") for text in yaml.open())
+    texts = (yaml.read_text(encoding="utf-8") for yaml in (CONF / slot).glob("*.yaml"))
+    has = any(f"\n{knob}:" in text for text in texts)
     choice = next((word for word in words if word.startswith(f"{slot}=")), f"{slot}={base.choices.get(slot)}")
     return f"{key} has no effect with {choice}; leave one of them out" if has else line
 

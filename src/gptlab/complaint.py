@@ -48,7 +48,8 @@ def _no_option(choice: str) -> str:
 
 
 def _no_key(key: str, overrides: list[str], known: Known) -> str:
-    chosen = [one for one in overrides if (CONF / one.partition("=")[0]).is_dir()]
+    words = [one.partition("=") for one in overrides]
+    chosen = [f"{slot}={choice}" for slot, _, choice in words if (CONF / slot / f"{choice}.yaml").exists()]
     return no_key(key, known(chosen))
 
 

@@ -134,7 +134,8 @@ def _mismatch(made: Plan, size: str) -> list[str]:
                 "flops": trained * counts["flops_per_token"],
                 "seconds": took,
             }
-    return bill.mismatch(arms, made.question.baselines[size].name)
+    lines = bill.mismatch(arms, made.question.baselines[size].name)
+    return [f"{size}: {line}" if size else line for line in lines]
 
 
 def show(made: Plan, console: Console) -> None:
@@ -172,7 +173,7 @@ def asked(made: Plan) -> dict[str, Any]:
     return {
         **asdict(question.asked),
         "study": question.name,
-        "command": ["python", *sys.argv],
+        "command": ["python", *(word for word in sys.argv if word not in ("-m", "--multirun"))],
         "cwd": str(Path.cwd()),
         "seeds": question.asked.blocks,
         "axes": question.axes,

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -48,17 +49,13 @@ def times(factor: float, number: float) -> float:
     return float(f"{factor * number:.12g}") if isinstance(number, int | float) else number
 
 
-OmegaConf.register_new_resolver("times", times, replace=True)
-
-
 def inverse_root(number: float) -> float:
     """1 / sqrt(number). What is no positive number stays."""
     return number**-0.5 if isinstance(number, int | float) and number > 0 else number
 
 
-OmegaConf.register_new_resolver("inverse_root", inverse_root, replace=True)
-OmegaConf.register_new_resolver("half_or_less", half_or_less, replace=True)
-OmegaConf.register_new_resolver("quarter", quarter, replace=True)
+for resolver in (half_or_less, quarter, times, inverse_root):
+    OmegaConf.register_new_resolver(resolver.__name__, resolver, replace=True)
 
 
 # -- composed config to recipe
@@ -167,9 +164,9 @@ def _differs(plain: dict, choices: dict, overrides: list[str], config_name: str)
     those that only follow from others are left out."""
     asked = {str(one.key_or_group) for one in OverridesParser.create().parse_overrides(overrides)}
     named = [f"{key}={choices[key]}" for key in ("model", "experiment") if choices.get(key)]
-    usual_choices, _ = _composed(named, config_name)
+    usual_choices, _ = _usual(tuple(named), config_name)
     chosen = {k: v for k, v in choices.items() if v != usual_choices.get(k) and isinstance(v, str)}
-    _, usual = _composed([*named, *(f"{k}={v}" for k, v in chosen.items())], config_name)
+    _, usual = _usual((*named, *(f"{k}={v}" for k, v in chosen.items())), config_name)
     knobs = [
         f"{key.rpartition('.')[2]}={value if isinstance(value, str) else shown(value)}"
         for key, value in flat(plain).items()
@@ -177,6 +174,12 @@ def _differs(plain: dict, choices: dict, overrides: list[str], config_name: str)
     ]
     recipe = [choices["experiment"]] if choices.get("experiment") else []
     return (*recipe, *(v for k, v in chosen.items() if k not in UNNAMED), *knobs)
+
+
+@cache
+def _usual(overrides: tuple[str, ...], config_name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Composed once: the arms of a study share it."""
+    return _composed([*overrides], config_name)
 
 
 UNNAMED = (*COSMETIC, "seed", "trainer", "log_every", "save_every", "evaluation", "sample")
@@ -223,7 +226,7 @@ def one_line(overrides: list[str] | None = None) -> Iterator[None]:
 
 def _known(choices: list[str]) -> Iterable[str]:
     GlobalHydra.instance().clear()
-    return _composed(choices, "train")[1]
+    return _composed(choices, "ablate" if Path(sys.argv[0]).stem == "ablate" else "train")[1]
 
 
 @contextmanager

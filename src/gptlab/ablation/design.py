@@ -41,9 +41,12 @@ def exchanged(arm: Arm, at: int, value: str) -> Arm:
     return (*arm[:at], value, *arm[at + 1 :])
 
 
-def label(axes: Axes, arm: Arm) -> str:
-    """An arm's name: "attention=gqa norm=layernorm"; "default" where there are no axes."""
-    return " ".join(f"{axis}={value}" for axis, value in zip(axes, arm, strict=True)) or "default"
+def label(axes: Axes, arm: Arm, centre: Arm = (), size: str = "") -> str:
+    """An arm's name: "attention=gqa norm=layernorm"; of a design about a centre, only what it changes there. The axis
+    that is a size is left out; "default" where nothing is left."""
+    words = [f"{axis}={value}" for axis, value in zip(axes, arm, strict=True) if axis != size]
+    changed = [word for word, value, usual in zip(words, arm, centre, strict=False) if value != usual]
+    return " ".join(changed or words) or "default"
 
 
 def named(wanted: str, labels: list[str]) -> str:
