@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from gptlab import checkpoint, tracking
+from gptlab import checkpoint, footprint, tracking
 from gptlab.building import build
 from gptlab.compiling import after_all
 from gptlab.corpus import Corpus
@@ -220,7 +220,7 @@ def timings(session: Session, start_s: float, evaluate_s: float) -> dict[str, An
         "time/step_ms_median": step_ms,
         "throughput/tokens_per_s": speed,
         **({"throughput/mfu": speed / full} if speed and full else {}),
-        "memory/peak_bytes": session.peak_bytes(),
+        "memory/peak_bytes": footprint.peak_bytes(session.device),
     }
 
 

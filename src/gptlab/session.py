@@ -2,7 +2,6 @@
 
 import re
 import shlex
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from gptlab import footprint
 from gptlab.compiling import at_once
 from gptlab.corpus import Corpus
 from gptlab.decoder import Decoder
@@ -87,6 +87,7 @@ class Session:
         self.trainer.callbacks.append(self.rounds)
         self.device: torch.device = self.trainer.strategy.root_device
         self.precision: str = factory(config["trainer"], "trainer")().precision
+        footprint.begin(self.device)
         self.decoder.to(self.device)
         self.rounds.full_speed = self.full_speed
         self.compiled = False
@@ -189,14 +190,6 @@ class Session:
             return torch.cuda.get_device_name()
         threads = torch.get_num_threads()
         return f"cpu, {threads} thread{'s' if threads > 1 else ''}"
-
-    def peak_bytes(self) -> int:
-        """Most memory held: the GPU's, or this process's."""
-        if self.device.type == "cuda":
-            return torch.cuda.max_memory_allocated()
-        import resource
-
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
     def compile(self) -> None:
         """Compiles the decoder in place, so that its state dict keeps its keys."""
