@@ -12,12 +12,13 @@ LAST = ("memory/peak_bytes", "cache_bytes_per_token", "params", "flops_per_token
 
 @dataclass(frozen=True)
 class Column:
-    """A head of one or two lines, and a cell an arm. `coloured`: by the verdict, where there are colours."""
+    """A head of one or two lines, and a cell an arm. `coloured`: which characters take the verdict's colour, a pattern;
+    the others step back."""
 
     head: str
     cells: list[str]
     left: bool = False
-    coloured: bool = False
+    coloured: str = ""
 
     @property
     def empty(self) -> bool:
@@ -52,7 +53,7 @@ def main(view: View) -> list[Column]:
         Column("p (Holm)" if len(found) > 1 else "p", aligned(chance(two.p_holm) if two else "" for two in tested)),
         Column("seeds", [many[arm] for arm in order] if len({*many.values()}) > 1 else [""] * len(order)),
         *_exchanged(view.stratum.exchange, order),
-        Column("verdict", [view.verdict(arm) for arm in order], left=True, coloured=True),
+        Column("verdict", [view.verdict(arm) for arm in order], left=True, coloured=".+"),
     ]
     return kept(columns)
 

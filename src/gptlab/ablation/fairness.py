@@ -24,9 +24,10 @@ SCALE = (
 
 
 def rules(findings: Findings) -> list[str]:
-    """What was the same for all arms, and how far apart they remain."""
+    """What was the same for all arms, what was changed to make it so, and how far apart they remain."""
     found = [MATCHED.get(findings.asked.get("match", ""), ""), TUNED.get(findings.asked.get("tune", ""), "")]
-    return [*filter(None, found), *findings.mismatch]
+    settled = [f"{arm}: {why}" for arm, knobs in findings.asked.get("settled", {}).items() for *_, why in knobs]
+    return [*filter(None, found), *settled, *findings.mismatch]
 
 
 def floor(view: View) -> list[str]:

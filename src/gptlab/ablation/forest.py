@@ -81,7 +81,7 @@ def plotted(view: View, width: int) -> Column:
         one = view.contrasts.get(arm)
         blank = one is None and arm != view.comparison.baseline
         lines.append(" " * width if blank else plot.line(one.difference, *(ends[arm] or ())) if one else plot.line())
-    return Column(plot.scale(), lines, left=True, coloured=True)
+    return Column(plot.scale(), lines, left=True, coloured="[├─┼●┤◀▶]+")
 
 
 def legended(view: View, plot: Column) -> str:

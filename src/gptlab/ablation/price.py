@@ -40,8 +40,10 @@ def price(view: View, arm: str) -> Price:
         one = next((one for one in compared.contrasts if one.arm == arm), None) if compared else None
         if one and one.verdict in ("better", "worse") and one.against_mean:
             what = less if one.difference < 0 else f"more {less.partition(' ')[2]}"
-            found.size.append(f"{_bare(percent(one.mean / one.against_mean))} {what}")
-            _lean(found, one.verdict)
+            share = _bare(percent(one.mean / one.against_mean))
+            if share != "0 %":
+                found.size.append(f"{share} {what}")
+                _lean(found, one.verdict)
     return found
 
 

@@ -20,7 +20,7 @@ from gptlab.ablation.forest import legended, plotted
 from gptlab.ablation.outcome import Findings
 from gptlab.ablation.view import MARKS, Sentence, Strong, View, said, views
 
-COLOURS = {"better": "green", "worse": "red", "equivalent": "cyan", "not resolved": "yellow", "baseline": "dim"}
+COLOURS = {"better": "green", "worse": "red", "equivalent": "cyan", "not resolved": "yellow"}
 COLOURS |= {"unstable": "magenta", "failed": "magenta"}
 INDENT, GAP = 2, 2
 NARROW, WIDE = 30, 48
@@ -88,7 +88,7 @@ def _main(view: View, console: Console) -> None:
 
 def _others(view: View, console: Console) -> None:
     """As many columns as fit, then the next ones below."""
-    found = tables.others(view)
+    every = found = tables.others(view)
     while len(found) > 1:
         arm, *rest = found
         many = 1
@@ -99,7 +99,7 @@ def _others(view: View, console: Console) -> None:
     marks = [
         f"{mark} {verdict}"
         for verdict, mark in MARKS.items()
-        if any(mark in cell for one in tables.others(view)[1:] for cell in one.cells)
+        if any(mark in cell for one in every[1:] for cell in one.cells)
     ]
     lines = [f"against {view.names[view.comparison.baseline]}: {'  '.join(marks)}"] if marks else []
     for line in [*lines, tables.shared(view)]:
@@ -114,15 +114,21 @@ def wide(found: list[Column]) -> int:
 
 
 def _print(found: list[Column], console: Console, view: View | None = None, before: bool = False) -> None:
-    """A table; with a view its verdicts and marks have colours."""
+    """A table; with a view its verdicts have colours."""
     table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold")
     for number, one in enumerate(found):
         table.add_column(headed(one), overflow="fold", no_wrap=number > 0)
     for row, cells in enumerate(zip(*(one.cells for one in found), strict=True)):
-        colour = COLOURS.get(view.verdict(view.order[row]), "") if view else ""
-        styled = [Text(cell, style=colour if found[at].coloured else "") for at, cell in enumerate(cells)]
-        table.add_row(*styled)
+        verdict = view.verdict(view.order[row]) if view else ""
+        table.add_row(*(_coloured(cell, one.coloured, verdict) for cell, one in zip(cells, found, strict=True)))
     console.print(Padding(table, (int(before), 0, 0, INDENT), expand=False))
+
+
+def _coloured(cell: str, pattern: str, verdict: str) -> Text:
+    text = Text(cell, style="dim" if pattern else "")
+    if pattern and verdict in COLOURS:
+        text.highlight_regex(pattern, f"not dim {COLOURS[verdict]}")
+    return text
 
 
 def headed(column: Column) -> Text:
