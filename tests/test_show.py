@@ -15,7 +15,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from study import BASE, BROKEN, FULL, ROWS, RUNS, comparison, contrast, counted, findings
 
-from gptlab.ablation import fairness, files, latex, words
+from gptlab.ablation import fairness, files, latex, markdown, words
 from gptlab.ablation.answer import answer, leaders
 from gptlab.ablation.digits import MINUS, signed, supported
 from gptlab.ablation.forest import Forest, forest
@@ -89,6 +89,21 @@ def test_what_is_asked_for_besides_has_its_place():
     text = shown(replace(findings(comparisons=[one], tunings=tunings, confirmed=fresh), scalings=[scaling]))
     for told in ("gqa less mha", "diverged", "2.394*", "upper bound", "on fresh seeds alone", "gains 0.100 nats/token"):
         assert told in text, told
+
+
+def test_an_arm_alone_has_its_spread():
+    alone = replace(comparison(), arms=comparison().arms[:1], contrasts=[], noise=None)
+    text = shown(findings(comparisons=[alone]))
+    assert "against mha, 3 seeds" in text
+    assert "Seeds alone move the loss by 0.012 nats/token (SD)." in text
+    assert "░" not in text + markdown.report(findings(comparisons=[alone]))
+
+
+def test_what_was_done_to_match_is_told():
+    asked = {"match": "params", "settled": {BASE: [], "attention=gqa": [["mlp.hidden", 352, "mlp.hidden=352"]]}}
+    text = shown(replace(FULL, asked=asked, mismatch=["parameters against mha: attention=gqa +0.2%"]))
+    for told in ("same number of parameters", "attention=gqa: mlp.hidden=352", "attention=gqa +0.2%"):
+        assert told in text
 
 
 def test_nothing_finished_is_said():
@@ -193,6 +208,7 @@ def test_the_command_is_the_studys_own_with_more_seeds(said: list[str], seeds: o
 
 def test_noise_and_pairing_are_told_as_measured():
     view = views(FULL)[0]
+    assert "A doubling is worth 0.146 nats/token (standard error 0.007)." in fairness.ladder(view)[0]
     assert "pairing by seed cut the variance of a difference 3.1-fold (correlation +0.68)" in fairness.floor(view)[0]
     assert fairness.floor(view)[2] == "The baseline run twice differs from itself by exactly 0."
     noise = Noise(0.01, 0.014, -0.02, 0.98, 0.02, 0.0003)
@@ -265,7 +281,7 @@ def test_latex_and_markdown_escape_names(folder: Path):
 def test_the_report_answers_first_and_ends_in_commands(folder: Path):
     page = (folder / "report.md").read_text()
     heads = re.findall(r"^## (.*)$", page, re.M)
-    assert heads[:4] == ["Answer", "Question and rule", "Noise floor", "Results"]
+    assert heads[:5] == ["Answer", "Question and rule", "Setup", "Noise floor", "Results"]
     assert len(re.findall(r"^\d\. ", page.partition("## Question")[0], re.M)) == 5
     assert "    python ablate.py -m attention=mha,gqa seeds=3 'data.path=my text.txt'\n" in page
     assert "| mha | 2.4000 | 2.4100 | 2.4200 |" in page

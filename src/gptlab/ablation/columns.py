@@ -61,11 +61,11 @@ def main(view: View) -> list[Column]:
 def heading(view: View) -> str:
     """What the table is of."""
     one, base = view.comparison, view.comparison.baseline
-    seeds = {len(two.seeds) for two in one.contrasts}
+    seeds = {len(two.seeds) for two in one.contrasts} or {row.finished for row in one.arms}
     many = f", {plural(seeds.pop(), 'seed')}" if len(seeds) == 1 else ""
     pooled = f", {one.variance} variance" if one.variance != "none" else ""
     way = f"{one.metric.name} in {one.metric.unit}, {one.metric.better} is better"
-    return f"{way}; against {view.names[base] if view.axis else base}{many}{pooled}"
+    return f"{way}; against {view.name(base) if view.axis else base}{many}{pooled}"
 
 
 def differences(contrasts: list[Contrast | None], delta: float) -> list[Column]:

@@ -34,7 +34,8 @@ def floor(view: View) -> list[str]:
     """How much differs when nothing does, and what these seeds could have seen."""
     noise, unit = view.comparison.noise, view.comparison.metric.unit
     if noise is None:
-        return []
+        spread = next((row.sd for row in view.comparison.arms if row.arm == view.comparison.baseline), None)
+        return [f"Seeds alone move the loss by {_two(spread)} {unit} (SD)."] if spread else []
     told = [
         f"Seeds alone move the loss by {_two(noise.seed_sd)} {unit} (SD), a paired difference by "
         f"{_two(noise.pair_sd)}; {_pairing(noise)}.",

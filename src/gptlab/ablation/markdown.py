@@ -21,7 +21,8 @@ def report(findings: Findings) -> str:
     parts = [f"# {plain(findings.study)}", f"{fairness.spent(findings)}."]
     for view in shown:
         parts += _section(view, "Answer", _numbered(answer(view)))
-    parts += ["## Question and rule", _question(findings), _facts(findings.runs)]
+    parts += _section(None, "Question and rule", _question(findings))
+    parts += _section(None, "Setup", _facts(findings.runs))
     for view in shown:
         parts += _section(view, "Noise floor", _listed(map(said, fairness.floor(view))))
         parts += _section(view, "Results", *_results(view))
@@ -68,15 +69,19 @@ def _facts(runs: list[Run]) -> str:
 
 
 def _results(view: View) -> list[str]:
-    plot = plotted(view, WIDTH)
-    drawn = zip(tables.main(view)[0].cells, plot.cells, strict=True)
-    wide = max(map(len, view.names.values()))
-    lines = [f"{'':{wide}}  {plot.head}", *(f"{arm:{wide}}  {line}" for arm, line in drawn), "", legended(view, plot)]
-    parts = [_table(tables.main(view)), _block("\n".join(lines)), _listed(words.verdicts(view))]
+    parts = [_table(tables.main(view)), _plot(view) if view.contrasts else "", _listed(words.verdicts(view))]
     parts += [_table(tables.pairs(view))] if view.comparison.pairs else []
     if fresh := view.stratum.confirmed:
         parts += ["On fresh seeds alone:", _listed(words.confirmed(view, fresh))]
     return [*parts, _listed(map(said, view.notes))]
+
+
+def _plot(view: View) -> str:
+    plot, wide = plotted(view, WIDTH), max(map(len, view.names.values()))
+    rows = [(view.names[arm], line) for arm, line in zip(view.order, plot.cells, strict=True)]
+    return _block(
+        "\n".join(f"{name:{wide}}  {line}" for name, line in [("", plot.head), *rows, ("", legended(view, plot))])
+    )
 
 
 def _tradeoffs(view: View) -> list[str]:
@@ -151,7 +156,7 @@ def _numbered(sentences: list[Sentence]) -> str:
 
 def _block(text: str, indent: str = "    ") -> str:
     """Lines as they are."""
-    return "\n".join(f"{indent}{line}" for line in text.splitlines())
+    return "\n".join(f"{indent}{line}".rstrip() for line in text.splitlines())
 
 
 def _table(columns: list[Column]) -> str:

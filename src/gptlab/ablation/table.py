@@ -76,6 +76,9 @@ def _main(view: View, console: Console) -> None:
         if wide(found) > room:
             found = [one for one in found if one.head != head]
     beside = room - wide(found) - GAP
+    if not view.contrasts:
+        _print(found, console, view)
+        return
     if beside >= NARROW:
         plot = plotted(view, min(beside, WIDE))
         _print([*found[:-1], plot, found[-1]], console, view)
@@ -101,7 +104,7 @@ def _others(view: View, console: Console) -> None:
         for verdict, mark in MARKS.items()
         if any(mark in cell for one in every[1:] for cell in one.cells)
     ]
-    lines = [f"against {view.names[view.comparison.baseline]}: {'  '.join(marks)}"] if marks else []
+    lines = [f"against {view.name(view.comparison.baseline)}: {'  '.join(marks)}"] if marks else []
     for line in [*lines, tables.shared(view)]:
         if line:
             paragraph(said(line), console, style="dim")
