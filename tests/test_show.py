@@ -113,6 +113,13 @@ def test_nothing_finished_is_said():
     assert "outputs/runs/x/log.txt" in text
 
 
+def test_seeds_of_one_fate_are_told_together():
+    lost = [replace(RUNS[-1], seed=seed) for seed in (2, 1)] + [Run(BASE, 0, "diverged", role="budget", budget=0.5)]
+    first, second = map(str, words.unfinished(replace(FULL, runs=lost)))
+    assert first.startswith(f"{BROKEN}: failed, seeds 1, 2 (OutOfMemoryError")
+    assert second == f"{BASE} 0.5x: diverged, seed 0"
+
+
 # -- the plot
 
 

@@ -161,12 +161,18 @@ def unfinished(findings: Findings) -> list[Sentence]:
     fates: dict[tuple[str, ...], list[Run]] = {}
     for run in findings.runs:
         if run.status != "finished":
-            fates.setdefault((run.size, run.arm, run.status, run.reason), []).append(run)
+            fates.setdefault((_label(run), run.status, run.reason), []).append(run)
     sentences = []
-    for (size, arm, status, reason), runs in fates.items():
-        seeds = sorted({run.seed for run in runs})
-        which = f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
+    for (label, status, reason), runs in fates.items():
+        which = sorted({run.seed for run in runs})
+        many = f"seed{'s' if len(which) > 1 else ''} {', '.join(map(str, which))}"
         why = f" ({reason})" if reason else ""
         log = next((f"; see {run.log}" for run in runs if run.log), "")
-        sentences.append(said(Strong(" ".join(filter(None, [size, arm]))), f" {status} with {which}{why}{log}"))
+        sentences.append(said(Strong(label), f": {status}, {many}{why}{log}"))
     return sentences
+
+
+def _label(run: Run) -> str:
+    """A run by its size, arm, learning rate and role, the seed aside."""
+    role = {"arm": "", "twin": "again", "budget": f"{run.budget:g}x", "confirm": "on fresh seeds"}[run.role]
+    return " ".join(filter(None, [run.size, run.arm, "" if run.lr is None else f"lr={run.lr:g}", role]))
