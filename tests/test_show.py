@@ -13,13 +13,14 @@ import pytest
 from conftest import ROOT
 from rich.cells import cell_len
 from rich.console import Console
-from study import BASE, BROKEN, FULL, ROWS, RUNS, comparison, contrast, counted, findings
+from study import BASE, BROKEN, FRONT, FULL, ROWS, RUNS, comparison, contrast, counted, findings
 
 from gptlab.ablation import fairness, files, latex, markdown, words
 from gptlab.ablation.answer import answer, leaders
 from gptlab.ablation.digits import MINUS, signed, supported
 from gptlab.ablation.forest import Forest, forest
 from gptlab.ablation.outcome import (
+    METRICS,
     Arm,
     Comparison,
     Contrast,
@@ -162,7 +163,7 @@ def test_each_verdict_has_its_sentence():
     assert "No difference beyond 0.007." in mla
     assert linear.startswith("linear less mha: +0.004 nats/token (95 % interval")
     assert "not resolved. No difference beyond 0.013. The smallest effect that 3 seeds can see here is 0.012." in linear
-    assert linear.endswith("About 9 more seeds (6.2 min) would resolve it:")
+    assert linear.endswith("About 9 more seeds (6 min) would resolve it:")
     assert swa.startswith("swa is worse than mha by 0.021 nats/token (95 % interval 0.014 to 0.028;")
     assert "swa is 6.9 % faster a step" in swa
     assert "open whether it is worth it" in swa
@@ -222,6 +223,18 @@ def test_noise_and_pairing_are_told_as_measured():
     told = fairness.floor(replace(view, comparison=replace(view.comparison, noise=noise)))
     assert "pairing by seed gained nothing" in told[0]
     assert "up to 0.0003" in told[2]
+
+
+def test_costs_of_one_outcome_share_a_front():
+    other = replace(FRONT, cost=METRICS[3])
+    view = views(findings(comparisons=[comparison()], fronts=[FRONT, other]))[0]
+    assert [*map(str, fairness.fronts(view))] == [
+        "Pareto front of loss and cache, peak memory: gqa; gqa dominates mha, swa."
+    ]
+    lone = comparison(gqa=(-0.3, 0, "no verdict"))
+    assert not fairness.fronts(
+        views(findings(comparisons=[lone], fronts=[FRONT]))[0]
+    )  # no interval to be beaten beyond
 
 
 def test_ties_are_ties():

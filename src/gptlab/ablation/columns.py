@@ -99,7 +99,7 @@ def _exchanged(exchange: Exchange | None, order: list[str]) -> list[Column]:
 
 def tuning(view: View) -> list[Column]:
     """Mean loss over the grid of learning rates, an arm a row; a star marks the best."""
-    rows = view.stratum.tunings
+    rows = view.tunings
     rates = sorted({rate for row in rows for rate in row.losses})
     decimals = places(view.comparison.delta)
     columns = [Column(view.axis or "arm", [view.name(row.arm) for row in rows], left=True)]

@@ -12,16 +12,16 @@ MINUS = "\N{MINUS SIGN}"
 
 
 def places(half: float) -> int:
-    """Decimals that an interval of this half-width supports; 4 where it is no number above 0."""
+    """Decimals that an interval of this half-width supports; 4 where it is no number above 0, never more than 5."""
     if not 0 < half < math.inf:
         return 4
     exponent = math.floor(math.log10(half))
-    return min(9, max(0, -exponent + (half / 10**exponent < 3)))
+    return min(5, max(0, -exponent + (half / 10**exponent < 3)))
 
 
 def interval(contrast: Contrast) -> tuple[float, float] | None:
     """The 95 % interval; none from one seed."""
-    if contrast.verdict == "no verdict" or not math.isfinite(contrast.high - contrast.low):
+    if len(contrast.seeds) < 2 or not math.isfinite(contrast.high - contrast.low):
         return None
     return contrast.low, contrast.high
 

@@ -3,7 +3,7 @@
 import math
 
 from gptlab.ablation.digits import fixed, places, signed, span
-from gptlab.ablation.outcome import Findings, Noise, Scaling
+from gptlab.ablation.outcome import Findings, Front, Noise, Scaling
 from gptlab.ablation.view import Sentence, Strong, View, command, plural, said, views
 from gptlab.terminal import duration
 
@@ -42,7 +42,7 @@ def floor(view: View) -> list[str]:
         f"This study would have seen a difference of {_two(noise.smallest)} with 80 % power.",
     ]
     if noise.twin is not None:
-        exact = "exactly 0" if noise.twin == 0 else f"up to {noise.twin:.2g}, which no difference should be taken below"
+        exact = "exactly 0" if noise.twin == 0 else f"up to {_two(noise.twin)}: a smaller difference means nothing"
         told.append(f"The baseline run twice differs from itself by {exact}.")
     return told
 
@@ -88,7 +88,7 @@ def caveats(findings: Findings) -> list[Sentence]:
 
 def lone(view: View) -> bool:
     """True where no arm has two seeds in common with the baseline."""
-    return bool(view.contrasts) and all(one.verdict == "no verdict" for one in view.contrasts.values())
+    return bool(view.contrasts) and all(len(one.seeds) < 2 for one in view.contrasts.values())
 
 
 # -- budgets and sizes
@@ -109,16 +109,25 @@ def ladder(view: View) -> list[str]:
 
 
 def fronts(view: View) -> list[Sentence]:
-    """Loss against each cost: who is beaten on both."""
+    """Loss against each cost: who is beaten on both, and by whom. Costs with the same outcome are told together. One
+    seed has no interval to be beaten beyond."""
+    outcomes: dict[str, tuple[Front, list[str]]] = {}
+    for one in [] if lone(view) else view.stratum.fronts:
+        outcomes.setdefault(repr((one.front, one.dominated)), (one, []))[1].append(one.cost.name)
     found = []
-    for one in view.stratum.fronts:
-        parts: list[str] = [f"Pareto front of {view.comparison.metric.name} and {one.cost.name}: "]
-        for number, arm in enumerate(one.front):
-            parts += [", " if number else "", view.name(arm)]
-        for number, (arm, by) in enumerate(one.dominated.items()):
-            parts += [", " if number else "; dominated: ", view.name(arm), " by ", view.name(by)]
+    for one, costs in outcomes.values():
+        beaten: dict[str, list[str]] = {}
+        for arm, by in one.dominated.items():
+            beaten.setdefault(by, []).append(arm)
+        parts = [f"Pareto front of {view.comparison.metric.name} and {', '.join(costs)}: ", *_arms(view, one.front)]
+        for by, arms in beaten.items():
+            parts += ["; ", view.name(by), " dominates ", *_arms(view, arms)]
         found.append(said(*parts, "."))
     return found
+
+
+def _arms(view: View, arms: list[str]) -> list[str]:
+    return [part for number, arm in enumerate(arms) for part in (", " if number else "", view.name(arm))]
 
 
 def scaled(scaling: Scaling) -> Sentence:

@@ -70,7 +70,7 @@ def _facts(runs: list[Run]) -> str:
 
 def _results(view: View) -> list[str]:
     parts = [_table(tables.main(view)), _plot(view) if view.contrasts else "", _listed(words.verdicts(view))]
-    parts += [_table(tables.pairs(view))] if view.comparison.pairs else []
+    parts += ["All pairs:", _table(tables.pairs(view))] if view.comparison.pairs else []
     if fresh := view.stratum.confirmed:
         parts += ["On fresh seeds alone:", _listed(words.confirmed(view, fresh))]
     return [*parts, _listed(map(said, view.notes))]
@@ -91,8 +91,16 @@ def _tradeoffs(view: View) -> list[str]:
 
 
 def _rates(view: View) -> list[str]:
-    found = view.stratum.tunings
-    return [_table(tables.tuning(view)), _listed(words.tuned(view, one) for one in found)] if found else []
+    found = view.tunings
+    return (
+        [
+            "Mean loss at each, a star for the best:",
+            _table(tables.tuning(view)),
+            _listed(words.tuned(view, one) for one in found),
+        ]
+        if found
+        else []
+    )
 
 
 def _commands(findings: Findings) -> list[str]:
@@ -110,7 +118,7 @@ def _commands(findings: Findings) -> list[str]:
 
 def _seeds(view: View) -> str:
     """The metric that decides, an arm a row, a seed a column."""
-    best = {one.arm: one.best for one in view.stratum.tunings}
+    best = {one.arm: one.best for one in view.tunings}
     runs = [run for run in view.stratum.runs if run.role == "arm" and run.lr == best.get(run.arm, run.lr)]
     found = {(run.arm, run.seed): run for run in runs}
     every = sorted({run.seed for run in runs})

@@ -60,12 +60,14 @@ def _size(view: View, console: Console) -> None:
     if view.stratum.confirmed:
         section("on fresh seeds alone", words.confirmed(view, view.stratum.confirmed), console)
     if view.comparison.pairs:
-        _print(tables.pairs(view), console, before=True)
+        paragraph(said(Strong("all pairs")), console, before=True)
+        _print(tables.pairs(view), console)
     _others(view, console)
     section("trade-offs", [*map(said, fairness.ladder(view)), *fairness.fronts(view)], console)
-    if view.stratum.tunings:
-        _print(tables.tuning(view), console, before=True)
-        section("", (words.tuned(view, one) for one in view.stratum.tunings), console)
+    if view.tunings:
+        paragraph(said(Strong("learning rates"), ": mean loss at each, a star for the best"), console, before=True)
+        _print(tables.tuning(view), console)
+        section("", (words.tuned(view, one) for one in view.tunings), console)
     section("noise", map(said, [*fairness.floor(view), fairness.judged(view), *view.notes]), console)
 
 
@@ -164,6 +166,6 @@ def paragraph(sentence: Sentence, console: Console, style: str = "", before: boo
     for number, line in enumerate(text.wrap(console, min(console.width, LINE) - 2 * INDENT)):
         line.rstrip()
         line.plain = line.plain.replace(GLUE, " ")
-        console.print(Text(" " * (INDENT if style or before or not number else 2 * INDENT)).append_text(line))
+        console.print(Text(" " * (INDENT if style or not number else 2 * INDENT)).append_text(line))
     if sentence.command:
         console.print(Text(f"{' ' * 2 * INDENT}{sentence.command}", style="cyan"), soft_wrap=True)

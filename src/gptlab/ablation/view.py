@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from gptlab.ablation.outcome import Comparison, Contrast, Findings, Stratum, Timing
+from gptlab.ablation.outcome import Comparison, Contrast, Findings, Stratum, Timing, Tuning
 
 MARKS = {"better": "✓", "worse": "✗", "equivalent": "=", "not resolved": "?", "unstable": "!"}
 """Verdicts where a word has no room."""
@@ -94,6 +94,12 @@ class View:
             return self.contrasts[arm].verdict
         row = next(one for one in self.comparison.arms if one.arm == arm)
         return "unstable" if row.diverged else "failed" if row.failed else "no verdict"
+
+    @property
+    def tunings(self) -> list[Tuning]:
+        """The grids of learning rates, in the order of the arms."""
+        found = {one.arm: one for one in self.stratum.tunings}
+        return [found[arm] for arm in self.order if arm in found]
 
     @property
     def notes(self) -> list[str]:

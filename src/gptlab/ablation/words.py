@@ -2,11 +2,11 @@
 
 import math
 
+from gptlab.ablation import bill
 from gptlab.ablation.digits import chance, fixed, places, signed, span, supported
 from gptlab.ablation.outcome import Comparison, Contrast, Findings, Run, Tuning
 from gptlab.ablation.price import Price, net, price, told
 from gptlab.ablation.view import Sentence, Strong, View, command, plural, said
-from gptlab.terminal import duration
 
 
 def verdicts(view: View) -> list[Sentence]:
@@ -114,12 +114,11 @@ def _open(view: View, comparison: Comparison, contrast: Contrast) -> Sentence:
     parts += [f" (95 % interval {span(contrast.low, contrast.high, decimals)}; {evidence(comparison, contrast)}): "]
     parts += [Strong("not resolved"), f". {bound(comparison, contrast)}"]
     if noise := comparison.noise:
-        least = fixed(noise.smallest, places(noise.smallest))
-        parts += [f" The smallest effect that {plural(len(contrast.seeds), 'seed')} can see here is {least}."]
+        parts += [f" The smallest effect that {len(contrast.seeds)} seeds can see here is {noise.smallest:.2g}."]
     if contrast.more_seeds is None:
         return said(*parts, " No sensible number of seeds would resolve it.")
     again = command(view.asked, contrast.more_seeds)
-    minutes = f" ({duration(contrast.more_minutes * 60)})" if contrast.more_minutes else ""
+    minutes = f" ({bill.span(contrast.more_minutes)})" if contrast.more_minutes else ""
     more = plural(contrast.more_seeds, "more seed")
     return said(*parts, f" About {more}{minutes} would resolve it{':' if again else '.'}", command=again)
 
