@@ -1,0 +1,45 @@
+"""Arms timed in turn: ratios to the baseline round by round, against what the baseline differs from itself."""
+
+import statistics as plain
+from collections.abc import Mapping
+
+from scipy import stats
+
+from gptlab.ablation.outcome import Metric, Timing, Verdict
+
+TWIN = "A/A"
+
+
+def timing(metric: Metric, timed: Mapping[str, list[float]], size: str, baseline: str) -> Timing | None:
+    """One session of one size. A verdict needs an interval that lies wholly beyond the spread of the baseline against
+    itself; inside of it arms are equivalent; anything else is not resolved."""
+    start = f"{size}/" if size else ""
+    mine = {
+        arm.removeprefix(start): ms
+        for arm, ms in timed.items()
+        if arm.startswith(start) and (size or "/" not in arm or arm == TWIN)
+    }
+    if baseline not in mine or len(mine) < 2:
+        return None
+    ratios = {arm: _ratio(mine[arm], mine[baseline]) for arm in sorted(mine) if arm != baseline}
+    spread = max((abs(one - 1) for one in ratios.pop(TWIN, (1.0,))), default=0.0)
+    verdicts: dict[str, Verdict] = {arm: _verdict(low, high, spread) for arm, (_, low, high) in ratios.items()}
+    medians = {arm: plain.median(ms) for arm, ms in sorted(mine.items()) if arm != TWIN}
+    return Timing(metric, medians, ratios, spread, verdicts, len(mine[baseline]))
+
+
+def _ratio(here: list[float], there: list[float]) -> tuple[float, float, float]:
+    """The middle ratio of the rounds, and an interval of it by order statistics."""
+    ratios = sorted(a / b for a, b in zip(here, there, strict=True))
+    n = len(ratios)
+    below = int(stats.binom.ppf(0.025, n, 0.5))
+    low, high = ratios[max(0, below - 1)], ratios[min(n - 1, n - below)]
+    return plain.median(ratios), low, high
+
+
+def _verdict(low: float, high: float, spread: float) -> Verdict:
+    if high < 1 - spread:
+        return "better"
+    if low > 1 + spread:
+        return "worse"
+    return "equivalent" if 1 - spread <= low and high <= 1 + spread else "not resolved"
