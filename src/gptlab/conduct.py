@@ -9,7 +9,7 @@ from gptlab import planning
 from gptlab.ablation import gather
 from gptlab.ablation.ledger import OVER, Ledger, State, held
 from gptlab.ablation.overview import Overview
-from gptlab.ablation.plan import confirmation
+from gptlab.ablation.plan import asks, confirmation
 from gptlab.asking import Question, question
 from gptlab.planning import Plan, plan
 from gptlab.record import dump, read, write
@@ -27,8 +27,8 @@ def conduct(axes: dict[str, list[str]], fixed: dict[str, str], launch: Launch, j
     if not console.is_terminal:
         console.width = 140
     asked = question(axes, fixed)
+    _refuse_another(planning.ledger(asked), asked)
     made = plan(asked, jobs)
-    _refuse_another(made.ledger, asked)
     planning.show(made, console)
     if asked.asked.dry_run:
         return
@@ -55,16 +55,11 @@ def conduct(axes: dict[str, list[str]], fixed: dict[str, str], launch: Launch, j
         raise Ended(f"{len(bad)} of {len(found.runs)} cells did not finish; the same command tries failed ones again")
 
 
-def _refuse_another(ledger: Ledger, asked: Question) -> None:
+def _refuse_another(ledger: Ledger, here: Question) -> None:
     """A name that was given to another question."""
-    if not (ledger.folder / "study.json").exists():
-        return
-    before = ledger.asked
-    for what, here, there in (("axes", asked.axes, before["axes"]), ("shared knobs", asked.shared, before["base"])):
-        if here != there:
-            raise Refused(
-                f"name={asked.name} is a study of other {what}: {there} there, {here} here; give another name="
-            )
+    if (ledger.folder / "study.json").exists() and ledger.asked["asks"] != asks(here.axes, here.base, here.asked):
+        command = " ".join(ledger.asked["command"])
+        raise Refused(f"name={here.name} is another question already: {command}; give another name=")
 
 
 def _run(made: Plan, launch: Launch, console: Console) -> None:

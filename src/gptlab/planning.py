@@ -9,7 +9,7 @@ from rich.console import Console
 
 from gptlab.ablation import bill
 from gptlab.ablation.ledger import Ledger
-from gptlab.ablation.plan import Cell, Variant, cells, distinct
+from gptlab.ablation.plan import Cell, Variant, asks, cells, distinct
 from gptlab.asking import Question
 from gptlab.costing import Costs, changed, disk, matched, tokens
 from gptlab.record import read
@@ -53,11 +53,16 @@ class Plan:
 
 def plan(question: Question, jobs: int) -> Plan:
     """Settles the arms, finds what is done, counts and times the rest."""
-    made = Plan(question, Ledger(Path(question.outputs).absolute() / "ablations" / question.name), jobs)
+    made = Plan(question, ledger(question), jobs)
     made.variants = settle(made)
     made.add(cells(question.asked, [_at_home(one, made) for one in made.variants], _homes(made)))
     count(made)
     return made
+
+
+def ledger(question: Question) -> Ledger:
+    """The folder of a question's study, there or not."""
+    return Ledger(Path(question.outputs).absolute() / "ablations" / question.name)
 
 
 def settle(made: Plan) -> list[Variant]:
@@ -173,6 +178,7 @@ def asked(made: Plan) -> dict[str, Any]:
     return {
         **asdict(question.asked),
         "study": question.name,
+        "asks": asks(question.axes, question.base, question.asked),
         "command": ["python", *(word for word in sys.argv if word not in ("-m", "--multirun"))],
         "cwd": str(Path.cwd()),
         "seeds": question.asked.blocks,

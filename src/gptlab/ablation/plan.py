@@ -146,10 +146,15 @@ def distinct(found: list[Cell]) -> list[Cell]:
     return list({cell.key: cell for cell in reversed(found)}.values())[::-1]
 
 
-def study_name(axes: dict[str, list[str]], base: Recipe, asked: Asked) -> str:
-    """What is varied, and a hash of all that a study is beside how many seeds it has."""
+def asks(axes: dict[str, list[str]], base: Recipe, asked: Asked) -> str:
+    """A hash of all that a study asks beside how many seeds it has, which may grow."""
     kind = [getattr(asked, knob) for knob in ("design", "match", "resize", "tune", "lr_grid")]
     told = json.dumps([axes, kind, signature(base)], sort_keys=True)
+    return hashlib.sha256(told.encode()).hexdigest()[:6]
+
+
+def study_name(axes: dict[str, list[str]], base: Recipe, asked: Asked) -> str:
+    """What is varied, and a hash of what is asked."""
     words = "-".join(f"{axis.rpartition('.')[2]}_{'_'.join(values)}" for axis, values in axes.items()) or "seeds"
     plain = "".join(letter if letter.isalnum() or letter in "_.+-" else "_" for letter in words)[:60].rstrip("._-")
-    return f"{plain}-{hashlib.sha256(told.encode()).hexdigest()[:6]}"
+    return f"{plain}-{asks(axes, base, asked)}"
