@@ -46,6 +46,7 @@ def conduct(axes: dict[str, list[str]], fixed: dict[str, str], launch: Launch, j
     from gptlab.ablation import files, table
     from gptlab.ablation.rebuild import compare
 
+    ledger.note("", "compared", seeds=asked.asked.blocks)
     found = compare(ledger.folder)
     table.show(found, console)
     files.write(found, ledger.folder)
@@ -128,9 +129,7 @@ def _confirm(made: Plan, launch: Launch, console: Console) -> None:
             cell = next(c for c in made.cells.values() if c.variant.name == arm and c.variant.size == stratum.size)
             pairs.append((cell.variant, best.get(arm)))
     made.add(confirmation(made.question.asked, pairs))
-    for key in made.to_run():
-        cell = made.cells[key]
-        made.seconds[key] = made.costs.seconds(cell.recipe, made.step_ms[cell.variant.key])
+    planning.estimate(made)
     _run(made, launch, console)
 
 

@@ -102,29 +102,31 @@ def _at_home(variant: Variant, made: Plan) -> Variant:
 
 
 def count(made: Plan) -> None:
-    """What each arm costs: from a run that is done, else counted and timed here."""
-    anew = {}
+    """What each arm costs: if all is done, from its runs; else counted and timed here, all arms in turn."""
     for variant in made.variants:
-        done = [
-            read(made.over[key] / "summary.json")
-            for key, cell in made.cells.items()
-            if cell.variant.key == variant.key and key in made.over
+        folders = [
+            made.over[key] for key, cell in made.cells.items() if cell.variant.key == variant.key and key in made.over
         ]
-        done = [one for one in done if "params" in one and one.get("time/step_ms_median")]
-        if done:
-            made.counts[variant.key] = {
-                key: done[0][key] for key in ("params", "flops_per_token", "cache_bytes_per_token")
-            }
-            made.step_ms[variant.key] = done[0]["time/step_ms_median"]
+        known = [one for one in (read(folder / "summary.json") for folder in folders) if one["status"] == "finished"]
+        if known:
+            made.counts[variant.key] = {key: known[0][key] for key in COUNTED}
+            made.step_ms[variant.key] = known[0]["time/step_ms_median"]
         else:
-            anew[variant.key] = variant.recipe
             made.counts[variant.key] = made.costs.counts(variant.recipe)
-    if anew:
-        made.step_ms |= made.costs.step_ms(anew)
+    if made.to_run() or len(made.step_ms) < len(made.variants):
+        made.step_ms = made.costs.step_ms({variant.key: variant.recipe for variant in made.variants})
+    estimate(made)
+    made.mismatch = [line for size in made.question.baselines for line in _mismatch(made, size)]
+
+
+COUNTED = ("params", "flops_per_token", "cache_bytes_per_token")
+
+
+def estimate(made: Plan) -> None:
+    """Seconds of each cell that is not done."""
     for key in made.to_run():
         cell = made.cells[key]
         made.seconds[key] = made.costs.seconds(cell.recipe, made.step_ms[cell.variant.key])
-    made.mismatch = [line for size in made.question.baselines for line in _mismatch(made, size)]
 
 
 def _mismatch(made: Plan, size: str) -> list[str]:
