@@ -1,6 +1,7 @@
-"""The README's pictures, made from a run that really happens: python docs/pictures.py [overrides of train.py]
+"""The README's pictures, made from runs that really happen: python docs/pictures.py [overrides of train.py]
 
-terminal.svg is what a terminal shows, by way of a terminal emulator (pyte); loss.svg is drawn from metrics.jsonl.
+terminal.svg is what a terminal shows, by way of a terminal emulator (pyte); loss.svg is drawn from metrics.jsonl;
+ablation.svg is a study.
 Needs: pip install -e '.[docs]'
 """
 
@@ -21,7 +22,8 @@ from rich.text import Text
 from gptlab.record import rows
 
 DOCS = Path(__file__).parent
-COLUMNS, LINES = 132, 42
+COLUMNS, LINES = 132, 78
+STUDY = ["attention=gqa,swa,mha"]
 
 
 def watch(command: list[str]) -> tuple[pyte.Screen, pyte.Screen]:
@@ -94,4 +96,6 @@ if __name__ == "__main__":
     picture(middle, "python train.py", DOCS / "training.svg")
     picture(end, "python train.py", DOCS / "terminal.svg")
     loss(DOCS.parent / run, DOCS / "loss.svg")
+    _, study = watch([sys.executable, "ablate.py", *STUDY])
+    picture(study, f"python ablate.py {' '.join(STUDY)}", DOCS / "ablation.svg")
     print(f"{run}, {time.time() - start:.0f} s")

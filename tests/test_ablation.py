@@ -16,6 +16,7 @@ import torch
 from running import ROOT, Done, program, summary, tiny
 
 from gptlab import cell as cells
+from gptlab import sharing
 from gptlab.ablation.ledger import Ledger, held, locked
 from gptlab.ablation.rebuild import compare
 from gptlab.record import write
@@ -359,6 +360,23 @@ def test_every_launcher_gives_the_same_table(pool: Path, tmp_path: Path, launche
     ended(start(tmp_path, AXIS, f"hydra/launcher={launcher[0]}", *launcher[1:]))
     assert losses(ledger(tmp_path)) == losses(ledger(pool))
     assert verdicts(ledger(tmp_path)) == verdicts(ledger(pool))
+
+
+def test_every_job_has_a_gpu_of_its_own_as_long_as_there_are_some(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sharing, "HELD", [])
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
+    taken = [sharing.free(sharing.gpus(), tmp_path) for _ in range(3)]
+    assert taken[:2] == ["2", "5"]
+    assert taken[2] in ("2", "5")
+    for file in sharing.HELD:
+        file.close()
+
+
+@pytest.mark.slow
+def test_a_cell_of_two_devices_is_a_train_py_of_its_own(pool: Path, tmp_path: Path):
+    ended(start(tmp_path, AXIS, "seeds=1", "trainer=ddp", "trainer.devices=2"))
+    here, there = losses(ledger(tmp_path)), losses(ledger(pool))
+    assert here == pytest.approx({key: there[key] for key in here}, abs=1e-5)
 
 
 # -- from another terminal

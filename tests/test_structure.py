@@ -171,7 +171,10 @@ def test_only_the_rim_imports_hydra():
             assert rim or file == SOURCE / "wiring.py" or "hydra_plugins" in file.parts, short(file)
 
 
-@pytest.mark.parametrize("name", ["recipe", "record", "refused", "factory", "ablation.table", "ablation.files"])
+READERS = [dotted(file) for package in ("ablation", "report") for file in sorted((SOURCE / package).glob("[a-z]*.py"))]
+
+
+@pytest.mark.parametrize("name", ["recipe", "record", "refused", "factory", *READERS])
 def test_records_are_read_without_torch(name: str):
     for file in closure(name):
         assert not {one.split(".")[0] for one in imports(file)} & {"torch", "lightning", "wandb"}, short(file)
