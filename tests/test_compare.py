@@ -152,6 +152,18 @@ def test_an_arm_that_is_the_baseline_is_equivalent():
     assert loss(found).noise is not None
 
 
+@pytest.mark.parametrize("others", [1, 6])
+def test_the_same_thing_under_two_names_troubles_nobody(others: int):
+    plain = runs(**{f"arm{at}": 0.01 * at for at in range(1, others + 1)})
+    twin = [replace(run, arm="same") for run in plain if run.arm == "base"]
+    before, after = (
+        {one.arm: one for one in loss(judged(found, variance="moderated" if others > 1 else "pooled")).contrasts}
+        for found in (plain, [*plain, *twin])
+    )
+    assert after["same"].verdict == "equivalent"
+    assert all(after[arm].sd == pytest.approx(one.sd) for arm, one in before.items())
+
+
 def test_all_pairs_are_corrected_for_their_number():
     found = loss(judged(runs(a=-0.01, b=0.002), pairs=True))
     assert {(one.arm, one.against) for one in found.pairs} == {("a", "b"), ("a", "base"), ("b", "base")}

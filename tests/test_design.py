@@ -9,7 +9,7 @@ from conftest import composed
 from gptlab import wiring
 from gptlab.ablation import design
 from gptlab.ablation.asked import KNOBS, Asked, asked
-from gptlab.ablation.plan import Variant, altered, cells, confirmation, distinct, signature, study_name
+from gptlab.ablation.plan import Variant, altered, cells, confirmation, distinct, of_baseline, signature, study_name
 from gptlab.refused import Refused
 
 AXES = {"attention": ["gqa", "mha"], "norm": ["layernorm", "rmsnorm"], "mlp": ["gelu", "swiglu"]}
@@ -92,7 +92,7 @@ def test_a_knob_set_afterwards_is_the_one_of_the_command_line():
 
 
 def test_seeds_are_outermost_so_that_blocks_are_whole():
-    found = cells(knobs(), [variant(), variant("attention=gqa")], {})
+    found = cells(knobs(), [variant(), variant("attention=gqa")])
     assert [(cell.recipe.config["seed"], cell.variant.name) for cell in found] == [
         *((0, "default"), (0, "attention=gqa")),
         *((1, "default"), (1, "attention=gqa")),
@@ -100,7 +100,7 @@ def test_seeds_are_outermost_so_that_blocks_are_whole():
 
 
 def test_a_learning_rate_grid_is_the_same_for_every_arm():
-    found = cells(knobs(tune="grid", seeds=1), [variant(), variant("optimizer=muon")], {})
+    found = cells(knobs(tune="grid", seeds=1), [variant(), variant("optimizer=muon")])
     assert [(c.variant.name, c.recipe.config["optimizer"]["lr"]) for c in found] == [
         *(("default", 1e-3), ("default", 1e-2)),
         *(("optimizer=muon", 1e-3), ("optimizer=muon", 1e-2)),
@@ -109,13 +109,16 @@ def test_a_learning_rate_grid_is_the_same_for_every_arm():
 
 def test_budgets_and_the_twin_are_the_baselines():
     base = variant()
-    found = cells(knobs(seeds=1, budget=[0.5, 1, 2], aa=True), [base, variant("attention=gqa")], {"": base})
-    assert [(c.role, c.budget) for c in found] == [("arm", 1), ("arm", 1), ("budget", 0.5), ("budget", 2), ("twin", 1)]
+    found = of_baseline(knobs(seeds=1, budget=[0.5, 1, 2], aa=True), base)
+    assert [(c.role, c.budget) for c in found] == [("budget", 0.5), ("budget", 2), ("twin", 1)]
     steps = base.recipe.config["steps"]
-    assert [c.recipe.config["steps"] for c in found if c.role == "budget"] == [steps // 2, 2 * steps]
-    assert found[0].recipe.hash == found[-1].recipe.hash
-    assert found[0].key != found[-1].key
-    assert len(distinct([*found, *found])) == len(found)
+    assert [c.recipe.config["steps"] for c in found[:2]] == [steps // 2, 2 * steps]
+    (plain,) = cells(knobs(seeds=1), [base])
+    assert plain.recipe.hash == found[-1].recipe.hash
+    assert plain.key != found[-1].key
+    assert len(distinct([plain, *found, *found])) == 4
+    tuned = of_baseline(knobs(seeds=1, budget=[2], aa=True), base, 0.01)
+    assert {c.recipe.config["optimizer"]["lr"] for c in tuned} == {0.01}
 
 
 def test_a_confirmation_is_on_seeds_that_nothing_has_used():

@@ -7,9 +7,9 @@ from rich.console import Console
 
 from gptlab import planning
 from gptlab.ablation import gather
-from gptlab.ablation.ledger import OVER, Ledger, State, held
+from gptlab.ablation.ledger import OVER, Ledger, State, held, locked
 from gptlab.ablation.overview import Overview
-from gptlab.ablation.plan import asks, confirmation
+from gptlab.ablation.plan import Cell, asks, confirmation, of_baseline
 from gptlab.asking import Question, question
 from gptlab.planning import Plan, plan
 from gptlab.record import dump, read, write
@@ -35,8 +35,10 @@ def conduct(axes: dict[str, list[str]], fixed: dict[str, str], launch: Launch, j
     ledger = made.ledger
     try:
         _run(made, launch, console)
-        if asked.asked.confirm:
-            _confirm(made, launch, console)
+        if asked.asked.confirm or (asked.asked.tune == "grid" and (asked.asked.aa or asked.asked.budgets)):
+            made.add(_afterwards(made))
+            planning.estimate(made)
+            _run(made, launch, console)
         _time(made, console)
     except (KeyboardInterrupt, SystemExit) as stopped:
         states = ledger.states()
@@ -74,10 +76,10 @@ def _run(made: Plan, launch: Launch, console: Console) -> None:
     todo = made.to_run()
     if not todo:
         return
+    trouble = ""
     with Overview(ledger, plain, made.seconds, made.jobs, console):
         for _ in range(ATTEMPTS):
             began = time.time()
-            trouble = ""
             try:
                 launch([str(ledger.folder / "cells" / f"{key}.json") for key in todo], made.jobs)
             except Exception as error:  # the launcher's own, as when one of its processes was killed
@@ -85,6 +87,8 @@ def _run(made: Plan, launch: Launch, console: Console) -> None:
             todo = _left(made, todo, began, trouble)
             if not todo:
                 return
+        for key in todo:
+            ledger.note(key, "failed", reason=trouble or f"launched {ATTEMPTS} times, and never ran")
 
 
 def _left(made: Plan, todo: list[str], began: float, trouble: str) -> list[str]:
@@ -108,29 +112,24 @@ def _left(made: Plan, todo: list[str], began: float, trouble: str) -> list[str]:
     return again
 
 
-def _confirm(made: Plan, launch: Launch, console: Console) -> None:
-    """The best arm and the baseline once more, on seeds that had no part in choosing it."""
+def _afterwards(made: Plan) -> list[Cell]:
+    """Cells that only the others' runs decide: the best arm and the baseline on seeds that had no part in choosing it,
+    and the baseline's other budgets at its best learning rate."""
     from gptlab.ablation.rebuild import compare
 
-    found = compare(made.ledger.folder)
-    pairs = []
-    for stratum in found.strata:
-        means = (
-            {arm.arm: arm.mean for arm in stratum.comparisons[0].arms if arm.mean is not None}
-            if stratum.comparisons
-            else {}
-        )
-        others = [arm for arm in means if arm != stratum.baseline]
-        if not others or stratum.baseline not in means:
-            continue
+    asked, found = made.question.asked, []
+    variants = {(cell.variant.size, cell.variant.name): cell.variant for cell in made.cells.values()}
+    for stratum in compare(made.ledger.folder).strata:
         best = {tuning.arm: tuning.best for tuning in stratum.tunings}
-        winner = min(others, key=lambda arm: means[arm])
-        for arm in (stratum.baseline, winner):
-            cell = next(c for c in made.cells.values() if c.variant.name == arm and c.variant.size == stratum.size)
-            pairs.append((cell.variant, best.get(arm)))
-    made.add(confirmation(made.question.asked, pairs))
-    planning.estimate(made)
-    _run(made, launch, console)
+        means = {arm.arm: arm.mean for arm in stratum.comparisons[0].arms if arm.mean is not None}
+        if stratum.baseline not in means:
+            continue
+        winner = min(set(means) - {stratum.baseline}, key=lambda arm: (means[arm], arm), default=None)
+        pairs = [(variants[stratum.size, arm], best.get(arm)) for arm in (stratum.baseline, winner) if arm]
+        if asked.tune == "grid":
+            found += of_baseline(asked, *pairs[0])
+        found += confirmation(asked, pairs)
+    return found
 
 
 def _time(made: Plan, console: Console) -> None:
@@ -144,14 +143,17 @@ def _time(made: Plan, console: Console) -> None:
     path = ledger.folder / "timing.json"
     if path.exists() and read(path)["stamp"] == stamp:
         return
-    from gptlab.timing import Bench, here, session
+    from gptlab.timing import TWIN, Bench, here, session
 
-    baselines = [variant.key for variant in made.baselines.values() if variant.key in arms]
     device = here(next(iter(arms.values())).recipe)
     if others := sorted({run.facts.get("device", device) for run in runs} - {device}):
         ledger.note("", "untimed", reason=f"the runs were on {', '.join(others)}, and this is {device}")
         return
-    with console.status(f"[dim]timing {len(arms)} arms in turn[/]"):
-        benches = {key: Bench(variant.recipe, made.costs.corpus(variant.recipe)) for key, variant in arms.items()}
-        found = session(benches, baselines, asked.timing)
-    write(path, dump({"stamp": stamp, "device": device, "timed": found}))
+    with locked(ledger.folder / "timing.lock") as owner:
+        if owner is not None:  # another process of this study is at it
+            return
+        with console.status(f"[dim]timing {len(arms)} arms in turn[/]"):
+            benches = {key: Bench(variant.recipe, made.costs.corpus(variant.recipe)) for key, variant in arms.items()}
+            twins = {f"{one.size}/{TWIN}".lstrip("/"): one.key for one in made.baselines.values() if one.key in arms}
+            found = session(benches, twins, asked.timing)
+        write(path, dump({"stamp": stamp, "device": device, "timed": found}))

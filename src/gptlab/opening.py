@@ -1,7 +1,6 @@
 """The opening of a run: its folder, what is known at the start, its mirror."""
 
 import shlex
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +13,7 @@ from gptlab.corpus import Corpus
 from gptlab.decoder import Decoder
 from gptlab.fingerprint import code
 from gptlab.recipe import Recipe
-from gptlab.record import Record, now, unfinished
+from gptlab.record import Record, free_bytes, now, unfinished
 from gptlab.refused import Refused
 from gptlab.session import outputs
 from gptlab.terminal import Terminal
@@ -30,9 +29,8 @@ def to_resume(recipe: Recipe) -> Path | None:
 
 def refuse_small_disk(recipe: Recipe, decoder: Decoder) -> None:
     """Weights and two moments, for last, previous and the one being written; the best weights; and some."""
-    nearest = next(path for path in (outputs(recipe).absolute(), *outputs(recipe).absolute().parents) if path.exists())
     need = 10 * 4 * sum(p.numel() for p in decoder.parameters()) + 8_000_000
-    free = shutil.disk_usage(nearest).free
+    free = free_bytes(outputs(recipe))
     if free < need:
         raise Refused(
             f"outputs={outputs(recipe)} has {free / 1e6:.1f} MB free and this run may write {need / 1e6:.1f} MB; "

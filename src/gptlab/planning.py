@@ -9,10 +9,11 @@ from rich.console import Console
 
 from gptlab.ablation import bill
 from gptlab.ablation.ledger import Ledger
-from gptlab.ablation.plan import Cell, Variant, asks, cells, distinct
+from gptlab.ablation.plan import Cell, Variant, asks, cells, distinct, of_baseline
 from gptlab.asking import Question
 from gptlab.costing import Costs, changed, disk, matched, tokens
-from gptlab.record import read
+from gptlab.record import free_bytes, read
+from gptlab.refused import Refused
 
 
 @dataclass
@@ -55,7 +56,9 @@ def plan(question: Question, jobs: int) -> Plan:
     """Settles the arms, finds what is done, counts and times the rest."""
     made = Plan(question, ledger(question), jobs)
     made.variants = settle(made)
-    made.add(cells(question.asked, [_at_home(one, made) for one in made.variants], _homes(made)))
+    made.add(cells(question.asked, [at_home(one, made) for one in made.variants]))
+    if question.asked.tune == "shared":  # else at a rate that is not known yet
+        made.add([cell for one in made.baselines.values() for cell in of_baseline(question.asked, at_home(one, made))])
     count(made)
     return made
 
@@ -89,11 +92,7 @@ def settle(made: Plan) -> list[Variant]:
     return found
 
 
-def _homes(made: Plan) -> dict[str, Variant]:
-    return {size: _at_home(variant, made) for size, variant in made.baselines.items()}
-
-
-def _at_home(variant: Variant, made: Plan) -> Variant:
+def at_home(variant: Variant, made: Plan) -> Variant:
     """A variant whose runs go to this study's outputs, and to its group in W&B."""
     config = variant.recipe.config
     tracking = {**config["tracking"], "group": config["tracking"]["group"] or made.question.name}
@@ -158,6 +157,7 @@ def show(made: Plan, console: Console) -> None:
         disk(made.counts[made.cells[key].variant.key]["params"], made.cells[key].recipe) for key in made.to_run()
     )
     question = made.question
+    refuse_small_disk(question, written)
     bill.show(
         console,
         question.name,
@@ -171,6 +171,16 @@ def show(made: Plan, console: Console) -> None:
         question.notes,
         made.mismatch,
     )
+
+
+def refuse_small_disk(question: Question, written: float) -> None:
+    """A study that would fill the disk."""
+    free = free_bytes(Path(question.outputs))
+    if written > free:
+        raise Refused(
+            f"outputs={question.outputs} has {free / 1e6:.0f} MB free, and this study writes about "
+            f"{written / 1e6:.0f} MB; free some, or set outputs=<folder>"
+        )
 
 
 def asked(made: Plan) -> dict[str, Any]:
@@ -192,9 +202,6 @@ def asked(made: Plan) -> dict[str, Any]:
         "cells": [*made.cells],
         "seconds": made.seconds,
         "jobs": made.jobs,
-        "minutes_per_cell": {v.key: made.costs.seconds(v.recipe, made.step_ms[v.key]) / 60 for v in variants}
-        if made.seconds
-        else {},
         "counts": made.counts,
         "mismatch": made.mismatch,
         "notes": question.notes,

@@ -146,12 +146,22 @@ def saved(folder: Path) -> Recipe:
         raise Refused(f"{folder}: its config.yaml or run.json cannot be read ({line}); start another run") from error
 
 
+def nearest(outputs: Path) -> Path:
+    """The folder in which `outputs` is or would be made."""
+    return next(path for path in (outputs.absolute(), *outputs.absolute().parents) if path.exists())
+
+
+def free_bytes(outputs: Path) -> int:
+    """What can still be written there."""
+    return shutil.disk_usage(nearest(outputs)).free
+
+
 def unwritable(outputs: Path) -> list[str]:
     """Why runs cannot live in a folder, if they cannot; nothing is made to find out."""
-    nearest = next(path for path in (outputs.absolute(), *outputs.absolute().parents) if path.exists())
-    if nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK):
+    there = nearest(outputs)
+    if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
         return []
-    return [f"outputs={outputs} cannot be written: {nearest} is read-only or no folder; set outputs=<folder>"]
+    return [f"outputs={outputs} cannot be written: {there} is read-only or no folder; set outputs=<folder>"]
 
 
 def unfinished(outputs: Path, wanted: str) -> Path | None:

@@ -61,11 +61,11 @@ class Bench:
 
 
 def session(
-    benches: dict[str, Bench], baselines: list[str], seconds: float, rounds: int = MOST_ROUNDS
+    benches: dict[str, Bench], again: dict[str, str], seconds: float, rounds: int = MOST_ROUNDS
 ) -> dict[str, dict[str, list[float]]]:
-    """Milliseconds a step and a token: for each arm, and each baseline a second time, a number a round."""
-    twins = {f"{name.rpartition('/')[0]}/{TWIN}".lstrip("/"): benches[name] for name in baselines}
-    arms = {**benches, **twins}
+    """Milliseconds a step and a token: for each arm a number a round, and for those that are timed `again` by another
+    name."""
+    arms = {**benches, **{name: benches[arm] for name, arm in again.items()}}
     length = {name: bench.settings.model.context for name, bench in arms.items()}
     steps = turns({name: bench.step for name, bench in arms.items()}, 0.75 * seconds, rounds)
     writes = turns(

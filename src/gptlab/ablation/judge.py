@@ -81,20 +81,22 @@ def _margin(metric: Metric, base: Mapping[int, float]) -> tuple[float, str]:
 
 def variances(values: Table, pairs: list[Pair], kind: Variance, unstable: frozenset[str]) -> dict[Pair, Spread]:
     """The variance that each comparison uses. Arms that diverged in some seed have their own: what is left of them says
-    nothing of the others."""
+    nothing of the others. So have arms that never differ, being the same thing under two names."""
     found = {pair: statistics.own(statistics.differences(values, *pair)) for pair in pairs}
     own = {pair: spread for pair, spread in found.items() if spread is not None}
-    calm = {pair: spread for pair, spread in own.items() if not {*pair} & unstable}
+    same = {pair for pair in own if not any(statistics.differences(values, *pair).values())}
+    calm = {pair: spread for pair, spread in own.items() if not {*pair} & unstable and pair not in same}
     if kind == "moderated":
         return {**own, **statistics.moderated(calm)}
     if kind == "pooled":
-        whole = statistics.pooled({arm: one for arm, one in values.items() if arm not in unstable})
+        left_out = unstable | {arm for arm, _ in same}
+        whole = statistics.pooled({arm: one for arm, one in values.items() if arm not in left_out})
         return {**own, **({} if whole is None else dict.fromkeys(calm, whole))}
     return own
 
 
 def _noise(rule: Rule, values: Table, spreads: Mapping[Pair, Spread], twin: float | None) -> Noise | None:
-    calm = {pair: one for pair, one in spreads.items() if not {*pair} & rule.unstable} or spreads
+    calm = {pair: one for pair, one in spreads.items() if one.variance and not {*pair} & rule.unstable} or spreads
     seeds = [plain.variance(one.values()) for arm, one in values.items() if len(one) > 1 and arm not in rule.unstable]
     if not calm or not seeds:
         return None

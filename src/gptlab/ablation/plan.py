@@ -106,39 +106,42 @@ def signature(recipe: Recipe) -> str:
     return replace(recipe, config=kept).hash
 
 
-def cells(asked: Asked, variants: list[Variant], baselines: dict[str, Variant]) -> list[Cell]:
-    """All cells but those of a confirmation. `baselines`: that of each size."""
-    rates: list[float | None] = [*sorted({*asked.lr_grid})] if asked.tune == "grid" else [None]
-    found = []
+def cells(asked: Asked, variants: list[Variant]) -> list[Cell]:
+    """The arms under every seed."""
+    rates = [*sorted({*asked.lr_grid})] if asked.tune == "grid" else [None]
+    return [
+        Cell(variant, at_rate(variant, seed, rate), lr=rate)
+        for seed in asked.blocks
+        for variant in variants
+        for rate in rates
+    ]
+
+
+def of_baseline(asked: Asked, baseline: Variant, rate: float | None = None) -> list[Cell]:
+    """The baseline at other budgets and a second time, at its best learning rate if those are tuned."""
+    steps, found = baseline.recipe.config["steps"], []
     for seed in asked.blocks:
-        for variant in variants:
-            for rate in rates:
-                knobs = {} if rate is None else {"optimizer__lr": rate}
-                found.append(Cell(variant, altered(variant.recipe, seed=seed, **knobs), lr=rate))
-        for variant in baselines.values():
-            steps = variant.recipe.config["steps"]
-            found += [
-                Cell(variant, altered(variant.recipe, seed=seed, steps=max(1, round(steps * part))), "budget", part)
-                for part in asked.budgets
-            ]
-            if asked.aa:
-                found.append(Cell(variant, altered(variant.recipe, seed=seed), "twin"))
+        plain = at_rate(baseline, seed, rate)
+        for part in asked.budgets:
+            found.append(Cell(baseline, altered(plain, steps=max(1, round(steps * part))), "budget", part, rate))
+        if asked.aa:
+            found.append(Cell(baseline, plain, "twin", lr=rate))
     return found
 
 
 def confirmation(asked: Asked, pairs: list[tuple[Variant, float | None]]) -> list[Cell]:
-    """Cells of winner and baseline, each at its learning rate, on seeds that nothing else has used."""
+    """Winner and baseline, each at its learning rate, on seeds that nothing else has used."""
     first = max(asked.blocks) + 1
+    seeds = range(first, first + asked.confirm)
     return [
-        Cell(
-            variant,
-            altered(variant.recipe, seed=seed, **({} if rate is None else {"optimizer__lr": rate})),
-            "confirm",
-            lr=rate,
-        )
-        for seed in range(first, first + asked.confirm)
-        for variant, rate in pairs
+        Cell(variant, at_rate(variant, seed, rate), "confirm", lr=rate) for seed in seeds for variant, rate in pairs
     ]
+
+
+def at_rate(variant: Variant, seed: int, rate: float | None) -> Recipe:
+    """A variant's recipe under a seed, at a learning rate if one is given."""
+    recipe = altered(variant.recipe, seed=seed)
+    return recipe if rate is None else altered(recipe, optimizer__lr=rate)
 
 
 def distinct(found: list[Cell]) -> list[Cell]:

@@ -15,6 +15,7 @@ from gptlab.record import read
 def compare(folder: Path, asked: dict[str, Any] | None = None) -> Findings:
     """What a study's runs say, from its folder alone; `asked` instead of its own question."""
     asked, runs = asked or Ledger(folder).asked, gather.study(folder)
+    asked = {**asked, "minutes_per_cell": _minutes(runs)}
     path = folder / "timing.json"
     timed = read(path)["timed"] if path.exists() else None
     found = findings(asked["study"], asked, runs, timed)
@@ -46,6 +47,15 @@ def _runs(folder: Path) -> list[Path]:
         return [folder]
     pool = Ledger(folder).pool
     return [pool / run.folder for run in gather.study(folder) if run.folder and run.role == "arm"]
+
+
+def _minutes(runs: list[Run]) -> dict[str, float]:
+    """What a cell of each arm took."""
+    taken: dict[str, list[float]] = {}
+    for run in runs:
+        if run.role == "arm" and run.status == "finished":
+            taken.setdefault(f"{run.size}/{run.arm}".lstrip("/"), []).append(run.values["time/total_s"] / 60)
+    return {arm: sum(minutes) / len(minutes) for arm, minutes in taken.items()}
 
 
 def _looks(folder: Path) -> list[str]:
