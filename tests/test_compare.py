@@ -1,12 +1,16 @@
 """What is concluded from runs, planted so that one knows what is right."""
 
+import json
 import math
 import random
 from dataclasses import asdict, replace
 from typing import Any
 
+import numpy as np
 import pytest
+from scipy import stats
 
+from gptlab.ablation import exchange
 from gptlab.ablation.compare import findings
 from gptlab.ablation.outcome import Comparison, Findings, Run
 from gptlab.record import dump
@@ -100,6 +104,17 @@ def test_an_arm_that_diverged_is_unstable_and_not_averaged_in():
     assert any("other diverged in 1 of 3" in note for note in loss(found).notes)
 
 
+def test_a_baseline_that_diverged_makes_no_other_arm_unstable():
+    broken = [
+        replace(run, status="diverged", values={}) if (run.arm, run.seed) == ("base", 1) else run
+        for run in runs(other=-0.3)
+    ]
+    comparison = loss(judged(broken))
+    (one,) = comparison.contrasts
+    assert (one.seeds, one.verdict, one.sd) == ((0, 2), "better", one.own_sd)
+    assert any("the baseline base is unstable" in note for note in comparison.notes)
+
+
 def test_an_unstable_arm_does_not_trouble_the_others():
     stable = judged(runs(calm=-0.02))
     wild = [Run("wild", seed, "finished", {"val/loss": 2.0 + seed}) for seed in range(2)] + [Run("wild", 2, "diverged")]
@@ -122,6 +137,25 @@ def test_nan_is_no_number():
     found = judged(bad)
     assert loss(found).contrasts[0].seeds == (1, 2)
     assert "NaN" not in dump(asdict(found))
+
+
+def test_whatever_became_of_the_cells_all_numbers_are_finite():
+    dice = random.Random(0)
+    for _ in range(60):
+        found = [
+            replace(
+                run,
+                values={key: dice.choice([number, 2.0, math.nan]) for key, number in run.values.items()},
+                status=dice.choice(["finished", "finished", "diverged", "failed", "missing"]),
+                lr=dice.choice([1e-3, 1e-2]),
+            )
+            for run in [*runs(dice.randint(1, 4), a=0.0, b=-0.3), *sized(base=-0.1, a=-0.2), *ladder(-1e-5)]
+            if dice.random() < 0.9
+        ]
+        asked = {"tune": dice.choice(["shared", "grid"]), "variance": dice.choice(["auto", "own", "moderated"])}
+        made = judged(found, pairs=True, **asked)
+        strata = [asdict(replace(stratum, runs=[])) for stratum in made.strata]
+        json.dumps([strata, [asdict(one) for one in made.scalings]], allow_nan=False)
 
 
 def test_without_a_baseline_nothing_is_compared_and_that_is_said():
@@ -154,7 +188,7 @@ def test_an_arm_that_is_the_baseline_is_equivalent():
 
 @pytest.mark.parametrize("others", [1, 6])
 def test_the_same_thing_under_two_names_troubles_nobody(others: int):
-    plain = runs(**{f"arm{at}": 0.01 * at for at in range(1, others + 1)})
+    plain = runs(3, **{f"arm{at}": 0.01 * at for at in range(1, others + 1)})
     twin = [replace(run, arm="same") for run in plain if run.arm == "base"]
     before, after = (
         {one.arm: one for one in loss(judged(found, variance="moderated" if others > 1 else "pooled")).contrasts}
@@ -194,22 +228,49 @@ def ladder(slope: float = -0.2) -> list[Run]:
 
 def test_a_budget_ladder_prices_a_difference():
     found = judged([*runs(other=-0.05), *ladder()])
-    exchange = found.strata[0].exchange
-    assert exchange is not None
-    assert exchange.slope == pytest.approx(-0.2, rel=0.02)
-    factor, low, high = exchange.equivalents["other"]
+    priced = found.strata[0].exchange
+    assert priced is not None
+    assert priced.slope == pytest.approx(-0.2, rel=0.02)
+    factor, low, high = priced.equivalents["other"]
     assert low < math.exp(0.05 / 0.2) < high
     assert factor == pytest.approx(math.exp(0.05 / 0.2), rel=0.02)
-    assert loss(found).delta == pytest.approx(abs(exchange.slope) * math.log(1.02))
-    assert not exchange.net
+    assert loss(found).delta == pytest.approx(abs(priced.slope) * math.log(1.02))
+    assert not priced.net
+
+
+@pytest.mark.parametrize("budgets", [(1.0, 2.0), (0.5, 1.0, 2.0)])
+def test_the_error_of_a_slope_is_what_seeds_say(budgets: tuple[float, ...]):
+    dice, covered = np.random.default_rng(0), 0
+    for _ in range(1000):
+        luck, own = dice.normal(0, 0.01, 3), dice.normal(0, 0.01, (3, 3))
+        made = exchange.ladder(
+            [
+                Run(
+                    "base", seed, "finished", {"val/loss": 2 - 0.2 * math.log(b) + luck[seed] + own[seed, at]}, budget=b
+                )
+                for seed in range(3)
+                for at, b in enumerate(budgets)
+            ],
+            [],
+        )
+        assert made is not None
+        covered += abs(made.slope + 0.2) <= stats.t.ppf(0.975, made.df) * made.error
+    assert 0.93 <= covered / 1000 <= 0.97
+
+
+def test_a_slope_without_an_error_prices_nothing():
+    one_seed = [run for run in ladder() if run.seed == 0 and run.budget == 2.0]
+    stratum = judged([*runs(seeds=1, other=-0.05), *one_seed]).strata[0]
+    assert stratum.exchange is None
+    assert "0.5 %" in stratum.comparisons[0].delta_from
 
 
 def test_net_of_speed_a_slower_arm_is_worth_less():
     timed = {"time/step_ms": {"base": [10.0] * 9, "other": [12.0] * 9, "A/A": [10.1] * 9}}
     found = findings("planted", ASKED, [*runs(other=-0.05), *ladder()], timed)
-    exchange = found.strata[0].exchange
-    assert exchange is not None
-    assert exchange.net["other"][0] == pytest.approx(-0.05 + 0.2 * math.log(1.2), abs=0.002)
+    priced = found.strata[0].exchange
+    assert priced is not None
+    assert priced.net["other"][0] == pytest.approx(-0.05 + 0.2 * math.log(1.2), abs=0.002)
     assert found.strata[0].timings[0].verdicts == {"other": "worse"}
 
 
@@ -218,6 +279,13 @@ def test_no_speed_verdict_within_what_the_baseline_differs_from_itself():
     (timing,) = findings("planted", ASKED, runs(other=-0.05), timed).strata[0].timings
     assert timing.verdicts == {"other": "equivalent"}
     assert timing.spread == pytest.approx(0.05)
+
+
+@pytest.mark.parametrize(("names", "rounds", "verdict"), [(("base", "A/A"), 5, "no verdict"), (("base",), 9, None)])
+def test_no_speed_verdict_without_its_control_or_from_few_rounds(names: tuple[str, ...], rounds: int, verdict: Any):
+    timed = {"time/step_ms": {name: [10.0] * rounds for name in names} | {"other": [20.0] * rounds}}
+    timings = findings("planted", ASKED, runs(other=-0.05), timed).strata[0].timings
+    assert [one.verdicts["other"] for one in timings] == ([verdict] if verdict else [])
 
 
 def test_the_front_keeps_what_nothing_beats():
@@ -247,6 +315,19 @@ def test_a_rate_that_diverges_in_a_seed_is_not_the_best():
     found = [replace(run, values={"val/loss": 1.0}) if run.lr == 0.01 else run for run in found]
     found = [replace(run, status="diverged") if (run.lr, run.seed) == (0.01, 2) else run for run in found]
     assert judged(found, tune="grid").strata[0].tunings[0].best == 0.001
+
+
+def test_a_rate_that_failed_leaves_the_sensitivity_unknown():
+    found = [replace(run, lr=lr) for lr in (0.001, 0.003) for run in runs()]
+    found = [replace(run, values={"val/loss": math.nan}) if (run.lr, run.seed) == (0.003, 2) else run for run in found]
+    (tuning,) = judged(found, tune="grid").strata[0].tunings
+    assert (tuning.best, tuning.sensitivity) == (0.001, None)
+    assert tuning.losses[0.003] is not None
+
+
+def test_one_seed_beats_nothing_on_a_front():
+    cheap = [replace(run, values={**run.values, "params": 100 + len(run.arm)}) for run in runs(seeds=1, other=-0.3)]
+    assert not judged(cheap).strata[0].fronts
 
 
 def test_fresh_seeds_are_judged_alone():

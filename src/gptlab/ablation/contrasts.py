@@ -2,7 +2,8 @@
 
 Better or worse needs Holm's p below alpha over all comparisons with the baseline. Equivalent needs the 90 % interval
 inside +-delta (TOST at 5 %), and goes before better and worse: a difference that is certain, and certainly smaller than
-what matters, is no reason to change. An arm that diverged in some seed is unstable, whatever the others say.
+what matters, is no reason to change. An arm that diverged in some seed is unstable, whatever the others say; one that
+did not is judged by the seeds that a diverging baseline finished, with its own variance, and a note says so.
 """
 
 import math
@@ -17,7 +18,8 @@ from gptlab.ablation.statistics import Spread, Table
 
 @dataclass(frozen=True)
 class Rule:
-    """What decides. `minutes`: of one more seed for all arms."""
+    """What decides. `unstable`: arms that diverged in some seed, the baseline aside; `minutes`: of one more seed for
+    all arms."""
 
     metric: Metric
     delta: float

@@ -4,7 +4,7 @@ the other."""
 from gptlab.ablation.outcome import Comparison, Front, Timing
 
 Span = tuple[float, float, float]
-"""A value, and the interval of its difference from the baseline."""
+"""A difference from the baseline, and its interval."""
 
 
 def front(loss: Comparison, cost: Comparison | Timing) -> Front | None:
@@ -30,11 +30,11 @@ def _base(cost: Timing) -> str:
 
 
 def _spans(one: Comparison) -> dict[str, Span]:
-    """Differences from the baseline, with their intervals, lower being better."""
+    """Differences from the baseline, with their intervals, lower being better; none of arms that have no interval."""
     sign = 1 if one.metric.better == "lower" else -1
     found = {one.baseline: (0.0, 0.0, 0.0)}
     for contrast in one.contrasts:
-        if contrast.verdict != "unstable":
+        if contrast.verdict not in ("unstable", "no verdict"):
             low, high = sorted((sign * contrast.low, sign * contrast.high))
             found[contrast.arm] = (sign * contrast.difference, low, high)
     return found

@@ -46,7 +46,7 @@ def judge(
         plainly = [counted(metric, values, pair) for pair in pairs]
         return Comparison(metric, baseline, arms, plainly, [], "none", delta, source, None)
     minutes = sum(asked.get("minutes_per_cell", {}).values())
-    rule = Rule(metric, delta, asked.get("alpha", 0.05), unstable, minutes)
+    rule = Rule(metric, delta, asked.get("alpha", 0.05), unstable - {baseline}, minutes)
     wanted = asked.get("variance", "auto")
     kind: Variance = wanted if wanted != "auto" else "pooled" if len(pairs) < MANY else "moderated"
     spreads = variances(values, pairs, kind, unstable)
@@ -122,6 +122,8 @@ def _notes(arms: list[Arm], values: Table, baseline: str) -> list[str]:
     base = set(values.get(baseline, {}))
     if not base:
         return [*notes, f"the baseline {baseline} has no finished run: nothing can be compared with it"]
+    if any(arm.diverged for arm in arms if arm.arm == baseline):
+        notes.append(f"the baseline {baseline} is unstable: every difference is from the seeds that it finished alone")
     return notes + [
         f"{arm} and {baseline} have {len(base & set(one))} seeds in common: only these are compared"
         for arm, one in values.items()

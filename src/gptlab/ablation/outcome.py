@@ -140,7 +140,8 @@ class Timing:
 
 @dataclass(frozen=True)
 class Exchange:
-    """The baseline's loss at several budgets: slope of loss per ln(compute), < 0, and what each arm is worth."""
+    """The baseline's loss at several budgets: slope of loss per ln(compute), < 0, and what each arm is worth, unless
+    that may be a thousandfold."""
 
     slope: float
     slope_error: float
@@ -152,7 +153,8 @@ class Exchange:
 @dataclass(frozen=True)
 class Tuning:
     """One arm over the grid of learning rates: mean loss at each, the best, and whether that is at an edge (then the
-    loss is an upper bound). `sensitivity`: mean over the grid less the best (Wortsman 2023, arXiv:2309.14322)."""
+    loss is an upper bound). `sensitivity`: mean over the grid less the best (Wortsman 2023, arXiv:2309.14322), None
+    where some rate did not finish."""
 
     arm: str
     losses: dict[float, float | None]  # None: diverged

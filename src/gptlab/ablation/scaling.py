@@ -38,7 +38,7 @@ def _points(arm: str, cost: str, strata: list[Stratum]) -> list[tuple[float, flo
 
 
 def _fit(arm: str, cost: Literal["params", "flops"], points: list[tuple[float, float]]) -> Scaling | None:
-    if len(points) < LEAST:
+    if len({x for x, _ in points}) < LEAST:
         return None
     x, y = np.log([one for one, _ in points]), np.array([one for _, one in points])
     line: Any = stats.linregress(x, y)
@@ -50,7 +50,7 @@ def _fit(arm: str, cost: Literal["params", "flops"], points: list[tuple[float, f
 def _winners(strata: list[Stratum]) -> list[str]:
     best = {}
     for stratum in strata:
-        means = {one.arm: one.mean for one in stratum.comparisons[0].arms if one.mean is not None}
+        means = {one.arm: one.mean for one in stratum.comparisons[0].arms if one.mean is not None and not one.diverged}
         if means:
             best[stratum.size] = min(means, key=lambda arm: (means[arm], arm))
     told = ", ".join(f"{arm} at {size}" for size, arm in best.items())

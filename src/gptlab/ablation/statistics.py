@@ -53,8 +53,7 @@ def pooled(table: Table) -> Spread | None:
     """Twice the residual mean square of the two-way model, fitted by least squares, so that cells may be missing."""
     cells = [(arm, seed, table[arm][seed]) for arm in sorted(table) for seed in sorted(table[arm])]
     arms, seeds = sorted({arm for arm, _, _ in cells}), sorted({seed for _, seed, _ in cells})
-    df = len(cells) - len(arms) - len(seeds) + 1
-    if df < 1:
+    if not cells:
         return None
     design = np.zeros((len(cells), len(arms) + len(seeds)))
     for row, (arm, seed, _) in enumerate(cells):

@@ -8,24 +8,28 @@ from scipy import stats
 from gptlab.ablation.outcome import Metric, Timing, Verdict
 
 TWIN = "A/A"
+LEAST = 6
+"""Rounds: of fewer, no order statistics hold a median in 95 % of cases."""
 
 
 def timing(metric: Metric, timed: Mapping[str, list[float]], size: str, baseline: str) -> Timing | None:
     """One session of one size. A verdict needs an interval that lies wholly beyond the spread of the baseline against
-    itself; inside of it arms are equivalent; anything else is not resolved."""
+    itself; inside of it arms are equivalent; anything else is not resolved. Nothing is said without that control."""
     start = f"{size}/" if size else ""
     mine = {
         arm.removeprefix(start): ms
         for arm, ms in timed.items()
         if arm.startswith(start) and (size or "/" not in arm or arm == TWIN)
     }
-    if baseline not in mine or len(mine) < 2:
+    if not {baseline, TWIN} <= set(mine):
         return None
     ratios = {arm: _ratio(mine[arm], mine[baseline]) for arm in sorted(mine) if arm != baseline}
-    spread = max((abs(one - 1) for one in ratios.pop(TWIN, (1.0,))), default=0.0)
-    verdicts: dict[str, Verdict] = {arm: _verdict(low, high, spread) for arm, (_, low, high) in ratios.items()}
+    spread, rounds = max(abs(one - 1) for one in ratios.pop(TWIN)), len(mine[baseline])
+    verdicts: dict[str, Verdict] = {
+        arm: _verdict(low, high, spread) if rounds >= LEAST else "no verdict" for arm, (_, low, high) in ratios.items()
+    }
     medians = {arm: plain.median(ms) for arm, ms in sorted(mine.items()) if arm != TWIN}
-    return Timing(metric, medians, ratios, spread, verdicts, len(mine[baseline]))
+    return Timing(metric, medians, ratios, spread, verdicts, rounds)
 
 
 def _ratio(here: list[float], there: list[float]) -> tuple[float, float, float]:
