@@ -274,11 +274,15 @@ def test_net_of_speed_a_slower_arm_is_worth_less():
     assert found.strata[0].timings[0].verdicts == {"other": "worse"}
 
 
-def test_no_speed_verdict_within_what_the_baseline_differs_from_itself():
-    timed = {"time/step_ms": {"base": [10.0] * 9, "other": [10.3] * 9, "A/A": [10.5] * 9}}
+@pytest.mark.parametrize(
+    ("other", "again", "verdict"),
+    [(10.3, 10.5, "not resolved"), (10.0, 10.5, "not resolved"), (10.3, 10.2, "worse"), (10.1, 10.15, "equivalent")],
+)
+def test_no_speed_verdict_within_what_the_baseline_differs_from_itself(other: float, again: float, verdict: str):
+    timed = {"time/step_ms": {"base": [10.0] * 9, "other": [other] * 9, "A/A": [again] * 9}}
     (timing,) = findings("planted", ASKED, runs(other=-0.05), timed).strata[0].timings
-    assert timing.verdicts == {"other": "equivalent"}
-    assert timing.spread == pytest.approx(0.05)
+    assert timing.verdicts == {"other": verdict}
+    assert timing.spread == pytest.approx(again / 10 - 1)
 
 
 @pytest.mark.parametrize(("names", "rounds", "verdict"), [(("base", "A/A"), 5, "no verdict"), (("base",), 9, None)])

@@ -10,11 +10,14 @@ from gptlab.ablation.outcome import Metric, Timing, Verdict
 TWIN = "A/A"
 LEAST = 6
 """Rounds: of fewer, no order statistics hold a median in 95 % of cases."""
+SAME = 0.02
+"""Of the time: what does not matter, as 2 % of training compute does not."""
 
 
 def timing(metric: Metric, timed: Mapping[str, list[float]], size: str, baseline: str) -> Timing | None:
     """One session of one size. A verdict needs an interval that lies wholly beyond the spread of the baseline against
-    itself; inside of it arms are equivalent; anything else is not resolved. Nothing is said without that control."""
+    itself. Equivalent needs both inside of what does not matter: a clock that cannot tell shows no equality. Anything else
+    is not resolved; nothing is said without that control."""
     start = f"{size}/" if size else ""
     mine = {
         arm.removeprefix(start): ms
@@ -46,4 +49,4 @@ def _verdict(low: float, high: float, spread: float) -> Verdict:
         return "better"
     if low > 1 + spread:
         return "worse"
-    return "equivalent" if 1 - spread <= low and high <= 1 + spread else "not resolved"
+    return "equivalent" if max(spread, 1 - low, high - 1) <= SAME else "not resolved"
