@@ -16,8 +16,8 @@ SAME = 0.02
 
 def timing(metric: Metric, timed: Mapping[str, list[float]], size: str, baseline: str) -> Timing | None:
     """One session of one size. A verdict needs an interval that lies wholly beyond the spread of the baseline against
-    itself. Equivalent needs both inside of what does not matter: a clock that cannot tell shows no equality. Anything else
-    is not resolved; nothing is said without that control."""
+    itself. Equivalent needs both inside of what does not matter: a clock that cannot tell shows no equality. Anything
+    else is not resolved; nothing is said without that control."""
     start = f"{size}/" if size else ""
     mine = {
         arm.removeprefix(start): ms
