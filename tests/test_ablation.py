@@ -241,6 +241,16 @@ def test_sizes_are_compared_each_with_its_own_baseline(tmp_path: Path):
     }
 
 
+def test_arms_of_one_time_say_what_they_took(tmp_path: Path):
+    done = ablate(tmp_path, "mlp=swiglu,relu", "match=time", "seeds=1", "steps=60")
+    assert done.status == 0, done.err
+    study = ledger(tmp_path)
+    before = study.asked["settled"]
+    assert any("training time against mlp=swiglu" in line for line in compare(study.folder).mismatch)
+    assert "2 done, 0 to run" in ablate(tmp_path, "mlp=swiglu,relu", "match=time", "seeds=1", "steps=60").out
+    assert study.asked["settled"] == before
+
+
 # -- what goes wrong
 
 

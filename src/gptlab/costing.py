@@ -1,7 +1,6 @@
 """What a recipe will cost, before it is trained: counted on the decoder without memory, and timed in a few steps. And
 arms made alike in what they cost."""
 
-import statistics
 from collections.abc import Callable
 from typing import Any
 
@@ -47,13 +46,13 @@ class Costs:
             }
         return self.found[recipe.hash]
 
-    def step_ms(self, recipes: dict[str, Recipe], rounds: int = 3) -> dict[str, float]:
-        """Milliseconds of a training step of each, taken in turn."""
+    def step_ms(self, recipes: dict[str, Recipe], rounds: int = 5) -> dict[str, float]:
+        """Milliseconds of a training step of each, taken in turn; the least, since neighbours only add."""
         from gptlab.timing import Bench, turns
 
         benches = {name: Bench(recipe, self.corpus(recipe)) for name, recipe in recipes.items()}
         found = turns({name: bench.step for name, bench in benches.items()}, 2.0 * len(benches), rounds)
-        return {name: statistics.median(ms) for name, ms in found.items()}
+        return {name: min(ms) for name, ms in found.items()}
 
     def seconds(self, recipe: Recipe, step_ms: float) -> float:
         """About what a run will take: training, evaluations and samples, in the counts that run.py makes."""

@@ -85,7 +85,7 @@ def settle(made: Plan) -> list[Variant]:
                 variant = matched(variant, costs.counts, first.recipe, match, "", ms)
         elif variant is not base:
             if match == "time" and not ms:
-                ms = costs.step_ms({one.key: one.recipe for one in question.variants}, rounds=9)
+                ms = costs.step_ms({one.key: one.recipe for one in question.variants}, rounds=15)
             times = {**ms, "": ms.get(base.key, 0.0)}
             variant = matched(variant, costs.counts, base.recipe, match, question.asked.resize, times)
         found.append(variant)
@@ -133,13 +133,7 @@ def _mismatch(made: Plan, size: str) -> list[str]:
     for variant in made.variants:
         if variant.size == size:
             counts, trained = made.counts[variant.key], tokens(variant.recipe)
-            took = variant.recipe.settings.steps * made.step_ms[variant.key]
-            arms[variant.name] = {
-                **counts,
-                "tokens": trained,
-                "flops": trained * counts["flops_per_token"],
-                "seconds": took,
-            }
+            arms[variant.name] = {**counts, "tokens": trained, "flops": trained * counts["flops_per_token"]}
     lines = bill.mismatch(arms, made.question.baselines[size].name)
     return [f"{size}: {line}" if size else line for line in lines]
 

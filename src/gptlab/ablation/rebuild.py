@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from gptlab.ablation import design, gather
+from gptlab.ablation import bill, design, gather
 from gptlab.ablation.compare import findings
 from gptlab.ablation.ledger import Ledger
 from gptlab.ablation.outcome import Findings, Run
@@ -21,7 +21,8 @@ def compare(folder: Path, asked: dict[str, Any] | None = None) -> Findings:
     found = findings(asked["study"], asked, runs, timed)
     seconds = sum(run.values.get("time/total_s", 0.0) for run in runs)
     notes = [*asked["notes"], *found.notes, *_doubts(runs), *_looks(folder)]
-    return replace(found, mismatch=asked["mismatch"], notes=notes, seconds=seconds)
+    took = _time_trained(runs, asked["baseline"]) if asked["match"] == "time" else []
+    return replace(found, mismatch=[*asked["mismatch"], *took], notes=notes, seconds=seconds)
 
 
 def compare_any(folders: list[Path], baseline: str | None = None, pairs: bool = False) -> Findings:
@@ -56,6 +57,19 @@ def _minutes(runs: list[Run]) -> dict[str, float]:
         if run.role == "arm" and run.status == "finished":
             taken.setdefault(f"{run.size}/{run.arm}".lstrip("/"), []).append(run.values["time/total_s"] / 60)
     return {arm: sum(minutes) / len(minutes) for arm, minutes in taken.items()}
+
+
+def _time_trained(runs: list[Run], baseline: str) -> list[str]:
+    """How far apart arms are in the seconds that their training took, which were to be equal."""
+    told = []
+    for size in dict.fromkeys(run.size for run in runs):
+        taken: dict[str, list[float]] = {}
+        for run in runs:
+            if run.size == size and run.role == "arm" and run.status == "finished":
+                taken.setdefault(run.arm, []).append(run.values["time/train_s"])
+        means = {arm: {"seconds": sum(one) / len(one)} for arm, one in taken.items()}
+        told += bill.mismatch(means, baseline) if baseline in means else []
+    return told
 
 
 def _looks(folder: Path) -> list[str]:
