@@ -1,0 +1,120 @@
+"""A study as a W&B Report: the words and tables of report.md, and between them panels that live on the study's runs.
+
+Offline its spec is kept as report.spec.json; online it is saved, and the same report is updated next time. W&B draws no
+t-intervals, so ours stand in the tables. Needs the extra `report` (wandb-workspaces, below 0.5: one private name is used).
+"""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from gptlab.ablation import markdown
+from gptlab.ablation.outcome import Findings
+from gptlab.recipe import Tracking
+from gptlab.record import read, write
+from gptlab.refused import Refused
+
+LONGEST = 128
+"""Characters of a title."""
+
+
+def build(findings: Findings, project: str, entity: str, group: str) -> Any:
+    """The report, not saved. `group`: that of the study's runs."""
+    wr = _library()
+    named = {"Results": _curves(wr, group), "Trade-offs": _costs(wr, group), "Every seed": _texts(wr, group)}
+    blocks = [wr.TableOfContents()]
+    for heading, text in sections(markdown.report(findings)):
+        blocks += [wr.H2(heading), wr.MarkdownBlock(text)] if heading else [wr.MarkdownBlock(text)]
+        for name, grid in named.items():
+            if heading.startswith(name):
+                blocks.append(grid)
+    return wr.Report(
+        project=project,
+        entity=entity,
+        title=findings.study[:LONGEST],
+        description=" ".join(findings.asked.get("command", [])),
+        blocks=blocks,
+        width="fluid",
+    )
+
+
+def sections(page: str) -> list[tuple[str, str]]:
+    """A page of Markdown by its headings; its title is left out, since a report has one."""
+    parts = re.split(r"^## (.*)$", page, flags=re.M)
+    before = re.sub(r"^# .*\n+", "", parts[0]).strip()
+    found = [("", before)] if before else []
+    return found + [(name, text.strip()) for name, text in zip(parts[1::2], parts[2::2], strict=True)]
+
+
+def _runs(wr: Any, group: str) -> list[Any]:
+    """The study's runs, without its summary. The runset names no project, which means the report's own."""
+    return [wr.Runset(name=group, filters=f"Group = {group!r} and JobType = 'train'", groupby=["config.variant"])]
+
+
+def _curves(wr: Any, group: str) -> Any:
+    band = {"groupby": "variant", "groupby_aggfunc": "mean", "groupby_rangefunc": "stddev"}
+    panels = [
+        wr.LinePlot(title=y, x="tokens", y=[y], layout=wr.Layout(x=12 * at, w=12, h=9), **band)
+        for at, y in enumerate(("val/loss", "train/loss"))
+    ]
+    return wr.PanelGrid(runsets=_runs(wr, group), panels=panels)
+
+
+def _costs(wr: Any, group: str) -> Any:
+    loss = wr.SummaryMetric("final/val_loss")
+    panels = [
+        wr.ScatterPlot(title=f"loss and {name}", x=x, y=loss, layout=wr.Layout(x=8 * at, w=8, h=8))
+        for at, (name, x) in enumerate(
+            {
+                "parameters": wr.Config("n_params"),
+                "step time": wr.SummaryMetric("time/step_ms_median"),
+                "cache": wr.SummaryMetric("cache_bytes_per_token"),
+            }.items()
+        )
+    ]
+    return wr.PanelGrid(runsets=_runs(wr, group), panels=panels)
+
+
+def _texts(wr: Any, group: str) -> Any:
+    """What the arms wrote, side by side."""
+    panel = wr.MediaBrowser(title="samples", media_keys=["samples_html"], layout=wr.Layout(w=24, h=10))
+    return wr.PanelGrid(runsets=_runs(wr, group), panels=[panel])
+
+
+def spec(report: Any) -> dict[str, Any]:
+    """What W&B would store."""
+    return json.loads(report._to_model().spec.model_dump_json(by_alias=True, exclude_none=True))
+
+
+def keep(findings: Findings, folder: Path, tracking: Tracking) -> Path:
+    """Writes the spec beside the study, for a look or a later push."""
+    report = build(findings, tracking.project, tracking.entity or "entity", tracking.group or folder.name)
+    path = folder / "report.spec.json"
+    write(path, json.dumps(spec(report), indent=1, ensure_ascii=False))
+    return path
+
+
+def push(findings: Findings, folder: Path, tracking: Tracking) -> str:
+    """Saves the report online, the one of last time if there was one, and returns its address."""
+    wr = _library()
+    known = folder / "report.json"
+    entity = tracking.entity or wr.interface._get_api().default_entity
+    report = build(findings, tracking.project, entity, tracking.group or folder.name)
+    if known.exists():
+        report.id = read(known)["id"]
+    try:
+        report.save()
+    except Exception as error:  # of many kinds
+        line = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise Refused(f"the report cannot be saved in W&B: {line}; its spec is {folder / 'report.spec.json'}") from error
+    write(known, json.dumps({"id": report.id, "url": report.url}))
+    return report.url
+
+
+def _library() -> Any:
+    try:
+        import wandb_workspaces.reports.v2 as wr
+    except ModuleNotFoundError as error:
+        raise Refused("a W&B Report needs wandb-workspaces: pip install 'gptlab[report]'") from error
+    return wr
