@@ -12,6 +12,7 @@ import re
 import subprocess
 import sys
 import time
+from itertools import groupby
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -50,10 +51,9 @@ def watch(command: list[str]) -> tuple[pyte.Screen, pyte.Screen]:
 
 def picture(screen: pyte.Screen, title: str, path: Path) -> None:
     """A screen as SVG."""
-    lines = [screen.buffer[y] for y in range(LINES)]
-    text = Text("\n").join(
-        Text.assemble(*((c.data, style(c)) for c in (line[x] for x in range(COLUMNS)))) for line in lines
-    )
+    lines = [[screen.buffer[y][x] for x in range(COLUMNS)] for y in range(LINES)]
+    pieces = [[("".join(c.data for c in same), look) for look, same in groupby(line, style)] for line in lines]
+    text = Text("\n").join(Text.assemble(*line) for line in pieces)
     kept = text.split("\n")
     while kept and not kept[-1].plain.strip():
         kept.pop()
