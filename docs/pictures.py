@@ -49,12 +49,13 @@ def watch(command: list[str]) -> tuple[pyte.Screen, pyte.Screen]:
     return middle, screen
 
 
-def picture(screen: pyte.Screen, title: str, path: Path) -> None:
-    """A screen as SVG."""
+def picture(screen: pyte.Screen, title: str, path: Path, until: str = "") -> None:
+    """A screen as SVG, as far as a line that says `until`."""
     lines = [[screen.buffer[y][x] for x in range(COLUMNS)] for y in range(LINES)]
     pieces = [[("".join(c.data for c in same), look) for look, same in groupby(line, style)] for line in lines]
     text = Text("\n").join(Text.assemble(*line) for line in pieces)
     kept = text.split("\n")
+    kept = kept[: next((at for at, line in enumerate(kept) if until and line.plain.strip() == until), len(kept))]
     while kept and not kept[-1].plain.strip():
         kept.pop()
     console = Console(record=True, width=COLUMNS, file=io.StringIO())
@@ -97,5 +98,5 @@ if __name__ == "__main__":
     picture(end, "python train.py", DOCS / "terminal.svg")
     loss(DOCS.parent / run, DOCS / "loss.svg")
     _, study = watch([sys.executable, "ablate.py", *STUDY])
-    picture(study, f"python ablate.py {' '.join(STUDY)}", DOCS / "ablation.svg")
+    picture(study, f"python ablate.py {' '.join(STUDY)}", DOCS / "ablation.svg", until="trade-offs")
     print(f"{run}, {time.time() - start:.0f} s")

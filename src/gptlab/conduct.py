@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from rich.console import Console
 
@@ -52,10 +53,15 @@ def conduct(axes: dict[str, list[str]], fixed: dict[str, str], launch: Launch, j
     found = compare(ledger.folder)
     table.show(found, console)
     files.write(found, ledger.folder)
-    console.print(f"\n{ledger.folder}", soft_wrap=True, markup=False)
+    console.print(f"\n{nearby(ledger.folder)}", soft_wrap=True, markup=False)
     bad = [run for run in found.runs if run.status != "finished"]
     if bad:
         raise Ended(f"{len(bad)} of {len(found.runs)} cells did not finish; the same command tries failed ones again")
+
+
+def nearby(path: Path) -> Path:
+    """A path as one would type it here."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def _refuse_another(ledger: Ledger, here: Question) -> None:
