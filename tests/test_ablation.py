@@ -299,6 +299,21 @@ def test_out_of_memory_is_tried_once_more_in_halves(tmp_path: Path, monkeypatch:
     assert "2 done, 0 to run" in ablate(tmp_path, AXIS, "seeds=1").out
 
 
+def test_a_summary_that_is_not_whole_is_of_no_run(pool: Path, tmp_path: Path):
+    shutil.copytree(pool, tmp_path / "pool")
+    study = ledger(tmp_path / "pool")
+    broken = study.pool / next(key for key in study.asked["cells"] if "gqa" in key)
+    (broken / "summary.json").write_text('{"status": "fini')
+    (bad,) = [run for run in compare(study.folder).runs if run.status != "finished"]
+    assert "not whole" in bad.reason
+    assert program("-m gptlab", "runs", "--outputs", str(tmp_path / "pool")).status == 0
+    again = ablate(tmp_path / "pool", AXIS)
+    assert (again.status, "3 done, 1 to run" in again.out) == (0, True)
+    assert losses(study) == losses(ledger(pool))
+    (study.folder / "study.json").write_text("{")
+    assert "remove it" in ablate(tmp_path / "pool", AXIS).err
+
+
 # -- locks and kills
 
 

@@ -140,7 +140,10 @@ def _line(path: Path) -> tuple[float, *tuple[str, ...]]:
     from gptlab.terminal import duration
 
     folder = path.parent
-    summary = read(folder / "summary.json") if (folder / "summary.json").exists() else {}
+    try:
+        summary = read(folder / "summary.json") if (folder / "summary.json").exists() else {}
+    except Refused:
+        summary = {"status": "not whole"}
     loss = summary.get("val/loss")
     step = summary.get("steps", max((row["step"] for row in rows(folder / "metrics.jsonl")), default=0))
     return (

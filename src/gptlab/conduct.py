@@ -15,6 +15,7 @@ from gptlab.asking import Question, question
 from gptlab.planning import Plan, plan
 from gptlab.record import dump, read, write
 from gptlab.refused import Ended, Refused
+from gptlab.terminal import Screen
 
 Launch = Callable[[Sequence[str], int], None]
 """Has cells run, given the paths of their files and how many at once."""
@@ -24,7 +25,7 @@ ATTEMPTS = 5
 
 def conduct(axes: dict[str, list[str]], fixed: dict[str, str], launch: Launch, jobs: int) -> None:
     """Runs a study. What cannot run is refused before anything is written."""
-    console = Console(highlight=False)
+    console = Screen(highlight=False)
     if not console.is_terminal:
         console.width = 140
     asked = question(axes, fixed)

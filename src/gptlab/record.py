@@ -219,7 +219,10 @@ def write(path: Path, text: str) -> None:
 
 def read(path: Path) -> dict[str, Any]:
     """A JSON file."""
-    return json.loads(path.read_text(encoding="utf-8"))
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise Refused(f"{path} is not whole JSON ({error}); remove it, and repeat the command") from error
 
 
 def append(path: Path, line: str) -> None:

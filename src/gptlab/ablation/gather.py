@@ -22,8 +22,9 @@ def study(folder: Path) -> list[Run]:
 def _cell(ledger: Ledger, cell: dict[str, Any], state: State) -> Run:
     summary = _read(ledger.pool / state.run / "summary.json") if state.run else {}
     status: Any = state.status if state.status in ("finished", "diverged", "failed") else "missing"
+    reason = state.reason
     if status in ("finished", "diverged") and not summary:
-        status = "missing"  # its folder has gone
+        status, reason = "missing", f"{state.run}/summary.json is not there, or not whole"
     return Run(
         arm=cell["arm"],
         seed=cell["seed"],
@@ -34,7 +35,7 @@ def _cell(ledger: Ledger, cell: dict[str, Any], state: State) -> Run:
         budget=cell["budget"],
         lr=cell["lr"],
         folder=state.run,
-        reason=state.reason,
+        reason=reason,
         log=state.log,
         other_code=state.other_code,
         facts={key: str(summary[key]) for key in FACTS if key in summary},
@@ -87,4 +88,8 @@ def numbers(summary: dict[str, Any]) -> dict[str, float]:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    return read(path) if path.exists() else {}
+    """A summary; one that is not there or not whole is of no run that is over."""
+    try:
+        return read(path)
+    except (OSError, Refused):
+        return {}

@@ -1,1 +1,1 @@
-"""What people look at: a study or a run as a page, and as a report in W&B. Built from run folders; never imports torch."""
+"""What people look at: a study as a report in W&B. Built from run folders; never imports torch."""

@@ -1,7 +1,7 @@
 """A study as a W&B Report: the words and tables of report.md, and between them panels that live on the study's runs.
 
 Offline its spec is kept as report.spec.json; online it is saved, and the same report is updated next time. W&B draws no
-t-intervals, so ours stand in the tables. Needs the extra `report` (wandb-workspaces, below 0.5: one private name is used).
+t-intervals, so ours stand in the tables. Needs the extra `report` (wandb-workspaces below 0.5: a private name is used).
 """
 
 import json
@@ -107,7 +107,7 @@ def push(findings: Findings, folder: Path, tracking: Tracking) -> str:
         report.save()
     except Exception as error:  # of many kinds
         line = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise Refused(f"the report cannot be saved in W&B: {line}; its spec is {folder / 'report.spec.json'}") from error
+        raise Refused(f"W&B does not save the report: {line}; its spec is {folder / 'report.spec.json'}") from error
     write(known, json.dumps({"id": report.id, "url": report.url}))
     return report.url
 
