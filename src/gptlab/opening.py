@@ -70,15 +70,20 @@ def commit() -> str:
 
 
 def open_mirror(recipe: Recipe, record: Record, decoder: Decoder, mode: str, terminal: Terminal, resumed: bool):
-    """W&B's run: every slot's choice is a flat key of its config, so that panels can group by it."""
+    """W&B's run: every slot's choice is a flat key of its config, so that panels can group by it. A run that is never
+    evaluated on its way is tagged `smoke`: it only shows that it runs."""
     settings, facts = recipe.settings, record.facts()
     choices = {slot: "+".join(v) if isinstance(v, list) else v for slot, v in recipe.choices.items()}
     experiment = str(choices.get("experiment") or "")
     size, variant = str(choices.get("model", "custom")), "-".join(recipe.differs) or "default"
+    kind = "full" if settings.steps > settings.evaluation.every else "smoke"
+    tags = [*settings.tracking.tags, experiment, size, variant, kind, facts["git"]]
     identity = {
         "id": facts["id"],
         "name": settings.name or recipe.label,
-        "tags": [tag[:64] for tag in (*settings.tracking.tags, experiment, size, variant, facts["git"]) if tag],
+        "group": settings.tracking.group,
+        "job_type": "train",
+        "tags": list(dict.fromkeys(tag[:64] for tag in tags if tag)),
         "config": {
             "cfg": recipe.config,
             **choices,
@@ -92,4 +97,6 @@ def open_mirror(recipe: Recipe, record: Record, decoder: Decoder, mode: str, ter
             "git": facts["git"],
         },
     }
-    return tracking.Mirror(mode, outputs(recipe), settings.tracking, identity, resumed, terminal.say)
+    mirror = tracking.Mirror(mode, outputs(recipe), settings.tracking, identity, resumed, terminal.say)
+    mirror.axes()
+    return mirror

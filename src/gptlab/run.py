@@ -151,7 +151,7 @@ def stages(session: Session) -> dict[str, Any]:
         **timings(session, start_s, evaluate_s),
     }
     session.record.finish(summary)
-    session.mirror.checkpoint(session.record.checkpoints / "best.ckpt")
+    session.mirror.checkpoint(session.record.checkpoints)
     conclude(session, summary, texts)
     return summary
 

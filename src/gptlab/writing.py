@@ -28,7 +28,6 @@ def draw(session: Session) -> tuple[list[dict[str, Any]], dict[str, float]]:
         values |= judge(session, texts)
     for text in texts:
         session.record.sample(text)
-    session.mirror.samples(texts)
     session.write(1, 8, cached=True)  # warm
     each = []
     for _ in range(5):
@@ -36,7 +35,9 @@ def draw(session: Session) -> tuple[list[dict[str, Any]], dict[str, float]]:
         session.write(1, sample.length, cached=True)
         each.append((time.perf_counter() - began) * 1000 / sample.length)
     values["time/generate_ms_per_token"] = statistics.median(each)
-    return texts, {**values, "time/samples_s": time.perf_counter() - start}
+    values["time/samples_s"] = time.perf_counter() - start
+    session.mirror.samples(texts)  # W&B may keep it waiting
+    return texts, values
 
 
 def timed(session: Session, cached: bool) -> tuple[list[dict[str, Any]], float]:
