@@ -99,11 +99,11 @@ def push(findings: Findings, folder: Path, tracking: Tracking) -> str:
     """Saves the report online, the one of last time if there was one, and returns its address."""
     wr = _library()
     known = folder / "report.json"
-    entity = tracking.entity or wr.interface._get_api().default_entity
-    report = build(findings, tracking.project, entity, tracking.group or folder.name)
-    if known.exists():
-        report.id = read(known)["id"]
     try:
+        entity = tracking.entity or wr.interface._get_api().default_entity
+        report = build(findings, tracking.project, entity, tracking.group or folder.name)
+        if known.exists():
+            report.id = read(known)["id"]
         report.save()
     except Exception as error:  # of many kinds
         line = (str(error).strip() or type(error).__name__).splitlines()[0]
