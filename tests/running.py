@@ -53,7 +53,7 @@ def program(name: str, *words: str) -> Done:
     ):
         try:
             if name.startswith("-m "):
-                sys.modules.pop(f"{name.removeprefix('-m ')}.__main__", None)  # runpy warns where it is imported already
+                sys.modules.pop(f"{name.removeprefix('-m ')}.__main__", None)  # else runpy warns
                 runpy.run_module(name.removeprefix("-m "), run_name="__main__", alter_sys=True)
             else:
                 runpy.run_path(str(ROOT / name), run_name="__main__")

@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -109,6 +109,36 @@ def compare(
 
 
 @app.command()
+def report(
+    study: Annotated[Path, typer.Argument(help="A study's folder.")],
+    open_it: Annotated[bool, typer.Option("--open", help="Show it in the browser.")] = False,
+    push: Annotated[bool, typer.Option("--push", help="Save it in W&B too.")] = False,
+) -> None:
+    """Makes a study's page, report.html, once more; in W&B the same report is updated each time."""
+    from gptlab import publishing
+    from gptlab.ablation.rebuild import compare
+    from gptlab.report import page
+
+    publishing.settings(study)  # refuses what is no study
+    path = page.save(compare(study), study)
+    print(path)
+    if push:
+        print(publishing.push(study))
+    if open_it:
+        typer.launch(path.absolute().as_uri())
+
+
+@app.command()
+def sync(study: Annotated[Path, typer.Argument(help="A study's folder.")]) -> None:
+    """Uploads a study's offline runs to W&B, then saves its report there; safe to repeat."""
+    from gptlab import publishing
+
+    for run in publishing.sync(study):
+        print(f"uploaded {run.name}")
+    print(publishing.push(study))
+
+
+@app.command()
 def explain(
     choice: Annotated[str, typer.Argument(help="slot=choice, as in attention=mla; a slot alone lists its choices.")],
     overrides: Annotated[
@@ -140,6 +170,7 @@ def _line(path: Path) -> tuple[float, *tuple[str, ...]]:
     from gptlab.terminal import duration
 
     folder = path.parent
+    summary: dict[str, Any]
     try:
         summary = read(folder / "summary.json") if (folder / "summary.json").exists() else {}
     except Refused:

@@ -6,7 +6,7 @@ Colours are of arms, the same in all figures; the baseline is grey. Text and lin
 import csv
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from gptlab.ablation.outcome import Comparison, Timing
@@ -26,7 +26,7 @@ class Figure:
     layout: dict[str, Any]
     alt: str
     heads: Sequence[str]
-    rows: list[Sequence[Any]] = field(default_factory=list)
+    rows: Sequence[Sequence[Any]] = ()
     note: str = ""
 
     @property
@@ -84,6 +84,7 @@ def curves(title: str, unit: str, found: list[Curve], view: View) -> Figure | No
     if not found or max(len(curve.points) for curve in found) < 2:
         return None
     paint, data = colours(view), []
+    found = sorted(found, key=lambda curve: view.order.index(curve.arm))
     for curve in found:
         x, mean, low, high = ([*column] for column in zip(*curve.points, strict=True))
         colour = paint.get(curve.arm, GREY)
@@ -137,7 +138,7 @@ def places(found: dict[str, list[float]], view: View) -> Figure | None:
             "y": values,
             "line": {"color": paint.get(arm, GREY)},
         }
-        for arm, values in found.items()
+        for arm, values in sorted(found.items(), key=lambda pair: view.order.index(pair[0]))
     ]
     layout = {"xaxis": {"title": {"text": "tokens before"}}, "yaxis": {"title": {"text": "nats/token"}}, "height": 340}
     rows = [(arm, at, value) for arm, values in found.items() for at, value in enumerate(values)]
