@@ -15,7 +15,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from study import BASE, BROKEN, FRONT, FULL, ROWS, RUNS, comparison, contrast, counted, findings
 
-from gptlab.ablation import fairness, files, latex, markdown, words
+from gptlab.ablation import fairness, files, latex, words
 from gptlab.ablation.answer import answer, leaders
 from gptlab.ablation.digits import MINUS, signed, supported
 from gptlab.ablation.forest import Forest, forest
@@ -38,6 +38,8 @@ from gptlab.ablation.outcome import (
 from gptlab.ablation.table import show
 from gptlab.ablation.view import View, command, views
 from gptlab.record import dump
+from gptlab.report import markdown
+from gptlab.report.study import report
 
 # -- the terminal
 
@@ -97,7 +99,7 @@ def test_an_arm_alone_has_its_spread():
     text = shown(findings(comparisons=[alone]))
     assert "against mha, 3 seeds" in text
     assert "Seeds alone move the loss by 0.012 nats/token (SD)." in text
-    assert "░" not in text + markdown.report(findings(comparisons=[alone]))
+    assert "░" not in text + markdown.text(report(findings(comparisons=[alone])))
 
 
 def test_what_was_done_to_match_is_told():
@@ -255,6 +257,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A study's files."""
     made = tmp_path_factory.mktemp("study")
     files.write(FULL, made)
+    (made / "report.md").write_text(markdown.text(report(FULL)))
     return made
 
 

@@ -94,36 +94,38 @@ def compare(
     """Compares the runs of a study once more, or runs that no study made: by seed, with intervals and verdicts."""
     from rich.console import Console
 
-    from gptlab.ablation import files, rebuild, table
+    from gptlab.ablation import differing, files, rebuild, table
+    from gptlab.publishing import pages
 
     found = rebuild.compare_any(folders, baseline, pairs)
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = 140
     table.show(found, console)
+    differing.show(folders, console)
     into = to or (folders[0] if len(folders) == 1 else None)
     if into is not None and (to or (into / "study.json").exists()):
         into.mkdir(parents=True, exist_ok=True)
         files.write(found, into)
+        pages(found, into, rebuild.pool(folders))
         print(into)
 
 
 @app.command()
 def report(
-    study: Annotated[Path, typer.Argument(help="A study's folder.")],
+    folder: Annotated[Path, typer.Argument(help="A study's folder, or a run's.")],
     open_it: Annotated[bool, typer.Option("--open", help="Show it in the browser.")] = False,
-    push: Annotated[bool, typer.Option("--push", help="Save it in W&B too.")] = False,
+    push: Annotated[bool, typer.Option("--push", help="Save a study's in W&B too.")] = False,
 ) -> None:
-    """Makes a study's page, report.html, once more; in W&B the same report is updated each time."""
+    """Makes the page of a study or of a run, report.html, and outputs/index.html; in W&B a report is updated."""
     from gptlab import publishing
-    from gptlab.ablation.rebuild import compare
-    from gptlab.report import page
 
-    publishing.settings(study)  # refuses what is no study
-    path = page.save(compare(study), study)
+    if push:
+        publishing.settings(folder)  # refuses what is no study
+    path = publishing.page_of(folder)
     print(path)
     if push:
-        print(publishing.push(study))
+        print(publishing.push(folder))
     if open_it:
         typer.launch(path.absolute().as_uri())
 

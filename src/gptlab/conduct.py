@@ -49,15 +49,14 @@ def conduct(axes: dict[str, list[str]], fixed: dict[str, str], launch: Launch, j
         raise Ended(f"stopped: {done} of {len(made.cells)} cells done; the same command goes on", status) from stopped
     from gptlab.ablation import files, table
     from gptlab.ablation.rebuild import compare
-    from gptlab.publishing import sum_up
-    from gptlab.report import page
+    from gptlab.publishing import pages, sum_up
 
     ledger.note("", "compared", seeds=asked.asked.blocks)
     found = compare(ledger.folder)
     table.show(found, console)
     files.write(found, ledger.folder)
-    page.save(found, ledger.folder)
-    sum_up(ledger.folder, found, lambda line: console.print(f"  {line}", markup=False, soft_wrap=True))
+    report = pages(found, ledger.folder, ledger.pool)
+    sum_up(ledger.folder, found, report, lambda line: console.print(f"  {line}", markup=False, soft_wrap=True))
     console.print(f"\n{nearby(ledger.folder)}", soft_wrap=True, markup=False)
     bad = [run for run in found.runs if run.status != "finished"]
     if bad:

@@ -53,6 +53,8 @@ def begin(recipe: Recipe, record: Record, corpus: Corpus) -> None:
         git=commit(),
         cwd=str(Path.cwd()),
         data_sha256=corpus.sha256,
+        train_tokens=len(corpus.train),
+        validation_tokens=len(corpus.validation),
         torch=torch.__version__,
         lightning=lightning.__version__,
         python=sys.version.split()[0],

@@ -1,4 +1,4 @@
-"""A study brought to W&B: a run of its own beside its runs, and later those that were offline, and its report.
+"""Where a study or a run is shown: as pages beside it, and in W&B as a run of its own and a report.
 
 All of it is safe to repeat: what is there already stays or is written again under the same id.
 """
@@ -15,9 +15,10 @@ from gptlab.ablation.ledger import Ledger
 from gptlab.ablation.outcome import Comparison, Findings
 from gptlab.ablation.rebuild import compare
 from gptlab.recipe import Recipe, Tracking
-from gptlab.record import read
+from gptlab.record import read, write
 from gptlab.refused import Ended, Refused
-from gptlab.report import workspace
+from gptlab.report import index, markdown, page, single, study, workspace
+from gptlab.report.model import Report
 from gptlab.summing import summarize, summary_id
 
 FILES = ("report.html", "report.md", "comparison.json", "results.csv", "report.spec.json")
@@ -32,14 +33,34 @@ def settings(folder: Path) -> Tracking:
     return Recipe(cell["config"]).settings.tracking
 
 
-def sum_up(folder: Path, found: Findings, say: Any) -> None:
+def pages(found: Findings, folder: Path, pool: Path | None) -> Report:
+    """Writes report.md and report.html into a folder, and the index of what lies beside the pool of its runs."""
+    report = study.report(found, pool)
+    write(folder / "report.md", markdown.text(report))
+    page.save(report, folder)
+    if pool is not None:
+        index.save(pool.parent)
+    return report
+
+
+def page_of(folder: Path) -> Path:
+    """The page of a study or of a run, made once more."""
+    if (folder / "study.json").exists():
+        pages(compare(folder), folder, Ledger(folder).pool)
+    else:
+        page.save(single.report(folder), folder)
+        index.save(folder.absolute().parent.parent)
+    return folder / page.NAME
+
+
+def sum_up(folder: Path, found: Findings, report: Report, say: Any) -> None:
     """The study's own run in W&B, in the mode of its runs, and the spec of its report."""
     how = settings(folder)
     mode = tracking.decide(how)
     if mode == "disabled":
         return
     with suppress(Refused):  # an extra that is not installed; `push` says so
-        workspace.keep(found, folder, how)
+        workspace.keep(report, folder, how)
     comparisons = [one for stratum in found.strata for one in stratum.comparisons]
     files = {name.replace(".", "-"): folder / name for name in FILES if (folder / name).exists()}
     bad = any(run.status != "finished" for run in found.runs)
@@ -69,7 +90,7 @@ def push(folder: Path) -> str:
     """Saves a study's report, the one of last time if there was one, and returns its address."""
     how = settings(folder)
     refuse_without_key()
-    return workspace.push(compare(folder), folder, how)
+    return workspace.push(study.report(compare(folder), Ledger(folder).pool), folder, how)
 
 
 def sync(folder: Path) -> list[Path]:

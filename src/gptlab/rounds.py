@@ -123,7 +123,7 @@ class Rounds(Callback):
     def _evaluate(self, trainer: Trainer) -> None:
         self._time()
         values = self.ranks.told(self.evaluate())
-        self._row(values)
+        self._row({**values, "time/evaluate_s": time.perf_counter() - self.mark})
         sample = self.sample()
         self.record.sample(sample)
         self.state["written"][1] += 1

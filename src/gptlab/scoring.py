@@ -10,8 +10,9 @@ import time
 from typing import Any
 
 import numpy as np
+import torch
 
-from gptlab.evaluate import evaluate
+from gptlab.evaluate import evaluate, resting
 from gptlab.readout import IGNORED
 from gptlab.session import Session
 
@@ -25,9 +26,13 @@ def score(session: Session) -> tuple[dict[str, Any], float]:
     values = session.values(scores)
     nats = scores.nats.float().cpu().numpy()
     means, counts = by_position(nats, session.settings.model.context)
-    np.savez_compressed(
-        session.record.folder / "evaluation.npz", nats=nats, by_position=means, targets_by_position=counts
-    )
+    found: dict[str, Any] = {
+        "nats": nats,
+        "by_position": means,
+        "targets_by_position": counts,
+        **position_table(session),
+    }
+    np.savez_compressed(session.record.folder / "evaluation.npz", **found)
     values |= by_history(session)
     row = {**session.at, **values}
     session.record.row(row)
@@ -43,6 +48,17 @@ def by_position(nats: np.ndarray, context: int) -> tuple[np.ndarray, np.ndarray]
     place = np.arange(len(nats)) % context
     counts = np.bincount(place, minlength=context)
     return np.bincount(place, nats, minlength=context) / np.maximum(counts, 1), counts
+
+
+def position_table(session: Session) -> dict[str, np.ndarray]:
+    """(context, width), half precision: what a position adds to the embeddings, if it adds anything; for pictures."""
+    shape, position = session.decoder.shape, session.decoder.position
+    if "embed" not in position.opens:
+        return {}
+    empty = session.decoder.embedding.weight.new_zeros(1, shape.context, shape.width)
+    with resting(session.decoder):
+        table = position.embed(empty, torch.arange(shape.context, device=empty.device)[None])
+    return {"position_table": table[0].cpu().numpy().astype(np.float16)}
 
 
 def by_history(session: Session) -> dict[str, float]:

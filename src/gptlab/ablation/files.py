@@ -1,4 +1,4 @@
-"""What a study leaves beside its runs: results.csv, comparison.json, report.md, table.tex.
+"""What a study leaves beside its runs: results.csv, comparison.json, table.tex.
 
 Each is written whole or not at all, and can be made again from the runs at any time. docs/comparison.md has the keys.
 """
@@ -9,7 +9,7 @@ import io
 from pathlib import Path
 from typing import Any
 
-from gptlab.ablation import fairness, latex, markdown, words
+from gptlab.ablation import fairness, latex, words
 from gptlab.ablation.answer import answer
 from gptlab.ablation.outcome import METRICS, Findings, Run
 from gptlab.ablation.view import Sentence, View, command, views
@@ -23,10 +23,9 @@ LAST = ("other_code", "folder", "reason", "log")
 
 
 def write(findings: Findings, folder: Path) -> None:
-    """Writes all four."""
+    """Writes all three."""
     written(folder / "results.csv", results(findings.runs))
     written(folder / "comparison.json", dump(document(findings), indent=2) + "\n")
-    written(folder / "report.md", markdown.report(findings))
     written(folder / "table.tex", latex.table(findings))
 
 

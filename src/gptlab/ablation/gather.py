@@ -1,5 +1,6 @@
 """Run folders to the plain runs that are compared."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ from gptlab.recipe import flat
 from gptlab.record import read, saved
 from gptlab.refused import Refused
 
+FEW = 3
+"""Keys that name an arm."""
 FACTS = ("device", "torch", "code", "data_sha256", "precision", "hash")
 
 
@@ -43,7 +46,7 @@ def _cell(ledger: Ledger, cell: dict[str, Any], state: State) -> Run:
 
 
 def lone(folders: list[Path]) -> list[Run]:
-    """Runs that no study made: an arm is what they differ in, the seed aside."""
+    """Runs that no study made: an arm is what they differ in, the seed aside; by its folder's name if that is much."""
     recipes = {}
     for folder in folders:
         if not (folder / "run.json").exists():
@@ -54,11 +57,15 @@ def lone(folders: list[Path]) -> list[Run]:
     differ = [key for key in sorted(keys) if len({repr(one.get(key)) for one in leaves.values()}) > 1 and _counts(key)]
     slots = {key for key in differ if any(key in recipe.choices for recipe in recipes.values())}
     named = [key for key in differ if key in slots or key.split(".")[0] not in slots]
+    arms = {folder: tuple(f"{key}={one.get(key)}" for key in named) for folder, one in leaves.items()}
+    short = {folder: re.sub(r"-s\d+-[0-9a-f]{8}(-\d+)?$", "", folder.name) for folder in folders}
+    plain = len(named) <= FEW or len({*zip(arms.values(), short.values(), strict=True)}) > len({*arms.values()})
+    plain = plain or len({*short.values()}) < len({*arms.values()})
     found = []
     for folder, recipe in recipes.items():
         summary = _read(folder / "summary.json")
         status: Any = summary.get("status", "missing")
-        arm = " ".join(f"{key}={leaves[folder].get(key)}" for key in named) or "default"
+        arm = (" ".join(arms[folder]) or "default") if plain else short[folder]
         found.append(
             Run(
                 arm,
@@ -79,6 +86,8 @@ def _choices(choices: dict[str, Any]) -> dict[str, Any]:
 
 
 def _counts(key: str) -> bool:
+    if key.endswith(("._target_", "._partial_")):
+        return False
     return key.split(".")[0] not in ("seed", "name", "outputs", "tracking", "resume", "log_every", "save_every")
 
 

@@ -63,7 +63,7 @@ def judge(
         delta,
         source,
         _noise(rule, values, spreads, _twin(values.get(baseline, {}), table(twins, metric.key))),
-        _notes(arms, values, baseline),
+        _notes(arms, values, baseline, metric),
     )
 
 
@@ -113,7 +113,7 @@ def _twin(base: Mapping[int, float], again: Table) -> float | None:
     return max((abs(second[seed] - base[seed]) for seed in second if seed in base), default=None)
 
 
-def _notes(arms: list[Arm], values: Table, baseline: str) -> list[str]:
+def _notes(arms: list[Arm], values: Table, baseline: str, metric: Metric) -> list[str]:
     notes = [
         f"{arm.arm} diverged in {arm.diverged} of {arm.diverged + arm.finished + arm.failed} seeds"
         for arm in arms
@@ -121,7 +121,7 @@ def _notes(arms: list[Arm], values: Table, baseline: str) -> list[str]:
     ]
     base = set(values.get(baseline, {}))
     if not base:
-        return [*notes, f"the baseline {baseline} has no finished run: nothing can be compared with it"]
+        return [*notes, f"the baseline {baseline} has no {metric.name}: nothing can be compared with it"]
     if any(arm.diverged for arm in arms if arm.arm == baseline):
         notes.append(f"the baseline {baseline} is unstable: every difference is from the seeds that it finished alone")
     return notes + [

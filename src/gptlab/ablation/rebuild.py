@@ -1,6 +1,5 @@
 """A study's findings from its folder alone, as often as one likes."""
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -36,10 +35,16 @@ def compare_any(folders: list[Path], baseline: str | None = None, pairs: bool = 
     arms = sorted({run.arm for run in runs})
     first = design.named(baseline, arms) if baseline else runs[0].arm
     asked = {"baseline": first, "pairs": pairs, "seeds": sorted({run.seed for run in runs})}
-    asked |= {"study": "comparison", "command": ["python", *sys.argv], "arms": {arm: [] for arm in arms}}
+    asked |= {"study": "comparison", "arms": {arm: [] for arm in arms}}
     compared = findings("comparison", asked, runs, None)
     seconds = sum(run.values.get("time/total_s", 0.0) for run in runs)
     return replace(compared, notes=[*compared.notes, *_doubts(runs)], seconds=seconds)
+
+
+def pool(folders: list[Path]) -> Path | None:
+    """Where the runs of these studies, and these runs, live; None if not all in one place."""
+    where = {Ledger(one).pool if (one / "study.json").exists() else one.parent for one in folders}
+    return where.pop() if len({one.resolve() for one in where}) == 1 else None
 
 
 def _runs(folder: Path) -> list[Path]:

@@ -1,50 +1,43 @@
-"""A study as a W&B Report: the words and tables of report.md, and between them panels that live on the study's runs.
+"""A report in W&B: the sections of the page, its words and tables, and between them panels that live on the runs.
 
 Offline its spec is kept as report.spec.json; online it is saved, and the same report is updated next time. W&B draws no
 t-intervals, so ours stand in the tables. Needs the extra `report` (wandb-workspaces below 0.5: a private name is used).
 """
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
-from gptlab.ablation import markdown
-from gptlab.ablation.outcome import Findings
 from gptlab.recipe import Tracking
 from gptlab.record import read, write
 from gptlab.refused import Refused
+from gptlab.report import markdown
+from gptlab.report.model import Report
 
 LONGEST = 128
 """Characters of a title."""
 
 
-def build(findings: Findings, project: str, entity: str, group: str) -> Any:
+def build(report: Report, project: str, entity: str, group: str) -> Any:
     """The report, not saved. `group`: that of the study's runs."""
     wr = _library()
-    named = {"Results": _curves(wr, group), "Trade-offs": _costs(wr, group), "Every seed": _texts(wr, group)}
-    blocks = [wr.TableOfContents()]
-    for heading, text in sections(markdown.report(findings)):
-        blocks += [wr.H2(heading), wr.MarkdownBlock(text)] if heading else [wr.MarkdownBlock(text)]
-        for name, grid in named.items():
-            if heading.startswith(name):
-                blocks.append(grid)
+    blocks = [wr.TableOfContents(), wr.MarkdownBlock(markdown.plain(report.line))]
+    for size, answer in report.answers.items():
+        blocks += [wr.H2(f"Answer, {size}" if size else "Answer"), wr.MarkdownBlock(markdown.item(answer))]
+    live = {"curves": _curves, "tradeoffs": _costs, "samples": _texts}
+    for section in report.sections:
+        told = [text for one in section.items if (text := markdown.item(one))]
+        panels = [live.pop(section.key)(wr, group)] if section.key in live else []
+        if told or panels:
+            blocks += [wr.H2(section.heading), *panels, *([wr.MarkdownBlock("\n\n".join(told))] if told else [])]
     return wr.Report(
         project=project,
         entity=entity,
-        title=findings.study[:LONGEST],
-        description=" ".join(findings.asked.get("command", [])),
+        title=report.title[:LONGEST],
+        description=report.command,
         blocks=blocks,
         width="fluid",
     )
-
-
-def sections(page: str) -> list[tuple[str, str]]:
-    """A page of Markdown by its headings; its title is left out, since a report has one."""
-    parts = re.split(r"^## (.*)$", page, flags=re.M)
-    before = re.sub(r"^# .*\n+", "", parts[0]).strip()
-    found = [("", before)] if before else []
-    return found + [(name, text.strip()) for name, text in zip(parts[1::2], parts[2::2], strict=True)]
 
 
 def _runs(wr: Any, group: str) -> list[Any]:
@@ -82,34 +75,34 @@ def _texts(wr: Any, group: str) -> Any:
     return wr.PanelGrid(runsets=_runs(wr, group), panels=[panel])
 
 
-def spec(report: Any) -> dict[str, Any]:
+def spec(built: Any) -> dict[str, Any]:
     """What W&B would store."""
-    return json.loads(report._to_model().spec.model_dump_json(by_alias=True, exclude_none=True))
+    return json.loads(built._to_model().spec.model_dump_json(by_alias=True, exclude_none=True))
 
 
-def keep(findings: Findings, folder: Path, tracking: Tracking) -> Path:
+def keep(report: Report, folder: Path, tracking: Tracking) -> Path:
     """Writes the spec beside the study, for a look or a later push."""
-    report = build(findings, tracking.project, tracking.entity or "entity", tracking.group or folder.name)
+    built = build(report, tracking.project, tracking.entity or "entity", tracking.group or folder.name)
     path = folder / "report.spec.json"
-    write(path, json.dumps(spec(report), indent=1, ensure_ascii=False))
+    write(path, json.dumps(spec(built), indent=1, ensure_ascii=False))
     return path
 
 
-def push(findings: Findings, folder: Path, tracking: Tracking) -> str:
+def push(report: Report, folder: Path, tracking: Tracking) -> str:
     """Saves the report online, the one of last time if there was one, and returns its address."""
     wr = _library()
     known = folder / "report.json"
     try:
         entity = tracking.entity or wr.interface._get_api().default_entity
-        report = build(findings, tracking.project, entity, tracking.group or folder.name)
+        built = build(report, tracking.project, entity, tracking.group or folder.name)
         if known.exists():
-            report.id = read(known)["id"]
-        report.save()
+            built.id = read(known)["id"]
+        built.save()
     except Exception as error:  # of many kinds
         line = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise Refused(f"W&B does not save the report: {line}; its spec is {folder / 'report.spec.json'}") from error
-    write(known, json.dumps({"id": report.id, "url": report.url}))
-    return report.url
+    write(known, json.dumps({"id": built.id, "url": built.url}))
+    return built.url
 
 
 def _library() -> Any:
