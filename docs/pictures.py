@@ -1,16 +1,21 @@
 """The README's pictures, made from runs that really happen: python docs/pictures.py [overrides of train.py]
 
 terminal.svg is what a terminal shows, by way of a terminal emulator (pyte); loss.svg is drawn from metrics.jsonl;
-ablation.svg is a study.
-Needs: pip install -e '.[docs]'
+ablation.svg is a study, report.png its page in Chromium, leet.svg all runs in W&B's own terminal.
+Needs: pip install -e '.[docs]', and chromium
 """
 
+import fcntl
 import io
 import os
 import pty
 import re
+import select
+import struct
 import subprocess
 import sys
+import tempfile
+import termios
 import time
 from itertools import groupby
 from pathlib import Path
@@ -49,13 +54,44 @@ def watch(command: list[str]) -> tuple[pyte.Screen, pyte.Screen]:
     return middle, screen
 
 
+def glimpse(command: list[str], seconds: float) -> pyte.Screen:
+    """What a program that stays shows after a while; then q ends it."""
+    screen = pyte.Screen(COLUMNS, 40)
+    stream = pyte.ByteStream(screen)
+    mine, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, COLUMNS, 0, 0))
+    environment = {**os.environ, "TERM": "xterm-256color"}
+    process = subprocess.Popen(command, stdout=theirs, stderr=theirs, stdin=theirs, env=environment, cwd=DOCS.parent)
+    os.close(theirs)
+    end = time.time() + seconds
+    while time.time() < end:
+        if select.select([mine], [], [], 0.2)[0]:
+            stream.feed(os.read(mine, 65536))
+    os.write(mine, b"q")
+    try:
+        process.wait(5)
+    except subprocess.TimeoutExpired:
+        process.kill()
+    return screen
+
+
+def screenshot(page: Path, path: Path, width: int = 1100, height: int = 1900) -> None:
+    """The top of a page, as Chromium draws it."""
+    look = ["--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--window-size={width},{height}"]
+    with tempfile.TemporaryDirectory() as profile:
+        command = ["chromium", *look, f"--user-data-dir={profile}", "--virtual-time-budget=15000"]
+        subprocess.run([*command, f"--screenshot={path}", page.absolute().as_uri()], check=True, capture_output=True)
+
+
 def picture(screen: pyte.Screen, title: str, path: Path, until: str = "") -> None:
     """A screen as SVG, as far as a line that says `until`."""
-    lines = [[screen.buffer[y][x] for x in range(COLUMNS)] for y in range(LINES)]
+    lines = [[screen.buffer[y][x] for x in range(COLUMNS)] for y in range(screen.lines)]
     pieces = [[("".join(c.data for c in same), look) for look, same in groupby(line, style)] for line in lines]
     text = Text("\n").join(Text.assemble(*line) for line in pieces)
     kept = text.split("\n")
-    kept = kept[: next((at for at, line in enumerate(kept) if until and line.plain.strip() == until), len(kept))]
+    kept = kept[
+        : next((at for at, line in enumerate(kept) if until and line.plain.strip().startswith(until)), len(kept))
+    ]
     while kept and not kept[-1].plain.strip():
         kept.pop()
     console = Console(record=True, width=COLUMNS, file=io.StringIO())
@@ -99,4 +135,8 @@ if __name__ == "__main__":
     loss(DOCS.parent / run, DOCS / "loss.svg")
     _, study = watch([sys.executable, "ablate.py", *STUDY])
     picture(study, f"python ablate.py {' '.join(STUDY)}", DOCS / "ablation.svg", until="trade-offs")
+    folder = DOCS.parent / next(line.strip() for line in reversed(study.display) if line.strip())
+    screenshot(folder / "report.html", DOCS / "report.png")
+    leet = glimpse([str(Path(sys.executable).parent / "wandb"), "leet", "outputs/wandb"], 10)
+    picture(leet, "wandb leet outputs/wandb", DOCS / "leet.svg", until="● wandb dir")
     print(f"{run}, {time.time() - start:.0f} s")

@@ -58,6 +58,7 @@ def forest(view: View) -> Figure | None:
         "error_x": {
             "type": "data",
             "symmetric": False,
+            "color": GREY,
             "array": [contrast.high - contrast.difference for contrast in found],
             "arrayminus": [contrast.difference - contrast.low for contrast in found],
         },
@@ -171,7 +172,7 @@ def front(view: View, cost: Comparison | Timing, fronts: list[Front]) -> Figure 
         "mode": "markers+text",
         "x": [costs[arm] for arm in arms],
         "y": [losses[arm] for arm in arms],
-        "error_y": {"type": "data", "array": [halves.get(arm, 0.0) for arm in arms], "thickness": 1},
+        "error_y": {"type": "data", "color": GREY, "array": [halves.get(arm, 0.0) for arm in arms], "thickness": 1},
         "text": [view.names[arm] for arm in arms],
         "textposition": "top right",
         "marker": {"size": 11, "color": [paint[arm] for arm in arms]},

@@ -33,14 +33,14 @@ def _study(folder: Path) -> dict[str, Any]:
     answers = [one["answer"][0]["text"] for one in found.get("strata", []) if one.get("answer")]
     runs = found.get("runs", [])
     done = sum(run["status"] == "finished" for run in runs)
-    when = max((row["time"] for row in rows(folder / "ledger.jsonl") if "time" in row), default="")
+    when = max((row["at"] for row in rows(folder / "ledger.jsonl")), default=0.0)
     return {
         "name": folder.name,
         "href": _link("ablations", folder),
         "answers": answers or ["not compared yet"],
         "runs": f"{done} of {len(runs)}" if runs else "",
         "time": duration(found["seconds"]) if found.get("seconds") else "",
-        "when": str(when),
+        "when": f"{when:017.3f}",
     }
 
 
