@@ -46,6 +46,7 @@ CASES += [
     "attention=linear attention.decay=0.7 attention.chunk=5",
     "mlp=moe mlp.experts=3 mlp.top_k=1 mlp.normalize=false mlp.shared=true",
     "attention=local_global position=rope_local_global",
+    "position=rope position.scaling=yarn position.factor=4 position.original=16",
     *(f"residual=hyper residual.streams=3 block={block}" for block in choices("block") if block != "sequential"),
 ]
 """Knobs that are off in every choice, and what is most likely to fail together."""

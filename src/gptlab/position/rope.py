@@ -4,7 +4,8 @@
 
 Pairs are half-split, (i, i + D/2), as in GPT-NeoX and Hugging Face's Llama. `fraction` < 1 turns only the first part of
 each head (GPT-NeoX, Phi). A list of thetas is tiled over the layers, as a pattern's layout is: 10^4 for layers that see
-a window, 10^6 for those that see everything (Gemma 3, arXiv:2503.19786).
+a window, 10^6 for those that see everything (Gemma 3, arXiv:2503.19786). `scaling` is for a context longer than the one
+that was trained on: see rotary.py.
 """
 
 import torch
@@ -12,16 +13,35 @@ from torch import Tensor
 
 from gptlab.elementwise import turn
 from gptlab.position import Position
+from gptlab.rotary import Kind, Scaling, frequencies, loudness
 from gptlab.shape import Shape
 
 
 class Rope(Position):
-    """Turns queries and keys by their positions; values stay. Angles are computed in float32 or better."""
+    """Turns queries and keys by their positions; values stay. Angles are computed in float32 or better.
+
+    factor: how much longer than `original`, whose null is model.context. low, high: turns within `original`, between
+    which llama3 and yarn pass over; high's null is 4, for yarn 32."""
 
     opens = frozenset({"rotate"})
 
-    def __init__(self, shape: Shape, *, theta: float | list[float] = 10000.0, fraction: float = 1.0) -> None:
+    def __init__(
+        self,
+        shape: Shape,
+        *,
+        theta: float | list[float] = 10000.0,
+        fraction: float = 1.0,
+        scaling: Kind | None = None,
+        factor: float = 1.0,
+        original: int | None = None,
+        low: float = 1.0,
+        high: float | None = None,
+    ) -> None:
         super().__init__(shape)
+        if scaling is None and factor != 1:
+            raise ValueError(f"factor={factor} stretches nothing while scaling=null; try scaling=yarn")
+        original = shape.context if original is None else original
+        self.scaling = Scaling(scaling, factor, original, low, high) if scaling else None
         if not 0 < fraction <= 1:
             raise ValueError(f"fraction={fraction} is not in (0, 1]; 1 turns the whole head")
         self.thetas = theta if isinstance(theta, list) else [theta]
@@ -65,8 +85,9 @@ class Rope(Position):
         """Positions (B|1, T) to cos and signed sin, each (B|1, T, 1, width)."""
         dtype = torch.promote_types(like.dtype, torch.float32)
         pair = torch.arange(0, width, 2, device=at.device, dtype=dtype)
-        angle = at[..., None].to(dtype) * theta ** (-pair / width)
-        cos, sin = angle.cos(), angle.sin()
+        angle = at[..., None].to(dtype) * frequencies(pair, width, theta, self.scaling)
+        loud = loudness(self.scaling)
+        cos, sin = (angle.cos(), angle.sin()) if loud == 1 else (angle.cos() * loud, angle.sin() * loud)
         cos, sin = torch.cat([cos, cos], -1), torch.cat([-sin, sin], -1)
         return cos[:, :, None].to(like.dtype), sin[:, :, None].to(like.dtype)
 

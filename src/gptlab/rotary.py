@@ -1,0 +1,77 @@
+"""Rotary frequencies for a longer context than the one that was trained on. `turns` is how often a pair of features
+goes round within the original context.
+
+linear   all frequencies over the factor: positions are squeezed            Chen 2023, arXiv:2306.15595
+ntk      theta grows by factor^(D / (D - 2)): the slowest pair is squeezed, the fastest hardly    bloc97 2023
+llama3   pairs of more turns than `high` stay, of fewer than `low` are squeezed, between linear in turns    Llama 3.1
+yarn     the same two ends, between linear in the pair's number; scores grow by (0.1 ln(factor) + 1)^2
+         Peng 2023, arXiv:2309.00071
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor
+
+Kind = Literal["linear", "ntk", "llama3", "yarn"]
+HIGH = {"yarn": 32.0}
+"""Turns, where not given; 4 for the others."""
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """How much longer a context shall be than `original`, and between which turns the change lies."""
+
+    kind: Kind
+    factor: float
+    original: int
+    low: float
+    high: float | None
+
+    def __post_init__(self) -> None:
+        if self.factor < 1:
+            raise ValueError(f"factor={self.factor} is less than 1; a context twice as long wants 2")
+        if self.original < 1:
+            raise ValueError(f"original={self.original} is not positive; it is the context that was trained on")
+        if not 0 < self.low < self.top:
+            raise ValueError(f"low={self.low} and high={self.top} are no range of turns; try low=1.0 high=4.0")
+
+    @property
+    def top(self) -> float:
+        """Turns beyond which nothing changes."""
+        return HIGH.get(self.kind, 4.0) if self.high is None else self.high
+
+
+def frequencies(pair: Tensor, width: int, theta: float, scaling: Scaling | None) -> Tensor:
+    """Even feature numbers (D / 2,) of heads of `width` features to radians a position."""
+    if scaling is None:
+        return theta ** (-pair / width)
+    if scaling.kind == "ntk":
+        return (theta * scaling.factor ** (width / (width - 2))) ** (-pair / width)
+    plain = theta ** (-pair / width)
+    if scaling.kind == "linear":
+        return plain / scaling.factor
+    kept = _kept_by_turns(plain, scaling) if scaling.kind == "llama3" else _kept_by_number(pair, width, theta, scaling)
+    return plain * kept + plain / scaling.factor * (1 - kept)
+
+
+def _kept_by_turns(plain: Tensor, scaling: Scaling) -> Tensor:
+    turns = scaling.original * plain / (2 * math.pi)
+    return ((turns - scaling.low) / (scaling.top - scaling.low)).clamp(0, 1)
+
+
+def _kept_by_number(pair: Tensor, width: int, theta: float, scaling: Scaling) -> Tensor:
+    """Between the pairs that turn `high` and `low` times, rounded outwards."""
+    fast, slow = (
+        width * math.log(scaling.original / (turns * 2 * math.pi)) / (2 * math.log(theta))
+        for turns in (scaling.top, scaling.low)
+    )
+    first, last = max(math.floor(fast), 0), min(math.ceil(slow), width - 1)
+    return 1 - ((pair / 2 - first) / (last - first or 0.001)).clamp(0, 1)
+
+
+def loudness(scaling: Scaling | None) -> float:
+    """What cos and sin are multiplied by: yarn's temperature, on queries and keys alike."""
+    yarn = scaling is not None and scaling.kind == "yarn" and scaling.factor > 1
+    return 0.1 * math.log(scaling.factor) + 1 if yarn else 1.0
