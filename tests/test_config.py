@@ -17,8 +17,9 @@ from conftest import CONF, ROOT, SIZES, choices, composed, menu
 from gptlab import fingerprint as fingerprints
 from gptlab import wiring
 from gptlab.fingerprint import fingerprint, imported, source
-from gptlab.recipe import COSMETIC, SLOTS, Recipe, check_settings, conforms, describe, flat, unknown
+from gptlab.recipe import COSMETIC, SLOTS, Recipe, check_settings, flat
 from gptlab.record import saved
+from gptlab.schema import conforms, describe, unknown
 
 
 def printed(*arguments: str, cwd: Path = ROOT) -> str:

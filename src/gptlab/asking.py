@@ -8,8 +8,9 @@ from gptlab.ablation import design
 from gptlab.ablation.asked import KNOBS, Asked, asked
 from gptlab.ablation.plan import Variant, signature, study_name
 from gptlab.complaint import CONF
-from gptlab.recipe import Recipe, check_settings, flat, shown
+from gptlab.recipe import Recipe, check_settings, flat
 from gptlab.refused import Refused
+from gptlab.schema import shown
 
 DEFAULTS = ("model", "steps", "trainer.threads")
 """What ablate.yaml changes in train.yaml; a recipe by name (experiment=...) keeps its own model and steps."""

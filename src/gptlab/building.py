@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from gptlab import tracking
 from gptlab.compiling import at_once
 from gptlab.factory import check_node, factory
+from gptlab.pretrained import source
 from gptlab.recipe import PARTS, SLOTS, Recipe, check_settings
 
 if TYPE_CHECKING:
@@ -51,6 +52,9 @@ def _check_build(made: Recipe) -> list[str]:
     import torch
 
     def build_all() -> None:
+        if node := made.config.get("pretrained"):
+            begin = source(node)
+            begin.check(sketch(made, begin.vocab()))
         sketch(made, vocab=64)
         for slot in ("init", "data", "schedule"):
             factory(made.config[slot], slot)()
@@ -109,3 +113,9 @@ def build(made: Recipe, vocab: int) -> "Decoder":
     init = factory(made.config["init"], "init")()
     initialize(made_decoder, init, made_decoder.shape, made.settings.seed)
     return made_decoder
+
+
+def start(made: Recipe, fresh: "Decoder") -> None:
+    """Gives a new decoder the weights that it starts from, if the recipe names any."""
+    if node := made.config.get("pretrained"):
+        source(node).load(fresh)

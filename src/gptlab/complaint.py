@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from gptlab.recipe import unknown
+from gptlab.schema import unknown
 
 CONF = Path(__file__).parents[2] / "conf"
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
-from gptlab.recipe import conforms, describe, shown, unknown
 from gptlab.refused import Refused
+from gptlab.schema import conforms, describe, shown, unknown
 
 ALLOWED = ("gptlab.", "torch.nn.", "torch.optim.")
 """Where a config, which may come from a stranger, may point."""

@@ -8,14 +8,16 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
-from gptlab.recipe import SLOTS, Recipe, flat
+from gptlab.recipe import MAYBE, SLOTS, Recipe, flat
 
 ROOT = Path(__file__).parents[1]
 
 
 def code(recipe: Recipe) -> str:
     """The fingerprint of the code behind a recipe's numbers."""
-    targets = [v for slot in SLOTS for k, v in flat(recipe.config[slot]).items() if k.endswith("_target_")]
+    targets = [
+        v for slot in (*SLOTS, *MAYBE) for k, v in flat(recipe.config.get(slot)).items() if k.endswith("_target_")
+    ]
     always = [f"gptlab.{name}" for name in ("task", "evaluate", "corpus", "generate", "texts")]
     return fingerprint([*always, *(t.rpartition(".")[0] for t in targets)])
 

@@ -17,8 +17,9 @@ from typing import NamedTuple
 
 from gptlab.complaint import CONF, options
 from gptlab.factory import knobs
-from gptlab.recipe import PARTS, shown
+from gptlab.recipe import PARTS
 from gptlab.refused import Refused
+from gptlab.schema import shown
 
 ROOT = CONF.parent
 HERE = Path(__file__).parent

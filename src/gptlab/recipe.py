@@ -1,18 +1,20 @@
 """What a run was asked to be: the resolved config as plain data, its types, its hash, its name. No hydra, no torch."""
 
-import difflib
 import hashlib
 import json
 import re
-import types
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal
+
+from gptlab.schema import conforms, describe, shown, unknown
 
 PARTS = ("attention", "position", "norm", "mlp", "residual", "block", "readout")
 """The slots that make a decoder."""
 SLOTS = (*PARTS, "init", "data", "tokenizer", "optimizer", "schedule", "metric", "trainer")
-"""All slots whose choices are code."""
+"""All slots whose choices are code and always there."""
+MAYBE = ("pretrained",)
+"""Slots that a run may be without."""
 COSMETIC = ("name", "resume", "outputs", "tracking")
 """Keys that change no number of a run."""
 
@@ -152,7 +154,7 @@ def flat(config: Any, path: str = "") -> dict[str, Any]:
 
 def check_settings(config: dict[str, Any]) -> list[str]:
     """What is wrong with the keys that are no slots: unknown, missing, of another type, out of range."""
-    rest = {key: value for key, value in config.items() if key not in SLOTS}
+    rest = {key: value for key, value in config.items() if key not in (*SLOTS, *MAYBE)}
     wrong = list(_check(Settings, rest, ""))
     if not wrong:
         wrong += list(_out_of_range(flat(rest)))
@@ -190,60 +192,3 @@ def _out_of_range(values: dict[str, Any]) -> Iterator[str]:
         yield f"accumulate={values['accumulate']} does not divide batch_size={values['batch_size']}; try 1"
     if not 0 <= values["seed"] < 2**63:
         yield f"seed={values['seed']} is not in 0 .. 2^63 - 1; try 0"
-
-
-def unknown(key: str, known: list[str], path: str = "") -> str:
-    """The line for a key that does not exist."""
-    if key.removeprefix(path) in known:
-        return f"{key} cannot be left out; give it a value"
-    near = difflib.get_close_matches(key.removeprefix(path), known, 1, 0.5)
-    hint = f"did you mean {path}{near[0]}?" if near else f"known: {', '.join(sorted(known))}"
-    return f"{key}: no such key; {hint}"
-
-
-def shown(value: Any) -> str:
-    """A value as it is written in a config."""
-    return {None: "null", True: "true", False: "false"}[value] if isinstance(value, bool | None) else repr(value)
-
-
-def conforms(value: Any, wanted: Any) -> bool:
-    """True if a plain value is of an annotated type. bool is no int; an int is a fine float."""
-    origin, inside = get_origin(wanted), get_args(wanted)
-    if wanted is Any:
-        return True
-    if origin in (Union, types.UnionType):
-        return any(conforms(value, one) for one in inside)
-    if origin is Literal:
-        return any(value == one and type(value) is type(one) for one in inside)
-    if wanted is None or wanted is type(None):
-        return value is None
-    if wanted is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    if wanted is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    if origin is dict:
-        return isinstance(value, dict) and all(conforms(one, inside[1]) for one in value.values())
-    if origin is tuple:
-        return isinstance(value, list) and len(value) == len(inside) and all(map(conforms, value, inside))
-    if origin is Callable or wanted is Callable:
-        return isinstance(value, dict) and "_target_" in value
-    if isinstance(origin, type):
-        return isinstance(value, list) and all(conforms(one, inside[0]) for one in value)
-    return isinstance(value, wanted)
-
-
-def describe(wanted: Any) -> str:
-    """An annotated type in words."""
-    origin, inside = get_origin(wanted), get_args(wanted)
-    if origin in (Union, types.UnionType):
-        return " or ".join(describe(one) for one in inside)
-    if origin is Literal:
-        return "one of " + ", ".join(map(str, inside))
-    if origin is Callable or wanted is Callable:
-        return "a choice"
-    if origin is tuple:
-        return f"a list of {len(inside)} values, each {describe(inside[-1])}"
-    if inside:
-        return f"a list of {describe(inside[-1])}" if origin is not dict else f"named {describe(inside[-1])}s"
-    words = {int: "an int", float: "a number", bool: "true or false", str: "a string", type(None): "null"}
-    return words.get(wanted, str(wanted))

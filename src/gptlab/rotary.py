@@ -73,5 +73,6 @@ def _kept_by_number(pair: Tensor, width: int, theta: float, scaling: Scaling) ->
 
 def loudness(scaling: Scaling | None) -> float:
     """What cos and sin are multiplied by: yarn's temperature, on queries and keys alike."""
-    yarn = scaling is not None and scaling.kind == "yarn" and scaling.factor > 1
-    return 0.1 * math.log(scaling.factor) + 1 if yarn else 1.0
+    if scaling is None or scaling.kind != "yarn":
+        return 1.0
+    return 0.1 * math.log(scaling.factor) + 1

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from gptlab import checkpoint, footprint, tracking
-from gptlab.building import build
+from gptlab.building import build, start
 from gptlab.compiling import after_all
 from gptlab.corpus import Corpus
 from gptlab.factory import factory
@@ -56,6 +56,8 @@ def run(
     decoder = build(recipe, corpus.tokenizer.vocab)
     refuse_small_disk(recipe, decoder)
     folder = to_resume(recipe)
+    if folder is None:
+        start(recipe, decoder)
     record = Record(folder) if folder else Record.create(recipe)
     with record.locked(), record.removed_if_refused(folder is None):
         if folder is None:

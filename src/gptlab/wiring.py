@@ -24,37 +24,16 @@ from gptlab.building import check as check
 from gptlab.building import decoder as decoder
 from gptlab.complaint import CONF, no_key, shortened
 from gptlab.data import anchored
-from gptlab.recipe import COSMETIC, Recipe, check_settings, flat, shown
+from gptlab.recipe import COSMETIC, Recipe, check_settings, flat
 from gptlab.record import read, stored, unwritable
 from gptlab.refused import Ended, Refused
+from gptlab.resolvers import RESOLVERS
+from gptlab.schema import shown
 
 FULL_ERROR = os.environ.get("HYDRA_FULL_ERROR") == "1"
 """Asked for at the start, before `one_line` sets it for hydra."""
 
-
-def half_or_less(heads: int) -> int:
-    """The largest divisor of heads up to half of them, 1 for one head. What is no int stays, for the check to name."""
-    if not isinstance(heads, int):
-        return heads
-    return max((n for n in range(1, heads // 2 + 1) if heads % n == 0), default=1)
-
-
-def quarter(number: int) -> int:
-    """A quarter, at least 1. What is no int stays."""
-    return max(1, number // 4) if isinstance(number, int) else number
-
-
-def times(factor: float, number: float) -> float:
-    """A product, without the last digits that floats add. What is no number stays."""
-    return float(f"{factor * number:.12g}") if isinstance(number, int | float) else number
-
-
-def inverse_root(number: float) -> float:
-    """1 / sqrt(number). What is no positive number stays."""
-    return number**-0.5 if isinstance(number, int | float) and number > 0 else number
-
-
-for resolver in (half_or_less, quarter, times, inverse_root):
+for resolver in RESOLVERS:
     OmegaConf.register_new_resolver(resolver.__name__, resolver, replace=True)
 
 
@@ -65,7 +44,8 @@ def compose(overrides: list[str], config_name: str = "train") -> Recipe:
     """The recipe of command-line overrides, unchecked."""
     with one_line(overrides), _initialized():
         config = hydra_compose(config_name, overrides, return_hydra_config=True)
-        return _named(_recipe(config, overrides, config_name), overrides, config_name)
+        made, first = _recipe(config, overrides, config_name)
+        return _named(made, overrides, config_name, first)
 
 
 @contextmanager
@@ -83,13 +63,13 @@ def recipe(config: DictConfig) -> Recipe:
     overrides = OmegaConf.to_container(hydra.overrides.task, resolve=False)  # a${b} stays what was typed
     assert isinstance(overrides, list)
     config_name = str(hydra.job.config_name)
-    made = _recipe(OmegaConf.merge({"hydra": hydra}, config), overrides, config_name)
+    made, first = _recipe(OmegaConf.merge({"hydra": hydra}, config), overrides, config_name)
     wrong = check_settings(made.config)
     if not wrong and made.config["resume"] not in (None, "auto"):
         made = _resumed(made, overrides)
     if wrong := wrong or unwritable(Path(made.config["outputs"])) or check(made):
         raise Refused("\nerror: ".join(wrong))
-    return made if made.config["resume"] not in (None, "auto") else _named(made, overrides, config_name)
+    return made if made.config["resume"] not in (None, "auto") else _named(made, overrides, config_name, first)
 
 
 def _resumed(made: Recipe, overrides: list[str]) -> Recipe:
@@ -112,15 +92,33 @@ def _resumed(made: Recipe, overrides: list[str]) -> Recipe:
     return Recipe({**saved.config, **kept, "data": data}, saved.choices, saved.differs)
 
 
-def _recipe(config: Any, overrides: list[str], config_name: str) -> Recipe:
+def _recipe(config: Any, overrides: list[str], config_name: str) -> tuple[Recipe, list[str]]:
+    """The recipe, and the overrides that a checkpoint to start from stands for."""
     _refuse_added_keys(overrides, config_name)
+    first: list[str] = []
+    if config.get("pretrained"):
+        first = _stands_for(config, overrides, config_name)
+        config = hydra_compose(config_name, [*first, *overrides], return_hydra_config=True)
     plain = resolved(config)
     plain.setdefault("metric", {})  # metric=[] leaves no trace
-    return Recipe(plain, _choices(config))
+    return Recipe(plain, _choices(config)), first
 
 
-def _named(made: Recipe, overrides: list[str], config_name: str) -> Recipe:
-    return replace(made, differs=_differs(made.config, made.choices, overrides, config_name))
+def _stands_for(config: Any, overrides: list[str], config_name: str) -> list[str]:
+    """What the checkpoint's own config says, in the words of the command line, as far as nothing else was said."""
+    from gptlab.pretrained import words
+
+    given = {str(one.key_or_group) for one in OverridesParser.create().parse_overrides(overrides)}
+    slots, knobs = words(_resolved(config, "pretrained"), given)
+    there = hydra_compose(config_name, [*slots, *overrides])
+    kept = [word for key, word in knobs.items() if OmegaConf.select(there, key, default=MISSING) is not MISSING]
+    return [*(one for one in overrides if one.startswith("pretrained")), *slots, *kept]
+
+
+def _named(made: Recipe, overrides: list[str], config_name: str, first: list[str]) -> Recipe:
+    differs = _differs(made.config, made.choices, overrides, config_name, first)
+    name = made.config["pretrained"]["path"].rstrip("/").rpartition("/")[2] if first else made.choices["model"]
+    return replace(made, choices={**made.choices, "model": name}, differs=differs)
 
 
 def resolved(config: DictConfig) -> dict[str, Any]:
@@ -159,11 +157,11 @@ def _refuse_added_keys(overrides: list[str], config_name: str) -> None:
             raise Refused(no_key(key, known))
 
 
-def _differs(plain: dict, choices: dict, overrides: list[str], config_name: str) -> tuple[str, ...]:
-    """What sets a recipe apart from the defaults, in the words of the command line: choices, then the knobs asked for;
-    those that only follow from others are left out."""
+def _differs(plain: dict, choices: dict, overrides: list[str], config_name: str, first: list[str]) -> tuple[str, ...]:
+    """What sets a recipe apart from the defaults, or from a checkpoint as it is, in the words of the command line:
+    choices, then the knobs asked for; those that only follow from others are left out."""
     asked = {str(one.key_or_group) for one in OverridesParser.create().parse_overrides(overrides)}
-    named = [f"{key}={choices[key]}" for key in ("model", "experiment") if choices.get(key)]
+    named = [*first, *(f"{key}={choices[key]}" for key in ("model", "experiment") if choices.get(key))]
     usual_choices, _ = _usual(tuple(named), config_name)
     chosen = {k: v for k, v in choices.items() if v != usual_choices.get(k) and isinstance(v, str)}
     _, usual = _usual((*named, *(f"{k}={v}" for k, v in chosen.items())), config_name)
@@ -182,7 +180,8 @@ def _usual(overrides: tuple[str, ...], config_name: str) -> tuple[dict[str, Any]
     return _composed([*overrides], config_name)
 
 
-UNNAMED = (*COSMETIC, "seed", "trainer", "log_every", "save_every", "evaluation", "sample")
+MISSING = object()
+UNNAMED = (*COSMETIC, "pretrained", "seed", "trainer", "log_every", "save_every", "evaluation", "sample")
 """Keys that the name of a run leaves out."""
 
 

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from gptlab.recipe import conforms, describe, shown
 from gptlab.refused import Refused
+from gptlab.schema import conforms, describe, shown
 
 
 @dataclass(frozen=True)

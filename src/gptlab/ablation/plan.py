@@ -9,7 +9,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from gptlab.ablation.asked import Asked
-from gptlab.recipe import COSMETIC, Recipe, shown
+from gptlab.recipe import COSMETIC, Recipe
+from gptlab.schema import shown
 
 INERT = (*COSMETIC, "seed", "model.lr", "model.batch_size", "log_every", "save_every")
 """Keys that change no number of a run by themselves: sizes' lr and batch_size act through the knobs that take them."""
