@@ -141,6 +141,37 @@ def sync(study: Annotated[Path, typer.Argument(help="A study's folder.")]) -> No
 
 
 @app.command()
+def diff(
+    checkpoint: Annotated[str, typer.Argument(help="A folder in Hugging Face's layout.")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="What is done otherwise, as norm.eps=1e-3.")] = None,
+) -> None:
+    """Runs a checkpoint here and in transformers, and names the first block and tensor that differ."""
+    from gptlab.pretrained.differ import show
+
+    if not show(checkpoint, overrides or [], compose):
+        raise typer.Exit(1)
+
+
+class Layout(StrEnum):
+    """What `export` writes."""
+
+    hf = "hf"
+    safetensors = "safetensors"
+
+
+@app.command()
+def export(
+    run: Folder,
+    to: Annotated[Layout, typer.Option(help="A folder that transformers opens, or one file under our names.")],
+    into: Annotated[Path | None, typer.Option(help="The new folder; without one, <run>/<layout>.")] = None,
+) -> None:
+    """Writes a run's weights in another layout, or says which of its parts that layout cannot express."""
+    from gptlab.pretrained.export import export as write
+
+    print(write(run, to.value, into or run / to.value, compose))
+
+
+@app.command()
 def explain(
     choice: Annotated[str, typer.Argument(help="slot=choice, as in attention=mla; a slot alone lists its choices.")],
     overrides: Annotated[

@@ -3,6 +3,8 @@
 files     what is on disk: config.json, safetensors or torch files, shards; weights only, nothing is executed
 mapping   their tensors to ours, by name and layout: keys_mapping.json
 families  what each family's config means in our choices, and its names
+export    a run in their layout
+differ    the first block and tensor that say something else than transformers does
 """
 
 from typing import TYPE_CHECKING, Any

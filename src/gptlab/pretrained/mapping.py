@@ -167,3 +167,26 @@ def _permuted(tensor: "Tensor", how: str, head: int) -> "Tensor":
         return tensor
     pairs = (head // 2, 2) if how == "rope_i2h" else (2, head // 2)
     return tensor.unflatten(0, (-1, *pairs)).transpose(1, 2).flatten(0, 2)
+
+
+def back(mapping: Mapping, ours: "Map[str, Tensor]", layers: int) -> "dict[str, Tensor]":
+    """Our tensors under the source's names and in its layout: `apply` undone."""
+    import torch
+
+    made: dict[str, Tensor] = {}
+    for entry in mapping.entries:
+        for index in map(str, range(layers)) if "{i}" in entry.source else [""]:
+            parts = [ours.get(one.replace("{i}", index)) for one in entry.to]
+            if any(one is None for one in parts):
+                continue
+            undone = {"none": "none", "rope_i2h": "rope_h2i", "rope_h2i": "rope_i2h"}[entry.permute]
+            tensor = torch.cat([_permuted(one, undone, mapping.head) for one in parts if one is not None], _axis(entry))
+            tensor = tensor.t() if entry.transpose is True and tensor.dim() == 2 else tensor
+            made[entry.source.replace("{i}", index)] = (
+                tensor if entry.squeeze is None else tensor.unsqueeze(entry.squeeze)
+            )
+    return made
+
+
+def _axis(entry: Entry) -> int:
+    return entry.axis if len(entry.to) > 1 else 0
