@@ -19,7 +19,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from gptlab.cache import Memory
+from gptlab.cache import Memory, Ring
 from gptlab.decoder import Decoder
 from gptlab.drawing import Draw
 from gptlab.evaluate import resting
@@ -70,7 +70,8 @@ def _written(reader: "Reader", draw: Draw, length: int, random: torch.Generator,
 
 
 class Reader:
-    """Texts, and a decoder's memory of them. `held`: tokens of each row since its beginning, the unread ones too."""
+    """Texts, and a decoder's memory of them. `held`: tokens of each row since its beginning, the unread ones too.
+    `spare`: how many tokens may be taken back."""
 
     def __init__(
         self,
@@ -80,8 +81,9 @@ class Reader:
         beyond: Beyond = "crop",
         cached: bool = True,
         step: Step | None = None,
+        spare: int = 0,
     ) -> None:
-        self.decoder, self.beyond, self.cached = decoder, beyond, cached
+        self.decoder, self.beyond, self.cached, self.spare = decoder, beyond, cached, spare
         self.step = decoder.forward if step is None else step
         self.context = decoder.shape.context
         self.held = [len(row) for row in prompt]
@@ -91,28 +93,33 @@ class Reader:
         self.room = min(self.context, longest)  # a memory that is larger costs time: all its slots are looked at
         self.held = [min(one, self.context) if beyond == "slide" else one for one in self.held]
         self.memory: list[Memory | None] | None = None
+        self.unread = 0
 
-    def read(self) -> Tensor:
-        """Reads what is unread; the logits of the last token, (B, 1, V)."""
+    def read(self, last: bool = True) -> Tensor:
+        """Reads what is unread; its logits (B, T, V), or those of the last token alone (B, 1, V)."""
         fresh = self.memory is None
         if self.beyond != "slide" and max(self.held) > self.context:
             kept = max(1, self.context // 2) if self.cached else self.context
             self.held = [kept if one > self.context else one for one in self.held]
             self.room, fresh = self.context, True
-        unread = max(self.held) if fresh else 1
         if fresh and self.cached:
             self.memory = self.remember()
+        unread, self.unread = max(self.held) if fresh else self.unread, 0
         tokens = self.texts[:, -unread:].clone(memory_format=torch.contiguous_format)  # of its own strides: one graph
         with resting(self.decoder):
             # Not decoder(...): a compiled one would compile anew for every shape of a prompt and a memory.
-            read = self.decoder.forward if fresh else self.step
-            logits = read(tokens, at=self.at(unread), memory=self.memory, last=True).logits
+            read = self.decoder.forward if fresh or unread > 1 else self.step
+            logits = read(tokens, at=self.at(unread), memory=self.memory, last=last).logits
             assert logits is not None
             return logits[:, :, : self.decoder.shape.tokens]
 
     def remember(self) -> list[Memory | None]:
         """An empty memory for all that is to be written."""
-        return self.decoder.memory(len(self.texts), self.room)
+        memory = self.decoder.memory(len(self.texts), self.room)
+        for one in memory if self.spare else ():
+            if isinstance(one, Ring):
+                one.widen(self.spare)
+        return memory
 
     def at(self, unread: int) -> Tensor | None:
         """Where the last tokens stand, (B|1, T), -1 for padding; none if that is where a sequence begins."""
@@ -126,6 +133,17 @@ class Reader:
         """One more token (B,) of each row, unread."""
         self.texts = torch.cat([self.texts, token[:, None]], 1)
         self.held = [one + 1 for one in self.held]
+        self.unread += 1
+
+    def take_back(self, count: int) -> None:
+        """The last tokens were none, whether they were read or not."""
+        read = max(0, count - self.unread)
+        for one in self.memory or ():
+            if isinstance(one, Ring):
+                one.rewind(read)
+        self.texts = self.texts[:, : self.texts.shape[1] - count]
+        self.held = [one - count for one in self.held]
+        self.unread = max(0, self.unread - count)
 
     def said(self) -> Tensor:
         """Bool (B, tokens): which tokens each text holds, its padding left out."""
