@@ -105,13 +105,17 @@ def compare(
     """Compares the runs of a study once more, or runs that no study made: by seed, with intervals and verdicts."""
     from rich.console import Console
 
+    from gptlab import measuring
     from gptlab.ablation import differing, files, rebuild, table
     from gptlab.publishing import pages
 
-    found = rebuild.compare_any(folders, baseline, pairs)
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = 140
+    if len(folders) == 1 and measuring.trains_nothing(folders[0]):
+        measuring.again(folders[0], console)
+        return
+    found = rebuild.compare_any(folders, baseline, pairs)
     table.show(found, console)
     differing.show(folders, console)
     into = to or (folders[0] if len(folders) == 1 else None)
@@ -130,7 +134,10 @@ def report(
 ) -> None:
     """Makes the page of a study or of a run, report.html, and outputs/index.html; in W&B a report is updated."""
     from gptlab import publishing
+    from gptlab.measuring import trains_nothing
 
+    if trains_nothing(folder):
+        raise Refused(f"{folder} trained nothing, so it has no curves to show; its report is {folder}/report.md")
     if push:
         publishing.settings(folder)  # refuses what is no study
     path = publishing.page_of(folder)
