@@ -131,7 +131,7 @@ def test_a_study_measures_each_block_once_and_ends_in_tables(pool: Path):
     assert (found.baseline, timing.rounds) == ("none", 12)
     assert [*timing.medians] == sorted(["none", "+linear", "attention-norm", "sdpa", "limit"])
     assert max(found.values["logits off"].values()) < 1e-4
-    for word in ("attention-norm", "ratio to none", "differs from itself by"):
+    for word in ("attention-norm", "ratios to none", "differs from itself by"):
         assert word in (folder / "report.md").read_text()
     assert len((folder / "results.csv").read_text().splitlines()) == 1 + 2 * (6 * 6 + 4 * 4)
 

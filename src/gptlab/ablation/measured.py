@@ -57,10 +57,10 @@ def measured(asked: dict[str, Any], rows: list[Row]) -> Measured:
 
 
 def cells(found: Measured) -> tuple[list[str], list[list[str]]]:
-    """Heads, and a row of texts for each arm."""
+    """Heads, and a row of texts for each arm, or for each metric if they are many."""
     heads = ["arm"]
     for one in found.timings:
-        heads += [one.metric.name, f"ratio to {found.baseline}", "verdict"]
+        heads += [one.metric.name, "ratio", "verdict"]
     heads += [*found.values]
     lines = []
     for arm in found.arms:
@@ -68,7 +68,13 @@ def cells(found: Measured) -> tuple[list[str], list[list[str]]]:
         for one in found.timings:
             line += [f"{one.medians[arm]:.4g}" if arm in one.medians else "", *_ratio(one, arm)]
         lines.append([*line, *(_shown(found.values[key].get(arm)) for key in found.values)])
+    if len(heads) > MOST and len(heads) > len(lines):  # too wide to be read: a line a metric
+        heads, *lines = (list(column) for column in zip(heads, *lines, strict=True))
     return heads, lines
+
+
+MOST = 9
+"""Columns of a table."""
 
 
 def _ratio(one: Timing, arm: str) -> tuple[str, str]:
@@ -87,8 +93,8 @@ def _shown(value: float | None) -> str:
 def notes(found: Measured) -> list[str]:
     """What the clocks could tell."""
     return [
-        f"{one.metric.name}: {one.rounds} rounds, the median of their ratios with a 95 % interval; {found.baseline} "
-        f"differs from itself by up to {one.spread:.1%}, below which nothing is told apart"
+        f"{one.metric.name}: {one.rounds} rounds, the median of their ratios to {found.baseline} with a 95 % interval; "
+        f"it differs from itself by up to {one.spread:.1%}, below which nothing is told apart"
         for one in found.timings
     ]
 

@@ -27,3 +27,12 @@ class Study:
         """Measures all arms, by name, under one seed. `folder` is the study's, for plots and the like. The first arm of
         the rows is the baseline, unless the study was asked for another."""
         raise NotImplementedError
+
+
+def vocabulary(recipe: Recipe, asked: int | None) -> int:
+    """How many tokens there are: as asked, else as in the recipe's text."""
+    if asked is not None:
+        return asked
+    from gptlab.reading import read_corpus
+
+    return read_corpus(recipe).tokenizer.vocab

@@ -20,7 +20,7 @@ from gptlab.ablation.measured import Row
 from gptlab.ablation.turns import TWIN
 from gptlab.recipe import Recipe
 from gptlab.refused import Refused
-from gptlab.study import Build, Study
+from gptlab.study import Build, Study, vocabulary
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -85,7 +85,7 @@ class Decode(Study):
         from gptlab.factory import factory
 
         torch.set_num_threads(factory(recipe.config["trainer"], "trainer")().threads)
-        decoder = build(recipe, self.vocab or _vocabulary(recipe)).eval()
+        decoder = build(recipe, vocabulary(recipe, self.vocab)).eval()
         bench = Bench(decoder, self.length(recipe), self.names(), self.draft_layers)
         exact = {name: bench.exactness(name) for name in bench.names}
         times = bench.times(self.rounds, block)
@@ -108,12 +108,6 @@ class Decode(Study):
             if name not in every and not set(name.split("-")) <= {*TOGGLES}:
                 raise Refused(f"study.rungs: {name} is no rung; choose from {', '.join(every)}, or join toggles by -")
         return self.rungs or every
-
-
-def _vocabulary(recipe: Recipe) -> int:
-    from gptlab.reading import read_corpus
-
-    return read_corpus(recipe).tokenizer.vocab
 
 
 class Bench:
