@@ -14,17 +14,8 @@ from gptlab.refused import Refused
 from gptlab.study.size import Size, counts
 from gptlab.study.transplant import Transplant
 
-FIRST = [
-    "experiment=gpt2",
-    "vocab_multiple=1",
-    "model.width=256",
-    "model.heads=2",
-    "model.layers=3",
-    "model.context=256",
-    "mlp=gelu",
-    "mlp.hidden=1280",
-    "init=torch",
-]
+FIRST = ["experiment=gpt2", "vocab_multiple=1", "model.width=256", "model.heads=2", "model.layers=3"]
+FIRST += ["model.context=256", "mlp=gelu", "mlp.hidden=1280", "init=torch"]
 """The decoder of github.com/ravidcohen1/dle-assignment, at a quarter of its context."""
 
 
