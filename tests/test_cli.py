@@ -53,6 +53,18 @@ def test_knobs_of_sampling_matter(run: Path):
     assert written("--which", "best") != written("--which", "last")
 
 
+def test_a_draft_changes_no_greedy_text_and_a_stop_ends_one(run: Path):
+    def written(*knobs: str) -> str:
+        words = ["sample", str(run), "--prompt", "a", "--length", "30", "--temperature", "0", *knobs]
+        return CliRunner().invoke(app, words).stdout
+
+    alone = written()
+    assert written("--draft", str(run), "--guesses", "3") == alone
+    assert written("--stop", alone[4]) == alone[: alone.index(alone[4], 1) + 1] + "\n"
+    assert written("--repetition", "1e9") != alone
+    assert len(written("--beyond", "slide")) == len(alone)
+
+
 def test_without_a_prompt_a_text_without_new_lines_begins_somehow(tmp_path: Path):
     (tmp_path / "line").write_text("to be or not to be " * 99)
     run = finished(*tiny(tmp_path, f"data.path={tmp_path}/line"))
@@ -75,6 +87,9 @@ def test_samples_come_as_they_are_written(run: Path):
 @pytest.mark.parametrize(("arguments", "line"), [
     (["{run}", "--prompt", "the é"], "--prompt='the é': tokenizer=char has never seen '\\xe9' (U+00E9) at character 4"),
     (["{run}", "--prompt", ""], "--prompt is empty; give a text of one character or more, or none at all"),
+    (["{run}", "--beyond", "refuse"], "1 + 500 tokens go beyond model.context=16; try beyond=crop"),
+    (["{run}", "--repetition", "0"], "repetition=0.0 is not positive; 1 changes nothing, 1.2 is usual"),
+    (["{run}", "--draft", "{run}", "--stop", "."], "--stop does not go with --draft; leave one of them out"),
     (["/none"], "/none is no run folder; see `python -m gptlab runs`"),
     (["{bare}"], "{bare} has no checkpoint `last`; it has none at all"),
 ])  # fmt: skip

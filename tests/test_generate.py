@@ -4,19 +4,22 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import SIZES, VOCAB, decoder, tokens
+from conftest import SIZES, VOCAB, attentions, decoder, tokens
 from torch import Tensor
 
 from gptlab import wiring
 from gptlab.building import build
 from gptlab.decoder import Decoder
-from gptlab.generate import generate, pick
+from gptlab.drawing import Draw
+from gptlab.generate import Reader, generate
+from gptlab.mask import Mask
+from gptlab.refused import Refused
 
 CASES = ["", "attention=swa position=alibi", "attention=mqa position=learned", "attention=local_global position=nope"]
 CONTEXT = 64  # of every decoder in conftest
 
 
-def written(model: Decoder, prompt: Tensor, length: int, **how: Any) -> Tensor:
+def written(model: Decoder, prompt: Tensor | list[Tensor], length: int, **how: Any) -> Tensor:
     """(B, length)."""
     return torch.stack(list(generate(model, prompt, length, **how)), 1)
 
@@ -110,8 +113,7 @@ def test_rows_of_a_batch_are_written_as_alone():
 )
 def test_draws_have_the_chances_asked_for(how: dict[str, Any], chances: list[float]):
     logits = torch.tensor([0.1, 0.2, 0.4, 0.3]).log().expand(20_000, -1)
-    knobs = {"temperature": 1.0, "top_k": None, "top_p": None, **how}
-    drawn = pick(logits, **knobs, random=torch.Generator().manual_seed(0))
+    drawn = Draw(**how).pick(logits, torch.Generator().manual_seed(0))
     shares = torch.bincount(drawn, minlength=4) / 20_000
     torch.testing.assert_close(shares, torch.tensor(chances), atol=0.015, rtol=0)
     assert ((shares == 0) == (torch.tensor(chances) == 0)).all()
@@ -133,3 +135,108 @@ def test_modes_come_back_between_tokens():
         assert model.training
         assert torch.is_grad_enabled()
         assert not torch.is_inference_mode_enabled()
+
+
+# -- prompts of several lengths
+
+
+@pytest.mark.parametrize("case", [*CASES, "attention=linear", "attention=shared position=sinusoidal"])
+@pytest.mark.parametrize("cached", [True, False])
+def test_prompts_of_several_lengths_are_continued_as_each_alone(case: str, cached: bool):
+    model, prompts = decoder(case), [tokens(length, key=str(length)) for length in (3, CONTEXT - 2, 17, CONTEXT + 9)]
+    together = written(model, prompts, 55, temperature=0, cached=cached)
+    for prompt, row in zip(prompts, together, strict=True):
+        assert (written(model, prompt[None], 55, temperature=0, cached=cached)[0] == row).all()
+
+
+def test_padding_is_no_token_that_was_said():
+    model, prompts = decoder(), [tokens(3, below=VOCAB - 1) + 1, tokens(9, below=VOCAB - 1) + 1]  # padding is token 0
+    made = Reader(model, prompts, 5)
+    assert made.said().sum(1).tolist() == [len({*row.tolist()}) for row in prompts]
+
+
+# -- beyond the context
+
+
+@pytest.mark.parametrize("case", ["", "position=alibi", "attention=mqa position=nope", "attention=mla"])
+def test_sliding_is_a_window_of_one_context(case: str):
+    model, given = decoder(case), tokens(2, CONTEXT - 9)
+    said = torch.cat([given, written(model, given, 150, temperature=0, beyond="slide")], 1)
+    for attention in attentions(model):
+        attention.mask = Mask(CONTEXT)  # type: ignore[assignment]
+    with torch.no_grad():
+        logits = model(said).logits
+    assert (logits[:, given.shape[1] - 1 : -1].argmax(-1) == said[:, given.shape[1] :]).all()
+
+
+# -- the end, and what was said
+
+
+def test_a_row_that_stops_repeats_its_last_token_and_all_end_early():
+    model, given = decoder(), tokens(3, 5)
+    plain = written(model, given, 40, temperature=0)
+    stop = {int(plain[0, 4])}
+    ends = [next((at for at, token in enumerate(row) if token in stop), 39) for row in plain.tolist()]
+    said = written(model, given, 40, temperature=0, stop=stop)
+    assert said.shape[1] == max(ends) + 1
+    for row, whole, end in zip(said, plain, ends, strict=True):
+        assert (row[: end + 1] == whole[: end + 1]).all()
+        assert (row[end:] == whole[end]).all()
+
+
+def test_repetition_makes_what_was_said_less_likely():
+    draw, said = Draw(repetition=2.0), torch.tensor([[True, True, False, False]])
+    found = draw.penalized(torch.tensor([[1.0, -1.0, 1.0, -1.0]]), said)
+    assert found.tolist() == [[0.5, -2.0, 1.0, -1.0]]
+    model = decoder()
+    once = written(model, tokens(1, 3), VOCAB - 3, temperature=0, repetition=1e9)
+    assert len({*once[0].tolist()} | {*tokens(1, 3)[0].tolist()}) == VOCAB
+
+
+# -- compiled
+
+
+@pytest.mark.parametrize(("case", "rows"), [("", 1), ("position=alibi", 2)])
+def test_all_steps_of_all_texts_are_one_graph(case: str, rows: int):
+    model, given = decoder(case, (*SIZES, "model.layers=1")), tokens(rows, 9)
+    graphs: list[Any] = []
+
+    def count(graph: torch.fx.GraphModule, _: list[Tensor]) -> Any:
+        graphs.append(graph)
+        return graph.forward
+
+    torch._dynamo.reset()
+    step = torch.compile(model.forward, backend=count, fullgraph=True)
+    for length in (30, 30):
+        said = written(model, given, length, temperature=0, step=step)
+        assert (said == written(model, given, length, temperature=0)).all()
+    assert len(graphs) == 1
+
+
+# -- refusals
+
+
+@pytest.mark.parametrize(
+    ("case", "how", "line"),
+    [
+        ("", {"top_p": 1.1}, "top_p=1.1 is not in (0, 1]; 1 draws from all tokens; try 0.9"),
+        ("", {"top_p": 0.0}, "top_p=0.0 is not in (0, 1]; 1 draws from all tokens; try 0.9"),
+        ("", {"top_k": 0}, "top_k=0 leaves no token to draw; give 1 or more, or none"),
+        ("", {"temperature": -1.0}, "temperature=-1.0 is not in [0, inf); 0 takes the likeliest token"),
+        ("", {"temperature": float("nan")}, "temperature=nan is not in [0, inf); 0 takes the likeliest token"),
+        ("", {"repetition": 0.0}, "repetition=0.0 is not positive; 1 changes nothing, 1.2 is usual"),
+        ("", {"beyond": "slide", "cached": False}, "beyond=slide lets a cache forget, and cached=false has none; try"),
+        ("position=learned", {"beyond": "slide"}, "beyond=slide: position (Learned) gives each place a vector of its"),
+        ("position=sinusoidal", {"beyond": "slide"}, "beyond=slide: position (Sinusoidal) gives each place a vector"),
+    ],
+)
+def test_what_cannot_be_written_is_refused_before_anything_is_read(case: str, how: dict[str, Any], line: str):
+    with pytest.raises(Refused) as refused:
+        generate(decoder(case), tokens(1, 5), 3, **how)
+    assert str(refused.value).startswith(line)
+
+
+@pytest.mark.parametrize("prompt", [torch.empty(1, 0, dtype=torch.long), []])
+def test_no_prompt_is_no_text(prompt: Any):
+    with pytest.raises(Refused, match="a row holds no token"):
+        generate(decoder(), prompt, 3)

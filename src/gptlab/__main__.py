@@ -20,6 +20,14 @@ class Which(StrEnum):
     best = "best"
 
 
+class Beyond(StrEnum):
+    """What becomes of a text that is longer than the context."""
+
+    crop = "crop"
+    slide = "slide"
+    refuse = "refuse"
+
+
 Folder = Annotated[Path, typer.Argument(help="A run folder.")]
 
 
@@ -31,23 +39,26 @@ def sample(
     temperature: Annotated[float, typer.Option(min=0, help="0 takes the likeliest token.")] = 0.8,
     top_k: Annotated[int | None, typer.Option(min=1, help="Draw from the k likeliest.")] = None,
     top_p: Annotated[float | None, typer.Option(min=0, max=1, help="Draw from the likeliest that reach p.")] = None,
+    repetition: Annotated[float, typer.Option(help="Above 1, what was said is less likely.")] = 1.0,
+    stop: Annotated[str | None, typer.Option(help="End after any of the tokens of this text.")] = None,
+    beyond: Annotated[
+        Beyond, typer.Option(help="A full context: read its half again, slide, or refuse.")
+    ] = Beyond.crop,
+    draft: Annotated[Path | None, typer.Option(help="A smaller run that guesses: the same chances, sooner.")] = None,
+    guesses: Annotated[int, typer.Option(min=1, help="Tokens that the draft guesses at once.")] = 4,
     seed: Annotated[int, typer.Option(help="The same seed writes the same text.")] = 0,
     which: Annotated[Which, typer.Option(help="The weights at the end, or those judged best on the way.")] = Which.last,
 ) -> None:
     """Writes text as a run's model would, as it comes."""
     if top_p == 0:
         raise Refused("--top-p=0 leaves no token to draw; try 0.9")
-    import torch
+    from gptlab.sampling import stream
 
-    from gptlab.generate import generate
-    from gptlab.loading import load
-    from gptlab.reading import tokens_of_prompt
-
-    decoder, tokenizer = load(run, which.value)
-    tokens = torch.from_numpy(tokens_of_prompt(prompt, tokenizer, "--prompt").astype("int64"))[None]
-    drawn = generate(decoder, tokens, length, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
+    how = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
+    drafted = None if draft is None else (draft, guesses)
+    texts = stream(run, which.value, prompt, length, drafted, stop, beyond.value, repetition, how)
     print(prompt or "", end="", flush=True)
-    for text in tokenizer.stream(int(token) for token in drawn):
+    for text in texts:
         print(text, end="", flush=True)
     print()
 
@@ -94,13 +105,17 @@ def compare(
     """Compares the runs of a study once more, or runs that no study made: by seed, with intervals and verdicts."""
     from rich.console import Console
 
+    from gptlab import measuring
     from gptlab.ablation import differing, files, rebuild, table
     from gptlab.publishing import pages
 
-    found = rebuild.compare_any(folders, baseline, pairs)
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = 140
+    if len(folders) == 1 and measuring.trains_nothing(folders[0]):
+        measuring.again(folders[0], console)
+        return
+    found = rebuild.compare_any(folders, baseline, pairs)
     table.show(found, console)
     differing.show(folders, console)
     into = to or (folders[0] if len(folders) == 1 else None)
@@ -119,7 +134,10 @@ def report(
 ) -> None:
     """Makes the page of a study or of a run, report.html, and outputs/index.html; in W&B a report is updated."""
     from gptlab import publishing
+    from gptlab.measuring import trains_nothing
 
+    if trains_nothing(folder):
+        raise Refused(f"{folder} trained nothing, so it has no curves to show; its report is {folder}/report.md")
     if push:
         publishing.settings(folder)  # refuses what is no study
     path = publishing.page_of(folder)

@@ -56,10 +56,10 @@ def question(axes: dict[str, list[str]], fixed: dict[str, str]) -> Question:
 
 def _own(axes: dict[str, list[str]], fixed: dict[str, str]) -> Asked:
     """The study's own knobs, taken out of the rest; `seed` says which seeds."""
-    for key in (*KNOBS, "name", "cell", "outputs"):
-        if key in axes:
+    for key in axes:
+        if key in (*KNOBS, "name", "cell", "outputs") or key.startswith("study."):
             raise Refused(f"{key}={','.join(axes[key])}: a study has one {key}; give one value")
-    lines = [fixed.pop(key) for key in KNOBS if key in fixed]
+    lines = [fixed.pop(key) for key in [*fixed] if key in KNOBS or key.startswith("study.")]
     _, config = wiring.composed(lines, "ablate")
     if "seed" in fixed:
         axes["seed"] = [_value(fixed.pop("seed")) or ""]

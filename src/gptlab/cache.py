@@ -48,6 +48,18 @@ class Ring:
         self._write(at, rows)
         return visible
 
+    def widen(self, spare: int) -> None:
+        """Room for so many more, while it is empty: entries may then be taken back, and none within reach is lost."""
+        self.capacity += spare
+        self.rows = {name: row.new_zeros(len(row), self.capacity, *row.shape[2:]) for name, row in self.rows.items()}
+        self.at = self.at.new_full((len(self.at), self.capacity), -1)
+
+    def rewind(self, count: int) -> None:
+        """Forgets the last entries, no more of them than it was widened by."""
+        slots = (self.seen - 1 - torch.arange(count, device=self.at.device)) % self.capacity
+        self.at.index_fill_(1, slots, -1)
+        self.seen -= count
+
     def _write(self, at: Tensor, rows: dict[str, Tensor]) -> None:
         length = at.shape[1]
         kept = min(length, self.capacity)

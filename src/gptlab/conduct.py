@@ -12,6 +12,7 @@ from gptlab.ablation.ledger import OVER, Ledger, State, held, locked
 from gptlab.ablation.overview import Overview
 from gptlab.ablation.plan import Cell, asks, confirmation, of_baseline
 from gptlab.asking import Question, question
+from gptlab.measuring import chosen, measure
 from gptlab.planning import Plan, plan
 from gptlab.record import dump, read, write
 from gptlab.refused import Ended, Refused
@@ -29,7 +30,11 @@ def conduct(axes: dict[str, list[str]], fixed: dict[str, str], launch: Launch, j
     if not console.is_terminal:
         console.width = 140
     asked = question(axes, fixed)
+    study = chosen(asked.asked)
     _refuse_another(planning.ledger(asked), asked)
+    if study.together:
+        measure(asked, study, console)
+        return
     made = plan(asked, jobs)
     planning.show(made, console)
     if asked.asked.dry_run:

@@ -66,9 +66,11 @@ class Decoder(nn.Module):
         targets: Tensor | None = None,
         at: Tensor | None = None,
         memory: Sequence[Memory | None] | None = None,
+        last: bool = False,
     ) -> Output:
         """Tokens (B, T), and targets (B, T) or none, to Output. Positions `at` are (B|1, T), 0..T-1 unless given, -1
-        for padding; with the memory of earlier calls the tokens continue what was read before."""
+        for padding; with the memory of earlier calls the tokens continue what was read before. `last`: logits of the
+        last token alone, (B, 1, vocab)."""
         plain = at is None
         at = torch.arange(tokens.shape[1], device=tokens.device)[None] if at is None else at
         flow = Flow(tokens, at, self.position, plain)
@@ -78,7 +80,7 @@ class Decoder(nn.Module):
             stream = block(stream, flow, remembered)
         x = self.norm(wire.leave(stream))
         if targets is None:
-            return Output(self.readout(x), None, flow.losses, flow.facts)
+            return Output(self.readout(x[:, -1:] if last else x), None, flow.losses, flow.facts)
         return Output(None, self.readout.loss(x, targets, flow), flow.losses, flow.facts)
 
     def memory(self, batch: int, length: int) -> list[Memory | None]:

@@ -183,9 +183,10 @@ def asked(made: Plan) -> dict[str, Any]:
     variants = made.variants
     return {
         **asdict(question.asked),
+        "kind": question.asked.kind,
         "study": question.name,
         "asks": asks(question.axes, question.base, question.asked),
-        "command": ["python", *(word for word in sys.argv if word not in ("-m", "--multirun"))],
+        "command": command(),
         "cwd": str(Path.cwd()),
         "seeds": question.asked.blocks,
         "axes": question.axes,
@@ -200,6 +201,11 @@ def asked(made: Plan) -> dict[str, Any]:
         "mismatch": made.mismatch,
         "notes": question.notes,
     }
+
+
+def command() -> list[str]:
+    """What was typed."""
+    return ["python", *(word for word in sys.argv if word not in ("-m", "--multirun"))]
 
 
 def _told(variant: Variant, why: str) -> tuple[str, Any]:

@@ -13,6 +13,7 @@ from gptlab.schema import conforms, describe, shown
 class Asked:
     """The knobs of conf/ablate.yaml that train.yaml has not."""
 
+    study: dict[str, Any]
     design: Literal["grid", "star", "leave_one_out"]
     seeds: int | list[int]
     baseline: str | None
@@ -29,6 +30,11 @@ class Asked:
     timing: float
     reuse: Literal["same_code", "any_code", "never"]
     dry_run: bool
+
+    @property
+    def kind(self) -> str:
+        """The study's file: train, decode, ..."""
+        return str(self.study.get("_target_")).split(".")[-2]
 
     @property
     def blocks(self) -> list[int]:

@@ -164,6 +164,7 @@ def _lines(
         if state.status == "running":
             yield key, ("running", f"{_part(ledger, cell, state):.0%} {escape(state.owner)}")
         elif state.status == "finished":
-            yield key, ("finished", f"loss {_summary(ledger.pool / state.run).get('val/loss', float('nan')):.4f}")
+            loss = _summary(ledger.pool / state.run).get("val/loss", float("nan")) if state.run else None
+            yield key, ("finished", "measured" if loss is None else f"loss {loss:.4f}")
         else:
             yield key, (state.status, escape(" ".join(filter(None, (state.reason, state.log)))))

@@ -153,12 +153,14 @@ def distinct(found: list[Cell]) -> list[Cell]:
 def asks(axes: dict[str, list[str]], base: Recipe, asked: Asked) -> str:
     """A hash of all that a study asks beside how many seeds it has, which may grow."""
     kind = [getattr(asked, knob) for knob in ("design", "match", "resize", "tune", "lr_grid")]
-    told = json.dumps([axes, kind, signature(base)], sort_keys=True)
+    measured = [asked.study] if asked.kind != "train" else []
+    told = json.dumps([axes, kind, signature(base), *measured], sort_keys=True)
     return hashlib.sha256(told.encode()).hexdigest()[:6]
 
 
 def study_name(axes: dict[str, list[str]], base: Recipe, asked: Asked) -> str:
     """What is varied, and a hash of what is asked."""
     words = "-".join(f"{axis.rpartition('.')[2]}_{'_'.join(values)}" for axis, values in axes.items()) or "seeds"
+    words = words if asked.kind == "train" else f"{asked.kind}-{words}".removesuffix("-seeds")
     plain = "".join(letter if letter.isalnum() or letter in "_.+-" else "_" for letter in words)[:60].rstrip("._-")
     return f"{plain}-{asks(axes, base, asked)}"

@@ -1,0 +1,38 @@
+"""What is measured on the arms of a study."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from gptlab.ablation.measured import Row
+from gptlab.recipe import Recipe
+
+if TYPE_CHECKING:
+    from gptlab.decoder import Decoder
+
+Build = Callable[[Recipe, int], "Decoder"]
+"""A recipe and how many tokens there are, to its decoder under the recipe's seed."""
+
+
+class Study:
+    """The slot's contract: __init__(*, knobs). `together` says that all arms are measured in one process, a cell a
+    block, so that clocks can be compared; else each arm and seed is a run of its own, and the study is not called."""
+
+    together: ClassVar[bool] = True
+
+    def check(self, arms: dict[str, Recipe]) -> None:
+        """Refuses arms that cannot be measured, before anything is."""
+
+    def __call__(self, arms: dict[str, Recipe], block: int, build: Build, folder: Path) -> list[Row]:
+        """Measures all arms, by name, under one seed. `folder` is the study's, for plots and the like. The first arm of
+        the rows is the baseline, unless the study was asked for another."""
+        raise NotImplementedError
+
+
+def vocabulary(recipe: Recipe, asked: int | None) -> int:
+    """How many tokens there are: as asked, else as in the recipe's text."""
+    if asked is not None:
+        return asked
+    from gptlab.reading import read_corpus
+
+    return read_corpus(recipe).tokenizer.vocab
