@@ -145,6 +145,6 @@ def _settled(recipe: Recipe, decoder: "Decoder") -> dict[str, Any]:
     """What decides the logits, with the defaults that follow from sizes written out."""
     found = flat({slot: recipe.config[slot] for slot in PARTS} | {"final_norm": recipe.config["final_norm"]})
     found = {key: value for key, value in found.items() if key.rpartition(".")[2] not in SILENT}
-    usual = {"mlp.hidden": decoder.layers[0].mlp.hidden, "attention.kv_heads": decoder.shape.heads}
+    usual: dict[str, Any] = {"mlp.hidden": decoder.layers[0].mlp.hidden, "attention.kv_heads": decoder.shape.heads}
     usual["position.high"] = HIGH.get(recipe.config["position"].get("scaling"), 4.0)
     return {key: usual.get(key) if value is None else value for key, value in found.items()}
