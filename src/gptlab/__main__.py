@@ -203,6 +203,28 @@ def explain(
 
 
 @app.command()
+def search(
+    weights: Annotated[Path, typer.Argument(help="A file of weights, or a folder with one.")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="What to begin with: model.heads=1 mlp=gelu")] = None,
+    mapping: Annotated[Path, typer.Option(help="From their names to ours.")] = Path("keys_mapping.json"),
+    examples: Annotated[Path, typer.Option(help="inputs and outputs of the original.")] = Path("examples.safetensors"),
+    known: Annotated[list[str] | None, typer.Option(help="What is not to be searched, such as eps.")] = None,
+    to: Annotated[Path | None, typer.Option(help="A folder for pretrained=mapped.")] = None,
+) -> None:
+    """Finds what the shapes of a checkpoint do not tell, such as its heads: asks every guess for given examples."""
+    from rich.console import Console
+
+    from gptlab.pretrained import solve
+
+    words = overrides or []
+    found, best = solve.solve(weights, words, mapping, examples, known or [], compose, Console(highlight=False))
+    print(*(f"{key}={value}" for key, value in found.overrides(best).items()))
+    if to is not None:
+        solve.write(found, best, words, to)
+        print(f"python train.py pretrained=mapped pretrained.path={to}")
+
+
+@app.command()
 def new(
     slot: Annotated[str, typer.Argument(help="Where: attention, position, norm, mlp, ...")],
     name: Annotated[str, typer.Argument(help="What it will be called: my_idea")],

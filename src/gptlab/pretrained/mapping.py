@@ -11,6 +11,7 @@ from interleaved pairs to halves, or back). All that does not fit is told at onc
 """
 
 import re
+from collections.abc import Iterable
 from collections.abc import Mapping as Map
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -115,6 +116,12 @@ def refuse(wrong: list[str]) -> None:
         raise Refused(f"pretrained: the checkpoint does not fit: {'; '.join(wrong[:SHOWN])}{more}")
 
 
+def places(mapping: Mapping, names: Iterable[str]) -> dict[str, tuple[Entry, list[str]]]:
+    """The entry of each source name that has one, and the targets that it leads to."""
+    matched = ((name, *_match(mapping, name)) for name in names)
+    return {name: (entry, [one.replace("{i}", index) for one in entry.to]) for name, entry, index in matched if entry}
+
+
 def _match(mapping: Mapping, name: str) -> tuple[Entry | None, str]:
     for entry in mapping.entries:
         if (index := _fits(entry.source, name)) is not None:
@@ -146,7 +153,10 @@ def _parts(entry: Entry, tensor: "Tensor", targets: list[str], wanted: Shapes, h
         raise ValueError(f"axis {axis} of {tuple(tensor.shape)} does not split in {len(targets)}")
     else:
         parts = tensor.chunk(len(targets), axis)
-    return tuple(_permuted(part, entry.permute, head) for part in parts)
+    return tuple(  # values are not turned
+        part if ".v." in target else _permuted(part, entry.permute, head)
+        for target, part in zip(targets, parts, strict=True)
+    )
 
 
 def _turned(entry: Entry, tensor: "Tensor", targets: list[str], wanted: Shapes) -> bool:
