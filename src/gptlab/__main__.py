@@ -124,8 +124,8 @@ def report(
     from gptlab import publishing
     from gptlab.measuring import trains_nothing
 
-    if trains_nothing(folder):
-        raise Refused(f"{folder} trained nothing, so it has no curves to show; its report is {folder}/report.md")
+    if push and trains_nothing(folder):
+        raise Refused(f"{folder} trained nothing, so there are no runs in W&B to report on; say report without --push")
     if push:
         publishing.settings(folder)  # refuses what is no study
     path = publishing.page_of(folder)

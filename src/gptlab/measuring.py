@@ -24,6 +24,7 @@ from gptlab.fingerprint import fingerprint
 from gptlab.recipe import flat
 from gptlab.record import dump, read, write
 from gptlab.refused import Ended, Refused
+from gptlab.report import index, markdown, measurement, page
 from gptlab.study import Study
 
 TRAINING = {"baseline": None, "budget": [], "confirm": 0, "aa": False, "match": "tokens", "tune": "shared"}
@@ -118,10 +119,15 @@ def compared(folder: Path) -> Measured:
 
 
 def save(found: Measured, folder: Path) -> None:
-    """Writes report.md, results.csv, comparison.json."""
-    write(folder / "report.md", measured.markdown(found))
+    """Writes report.md, report.html, results.csv, comparison.json, and the index anew."""
+    told = measurement.report(found)
+    write(folder / "report.md", markdown.text(told))
+    page.save(told, folder)
     write(folder / "results.csv", measured.results(found.rows))
-    write(folder / "comparison.json", dump(measured.document(found), indent=2) + "\n")
+    answer = [{"text": str(line)} for line in measurement.answer(found)]
+    document = {**measured.document(found), "strata": [{"answer": answer}]}
+    write(folder / "comparison.json", dump(document, indent=2) + "\n")
+    index.save(Ledger(folder).outputs)
 
 
 def _path(ledger: Ledger, key: str) -> Path:

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from gptlab import tracking
+from gptlab import measuring, tracking
 from gptlab.ablation.ledger import Ledger
 from gptlab.ablation.outcome import Comparison, Findings
 from gptlab.ablation.rebuild import compare
@@ -45,7 +45,9 @@ def pages(found: Findings, folder: Path, pool: Path | None) -> Report:
 
 def page_of(folder: Path) -> Path:
     """The page of a study or of a run, made once more."""
-    if (folder / "study.json").exists():
+    if measuring.trains_nothing(folder):
+        measuring.save(measuring.compared(folder), folder)
+    elif (folder / "study.json").exists():
         pages(compare(folder), folder, Ledger(folder).pool)
     else:
         page.save(single.report(folder), folder)

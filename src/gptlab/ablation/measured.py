@@ -112,15 +112,6 @@ def show(found: Measured, console: Console) -> None:
         console.print(note, style="dim", markup=False)
 
 
-def markdown(found: Measured) -> str:
-    """report.md."""
-    heads, lines = cells(found)
-    table = [heads, ["---", *("---:" for _ in heads[1:])], *lines]
-    told = "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in table)
-    command = " ".join(found.asked["command"])
-    return "\n\n".join([f"# {found.study}", f"    {command}", told, *notes(found)]) + "\n"
-
-
 def results(rows: Iterable[Row]) -> str:
     """results.csv: a line a number."""
     file = io.StringIO()
