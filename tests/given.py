@@ -109,4 +109,4 @@ def write(folder: Path, dtype: torch.dtype = torch.float64) -> None:
     made = weights()
     save_file(made, folder / "weights.safetensors")
     (folder / "keys_mapping.json").write_text(json.dumps(mapping(), indent=2))
-    save_file(examples(made, 1, 48, dtype), folder / "examples.safetensors")
+    save_file(examples(made, 1, 32, dtype), folder / "examples.safetensors")

@@ -15,8 +15,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from gptlab import wiring
+from gptlab.building import build, start
 from gptlab.building import decoder as make
-from gptlab.pretrained.mapped import Mapped
+from gptlab.decoder import Decoder
 from gptlab.pretrained.mapping import apply, parse
 from gptlab.pretrained.outline import Outline
 from gptlab.pretrained.search import Search
@@ -71,14 +72,37 @@ def test_it_is_solved_from_a_wrong_guess_and_a_run_can_start_from_it(folder: Pat
     assert done.status == 0, done.err
     wanted = "model.heads=2 model.head=128 attention.kv_heads=2 mlp.activation=gelu norm.eps=1e-05"
     assert wanted in done.out.splitlines()
-    source = Mapped(path=str(tmp_path / "solved"))
-    recipe = wiring.compose([f"{key}={str(value).lower()}" for key, value in source.knobs().items()])
-    made = make(recipe, source.vocab()).eval()
-    source.check(made)
-    source.load(made)
     inputs = tokens(2, 50, below=given.VOCAB)
     with torch.no_grad():
+        made = begun(tmp_path / "solved", "model.context=60").eval()
         torch.testing.assert_close(made(inputs).logits, given.said(given.weights(), inputs), atol=1e-3, rtol=1e-5)
+
+
+def begun(folder: Path, *words: str) -> Decoder:
+    """The decoder that a run with these overrides starts from."""
+    recipe = wiring.compose(["pretrained=mapped", f"pretrained.path={folder}", *words])
+    assert wiring.check(recipe) == []
+    made = build(recipe, given.VOCAB)
+    start(recipe, made)
+    return made
+
+
+def test_a_mapped_folder_that_is_not_whole_is_refused(folder: Path, tmp_path: Path):
+    def refused(decoder: str, *words: str) -> str:
+        (tmp_path / "decoder.json").write_text(decoder)
+        with pytest.raises(Refused) as error:
+            begun(tmp_path, *words)
+        return str(error.value)
+
+    assert "decoder.json is not {" in refused('{"vocab": 512}')
+    assert "decoder.json holds no JSON object" in refused("[]")
+    assert "decoder.json cannot be read: Expecting" in refused("{")
+    assert "sets outputs; only attention, " in refused('{"vocab": 512, "knobs": {"outputs": "/"}}')
+    assert "holds no weights" in refused('{"vocab": 512, "knobs": {}}')
+    save_file(given.weights(), tmp_path / "model.safetensors")
+    (tmp_path / "keys_mapping.json").write_text((folder / "keys_mapping.json").read_text())
+    with pytest.raises(AssertionError, match="does not fit"):
+        refused('{"vocab": 512, "knobs": {"position": "learned"}}')
 
 
 def test_what_the_examples_cannot_tell_is_not_claimed(folder: Path, tmp_path: Path):
@@ -172,12 +196,13 @@ def test_grouped_heads_and_rotary_pairs_and_theta_are_found(tmp_path: Path):
 
 
 def test_rows_head_by_head_and_squares_that_lie_the_other_way_are_found(tmp_path: Path):
-    recipe = wiring.compose([*TINY, "attention=mha", "mlp=gelu", "mlp.hidden=64", "bias=true", "norm=layernorm"])
+    parts = ["attention=mha", "position=learned", "mlp=gelu", "mlp.hidden=64", "bias=true", "norm=layernorm"]
+    recipe = wiring.compose([*TINY, *parts])
     state, mapping, inputs, outputs = moved(recipe)
     for kind in ("weight", "bias"):  # BLOOM's and GPT-NeoX's
         for layer in range(2):
-            parts = [state.pop(f"blocks.{layer}.attention.{one}.{kind}").unflatten(0, (4, 1, 12)) for one in "qkv"]
-            state[f"blocks.{layer}.attention.qkv.{kind}"] = torch.cat(parts, 1).flatten(0, 2)
+            rows = [state.pop(f"blocks.{layer}.attention.{one}.{kind}").unflatten(0, (4, 1, 12)) for one in "qkv"]
+            state[f"blocks.{layer}.attention.qkv.{kind}"] = torch.cat(rows, 1).flatten(0, 2)
         to = [mapping.pop(f"{B}attention.{one}.{kind}") for one in "qkv"]
         mapping[f"{B}attention.qkv.{kind}"] = {"to": to, "split": {"axis": 0, "parts": 3}}
     for layer in range(2):

@@ -35,11 +35,16 @@ def laid(
                 axis=0,
                 sizes=parts if len(to) > 1 else None,
                 transpose=turned and len(whole) == 2 and to[0] not in TABLES,
-                interleaved=by_head and len(to) > 1,
+                interleaved=by_head and packed(entry.to),
                 permute="rope_i2h" if interleaved and any(one.split(".")[-2] in TURNED for one in to) else "none",
             )
         )
     return replace(mapping, entries=tuple(made), head=head)
+
+
+def packed(targets: tuple[str, ...]) -> bool:
+    """True for a source that holds queries, keys and values."""
+    return len(targets) > 1 and all(".attention." in one for one in targets)
 
 
 def _squeezed(entry: Entry, shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gptlab.pretrained import Pretrained, files
-from gptlab.pretrained.mapping import Entry, Mapping, apply, parse
+from gptlab.pretrained.mapping import Entry, Mapping, apply, parse, places
 from gptlab.recipe import PARTS
 from gptlab.refused import Refused
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 SLOTS = (*PARTS, "model", "bias", "final_norm", "vocab_multiple")
 """What a checkpoint, which may come from a stranger, may say of a run."""
+TABLE = "position.table.weight"
 
 
 class Mapped(Pretrained):
@@ -32,9 +33,9 @@ class Mapped(Pretrained):
         self.path, self.sha256 = path, sha256
         self.place = Path(path).expanduser()
         self.told = read(self.place / "decoder.json")
-        for key in ("vocab", "knobs"):
-            if key not in self.told:
-                raise Refused(f"pretrained.path={path}: its decoder.json has no {key}; see gptlab search --help")
+        for key, kind in (("vocab", int), ("knobs", dict)):
+            if not isinstance(self.told.get(key), kind):
+                raise Refused(f'pretrained.path={path}: its decoder.json is not {{"vocab": 512, "knobs": {{...}}}}')
 
     def knobs(self) -> dict[str, Any]:
         for key in self.told["knobs"]:
@@ -67,7 +68,11 @@ class Mapped(Pretrained):
 
     def _state(self, decoder: "Decoder", source: "dict[str, Tensor]") -> "dict[str, Tensor]":
         wanted = {name: tuple(one.shape) for name, one in decoder.named_parameters()}
-        return apply(parse(read(self.place / "keys_mapping.json"), decoder.shape.head), source, wanted)
+        mapping = parse(read(self.place / "keys_mapping.json"), decoder.shape.head)
+        for name, (_, targets) in places(mapping, source).items():
+            if targets == [TABLE] and TABLE in wanted:  # a smaller model.context cuts it
+                source = {**source, name: source[name][: wanted[TABLE][0]]}
+        return apply(mapping, source, wanted)
 
 
 def read(path: Path) -> dict[str, Any]:

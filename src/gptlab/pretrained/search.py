@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from gptlab.building import sketch
 from gptlab.factory import knobs, locate
-from gptlab.pretrained.layout import laid
+from gptlab.patience import patience
+from gptlab.pretrained.layout import laid, packed
 from gptlab.pretrained.mapping import Mapping, Shapes, apply
 from gptlab.pretrained.outline import Outline
 from gptlab.recipe import Recipe
@@ -82,6 +83,7 @@ class Search:
         self.axes |= {name: [getattr(self.first, name)] for name in known}
         self.done: dict[Guess, Scored | None] = {}
         self.asked: list[tuple[Mapping, dict[str, Any]]] = []
+        self.misfit = Refused("none was asked")
 
     def _axes(self) -> tuple[Guess, dict[str, list[Any]]]:
         """The guess that the recipe is, and what else each of its parts may be."""
@@ -91,12 +93,14 @@ class Search:
         )
         heads = config["model"]["heads"]
         first = Guess(heads, "as the rest", "in blocks", "halves", theta, activation, eps)
-        fused = any(len(entry.to) > 1 for entry in self.mapping.entries)
         kinds = get_args(knobs(locate(config["mlp"]["_target_"], "mlp"))["activation"].annotation) if activation else ()
         return first, {
             "heads": _first(heads, self.outline.heads()),
             "squares": ["as the rest", "the other way"],
-            "packing": ["in blocks", *(["head by head"] if fused else [])],
+            "packing": [
+                "in blocks",
+                *(["head by head"] if any(packed(entry.to) for entry in self.mapping.entries) else []),
+            ],
             "pairs": ["halves", *(["interleaved"] if theta else [])],
             "theta": _first(theta, THETAS) if theta else [None],
             "activation": _first(activation, kinds),
@@ -106,13 +110,15 @@ class Search:
     def ranked(self) -> list[Scored]:
         """All guesses that were asked, the nearest first."""
         best, before = self.first, None
-        self.score(best)
-        while best != before:
-            before = best
-            for names in (STRUCTURE, WEAK):
-                for values in product(*(self.axes[name] for name in names)):
-                    self.score(replace(best, **dict(zip(names, values, strict=True))))
-                best = self._sorted()[0].guess
+        with patience("asking every guess") as shown:
+            self.score(best)
+            while best != before:
+                before = best
+                for names in (STRUCTURE, WEAK):
+                    for values in product(*(self.axes[name] for name in names)):
+                        self.score(replace(best, **dict(zip(names, values, strict=True))))
+                        shown.moved()
+                    best = self._sorted()[0].guess
         return self._sorted()
 
     def _sorted(self) -> list[Scored]:

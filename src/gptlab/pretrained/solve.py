@@ -86,18 +86,18 @@ def guess(outline: Outline, words: list[str], longest: int) -> list[str]:
 
 
 def show(search: Search, ranked: list[Scored], console: Console) -> None:
-    """The nearest guesses, and the one to begin with, by what was searched."""
+    """The nearest guesses by what was searched, and how far the first one was."""
     axes = [name for name, values in search.axes.items() if len(values) > 1]
     table = Table(box=None, header_style="bold", pad_edge=False)
     for name in (*axes, "max |diff|", "rmse / std"):
         table.add_column(name, justify="right", no_wrap=True)
-    shown_ones = ranked[:LINES]
-    begun = [one for one in ranked[LINES:] if one.guess == search.first]
-    for one in (*shown_ones, *begun):
-        cells = [f"{getattr(one.guess, name)}" for name in axes]
-        table.add_row(*cells, f"{one.far:.2e}", f"{one.rmse:.1e}", style="dim" if one in begun else None)
+    for one in ranked[:LINES]:
+        table.add_row(*(f"{getattr(one.guess, name)}" for name in axes), f"{one.far:.2e}", f"{one.rmse:.1e}")
     console.print(table)
-    console.print(f"{len(ranked)} guesses; examples in {str(search.outputs.dtype).removeprefix('torch.')}")
+    begun = search.score(search.first)
+    first = f"{begun.far:.2e} away" if begun else "none that fits"
+    dtype = str(search.outputs.dtype).removeprefix("torch.")
+    console.print(f"{len(ranked)} guesses in {dtype}, the one to begin with {first}")
 
 
 def write(search: Search, best: Guess, words: list[str], folder: Path) -> None:
