@@ -43,3 +43,11 @@ def round_float(x: Tensor, digits: int, low: int, high: int, top: float) -> Tens
     steps above 2^low go on below it."""
     exponent = floor_log2(x).clamp(low, high) - digits
     return shift(shift(x, -exponent).round(), exponent).clamp(-top, top)
+
+
+def round_power(x: Tensor, low: int, high: int) -> Tensor:
+    """To the power of two nearest in log2 |x|, with its sign, at most 2^high; nearer to one below 2^low, it is 0."""
+    x = x.clamp(-(2.0**high), 2.0**high)
+    exponent = round_log2(x)
+    said = shift(torch.ones_like(x).copysign(x), exponent.clamp(low, high))
+    return torch.where((exponent >= low) & (x.abs() > 0), said, x * 0)  # NaN stays

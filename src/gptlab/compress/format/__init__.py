@@ -45,7 +45,7 @@ class Format(nn.Module):
 
 
 class Straight(Function):
-    """`said` for x. The gradient goes to x, where that is inside, as if nothing had been done, and to what made `said`."""
+    """`said` for x. The gradient goes to x as if nothing had been done, where x is inside, and to what made `said`."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, said: Tensor, inside: Tensor | None) -> Tensor:
@@ -67,6 +67,4 @@ def refuse_outside(knob: str, value: int, low: int, high: int) -> None:
 def refuse_unheld(knob: str, value: int, bottom: int, top: int) -> None:
     """A knob that makes a format whose powers of two, bottom .. top, a float32 cannot hold."""
     if bottom < -149 or top > 127:
-        raise ValueError(
-            f"{knob}={value} asks for 2^{bottom} .. 2^{top}; float32 has 2^-149 .. 2^127, take a smaller one"
-        )
+        raise ValueError(f"{knob}={value} asks for 2^{bottom} .. 2^{top}, float32 has 2^-149 .. 2^127; narrow it")

@@ -21,7 +21,7 @@ class MinifloatIeee(Format):
         super().__init__(ste=ste)
         refuse_outside("width", width, 2, 32)
         refuse_outside("exponent_width", exponent_width, 1, min(width - 1, 8))
-        bias = 2 ** (exponent_width - 1) - 1 if bias is None else bias
+        bias = (1 << exponent_width - 1) - 1 if bias is None else bias
         self.width, self.digits = width, width - 1 - exponent_width
         self.low, self.high = 1 - bias, 2**exponent_width - 1 - bias
         refuse_unheld("exponent_width", exponent_width, self.low - self.digits, self.high)
