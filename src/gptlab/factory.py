@@ -11,6 +11,8 @@ from gptlab.schema import conforms, describe, shown, unknown
 
 ALLOWED = ("gptlab.", "torch.nn.", "torch.optim.")
 """Where a config, which may come from a stranger, may point."""
+HOMES = {"format": "compress.format"}
+"""Menus whose package lies deeper than beside the others."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ def locate(target: str, path: str) -> Callable[..., Any]:
 
 def _contract(slot: str) -> type | None:
     """The class that the choices of a slot extend, if it has one."""
-    return getattr(import_module(f"gptlab.{slot}"), slot.capitalize(), None)
+    return getattr(import_module(f"gptlab.{HOMES.get(slot, slot)}"), slot.capitalize(), None)
 
 
 def factory(node: dict[str, Any], path: str) -> Factory:

@@ -1,0 +1,70 @@
+"""The numbers that a tensor may hold: fake quantisation, which rounds to a format and stays in floats.
+
+What a format asks of a tensor as a whole, such as the largest value of a block, it asks along the last axis alone: the
+inputs of one output in a weight, the features of one token in an activation. So no later token changes an earlier one.
+Gradients pass straight through the rounding (Bengio 2013, arXiv:1308.3432). NaN stays NaN.
+"""
+
+from typing import Any, Literal
+
+from torch import Tensor, nn
+from torch.autograd import Function
+
+Ste = Literal["identity", "clipped"]
+
+
+class Format(nn.Module):
+    """The slot's contract: __init__(*, knobs). ste: identity passes the gradient everywhere, clipped only where x lies
+    within what the format can say."""
+
+    def __init__(self, *, ste: Ste = "identity") -> None:
+        super().__init__()
+        self.ste = ste
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., D) to the same, each value one that the format can say."""
+        given = x.detach()
+        said = self.quantize(given).to(x.dtype)
+        inside = None
+        if self.ste == "clipped":
+            low, high = self.limits(given)
+            inside = (given >= low) & (given <= high)
+        return Straight.apply(x, said, inside)  # type: ignore[no-any-return]
+
+    def quantize(self, x: Tensor) -> Tensor:
+        """(..., D) to the values that stand for it, in any float dtype."""
+        raise NotImplementedError
+
+    def limits(self, x: Tensor) -> tuple[Tensor | float, Tensor | float]:
+        """The least and the largest value that can be said in the place of each of x."""
+        raise NotImplementedError
+
+    def bits(self, features: int) -> float:
+        """Mean bits of a value in rows of so many, what their blocks or rows share included."""
+        raise NotImplementedError
+
+
+class Straight(Function):
+    """`said` for x. The gradient goes to x as if nothing had been done, where x is inside, and to what made `said`."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, said: Tensor, inside: Tensor | None) -> Tensor:
+        ctx.save_for_backward(inside)
+        return said.view_as(said)
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, Tensor, None]:
+        (inside,) = ctx.saved_tensors
+        return dy if inside is None else dy * inside, dy, None
+
+
+def refuse_outside(knob: str, value: int, low: int, high: int) -> None:
+    """A knob that is not in low .. high."""
+    if not low <= value <= high:
+        raise ValueError(f"{knob}={value} is not in {low} .. {high}; try {min(max(value, low), high)}")
+
+
+def refuse_unheld(knob: str, value: int, bottom: int, top: int) -> None:
+    """A knob that makes a format whose powers of two, bottom .. top, a float32 cannot hold."""
+    if bottom < -149 or top > 127:
+        raise ValueError(f"{knob}={value} asks for 2^{bottom} .. 2^{top}, float32 has 2^-149 .. 2^127; narrow it")

@@ -1,0 +1,41 @@
+"""Block floating point, MSFP (Darvish Rouhani 2020, NeurIPS): integers that share an exponent.
+
+    E = floor(log2 max |x|) + 1        x = s 2^E M / 2^m, m = w - 1, M = min(round(|x| 2^m / 2^E), 2^m - 1)
+
+Ties to even. A value above (1 - 2^-m) 2^E saturates; a block of zeros stays that.
+"""
+
+from torch import Tensor
+
+from gptlab.compress.binades import floor_log2, shift, work
+from gptlab.compress.blocks import cut, exponents, join, shared_bits
+from gptlab.compress.format import Format, Ste, refuse_outside
+
+
+class BlockFp(Format):
+    """width: of a value, the sign's bit counted. block: values along the last axis."""
+
+    def __init__(self, *, width: int = 8, exponent_width: int = 8, block: int = 16, ste: Ste = "identity") -> None:
+        super().__init__(ste=ste)
+        refuse_outside("width", width, 2, 25)
+        refuse_outside("exponent_width", exponent_width, 2, 8)
+        refuse_outside("block", block, 1, 65536)
+        self.width, self.exponent_width, self.block = width, exponent_width, block
+
+    def steps(self, top: Tensor) -> Tensor:
+        """The exponent of a block's step, E - m, from its largest magnitude."""
+        return exponents(top, floor_log2, self.exponent_width) - (self.width - 2)
+
+    def quantize(self, x: Tensor) -> Tensor:
+        rows, top = cut(work(x), self.block)
+        step, most = self.steps(top), 2 ** (self.width - 1) - 1
+        return join(shift(shift(rows, -step).round().clamp(-most, most), step), top, x)
+
+    def limits(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        rows, top = cut(work(x), self.block)
+        most = rows.new_full(rows.shape, 2 ** (self.width - 1) - 1)
+        high = join(shift(most, self.steps(top)), top, x)
+        return -high, high
+
+    def bits(self, features: int) -> float:
+        return self.width + shared_bits(self.exponent_width, self.block, features)
