@@ -7,7 +7,7 @@ their list; what one leaves behind, the next one finds.
 import re
 from collections import Counter
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from torch import nn
 from torch.nn.utils import parametrize
@@ -17,8 +17,7 @@ if TYPE_CHECKING:
 
 
 class Change:
-    """The slot's contract: __init__(*, targets, knobs). A part that it leaves in the decoder may have after_step(step),
-    merged(), the plain Linear that says the same, and tell(), numbers for the run's summary."""
+    """The slot's contract: __init__(*, targets, knobs)."""
 
     needs_whole_matrices = False
     """True if it cannot work on weights in shares (trainer=fsdp)."""
@@ -50,10 +49,22 @@ class Change:
         return found
 
 
+class Part(nn.Module):
+    """What a change may leave in a decoder; a parametrisation of a weight need be none."""
+
+    def merged(self) -> nn.Module:
+        """The plain module that says the same; this one is used up."""
+        raise NotImplementedError
+
+    def tell(self) -> dict[str, float]:
+        """Numbers for the summary of a run."""
+        return {}
+
+
 def told(decoder: "Decoder") -> dict[str, float]:
     """What the changes of a decoder tell of it, for its run's summary."""
-    tells: list[Any] = [getattr(part, "tell", None) for part in decoder.modules()]
-    return {key: value for tell in tells if callable(tell) for key, value in tell().items()}
+    parts = [part for part in decoder.modules() if isinstance(part, Part)]
+    return {key: value for part in parts for key, value in part.tell().items()}
 
 
 def merge(decoder: "Decoder") -> "Decoder":
@@ -63,7 +74,6 @@ def merge(decoder: "Decoder") -> "Decoder":
         if parametrize.is_parametrized(part, "weight"):
             parametrize.remove_parametrizations(part, "weight", leave_parametrized=True)
     for name, part in list(decoder.named_modules()):
-        merged: Any = getattr(part, "merged", None)
-        if callable(merged):
-            decoder.set_submodule(name, merged())
+        if isinstance(part, Part):
+            decoder.set_submodule(name, part.merged())
     return decoder

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Generator, Tensor, nn
 
-from gptlab.change import Change
+from gptlab.change import Change, Part
 from gptlab.keyed import number
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Lora(Change):
         return decoder
 
 
-class Adapted(nn.Module):
+class Adapted(Part):
     """A frozen Linear with its adapter."""
 
     def __init__(self, linear: nn.Linear, rank: int, scale: float, dropout: float) -> None:
@@ -72,6 +72,5 @@ class Adapted(nn.Module):
 
     @torch.no_grad()
     def merged(self) -> nn.Linear:
-        """One Linear that says the same."""
         self.base.weight += self.scale * self.up.weight @ self.down.weight
         return self.base

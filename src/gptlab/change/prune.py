@@ -14,7 +14,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn.utils import parametrize
 
-from gptlab.change import Change
+from gptlab.change import Change, Part
 from gptlab.keyed import number
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class Mask(nn.Module):
         return torch.where(self.kept, weight, 0.0)
 
 
-class Pruning(nn.Module):
+class Pruning(Part):
     """What prunes, at birth and after steps; it has no tensors of its own."""
 
     def __init__(self, asked: Prune, targets: dict[str, nn.Linear], seed: int) -> None:
@@ -116,6 +116,9 @@ class Pruning(nn.Module):
     def mask(self, name: str) -> Tensor:
         """The mask of a target."""
         return self.targets[name].parametrizations["weight"][0].kept  # type: ignore[index,union-attr]
+
+    def merged(self) -> nn.Module:
+        return nn.Identity()
 
     def tell(self) -> dict[str, float]:
         masks = [self.mask(name) for name in self.targets]
