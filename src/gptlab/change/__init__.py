@@ -69,11 +69,19 @@ def told(decoder: "Decoder") -> dict[str, float]:
 
 def merge(decoder: "Decoder") -> "Decoder":
     """Folds what changes left into plain Linears, in place: the same function up to rounding, with the names of a
-    decoder that nothing has changed."""
-    for part in list(decoder.modules()):
-        if parametrize.is_parametrized(part, "weight"):
-            parametrize.remove_parametrizations(part, "weight", leave_parametrized=True)
+    decoder that nothing has changed, and nothing frozen."""
+    for name, part in list(decoder.named_modules()):
+        if isinstance(part, nn.Linear) and parametrize.is_parametrized(part, "weight"):
+            decoder.set_submodule(name, plain(part))
     for name, part in list(decoder.named_modules()):
         if isinstance(part, Part):
             decoder.set_submodule(name, part.merged())
-    return decoder
+    return decoder.requires_grad_(True)
+
+
+def plain(linear: nn.Linear) -> nn.Linear:
+    """A Linear with the weight that a parametrised one computes. (torch's remove_parametrizations takes the property
+    from the class, so from every copy of the decoder too.)"""
+    made = nn.Linear(linear.in_features, linear.out_features, device="meta")
+    made.weight, made.bias = nn.Parameter(linear.weight.detach()), linear.bias
+    return made
