@@ -22,8 +22,8 @@ class Change:
     needs_whole_matrices = False
     """True if it cannot work on weights in shares (trainer=fsdp)."""
 
-    def __init__(self, *, targets: str) -> None:
-        self.targets = targets
+    def __init__(self, *, targets: str | list[str]) -> None:
+        self.targets = [targets] if isinstance(targets, str) else targets
 
     def __call__(self, decoder: "Decoder", seed: int = 0) -> "Decoder":
         """The decoder, changed in place. What is drawn depends on the seed and the names of Linears alone."""
@@ -33,17 +33,19 @@ class Change:
         """Refuses what a training of so many steps cannot keep."""
 
     def linears(self, decoder: "Decoder") -> dict[str, nn.Linear]:
-        """The Linears that `targets` names; one whose weight is an embedding's too is refused, and so is none."""
+        """The Linears that any of `targets` names; one whose weight is an embedding's too is refused, and so is a glob
+        that names none."""
         every = {name: part for name, part in decoder.named_modules() if isinstance(part, nn.Linear)}
-        found = {name: part for name, part in every.items() if fnmatchcase(name, self.targets)}
-        if not found:
+        found = {name: part for name, part in every.items() if any(fnmatchcase(name, glob) for glob in self.targets)}
+        idle = [glob for glob in self.targets if not any(fnmatchcase(name, glob) for name in found)]
+        if idle or not found:
             kinds = ", ".join(sorted({re.sub(r"\.\d+(?=\.)", ".*", name) for name in every}))
-            raise ValueError(f"targets={self.targets} fits no Linear; there are {kinds}")
+            raise ValueError(f"targets={','.join(idle)} fits no Linear; there are {kinds}")
         held = Counter(id(p) for part in decoder.modules() for p in part.parameters(recurse=False))
         for name, part in found.items():
             if held[id(part.weight)] > 1:
                 raise ValueError(
-                    f"targets={self.targets} takes in {name}, whose weight is the embedding's; "
+                    f"targets={','.join(self.targets)} takes in {name}, whose weight is the embedding's; "
                     "leave it out, as blocks.* does, or say readout=untied"
                 )
         return found

@@ -23,7 +23,9 @@ class Lora(Change):
     """rank: columns of the product, at most the smaller side of every target. What it adds is scaled by alpha / rank.
     dropout acts on what the adapters see."""
 
-    def __init__(self, *, targets: str = "blocks.*", rank: int = 8, alpha: float = 16.0, dropout: float = 0.0) -> None:
+    def __init__(
+        self, *, targets: str | list[str] = "blocks.*", rank: int = 8, alpha: float = 16.0, dropout: float = 0.0
+    ) -> None:
         super().__init__(targets=targets)
         if rank < 1:
             raise ValueError(f"rank={rank} is not positive; try 8")

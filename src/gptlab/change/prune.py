@@ -33,7 +33,7 @@ class Prune(Change):
     def __init__(
         self,
         *,
-        targets: str = "blocks.*",
+        targets: str | list[str] = "blocks.*",
         method: Literal["l1", "random"] = "l1",
         scope: Literal["layer", "global"] = "layer",
         sparsity: float = 0.5,
