@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from gptlab import wiring
 from gptlab.attention import Attention
 from gptlab.decoder import Decoder
-from gptlab.init import number
-from gptlab.recipe import PARTS, SLOTS, Recipe
+from gptlab.keyed import number
+from gptlab.recipe import LISTS, PARTS, SLOTS, Recipe
 
 ROOT = Path(__file__).parents[1]
 CONF, SOURCE = ROOT / "conf", ROOT / "src" / "gptlab"
@@ -70,10 +70,10 @@ def menu(*sizes: str) -> dict[str, dict[str, Any]]:
     nodes: dict[str, dict[str, Any]] = {slot: {} for slot in SLOTS}
     for row in zip_longest(*map(choices, SLOTS)):
         chosen = {slot: choice for slot, choice in zip(SLOTS, row, strict=True) if choice}
-        asked = [f"{slot}=[{choice}]" if slot == "metric" else f"{slot}={choice}" for slot, choice in chosen.items()]
+        asked = [f"{slot}=[{choice}]" if slot in LISTS else f"{slot}={choice}" for slot, choice in chosen.items()]
         config = composed(*sizes, *asked).config
         for slot, choice in chosen.items():
-            nodes[slot][choice] = config[slot][choice] if slot == "metric" else config[slot]
+            nodes[slot][choice] = config[slot][choice] if slot in LISTS else config[slot]
     return nodes
 
 

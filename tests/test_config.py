@@ -17,7 +17,7 @@ from conftest import CONF, ROOT, SIZES, choices, composed, menu
 from gptlab import fingerprint as fingerprints
 from gptlab import wiring
 from gptlab.fingerprint import fingerprint, imported, source
-from gptlab.recipe import COSMETIC, SLOTS, Recipe, check_settings, flat
+from gptlab.recipe import COSMETIC, LISTS, SLOTS, Recipe, check_settings, flat
 from gptlab.record import saved
 from gptlab.schema import conforms, describe, unknown
 
@@ -64,7 +64,7 @@ def test_every_choice_passes_the_check(slot: str, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
     for choice in choices(slot):
         path = ["data.path=some"] if slot == "data" and "path" in menu(*SIZES)["data"][choice] else []
-        assert wiring.check(composed(f"{slot}=[{choice}]" if slot == "metric" else f"{slot}={choice}", *path)) == []
+        assert wiring.check(composed(f"{slot}=[{choice}]" if slot in LISTS else f"{slot}={choice}", *path)) == []
 
 
 def test_an_experiment_overrules_the_defaults_and_is_overruled():

@@ -16,7 +16,7 @@ from gptlab import wiring
 from gptlab.building import build
 from gptlab.corpus import Corpus
 from gptlab.evaluate import evaluate
-from gptlab.init import number
+from gptlab.keyed import number
 from gptlab.reading import read_corpus
 from gptlab.recipe import Recipe
 from gptlab.task import Task

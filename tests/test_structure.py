@@ -91,7 +91,7 @@ def test_every_menu_has_its_package_and_every_package_its_menu():
 
 # -- who may import whom
 
-GROUND = {"shape", "mask", "refused", "flow", "attend", "cache", "elementwise", "rotary"}
+GROUND = {"shape", "mask", "keyed", "refused", "flow", "attend", "cache", "elementwise", "rotary"}
 """What any slot may build on."""
 HOLDS = {"block": {"attention", "mlp", "residual", "norm"}, "residual": {"norm"}}
 """Contracts that hold parts of other slots, for their types alone."""

@@ -1,13 +1,14 @@
 """A recipe checked, and made into its decoder. No hydra; torch only when it is needed."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from gptlab import tracking
 from gptlab.compiling import at_once
 from gptlab.factory import check_node, factory
 from gptlab.pretrained import source
-from gptlab.recipe import PARTS, SLOTS, Recipe, check_settings
+from gptlab.recipe import LISTS, PARTS, SLOTS, Recipe, check_settings
 
 if TYPE_CHECKING:
     from gptlab.decoder import Decoder
@@ -18,8 +19,10 @@ def check(made: Recipe) -> list[str]:
     wrong = check_settings(made.config)
     if not wrong:
         wrong = _refused(lambda: tracking.decide(made.settings.tracking))
-        wrong += [line for slot in SLOTS if slot != "metric" for line in check_node(made.config.get(slot), slot)]
-    return wrong or _check_build(made) or _check_shares(made) or _check_metrics(made)
+        wrong += [line for slot in SLOTS if slot not in LISTS for line in check_node(made.config.get(slot), slot)]
+        wrong += _check_list(made, "change")
+    # metrics last: they import torchmetrics, which takes a second that other refusals need not wait for
+    return wrong or _check_build(made) or _check_shares(made) or _check_list(made, "metric")
 
 
 def _check_shares(made: Recipe) -> list[str]:
@@ -54,7 +57,8 @@ def _check_build(made: Recipe) -> list[str]:
     def build_all() -> None:
         if node := made.config.get("pretrained"):
             begin = source(node)
-            begin.check(sketch(made, begin.vocab()))
+            plain = replace(made, config={**made.config, "change": {}})
+            begin.check(sketch(plain, begin.vocab()))
         sketch(made, vocab=64)
         for slot in ("init", "data", "schedule"):
             factory(made.config[slot], slot)()
@@ -62,17 +66,17 @@ def _check_build(made: Recipe) -> list[str]:
         at_once(made.settings.compile, {"gpu": "cuda"}.get(trainer.accelerator, "cpu"))
         optimizer = factory(made.config["optimizer"], "optimizer")
         optimizer([("weight", torch.nn.Parameter(torch.zeros(2, 2)))])
-        if getattr(optimizer.target, "needs_whole_matrices", False) and trainer.strategy == "fsdp":
-            name = made.choices.get("optimizer", optimizer.target.__name__)
-            raise ValueError(f"optimizer={name} needs whole matrices, which trainer=fsdp cuts up; use trainer=ddp")
+        changes = {f"change=[{name}]": factory(node, "change") for name, node in made.config["change"].items()}
+        name = f"optimizer={made.choices.get('optimizer', optimizer.target.__name__)}"
+        for asked, one in {**changes, name: optimizer}.items():
+            if getattr(one.target, "needs_whole_matrices", False) and trainer.strategy == "fsdp":
+                raise ValueError(f"{asked} needs whole matrices, which trainer=fsdp cuts up; use trainer=ddp")
 
     return _refused(build_all)
 
 
-def _check_metrics(made: Recipe) -> list[str]:
-    """Last, since they import torchmetrics, which takes a second that other refusals need not wait for."""
-    nodes = made.config["metric"].items()
-    return [line for name, node in nodes for line in check_node(node, f"metric.{name}")]
+def _check_list(made: Recipe, slot: str) -> list[str]:
+    return [line for name, node in made.config[slot].items() for line in check_node(node, f"{slot}.{name}")]
 
 
 def _refused(act: Callable[[], Any]) -> list[str]:
@@ -88,8 +92,14 @@ DRAWS = ("normal_", "uniform_", "zero_", "fill_")
 
 
 def decoder(made: Recipe, vocab: int) -> "Decoder":
-    """The decoder of a recipe over `vocab` tokens, with whatever first values its parts give themselves. Rows that
-    `vocab_multiple` adds take part in the softmax, as nanoGPT's do, and learn to be unlikely."""
+    """The decoder of a recipe over `vocab` tokens, changes made, with whatever first values its parts give themselves:
+    for weights to be loaded."""
+    return changed(made, unchanged(made, vocab))
+
+
+def unchanged(made: Recipe, vocab: int) -> "Decoder":
+    """The decoder of a recipe before its changes. Rows that `vocab_multiple` adds take part in the softmax, as
+    nanoGPT's do, and learn to be unlikely."""
     from gptlab.decoder import Decoder
     from gptlab.shape import Shape
 
@@ -101,18 +111,30 @@ def decoder(made: Recipe, vocab: int) -> "Decoder":
     return Decoder(shape, **parts, dropout=made.settings.dropout, final_norm=made.settings.final_norm)
 
 
-def build(made: Recipe, vocab: int) -> "Decoder":
-    """The decoder of a recipe with its weights set by the init choice, keyed by seed and name; leaves torch's random
-    state alone."""
+def changed(made: Recipe, plain: "Decoder") -> "Decoder":
+    """A decoder that has its first weights, drawn or loaded, after the changes of a recipe, in their order."""
+    for name, node in made.config["change"].items():
+        make = factory(node, f"change.{name}")
+        change = make()
+        make.telling(change.meet, made.settings.steps)
+        plain = make.telling(change, plain, made.settings.seed)
+    return plain
+
+
+def build(made: Recipe, vocab: int, begins: bool = False) -> "Decoder":
+    """The decoder of a recipe with its weights set by the init choice, keyed by seed and name; those of a checkpoint
+    instead where a run `begins` that names one; then changed. Leaves torch's random state alone."""
     import torch
 
     from gptlab.init import initialize
 
     with torch.random.fork_rng(devices=[]):
-        made_decoder = decoder(made, vocab)
-    init = factory(made.config["init"], "init")()
-    initialize(made_decoder, init, made_decoder.shape, made.settings.seed)
-    return made_decoder
+        plain = unchanged(made, vocab)
+        init = factory(made.config["init"], "init")()
+        initialize(plain, init, plain.shape, made.settings.seed)
+        if begins:
+            start(made, plain)
+        return changed(made, plain)
 
 
 def start(made: Recipe, fresh: "Decoder") -> None:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+from gptlab.recipe import LISTS
 from gptlab.schema import unknown
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -49,14 +50,28 @@ def _no_option(choice: str) -> str:
 
 def _no_key(key: str, overrides: list[str], known: Known) -> str:
     words = [one.partition("=") for one in overrides]
-    chosen = [f"{slot}={choice}" for slot, _, choice in words if (CONF / slot / f"{choice}.yaml").exists()]
+    chosen = [f"{slot}={choice}" for slot, _, choice in words if choice in options(slot) or slot in LISTS]
     return no_key(key, known(chosen))
+
+
+def twice(overrides: list[str]) -> str | None:
+    """The line for a list that names a choice more than once, of which hydra would take one."""
+    for one in overrides:
+        slot, _, listed = one.partition("=")
+        names = [name.strip() for name in listed.strip("[]").split(",")]
+        if slot in LISTS and len({*names}) < len(names):
+            return f"{one} names a choice twice; name each once"
+    return None
 
 
 def no_key(key: str, known: Iterable[str]) -> str:
     """The line for a key that none of the known ones is, with those that stand beside it."""
     path = f"{key.rpartition('.')[0]}." if "." in key else ""
     known = list(known)
+    slot, _, choice = path.rstrip(".").partition(".")
+    if slot in LISTS and choice and not any(name.startswith(path) for name in known):
+        listed = f"{choice} is not in the list; say {slot}=[{choice}]"
+        return f"{key}: {listed}" if choice in options(slot) else _no_option(f"{slot}/{choice}")
     beside = {one.removeprefix(path).split(".")[0] for one in known if one.startswith(path)}
     if not beside:
         return no_key(path.rstrip("."), known)

@@ -87,6 +87,13 @@ class Decoder(nn.Module):
         """Empty memories of all layers, for `batch` sequences of up to `length` tokens."""
         return [block.attention.memory(batch, length, self.embedding.weight) for block in self.layers]
 
+    def learning(self) -> list[tuple[str, nn.Parameter]]:
+        """What is trained, by name; a masked or otherwise parametrised weight by the name it has without."""
+        named = (
+            (name.replace(".parametrizations.weight.original", ".weight"), p) for name, p in self.named_parameters()
+        )
+        return [(name, p) for name, p in named if p.requires_grad]
+
     def flops(self, length: int) -> int:
         """Matmul FLOPs of one forward pass over one sequence: 2 x the weights of every Linear that a token meets x
         tokens, and the visible pairs. A backward pass costs twice as much again."""

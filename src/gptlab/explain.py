@@ -14,7 +14,7 @@ from typing import Any
 from gptlab.building import sketch
 from gptlab.complaint import CONF, options
 from gptlab.factory import check_node, locate
-from gptlab.recipe import PARTS, Recipe, check_settings
+from gptlab.recipe import LISTS, PARTS, Recipe, check_settings
 from gptlab.refused import Refused
 
 ROOT = CONF.parent
@@ -71,7 +71,7 @@ def card(recipe: Recipe, slot: str, choice: str) -> Card:
     text = yaml.read_text(encoding="utf-8")
     knobs = "\n".join(line for line in text.splitlines() if line and not line.startswith((*HIDDEN, "#", "  - ")))
     node = recipe.config.get(slot) or {}
-    node = node[choice] if slot == "metric" else node
+    node = node[choice] if slot in LISTS else node
     if not isinstance(node, dict) or "_target_" not in node:  # sizes, tracking, recipes: YAML alone
         return Card([shortened(yaml)], [remarks(text)], knobs)
     target = locate(node["_target_"], slot)
@@ -139,7 +139,7 @@ def show(asked: str, overrides: list[str], compose: Compose) -> None:
         for name in options(slot):
             console.print(f"{name:<{wide}}  {gist(slot, name)}", markup=False, soft_wrap=True)
         return
-    named = [f"{slot}=[{choice}]" if slot == "metric" else asked]
+    named = [f"{slot}=[{choice}]" if slot in LISTS else asked]
     found = card(compose([*named, *overrides]), slot, choice)
     console.print(asked, style="bold", end="   ")
     console.print(", ".join(found.files), style="dim", soft_wrap=True)

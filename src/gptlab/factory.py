@@ -24,8 +24,12 @@ class Factory:
     knobs: dict[str, Any]
 
     def __call__(self, *sizes: Any, **more: Any) -> Any:
+        return self.telling(self.target, *sizes, **{**self.knobs, **more})
+
+    def telling(self, act: Callable[..., Any], *args: Any, **more: Any) -> Any:
+        """What acting gives, for the target and for what it made."""
         try:
-            return self.target(*sizes, **{**self.knobs, **more})
+            return act(*args, **more)
         except (ValueError, RuntimeError) as error:
             raise Refused(self._told(error)) from error
 

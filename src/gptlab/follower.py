@@ -5,7 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from gptlab.building import build, start
+from gptlab.building import build
 from gptlab.corpus import Corpus
 from gptlab.ranks import Ranks
 from gptlab.recipe import Recipe
@@ -41,8 +41,7 @@ def follow(recipe: Recipe, corpus: Corpus, ranks: Ranks) -> None:
         record = Silent(NOWHERE)
         terminal = Terminal(record, nowhere)
         mirror = Mirror("disabled", NOWHERE, recipe.settings.tracking, {})
-        decoder = build(recipe, corpus.tokenizer.vocab)
-        start(recipe, decoder)
+        decoder = build(recipe, corpus.tokenizer.vocab, begins=True)
         session = Session(recipe, record, corpus, decoder, mirror, terminal, ranks, fresh=True)
         ranks.meet()
         plan = ranks.told(None)

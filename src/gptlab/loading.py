@@ -23,7 +23,9 @@ def load(run: str | Path, which: str = "last") -> tuple[Decoder, Tokenizer]:
         there = ", ".join(sorted(one.stem for one in path.parent.glob("*.ckpt"))) or "none at all"
         raise Refused(f"{folder} has no checkpoint `{which}`; it has {there}")
     recipe = saved(folder)
-    wrong = [*check_settings(recipe.config), *(one for slot in PARTS for one in check_node(recipe.config[slot], slot))]
+    nodes = {slot: recipe.config[slot] for slot in PARTS}
+    nodes |= {f"change.{name}": node for name, node in recipe.config["change"].items()}
+    wrong = [*check_settings(recipe.config), *(one for path, node in nodes.items() for one in check_node(node, path))]
     if wrong:
         facts = read(folder / "run.json")
         raise Refused(f"{folder} was made by another gptlab ({wrong[0]}); load it with that of commit {facts['git']}")

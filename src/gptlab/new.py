@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from gptlab.complaint import CONF, options
 from gptlab.factory import knobs
-from gptlab.recipe import PARTS
+from gptlab.recipe import LISTS, PARTS
 from gptlab.refused import Refused
 from gptlab.schema import shown
 
@@ -88,7 +88,7 @@ def yaml_of(slot: str, name: str, kind: str) -> str:
     """The YAML of a class that has just been written."""
     invalidate_caches()
     parameters = knobs(getattr(import_module(f"gptlab.{slot}.{name}"), kind))
-    lines = [f"# @package metric.{name}"] if slot == "metric" else []
+    lines = [f"# @package {slot}.{name}"] if slot in LISTS else []
     lines += [f"_target_: gptlab.{slot}.{name}.{kind}", "_partial_: true"]
     lines += [f"{knob}: {SHARED.get(knob) or valued(parameter)}" for knob, parameter in parameters.items()]
     return "\n".join(lines) + "\n"

@@ -11,8 +11,10 @@ from gptlab.schema import conforms, describe, shown, unknown
 
 PARTS = ("attention", "position", "norm", "mlp", "residual", "block", "readout")
 """The slots that make a decoder."""
-SLOTS = (*PARTS, "init", "data", "tokenizer", "optimizer", "schedule", "metric", "trainer")
+SLOTS = (*PARTS, "init", "change", "data", "tokenizer", "optimizer", "schedule", "metric", "trainer")
 """All slots whose choices are code and always there."""
+LISTS = ("change", "metric")
+"""Slots of any number of choices, by name."""
 MAYBE = ("pretrained",)
 """Slots that a run may be without."""
 COSMETIC = ("name", "resume", "outputs", "tracking")
@@ -114,9 +116,10 @@ class Recipe:
 
     @property
     def hash(self) -> str:
-        """Eight hex digits of all that can change a number."""
+        """Eight hex digits of all that can change a number, the order of changes too."""
         kept = {key: value for key, value in self.config.items() if key not in COSMETIC}
-        return hashlib.sha256(json.dumps(_equal(kept), sort_keys=True).encode()).hexdigest()[:8]
+        order = "+".join(kept.get("change") or kept.pop("change", ()))  # none is as if there were no such slot
+        return hashlib.sha256(f"{json.dumps(_equal(kept), sort_keys=True)}{order}".encode()).hexdigest()[:8]
 
     @property
     def label(self) -> str:
@@ -155,10 +158,7 @@ def flat(config: Any, path: str = "") -> dict[str, Any]:
 def check_settings(config: dict[str, Any]) -> list[str]:
     """What is wrong with the keys that are no slots: unknown, missing, of another type, out of range."""
     rest = {key: value for key, value in config.items() if key not in (*SLOTS, *MAYBE)}
-    wrong = list(_check(Settings, rest, ""))
-    if not wrong:
-        wrong += list(_out_of_range(flat(rest)))
-    return wrong
+    return list(_check(Settings, rest, "")) or list(_out_of_range(flat(rest)))
 
 
 def _check(kind: Any, values: Any, path: str) -> Iterator[str]:

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from gptlab import checkpoint, footprint, tracking
-from gptlab.building import build, start
+from gptlab.building import build
+from gptlab.change import told
 from gptlab.compiling import after_all
 from gptlab.corpus import Corpus
 from gptlab.factory import factory
@@ -53,11 +54,9 @@ def run(
     ranks = Ranks(make(max_steps=settings.steps, accumulate_grad_batches=settings.accumulate))
     if ranks.rank:
         return follow(recipe, corpus, ranks)
-    decoder = build(recipe, corpus.tokenizer.vocab)
-    refuse_small_disk(recipe, decoder)
     folder = to_resume(recipe)
-    if folder is None:
-        start(recipe, decoder)
+    decoder = build(recipe, corpus.tokenizer.vocab, begins=folder is None)
+    refuse_small_disk(recipe, decoder)
     record = Record(folder) if folder else Record.create(recipe)
     with record.locked(), record.removed_if_refused(folder is None):
         if folder is None:
@@ -237,6 +236,7 @@ def known(session: Session, measured: Probe | None) -> dict[str, Any]:
         "steps": session.rounds.step,
         "tokens": session.rounds.tokens,
         "params": session.params,
+        "params_trainable": session.params_trainable,
         "flops_per_token": session.flops_per_token,
         "cache_bytes_per_token": held / context,
         "device": session.device_name,
@@ -244,5 +244,6 @@ def known(session: Session, measured: Probe | None) -> dict[str, Any]:
         "precision": session.precision,
         "compiled": session.compiled,
         "ended": now(),
+        **told(session.decoder),
         **({"attention/kernel": measured.kernels} if measured else {}),
     }

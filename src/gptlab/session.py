@@ -153,6 +153,11 @@ class Session:
         return sum(p.numel() for p in self.decoder.parameters())
 
     @property
+    def params_trainable(self) -> int:
+        """Parameters that learn."""
+        return sum(p.numel() for _, p in self.decoder.learning())
+
+    @property
     def flops_per_token(self) -> float:
         """Matmul FLOPs of training on one token."""
         context = self.settings.model.context

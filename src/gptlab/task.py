@@ -14,7 +14,7 @@ from lightning import LightningModule
 from torch import Tensor
 
 from gptlab.decoder import Decoder
-from gptlab.init import number
+from gptlab.keyed import number
 from gptlab.schedule import Schedule
 
 
@@ -56,7 +56,7 @@ class Task(LightningModule):
                 fully_shard(part, mesh=self.device_mesh["data_parallel"])
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        made = self.optimizer(self.decoder.named_parameters())
+        made = self.optimizer(self.decoder.learning())
         for group in made.param_groups:
             group["peak"] = group["lr"]
         return made

@@ -22,9 +22,9 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from gptlab.building import build as build
 from gptlab.building import check as check
 from gptlab.building import decoder as decoder
-from gptlab.complaint import CONF, no_key, shortened
+from gptlab.complaint import CONF, no_key, shortened, twice
 from gptlab.data import anchored
-from gptlab.recipe import COSMETIC, Recipe, check_settings, flat
+from gptlab.recipe import COSMETIC, LISTS, Recipe, check_settings, flat
 from gptlab.record import read, stored, unwritable
 from gptlab.refused import Ended, Refused
 from gptlab.resolvers import RESOLVERS
@@ -81,9 +81,9 @@ def _resumed(made: Recipe, overrides: list[str]) -> Recipe:
         here, there = flat(made.config), flat(saved.config)
         keys = [k for k in {**there, **here} if here.get(k) != there.get(k) and k.split(".")[0] not in COSMETIC]
         if keys:
-            shown = ", ".join(f"{k} ({there.get(k)} there, {here.get(k)} here)" for k in keys[:4])
-            more = f" and {len(keys) - 4} more" if len(keys) > 4 else ""
-            raise Refused(f"resume={folder} is a run of another config: {shown}{more}; say resume={folder} alone")
+            told = ", ".join(f"{k} ({there.get(k)} there, {here.get(k)} here)" for k in keys[:4])
+            told += f" and {len(keys) - 4} more" if len(keys) > 4 else ""
+            raise Refused(f"resume={folder} is a run of another config: {told}; say resume={folder} alone")
     kept = {key: made.config[key] if key in given else saved.config[key] for key in COSMETIC}
     kept |= {"resume": str(folder), "outputs": str(folder.absolute().parents[1])}
     data = dict(saved.config["data"])
@@ -144,13 +144,13 @@ def _resolved(config: DictConfig, key: str) -> Any:
 
 
 def _refuse_added_keys(overrides: list[str], config_name: str) -> None:
-    """Every key has a default in conf/, so a key that `+` would add is a typing error."""
+    """Every key has a default in conf/, so a key that `+` would add is a typing error; so is a choice named twice."""
+    if line := twice(overrides):
+        raise Refused(line)
     parsed = OverridesParser.create().parse_overrides(overrides)
     added = [o for o in parsed if o.is_add() or o.is_force_add() if not str(o.key_or_group).startswith("hydra")]
-    if not added:
-        return
     rest = [str(o.input_line) for o in parsed if o not in added]
-    _, known = _composed(rest, config_name)
+    known = _composed(rest, config_name)[1] if added else ()
     for one in added:
         key = str(one.key_or_group)
         if not any(name == key or name.startswith(f"{key}.") for name in known):
@@ -164,7 +164,8 @@ def _differs(plain: dict, choices: dict, overrides: list[str], config_name: str,
     named = [*first, *(f"{key}={choices[key]}" for key in ("model", "experiment") if choices.get(key))]
     usual_choices, _ = _usual(tuple(named), config_name)
     chosen = {k: v for k, v in choices.items() if v != usual_choices.get(k) and isinstance(v, str)}
-    _, usual = _usual((*named, *(f"{k}={v}" for k, v in chosen.items())), config_name)
+    words = (f"{k}=[{v.replace('+', ',')}]" if k in LISTS else f"{k}={v}" for k, v in chosen.items())
+    _, usual = _usual((*named, *words), config_name)
     knobs = [
         f"{key.rpartition('.')[2]}={value if isinstance(value, str) else shown(value)}"
         for key, value in flat(plain).items()
@@ -198,7 +199,7 @@ def _composed(overrides: list[str], config_name: str) -> tuple[dict[str, Any], d
 
 
 def _choices(config: DictConfig) -> dict[str, Any]:
-    chosen: Any = OmegaConf.to_container(config.hydra.runtime.choices)
+    chosen = {"change": "+".join(config.change) or None, **config.hydra.runtime.choices}  # hydra leaves lists out
     return {str(slot): choice for slot, choice in chosen.items() if not str(slot).startswith("hydra/")}
 
 

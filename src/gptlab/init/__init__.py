@@ -3,8 +3,6 @@
 So every tensor that two variants share starts identical, whatever else stands beside it.
 """
 
-import hashlib
-
 from torch import (
     Generator,
     Tensor,
@@ -13,6 +11,7 @@ from torch import (
     random,
 )  # by name: once init=torch is loaded, gptlab.init.torch is that
 
+from gptlab.keyed import number
 from gptlab.shape import Shape
 
 
@@ -23,12 +22,6 @@ class Init:
     def __call__(self, module: nn.Module, name: str, shape: Shape, generator: Generator) -> None:
         """`name` is the full name of the tensor, such as blocks.0.attention.out.weight."""
         raise NotImplementedError
-
-
-def number(seed: int, *names: object) -> int:
-    """A 63-bit number that depends on the seed and the names alone."""
-    text = "/".join(map(str, (seed, *names)))
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest()) >> 1
 
 
 @no_grad()
