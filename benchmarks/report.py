@@ -3,7 +3,7 @@
     python benchmarks/report.py [arms=40] [seeds=5] [rows=5000]
 
 A real study, each cell trained for two steps (which takes minutes); then its rows are replaced by as many as asked for,
-drawn about a curve. Prints seconds and peak memory of `gptlab report`, and megabytes of the page.
+drawn about a curve. Prints seconds, on the clock and of CPU, and peak memory of `gptlab report`, and megabytes of the page.
 """
 
 import json
@@ -31,10 +31,11 @@ def main() -> None:
         process = subprocess.Popen([sys.executable, "-m", "gptlab", "report", str(folder)], stdout=subprocess.DEVNULL)
         _, status, used = os.wait4(process.pid, 0)
         seconds, peak = time.perf_counter() - began, used.ru_maxrss / 2**20
+        cpu = used.ru_utime + used.ru_stime
         assert status == 0, "no page was made"
         size = (folder / "report.html").stat().st_size / 1e6
     runs = asked["arms"] * asked["seeds"]
-    print(f"{runs} runs x {asked['rows']:,} rows: {seconds:.1f} s, at most {peak:.2f} GiB, a page of {size:.1f} MB")
+    print(f"{runs} runs x {asked['rows']:,} rows: {seconds:.1f} s ({cpu:.1f} of CPU), at most {peak:.2f} GiB, a page of {size:.1f} MB")
 
 
 def study(place: Path, arms: int, seeds: int, rows: int) -> Path:

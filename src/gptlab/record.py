@@ -233,9 +233,14 @@ def append(path: Path, line: str) -> None:
 
 def rows(path: Path) -> Iterator[dict[str, Any]]:
     """The rows of a .jsonl file; a last line that a kill cut short is left out."""
-    if path.exists():
-        for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
+    if not path.exists():
+        return
+    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    try:
+        yield from json.loads(f"[{','.join(filter(None, lines))}]")  # all at once, which takes half the time
+    except json.JSONDecodeError:
+        for line in lines:
             try:
                 yield json.loads(line)
-            except json.JSONDecodeError:  # the empty end, or half a row
+            except json.JSONDecodeError:  # half a row
                 return
