@@ -18,6 +18,7 @@ from gptlab import wiring
 from gptlab.building import build, start
 from gptlab.building import decoder as make
 from gptlab.decoder import Decoder
+from gptlab.pretrained import families
 from gptlab.pretrained.mapping import apply, parse
 from gptlab.pretrained.outline import Outline
 from gptlab.pretrained.search import Search
@@ -186,9 +187,9 @@ def test_grouped_heads_and_rotary_pairs_and_theta_are_found(tmp_path: Path):
     best = found(state, mapping, inputs, outputs, tmp_path)
     assert best == {
         "heads": 4,
-        "squares": "as the rest",
-        "packing": "in blocks",
-        "pairs": "interleaved",
+        "squares": "alike",
+        "packing": "blocks",
+        "pairs": "neighbours",
         "theta": 5e5,
         "activation": "silu",
         "eps": 1e-5,
@@ -208,8 +209,31 @@ def test_rows_head_by_head_and_squares_that_lie_the_other_way_are_found(tmp_path
     for layer in range(2):
         state[f"blocks.{layer}.attention.out.weight"] = state[f"blocks.{layer}.attention.out.weight"].t()
     best = found(state, mapping, inputs, outputs, tmp_path, "mlp=relu")
-    assert (best["heads"], best["packing"], best["squares"]) == (4, "head by head", "the other way")
+    assert (best["heads"], best["packing"], best["squares"]) == (4, "by head", "turned")
     assert (best["activation"], best["eps"], best["pairs"]) == ("gelu", 1e-5, "halves")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["gpt2", "llama"])
+def test_what_transformers_made_is_found_from_names_alone(kind: str, tmp_path: Path):
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+    sizes = {"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 6, "vocab_size": 31}
+    more = {"intermediate_size": 80, "num_key_value_heads": 3, "rms_norm_eps": 1e-5} if kind == "llama" else {}
+    torch.manual_seed(0)
+    config = transformers.AutoConfig.for_model(
+        kind, **sizes, **more, initializer_range=0.1, bos_token_id=0, eos_token_id=0
+    )
+    model = transformers.AutoModelForCausalLM.from_config(config).eval()
+    inputs = tokens(2, 24)
+    with torch.no_grad():
+        outputs = model(inputs).logits
+    prefix = "transformer." if kind == "gpt2" else "model."
+    tied = {"lm_head.weight"} if kind == "gpt2" else {*()}
+    state = {name.removeprefix(prefix): one for name, one in model.state_dict().items() if name not in tied}
+    names = {one.source: [*one.to] for one in families.family(config.to_dict()).names(config.to_dict()).entries}
+    best = found(state, names, inputs, outputs, tmp_path)
+    activation = "gelu_tanh" if kind == "gpt2" else "silu"
+    assert (best["heads"], best["activation"], best["eps"], best["pairs"]) == (6, activation, 1e-5, "halves")
 
 
 def test_guesses_that_say_the_same_are_one(tmp_path: Path):

@@ -43,9 +43,9 @@ class Guess:
     """What a checkpoint might be; None where the decoder has no such thing."""
 
     heads: int
-    squares: str
-    packing: str
-    pairs: str
+    squares: str  # alike: they lie as the matrices whose shape tells; turned: the other way
+    packing: str  # of q, k, v: blocks, or by head
+    pairs: str  # of rope: halves, or neighbours
     theta: float | None
     activation: str | None
     eps: float | None
@@ -92,16 +92,16 @@ class Search:
             config[slot].get(knob) for slot, knob in (("position", "theta"), ("norm", "eps"), ("mlp", "activation"))
         )
         heads = config["model"]["heads"]
-        first = Guess(heads, "as the rest", "in blocks", "halves", theta, activation, eps)
+        first = Guess(heads, "alike", "blocks", "halves", theta, activation, eps)
         kinds = get_args(knobs(locate(config["mlp"]["_target_"], "mlp"))["activation"].annotation) if activation else ()
         return first, {
             "heads": _first(heads, self.outline.heads()),
-            "squares": ["as the rest", "the other way"],
+            "squares": ["alike", "turned"],
             "packing": [
-                "in blocks",
-                *(["head by head"] if any(packed(entry.to) for entry in self.mapping.entries) else []),
+                "blocks",
+                *(["by head"] if any(packed(entry.to) for entry in self.mapping.entries) else []),
             ],
-            "pairs": ["halves", *(["interleaved"] if theta else [])],
+            "pairs": ["halves", *(["neighbours"] if theta else [])],
             "theta": _first(theta, THETAS) if theta else [None],
             "activation": _first(activation, kinds),
             "eps": _first(eps, EPSILONS) if eps else [None],
@@ -185,9 +185,9 @@ class Search:
             {name: tuple(one.shape) for name, one in self.source.items()},
             wanted,
             head,
-            opposite=guess.squares == "the other way",
-            by_head=guess.packing == "head by head" and guess.heads > 1,
-            interleaved=guess.pairs == "interleaved" and head > 2,
+            opposite=guess.squares == "turned",
+            by_head=guess.packing == "by head" and guess.heads > 1,
+            interleaved=guess.pairs == "neighbours" and head > 2,
         )
 
 

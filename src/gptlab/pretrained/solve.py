@@ -92,12 +92,16 @@ def show(search: Search, ranked: list[Scored], console: Console) -> None:
     for name in (*axes, "max |diff|", "rmse / std"):
         table.add_column(name, justify="right", no_wrap=True)
     for one in ranked[:LINES]:
-        table.add_row(*(f"{getattr(one.guess, name)}" for name in axes), f"{one.far:.2e}", f"{one.rmse:.1e}")
+        table.add_row(*(_cell(getattr(one.guess, name)) for name in axes), f"{one.far:.2e}", f"{one.rmse:.1e}")
     console.print(table)
     begun = search.score(search.first)
     first = f"{begun.far:.2e} away" if begun else "none that fits"
     dtype = str(search.outputs.dtype).removeprefix("torch.")
     console.print(f"{len(ranked)} guesses in {dtype}, the one to begin with {first}")
+
+
+def _cell(value: str | float) -> str:
+    return value if isinstance(value, str) else f"{value:g}"
 
 
 def write(search: Search, best: Guess, words: list[str], folder: Path) -> None:
