@@ -19,7 +19,7 @@ from gptlab.building import build, start
 from gptlab.building import decoder as make
 from gptlab.decoder import Decoder
 from gptlab.pretrained import families
-from gptlab.pretrained.mapping import apply, parse
+from gptlab.pretrained.mapping import apply, back, parse
 from gptlab.pretrained.outline import Outline
 from gptlab.pretrained.search import Search
 from gptlab.pretrained.solve import guess, solve
@@ -275,3 +275,20 @@ def test_every_step_of_a_mapping():
     fused = {"to": ["x.q.bias", "x.v.bias"], "permute": "rope_i2h"}
     values = apply(parse({"w": fused}, head=4), {"w": rows[:8]}, {"x.q.bias": (4,), "x.v.bias": (4,)})["x.v.bias"]
     assert values.equal(rows[4:8])  # values are not turned
+
+
+STEPS: list[dict[str, Any]] = [
+    {"to": ["x.q.bias", "x.k.bias", "x.v.bias"], "transpose": True, "split": {"axis": 0, "parts": 3}},
+    {"to": ["x.q.bias", "x.k.bias", "x.v.bias"], "heads": "per_head_interleaved", "permute": "rope_i2h"},
+    {"to": ["x.q.bias", "x.v.bias"], "split": {"axis": 0, "sizes": [16, 8]}, "permute": "rope_h2i"},
+    {"to": "x.k.bias", "squeeze": 0, "transpose": True},
+]
+
+
+@pytest.mark.parametrize("entry", STEPS, ids=str)
+def test_a_mapping_can_be_undone(entry: dict[str, Any]):
+    shape = (1, 3, 24) if "squeeze" in entry else (3, 24) if entry.get("transpose") else (24, 3)
+    source, mapping = torch.arange(72.0).view(shape), parse({"w": entry}, head=4)
+    rows = entry.get("split", {}).get("sizes") or [24 // len(mapping.entries[0].to)] * 3
+    wanted = {one: (count, 3) for one, count in zip(mapping.entries[0].to, rows, strict=False)}
+    assert back(mapping, apply(mapping, {"w": source}, wanted), 1)["w"].equal(source)

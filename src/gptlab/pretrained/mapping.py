@@ -153,10 +153,15 @@ def _parts(entry: Entry, tensor: "Tensor", targets: list[str], wanted: Shapes, h
         raise ValueError(f"axis {axis} of {tuple(tensor.shape)} does not split in {len(targets)}")
     else:
         parts = tensor.chunk(len(targets), axis)
-    return tuple(  # values are not turned
-        part if ".v." in target else _permuted(part, entry.permute, head)
+    return tuple(
+        part if _kept(entry, target) else _permuted(part, entry.permute, head)
         for target, part in zip(targets, parts, strict=True)
     )
+
+
+def _kept(entry: Entry, target: str) -> bool:
+    """True for values that share a source with queries and keys: rope turns only those."""
+    return len(entry.to) > 1 and ".v." in target
 
 
 def _turned(entry: Entry, tensor: "Tensor", targets: list[str], wanted: Shapes) -> bool:
@@ -186,17 +191,16 @@ def back(mapping: Mapping, ours: "Map[str, Tensor]", layers: int) -> "dict[str, 
     made: dict[str, Tensor] = {}
     for entry in mapping.entries:
         for index in map(str, range(layers)) if "{i}" in entry.source else [""]:
-            parts = [ours.get(one.replace("{i}", index)) for one in entry.to]
-            if any(one is None for one in parts):
+            targets = [one.replace("{i}", index) for one in entry.to]
+            if any(one not in ours for one in targets):
                 continue
             undone = {"none": "none", "rope_i2h": "rope_h2i", "rope_h2i": "rope_i2h"}[entry.permute]
-            tensor = torch.cat([_permuted(one, undone, mapping.head) for one in parts if one is not None], _axis(entry))
+            parts = [ours[one] if _kept(entry, one) else _permuted(ours[one], undone, mapping.head) for one in targets]
+            tensor = torch.cat(parts, 0 if entry.interleaved or len(parts) == 1 else entry.axis)
+            if entry.interleaved:
+                tensor = tensor.unflatten(0, (len(parts), -1, mapping.head)).transpose(0, 1).flatten(0, 2)
             tensor = tensor.t() if entry.transpose is True and tensor.dim() == 2 else tensor
             made[entry.source.replace("{i}", index)] = (
                 tensor if entry.squeeze is None else tensor.unsqueeze(entry.squeeze)
             )
     return made
-
-
-def _axis(entry: Entry) -> int:
-    return entry.axis if len(entry.to) > 1 else 0
