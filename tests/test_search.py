@@ -139,7 +139,7 @@ def test_what_is_not_searched_is_not_found(folder: Path, tmp_path: Path):
         (["--known", "colour"], "--known colour: nothing of that name is searched; heads, squares, packing"),
         (["norm.eps=much"], "norm.eps='much' is not a number"),
         (["--mapping", "nowhere.json"], "nowhere.json cannot be read"),
-        (["--examples", "WEIGHTS"], "it must hold inputs (N, T), whole numbers, and outputs (N, T, vocab)"),
+        (["--examples", "WEIGHTS"], "it must hold inputs (N, T), whole numbers, and outputs (N, T, vocab), floats"),
     ],
 )
 def test_what_cannot_be_searched_is_refused(folder: Path, words: list[str], told: str):
@@ -257,6 +257,23 @@ def test_a_mapping_says_all_that_does_not_fit_at_once():
         apply(mapping, source, {"x": (2, 3), "y": (1,), "p": (5, 1)})
     for told in ("b has no place", "x is written twice", "axis 1 of (5, 2) does not split in 3", "y is missing"):
         assert told in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("entry", "told"),
+    [
+        (7, "w: 7 is no target, list of targets, or object with `to`"),
+        ({"to": "x", "transposed": True}, "w: transposed: no such key; did you mean transpose?"),
+        ({"to": "x", "transpose": "yes"}, "w: transpose='yes' is not true or false or one of auto"),
+        ({"to": "x", "permute": "rope"}, "w: permute='rope' is not one of none, rope_i2h, rope_h2i"),
+        ({"to": ["x", "y"], "split": {"sizes": [1]}}, "w: split={'sizes': [1]} does not give 2 parts"),
+        ({"to": ["x", "y"], "split": {"parts": 3}}, "w: split={'parts': 3} does not give 2 parts"),
+        ({"to": ["x", "y"], "split": 2}, "w: split=2 is not"),
+    ],
+)
+def test_a_mapping_that_is_none_is_refused(entry: Any, told: str):
+    with pytest.raises(Refused, match=re.escape(told)):
+        parse({"w": entry})
 
 
 def test_every_step_of_a_mapping():

@@ -33,7 +33,9 @@ if TYPE_CHECKING:
 STRUCTURE = ("heads", "squares", "packing", "pairs", "theta")
 WEAK = ("activation", "eps")
 THETAS = (1e4, 5e5, 1e6)
+"""RoFormer's, Llama 3's, Qwen2's; and the recipe's."""
 EPSILONS = (1e-5, 1e-6, 1e-12)
+"""GPT-2's, Llama's, BERT's; and the recipe's."""
 APART = 10
 """How many times farther the second best must be."""
 
@@ -97,10 +99,7 @@ class Search:
         return first, {
             "heads": _first(heads, self.outline.heads()),
             "squares": ["alike", "turned"],
-            "packing": [
-                "blocks",
-                *(["by head"] if any(packed(entry.to) for entry in self.mapping.entries) else []),
-            ],
+            "packing": ["blocks", *(["by head"] if any(packed(one.to) for one in self.mapping.entries) else [])],
             "pairs": ["halves", *(["neighbours"] if theta else [])],
             "theta": _first(theta, THETAS) if theta else [None],
             "activation": _first(activation, kinds),

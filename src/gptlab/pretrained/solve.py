@@ -55,8 +55,9 @@ def solve(
 def told(path: Path) -> "tuple[Tensor, Tensor]":
     """inputs (N, T) and outputs (N, T, vocab) of a file."""
     found = files.tensors(path)
-    if {*found} != {"inputs", "outputs"} or found["inputs"].is_floating_point() or found["outputs"].dim() != 3:
-        wanted = "inputs (N, T), whole numbers, and outputs (N, T, vocab)"
+    kinds = {name: (one.is_floating_point(), one.dim()) for name, one in found.items()}
+    if kinds != {"inputs": (False, 2), "outputs": (True, 3)}:
+        wanted = "inputs (N, T), whole numbers, and outputs (N, T, vocab), floats"
         raise Refused(f"--examples {path} holds {', '.join(found)}; it must hold {wanted}")
     outputs = found["outputs"]
     return found["inputs"].long(), outputs if outputs.dtype.itemsize == 8 else outputs.float()
