@@ -35,7 +35,9 @@ def main() -> None:
         assert status == 0, "no page was made"
         size = (folder / "report.html").stat().st_size / 1e6
     runs = asked["arms"] * asked["seeds"]
-    print(f"{runs} runs x {asked['rows']:,} rows: {seconds:.1f} s ({cpu:.1f} of CPU), at most {peak:.2f} GiB, a page of {size:.1f} MB")
+    print(
+        f"{runs} runs x {asked['rows']:,} rows: {seconds:.1f} s ({cpu:.1f} of CPU), at most {peak:.2f} GiB, a page of {size:.1f} MB"
+    )
 
 
 def study(place: Path, arms: int, seeds: int, rows: int) -> Path:
