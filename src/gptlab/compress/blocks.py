@@ -25,8 +25,9 @@ def join(rows: Tensor, like: Tensor) -> Tensor:
 
 
 def spread(each: Tensor, block: int, like: Tensor) -> Tensor:
-    """What a block shares (..., N, 1), at each of its values (..., D)."""
-    return join(each.expand(*each.shape[:-1], block), like)
+    """What a block shares (..., N, 1), at each of its values (..., D). By index: of an expanded view that is cut off,
+    inductor makes wrong numbers on CPU (torch 2.13, 2026-11)."""
+    return each.squeeze(-1).index_select(-1, torch.arange(like.shape[-1], device=like.device) // block)
 
 
 def scales(top: Tensor, log2: Callable[[Tensor], Tensor], width: int) -> Tensor:
