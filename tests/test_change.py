@@ -22,9 +22,11 @@ from gptlab.change import merge, told
 from gptlab.change.prune import Prune
 from gptlab.decoder import Decoder
 from gptlab.factory import factory
+from gptlab.pretrained.export import export
 from gptlab.recipe import Recipe
 from gptlab.record import saved
 from gptlab.refused import Refused
+from gptlab.study.transplant import Transplant
 
 LISTS = [f"change=[{one}]" for one in choices("change")]
 LISTS += [f"change=[{','.join(pair)}]" for pair in permutations(choices("change"), 2)]
@@ -107,6 +109,19 @@ def test_promised_flops_are_the_counted_matmuls_of_a_changed_decoder(words: str)
     with kernel("naive"), FlopCounterMode(display=False) as counted:
         made(tokens(BATCH, TIME), tokens(BATCH, TIME))
     assert counted.get_total_flops() == BATCH * (made.flops(TIME) + unseen)
+
+
+@pytest.mark.parametrize("words", [["change=[]"], ["change=[prune]"], ["change=[lora]"], ["change=[lora]", "mlp=moe"]])
+def test_promised_training_flops_are_the_counted_matmuls_of_both_passes(words: list[str]):
+    made = changed(*words)
+    with kernel("naive"), FlopCounterMode(display=False) as counted:
+        made(tokens(1, TIME), tokens(1, TIME)).loss.backward()
+    hidden = 3 * sum((TIME**2 - b.attention.pairs(TIME)) * b.attention.pair_flops() for b in made.layers)
+    unmet = 2 * TIME * sum(3 * b.mlp.idle() - b.mlp.idle(frozen=True) for b in made.layers)
+    first: list[Any] = [made.get_submodule(f"blocks.0.attention.{one}") for one in "qkv"] if "lora" in words[0] else []
+    # Nothing before the first adapters learns, so no gradient of what they see is taken.
+    unasked = 2 * TIME * sum(one.base.weight.numel() + one.down.weight.numel() for one in first)
+    assert counted.get_total_flops() == made.training_flops(TIME) + hidden + unmet - unasked
 
 
 @pytest.mark.parametrize("words", LISTS)
@@ -379,3 +394,30 @@ def test_training_keeps_what_is_frozen_and_what_is_pruned(tmp_path: Path):
     moved = [name for name, value in made.state_dict().items() if not torch.equal(value, born[name])]
     assert moved
     assert all(".down." in name or ".up." in name for name in moved)
+
+
+def test_a_changed_run_is_exported_merged_and_a_checkpoint_is_changed_after_it_is_loaded(tmp_path: Path):
+    folder = finished(*tiny(tmp_path, "change=[prune,lora]"))
+    export(folder, "hf", tmp_path / "hf", wiring.compose)
+    made, tokenizer = gptlab.load(folder)
+    now = tokens(BATCH, 16, below=tokenizer.vocab)
+    there = ["pretrained=hf", f"pretrained.path={tmp_path}/hf", "change=[lora]", "change.lora.rank=2"]
+    begun = wiring.compose(there)
+    assert wiring.check(begun) == []
+    again = wiring.build(begun, tokenizer.vocab, begins=True).eval()
+    torch.testing.assert_close(logits(again, now), logits(made, now), atol=1e-5, rtol=0)
+    assert {name.rpartition(".")[0].rpartition(".")[2] for name, _ in again.learning()} == {"down", "up"}
+
+
+def test_one_set_of_weights_is_transplanted_before_it_is_changed(tmp_path: Path):
+    arms = {name: recipe("tracking=disabled", *words) for name, words in TRANSPLANTED.items()}
+    rows = Transplant(vocab=VOCAB, batch=1, rounds=1)(arms, 0, wiring.build, tmp_path)
+    moved = {row.arm: row.value for row in rows if row.metric == "RMSE"}
+    assert 0 < moved["a tenth"] < moved["half"]
+
+
+TRANSPLANTED = {
+    "all": ["change=[prune]", "change.prune.sparsity=0"],
+    "a tenth": ["change=[prune]", "change.prune.sparsity=0.1"],
+    "half": ["change=[prune]"],
+}
