@@ -49,6 +49,8 @@ def _no_option(choice: str) -> str:
 
 
 def _no_key(key: str, overrides: list[str], known: Known) -> str:
+    if re.fullmatch(r"\w+", key) and (CONF / key).is_dir():
+        return f"{key}: nothing here takes it by itself; python -m gptlab explain {key} says what it is"
     words = [one.partition("=") for one in overrides]
     chosen = [f"{slot}={choice}" for slot, _, choice in words if choice in options(slot) or slot in LISTS]
     return no_key(key, known(chosen))

@@ -11,9 +11,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from gptlab.building import sketch
 from gptlab.complaint import CONF, options
-from gptlab.factory import check_node, locate
+from gptlab.factory import HOMES, check_node, locate
 from gptlab.recipe import LISTS, PARTS, Recipe, check_settings
 from gptlab.refused import Refused
 
@@ -65,20 +67,26 @@ def gist(slot: str, choice: str) -> str:
     return re.sub(r"  +", ", ", own[1]) if own else said.partition("\n\n")[0].replace("\n", " ")
 
 
+def taken(recipe: Recipe, slot: str) -> bool:
+    """Whether a run chooses of a slot by itself. A format it chooses within another."""
+    return slot in LISTS or slot in recipe.choices
+
+
 def card(recipe: Recipe, slot: str, choice: str) -> Card:
     """What there is to read of a choice of a recipe."""
-    yaml = CONF / slot / f"{choice}.yaml"
-    text = yaml.read_text(encoding="utf-8")
+    file = CONF / slot / f"{choice}.yaml"
+    text = file.read_text(encoding="utf-8")
     knobs = "\n".join(line for line in text.splitlines() if line and not line.startswith((*HIDDEN, "#", "  - ")))
-    node = recipe.config.get(slot) or {}
+    node = recipe.config.get(slot) or {} if taken(recipe, slot) else yaml.safe_load(text)
     node = node[choice] if slot in LISTS else node
     if not isinstance(node, dict) or "_target_" not in node:  # sizes, tracking, recipes: YAML alone
-        return Card([shortened(yaml)], [remarks(text)], knobs)
+        return Card([shortened(file)], [remarks(text)], knobs)
     target = locate(node["_target_"], slot)
     module = sys.modules[target.__module__]
-    said = [module.__doc__] if target.__module__.startswith(f"gptlab.{slot}.") else []  # a pattern lies elsewhere
+    home = f"gptlab.{HOMES.get(slot, slot)}."
+    said = [module.__doc__] if target.__module__.startswith(home) else []  # a pattern lies elsewhere
     said = [inspect.cleandoc(one) for one in (*said, target.__doc__, remarks(text)) if one]
-    return Card([shortened(Path(inspect.getsourcefile(target) or "")), shortened(yaml)], said, knobs)
+    return Card([shortened(Path(inspect.getsourcefile(target) or "")), shortened(file)], said, knobs)
 
 
 def remarks(text: str) -> str:
@@ -140,7 +148,7 @@ def show(asked: str, overrides: list[str], compose: Compose) -> None:
             console.print(f"{name:<{wide}}  {gist(slot, name)}", markup=False, soft_wrap=True)
         return
     named = [f"{slot}=[{choice}]" if slot in LISTS else asked]
-    found = card(compose([*named, *overrides]), slot, choice)
+    found = card(compose([*named, *overrides] if taken(compose([]), slot) else overrides), slot, choice)
     console.print(asked, style="bold", end="   ")
     console.print(", ".join(found.files), style="dim", soft_wrap=True)
     for text in filter(None, [*found.said, found.knobs]):
