@@ -163,6 +163,14 @@ def test_slots_never_import_each_other(slot: str):
         assert inside(file) - {slot} <= GROUND | others, short(file)
 
 
+def test_formats_never_import_each_other():
+    ground = {"compress.binades", "compress.blocks", "compress.signs", "compress.format"}
+    for file in (SOURCE / "compress" / "format").glob("*.py"):
+        assert inside(file) <= ground, short(file)
+    for name in ground - {"compress.format"}:
+        assert inside(SOURCE / f"{name.replace('.', '/')}.py") <= ground - {"compress.format"}
+
+
 def test_the_decoder_knows_contracts_alone():
     assert inside(SOURCE / "decoder.py") <= GROUND | set(SLOTS)
 

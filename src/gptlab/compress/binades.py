@@ -1,11 +1,13 @@
-"""Powers of two, exactly. Exponents are read by frexp, never by log2, and shifts multiply by powers made of bits: log2
-and pow are right only to the last digit, and here that digit is a binade."""
+"""Powers of two, exactly: read off a float's bits or by frexp and made of bits, never by log2 and pow, which are right
+only to the last digit. To divide by one and to multiply by it is exact, but for what leaves the floats' range."""
+
+import math
 
 import torch
 from torch import Tensor
 
 BITS = {torch.float32: (torch.int32, 23, 127), torch.float64: (torch.int64, 52, 1023)}
-"""Where a float keeps its exponent: as which integer, above how many bits, plus what."""
+"""Where a float keeps its exponent: as which integer, above how many fraction digits, plus what."""
 
 
 def work(x: Tensor, wide: bool = False) -> Tensor:
@@ -24,30 +26,31 @@ def round_log2(x: Tensor) -> Tensor:
     return exponent - (mantissa * mantissa < 0.5).to(exponent.dtype)
 
 
-def shift(x: Tensor, by: Tensor | int) -> Tensor:
-    """x 2^by for |by| <= 252, exact but for what underflows: in two halves, as 2^by itself may be no normal number."""
-    if isinstance(by, int):
-        return x * 2.0 ** (by // 2) * 2.0 ** (by - by // 2)
-    half = by.div(2, rounding_mode="floor")
-    return x * power(half, x.dtype) * power(by - half, x.dtype)
-
-
 def power(exponent: Tensor, dtype: torch.dtype) -> Tensor:
-    """2^exponent of a normal number, from its bits."""
+    """2^exponent, from its bits; in two halves, since a subnormal has no bits for it."""
     integer, digits, bias = BITS[dtype]
-    return ((exponent.to(integer) + bias) << digits).view(dtype)
+    half = exponent.div(2, rounding_mode="floor").to(integer)
+    rest = exponent - half
+    return ((half + bias) << digits).view(dtype) * ((rest + bias) << digits).view(dtype)
+
+
+def binade(x: Tensor, carry: int = 0) -> Tensor:
+    """Normal numbers (...) to the powers of two at or below |x|; a carry lifts the largest fractions to the next."""
+    integer, digits, bias = BITS[x.dtype]
+    return ((x.view(integer) + carry) & (2 * bias + 1 << digits)).view(x.dtype)
 
 
 def round_float(x: Tensor, digits: int, low: int, high: int, top: float) -> Tensor:
     """To the nearest float of so many fraction digits, ties to even, at most `top`. Its exponent is in low .. high; the
     steps above 2^low go on below it."""
-    exponent = floor_log2(x).clamp(low, high) - digits
-    return shift(shift(x, -exponent).round(), exponent).clamp(-top, top)
+    step = binade(x).clamp_(2.0**low, 2.0**high).mul_(2.0**-digits)
+    return (x / step).round_().mul_(step).clamp_(-top, top)
 
 
 def round_power(x: Tensor, low: int, high: int) -> Tensor:
     """To the power of two nearest in log2 |x|, with its sign, at most 2^high; nearer to one below 2^low, it is 0."""
-    x = x.clamp(-(2.0**high), 2.0**high)
-    exponent = round_log2(x)
-    said = shift(torch.ones_like(x).copysign(x), exponent.clamp(low, high))
-    return torch.where((exponent >= low) & (x.abs() > 0), said, x * 0)  # NaN stays
+    _, digits, _ = BITS[x.dtype]
+    root = math.isqrt(2 << 2 * digits) + 1  # 2^digits times the least number above the root of 2
+    size = x.abs()
+    said = binade(size.clamp(2.0**low, 2.0**high), (2 << digits) - root).copysign_(x)
+    return torch.where(size >= root * 2.0 ** (low - 1 - digits), said, x * 0)  # NaN stays

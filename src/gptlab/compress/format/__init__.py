@@ -64,7 +64,8 @@ def refuse_outside(knob: str, value: int, low: int, high: int) -> None:
         raise ValueError(f"{knob}={value} is not in {low} .. {high}; try {min(max(value, low), high)}")
 
 
-def refuse_unheld(knob: str, value: int, bottom: int, top: int) -> None:
-    """A knob that makes a format whose powers of two, bottom .. top, a float32 cannot hold."""
-    if bottom < -149 or top > 127:
-        raise ValueError(f"{knob}={value} asks for 2^{bottom} .. 2^{top}, float32 has 2^-149 .. 2^127; narrow it")
+def refuse_unheld(knob: str, value: int, low: int, high: int, digits: int = 0) -> None:
+    """A knob that makes exponents low .. high of numbers with so many fraction digits, which no float32 holds."""
+    if low < -126 or low - digits < -149 or high > 127:
+        asked = f"{knob}={value} asks for 2^{low} .. 2^{high}" + f" with {digits} digits below" * (digits > 0)
+        raise ValueError(f"{asked}; float32 has 2^-126 .. 2^127 with 23, try another")

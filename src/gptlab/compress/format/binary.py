@@ -12,6 +12,7 @@ from torch import Tensor
 
 from gptlab.compress.binades import work
 from gptlab.compress.format import Format, Ste
+from gptlab.compress.signs import sign
 
 
 class Binary(Format):
@@ -19,12 +20,13 @@ class Binary(Format):
 
     def __init__(self, *, bipolar: bool = True, stochastic: bool = False, ste: Ste = "clipped") -> None:
         super().__init__(ste=ste)
-        self.stochastic, self.other = stochastic, -1.0 if bipolar else 0.0
+        self.bipolar, self.stochastic = bipolar, stochastic
 
     def quantize(self, x: Tensor) -> Tensor:
         x = work(x)
-        up = x > 2 * torch.rand_like(x) - 1 if self.stochastic and self.training else x >= 0
-        return torch.where(x.isnan(), x, torch.where(up, 1.0, self.other))
+        if self.stochastic and self.training:
+            x = x - (2 * torch.rand_like(x) - 1)
+        return sign(x) if self.bipolar else (sign(x) + 1) / 2
 
     def limits(self, x: Tensor) -> tuple[float, float]:
         return -1.0, 1.0

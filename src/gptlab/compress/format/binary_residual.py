@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from gptlab.compress.binades import work
 from gptlab.compress.format import Format, Ste, refuse_outside
+from gptlab.compress.signs import sign
 
 
 class BinaryResidual(Format):
@@ -43,9 +44,9 @@ class BinaryResidual(Format):
         for level in range(self.levels):
             size = left.abs().mean(-1, keepdim=True) if self.gamma is None else self.gamma[level].abs()
             size = size.where(size.isfinite(), torch.nan)
-            signed = torch.where(left >= 0, size, -size)
-            said, left, reach = said + signed, left - signed, reach + size
-        return torch.where(x.isnan(), x, said), reach
+            signed = sign(left) * size
+            said, left, reach = said + signed, left - signed.detach(), reach + size
+        return said, reach
 
     def bits(self, features: int) -> float:
         return self.levels * (1 + (32 / features if self.gamma is None else 0))

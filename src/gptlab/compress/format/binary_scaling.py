@@ -12,6 +12,7 @@ from torch import Tensor
 
 from gptlab.compress.binades import work
 from gptlab.compress.format import Format, Ste
+from gptlab.compress.signs import sign
 
 
 class BinaryScaling(Format):
@@ -26,8 +27,7 @@ class BinaryScaling(Format):
         if self.scale == "per_tensor" and x.dim() > 2:
             raise ValueError("scale=per_tensor on an activation lets later tokens change earlier ones; try per_row")
         alpha = x.abs().mean(-1, keepdim=True) if self.scale == "per_row" else x.abs().mean()
-        alpha = alpha.where(alpha.isfinite(), torch.nan)
-        return torch.where(x >= 0, alpha, -alpha)
+        return sign(x).mul_(alpha.where(alpha.isfinite(), torch.nan))
 
     def limits(self, x: Tensor) -> tuple[float, float]:
         return -1.0, 1.0

@@ -7,8 +7,8 @@ Ties to even. A value above (1 - 2^-m) 2^E saturates; a block of zeros stays tha
 
 from torch import Tensor
 
-from gptlab.compress.binades import floor_log2, shift, work
-from gptlab.compress.blocks import cut, exponents, join, shared_bits
+from gptlab.compress.binades import floor_log2, work
+from gptlab.compress.blocks import cut, join, scales, shared_bits, spread
 from gptlab.compress.format import Format, Ste, refuse_outside
 
 
@@ -21,20 +21,21 @@ class BlockFp(Format):
         refuse_outside("exponent_width", exponent_width, 2, 8)
         refuse_outside("block", block, 1, 65536)
         self.width, self.exponent_width, self.block = width, exponent_width, block
+        self.digits = width - 2  # of M 2 / 2^m
 
-    def steps(self, top: Tensor) -> Tensor:
-        """The exponent of a block's step, E - m, from its largest magnitude."""
-        return exponents(top, floor_log2, self.exponent_width) - (self.width - 2)
+    def scales(self, top: Tensor) -> Tensor:
+        """2^(E - 1) of each block, from its largest magnitude."""
+        return scales(top, floor_log2, self.exponent_width)
 
     def quantize(self, x: Tensor) -> Tensor:
         rows, top = cut(work(x), self.block)
-        step, most = self.steps(top), 2 ** (self.width - 1) - 1
-        return join(shift(shift(rows, -step).round().clamp(-most, most), step), top, x)
+        scale, most = self.scales(top), 2 ** (self.width - 1) - 1
+        said = (rows / scale).mul_(2.0**self.digits).round_().clamp_(-most, most)
+        return join(said.mul_(2.0**-self.digits).mul_(scale), x)
 
     def limits(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        rows, top = cut(work(x), self.block)
-        most = rows.new_full(rows.shape, 2 ** (self.width - 1) - 1)
-        high = join(shift(most, self.steps(top)), top, x)
+        _, top = cut(work(x), self.block)
+        high = spread(self.scales(top) * (2 - 2.0**-self.digits), self.block, x)
         return -high, high
 
     def bits(self, features: int) -> float:

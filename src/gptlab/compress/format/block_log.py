@@ -7,8 +7,8 @@ So the largest value of a block has the top exponent, and the smallest is 2^(T -
 
 from torch import Tensor
 
-from gptlab.compress.binades import round_log2, round_power, shift, work
-from gptlab.compress.blocks import cut, exponents, join, shared_bits
+from gptlab.compress.binades import round_log2, round_power, work
+from gptlab.compress.blocks import cut, join, scales, shared_bits, spread
 from gptlab.compress.format import Format, Ste, refuse_outside
 
 
@@ -23,17 +23,17 @@ class BlockLog(Format):
         self.width, self.bias_width, self.block = width, bias_width, block
 
     def scales(self, top: Tensor) -> Tensor:
-        """T of each block, from its largest magnitude."""
-        return exponents(top, round_log2, self.bias_width)
+        """2^T of each block, from its largest magnitude."""
+        return scales(top, round_log2, self.bias_width)
 
     def quantize(self, x: Tensor) -> Tensor:
         rows, top = cut(work(x), self.block)
         scale = self.scales(top)
-        return join(shift(round_power(shift(rows, -scale), 2 - 2 ** (self.width - 1), 0), scale), top, x)
+        return join(round_power(rows / scale, 2 - 2 ** (self.width - 1), 0).mul_(scale), x)
 
     def limits(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        rows, top = cut(work(x), self.block)
-        high = join(shift(rows.new_ones(rows.shape), self.scales(top)), top, x)
+        _, top = cut(work(x), self.block)
+        high = spread(self.scales(top), self.block, x)
         return -high, high
 
     def bits(self, features: int) -> float:

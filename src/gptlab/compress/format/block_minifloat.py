@@ -8,8 +8,8 @@ paper's aim.) Ties to even, saturating at 2^S (2 - 2^-m).
 
 from torch import Tensor
 
-from gptlab.compress.binades import floor_log2, round_float, shift, work
-from gptlab.compress.blocks import cut, exponents, join, shared_bits
+from gptlab.compress.binades import floor_log2, round_float, work
+from gptlab.compress.blocks import cut, join, scales, shared_bits, spread
 from gptlab.compress.format import Format, Ste, refuse_outside, refuse_unheld
 
 
@@ -27,26 +27,26 @@ class BlockMinifloat(Format):
     ) -> None:
         super().__init__(ste=ste)
         refuse_outside("width", width, 2, 32)
-        refuse_outside("exponent_width", exponent_width, 1, min(width - 1, 8))
+        refuse_outside("exponent_width", exponent_width, 1, min(width - 1, 7))
         refuse_outside("bias_width", bias_width, 2, 8)
         refuse_outside("block", block, 1, 65536)
         self.width, self.bias_width, self.block = width, bias_width, block
         self.digits, self.low = width - 1 - exponent_width, 2 - 2**exponent_width  # about S
-        refuse_unheld("exponent_width", exponent_width, self.low - self.digits, 0)
+        refuse_unheld("exponent_width", exponent_width, self.low, 0, self.digits)
         self.top = 2 - 2.0**-self.digits
 
     def scales(self, top: Tensor) -> Tensor:
-        """S of each block, from its largest magnitude."""
-        return exponents(top, floor_log2, self.bias_width)
+        """2^S of each block, from its largest magnitude."""
+        return scales(top, floor_log2, self.bias_width)
 
     def quantize(self, x: Tensor) -> Tensor:
         rows, top = cut(work(x), self.block)
         scale = self.scales(top)
-        return join(shift(round_float(shift(rows, -scale), self.digits, self.low, 0, self.top), scale), top, x)
+        return join(round_float(rows / scale, self.digits, self.low, 0, self.top).mul_(scale), x)
 
     def limits(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        rows, top = cut(work(x), self.block)
-        high = join(shift(rows.new_full(rows.shape, self.top), self.scales(top)), top, x)
+        _, top = cut(work(x), self.block)
+        high = spread(self.scales(top) * self.top, self.block, x)
         return -high, high
 
     def bits(self, features: int) -> float:

@@ -10,7 +10,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from gptlab.compress.binades import shift, work
+from gptlab.compress.binades import work
 from gptlab.compress.format import Format, Ste, refuse_outside
 
 
@@ -36,9 +36,9 @@ class Integer(Format):
         self.high = 2 ** (width - signed) - 1
 
     def quantize(self, x: Tensor) -> Tensor:
-        x = shift(work(x, wide=self.width > 24), self.fraction_width)  # 2^31 - 1 is no float32
-        x = x.round() if self.rounding == "half_even" else x.floor()
-        return shift(x.clamp(self.low, self.high), -self.fraction_width)
+        x = work(x, wide=self.width > 24) * 2.0**self.fraction_width  # 2^31 - 1 is no float32
+        x = x.round_() if self.rounding == "half_even" else x.floor_()
+        return x.clamp_(self.low, self.high).mul_(2.0**-self.fraction_width)
 
     def limits(self, x: Tensor) -> tuple[float, float]:
         return self.low * 2.0**-self.fraction_width, self.high * 2.0**-self.fraction_width

@@ -27,11 +27,11 @@ class Log(Format):
         ste: Ste = "identity",
     ) -> None:
         super().__init__(ste=ste)
-        refuse_outside("width", width, 2, 9)
+        refuse_outside("width", width, 2, 8)
         bias = (1 << width - 2) - 1 if bias is None else bias
         self.width, self.zero = width, zero
         self.low, self.high = -bias, 2 ** (width - 1) - 1 - bias
-        refuse_unheld("width", width, self.low, self.high)
+        refuse_unheld("bias", bias, self.low, self.high)
 
     def quantize(self, x: Tensor) -> Tensor:
         x = work(x)

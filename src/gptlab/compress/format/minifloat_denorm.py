@@ -20,11 +20,11 @@ class MinifloatDenorm(Format):
     ) -> None:
         super().__init__(ste=ste)
         refuse_outside("width", width, 3, 32)
-        refuse_outside("exponent_width", exponent_width, 1, min(width - 2, 8))
+        refuse_outside("exponent_width", exponent_width, 1, min(width - 2, 7))
         bias = (1 << exponent_width - 1) - 1 if bias is None else bias
         self.width, self.digits = width, width - 2 - exponent_width
         self.low, self.high = -bias - 1, 2**exponent_width - 2 - bias  # of M / 2^m in [1/2, 1)
-        refuse_unheld("exponent_width", exponent_width, self.low - self.digits, self.high)
+        refuse_unheld("bias", bias, self.low, self.high, self.digits)
         self.top = (1 - 2.0 ** (-1 - self.digits)) * 2.0 ** (self.high + 1)
 
     def quantize(self, x: Tensor) -> Tensor:

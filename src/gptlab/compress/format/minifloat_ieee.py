@@ -20,11 +20,11 @@ class MinifloatIeee(Format):
     ) -> None:
         super().__init__(ste=ste)
         refuse_outside("width", width, 2, 32)
-        refuse_outside("exponent_width", exponent_width, 1, min(width - 1, 8))
+        refuse_outside("exponent_width", exponent_width, 1, min(width - 1, 7))
         bias = (1 << exponent_width - 1) - 1 if bias is None else bias
         self.width, self.digits = width, width - 1 - exponent_width
         self.low, self.high = 1 - bias, 2**exponent_width - 1 - bias
-        refuse_unheld("exponent_width", exponent_width, self.low - self.digits, self.high)
+        refuse_unheld("bias", bias, self.low, self.high, self.digits)
         self.top = (2 - 2.0**-self.digits) * 2.0**self.high
 
     def quantize(self, x: Tensor) -> Tensor:

@@ -24,8 +24,8 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from gptlab.compress.binades import round_float, shift, work
-from gptlab.compress.blocks import cut, join, shared_bits
+from gptlab.compress.binades import power, round_float, work
+from gptlab.compress.blocks import cut, join, shared_bits, spread
 from gptlab.compress.format import Format, Ste, refuse_outside
 
 
@@ -67,12 +67,17 @@ class Microscaling(Format):
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(..., D) to elements (..., N, block), and the byte of each block's scale (..., N, 1)."""
         rows, top = cut(work(x), self.block)
-        scale = torch.where(top > 0, self.scales(top), -127).clamp(-127, 127)
-        byte = torch.where(top.isfinite(), scale + 127, 255).to(torch.uint8)
+        exponent = torch.where(top > 0, self.exponents(top), -127).clamp(-127, 127)
+        byte = torch.where(top.isfinite(), exponent + 127, 255).to(torch.uint8)
         _, digits, low, high, most = self.element
-        return round_float(shift(rows, -scale), digits, low, high, most), byte
+        return round_float(rows / power(exponent, rows.dtype), digits, low, high, most), byte
 
-    def scales(self, top: Tensor) -> Tensor:
+    @staticmethod
+    def scale(byte: Tensor, dtype: torch.dtype) -> Tensor:
+        """What a byte stands for."""
+        return power(byte.int() - 127, dtype).where(byte < 255, torch.nan)
+
+    def exponents(self, top: Tensor) -> Tensor:
         """E of each block, not yet clamped, from its largest magnitude."""
         mantissa, exponent = torch.frexp(top)  # the mantissa is in [1/2, 1)
         scale = exponent - 1 - self.element.high
@@ -86,14 +91,11 @@ class Microscaling(Format):
 
     def quantize(self, x: Tensor) -> Tensor:
         elements, byte = self.encode(x)
-        scale = byte.int() - 127
-        return join(shift(elements, scale), torch.where(byte < 255, 1.0, torch.nan), x)
+        return join(elements.mul_(self.scale(byte, elements.dtype)), x)
 
     def limits(self, x: Tensor) -> tuple[Tensor, Tensor]:
         elements, byte = self.encode(x)
-        scale = byte.int() - 127
-        most = torch.full_like(elements, self.element.top)
-        high = join(shift(most, scale), torch.where(byte < 255, 1.0, torch.nan), x)
+        high = spread(self.scale(byte, elements.dtype) * self.element.top, self.block, x)
         return -high, high
 
     def bits(self, features: int) -> float:
