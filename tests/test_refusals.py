@@ -117,7 +117,7 @@ CHOICES = ", ".join(options("attention"))
 REAL = [
     ("attention=foo", f"attention=foo: no such option; choose from {CHOICES}"),
     ("attn=gqa", "attn: no such key; did you mean attention?"),
-    ("format=mxint8", "format: nothing takes it by itself; it is a choice within another slot"),
+    ("format=mxint8", "format: nothing here takes it by itself; python -m gptlab explain format says what it is"),
     ("model.widht=3", "model.widht: no such key; did you mean model.width?"),
     ("+model.foo=3", "model.foo: no such key; known: batch_size, context, head, heads, layers, lr, width"),
     ("attention=mha,gqa", "attention=mha,gqa: several values make a sweep; add -m"),

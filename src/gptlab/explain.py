@@ -67,12 +67,17 @@ def gist(slot: str, choice: str) -> str:
     return re.sub(r"  +", ", ", own[1]) if own else said.partition("\n\n")[0].replace("\n", " ")
 
 
+def taken(recipe: Recipe, slot: str) -> bool:
+    """Whether a run chooses of a slot by itself. A format it chooses within another."""
+    return slot in LISTS or slot in recipe.choices
+
+
 def card(recipe: Recipe, slot: str, choice: str) -> Card:
     """What there is to read of a choice of a recipe."""
     file = CONF / slot / f"{choice}.yaml"
     text = file.read_text(encoding="utf-8")
     knobs = "\n".join(line for line in text.splitlines() if line and not line.startswith((*HIDDEN, "#", "  - ")))
-    node = recipe.config.get(slot) or {} if slot in recipe.choices else yaml.safe_load(text)
+    node = recipe.config.get(slot) or {} if taken(recipe, slot) else yaml.safe_load(text)
     node = node[choice] if slot in LISTS else node
     if not isinstance(node, dict) or "_target_" not in node:  # sizes, tracking, recipes: YAML alone
         return Card([shortened(file)], [remarks(text)], knobs)
@@ -143,8 +148,7 @@ def show(asked: str, overrides: list[str], compose: Compose) -> None:
             console.print(f"{name:<{wide}}  {gist(slot, name)}", markup=False, soft_wrap=True)
         return
     named = [f"{slot}=[{choice}]" if slot in LISTS else asked]
-    taken = slot in compose([]).choices  # a format is a choice within another
-    found = card(compose([*named, *overrides] if taken else overrides), slot, choice)
+    found = card(compose([*named, *overrides] if taken(compose([]), slot) else overrides), slot, choice)
     console.print(asked, style="bold", end="   ")
     console.print(", ".join(found.files), style="dim", soft_wrap=True)
     for text in filter(None, [*found.said, found.knobs]):
