@@ -55,9 +55,10 @@ class Prune(Change):
 
     def __call__(self, decoder: "Decoder", seed: int = 0) -> "Decoder":
         targets = self.linears(decoder)
-        for linear in targets.values():
-            parametrize.register_parametrization(linear, "weight", Mask(linear.weight))
-        decoder.add_module("pruning", Pruning(self, targets, seed))
+        masks = {name: Mask(linear.weight) for name, linear in targets.items()}
+        for name, linear in targets.items():
+            parametrize.register_parametrization(linear, "weight", masks[name])
+        decoder.add_module("pruning", Pruning(self, targets, masks, seed))
         return decoder
 
 
@@ -77,9 +78,9 @@ class Mask(nn.Module):
 class Pruning(Part):
     """What prunes, at birth and after steps; it has no tensors of its own."""
 
-    def __init__(self, asked: Prune, targets: dict[str, nn.Linear], seed: int) -> None:
+    def __init__(self, asked: Prune, targets: dict[str, nn.Linear], masks: dict[str, Mask], seed: int) -> None:
         super().__init__()
-        self.asked, self.targets, self.seed = asked, targets, seed
+        self.asked, self.targets, self.masks, self.seed = asked, targets, masks, seed
         if not asked.ramp:
             self.prune(asked.sparsity)
 
@@ -94,7 +95,7 @@ class Pruning(Part):
         """Leaves out that share of the weights, those with the smallest scores."""
         names = list(self.targets)
         for group in [names] if self.asked.scope == "global" else [[name] for name in names]:
-            masks = [self.mask(name) for name in group]
+            masks = [self.masks[name].kept for name in group]
             if masks[0].is_meta:  # nothing is known of these weights
                 return
             scores = torch.cat([self.scores(name) for name in group])
@@ -105,7 +106,7 @@ class Pruning(Part):
 
     def scores(self, name: str) -> Tensor:
         """What each weight of a target is worth, in one row."""
-        mask, weight = self.mask(name), self.targets[name].weight
+        mask, weight = self.masks[name].kept, self.targets[name].weight
         if self.asked.method == "random":
             generator = Generator().manual_seed(number(self.seed, f"{name} pruned"))
             worth = torch.rand(weight.shape, generator=generator).to(weight.device)
@@ -113,13 +114,9 @@ class Pruning(Part):
             worth = weight.abs()
         return worth.where(mask, GONE).flatten()
 
-    def mask(self, name: str) -> Tensor:
-        """The mask of a target."""
-        return self.targets[name].parametrizations["weight"][0].kept  # type: ignore[index,union-attr]
-
     def merged(self) -> nn.Module:
         return nn.Identity()
 
     def tell(self) -> dict[str, float]:
-        masks = [self.mask(name) for name in self.targets]
+        masks = [mask.kept for mask in self.masks.values()]
         return {"sparsity": 1 - sum(int(mask.sum()) for mask in masks) / sum(mask.numel() for mask in masks)}
