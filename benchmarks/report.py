@@ -3,7 +3,8 @@
     python benchmarks/report.py [arms=40] [seeds=5] [rows=5000]
 
 A real study, each cell trained for two steps (which takes minutes); then its rows are replaced by as many as asked for,
-drawn about a curve. Prints seconds, on the clock and of CPU, and peak memory of `gptlab report`, and megabytes of the page.
+drawn about a curve. Prints seconds of `gptlab report`, on the clock and of CPU, its peak memory, and
+megabytes of the page.
 """
 
 import json
@@ -35,7 +36,10 @@ def main() -> None:
         assert status == 0, "no page was made"
         size = (folder / "report.html").stat().st_size / 1e6
     runs = asked["arms"] * asked["seeds"]
-    print(f"{runs} runs x {asked['rows']:,} rows: {seconds:.1f} s ({cpu:.1f} of CPU), at most {peak:.2f} GiB, a page of {size:.1f} MB")
+    print(
+        f"{runs} runs x {asked['rows']:,} rows: {seconds:.1f} s ({cpu:.1f} of CPU), "
+        f"at most {peak:.2f} GiB, a page of {size:.1f} MB"
+    )
 
 
 def study(place: Path, arms: int, seeds: int, rows: int) -> Path:

@@ -3,10 +3,15 @@
 The decoder of github.com/ravidcohen1/dle-assignment: 512 tokens, context 1024, width 256, 2 heads of 128, 3 layers, an
 MLP of 1280, exact GELU, tied; 3,156,992 parameters, torch's default start. Written here a second time, in plain
 formulas, so that nothing of gptlab is its own witness.
+
+    python tests/given.py outputs/given
+    python -m gptlab search outputs/given/weights.safetensors model.heads=1 mlp=gelu_tanh --to outputs/solved \\
+        --mapping outputs/given/keys_mapping.json --examples outputs/given/examples.safetensors
 """
 
 import json
 import math
+import sys
 from pathlib import Path
 
 import torch
@@ -110,3 +115,7 @@ def write(folder: Path, dtype: torch.dtype = torch.float64) -> None:
     save_file(made, folder / "weights.safetensors")
     (folder / "keys_mapping.json").write_text(json.dumps(mapping(), indent=2))
     save_file(examples(made, 1, 32, dtype), folder / "examples.safetensors")
+
+
+if __name__ == "__main__":
+    write(Path(sys.argv[1]))

@@ -18,7 +18,8 @@ from gptlab import wiring
 from gptlab.building import build, start
 from gptlab.building import decoder as make
 from gptlab.decoder import Decoder
-from gptlab.pretrained.mapping import apply, parse
+from gptlab.pretrained import families
+from gptlab.pretrained.mapping import apply, back, parse
 from gptlab.pretrained.outline import Outline
 from gptlab.pretrained.search import Search
 from gptlab.pretrained.solve import guess, solve
@@ -138,7 +139,7 @@ def test_what_is_not_searched_is_not_found(folder: Path, tmp_path: Path):
         (["--known", "colour"], "--known colour: nothing of that name is searched; heads, squares, packing"),
         (["norm.eps=much"], "norm.eps='much' is not a number"),
         (["--mapping", "nowhere.json"], "nowhere.json cannot be read"),
-        (["--examples", "WEIGHTS"], "it must hold inputs (N, T), whole numbers, and outputs (N, T, vocab)"),
+        (["--examples", "WEIGHTS"], "it must hold inputs (N, T), whole numbers, and outputs (N, T, vocab), floats"),
     ],
 )
 def test_what_cannot_be_searched_is_refused(folder: Path, words: list[str], told: str):
@@ -186,9 +187,9 @@ def test_grouped_heads_and_rotary_pairs_and_theta_are_found(tmp_path: Path):
     best = found(state, mapping, inputs, outputs, tmp_path)
     assert best == {
         "heads": 4,
-        "squares": "as the rest",
-        "packing": "in blocks",
-        "pairs": "interleaved",
+        "squares": "alike",
+        "packing": "blocks",
+        "pairs": "neighbours",
         "theta": 5e5,
         "activation": "silu",
         "eps": 1e-5,
@@ -208,8 +209,31 @@ def test_rows_head_by_head_and_squares_that_lie_the_other_way_are_found(tmp_path
     for layer in range(2):
         state[f"blocks.{layer}.attention.out.weight"] = state[f"blocks.{layer}.attention.out.weight"].t()
     best = found(state, mapping, inputs, outputs, tmp_path, "mlp=relu")
-    assert (best["heads"], best["packing"], best["squares"]) == (4, "head by head", "the other way")
+    assert (best["heads"], best["packing"], best["squares"]) == (4, "by head", "turned")
     assert (best["activation"], best["eps"], best["pairs"]) == ("gelu", 1e-5, "halves")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["gpt2", "llama"])
+def test_what_transformers_made_is_found_from_names_alone(kind: str, tmp_path: Path):
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+    sizes = {"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 6, "vocab_size": 31}
+    more = {"intermediate_size": 80, "num_key_value_heads": 3, "rms_norm_eps": 1e-5} if kind == "llama" else {}
+    torch.manual_seed(0)
+    config = transformers.AutoConfig.for_model(
+        kind, **sizes, **more, initializer_range=0.1, bos_token_id=0, eos_token_id=0
+    )
+    model = transformers.AutoModelForCausalLM.from_config(config).eval()
+    inputs = tokens(2, 24)
+    with torch.no_grad():
+        outputs = model(inputs).logits
+    prefix = "transformer." if kind == "gpt2" else "model."
+    tied = {"lm_head.weight"} if kind == "gpt2" else {*()}
+    state = {name.removeprefix(prefix): one for name, one in model.state_dict().items() if name not in tied}
+    names = {one.source: [*one.to] for one in families.family(config.to_dict()).names(config.to_dict()).entries}
+    best = found(state, names, inputs, outputs, tmp_path)
+    activation = "gelu_tanh" if kind == "gpt2" else "silu"
+    assert (best["heads"], best["activation"], best["eps"], best["pairs"]) == (6, activation, 1e-5, "halves")
 
 
 def test_guesses_that_say_the_same_are_one(tmp_path: Path):
@@ -235,6 +259,23 @@ def test_a_mapping_says_all_that_does_not_fit_at_once():
         assert told in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("entry", "told"),
+    [
+        (7, "w: 7 is no target, list of targets, or object with `to`"),
+        ({"to": "x", "transposed": True}, "w: transposed: no such key; did you mean transpose?"),
+        ({"to": "x", "transpose": "yes"}, "w: transpose='yes' is not true or false or one of auto"),
+        ({"to": "x", "permute": "rope"}, "w: permute='rope' is not one of none, rope_i2h, rope_h2i"),
+        ({"to": ["x", "y"], "split": {"sizes": [1]}}, "w: split={'sizes': [1]} does not give 2 parts"),
+        ({"to": ["x", "y"], "split": {"parts": 3}}, "w: split={'parts': 3} does not give 2 parts"),
+        ({"to": ["x", "y"], "split": 2}, "w: split=2 is not"),
+    ],
+)
+def test_a_mapping_that_is_none_is_refused(entry: Any, told: str):
+    with pytest.raises(Refused, match=re.escape(told)):
+        parse({"w": entry})
+
+
 def test_every_step_of_a_mapping():
     whole = torch.arange(2 * 24.0).view(1, 2, 24)  # (1, in, out), as TensorFlow's files
     entry = {"to": ["q", "k", "v"], "squeeze": 0, "transpose": True, "split": {"axis": 0, "sizes": [12, 6, 6]}}
@@ -251,3 +292,20 @@ def test_every_step_of_a_mapping():
     fused = {"to": ["x.q.bias", "x.v.bias"], "permute": "rope_i2h"}
     values = apply(parse({"w": fused}, head=4), {"w": rows[:8]}, {"x.q.bias": (4,), "x.v.bias": (4,)})["x.v.bias"]
     assert values.equal(rows[4:8])  # values are not turned
+
+
+STEPS: list[dict[str, Any]] = [
+    {"to": ["x.q.bias", "x.k.bias", "x.v.bias"], "transpose": True, "split": {"axis": 0, "parts": 3}},
+    {"to": ["x.q.bias", "x.k.bias", "x.v.bias"], "heads": "per_head_interleaved", "permute": "rope_i2h"},
+    {"to": ["x.q.bias", "x.v.bias"], "split": {"axis": 0, "sizes": [16, 8]}, "permute": "rope_h2i"},
+    {"to": "x.k.bias", "squeeze": 0, "transpose": True},
+]
+
+
+@pytest.mark.parametrize("entry", STEPS, ids=str)
+def test_a_mapping_can_be_undone(entry: dict[str, Any]):
+    shape = (1, 3, 24) if "squeeze" in entry else (3, 24) if entry.get("transpose") else (24, 3)
+    source, mapping = torch.arange(72.0).view(shape), parse({"w": entry}, head=4)
+    rows = entry.get("split", {}).get("sizes") or [24 // len(mapping.entries[0].to)] * 3
+    wanted = {one: (count, 3) for one, count in zip(mapping.entries[0].to, rows, strict=False)}
+    assert back(mapping, apply(mapping, {"w": source}, wanted), 1)["w"].equal(source)

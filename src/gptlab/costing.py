@@ -10,7 +10,7 @@ from gptlab.recipe import Recipe
 from gptlab.refused import Refused
 
 TRAINING = 3
-"""A backward pass costs twice a forward pass, so a training step three."""
+"""A step takes about three times as long as its forward pass."""
 OPENING = 2.0
 """Seconds to open and close a run, W&B's mirror included."""
 MATCHED = {"tokens": "tokens", "flops": "training FLOPs", "time": "seconds of training"}
@@ -41,7 +41,7 @@ class Costs:
             held = sum(one.nbytes for one in made.memory(1, context) if one is not None)
             self.found[recipe.hash] = {
                 "params": sum(p.numel() for p in made.parameters()),
-                "flops_per_token": TRAINING * made.flops(context) / context,
+                "flops_per_token": made.training_flops(context) / context,
                 "cache_bytes_per_token": held / context,
             }
         return self.found[recipe.hash]

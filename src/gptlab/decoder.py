@@ -18,7 +18,7 @@ from gptlab.attention import Attention
 from gptlab.block import Block
 from gptlab.cache import Memory
 from gptlab.flow import Flow, Output
-from gptlab.mlp import Mlp
+from gptlab.mlp import Mlp, weights
 from gptlab.norm import Norm
 from gptlab.position import Position
 from gptlab.readout import Readout
@@ -96,11 +96,18 @@ class Decoder(nn.Module):
 
     def flops(self, length: int) -> int:
         """Matmul FLOPs of one forward pass over one sequence: 2 x the weights of every Linear that a token meets x
-        tokens, and the visible pairs. A backward pass costs twice as much again."""
-        weights = sum(module.weight.numel() for module in self.modules() if isinstance(module, nn.Linear))
-        weights -= sum(block.mlp.idle() for block in self.layers)
+        tokens, and the visible pairs."""
         seen = sum(b.attention.pairs(length) * b.attention.pair_flops() for b in self.layers)
-        return 2 * weights * length + seen
+        return 2 * self._met() * length + seen
+
+    def training_flops(self, length: int) -> int:
+        """Matmul FLOPs to learn from one sequence. A backward pass costs twice as much as a forward pass: once for what
+        entered each product, and once for its weights, unless these do not learn."""
+        return 3 * self.flops(length) - 2 * self._met(frozen=True) * length
+
+    def _met(self, frozen: bool = False) -> int:
+        """Weights of all Linears that one token meets; if `frozen`, of those that do not learn."""
+        return weights(self, frozen) - sum(block.mlp.idle(frozen) for block in self.layers)
 
     def _introduce(self) -> None:
         """Lets parts that must fit each other refuse what does not."""

@@ -54,10 +54,16 @@ def locate(target: str, path: str) -> Callable[..., Any]:
         raise Refused(f"{named} is no class or function")
     if not f"{found.__module__}.".startswith(ALLOWED):
         raise Refused(f"{named} is {found.__module__}.{name}, which lies outside {', '.join(ALLOWED)}")
-    contract = _contract(path.split(".")[0])
+    contract = _contract(_slot(target, path))
     if contract is not None and inspect.isclass(found) and not issubclass(found, contract):
         raise Refused(f"{named} is no {contract.__name__}; take one of {contract.__module__}")
     return found
+
+
+def _slot(target: str, path: str) -> str:
+    """The slot whose contract a target keeps: a change may hold formats."""
+    slot = path.split(".")[0]
+    return "format" if slot == "change" and target.startswith(f"gptlab.{HOMES['format']}.") else slot
 
 
 def _contract(slot: str) -> type | None:

@@ -33,9 +33,6 @@ from gptlab.terminal import Terminal
 from gptlab.texts import Texts
 from gptlab.tracking import Mirror
 
-TRAINING = 3
-"""A backward pass costs twice a forward pass, so a training step three."""
-
 
 @dataclass
 class Session:
@@ -161,7 +158,7 @@ class Session:
     def flops_per_token(self) -> float:
         """Matmul FLOPs of training on one token."""
         context = self.settings.model.context
-        return TRAINING * self.decoder.flops(context) / context
+        return self.decoder.training_flops(context) / context
 
     @property
     def full_speed(self) -> float | None:

@@ -25,24 +25,32 @@ LEAST = 0.02
 MOST_ROUNDS = 40
 
 
-class Bench:
-    """A decoder with its optimiser and a batch, at its trainer's device and precision. Steps do not learn (lr = 0)."""
+class Place:
+    """The device, threads and precision of a recipe's trainer."""
 
-    def __init__(self, recipe: Recipe, corpus: Corpus) -> None:
-        self.settings = recipe.settings
+    def __init__(self, recipe: Recipe) -> None:
         trainer = factory(recipe.config["trainer"], "trainer")()
         self.device = torch.device("cuda" if trainer.accelerator == "gpu" else "cpu")
         if self.device.type == "cpu":
             torch.set_num_threads(trainer.threads)
         self.wide = trainer.precision != "bf16-mixed"
-        self.decoder = build(recipe, corpus.tokenizer.vocab).to(self.device).train()
-        self.optimizer = factory(recipe.config["optimizer"], "optimizer")(self.decoder.learning(), lr=0.0)
-        rows = corpus.batch(self.settings.seed, 0, self.settings.batch_size, self.settings.model.context)
-        self.batch = torch.from_numpy(rows).to(self.device)
 
     def numerics(self) -> Any:
         """The precision of training."""
         return nullcontext() if self.wide else torch.autocast(self.device.type, torch.bfloat16)
+
+
+class Bench:
+    """A decoder with its optimiser and a batch, at its trainer's device and precision. Steps do not learn (lr = 0)."""
+
+    def __init__(self, recipe: Recipe, corpus: Corpus) -> None:
+        self.settings = recipe.settings
+        place = Place(recipe)
+        self.device, self.numerics = place.device, place.numerics
+        self.decoder = build(recipe, corpus.tokenizer.vocab).to(self.device).train()
+        self.optimizer = factory(recipe.config["optimizer"], "optimizer")(self.decoder.learning(), lr=0.0)
+        rows = corpus.batch(self.settings.seed, 0, self.settings.batch_size, self.settings.model.context)
+        self.batch = torch.from_numpy(rows).to(self.device)
 
     def step(self) -> None:
         """One optimiser step."""

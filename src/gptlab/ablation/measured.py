@@ -56,18 +56,27 @@ def measured(asked: dict[str, Any], rows: list[Row]) -> Measured:
     return Measured(asked["study"], asked, baseline, arms, values, [one for one in found if one], rows)
 
 
-def cells(found: Measured) -> tuple[list[str], list[list[str]]]:
+def tables(found: Measured) -> list[tuple[list[str], list[list[str]]]]:
+    """What was timed, and apart from it what was not, such as slopes over what was."""
+    timed = [arm for arm in found.arms if any(arm in one.medians for one in found.timings)]
+    rest = [arm for arm in found.arms if arm not in timed]
+    return [_cells(found, arms) for arms in (timed, rest) if arms]
+
+
+def _cells(found: Measured, arms: list[str]) -> tuple[list[str], list[list[str]]]:
     """Heads, and a row of texts for each arm, or for each metric if they are many."""
+    timings = [one for one in found.timings if any(arm in one.medians for arm in arms)]
+    values = {key: one for key, one in found.values.items() if any(arm in one for arm in arms)}
     heads = ["arm"]
-    for one in found.timings:
+    for one in timings:
         heads += [one.metric.name, "ratio", "verdict"]
-    heads += [*found.values]
+    heads += [*values]
     lines = []
-    for arm in found.arms:
+    for arm in arms:
         line = [arm]
-        for one in found.timings:
+        for one in timings:
             line += [f"{one.medians[arm]:.4g}" if arm in one.medians else "", *_ratio(one, arm)]
-        lines.append([*line, *(_shown(found.values[key].get(arm)) for key in found.values)])
+        lines.append([*line, *(_shown(one.get(arm)) for one in values.values())])
     if len(heads) > MOST and len(heads) > len(lines):  # too wide to be read: a line a metric
         heads, *lines = (list(column) for column in zip(heads, *lines, strict=True))
     return heads, lines
@@ -101,13 +110,13 @@ def notes(found: Measured) -> list[str]:
 
 def show(found: Measured, console: Console) -> None:
     """Prints a study."""
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    heads, lines = cells(found)
-    for number, head in enumerate(heads):
-        table.add_column(head, justify="right" if number else "left", overflow="fold")
-    for line in lines:
-        table.add_row(*line)
-    console.print(table)
+    for heads, lines in tables(found):
+        table = Table(box=None, header_style="bold", pad_edge=False)
+        for number, head in enumerate(heads):
+            table.add_column(head, justify="right" if number else "left", overflow="fold")
+        for line in lines:
+            table.add_row(*line)
+        console.print(table)
     for note in notes(found):
         console.print(note, style="dim", markup=False)
 

@@ -41,7 +41,7 @@ class Lora(Change):
             side = min(linear.in_features, linear.out_features)
             if self.rank > side:
                 raise ValueError(
-                    f"rank={self.rank} is more than {side}, the smaller side of {name}; try {side} or less"
+                    f"rank={self.rank} is more than {side}, the smaller side of {name}; {side} fits, or other targets"
                 )
         decoder.requires_grad_(False)
         for name, linear in targets.items():

@@ -15,6 +15,14 @@ class Mlp(nn.Module):
         """(B, T, width) to the same."""
         raise NotImplementedError
 
-    def idle(self) -> int:
-        """Weights of its Linears that one token does not meet."""
+    def idle(self, frozen: bool = False) -> int:
+        """Weights of its Linears that one token does not meet; if `frozen`, of those that do not learn."""
         return 0
+
+
+def weights(module: nn.Module, frozen: bool = False) -> int:
+    """Weights of all Linears in a module; if `frozen`, of those that do not learn."""
+    linears = (part for part in module.modules() if isinstance(part, nn.Linear))
+    return sum(
+        one.weight.numel() for one in linears if not frozen or not any(p.requires_grad for p in one.parameters())
+    )

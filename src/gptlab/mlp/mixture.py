@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from gptlab.flow import Flow
-from gptlab.mlp import Mlp
+from gptlab.mlp import Mlp, weights
 from gptlab.shape import Shape
 
 
@@ -74,6 +74,5 @@ class MixtureMlp(Mlp):
         share = chosen.mean((0, 1)) / self.top_k
         return self.balance * len(self.experts) * (share * likes.mean((0, 1))).sum()
 
-    def idle(self) -> int:
-        weights = sum(part.weight.numel() for part in self.experts.modules() if isinstance(part, nn.Linear))
-        return weights // len(self.experts) * (len(self.experts) - self.top_k)
+    def idle(self, frozen: bool = False) -> int:
+        return weights(self.experts, frozen) // len(self.experts) * (len(self.experts) - self.top_k)

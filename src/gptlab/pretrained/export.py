@@ -32,19 +32,20 @@ def export(run: Path, to: str, into: Path, compose: Compose) -> Path:
     """Writes the folder, which must not be there yet."""
     from safetensors.torch import save_file
 
+    from gptlab.change import merge
     from gptlab.loading import load
 
     if into.exists():
         raise Refused(f"--into={into} is there already; name another folder")
     recipe = saved(run)
     decoder, _ = load(run)
-    state = dict(decoder.state_dict())
     if to == "safetensors":
         into.mkdir(parents=True)
         write(into / "config.yaml", (run / "config.yaml").read_text(encoding="utf-8"))
         write(into / "tokenizer.json", (run / "tokenizer.json").read_text(encoding="utf-8"))
-        save_file(_apart(state), into / "model.safetensors")
+        save_file(_apart(dict(decoder.state_dict())), into / "model.safetensors")
         return into
+    state = dict(merge(decoder).state_dict())  # transformers knows no changes
     config = derived(recipe, decoder)
     refuse_changed(recipe, decoder, config, compose)
     family = families.family(config)

@@ -13,16 +13,28 @@ from interleaved pairs to halves, or back). All that does not fit is told at onc
 import re
 from collections.abc import Iterable
 from collections.abc import Mapping as Map
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from gptlab.refused import Refused
+from gptlab.schema import conforms, describe, shown, unknown
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 Shapes = Map[str, tuple[int, ...]]
-KEYS = {"to", "split", "transpose", "heads", "permute", "squeeze"}
+KEYS: dict[str, Any] = {
+    "to": str | list[str],
+    "split": dict[str, Any],
+    "axis": int,
+    "parts": int,
+    "sizes": list[int],
+    "transpose": bool | Literal["auto"],
+    "heads": Literal["none", "per_head_interleaved"],
+    "permute": Literal["none", "rope_i2h", "rope_h2i"],
+    "squeeze": int | None,
+}
+"""What an entry may say, in itself or in its split."""
 SHOWN = 6
 """Complaints that are told in full."""
 
@@ -48,24 +60,31 @@ class Mapping:
     entries: tuple[Entry, ...]
     ignore: tuple[str, ...] = ()
     head: int = 0
-    optional: tuple[str, ...] = field(default=())
 
 
-def parse(given: Map[str, Any], head: int = 0, optional: tuple[str, ...] = ()) -> Mapping:
-    """keys_mapping.json as data. `optional`: sources that need not be there."""
+def parse(given: Map[str, Any], head: int = 0) -> Mapping:
+    """keys_mapping.json as data."""
     entries = [_entry(source, one) for source, one in given.items() if source != "ignore"]
-    return Mapping(tuple(entries), tuple(given.get("ignore", ())), head, optional)
+    return Mapping(tuple(entries), tuple(given.get("ignore", ())), head)
 
 
 def _entry(source: str, given: Any) -> Entry:
     if isinstance(given, str | list):
         return Entry(source, (given,) if isinstance(given, str) else tuple(given))
-    if not isinstance(given, dict) or "to" not in given or {*given} - KEYS:
-        raise Refused(f"keys_mapping: {source}: {given!r} is no target, list of targets, or object with {sorted(KEYS)}")
-    split, to = given.get("split") or {}, given["to"]
+    if not isinstance(given, dict) or "to" not in given:
+        raise Refused(f"keys_mapping: {source}: {given!r} is no target, list of targets, or object with `to`")
+    split = given.get("split", {})
+    for key, value in [*given.items(), *(split.items() if isinstance(split, dict) else ())]:
+        if key not in KEYS:
+            raise Refused(f"keys_mapping: {source}: {unknown(key, [*KEYS])}")
+        if not conforms(value, KEYS[key]):
+            raise Refused(f"keys_mapping: {source}: {key}={shown(value)} is not {describe(KEYS[key])}")
+    to = (given["to"],) if isinstance(given["to"], str) else tuple(given["to"])
+    if split and {split.get("parts", len(to)), len(split.get("sizes", to))} != {len(to)}:
+        raise Refused(f"keys_mapping: {source}: split={split} does not give {len(to)} parts, one for each target")
     return Entry(
         source,
-        (to,) if isinstance(to, str) else tuple(to),
+        to,
         split.get("axis", -1),
         tuple(split["sizes"]) if "sizes" in split else None,
         given.get("transpose", False),
@@ -80,14 +99,12 @@ def apply(mapping: Mapping, source: "Map[str, Tensor]", wanted: Shapes) -> "dict
     written twice or of another shape."""
     made: dict[str, Tensor] = {}
     wrong: list[str] = []
-    used: set[str] = set()
     for name, tensor in source.items():
         entry, index = _match(mapping, name)
         if entry is None:
             if not any(_fits(one, name) is not None for one in mapping.ignore):
                 wrong.append(f"{name} has no place")
             continue
-        used.add(entry.source)
         targets = [one.replace("{i}", index) for one in entry.to]
         try:
             parts = _parts(entry, tensor, targets, wanted, mapping.head)
@@ -153,10 +170,15 @@ def _parts(entry: Entry, tensor: "Tensor", targets: list[str], wanted: Shapes, h
         raise ValueError(f"axis {axis} of {tuple(tensor.shape)} does not split in {len(targets)}")
     else:
         parts = tensor.chunk(len(targets), axis)
-    return tuple(  # values are not turned
-        part if ".v." in target else _permuted(part, entry.permute, head)
+    return tuple(
+        part if _kept(entry, target) else _permuted(part, entry.permute, head)
         for target, part in zip(targets, parts, strict=True)
     )
+
+
+def _kept(entry: Entry, target: str) -> bool:
+    """True for values that share a source with queries and keys: rope turns only those."""
+    return len(entry.to) > 1 and ".v." in target
 
 
 def _turned(entry: Entry, tensor: "Tensor", targets: list[str], wanted: Shapes) -> bool:
@@ -186,17 +208,16 @@ def back(mapping: Mapping, ours: "Map[str, Tensor]", layers: int) -> "dict[str, 
     made: dict[str, Tensor] = {}
     for entry in mapping.entries:
         for index in map(str, range(layers)) if "{i}" in entry.source else [""]:
-            parts = [ours.get(one.replace("{i}", index)) for one in entry.to]
-            if any(one is None for one in parts):
+            targets = [one.replace("{i}", index) for one in entry.to]
+            if any(one not in ours for one in targets):
                 continue
             undone = {"none": "none", "rope_i2h": "rope_h2i", "rope_h2i": "rope_i2h"}[entry.permute]
-            tensor = torch.cat([_permuted(one, undone, mapping.head) for one in parts if one is not None], _axis(entry))
+            parts = [ours[one] if _kept(entry, one) else _permuted(ours[one], undone, mapping.head) for one in targets]
+            tensor = torch.cat(parts, 0 if entry.interleaved or len(parts) == 1 else entry.axis)
+            if entry.interleaved:
+                tensor = tensor.unflatten(0, (len(parts), -1, mapping.head)).transpose(0, 1).flatten(0, 2)
             tensor = tensor.t() if entry.transpose is True and tensor.dim() == 2 else tensor
             made[entry.source.replace("{i}", index)] = (
                 tensor if entry.squeeze is None else tensor.unsqueeze(entry.squeeze)
             )
     return made
-
-
-def _axis(entry: Entry) -> int:
-    return entry.axis if len(entry.to) > 1 else 0

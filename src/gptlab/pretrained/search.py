@@ -33,7 +33,9 @@ if TYPE_CHECKING:
 STRUCTURE = ("heads", "squares", "packing", "pairs", "theta")
 WEAK = ("activation", "eps")
 THETAS = (1e4, 5e5, 1e6)
+"""RoFormer's, Llama 3's, Qwen2's; and the recipe's."""
 EPSILONS = (1e-5, 1e-6, 1e-12)
+"""GPT-2's, Llama's, BERT's; and the recipe's."""
 APART = 10
 """How many times farther the second best must be."""
 
@@ -43,9 +45,9 @@ class Guess:
     """What a checkpoint might be; None where the decoder has no such thing."""
 
     heads: int
-    squares: str
-    packing: str
-    pairs: str
+    squares: str  # alike: they lie as the matrices whose shape tells; turned: the other way
+    packing: str  # of q, k, v: blocks, or by head
+    pairs: str  # of rope: halves, or neighbours
     theta: float | None
     activation: str | None
     eps: float | None
@@ -92,16 +94,13 @@ class Search:
             config[slot].get(knob) for slot, knob in (("position", "theta"), ("norm", "eps"), ("mlp", "activation"))
         )
         heads = config["model"]["heads"]
-        first = Guess(heads, "as the rest", "in blocks", "halves", theta, activation, eps)
+        first = Guess(heads, "alike", "blocks", "halves", theta, activation, eps)
         kinds = get_args(knobs(locate(config["mlp"]["_target_"], "mlp"))["activation"].annotation) if activation else ()
         return first, {
             "heads": _first(heads, self.outline.heads()),
-            "squares": ["as the rest", "the other way"],
-            "packing": [
-                "in blocks",
-                *(["head by head"] if any(packed(entry.to) for entry in self.mapping.entries) else []),
-            ],
-            "pairs": ["halves", *(["interleaved"] if theta else [])],
+            "squares": ["alike", "turned"],
+            "packing": ["blocks", *(["by head"] if any(packed(one.to) for one in self.mapping.entries) else [])],
+            "pairs": ["halves", *(["neighbours"] if theta else [])],
             "theta": _first(theta, THETAS) if theta else [None],
             "activation": _first(activation, kinds),
             "eps": _first(eps, EPSILONS) if eps else [None],
@@ -185,9 +184,9 @@ class Search:
             {name: tuple(one.shape) for name, one in self.source.items()},
             wanted,
             head,
-            opposite=guess.squares == "the other way",
-            by_head=guess.packing == "head by head" and guess.heads > 1,
-            interleaved=guess.pairs == "interleaved" and head > 2,
+            opposite=guess.squares == "turned",
+            by_head=guess.packing == "by head" and guess.heads > 1,
+            interleaved=guess.pairs == "neighbours" and head > 2,
         )
 
 

@@ -55,8 +55,9 @@ def solve(
 def told(path: Path) -> "tuple[Tensor, Tensor]":
     """inputs (N, T) and outputs (N, T, vocab) of a file."""
     found = files.tensors(path)
-    if {*found} != {"inputs", "outputs"} or found["inputs"].is_floating_point() or found["outputs"].dim() != 3:
-        wanted = "inputs (N, T), whole numbers, and outputs (N, T, vocab)"
+    kinds = {name: (one.is_floating_point(), one.dim()) for name, one in found.items()}
+    if kinds != {"inputs": (False, 2), "outputs": (True, 3)}:
+        wanted = "inputs (N, T), whole numbers, and outputs (N, T, vocab), floats"
         raise Refused(f"--examples {path} holds {', '.join(found)}; it must hold {wanted}")
     outputs = found["outputs"]
     return found["inputs"].long(), outputs if outputs.dtype.itemsize == 8 else outputs.float()
@@ -92,12 +93,16 @@ def show(search: Search, ranked: list[Scored], console: Console) -> None:
     for name in (*axes, "max |diff|", "rmse / std"):
         table.add_column(name, justify="right", no_wrap=True)
     for one in ranked[:LINES]:
-        table.add_row(*(f"{getattr(one.guess, name)}" for name in axes), f"{one.far:.2e}", f"{one.rmse:.1e}")
+        table.add_row(*(_cell(getattr(one.guess, name)) for name in axes), f"{one.far:.2e}", f"{one.rmse:.1e}")
     console.print(table)
     begun = search.score(search.first)
     first = f"{begun.far:.2e} away" if begun else "none that fits"
     dtype = str(search.outputs.dtype).removeprefix("torch.")
     console.print(f"{len(ranked)} guesses in {dtype}, the one to begin with {first}")
+
+
+def _cell(value: str | float) -> str:
+    return value if isinstance(value, str) else f"{value:g}"
 
 
 def write(search: Search, best: Guess, words: list[str], folder: Path) -> None:

@@ -2,14 +2,16 @@
 every number as bars."""
 
 from gptlab.ablation.columns import Column
-from gptlab.ablation.measured import Measured, cells, notes
+from gptlab.ablation.measured import Measured, notes, tables
 from gptlab.ablation.outcome import Timing
 from gptlab.ablation.view import Sentence, Strong, command, said
+from gptlab.report.curves import curves
 from gptlab.report.figures import GREY, painted, titled
 from gptlab.report.model import Code, Figure, Report, Sections, Table, Words
 
 MOST = 12
-"""Metrics that are drawn."""
+"""Metrics that are drawn, and arms whose ratios are."""
+CAPTIONS = ("A mean over blocks; times are medians over rounds", "Of what is above; a mean over blocks")
 
 
 def report(found: Measured) -> Report:
@@ -20,13 +22,16 @@ def report(found: Measured) -> Report:
     made.add(
         "question", "Question", Words([*asked, f"study={found.asked.get('kind', '')}, blocks of seed {_blocks(found)}"])
     )
-    heads, lines = cells(found)
-    columns = [Column(head, [line[at] for line in lines], left=not at) for at, head in enumerate(heads)]
+    shown = [
+        Table(caption, [Column(head, [line[at] for line in lines], left=not at) for at, head in enumerate(heads)])
+        for (heads, lines), caption in zip(tables(found), CAPTIONS, strict=False)
+    ]
     made.add(
         "results",
         "Results",
-        Table("A mean over blocks; times are medians over rounds", columns),
-        *map(ratios, found.timings),
+        *shown,
+        *curves(found.timings),
+        *(ratios(one) for one in found.timings if len(one.ratios) <= MOST),
     )
     made.add("floor", "What the clock can tell", Words(notes(found)))
     drawn = {key: one for key, one in found.values.items() if len({*one.values()}) > 1}

@@ -11,6 +11,7 @@ whatever is changed. A change that alters no logit is refused, as an experiment 
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -52,7 +53,7 @@ class Transplant(Study):
         torch.set_num_threads(factory(first.config["trainer"], "trainer")().threads)
         vocab = vocabulary(first, self.vocab)
         weights = self.weights(first, vocab, build)
-        decoders = {name: transplanted(name, build(recipe, vocab), weights) for name, recipe in arms.items()}
+        decoders = {name: transplanted(name, recipe, vocab, build, weights) for name, recipe in arms.items()}
         tokens, targets = self.batches(first, vocab, block)
         with torch.inference_mode():
             logits = {name: cast(torch.Tensor, one.forward(tokens).logits) for name, one in decoders.items()}
@@ -71,10 +72,11 @@ class Transplant(Study):
     def weights(self, recipe: Recipe, vocab: int, build: Build) -> "dict[str, Tensor]":
         """The first arm's, by init or from a run."""
         if self.run is None:
-            return build(recipe, vocab).state_dict()
+            return build(unchanged(recipe), vocab).state_dict()
+        from gptlab.change import merge
         from gptlab.loading import load
 
-        return load(self.run)[0].state_dict()
+        return merge(load(self.run)[0]).state_dict()
 
     def batches(self, recipe: Recipe, vocab: int, block: int) -> "tuple[Tensor, Tensor]":
         """Tokens and their targets, (batch, context): of the validation text, or random."""
@@ -91,14 +93,22 @@ class Transplant(Study):
         return both[:, :-1], both[:, 1:]
 
 
-def transplanted(name: str, decoder: "Decoder", weights: "dict[str, Tensor]") -> "Decoder":
-    """A decoder with another's weights, all of them."""
+def unchanged(recipe: Recipe) -> Recipe:
+    """A recipe without changes."""
+    return replace(recipe, config={**recipe.config, "change": {}})
+
+
+def transplanted(name: str, recipe: Recipe, vocab: int, build: Build, weights: "dict[str, Tensor]") -> "Decoder":
+    """The decoder of a recipe with another's weights, all of them, and then with its changes."""
+    from gptlab.building import changed
+
+    decoder = build(unchanged(recipe), vocab)
     try:
         decoder.load_state_dict(weights)
     except RuntimeError as error:
         line = " ".join(str(error).split("\n\t")[1].split()) if "\n\t" in str(error) else str(error)
         raise Refused(f"{name}: the weights do not fit: {line[:160]}; change what has the same parameters") from error
-    return decoder.eval()
+    return changed(recipe, decoder).eval()
 
 
 def passing(decoder: "Decoder", tokens: "Tensor") -> Callable[[], None]:
