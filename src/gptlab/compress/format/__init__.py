@@ -36,7 +36,7 @@ class Format(nn.Module):
         raise NotImplementedError
 
     def limits(self, x: Tensor) -> tuple[Tensor | float, Tensor | float]:
-        """The least and the largest value that can be said in the place of each of x."""
+        """Between what the clipped gradient passes: the least and the largest that can be said in the place of x."""
         raise NotImplementedError
 
     def bits(self, features: int) -> float:
