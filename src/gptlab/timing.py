@@ -6,7 +6,7 @@ nothing smaller than what the baseline differs from itself is believed.
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from typing import Any
 
@@ -82,7 +82,7 @@ def session(
     return {STEP: steps, WRITE: {name: [ms / length[name] for ms in found] for name, found in writes.items()}}
 
 
-def turns(acts: dict[str, Callable[[], None]], seconds: float, rounds: int) -> dict[str, list[float]]:
+def turns(acts: Mapping[str, Callable[[], object]], seconds: float, rounds: int) -> dict[str, list[float]]:
     """Milliseconds of each act, once a round, until the time or the rounds are up; the warm-up is not counted."""
     began = time.perf_counter()
     repeats = {name: repeated(act) for name, act in acts.items()}
@@ -97,14 +97,14 @@ def turns(acts: dict[str, Callable[[], None]], seconds: float, rounds: int) -> d
     return found
 
 
-def repeated(act: Callable[[], None]) -> int:
+def repeated(act: Callable[[], object]) -> int:
     """Warms up, and says how often an act must be repeated to be timed."""
     act()
     once = max(milliseconds(act, 1), 1e-3) / 1000
     return max(1, round(LEAST / once))
 
 
-def milliseconds(act: Callable[[], None], times: int) -> float:
+def milliseconds(act: Callable[[], object], times: int) -> float:
     """Of one act, as the mean of some."""
     synchronize()
     start = time.perf_counter()

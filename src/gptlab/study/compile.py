@@ -129,7 +129,7 @@ class Tried(NamedTuple):
             raise ValueError(f"{self.backend}: compiled differs by {off:.2g}, more than {TOLERANCE[self.place.wide]}")
         ways = {EAGER: self.decoder, COMPILED: compiled, TWIN: self.decoder}
         acts = {name: partial(self.called, way) for name, way in ways.items()}
-        times = turns(cast("dict[str, Callable[[], None]]", acts), float("inf"), rounds)
+        times = turns(acts, float("inf"), rounds)
         for length in lengths:
             self.called(compiled, length)
         slow, quick = (statistics.median(times[name]) / 1000 for name in (EAGER, COMPILED))

@@ -12,7 +12,7 @@ take a case is counted in `cases refused`, and has no time there. All see causal
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gptlab.ablation.measured import Row
 from gptlab.ablation.turns import TWIN
@@ -99,7 +99,7 @@ class Kernels(Study):
         }
 
     def __call__(self, arms: dict[str, Recipe], block: int, build: Build, folder: Path) -> list[Row]:
-        from gptlab.timing import Place
+        from gptlab.timing import Place, turns
 
         rows, refused, off = [], {}, {}
         for name, recipe in arms.items():
@@ -108,30 +108,17 @@ class Kernels(Study):
             for case, what in self.cases(recipe).items():
                 for kind, backward in (("forward", False), ("forward and backward", True)):
                     bench = Tried(what, place, block, backward)
-                    acts: dict[str, Callable[[], object]] = {}
+                    acts: dict[str, Callable[[], Any]] = {}
                     for kernel in dict.fromkeys([NAIVE, *names]):
                         act, told = bench.tried(kernel)
                         refused[kernel] = refused.get(kernel, 0) + (act is None)
                         if act is not None:
                             acts[kernel], off[kernel] = act, max(told, off.get(kernel, 0.0))
-                    times = timed({**acts, TWIN: acts[NAIVE]}, self.rounds)
+                    times = turns({**acts, TWIN: acts[NAIVE]}, float("inf"), self.rounds)
                     rows += [Row(one, block, f"{prefix}ms {kind} {case}", ms) for one, ms in times.items()]
         for metric, found in (("cases refused", refused), ("off", off)):
             rows += [Row(kernel, block, metric, value) for kernel, value in found.items()]
         return rows
-
-
-def timed(acts: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """All acts in turn."""
-    from gptlab.timing import turns
-
-    def quiet(act: Callable[[], object]) -> Callable[[], None]:
-        def once() -> None:
-            act()
-
-        return once
-
-    return turns({name: quiet(act) for name, act in acts.items()}, float("inf"), rounds)
 
 
 class Tried:
@@ -168,10 +155,11 @@ class Tried:
                 held.enter_context(sdpa_kernel(getattr(SDPBackend, FUSED[kernel])))
             held.enter_context(torch.set_grad_enabled(self.backward))
             way = torch.compile(attended, dynamic=False) if kernel == "flex" else attended
-            out = way(*given, self.sight)
+            q, k, v = given
+            out = way(q, k, v, self.sight)
             return [*torch.autograd.grad(out, given, self.slope.to(out.dtype))] if self.backward else [out]
 
-    def tried(self, kernel: str) -> "tuple[Callable[[], object] | None, float]":
+    def tried(self, kernel: str) -> "tuple[Callable[[], Any] | None, float]":
         """What is to be timed, none if the kernel does not take the case; and how far it is off."""
         import torch
 
