@@ -11,6 +11,8 @@ from torch import nn
 import gptlab
 from gptlab import wiring
 from gptlab.building import build
+from gptlab.change import merge
+from gptlab.refused import Refused
 
 INTEGER = ["change=[quantize]", "format@change.quantize.weight=integer"]
 
@@ -56,6 +58,13 @@ def test_inputs_are_rounded_token_by_token():
     with torch.no_grad():
         assert changed(tokens).logits[:, :6].equal(changed(later).logits[:, :6])
         assert not changed(tokens).logits.equal(made()(tokens).logits)
+
+
+def test_rounded_inputs_are_no_plain_linear():
+    changed = made("change=[quantize]", "format@change.quantize.inputs=binary_residual")
+    assert linears(changed)["blocks.0.mlp.up"].get_submodule("inputs") is not None
+    with pytest.raises(Refused, match="rounds what it is given"):
+        merge(changed)
 
 
 def test_a_run_keeps_what_was_calibrated(tmp_path: Path):

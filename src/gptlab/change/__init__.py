@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 from torch import nn
 from torch.nn.utils import parametrize
 
+from gptlab.refused import Refused
+
 if TYPE_CHECKING:
     from gptlab.decoder import Decoder
 
@@ -72,6 +74,9 @@ def told(decoder: "Decoder") -> dict[str, float]:
 def merge(decoder: "Decoder") -> "Decoder":
     """Folds what changes left into plain Linears, in place: the same function up to rounding, with the names of a
     decoder that nothing has changed, and nothing frozen."""
+    for name, part in list(decoder.named_modules()):
+        if isinstance(part, nn.Linear) and part._forward_pre_hooks:
+            raise Refused(f"{name} rounds what it is given, which no plain Linear does; keep the run as it is")
     for name, part in list(decoder.named_modules()):
         if isinstance(part, nn.Linear) and parametrize.is_parametrized(part, "weight"):
             decoder.set_submodule(name, plain(part))

@@ -50,7 +50,8 @@ class Quantize(Change):
                 kept = Calibrated(form, linear.weight) if self.calibrate else form
                 parametrize.register_parametrization(linear, "weight", kept)
             if self.inputs is not None:
-                linear.register_forward_pre_hook(Inputs(self.inputs()))
+                linear.add_module("inputs", form := self.inputs())  # which may have parameters
+                linear.register_forward_pre_hook(Inputs(form))
         return decoder
 
 
