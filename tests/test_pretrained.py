@@ -3,12 +3,14 @@ whole or does not fit is refused in one line."""
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from running import TINY, Done, finished, program, summary, train
+from test_tokenizer import leveled
 from torch import Tensor
 
 from gptlab import wiring
@@ -167,6 +169,17 @@ def test_fine_tuning_is_an_ordinary_run(checkpoint: Path, tmp_path: Path):
     assert summary(folder)["params"] == sum(p.numel() for p in ours_of(checkpoint).parameters())
 
 
+def test_fine_tuning_reads_with_the_checkpoints_own_tokenizer(tmp_path: Path):
+    made = tmp_path / "own"
+    saved("Llama", {**LLAMA, "max_position_embeddings": 16}, made, 300)
+    leveled().save(str(made / "tokenizer.json"))
+    words = [f"tokenizer.path={made}", "tokenizer.vocab=300"]
+    run = finished(*asked(tmp_path, made, "tokenizer=file", *words))
+    shutil.rmtree(made)
+    assert program("-m gptlab", "sample", str(run), "--prompt", "the then", "--length", "5").status == 0
+    assert "params" in summary(run)
+
+
 def ours_of(path: Path) -> Decoder:
     """On the meta device."""
     recipe = wiring.compose(["pretrained=hf", f"pretrained.path={path}"])
@@ -194,7 +207,8 @@ def refused(checkpoint: Path, pool: Path, *more: str) -> str:
         (["model.width=48"], r"does not fit: .*is not \(.*; and \d+ more"),
         (["position=rope"], "position.table.weight, which the decoder has not"),
         (["mlp=swiglu"], "mlp.gate.weight is missing"),
-        (["tokenizer=byte"], "tokens, the tokenizer 256; take the checkpoint's own"),
+        (["tokenizer=byte"], "tokens, the tokenizer 256; take its own: tokenizer=file"),
+        (["model.foo=32"], "model.foo: no such key; known: "),
         (["model.context=32"], r"position.table.weight: \(16, 24\) is not \(32, 24\)"),
         (["pretrained.sha256=00"], "holds other weights now"),
         (["pretrained.path=nowhere/at/all"], "pretrained.path=nowhere/at/all is not there"),

@@ -1,5 +1,6 @@
 """Laws of the studies that train nothing: what is counted is what is built, what is measured was measured before."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -119,3 +120,15 @@ def test_numbers_are_means_over_blocks_and_times_are_ratios_by_round():
 def test_the_vocabulary_of_a_size_is_at_least_two():
     with pytest.raises(ValueError, match="vocab=1 is less than 2"):
         Size(vocab=1)
+
+
+def test_what_was_moved_may_then_be_trained(tmp_path: Path):
+    words = ["study=transplant", "study.follow_up=train", "study.rounds=1", "timing=0", "mlp=gelu,gelu_tanh"]
+    done = program("ablate.py", *tiny(tmp_path), *words, "seeds=1", "name=moved")
+    assert done.status == 0, done.err
+    assert {path.name for path in (tmp_path / "ablations").iterdir()} >= {"moved", "moved-train"}
+    assert "gelu_tanh" in done.out.rpartition("trained anew: ")[2]
+    assert "Trained anew" in (tmp_path / "ablations" / "moved" / "report.md").read_text()
+    asked = json.loads((tmp_path / "ablations" / "moved-train" / "study.json").read_text())
+    assert asked["command"][-1] == "name=moved-train"
+    assert not any(word.startswith("study") for word in asked["command"])

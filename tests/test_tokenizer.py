@@ -5,6 +5,7 @@ import importlib
 import inspect
 import json
 import random
+import tempfile
 from collections.abc import Callable, Iterable
 from functools import cache
 from importlib import metadata
@@ -14,13 +15,19 @@ import numpy as np
 import pooch
 import pytest
 import requests
+import tokenizers
 import yaml
+from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
+from gptlab.corpus import read
+from gptlab.data.text import Text
+from gptlab.factory import Factory
 from gptlab.refused import Refused
-from gptlab.tokenizer import Tokenizer
+from gptlab.tokenizer import WRITING, Tokenizer
 from gptlab.tokenizer.byte import Byte
-from gptlab.tokenizer.bytepair import SHA256, WRITING, Gpt2, Learned, portions, vocabulary
+from gptlab.tokenizer.bytepair import SHA256, Gpt2, Learned, portions, vocabulary
 from gptlab.tokenizer.char import CHUNK, Char
+from gptlab.tokenizer.file import File
 
 ROOT = Path(__file__).parents[1]
 Kind = Callable[[Iterable[str], Iterable[str]], Tokenizer]
@@ -32,9 +39,48 @@ def pairs(train: Iterable[str], validation: Iterable[str] = ()) -> Learned:
     return Learned([*train, "the then there " * 9], validation, vocab_size=260)
 
 
+def leveled() -> tokenizers.Tokenizer:
+    """As Llama 3's and Qwen's: byte-level pairs, a normal form, special tokens."""
+    made = tokenizers.Tokenizer(models.BPE())
+    made.normalizer = normalizers.NFC()  # type: ignore[assignment]
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)  # type: ignore[assignment]
+    made.decoder = decoders.ByteLevel()  # type: ignore[assignment]
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    made.train_from_iterator(
+        ["the then there e\u0301 " * 9],
+        trainers.BpeTrainer(vocab_size=270, initial_alphabet=alphabet, special_tokens=["<|endoftext|>"]),
+    )
+    return made
+
+
+def pieced() -> tokenizers.Tokenizer:
+    """As Llama 2's: SentencePiece's pieces, and bytes for what has none."""
+    names = ["<unk>", *(f"<0x{byte:02X}>" for byte in range(256)), *"▁theno", "th", "▁th", "▁the", "▁▁"]
+    merges = [("t", "h"), ("▁", "th"), ("▁th", "e"), ("▁", "▁")]
+    vocab = {piece: at for at, piece in enumerate(names)}
+    made = tokenizers.Tokenizer(models.BPE(vocab, merges, byte_fallback=True, unk_token="<unk>", fuse_unk=True))
+    steps = [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
+    made.normalizer = normalizers.Sequence(steps)  # type: ignore[assignment]
+    made.add_special_tokens(["<unk>"])
+    return made
+
+
+@cache
+def file(make: Callable[[], tokenizers.Tokenizer]) -> File:
+    """Of a file that the library wrote."""
+    with tempfile.TemporaryDirectory() as folder:
+        make().save(f"{folder}/tokenizer.json")
+        return File(path=folder)
+
+
 gpt2 = cache(Gpt2)
-KNOWN = [Char, Byte, pairs, lambda train, validation: gpt2()]
-NAMES = ["char", "byte", "bpe", "gpt2"]
+KNOWN = [
+    Char,
+    Byte,
+    pairs,
+    *(lambda *_, made=made: made() for made in (gpt2, lambda: file(leveled), lambda: file(pieced))),
+]
+NAMES = ["char", "byte", "bpe", "gpt2", "file", "file-pieces"]
 every = pytest.mark.parametrize("kind", KNOWN, ids=NAMES)
 NASTY = [
     "",
@@ -111,7 +157,8 @@ def test_nasty_texts_come_back(kind: Kind):
 
 @every
 def test_portions_say_what_the_whole_says(kind: Kind, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("gptlab.tokenizer.bytepair.PORTION", 40)
+    for module in ("bytepair", "file"):
+        monkeypatch.setattr(f"gptlab.tokenizer.{module}.PORTION", 40)
     text = "".join(NASTY) + scribble(1) + "to be or not to be " * 50
     tokenizer = kind([text], [])
     whole = tokenizer.encode(text)
@@ -221,7 +268,6 @@ def test_learned_pairs_are_the_same_each_time_and_blind_to_the_validation_split(
 
 
 def test_learned_pairs_encode_as_the_library_that_learned_them_does():
-    tokenizers = importlib.import_module("tokenizers")
     learned = Learned([TEXT], [], vocab_size=300)
     names = {byte: character for character, byte in WRITING.items()}
     written = ["".join(names[byte] for byte in piece) for piece in learned.pieces]
@@ -266,3 +312,53 @@ def test_more_pieces_than_the_text_gives_are_refused_with_what_it_gives():
         Learned([TEXT], [], vocab_size=5000)
     reachable = int(str(caught.value).split(" after ")[1].split(";")[0])
     assert Learned([TEXT], [], vocab_size=reachable).vocab == reachable
+
+
+# -- a checkpoint's own
+
+
+def test_a_file_gives_the_tokens_of_the_library_that_wrote_it():
+    text = "the then there, éé not the"
+    assert file(leveled).encode(f" {text}").tolist() == leveled().encode(text).ids
+    assert file(pieced).encode(f" {text}").tolist() == pieced().encode(text).ids
+
+
+def test_special_tokens_stand_for_no_byte_and_are_written_by_no_text():
+    own = file(leveled)
+    end = own.pieces.index(b"<|endoftext|>")
+    assert own.lengths()[end] == 0
+    assert end not in own.encode("<|endoftext|>")
+
+
+def test_a_checkpoint_may_have_more_tokens_than_its_tokenizer(tmp_path: Path):
+    leveled().save(str(tmp_path / "tokenizer.json"))
+    assert File(path=str(tmp_path), vocab=300).vocab == 300
+    with pytest.raises(ValueError, match="vocab=99 is less than the 265 tokens of"):
+        File(path=str(tmp_path), vocab=99)
+
+
+def test_what_cannot_write_every_text_is_refused(tmp_path: Path):
+    path = tmp_path / "tokenizer.json"
+    with pytest.raises(ValueError, match=r"is not there, or has no tokenizer\.json"):
+        File(path=str(tmp_path))
+    path.write_text("{}")
+    with pytest.raises(ValueError, match=r"tokenizer.json is no tokenizer.json: 'model'"):
+        File(path=str(path))
+    tokenizers.Tokenizer(models.WordPiece({"[UNK]": 0}, unk_token="[UNK]")).save(str(path))
+    with pytest.raises(ValueError, match="holds WordPiece that cannot write every text"):
+        File(path=str(path))
+    with pytest.raises(Refused, match=r"U\+2581\) at character 1 of 2 is how"):
+        file(pieced).encode("a▁")
+
+
+def test_tokens_of_another_file_at_the_same_place_are_others(tmp_path: Path):
+    path, text = tmp_path / "tokenizer.json", tmp_path / "text.txt"
+    text.write_text("the then there " * 200_000)
+    found = []
+    for make in (leveled, pieced):
+        make().save(str(path))
+        data = Text(path=str(text), validation=0.1)
+        found.append(
+            read(data, Factory("tokenizer", File, {"path": str(path)}), 16, tmp_path / "cache").tokenizer.vocab
+        )
+    assert found == [265, pieced().get_vocab_size()]

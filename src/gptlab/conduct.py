@@ -6,13 +6,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from gptlab import planning
+from gptlab import measuring, planning
 from gptlab.ablation import gather
 from gptlab.ablation.ledger import OVER, Ledger, State, held, locked
 from gptlab.ablation.overview import Overview
 from gptlab.ablation.plan import Cell, asks, confirmation, of_baseline
 from gptlab.asking import Question, question
-from gptlab.measuring import chosen, measure
 from gptlab.planning import Plan, plan
 from gptlab.record import dump, read, write
 from gptlab.refused import Ended, Refused
@@ -30,10 +29,14 @@ def conduct(axes: dict[str, list[str]], fixed: dict[str, str], launch: Launch, j
     if not console.is_terminal:
         console.width = 140
     asked = question(axes, fixed)
-    study = chosen(asked.asked)
+    study = measuring.chosen(asked.asked)
     _refuse_another(planning.ledger(asked), asked)
     if study.together:
-        measure(asked, study, console)
+        measuring.measure(asked, study, console)
+        if study.follow_up:
+            conduct(axes, measuring.followed(fixed, asked.name, study.follow_up), launch, jobs)
+            if not asked.asked.dry_run:
+                measuring.again(planning.ledger(asked).folder, console)
         return
     made = plan(asked, jobs)
     planning.show(made, console)

@@ -96,6 +96,12 @@ def _block(question: Question, study: Study, ledger: Ledger, seed: int, key: str
         return True
 
 
+def followed(fixed: dict[str, str], name: str, study: str) -> dict[str, str]:
+    """The fixed words of a command line, for the study that follows one of that name."""
+    kept = {key: word for key, word in fixed.items() if not key.startswith("study.")}
+    return {**kept, "study": f"study={study}", "name": f"name={name}-{study}"}
+
+
 def trains_nothing(folder: Path) -> bool:
     """True of the folder of a study whose arms were measured together."""
     path = folder / "study.json"
@@ -115,7 +121,9 @@ def compared(folder: Path) -> Measured:
     ledger = Ledger(folder)
     paths = [_path(ledger, key) for key in ledger.asked["cells"]]
     rows = [Row(**row) for path in paths if path.exists() for row in read(path)["rows"]]
-    return measured.measured(ledger.asked, rows)
+    after = folder.with_name(f"{folder.name}-{ledger.asked['knobs'].get('follow_up')}") / "comparison.json"
+    told = [line["text"] for one in read(after)["strata"] for line in one["sentences"]] if after.exists() else []
+    return measured.measured(ledger.asked, rows, told)
 
 
 def save(found: Measured, folder: Path) -> None:

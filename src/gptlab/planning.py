@@ -186,7 +186,7 @@ def asked(made: Plan) -> dict[str, Any]:
         "kind": question.asked.kind,
         "study": question.name,
         "asks": asks(question.axes, question.base, question.asked),
-        "command": command(),
+        "command": trained(command(), question.name),
         "cwd": str(Path.cwd()),
         "seeds": question.asked.blocks,
         "axes": question.axes,
@@ -206,6 +206,13 @@ def asked(made: Plan) -> dict[str, Any]:
 def command() -> list[str]:
     """What was typed."""
     return ["python", *(word for word in sys.argv if word not in ("-m", "--multirun"))]
+
+
+def trained(words: list[str], name: str) -> list[str]:
+    """A command for its runs alone, where a study that trains nothing asked for them."""
+    if not any(word.startswith("study.follow_up=") for word in words):
+        return words
+    return [*(word for word in words if not word.startswith(("study=", "study.", "name="))), f"name={name}"]
 
 
 def _told(variant: Variant, why: str) -> tuple[str, Any]:

@@ -9,10 +9,10 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
+from gptlab.ablation.turns import again
+
 POINT = re.compile(r"(?:(.*) )?(\w+)=(\d+)")
 """A point's name: what it is of, a size, its value."""
-BLOCK = 5
-DRAWS = 1000
 
 
 def sweeps(names: list[str]) -> dict[str, dict[str, int]]:
@@ -36,7 +36,7 @@ def followed(times: Mapping[str, list[float]], seed: int) -> Iterator[tuple[str,
 def slopes(x: np.ndarray, t: np.ndarray, seed: int) -> dict[str, float]:
     """Sizes (P,) and times (P, rounds) to elasticity, its interval, that of the last step, and the fits."""
     middle = np.median(t, 1)
-    drawn = [_elasticity(x, np.median(t[:, at], 1)) for at in _blocks(t.shape[1], np.random.default_rng(seed))]
+    drawn = [_elasticity(x, np.median(t[:, at], 1)) for at in again(t.shape[1], np.random.default_rng(seed))]
     low, high = np.quantile(drawn, [0.025, 0.975])
     line, slope = _fit(x, t, 1)
     parabola, _ = _fit(x, t, 2)
@@ -52,13 +52,6 @@ def slopes(x: np.ndarray, t: np.ndarray, seed: int) -> dict[str, float]:
 
 def _elasticity(x: np.ndarray, t: np.ndarray) -> float:
     return float(np.polyfit(np.log(x), np.log(t), 1)[0])
-
-
-def _blocks(rounds: int, draws: np.random.Generator) -> np.ndarray:
-    """Rounds drawn again, (DRAWS, about rounds), in runs of BLOCK that wrap."""
-    length = min(BLOCK, rounds)
-    starts = draws.integers(rounds, size=(DRAWS, -(-rounds // length)))
-    return ((starts[..., None] + np.arange(length)) % rounds).reshape(DRAWS, -1)
 
 
 def _fit(x: np.ndarray, t: np.ndarray, degree: int) -> tuple[float, float]:

@@ -51,7 +51,8 @@ def tokenised(split: Split, make: Factory, cache: Path) -> tuple[Tokenizer, np.n
 def key(split: Split, make: Factory) -> str:
     """Sixteen hex digits of all that the tokens depend on: the text, its cut, the tokenizer's knobs and its code."""
     module = make.target.__module__
-    parts = [split.sha256, len(split.train), module, make.target.__qualname__, make.knobs, fingerprint([module])]
+    files = [hashlib.sha256(file.read_bytes()).hexdigest() for file in make.target.reads(make.knobs)]  # type: ignore[attr-defined]
+    parts = [split.sha256, len(split.train), module, make.target.__qualname__, make.knobs, files, fingerprint([module])]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 

@@ -23,7 +23,7 @@ from gptlab.building import build as build
 from gptlab.building import check as check
 from gptlab.building import decoder as decoder
 from gptlab.complaint import CONF, no_key, shortened, twice
-from gptlab.data import anchored
+from gptlab.data import seen_from
 from gptlab.recipe import COSMETIC, LISTS, Recipe, check_settings, flat
 from gptlab.record import read, stored, unwritable
 from gptlab.refused import Ended, Refused
@@ -86,10 +86,9 @@ def _resumed(made: Recipe, overrides: list[str]) -> Recipe:
             raise Refused(f"resume={folder} is a run of another config: {told}; say resume={folder} alone")
     kept = {key: made.config[key] if key in given else saved.config[key] for key in COSMETIC}
     kept |= {"resume": str(folder), "outputs": str(folder.absolute().parents[1])}
-    data = dict(saved.config["data"])
-    if data.get("path"):  # relative to where the run began
-        data["path"] = anchored(data["path"], read(folder / "run.json")["cwd"])
-    return Recipe({**saved.config, **kept, "data": data}, saved.choices, saved.differs)
+    began = read(folder / "run.json")["cwd"]
+    files = {slot: seen_from(began, saved.config[slot]) for slot in ("data", "tokenizer")}
+    return Recipe({**saved.config, **kept, **files}, saved.choices, saved.differs)
 
 
 def _recipe(config: Any, overrides: list[str], config_name: str) -> tuple[Recipe, list[str]]:
@@ -169,7 +168,7 @@ def _differs(plain: dict, choices: dict, overrides: list[str], config_name: str,
     knobs = [
         f"{key.rpartition('.')[2]}={value if isinstance(value, str) else shown(value)}"
         for key, value in flat(plain).items()
-        if usual.get(key) != value and key in asked - {"data.path"} and key.split(".")[0] not in UNNAMED
+        if usual.get(key) != value and key in asked and not key.startswith(UNNAMED)
     ]
     recipe = [choices["experiment"]] if choices.get("experiment") else []
     return (*recipe, *(v for k, v in chosen.items() if k not in UNNAMED), *knobs)
@@ -182,8 +181,8 @@ def _usual(overrides: tuple[str, ...], config_name: str) -> tuple[dict[str, Any]
 
 
 MISSING = object()
-UNNAMED = (*COSMETIC, "pretrained", "seed", "trainer", "log_every", "save_every", "evaluation", "sample")
-"""Keys that the name of a run leaves out."""
+UNNAMED = (*COSMETIC, "data.path", "tokenizer.path", "pretrained", "seed", "trainer", "log_every", "save_every")
+UNNAMED += ("evaluation", "sample")  # keys that the name of a run leaves out
 
 
 def composed(overrides: list[str], config_name: str = "train") -> tuple[dict[str, Any], dict[str, Any]]:
@@ -226,7 +225,9 @@ def one_line(overrides: list[str] | None = None) -> Iterator[None]:
 
 def _known(choices: list[str]) -> Iterable[str]:
     GlobalHydra.instance().clear()
-    return _composed(choices, "ablate" if Path(sys.argv[0]).stem == "ablate" else "train")[1]
+    program = "ablate" if Path(sys.argv[0]).stem == "ablate" else "train"
+    with _initialized():
+        return flat(OmegaConf.to_container(hydra_compose(program, choices)))
 
 
 @contextmanager

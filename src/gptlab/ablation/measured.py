@@ -8,7 +8,7 @@ import csv
 import dataclasses
 import io
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -40,9 +40,10 @@ class Measured:
     values: dict[str, dict[str, float]]
     timings: list[Timing]
     rows: list[Row]
+    after: list[str]  # what the study that followed says
 
 
-def measured(asked: dict[str, Any], rows: list[Row]) -> Measured:
+def measured(asked: dict[str, Any], rows: list[Row], after: Sequence[str] = ()) -> Measured:
     """All that the rows say."""
     arms = list(dict.fromkeys(row.arm for row in rows if row.arm != TWIN))
     baseline = design.named(asked["baseline"], arms) if asked.get("baseline") else next(iter(arms), "")
@@ -53,7 +54,7 @@ def measured(asked: dict[str, Any], rows: list[Row]) -> Measured:
         kind.setdefault(row.metric, {}).setdefault(row.arm, []).extend(more)
     values = {key: {arm: statistics.fmean(found) for arm, found in one.items()} for key, one in numbers.items()}
     found = [timing(Metric(key, key, key), times, "", baseline) for key, times in rounds.items()]
-    return Measured(asked["study"], asked, baseline, arms, values, [one for one in found if one], rows)
+    return Measured(asked["study"], asked, baseline, arms, values, [one for one in found if one], rows, [*after])
 
 
 def tables(found: Measured) -> list[tuple[list[str], list[list[str]]]]:
@@ -119,6 +120,8 @@ def show(found: Measured, console: Console) -> None:
         console.print(table)
     for note in notes(found):
         console.print(note, style="dim", markup=False)
+    for line in found.after:
+        console.print(f"trained anew: {line}", markup=False)
 
 
 def results(rows: Iterable[Row]) -> str:

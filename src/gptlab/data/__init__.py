@@ -4,7 +4,7 @@ import glob
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from gptlab.refused import Refused
 
@@ -65,6 +65,11 @@ def anchored(path: str, folder: str) -> str:
     """A path as it was seen from a folder. What is nothing there, such as the name of a data set, stays as it is."""
     seen = Path(folder) / Path(path).expanduser()
     return str(seen) if seen.exists() or glob.glob(str(seen), recursive=True) else path
+
+
+def seen_from(folder: str, node: dict[str, Any]) -> dict[str, Any]:
+    """A slot's node, its path as it was seen from a folder."""
+    return {**node, "path": anchored(node["path"], folder)} if node.get("path") else node
 
 
 @contextmanager

@@ -46,10 +46,9 @@ class HuggingFace(Pretrained):
             here = f"sha256 {found[:8]}..., not {str(self.sha256)[:8]}..."
             raise Refused(f"pretrained.path={self.path} holds other weights now ({here})")
         if decoder.shape.vocab != self.vocab():
-            raise Refused(
-                f"pretrained.path={self.path} has {self.vocab():,} tokens, the tokenizer {decoder.shape.vocab:,}; "
-                "take the checkpoint's own, as tokenizer=gpt2 is GPT-2's"
-            )
+            sizes = f"{self.vocab():,} tokens, the tokenizer {decoder.shape.vocab:,}"
+            own = f"tokenizer=file tokenizer.path={self.path} tokenizer.vocab={self.vocab()}"
+            raise Refused(f"pretrained.path={self.path} has {sizes}; take its own: {own} (GPT-2's is tokenizer=gpt2)")
         decoder.load_state_dict(self._state(decoder, files.tensors(self.place)), strict=False)  # all but a tied head
 
     def _state(self, decoder: "Decoder", tensors: "dict[str, Tensor]") -> "dict[str, Tensor]":

@@ -33,6 +33,7 @@ def report(found: Measured) -> Report:
         *curves(found.timings),
         *(ratios(one) for one in found.timings if len(one.ratios) <= MOST),
     )
+    made.add("after", "Trained anew", Words(found.after))
     made.add("floor", "What the clock can tell", Words(notes(found)))
     drawn = {key: one for key, one in found.values.items() if len({*one.values()}) > 1}
     made.add("where", "Every number", *(bars(found, key, one) for key, one in [*drawn.items()][:MOST]))

@@ -19,6 +19,8 @@ class Study:
     block, so that clocks can be compared; else each arm and seed is a run of its own, and the study is not called."""
 
     together: ClassVar[bool] = True
+    follow_up: str | None = None
+    """Another study that is then asked the same, or none."""
 
     def check(self, arms: dict[str, Recipe]) -> None:
         """Refuses arms that cannot be measured, before anything is."""

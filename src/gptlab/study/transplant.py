@@ -13,7 +13,7 @@ whatever is changed. A change that alters no logit is refused, as an experiment 
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 from gptlab.ablation.measured import Row
 from gptlab.ablation.turns import TWIN
@@ -29,13 +29,23 @@ if TYPE_CHECKING:
 
 class Transplant(Study):
     """run: a run folder whose weights all arms take; null, those of init and seed. vocab: null is that of the recipe's
-    text, which is then read; else tokens are random. batch: sequences of one context."""
+    text, which is then read; else tokens are random. batch: sequences of one context. follow_up: train asks of the same
+    arms what training them anew makes of the change, under every seed."""
 
-    def __init__(self, *, run: str | None = None, vocab: int | None = None, batch: int = 4, rounds: int = 12) -> None:
+    def __init__(
+        self,
+        *,
+        run: str | None = None,
+        vocab: int | None = None,
+        batch: int = 4,
+        rounds: int = 12,
+        follow_up: Literal["train"] | None = None,
+    ) -> None:
         for name, least, value in (("vocab", 2, vocab), ("batch", 1, batch), ("rounds", 1, rounds)):
             if value is not None and value < least:
                 raise ValueError(f"{name}={value} is less than {least}; give {least} or more")
         self.run, self.vocab, self.batch, self.rounds = run, vocab, batch, rounds
+        self.follow_up = follow_up
 
     def check(self, arms: dict[str, Recipe]) -> None:
         if len(arms) < 2:

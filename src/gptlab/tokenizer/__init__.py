@@ -2,6 +2,7 @@
 
 import codecs
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -54,6 +55,11 @@ class Tokenizer:
         """The UTF-8 bytes of each token, (V,), so that nats per token become bits per byte."""
         return np.array([len(piece) for piece in self.pieces], np.int64)
 
+    @classmethod
+    def reads(cls, knobs: dict[str, Any]) -> list[Path]:
+        """The files that it is made from, whose content decides its tokens as its knobs do."""
+        return []
+
     def state(self) -> dict[str, Any]:
         """What JSON must keep of it, so that sampling needs no corpus."""
         raise NotImplementedError
@@ -75,3 +81,18 @@ def utf8(text: str) -> bytes:
 def name(text: str, at: int) -> str:
     """A character and where it stands, in words."""
     return f"{text[at]!a} (U+{ord(text[at]):04X}) at character {at} of {len(text)}"
+
+
+def _writing() -> dict[str, int]:
+    """GPT-2's files write a byte as one printable character: itself where it is one, else those from U+0100 on."""
+    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    others = (byte for byte in range(256) if byte not in printable)
+    return {chr(byte): byte for byte in printable} | {chr(256 + n): byte for n, byte in enumerate(others)}
+
+
+WRITING = _writing()
+
+
+def unwritten(piece: str) -> bytes:
+    """The bytes of a piece as GPT-2's files write it."""
+    return bytes(WRITING[character] for character in piece)

@@ -19,7 +19,7 @@ import numpy as np
 import tiktoken
 
 from gptlab.refused import Refused
-from gptlab.tokenizer import Tokenizer, utf8
+from gptlab.tokenizer import Tokenizer, unwritten, utf8
 
 WORDS = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"
 """GPT-2's cut into words, in tiktoken's equivalent form."""
@@ -133,21 +133,6 @@ def learn(texts: Iterable[str], vocab_size: int) -> list[bytes]:
     model.train_from_iterator(texts, trainer)
     found = model.get_vocab()
     return [unwritten(piece) for piece in sorted(found, key=found.__getitem__)]
-
-
-def _writing() -> dict[str, int]:
-    """GPT-2's files write a byte as one printable character: itself where it is one, else those from U+0100 on."""
-    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-    others = (byte for byte in range(256) if byte not in printable)
-    return {chr(byte): byte for byte in printable} | {chr(256 + n): byte for n, byte in enumerate(others)}
-
-
-WRITING = _writing()
-
-
-def unwritten(piece: str) -> bytes:
-    """The bytes of a piece as GPT-2's files write it."""
-    return bytes(WRITING[character] for character in piece)
 
 
 ADDRESS = "https://openaipublic.blob.core.windows.net/gpt-2/encodings/main/encoder.json"
