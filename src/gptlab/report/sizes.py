@@ -56,6 +56,7 @@ def violins(
             "y": values,
             "name": size,
             "line": {"color": paint[size]},
+            "spanmode": "hard",  # no density where no value can be
             "points": "all",
             "pointpos": 0,
             "jitter": 0.3,
