@@ -29,6 +29,8 @@ from gptlab.norm.layernorm import LayerNorm
 from gptlab.norm.rmsnorm import RMSNorm
 from gptlab.position import Position
 from gptlab.position.alibi import Alibi, slopes
+from gptlab.position.learned import Learned
+from gptlab.position.learned_concat import LearnedConcat
 from gptlab.position.rope import Rope
 from gptlab.position.sinusoidal import Sinusoidal
 from gptlab.recipe import Recipe
@@ -439,6 +441,15 @@ def test_sinusoidal_waves_are_as_written():
     close(waves.square().sum(-1), torch.full((40,), 30.0).double())
     products = waves @ waves.T
     close(products[:-1, :-1], products[1:, 1:])
+
+
+def test_positions_that_are_joined_and_summed_are_added():
+    joined, added = LearnedConcat(SHAPE), Learned(SHAPE)
+    with torch.no_grad():
+        joined.mix.weight.copy_(torch.eye(60).repeat(1, 2))
+    added.table = joined.table
+    x = torch.randn(BATCH, TIME, 60, generator=torch.Generator().manual_seed(0))
+    close(joined.embed(x, AT), added.embed(x, AT))
 
 
 # -- MLPs and norms

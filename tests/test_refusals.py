@@ -266,6 +266,7 @@ RANGES = [
     ("mlp=moe mlp.expert.hidden=0", "mlp.expert.hidden=0 is not positive; null fits model.width=128"),
     ("residual=hyper residual.streams=0", "residual.streams=0 is not positive; 1 is the pre-norm residual ..."),
     ("position=rope_local_global position.theta=[1,0]", "position.theta=[1, 0] is not positive; try 10000"),
+    ("position=learned_concat position.features=0", "position.features=0 holds no position; give 1 or more, or ..."),
     ("mlp.hidden=0", "mlp.hidden=0 is not positive; null fits model.width=128"),
     ("norm.eps=0", "norm.eps=0 is not positive; ..."),
     ("readout.softcap=-1", "readout.softcap=-1 is not positive; null caps nothing"),
