@@ -1,24 +1,24 @@
-"""Times over sizes: what is named `size=value`, an arm or a metric, as lines over that size."""
+"""Times and other numbers over sizes: what is named `size=value`, an arm or a metric, as lines over that size."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
-from gptlab.ablation.outcome import Timing
 from gptlab.report.figures import line, painted, titled
 from gptlab.report.model import Figure
 from gptlab.sweeping import POINT
 
 
-def curves(timings: Sequence[Timing]) -> list[Figure]:
-    """A figure for each size that has two values or more, logarithmic both ways, so that a power is a straight line."""
+def curves(numbers: Mapping[str, Mapping[str, float]]) -> list[Figure]:
+    """Numbers by metric and arm to a figure for each size that has two values or more, logarithmic both ways, so that
+    a power is a straight line."""
     found: dict[tuple[str, str], dict[str, dict[int, float]]] = {}
-    for one in timings:
-        for arm, ms in one.medians.items():
-            if point := POINT.fullmatch(one.metric.name):  # all arms at one size
+    for metric, one in numbers.items():
+        for arm, ms in one.items():
+            if point := POINT.fullmatch(metric):  # all arms at one size
                 what, size, value = point.groups()
                 name = arm
             elif point := POINT.fullmatch(arm):
                 name, size, value = point.groups()
-                what, name = one.metric.name, name or one.metric.name
+                what, name = metric, name or metric
             else:
                 continue
             found.setdefault((what or "ms", size), {}).setdefault(name, {})[int(value)] = ms
@@ -27,6 +27,11 @@ def curves(timings: Sequence[Timing]) -> list[Figure]:
         for (what, size), lines in found.items()
         if len({value for points in lines.values() for value in points}) > 1
     ]
+
+
+def over_sizes(one: Mapping[str, float]) -> bool:
+    """True of the numbers of arms that are all points of sizes, and can be drawn on a logarithmic scale."""
+    return all(POINT.fullmatch(arm) for arm in one) and min(one.values()) > 0
 
 
 def _drawn(what: str, size: str, lines: dict[str, dict[int, float]]) -> Figure:

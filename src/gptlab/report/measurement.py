@@ -5,7 +5,7 @@ from gptlab.ablation.columns import Column
 from gptlab.ablation.measured import Measured, notes, tables
 from gptlab.ablation.outcome import Timing
 from gptlab.ablation.view import Sentence, Strong, command, said
-from gptlab.report.curves import curves
+from gptlab.report.curves import curves, over_sizes
 from gptlab.report.figures import GREY, painted, titled
 from gptlab.report.model import Code, Figure, Report, Sections, Table, Words
 
@@ -30,13 +30,15 @@ def report(found: Measured) -> Report:
         "results",
         "Results",
         *shown,
-        *curves(found.timings),
+        *curves({one.metric.name: one.medians for one in found.timings}),
         *(ratios(one) for one in found.timings if len(one.ratios) <= MOST),
     )
     made.add("after", "Trained anew", Words(found.after))
     made.add("floor", "What the clock can tell", Words(notes(found)))
     drawn = {key: one for key, one in found.values.items() if len({*one.values()}) > 1}
-    made.add("where", "Every number", *(bars(found, key, one) for key, one in [*drawn.items()][:MOST]))
+    lines = {key: one for key, one in drawn.items() if over_sizes(one)}
+    rest = {key: one for key, one in drawn.items() if key not in lines}
+    made.add("where", "Every number", *curves(lines), *(bars(found, key, one) for key, one in [*rest.items()][:MOST]))
     made.add("again", "To do it again", Code("The same study goes on where it stands:", command(found.asked)))
     made.add("raw", "Raw numbers", Words(["Every round of every block: results.csv."]))
     line = f"{len(found.arms)} arms measured together, nothing was trained."

@@ -1,0 +1,96 @@
+"""Why scores are divided by sqrt(D): what softmax says and lets through, raw and scaled, over the width D of a head.
+
+    q, k, v = N(0, 1)        z = scale q k^T        p = softmax(z)        y = p v
+
+logit SD               sqrt(D) raw, 1 scaled
+Jacobian               Frobenius norm of dp/dz = diag(p) - p p^T of a query, by mean and by median over queries
+gradient q, median     norm of dL/dq of a query, for dL/dy of length 1 in any direction
+gradient W_q, W_k      norm of dL/dW where tokens are at right angles and of length 1: that of dL/dq over all queries
+
+Raw scores of wide heads saturate softmax: most queries copy one token, and their gradients vanish. Means hide that: the
+few queries that waver between two tokens keep a large Jacobian, and raw scores hand it on sqrt(D) times as large, so
+that W_q learns from them alone. All tokens see each other, as in Vaswani 2017 (arXiv:1706.03762, note 4).
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gptlab.ablation.measured import Row
+from gptlab.recipe import Recipe
+from gptlab.refused import Refused
+from gptlab.study import Build, Study
+
+if TYPE_CHECKING:
+    from torch import Generator, Tensor
+
+
+class SoftmaxScale(Study):
+    """heads: widths of a head. draws: of `length` tokens each; a block is a seed of its own."""
+
+    def __init__(self, *, heads: list[int], length: int = 64, draws: int = 64) -> None:
+        if not heads or min(heads) < 1:
+            raise ValueError(f"heads={heads} is no list of positive widths; give some, [16,64]")
+        for name, least, value in (("length", 2, length), ("draws", 1, draws)):
+            if value < least:
+                raise ValueError(f"{name}={value} is less than {least}; give {least} or more")
+        self.heads, self.length, self.draws = heads, length, draws
+
+    def check(self, arms: dict[str, Recipe]) -> None:
+        if len(arms) > 1:
+            raise Refused("study=softmax_scale measures softmax, no decoder; leave the axes out, or sweep study.heads")
+
+    def __call__(self, arms: dict[str, Recipe], block: int, build: Build, folder: Path) -> list[Row]:
+        import torch
+
+        rows = []
+        for kind in ("raw", "scaled"):
+            for head in self.heads:
+                random = torch.Generator().manual_seed(block)  # the same numbers for both
+                scale = 1.0 if kind == "raw" else head**-0.5
+                drawn = [measured(head, self.length, scale, random) for _ in range(self.draws)]
+                rows += [Row(f"{kind} head={head}", block, name, value) for name, value in pooled(drawn).items()]
+        return rows
+
+
+def measured(head: int, length: int, scale: float, random: "Generator") -> "dict[str, Tensor]":
+    """One draw: numbers of each query, and of each matrix."""
+    import torch
+
+    q, k, v, slope = (torch.randn(length, head, generator=random) for _ in range(4))
+    slope = slope / slope.norm(dim=-1, keepdim=True)
+    z = (scale * q @ k.T).double()
+    p = z.softmax(-1)
+    back = (slope @ v.T).double()  # dL/dp
+    scores = p * (back - (p * back).sum(-1, keepdim=True))  # dL/dz
+    to_q, to_k = scale * scores @ k.double(), scale * scores.T @ q.double()
+    return {
+        "logit SD": z.std(),
+        "max probability": p.amax(-1),
+        "entropy": -(p * z.log_softmax(-1)).sum(-1),
+        "Jacobian": jacobian(p),
+        "gradient q": to_q.norm(dim=-1),
+        "gradient W_q": to_q.norm(),
+        "gradient W_k": to_k.norm(),
+    }
+
+
+def jacobian(p: "Tensor") -> "Tensor":
+    """Frobenius norms of diag(p) - p p^T, of probabilities (T, S) to (T,)."""
+    two, three = p.square().sum(-1), p.pow(3).sum(-1)
+    return (two - 2 * three + two.square()).clamp(min=0).sqrt()
+
+
+def pooled(drawn: "list[dict[str, Tensor]]") -> dict[str, float]:
+    """Means over all draws, and medians over all queries of what is skewed."""
+    import torch
+
+    every = {name: torch.cat([one[name].reshape(-1) for one in drawn]) for name in drawn[0]}
+    found = {}
+    for name, values in every.items():
+        if name == "gradient q":
+            found["gradient q, median"] = values.median().item()
+            continue
+        found[name] = values.mean().item()
+        if name == "Jacobian":
+            found["Jacobian, median"] = values.median().item()
+    return found
