@@ -1,6 +1,8 @@
 """Laws of the studies that ask about attention itself: what softmax lets through, and what length costs."""
 
 from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 import torch
@@ -12,6 +14,7 @@ from gptlab.refused import Refused
 from gptlab.report.measurement import report
 from gptlab.report.model import Figure
 from gptlab.study.attention_cost import AttentionCost, slopes
+from gptlab.study.graph import Graphed
 from gptlab.study.softmax_scale import SoftmaxScale, jacobian
 
 # -- softmax_scale
@@ -94,3 +97,23 @@ def test_attention_without_scores_has_no_such_cost():
         AttentionCost(lengths=[8, 16]).check({"a": composed("attention=linear")})
     with pytest.raises(ValueError, match=r"lengths=\[16, 8\] does not rise"):
         AttentionCost(lengths=[16, 8])
+
+
+# -- graph
+
+
+def test_a_graph_is_counted_drawn_and_loses_an_operator(tmp_path: Path):
+    recipe = composed("model.width=16", "model.heads=2", "model.layers=1", "model.context=16")
+    rows = Graphed(length=8, vocab=11)({"a": recipe}, 0, build, tmp_path)
+    said: dict[str, Any] = {row.metric: row.value for row in rows}
+    assert (said["only logits"], said["only loss"]) == (0, 3)
+    assert said["loss"] == said["logits"] + 3
+    assert said["erased users"] == 3  # queries, keys and values
+    assert said["erased RMSE"] > 0
+    text = (tmp_path / "graph-0.txt").read_text()
+    assert "cross_entropy_loss" in text
+    assert "Tried to erase Node" in text
+    drawn = ElementTree.parse(tmp_path / "graph-0.svg").getroot()
+    assert len(drawn.findall("{*}circle")) == said["loss"]
+    assert len(drawn.findall("{*}path")) == said["edges"]
+    assert "blocks.0.attention.q" in {one.text for one in drawn.findall("{*}text")}
