@@ -4,6 +4,7 @@ first          seconds of the first call: tracing, compiling, nothing taken from
 break-even     calls after which compiling has paid: (first - eager) / (eager - compiled); none if it never does
 graphs         that the first call made; more than one: Python in between
 recompiles     graphs more, when other lengths are read after it
+ms a call      of calls by their number, `compiled call=1` is the first
 off            largest difference from eager, in parts of the largest logit, or of the largest gradient
 
 A mean over calls that holds the first says how often was called, not how fast. What differs by more than TOLERANCE
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from gptlab.timing import Place
 
 EAGER, COMPILED = "eager", "compiled"
+CALLS = (1, 2, 3, 5, 10, 20)
+"""Calls that are drawn."""
 TOLERANCE = {True: 1e-4, False: 5e-2}
 """In 32 bits, and in bf16, which has 8 bits: compiled, it rounds elsewhere."""
 
@@ -112,21 +115,21 @@ class Tried(NamedTuple):
         from torch._dynamo.utils import counters
         from torch._inductor.utils import fresh_cache
 
-        from gptlab.timing import synchronize, turns
+        from gptlab.timing import turns
 
         torch._dynamo.reset()
         counters.clear()
         compiled = cast("Decoder", torch.compile(self.decoder, backend=self.backend))
         eager = self.called(self.decoder)
         with fresh_cache():
-            synchronize()
-            began = time.perf_counter()
-            said = self.called(compiled)
-            synchronize()
-            first, graphs = time.perf_counter() - began, counters["stats"]["unique_graphs"]
-        off = apart(said, eager)
+            said, first = self.clocked(compiled)
+            graphs, off = counters["stats"]["unique_graphs"], apart(said, eager)
         if not off <= TOLERANCE[self.place.wide]:
             raise ValueError(f"{self.backend}: compiled differs by {off:.2g}, more than {TOLERANCE[self.place.wide]}")
+        calls = {COMPILED: [first], EAGER: []}
+        for _ in range(CALLS[-1]):
+            calls[EAGER].append(self.clocked(self.decoder)[1])
+            calls[COMPILED].append(self.clocked(compiled)[1])
         ways = {EAGER: self.decoder, COMPILED: compiled, TWIN: self.decoder}
         acts = {name: partial(self.called, way) for name, way in ways.items()}
         times = turns(acts, float("inf"), rounds)
@@ -137,7 +140,21 @@ class Tried(NamedTuple):
         found["{}: recompiles"] = counters["stats"]["unique_graphs"] - graphs
         if quick < slow:
             found["{}: break-even calls"] = max(1.0, (first - slow) / (slow - quick))
-        return [*((arm, "ms/{}", ms) for arm, ms in times.items()), *((COMPILED, *one) for one in found.items())]
+        return [
+            *((arm, "ms/{}", ms) for arm, ms in times.items()),
+            *((COMPILED, *one) for one in found.items()),
+            *((f"{arm} call={n}", "{}: ms a call", 1000 * s[n - 1]) for arm, s in calls.items() for n in CALLS),
+        ]
+
+    def clocked(self, way: "Decoder") -> "tuple[list[Tensor], float]":
+        """What one call says, and its seconds."""
+        from gptlab.timing import synchronize
+
+        synchronize()
+        began = time.perf_counter()
+        said = self.called(way)
+        synchronize()
+        return said, time.perf_counter() - began
 
     def called(self, way: "Decoder", length: int | None = None) -> "list[Tensor]":
         """What one call says."""
