@@ -18,6 +18,12 @@ def floor_log2(x: Tensor) -> Tensor:
     return torch.frexp(x).exponent - 1
 
 
+def ceil_log2(x: Tensor) -> Tensor:
+    """(...) to the smallest integers e with |x| <= 2^e; of 0 it is 0."""
+    mantissa, exponent = torch.frexp(x)
+    return exponent - (mantissa.abs() == 0.5).to(exponent.dtype)
+
+
 def round_log2(x: Tensor) -> Tensor:
     """(...) to the integers nearest to log2 |x|. A mantissa in [1/2, 1) goes up beyond the root of 1/2."""
     mantissa, exponent = torch.frexp(x)
