@@ -122,6 +122,7 @@ def test_a_merged_decoder_is_a_plain_one_that_says_the_same(words: str):
     assert torch.equal(logits(made, now), said)  # the one that was copied is as it was
 
 
+@pytest.mark.filterwarnings("ignore:.* should not be instantiated:DeprecationWarning")  # dynamo does it (torch 2.13)
 @pytest.mark.parametrize("words", LISTS[-1:])
 def test_a_changed_decoder_is_one_graph(words: str):
     made, now, targets = changed(words), tokens(BATCH, TIME), tokens(BATCH, TIME, key="targets")
@@ -290,10 +291,10 @@ def test_no_change_leaves_no_trace():
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        ("change=[lorra]", "change=lorra: no such option; choose from lora, prune"),
+        ("change=[lorra]", "change=lorra: no such option; choose from lora, prune, quantize"),
         ("change=[lora,lora]", "change=[lora,lora] names a choice twice; name each once"),
         ("change.lora.rank=4", "change.lora.rank: lora is not in the list; say change=[lora]"),
-        ("change.lorra.rank=4", "change=lorra: no such option; choose from lora, prune"),
+        ("change.lorra.rank=4", "change=lorra: no such option; choose from lora, prune, quantize"),
         ("change=[lora] change.lora.rnk=4", "change.lora.rnk: no such key; did you mean change.lora.rank?"),
         ("change=[lora] change.lora.rank=many", "change.lora.rank='many' is not an int"),
         ("change=[lora] change.lora.rank=0", "change.lora.rank=0 is not positive; try 8"),

@@ -51,7 +51,7 @@ def _no_option(choice: str) -> str:
 def _no_key(key: str, overrides: list[str], known: Known) -> str:
     words = [one.partition("=") for one in overrides]
     chosen = [f"{slot}={choice}" for slot, _, choice in words if choice in options(slot) or slot in LISTS]
-    return no_key(key, known(chosen))
+    return no_key(key, known([one for one in chosen if not one.startswith(f"{key}=")]))
 
 
 def twice(overrides: list[str]) -> str | None:
@@ -66,6 +66,9 @@ def twice(overrides: list[str]) -> str | None:
 
 def no_key(key: str, known: Iterable[str]) -> str:
     """The line for a key that none of the known ones is, with those that stand beside it."""
+    if options(key):
+        return f"{key} is chosen for a knob; say {key}@<knob>=<choice>, as in mlp@mlp.expert=gelu"
+    key = key.rpartition("@")[2]
     path = f"{key.rpartition('.')[0]}." if "." in key else ""
     known = list(known)
     slot, _, choice = path.rstrip(".").partition(".")

@@ -1,4 +1,5 @@
-"""What is done to the Linears of a decoder that has its first weights, drawn or loaded: adapted, pruned.
+"""What is done to the Linears of a decoder that has its first weights, drawn or loaded: adapted, pruned,
+rounded, packed.
 
 A change takes every nn.Linear whose name fits a glob, so no part knows of it. Changes follow each other in the order of
 their list; what one leaves behind, the next one finds.
@@ -50,9 +51,20 @@ class Change:
                 )
         return found
 
+    def weights(self, decoder: "Decoder") -> dict[str, nn.Linear]:
+        """The targets of a change that alters weights, which packed ones do not allow."""
+        found = self.linears(decoder)
+        for name, part in found.items():
+            if "weight" not in part._parameters and not parametrize.is_parametrized(part, "weight"):
+                raise ValueError(f"targets={','.join(self.targets)} takes in {name}, which is packed; put pack last")
+        return found
+
 
 class Part(nn.Module):
     """What a change may leave in a decoder; a parametrisation of a weight need be none."""
+
+    folds = True
+    """False if no plain decoder says the same."""
 
     def merged(self) -> nn.Module:
         """The plain module that says the same; this one is used up."""
@@ -72,6 +84,8 @@ def told(decoder: "Decoder") -> dict[str, float]:
 def merge(decoder: "Decoder") -> "Decoder":
     """Folds what changes left into plain Linears, in place: the same function up to rounding, with the names of a
     decoder that nothing has changed, and nothing frozen."""
+    if not all(part.folds for part in decoder.modules() if isinstance(part, Part)):
+        raise ValueError("change: activations are rounded, which no plain Linear does; nothing is folded")
     for name, part in list(decoder.named_modules()):
         if isinstance(part, nn.Linear) and parametrize.is_parametrized(part, "weight"):
             decoder.set_submodule(name, plain(part))

@@ -54,7 +54,7 @@ class Prune(Change):
             raise ValueError(f"ramp={self.ramp} ends after steps={steps}; try {steps} or less")
 
     def __call__(self, decoder: "Decoder", seed: int = 0) -> "Decoder":
-        targets = self.linears(decoder)
+        targets = self.weights(decoder)
         for linear in targets.values():
             parametrize.register_parametrization(linear, "weight", Mask(linear.weight))
         decoder.add_module("pruning", Pruning(self, targets, seed))
@@ -115,7 +115,8 @@ class Pruning(Part):
 
     def mask(self, name: str) -> Tensor:
         """The mask of a target."""
-        return self.targets[name].parametrizations["weight"][0].kept  # type: ignore[index,union-attr]
+        steps = self.targets[name].parametrizations["weight"]  # type: ignore[index]
+        return next(step.kept for step in steps if isinstance(step, Mask))  # type: ignore[union-attr]
 
     def merged(self) -> nn.Module:
         return nn.Identity()
