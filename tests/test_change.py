@@ -27,7 +27,8 @@ from gptlab.record import saved
 from gptlab.refused import Refused
 
 LISTS = [f"change=[{one}]" for one in choices("change")]
-LISTS += [f"change=[{','.join(pair)}]" for pair in permutations(choices("change"), 2)]
+LISTS += [f"change=[{','.join(pair)}]" for pair in permutations(choices("change"), 2) if "pack" not in pair]
+LISTS += ["change=[pack,lora]"]  # all that may follow what is packed, which comes first
 FEW = (*SIZES, "model.layers=2")
 
 
@@ -115,7 +116,9 @@ def test_a_merged_decoder_is_a_plain_one_that_says_the_same(words: str):
     said = logits(made, now)
     folded = merge(copy.deepcopy(made))
     torch.testing.assert_close(logits(folded, now), said)
-    torch.testing.assert_close(logits(folded.float(), now).double(), said, atol=1e-5 * said.abs().max().item(), rtol=0)
+    # Of [pack,lora] one token in 34 is 1.05e-5 off, all others 2e-6: its weights are right to half a digit (5e-8).
+    most = (2e-5 if "pack" in words else 1e-5) * said.abs().max().item()
+    torch.testing.assert_close(logits(folded.float(), now).double(), said, atol=most, rtol=0)
     fresh = plain()
     fresh.load_state_dict(folded.state_dict(), strict=True)
     assert [type(part) for part in fresh.modules() if isinstance(part, nn.Linear)] == [nn.Linear] * 15
@@ -123,7 +126,7 @@ def test_a_merged_decoder_is_a_plain_one_that_says_the_same(words: str):
 
 
 @pytest.mark.filterwarnings("ignore:.* should not be instantiated:DeprecationWarning")  # dynamo does it (torch 2.13)
-@pytest.mark.parametrize("words", LISTS[-1:])
+@pytest.mark.parametrize("words", ["change=[quantize,prune]"])
 def test_a_changed_decoder_is_one_graph(words: str):
     made, now, targets = changed(words), tokens(BATCH, TIME), tokens(BATCH, TIME, key="targets")
     torch._dynamo.reset()
@@ -140,7 +143,9 @@ def test_changes_draw_by_seed_and_name_and_leave_torch_alone(words: str):
     usual = plain().float().state_dict()
     names = {name: name.replace(".parametrizations.weight.original", ".weight") for name in first}
     shared = [name for name in first if names[name].replace(".base.", ".") in usual]
-    assert len(shared) == len(usual)
+    packed = [name for name in first if name.endswith(".codes")]
+    assert len(shared) == len(usual) - len(packed)
+    assert bool(packed) == ("pack" in words)
     for name in shared:
         assert torch.equal(first[name], usual[names[name].replace(".base.", ".")]), name
 
@@ -291,10 +296,10 @@ def test_no_change_leaves_no_trace():
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        ("change=[lorra]", "change=lorra: no such option; choose from lora, prune, quantize"),
+        ("change=[lorra]", "change=lorra: no such option; choose from lora, pack, prune, quantize"),
         ("change=[lora,lora]", "change=[lora,lora] names a choice twice; name each once"),
         ("change.lora.rank=4", "change.lora.rank: lora is not in the list; say change=[lora]"),
-        ("change.lorra.rank=4", "change=lorra: no such option; choose from lora, prune, quantize"),
+        ("change.lorra.rank=4", "change=lorra: no such option; choose from lora, pack, prune, quantize"),
         ("change=[lora] change.lora.rnk=4", "change.lora.rnk: no such key; did you mean change.lora.rank?"),
         ("change=[lora] change.lora.rank=many", "change.lora.rank='many' is not an int"),
         ("change=[lora] change.lora.rank=0", "change.lora.rank=0 is not positive; try 8"),
@@ -354,6 +359,11 @@ def tampered(folder: Path, to: Path) -> Path:
     [
         ["change=[prune,lora]", "change.prune.ramp=38", "change.prune.every=3", "change.prune.scope=global"],
         ["change=[lora]", "change.lora.dropout=0.1", "optimizer=muon"],
+        ["change=[pack,lora]"],
+        [
+            *("change=[quantize,prune]", "format@change.quantize.weight=binary_residual", "change.quantize.start=37"),
+            *("format@change.quantize.activation=integer", "change.quantize.activation.fraction_width=tensor"),
+        ],
     ],
     ids=" ".join,
 )
@@ -362,9 +372,11 @@ def test_a_changed_run_is_resumed_bit_for_bit_and_loaded(words: list[str], tmp_p
     made, _ = gptlab.load(folder)
     found = summary(folder)
     assert found["params"] == sum(p.numel() for p in made.parameters())
-    assert found["params_trainable"] == sum(p.numel() for _, p in made.learning()) < found["params"]
+    assert found["params_trainable"] == sum(p.numel() for _, p in made.learning())
+    assert (found["params_trainable"] < found["params"]) == ("lora" in words[0])
     assert {key: found[key] for key in told(made)} == told(made)
-    assert told(made) == ({"sparsity": pytest.approx(0.5, abs=1e-3)} if "prune" in words[0] else {})
+    assert told(made).get("sparsity") == (pytest.approx(0.5, abs=1e-3) if "prune" in words[0] else None)
+    assert told(made).get("weight_bits") == (2 if "quantize" in words[0] else None)
     killed = tampered(folder, tmp_path / "killed")
     assert train(f"resume={killed}").status == 0
     assert numbers(killed) == numbers(folder)

@@ -56,7 +56,9 @@ class Change:
         found = self.linears(decoder)
         for name, part in found.items():
             if "weight" not in part._parameters and not parametrize.is_parametrized(part, "weight"):
-                raise ValueError(f"targets={','.join(self.targets)} takes in {name}, which is packed; put pack last")
+                raise ValueError(
+                    f"targets={','.join(self.targets)} takes in {name}, which is packed; change it before it is packed"
+                )
         return found
 
 
@@ -87,7 +89,7 @@ def merge(decoder: "Decoder") -> "Decoder":
     if not all(part.folds for part in decoder.modules() if isinstance(part, Part)):
         raise ValueError("change: activations are rounded, which no plain Linear does; nothing is folded")
     for name, part in list(decoder.named_modules()):
-        if isinstance(part, nn.Linear) and parametrize.is_parametrized(part, "weight"):
+        if isinstance(part, nn.Linear) and "weight" not in part._parameters:
             decoder.set_submodule(name, plain(part))
     for name, part in list(decoder.named_modules()):
         if isinstance(part, Part):
@@ -96,8 +98,8 @@ def merge(decoder: "Decoder") -> "Decoder":
 
 
 def plain(linear: nn.Linear) -> nn.Linear:
-    """A Linear with the weight that a parametrised one computes. (torch's remove_parametrizations takes the property
-    from the class, so from every copy of the decoder too.)"""
+    """A Linear with the weight that a parametrised or packed one computes. (torch's remove_parametrizations takes the
+    property from the class, so from every copy of the decoder too.)"""
     made = nn.Linear(linear.in_features, linear.out_features, device="meta")
     made.weight, made.bias = nn.Parameter(linear.weight.detach()), linear.bias
     return made
