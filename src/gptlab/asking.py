@@ -8,12 +8,31 @@ from gptlab.ablation import design
 from gptlab.ablation.asked import KNOBS, Asked, asked
 from gptlab.ablation.plan import Variant, signature, study_name
 from gptlab.complaint import CONF
+from gptlab.factory import check_node, factory
 from gptlab.recipe import Recipe, check_settings, flat
 from gptlab.refused import Refused
 from gptlab.schema import shown
+from gptlab.study import Study
 
 DEFAULTS = ("model", "steps", "trainer.threads")
 """What ablate.yaml changes in train.yaml; a recipe by name (experiment=...) keeps its own model and steps."""
+
+
+TRAINING = {"baseline": None, "budget": [], "confirm": 0, "aa": False, "match": "tokens", "tune": "shared"}
+"""Knobs that only a training study can honour, and where they are off. The first arm measured is the baseline."""
+
+
+def chosen(asked: Asked) -> Study:
+    """The study that was asked for, or a refusal of what is wrong with it."""
+    if wrong := list(check_node(asked.study, "study")):
+        raise Refused("\nerror: ".join(wrong))
+    study: Study = factory(asked.study, "study")()
+    for knob, off in TRAINING.items():
+        if study.together and getattr(asked, knob) != off:
+            raise Refused(
+                f"{knob}={getattr(asked, knob)} does not go with study={asked.kind}, which trains nothing; leave it out"
+            )
+    return study
 
 
 @dataclass(frozen=True)
@@ -22,6 +41,7 @@ class Question:
 
     name: str
     asked: Asked
+    study: Study
     axes: dict[str, list[str]]
     shared: list[str]  # overrides that all arms have
     base: Recipe
@@ -42,15 +62,18 @@ def question(axes: dict[str, list[str]], fixed: dict[str, str]) -> Question:
     base = wiring.compose(shared)
     if wrong := check_settings(base.config):
         raise Refused("\nerror: ".join(wrong))
-    arms = design.arms(axes, knobs.design, _usual(axes, shared))
-    variants = _composed(axes, arms, shared, base, knobs.design)
+    study = chosen(knobs)
+    if (own := study.arms(base)) and axes:
+        raise Refused(f"study={knobs.kind} has arms of its own; leave {', '.join(axes)} out, or give one value")
+    arms = [(name, words, "") for name, words in own.items()] or _named(axes, knobs.design, _usual(axes, shared))
+    variants = _composed(arms, shared, base)
     _refuse_without_effect(axes, variants)
     variants, notes = _distinct(variants)
     _refuse_unknown_lr(knobs, variants)
     baselines = _baselines(knobs, variants, base, shared)
     return Question(
         name or study_name(axes, base, knobs),
-        *(knobs, axes, shared, base, variants, baselines, notes, base.settings.outputs),
+        *(knobs, study, axes, shared, base, variants, baselines, notes, base.settings.outputs),
     )
 
 
@@ -90,17 +113,22 @@ def _usual(axes: dict[str, list[str]], shared: list[str]) -> dict[str, str]:
     return {axis: str(found[axis]) for axis in axes if axis in found}
 
 
-def _composed(
-    axes: dict[str, list[str]], arms: list[design.Arm], shared: list[str], base: Recipe, kind: str
-) -> list[Variant]:
-    """Every arm, composed and typed; all that is wrong is told at once."""
-    sized = "model" in axes and len(axes) > 1 and kind == "grid"
-    wrong: dict[str, list[str]] = {}
+def _named(axes: dict[str, list[str]], kind: str, usual: dict[str, str]) -> list[tuple[str, list[str], str]]:
+    """The arms of a design: name, words, and size, if sizes are compared apart."""
+    arms, sized = design.arms(axes, kind, usual), "model" in axes and len(axes) > 1 and kind == "grid"
     found = []
     for arm in arms:
         words = [f"{axis}={value}" for axis, value in zip(axes, arm, strict=True)]
-        size = arm[[*axes].index("model")] if sized else ""
         name = design.label(axes, arm, () if kind == "grid" else arms[0], "model" if sized else "")
+        found.append((name, words, arm[[*axes].index("model")] if sized else ""))
+    return found
+
+
+def _composed(arms: list[tuple[str, list[str], str]], shared: list[str], base: Recipe) -> list[Variant]:
+    """Every arm, composed and typed; all that is wrong is told at once."""
+    wrong: dict[str, list[str]] = {}
+    found = []
+    for name, words, size in arms:
         try:
             recipe = wiring.compose([*shared, *words])
             lines = wiring.check(recipe)

@@ -66,7 +66,7 @@ def _check_build(made: Recipe) -> list[str]:
         at_once(made.settings.compile, {"gpu": "cuda"}.get(trainer.accelerator, "cpu"))
         optimizer = factory(made.config["optimizer"], "optimizer")
         optimizer([("weight", torch.nn.Parameter(torch.zeros(2, 2)))])
-        changes = {f"change=[{name}]": factory(node, "change") for name, node in made.config["change"].items()}
+        changes = {f"change=[{name}]": factory(node, f"change.{name}") for name, node in made.config["change"].items()}
         name = f"optimizer={made.choices.get('optimizer', optimizer.target.__name__)}"
         for asked, one in {**changes, name: optimizer}.items():
             if getattr(one.target, "needs_whole_matrices", False) and trainer.strategy == "fsdp":

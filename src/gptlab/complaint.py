@@ -53,7 +53,7 @@ def _no_key(key: str, overrides: list[str], known: Known) -> str:
         return f"{key}: nothing here takes it by itself; python -m gptlab explain {key} says what it is"
     words = [one.partition("=") for one in overrides]
     chosen = [f"{slot}={choice}" for slot, _, choice in words if choice in options(slot) or slot in LISTS]
-    return no_key(key, known(chosen))
+    return no_key(key, known([one for one in chosen if not one.startswith(f"{key}=")]))
 
 
 def twice(overrides: list[str]) -> str | None:
@@ -68,6 +68,7 @@ def twice(overrides: list[str]) -> str | None:
 
 def no_key(key: str, known: Iterable[str]) -> str:
     """The line for a key that none of the known ones is, with those that stand beside it."""
+    key = key.rpartition("@")[2]
     path = f"{key.rpartition('.')[0]}." if "." in key else ""
     known = list(known)
     slot, _, choice = path.rstrip(".").partition(".")

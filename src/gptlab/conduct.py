@@ -29,12 +29,11 @@ def conduct(axes: dict[str, list[str]], fixed: dict[str, str], launch: Launch, j
     if not console.is_terminal:
         console.width = 140
     asked = question(axes, fixed)
-    study = measuring.chosen(asked.asked)
     _refuse_another(planning.ledger(asked), asked)
-    if study.together:
-        measuring.measure(asked, study, console)
-        if study.follow_up:
-            conduct(axes, measuring.followed(fixed, asked.name, study.follow_up), launch, jobs)
+    if asked.study.together:
+        measuring.measure(asked, console)
+        if asked.study.follow_up:
+            conduct(axes, measuring.followed(fixed, asked.name, asked.study.follow_up), launch, jobs)
             if not asked.asked.dry_run:
                 measuring.again(planning.ledger(asked).folder, console)
         return

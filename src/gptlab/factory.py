@@ -4,8 +4,9 @@ import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any
+from typing import Any, get_args, get_origin
 
+from gptlab.recipe import LISTS
 from gptlab.refused import Refused
 from gptlab.schema import conforms, describe, shown, unknown
 
@@ -35,7 +36,7 @@ class Factory:
 
     def _told(self, error: Exception) -> str:
         line = (str(error) or type(error).__name__).splitlines()[0]
-        if line.split("=")[0] in self.knobs:
+        if line.split("=")[0].split(".")[0] in self.knobs:
             return f"{self.path}.{line}"
         return line if "=" in line or isinstance(error, Refused) else f"{self.path}: {line}"
 
@@ -54,16 +55,12 @@ def locate(target: str, path: str) -> Callable[..., Any]:
         raise Refused(f"{named} is no class or function")
     if not f"{found.__module__}.".startswith(ALLOWED):
         raise Refused(f"{named} is {found.__module__}.{name}, which lies outside {', '.join(ALLOWED)}")
-    contract = _contract(_slot(target, path))
-    if contract is not None and inspect.isclass(found) and not issubclass(found, contract):
-        raise Refused(f"{named} is no {contract.__name__}; take one of {contract.__module__}")
+    slot, *knobs = path.split(".")
+    inside = [*HOMES] if len(knobs) > (slot in LISTS) else []  # a knob may be a choice of another menu
+    contracts = [one for one in map(_contract, (slot, *inside)) if one is not None]
+    if contracts and inspect.isclass(found) and not issubclass(found, tuple(contracts)):
+        raise Refused(f"{named} is no {contracts[0].__name__}; take one of {contracts[0].__module__}")
     return found
-
-
-def _slot(target: str, path: str) -> str:
-    """The slot whose contract a target keeps: a change may hold formats."""
-    slot = path.split(".")[0]
-    return "format" if slot == "change" and target.startswith(f"gptlab.{HOMES['format']}.") else slot
 
 
 def _contract(slot: str) -> type | None:
@@ -112,9 +109,17 @@ def check_node(node: Any, path: str) -> Iterator[str]:
         if key not in node:
             yield f"{path}.{key}: no value given"
         elif not conforms(node[key], parameter.annotation):
-            yield f"{path}.{key}={shown(node[key])} is not {describe(parameter.annotation)}"
+            said = f"{path}.{key}={shown(node[key])} is not {describe(parameter.annotation)}"
+            menu = _menu(parameter.annotation) if isinstance(node[key], str) else None
+            yield f"{said}; say {menu}@{path}.{key}={node[key]}" if menu else said
         else:
             yield from _check_nested(node[key], f"{path}.{key}")
+
+
+def _menu(wanted: Any) -> str | None:
+    """The menu from which an annotated knob is chosen, if it is."""
+    makes = [one for one in (wanted, *get_args(wanted)) if get_origin(one) is Callable]
+    return get_args(makes[0])[1].__name__.lower() if makes else None
 
 
 def _check_nested(value: Any, path: str) -> Iterator[str]:

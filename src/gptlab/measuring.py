@@ -13,13 +13,11 @@ from rich.console import Console
 
 from gptlab import planning
 from gptlab.ablation import measured
-from gptlab.ablation.asked import Asked
 from gptlab.ablation.ledger import Ledger, locked
 from gptlab.ablation.measured import Measured, Row
 from gptlab.ablation.plan import altered, asks
 from gptlab.asking import Question
 from gptlab.building import build
-from gptlab.factory import check_node, factory
 from gptlab.fingerprint import fingerprint
 from gptlab.recipe import flat
 from gptlab.record import dump, read, write
@@ -27,26 +25,11 @@ from gptlab.refused import Ended, Refused
 from gptlab.report import index, markdown, measurement, page
 from gptlab.study import Study
 
-TRAINING = {"baseline": None, "budget": [], "confirm": 0, "aa": False, "match": "tokens", "tune": "shared"}
-"""Knobs that only a training study can honour, and where they are off. The first arm measured is the baseline."""
 
-
-def chosen(asked: Asked) -> Study:
-    """The study that was asked for, or a refusal of what is wrong with it."""
-    if wrong := list(check_node(asked.study, "study")):
-        raise Refused("\nerror: ".join(wrong))
-    study: Study = factory(asked.study, "study")()
-    for knob, off in TRAINING.items():
-        if study.together and getattr(asked, knob) != off:
-            raise Refused(
-                f"{knob}={getattr(asked, knob)} does not go with study={asked.kind}, which trains nothing; leave it out"
-            )
-    return study
-
-
-def measure(question: Question, study: Study, console: Console) -> None:
+def measure(question: Question, console: Console) -> None:
     """Measures the blocks that are missing, then compares."""
-    ledger, arms = planning.ledger(question), [variant.key for variant in question.variants]
+    study, ledger = question.study, planning.ledger(question)
+    arms = [variant.key for variant in question.variants]
     keys = {seed: f"{question.name}-b{seed}" for seed in question.asked.blocks}
     code = _code(question)
     study.check({variant.key: variant.recipe for variant in question.variants})

@@ -190,6 +190,7 @@ def asked(made: Plan) -> dict[str, Any]:
         "cwd": str(Path.cwd()),
         "seeds": question.asked.blocks,
         "axes": question.axes,
+        "versus": question.study.versus(),
         "base": question.shared,
         "baseline": next(iter(question.baselines.values())).name,
         "arms": {variant.key: variant.overrides for variant in variants},

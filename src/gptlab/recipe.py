@@ -19,6 +19,11 @@ MAYBE = ("pretrained",)
 """Slots that a run may be without."""
 COSMETIC = ("name", "resume", "outputs", "tracking")
 """Keys that change no number of a run."""
+UNNAMED = (
+    *(*COSMETIC, "data.path", "tokenizer.path", "pretrained"),
+    *("seed", "trainer", "log_every", "save_every", "evaluation", "sample"),
+)
+"""Keys that the name of a run leaves out."""
 
 
 @dataclass(frozen=True)

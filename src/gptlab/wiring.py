@@ -24,7 +24,7 @@ from gptlab.building import check as check
 from gptlab.building import decoder as decoder
 from gptlab.complaint import CONF, no_key, shortened, twice
 from gptlab.data import seen_from
-from gptlab.recipe import COSMETIC, LISTS, Recipe, check_settings, flat
+from gptlab.recipe import COSMETIC, LISTS, UNNAMED, Recipe, check_settings, flat
 from gptlab.record import read, stored, unwritable
 from gptlab.refused import Ended, Refused
 from gptlab.resolvers import RESOLVERS
@@ -148,11 +148,13 @@ def _refuse_added_keys(overrides: list[str], config_name: str) -> None:
         raise Refused(line)
     parsed = OverridesParser.create().parse_overrides(overrides)
     added = [o for o in parsed if o.is_add() or o.is_force_add() if not str(o.key_or_group).startswith("hydra")]
-    rest = [str(o.input_line) for o in parsed if o not in added]
-    known = _composed(rest, config_name)[1] if added else ()
+    inside = tuple(f"{one.package}." for one in added if one.package)  # knobs of a choice that is added
+    rest = [str(o.input_line) for o in parsed if o not in added and not str(o.key_or_group).startswith(inside)]
+    known = _composed(rest, config_name)[1] if added else {}
     for one in added:
         key = str(one.key_or_group)
-        if not any(name == key or name.startswith(f"{key}.") for name in known):
+        open_to = one.package and known.get(one.package.rpartition(".")[0]) == {}  # any name, as in kinds
+        if not open_to and not any(name == key or name.startswith(f"{key}.") for name in known):
             raise Refused(no_key(key, known))
 
 
@@ -163,8 +165,8 @@ def _differs(plain: dict, choices: dict, overrides: list[str], config_name: str,
     named = [*first, *(f"{key}={choices[key]}" for key in ("model", "experiment") if choices.get(key))]
     usual_choices, _ = _usual(tuple(named), config_name)
     chosen = {k: v for k, v in choices.items() if v != usual_choices.get(k) and isinstance(v, str)}
-    words = (f"{k}=[{v.replace('+', ',')}]" if k in LISTS else f"{k}={v}" for k, v in chosen.items())
-    _, usual = _usual((*named, *words), config_name)
+    words = [f"{k}=[{v.replace('+', ',')}]" if k in LISTS else f"{k}={v}" for k, v in chosen.items()]
+    _, usual = _usual((*named, *(f"+{one}" if f"+{one}" in overrides else one for one in words)), config_name)
     knobs = [
         f"{key.rpartition('.')[2]}={value if isinstance(value, str) else shown(value)}"
         for key, value in flat(plain).items()
@@ -181,8 +183,6 @@ def _usual(overrides: tuple[str, ...], config_name: str) -> tuple[dict[str, Any]
 
 
 MISSING = object()
-UNNAMED = (*COSMETIC, "data.path", "tokenizer.path", "pretrained", "seed", "trainer", "log_every", "save_every")
-UNNAMED += ("evaluation", "sample")  # keys that the name of a run leaves out
 
 
 def composed(overrides: list[str], config_name: str = "train") -> tuple[dict[str, Any], dict[str, Any]]:

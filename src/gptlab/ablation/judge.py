@@ -50,9 +50,9 @@ def judge(
     wanted = asked.get("variance", "auto")
     kind: Variance = wanted if wanted != "auto" else "pooled" if len(pairs) < MANY else "moderated"
     spreads = variances(values, pairs, kind, unstable)
-    every = (
-        [(one, other) for at, one in enumerate(values) for other in [*values][at + 1 :]] if asked.get("pairs") else []
-    )
+    every = [(one, other) for one, other in asked.get("versus", ()) if {one, other} <= values.keys()]
+    if asked.get("pairs"):
+        every = [(one, other) for at, one in enumerate(values) for other in [*values][at + 1 :]]
     return Comparison(
         metric,
         baseline,

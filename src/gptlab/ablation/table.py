@@ -60,7 +60,7 @@ def _size(view: View, console: Console) -> None:
     if view.stratum.confirmed:
         section("on fresh seeds alone", words.confirmed(view, view.stratum.confirmed), console)
     if view.comparison.pairs:
-        paragraph(said(Strong("all pairs")), console, before=True)
+        paragraph(said(Strong("pairs")), console, before=True)
         _print(tables.pairs(view), console)
     _others(view, console)
     section("trade-offs", [*map(said, fairness.ladder(view)), *fairness.fronts(view)], console)

@@ -1,4 +1,5 @@
-"""What is done to the Linears of a decoder that has its first weights, drawn or loaded: adapted, pruned.
+"""What is done to the Linears of a decoder that has its first weights, drawn or loaded: adapted, pruned,
+rounded, packed.
 
 A change takes every nn.Linear whose name fits a glob, so no part knows of it. Changes follow each other in the order of
 their list; what one leaves behind, the next one finds.
@@ -52,9 +53,22 @@ class Change:
                 )
         return found
 
+    def weights(self, decoder: "Decoder") -> dict[str, nn.Linear]:
+        """The targets of a change that alters weights, which packed ones do not allow."""
+        found = self.linears(decoder)
+        for name, part in found.items():
+            if "weight" not in part._parameters and not parametrize.is_parametrized(part, "weight"):
+                raise ValueError(
+                    f"targets={','.join(self.targets)} takes in {name}, which is packed; change it before it is packed"
+                )
+        return found
+
 
 class Part(nn.Module):
     """What a change may leave in a decoder; a parametrisation of a weight need be none."""
+
+    folds = True
+    """False if no plain decoder says the same."""
 
     def merged(self) -> nn.Module:
         """The plain module that says the same; this one is used up."""
@@ -74,11 +88,12 @@ def told(decoder: "Decoder") -> dict[str, float]:
 def merge(decoder: "Decoder") -> "Decoder":
     """Folds what changes left into plain Linears, in place: the same function up to rounding, with the names of a
     decoder that nothing has changed, and nothing frozen."""
+    if not all(part.folds for part in decoder.modules() if isinstance(part, Part)):
+        raise Refused(
+            "change=[quantize] rounds what Linears are given, which no plain Linear does; keep the run as it is"
+        )
     for name, part in list(decoder.named_modules()):
-        if isinstance(part, nn.Linear) and part._forward_pre_hooks:
-            raise Refused(f"{name} rounds what it is given, which no plain Linear does; keep the run as it is")
-    for name, part in list(decoder.named_modules()):
-        if isinstance(part, nn.Linear) and parametrize.is_parametrized(part, "weight"):
+        if isinstance(part, nn.Linear) and "weight" not in part._parameters:
             decoder.set_submodule(name, plain(part))
     for name, part in list(decoder.named_modules()):
         if isinstance(part, Part):
@@ -87,8 +102,8 @@ def merge(decoder: "Decoder") -> "Decoder":
 
 
 def plain(linear: nn.Linear) -> nn.Linear:
-    """A Linear with the weight that a parametrised one computes. (torch's remove_parametrizations takes the property
-    from the class, so from every copy of the decoder too.)"""
+    """A Linear with the weight that a parametrised or packed one computes. (torch's remove_parametrizations takes the
+    property from the class, so from every copy of the decoder too.)"""
     made = nn.Linear(linear.in_features, linear.out_features, device="meta")
     made.weight, made.bias = nn.Parameter(linear.weight.detach()), linear.bias
     return made

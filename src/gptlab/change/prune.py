@@ -3,9 +3,10 @@
 l1      the score is |w|, so what matters least goes first        (Han 2015, arXiv:1506.02626)
 random  the score is drawn, keyed by the seed and the Linear's name: what any weights are worth, as a control
 
-Exactly round(sparsity n) of n weights are zero: of each target (scope=layer), or of all targets together (global).
-With a ramp the sparsity grows over the first steps as s (1 - (1 - t / ramp)^3) (Zhu 2017, arXiv:1710.01878), and what
-is pruned stays pruned. Zeros in no pattern make no product faster; they only show what can be left out.
+Exactly round(sparsity n) of n weights are zero: of each target (scope=layer), or of all targets together (global). That
+is done at birth or, by `start`, after some steps; with a ramp the sparsity grows from there, over as many steps, as
+s (1 - (1 - t / ramp)^3) (Zhu 2017, arXiv:1710.01878), and what is pruned stays pruned. Zeros in no pattern make no
+product faster; they only show what can be left out.
 """
 
 from typing import TYPE_CHECKING, Literal
@@ -25,8 +26,8 @@ GONE = -1.0
 
 
 class Prune(Change):
-    """sparsity: the share of zeros in the end. ramp: steps over which it grows; 0 prunes at once. every: steps between
-    two prunings of the ramp."""
+    """sparsity: the share of zeros in the end. start: steps before the first pruning. ramp: steps over which it grows;
+    0 prunes at once. every: steps between two prunings of the ramp."""
 
     needs_whole_matrices = True
 
@@ -37,24 +38,29 @@ class Prune(Change):
         method: Literal["l1", "random"] = "l1",
         scope: Literal["layer", "global"] = "layer",
         sparsity: float = 0.5,
+        start: int = 0,
         ramp: int = 0,
         every: int = 10,
     ) -> None:
         super().__init__(targets=targets)
         if not 0 <= sparsity < 1:
             raise ValueError(f"sparsity={sparsity} is not in [0, 1); 0 prunes nothing")
-        if ramp < 0:
-            raise ValueError(f"ramp={ramp} is negative; 0 prunes at once")
+        for name, value in (("start", start), ("ramp", ramp)):
+            if value < 0:
+                raise ValueError(f"{name}={value} is negative; 0 prunes at once")
         if every < 1:
             raise ValueError(f"every={every} is not positive; try 10")
-        self.method, self.scope, self.sparsity, self.ramp, self.every = method, scope, sparsity, ramp, every
+        self.method, self.scope, self.sparsity = method, scope, sparsity
+        self.start, self.ramp, self.every = start, ramp, every
 
     def meet(self, steps: int) -> None:
-        if self.ramp > steps:
-            raise ValueError(f"ramp={self.ramp} ends after steps={steps}; try {steps} or less")
+        if self.start > steps:
+            raise ValueError(f"start={self.start} is after steps={steps}; try {steps}, after training")
+        if self.start + self.ramp > steps:
+            raise ValueError(f"ramp={self.ramp} ends after steps={steps}; try {steps - self.start} or less")
 
     def __call__(self, decoder: "Decoder", seed: int = 0) -> "Decoder":
-        targets = self.linears(decoder)
+        targets = self.weights(decoder)
         masks = {name: Mask(linear.weight) for name, linear in targets.items()}
         for name, linear in targets.items():
             parametrize.register_parametrization(linear, "weight", masks[name])
@@ -81,13 +87,15 @@ class Pruning(Part):
     def __init__(self, asked: Prune, targets: dict[str, nn.Linear], masks: dict[str, Mask], seed: int) -> None:
         super().__init__()
         self.asked, self.targets, self.masks, self.seed = asked, targets, masks, seed
-        if not asked.ramp:
+        if not asked.start + asked.ramp:
             self.prune(asked.sparsity)
 
     def after_step(self, step: int) -> None:
-        """Prunes on the ramp: every so many steps, and at its end. The first step is 0."""
-        done, ramp = step + 1, self.asked.ramp
-        if done <= ramp and (done % self.asked.every == 0 or done == ramp):
+        """Prunes at the start, or on the ramp from there: every so many steps, and at its end. The first step is 0."""
+        done, ramp = step + 1 - self.asked.start, self.asked.ramp
+        if ramp == done == 0:
+            self.prune(self.asked.sparsity)
+        if 0 < done <= ramp and (done % self.asked.every == 0 or done == ramp):
             self.prune(self.asked.sparsity * (1 - (1 - done / ramp) ** 3))
 
     @torch.no_grad()

@@ -20,6 +20,12 @@ def floor_log2(x: Tensor) -> Tensor:
     return torch.frexp(x).exponent - 1
 
 
+def ceil_log2(x: Tensor) -> Tensor:
+    """(...) to the smallest integers e with |x| <= 2^e; of 0 it is 0."""
+    mantissa, exponent = torch.frexp(x)
+    return exponent - (mantissa.abs() == 0.5).to(exponent.dtype)
+
+
 def round_log2(x: Tensor) -> Tensor:
     """(...) to the integers nearest to log2 |x|. A mantissa in [1/2, 1) goes up beyond the root of 1/2."""
     mantissa, exponent = torch.frexp(x)
@@ -32,6 +38,14 @@ def power(exponent: Tensor, dtype: torch.dtype) -> Tensor:
     half = exponent.div(2, rounding_mode="floor").to(integer)
     rest = exponent - half
     return ((half + bias) << digits).view(dtype) * ((rest + bias) << digits).view(dtype)
+
+
+def shift(x: Tensor, by: Tensor | int) -> Tensor:
+    """x 2^by for |by| <= 252, exact but for what underflows: in two halves, as 2^by itself may be no normal number."""
+    if isinstance(by, int):
+        return x * 2.0 ** (by // 2) * 2.0 ** (by - by // 2)
+    half = by.div(2, rounding_mode="floor")
+    return x * power(half, x.dtype) * power(by - half, x.dtype)
 
 
 def binade(x: Tensor, carry: int = 0) -> Tensor:

@@ -83,7 +83,7 @@ def _results(view: View) -> list[Item | None]:
         Table(tables.heading(view), tables.main(view)),
         figures.forest(view),
         Words(told),
-        Table("All pairs", tables.pairs(view)) if view.comparison.pairs else None,
+        Table("Pairs", tables.pairs(view)) if view.comparison.pairs else None,
         Words([f"On fresh seeds alone: {one}" for one in words.confirmed(view, fresh)]) if fresh else None,
         Words(view.notes),
         figures.seeds(view, key, values),

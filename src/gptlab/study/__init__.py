@@ -22,6 +22,14 @@ class Study:
     follow_up: str | None = None
     """Another study that is then asked the same, or none."""
 
+    def arms(self, base: Recipe) -> dict[str, list[str]]:
+        """Arms of its own, by name, as words of a command line; none leaves them to the axes. The first is `base`."""
+        return {}
+
+    def versus(self) -> list[tuple[str, str]]:
+        """Which of them are compared with each other, besides all with the baseline."""
+        return []
+
     def check(self, arms: dict[str, Recipe]) -> None:
         """Refuses arms that cannot be measured, before anything is."""
 
@@ -38,3 +46,9 @@ def vocabulary(recipe: Recipe, asked: int | None) -> int:
     from gptlab.reading import read_corpus
 
     return read_corpus(recipe).tokenizer.vocab
+
+
+def following(base: Recipe, change: str) -> str:
+    """The word for a change after those that a recipe has."""
+    before = [one for one in (base.choices.get("change") or "").split("+") if one]
+    return f"change=[{','.join([*before, change])}]"

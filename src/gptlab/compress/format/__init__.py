@@ -7,6 +7,7 @@ Gradients pass straight through the rounding (Bengio 2013, arXiv:1308.3432). NaN
 
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 from torch.autograd import Function
 
@@ -41,6 +42,20 @@ class Format(nn.Module):
 
     def bits(self, features: int) -> float:
         """Mean bits of a value in rows of so many, what their blocks or rows share included."""
+        raise NotImplementedError
+
+    watches = False
+    """True if its range on activations is that of those which it watched before it rounds any."""
+
+    def watch(self, x: Tensor) -> None:
+        """Sees an activation as it is."""
+
+    def pack(self, weight: Tensor) -> dict[str, Tensor]:
+        """(out, in) to the integers that are stored of it, by name."""
+        raise ValueError(f"format={type(self).__name__} has no packed storage here; mxint8 and int8 have")
+
+    def unpack(self, parts: dict[str, Tensor], dtype: torch.dtype) -> Tensor:
+        """What was packed to (out, in), the very values that the format says of the weight."""
         raise NotImplementedError
 
 

@@ -62,7 +62,7 @@ class Microscaling(Format):
     ) -> None:
         super().__init__(ste=ste)
         refuse_outside("block", block, 1, 65536)
-        self.element, self.block, self.scale_mode = ELEMENTS[element], block, scale_mode
+        self.name, self.element, self.block, self.scale_mode = element, ELEMENTS[element], block, scale_mode
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(..., D) to elements (..., N, block), and the byte of each block's scale (..., N, 1)."""
@@ -100,3 +100,15 @@ class Microscaling(Format):
 
     def bits(self, features: int) -> float:
         return self.element.width + shared_bits(8, self.block, features)
+
+    def pack(self, weight: Tensor) -> dict[str, Tensor]:
+        """A byte a value, in 64ths, and a byte a block. The floats of 8, 6 and 4 bits are not stored as such."""
+        if self.name != "int8":
+            raise ValueError(f"format.element={self.name} has no packed storage here; int8 has")
+        elements, byte = self.encode(weight)
+        codes = (elements * 64).nan_to_num().to(torch.int8).flatten(-2)[..., : weight.shape[-1]]
+        return {"codes": codes.contiguous(), "scale": byte.squeeze(-1)}
+
+    def unpack(self, parts: dict[str, Tensor], dtype: torch.dtype) -> Tensor:
+        rows, _ = cut(parts["codes"].float() / 64, self.block)
+        return join(rows.mul_(self.scale(parts["scale"][..., None], rows.dtype)), parts["codes"]).to(dtype)

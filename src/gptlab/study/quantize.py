@@ -1,0 +1,56 @@
+"""Fixed point by width: rounded after training (PTQ), or in the last steps of it (QAT), against floats.
+
+float        the whole training in floats
+ptq width=w  the same training, then rounded
+qat width=w  the same first steps, then as many steps under rounding as are left
+
+All arms have the same seeds, batches and number of steps, so that QAT differs from floats by its rounding alone, and
+qat is not compared with ptq by more training. Other formats are an axis: change=[quantize] and, say,
+format@change.quantize.weight=mxfp4,mxint8.
+"""
+
+from typing import ClassVar, Literal
+
+from gptlab.recipe import Recipe
+from gptlab.study import Study, following
+
+
+class Quantize(Study):
+    """widths: in bits. rounds: weight, activation or both. fraction: row or tensor fits the point to the largest
+    magnitude, half puts it at half the width, as MASE does. last: the share of the steps that QAT rounds."""
+
+    together: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        *,
+        widths: list[int],
+        rounds: Literal["weight", "activation", "both"] = "weight",
+        fraction: Literal["row", "tensor", "half"] = "tensor",
+        last: float = 0.5,
+    ) -> None:
+        if not widths or min(widths) < 2 or max(widths) > 32:
+            raise ValueError(f"widths={widths} are no widths from 2 to 32; try [4,8,16]")
+        if not 0 < last < 1:
+            raise ValueError(f"last={last} is not in (0, 1); 0.5 rounds the second half")
+        self.widths, self.rounds, self.fraction, self.last = sorted({*widths}), rounds, fraction, last
+
+    def arms(self, base: Recipe) -> dict[str, list[str]]:
+        steps = base.settings.steps
+        begins = {"ptq": steps, "qat": round(steps * (1 - self.last))}
+        rounded = {f"{way} width={w}": self.words(base, w, at) for way, at in begins.items() for w in self.widths}
+        return {"float": [], **rounded}
+
+    def words(self, base: Recipe, width: int, start: int) -> list[str]:
+        """A command line that rounds after so many steps."""
+        node, fraction = "change.quantize", "null" if self.fraction == "half" else self.fraction
+        made = [following(base, "quantize"), f"{node}.start={start}"]
+        made += [f"{node}.weight=null"] if self.rounds == "activation" else []
+        for what in ("weight", "activation"):
+            if self.rounds in (what, "both"):
+                made += [f"format@{node}.{what}=integer", f"{node}.{what}.width={width}"]
+                made += [f"{node}.{what}.fraction_width={fraction}"]
+        return made
+
+    def versus(self) -> list[tuple[str, str]]:
+        return [(f"qat width={width}", f"ptq width={width}") for width in self.widths]
