@@ -1,7 +1,7 @@
 """From the words of a command line to the arms of a study: composed, checked, without doubles, each size with its
 baseline. Everything that is wrong is told at once."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gptlab import wiring
 from gptlab.ablation import design
@@ -63,11 +63,16 @@ def question(axes: dict[str, list[str]], fixed: dict[str, str]) -> Question:
     if wrong := check_settings(base.config):
         raise Refused("\nerror: ".join(wrong))
     study = chosen(knobs)
+    knobs = replace(knobs, design=study.design or knobs.design)
     if (own := study.arms(base)) and axes:
         raise Refused(f"study={knobs.kind} has arms of its own; leave {', '.join(axes)} out, or give one value")
-    arms = [(name, words, "") for name, words in own.items()] or _named(axes, knobs.design, _usual(axes, shared))
-    variants = _composed(arms, shared, base)
-    _refuse_without_effect(axes, variants)
+    if knobs.design == "search":
+        _refuse_unfit(knobs, axes)
+        variants = _composed([("default", [], "")], shared, base)
+    else:
+        arms = [(name, words, "") for name, words in own.items()] or _named(axes, knobs.design, _usual(axes, shared))
+        variants = _composed(arms, shared, base)
+        _refuse_without_effect(axes, variants)
     variants, notes = _distinct(variants)
     _refuse_unknown_lr(knobs, variants)
     baselines = _baselines(knobs, variants, base, shared)
@@ -75,6 +80,27 @@ def question(axes: dict[str, list[str]], fixed: dict[str, str]) -> Question:
         name or study_name(axes, base, knobs),
         *(knobs, study, axes, shared, base, variants, baselines, notes, base.settings.outputs),
     )
+
+
+def trial(here: Question, name: str, words: list[str]) -> Variant:
+    """One more arm of a question; raises Refused of all that is wrong with it, in one line."""
+    try:
+        recipe = wiring.compose([*here.shared, *words])
+        wrong = wiring.check(recipe)
+    except Refused as refused:
+        wrong = [str(refused)]
+    if wrong:
+        raise Refused(wrong[0].splitlines()[0])
+    return Variant(name, [*here.shared, *words], recipe)
+
+
+def _refuse_unfit(knobs: Asked, axes: dict[str, list[str]]) -> None:
+    """A search of nothing, and what does not go with one."""
+    if not axes:
+        raise Refused("design=search has nothing to vary; give axes, as in attention=mha,gqa model.layers=2,4")
+    for knob, only in {"match": "tokens", "tune": "shared", "budget": [], "baseline": None}.items():
+        if getattr(knobs, knob) != only:
+            raise Refused(f"{knob}={getattr(knobs, knob)} does not go with design=search; leave it out")
 
 
 def _own(axes: dict[str, list[str]], fixed: dict[str, str]) -> Asked:

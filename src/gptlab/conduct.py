@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from gptlab import measuring, planning
+from gptlab import measuring, planning, searching
 from gptlab.ablation import gather
 from gptlab.ablation.ledger import OVER, Ledger, State, held, locked
 from gptlab.ablation.overview import Overview
@@ -39,11 +39,15 @@ def conduct(axes: dict[str, list[str]], fixed: dict[str, str], launch: Launch, j
         return
     made = plan(asked, jobs)
     planning.show(made, console)
+    ledger, searches = made.ledger, asked.asked.design == "search"
+    if searches:
+        searching.refuse_empty(made, console)
     if asked.asked.dry_run:
         return
-    ledger = made.ledger
     try:
         _run(made, launch, console)
+        if searches:
+            searching.explore(made, lambda: _run(made, launch, console), console)
         if asked.asked.confirm or (asked.asked.tune == "grid" and (asked.asked.aa or asked.asked.budgets)):
             made.add(_afterwards(made))
             planning.estimate(made)

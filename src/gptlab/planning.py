@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from gptlab.ablation import bill
-from gptlab.ablation.ledger import Ledger
+from gptlab.ablation.ledger import OVER, Ledger
 from gptlab.ablation.plan import Cell, Variant, asks, cells, distinct, of_baseline
 from gptlab.asking import Question
 from gptlab.costing import Costs, changed, disk, matched, tokens
@@ -46,6 +46,13 @@ class Plan:
             done, _ = self.ledger.found(cell.key, cell.recipe, self.question.asked.reuse)
             if done is not None:
                 self.over[cell.key] = done
+
+    def look(self) -> None:
+        """Notes the runs that are over by now."""
+        states = self.ledger.states()
+        self.over |= {
+            k: self.ledger.pool / states[k].run for k in self.cells if k in states and states[k].status in OVER
+        }
 
     def to_run(self) -> list[str]:
         """Keys of the cells that are not done."""

@@ -23,7 +23,7 @@ def score(session: Session) -> tuple[dict[str, Any], float]:
     """Scores the validation split; writes evaluation.npz and a row. Returns the values for the summary, and seconds."""
     start = time.perf_counter()
     scores = evaluate(session.decoder, *session.all, session.lengths)
-    values = session.values(scores)
+    values = {**session.values(scores), **halves(scores.nats)}
     nats = scores.nats.float().cpu().numpy()
     means, counts = by_position(nats, session.settings.model.context)
     found: dict[str, Any] = {
@@ -40,6 +40,12 @@ def score(session: Session) -> tuple[dict[str, Any], float]:
     best = session.rounds.state["best"]
     values["val/loss_best"] = min(values["val/loss"], values["val/loss"] if best is None else best)
     return {**values, **missing(session)}, time.perf_counter() - start
+
+
+def halves(nats: torch.Tensor) -> dict[str, float]:
+    """Mean nats of the first half of the targets, by which a search may choose, and of the second, for its verdict."""
+    first, second = nats.double().tensor_split(2)
+    return {"val/loss_select": first.mean().item(), "val/loss_test": second.mean().item()}
 
 
 def by_position(nats: np.ndarray, context: int) -> tuple[np.ndarray, np.ndarray]:

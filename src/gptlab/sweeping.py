@@ -11,17 +11,22 @@ import numpy as np
 
 from gptlab.ablation.turns import again
 
-POINT = re.compile(r"(?:(.*) )?(\w+)=(\d+)")
+POINT = re.compile(r"(?:(.*) )?([\w.]+)=(\d+(?:\.\d+)?)")
 """A point's name: what it is of, a size, its value."""
 
 
-def sweeps(names: list[str]) -> dict[str, dict[str, int]]:
+def number(text: str) -> float:
+    """A point's value, whole where it was written so."""
+    return float(text) if "." in text else int(text)
+
+
+def sweeps(names: list[str]) -> dict[str, dict[str, float]]:
     """Sizes by the name of their sweep, then of the point; ascending."""
-    found: dict[str, dict[str, int]] = {}
+    found: dict[str, dict[str, float]] = {}
     for name in names:
         if matched := POINT.fullmatch(name):
             before, size, value = matched.groups()
-            found.setdefault(f"{before} {size}" if before else size, {})[name] = int(value)
+            found.setdefault(f"{before} {size}" if before else size, {})[name] = number(value)
     return {sweep: dict(sorted(points.items(), key=lambda one: one[1])) for sweep, points in found.items()}
 
 

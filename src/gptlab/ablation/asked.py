@@ -14,7 +14,10 @@ class Asked:
     """The knobs of conf/ablate.yaml that train.yaml has not."""
 
     study: dict[str, Any]
-    design: Literal["grid", "star", "leave_one_out"]
+    design: Literal["grid", "star", "leave_one_out", "search"]
+    trials: int
+    sampler: Literal["tpe", "random", "grid"]
+    limits: dict[str, float] | None
     seeds: int | list[int]
     baseline: str | None
     budget: list[float]
@@ -47,6 +50,8 @@ class Asked:
         return sorted({float(one) for one in self.budget} - {1.0})
 
 
+LIMITS = ("params", "flops_per_token", "cache_bytes_per_token", "step_ms")
+"""What a search can be kept below, each known before anything is trained."""
 KNOBS = tuple(field.name for field in dataclasses.fields(Asked))
 
 
@@ -79,5 +84,10 @@ def _out_of_range(values: dict[str, Any]) -> Iterator[str]:
         yield f"lr_grid={values['lr_grid']}: learning rates are positive"
     if values["delta"] is not None and values["delta"] <= 0:
         yield f"delta={values['delta']} is no margin; give nats > 0, or null"
+    if values["trials"] < 1:
+        yield f"trials={values['trials']} tries nothing; 20 is a beginning"
+    for name, most in (values["limits"] or {}).items():
+        if name not in LIMITS:
+            yield f"limits={{{name}: {most}}} is no limit; choose from {', '.join(LIMITS)}"
     if values["timing"] < 0:
         yield f"timing={values['timing']} seconds; 0 leaves it out"

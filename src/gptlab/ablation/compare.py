@@ -6,7 +6,7 @@ from typing import Any
 from gptlab.ablation import exchange, scaling, tuning
 from gptlab.ablation.fronts import front
 from gptlab.ablation.judge import judge
-from gptlab.ablation.outcome import METRICS, STEP, WRITE, Comparison, Findings, Run, Stratum
+from gptlab.ablation.outcome import METRICS, STEP, TEST, WRITE, Comparison, Findings, Metric, Run, Stratum
 from gptlab.ablation.turns import timing
 
 Timed = Mapping[str, Mapping[str, list[float]]]
@@ -42,7 +42,8 @@ def _stratum(size: str, asked: dict[str, Any], runs: list[Run], timed: Timed) ->
     )
     margin = exchange.margin(asked.get("delta"), ladder)
     twins = [run for run in runs if run.role == "twin"]
-    loss = judge(METRICS[0], best, baseline, asked, margin, twins)
+    decides = TEST if asked.get("design") == "search" else METRICS[0]
+    loss = judge(decides, best, baseline, asked, margin, twins)
     others = [
         judge(metric, best, baseline, asked, None, twins)
         for metric in METRICS[1:]
@@ -60,14 +61,16 @@ def _stratum(size: str, asked: dict[str, Any], runs: list[Run], timed: Timed) ->
         [one for one in fronts if one is not None],
         exchange.exchange(ladder, loss, timings),
         tunings,
-        _confirmed([run for run in runs if run.role == "confirm"], baseline, asked, margin),
+        _confirmed(decides, [run for run in runs if run.role == "confirm"], baseline, asked, margin),
         runs,
     )
 
 
-COSTS = ("memory/peak_bytes", "cache_bytes_per_token", "params", "flops_per_token")
+COSTS = ("memory/peak_bytes", "weight_bits", "cache_bytes_per_token", "params", "flops_per_token")
 
 
-def _confirmed(runs: list[Run], baseline: str, asked: dict[str, Any], margin: Any) -> Comparison | None:
+def _confirmed(
+    decides: Metric, runs: list[Run], baseline: str, asked: dict[str, Any], margin: Any
+) -> Comparison | None:
     """Fresh seeds, judged on these alone."""
-    return judge(METRICS[0], runs, baseline, {**asked, "pairs": False}, margin) if runs else None
+    return judge(decides, runs, baseline, {**asked, "pairs": False, "versus": []}, margin) if runs else None

@@ -7,6 +7,7 @@ turns: it is judged by ratios to the baseline, against what the baseline differs
 import csv
 import dataclasses
 import io
+import re
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -57,10 +58,14 @@ def measured(asked: dict[str, Any], rows: list[Row], after: Sequence[str] = ()) 
     return Measured(asked["study"], asked, baseline, arms, values, [one for one in found if one], rows, [*after])
 
 
+ON_THE_WAY = re.compile(r" (?:trial|call)=\d+$")
+"""Arms that are points of a curve: drawn, and not listed."""
+
+
 def tables(found: Measured) -> list[tuple[list[str], list[list[str]]]]:
     """What was timed, and apart from it what was not, such as slopes over what was."""
     timed = [arm for arm in found.arms if any(arm in one.medians for one in found.timings)]
-    rest = [arm for arm in found.arms if arm not in timed]
+    rest = [arm for arm in found.arms if arm not in timed and not ON_THE_WAY.search(arm)]
     return [_cells(found, arms) for arms in (timed, rest) if arms]
 
 

@@ -29,10 +29,13 @@ METRICS = (
     Metric("val/word_accuracy", "word accuracy", "share of words", "higher"),
     Metric("memory/peak_bytes", "peak memory", "bytes"),
     Metric("cache_bytes_per_token", "cache", "bytes/token", seeded=False),
+    Metric("weight_bits", "weight bits", "bits", seeded=False),
     Metric("params", "parameters", "parameters", seeded=False),
     Metric("flops_per_token", "FLOPs", "FLOPs/token", seeded=False),
 )
 """Of the summaries. The first one decides."""
+SELECT, TEST = "val/loss_select", Metric("val/loss_test", "test loss", "nats/token")
+"""Of a search: by the mean over the first half of the validation split it chooses, by the second half it is judged."""
 
 STEP = Metric("time/step_ms", "step time", "ms/step")
 WRITE = Metric("time/generate_ms_per_token", "writing", "ms/token")

@@ -153,7 +153,8 @@ def distinct(found: list[Cell]) -> list[Cell]:
 def asks(axes: dict[str, list[str]], base: Recipe, asked: Asked) -> str:
     """A hash of all that a study asks beside how many seeds it has, which may grow."""
     kind = [getattr(asked, knob) for knob in ("design", "match", "resize", "tune", "lr_grid")]
-    measured = [asked.study] if asked.kind != "train" else []
+    measured: list[Any] = [asked.study] if asked.kind != "train" else []
+    measured += [asked.sampler, asked.limits] if asked.design == "search" else []
     told = json.dumps([axes, kind, signature(base), *measured], sort_keys=True)
     return hashlib.sha256(told.encode()).hexdigest()[:6]
 

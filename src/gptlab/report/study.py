@@ -13,11 +13,12 @@ from gptlab.ablation.answer import answer
 from gptlab.ablation.columns import Column
 from gptlab.ablation.outcome import Findings, Run
 from gptlab.ablation.view import View, command, seeds, views
-from gptlab.report import figures, history, setup, sizes
+from gptlab.report import figures, history, searched, setup, sizes
+from gptlab.report.curves import levels
 from gptlab.report.model import Code, Figure, Item, Report, Sections, Table, Texts, Words
 from gptlab.terminal import duration
 
-COSTS = ("memory/peak_bytes", "cache_bytes_per_token", "params")
+COSTS = ("memory/peak_bytes", "weight_bits", "cache_bytes_per_token", "params")
 DECIDED = ("better", "equivalent", "worse")
 MARKS = "✓ better, ✗ worse, = equivalent, ? not resolved, ! unstable."
 
@@ -26,6 +27,8 @@ def report(findings: Findings, pool: Path | None = None) -> Report:
     """The whole study. `pool`: where its runs live; without one there is nothing that only their folders know."""
     shown, made = views(findings), Sections()
     made.add("question", "Question and rule", Words(question(findings)))
+    if pool is not None:
+        made.add("search", "Search", *searched.items(pool.parent / "ablations" / findings.study))
     made.add("setup", "Setup", setup.table(findings.runs, pool))
     for view in shown:
         made.add("floor", _of(view, "Noise floor"), Words(fairness.floor(view)))
@@ -82,6 +85,7 @@ def _results(view: View) -> list[Item | None]:
     return [
         Table(tables.heading(view), tables.main(view)),
         figures.forest(view),
+        *levels(view),
         Words(told),
         Table("Pairs", tables.pairs(view)) if view.comparison.pairs else None,
         Words([f"On fresh seeds alone: {one}" for one in words.confirmed(view, fresh)]) if fresh else None,

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from gptlab.ablation.measured import Row
 from gptlab.recipe import Recipe
@@ -14,6 +14,15 @@ Build = Callable[[Recipe, int], "Decoder"]
 """A recipe and how many tokens there are, to its decoder under the recipe's seed."""
 
 
+class Search(NamedTuple):
+    """One row of trials: the sampler that suggests them, which repeat it is, and words that all of them have."""
+
+    name: str
+    sampler: str
+    repeat: int = 0
+    words: tuple[str, ...] = ()
+
+
 class Study:
     """The slot's contract: __init__(*, knobs). `together` says that all arms are measured in one process, a cell a
     block, so that clocks can be compared; else each arm and seed is a run of its own, and the study is not called."""
@@ -21,6 +30,8 @@ class Study:
     together: ClassVar[bool] = True
     follow_up: str | None = None
     """Another study that is then asked the same, or none."""
+    design: ClassVar[str | None] = None
+    """The only design that it has, or none."""
 
     def arms(self, base: Recipe) -> dict[str, list[str]]:
         """Arms of its own, by name, as words of a command line; none leaves them to the axes. The first is `base`."""
@@ -29,6 +40,10 @@ class Study:
     def versus(self) -> list[tuple[str, str]]:
         """Which of them are compared with each other, besides all with the baseline."""
         return []
+
+    def searches(self, sampler: str, base: Recipe) -> list[Search]:
+        """What is searched by design=search, each over as many trials; `sampler` is the one asked for."""
+        return [Search(sampler, sampler)]
 
     def check(self, arms: dict[str, Recipe]) -> None:
         """Refuses arms that cannot be measured, before anything is."""

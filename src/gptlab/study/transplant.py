@@ -11,7 +11,6 @@ whatever is changed. A change that alters no logit is refused, as an experiment 
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
@@ -20,11 +19,10 @@ from gptlab.ablation.turns import TWIN
 from gptlab.recipe import Recipe
 from gptlab.refused import Refused
 from gptlab.study import Build, Study, vocabulary
+from gptlab.transplanting import batches, distances, passing, transplanted, weights_of
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from gptlab.decoder import Decoder
+    pass
 
 
 class Transplant(Study):
@@ -62,9 +60,9 @@ class Transplant(Study):
         first = next(iter(arms.values()))
         torch.set_num_threads(factory(first.config["trainer"], "trainer")().threads)
         vocab = vocabulary(first, self.vocab)
-        weights = self.weights(first, vocab, build)
+        weights = weights_of(self.run, first, vocab, build)
         decoders = {name: transplanted(name, recipe, vocab, build, weights) for name, recipe in arms.items()}
-        tokens, targets = self.batches(first, vocab, block)
+        tokens, targets = batches(first, self.vocab, self.batch, block)
         with torch.inference_mode():
             logits = {name: cast(torch.Tensor, one.forward(tokens).logits) for name, one in decoders.items()}
             losses = {name: cast(torch.Tensor, one.forward(tokens, targets).loss) for name, one in decoders.items()}
@@ -78,75 +76,3 @@ class Transplant(Study):
         acts: dict[str, Callable[[], None]] = {name: passing(one, tokens) for name, one in decoders.items()}
         times = turns({**acts, TWIN: acts[base]}, float("inf"), self.rounds)
         return [*(Row(name, block, "ms/pass", times[name]) for name in (*arms, TWIN)), *rows]
-
-    def weights(self, recipe: Recipe, vocab: int, build: Build) -> "dict[str, Tensor]":
-        """The first arm's, by init or from a run."""
-        if self.run is None:
-            return build(unchanged(recipe), vocab).state_dict()
-        from gptlab.change import merge
-        from gptlab.loading import load
-
-        return merge(load(self.run)[0]).state_dict()
-
-    def batches(self, recipe: Recipe, vocab: int, block: int) -> "tuple[Tensor, Tensor]":
-        """Tokens and their targets, (batch, context): of the validation text, or random."""
-        import torch
-
-        context = recipe.settings.model.context
-        if self.vocab is None:
-            from gptlab.reading import read_corpus
-
-            inputs, targets = read_corpus(recipe).windows(context, self.batch * context)
-            return torch.from_numpy(inputs[0 : self.batch]), torch.from_numpy(targets[0 : self.batch])
-        random = torch.Generator().manual_seed(block)
-        both = torch.randint(vocab, (self.batch, context + 1), generator=random)
-        return both[:, :-1], both[:, 1:]
-
-
-def unchanged(recipe: Recipe) -> Recipe:
-    """A recipe without changes."""
-    return replace(recipe, config={**recipe.config, "change": {}})
-
-
-def transplanted(name: str, recipe: Recipe, vocab: int, build: Build, weights: "dict[str, Tensor]") -> "Decoder":
-    """The decoder of a recipe with another's weights, all of them, and then with its changes."""
-    from gptlab.building import changed
-
-    decoder = build(unchanged(recipe), vocab)
-    try:
-        decoder.load_state_dict(weights)
-    except RuntimeError as error:
-        line = " ".join(str(error).split("\n\t")[1].split()) if "\n\t" in str(error) else str(error)
-        raise Refused(f"{name}: the weights do not fit: {line[:160]}; change what has the same parameters") from error
-    return changed(recipe, decoder).eval()
-
-
-def passing(decoder: "Decoder", tokens: "Tensor") -> Callable[[], None]:
-    """A forward pass to be timed."""
-    import torch
-
-    def act() -> None:
-        with torch.inference_mode():
-            decoder.forward(tokens)
-
-    return act
-
-
-def distances(a: "Tensor", b: "Tensor") -> dict[str, float]:
-    """Of two tensors of logits (B, T, V), in double precision."""
-    a, b = a.double(), b.double()
-    gap = (a - b).abs()
-    centred = (a - b) - (a - b).mean(-1, keepdim=True)
-    p, q = a.log_softmax(-1), b.log_softmax(-1)
-    found = {
-        "RMSE": gap.square().mean().sqrt(),
-        "MAD": gap.mean(),
-        "SD": gap.std(correction=0),
-        "% first greater": 100 * (a > b).double().mean(),
-        "% ties": 100 * (a == b).double().mean(),
-        "RMSE/std": gap.square().mean().sqrt() / a.std(correction=0),
-        "RMSE/std, centred": centred.square().mean().sqrt() / (a - a.mean(-1, keepdim=True)).std(correction=0),
-        "KL": (p.exp() * (p - q)).sum(-1).mean(),
-        "top-1 alike": (a.argmax(-1) == b.argmax(-1)).double().mean(),
-    }
-    return {name: value.item() for name, value in found.items()}
