@@ -1,6 +1,7 @@
 """Laws of the study of torch.compile: tracing alone serves, which needs no compiler."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import composed
@@ -18,7 +19,7 @@ def test_a_compiled_decoder_is_told_from_an_eager_one():
     arms = {"a": composed(*NANO)}
     study.check(arms)
     rows = study(arms, 0, build, Path())
-    found = {(row.metric, row.arm): row.value for row in rows}
+    found: dict[Any, Any] = {(row.metric, row.arm): row.value for row in rows}
     for kind in ("pass", "step"):
         assert {arm for metric, arm in found if metric == f"ms/{kind}"} == {"eager", "compiled", "A/A"}
         first, last = (found[f"{kind}: ms a call", f"compiled call={call}"] for call in (1, 20))

@@ -86,11 +86,10 @@ def trial(here: Question, name: str, words: list[str]) -> Variant:
     """One more arm of a question; raises Refused of all that is wrong with it, in one line."""
     try:
         recipe = wiring.compose([*here.shared, *words])
-        wrong = wiring.check(recipe)
     except Refused as refused:
-        wrong = [str(refused)]
-    if wrong:
-        raise Refused(wrong[0].splitlines()[0])
+        raise Refused(str(refused).splitlines()[0]) from refused
+    if wrong := wiring.check(recipe):
+        raise Refused(wrong[0])
     return Variant(name, [*here.shared, *words], recipe)
 
 

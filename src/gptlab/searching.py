@@ -32,7 +32,7 @@ from gptlab.study import Search
 if TYPE_CHECKING:
     import optuna
 
-LOOKED = 64
+LOOKED = 32
 """Points of a large space that are looked at before it is called empty."""
 STARTUP = 5
 """Trials at random before TPE has seen enough."""

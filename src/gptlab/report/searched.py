@@ -19,7 +19,8 @@ def items(folder: Path) -> list[Item]:
         return []
     found: dict[str, list[list[dict[str, Any]]]] = {}
     told: list[str] = []
-    for one in read(path):
+    searches: Any = read(path)
+    for one in searches:
         found.setdefault(one["name"], []).append(one["trials"])
     for name, repeats in found.items():
         losses = [(trial["loss"], trial["arm"]) for one in repeats for trial in one if trial["loss"] is not None]
