@@ -2,6 +2,7 @@
 
 import copy
 import io
+import re
 import shutil
 from itertools import permutations
 from pathlib import Path
@@ -30,7 +31,8 @@ from gptlab.study.transplant import Transplant
 
 LISTS = [f"change=[{one}]" for one in choices("change")]
 LISTS += [f"change=[{','.join(pair)}]" for pair in permutations(choices("change"), 2) if "pack" not in pair]
-LISTS += ["change=[pack,lora]"]  # all that may follow what is packed, which comes first
+LISTS = [one for one in LISTS if not one.endswith(",identity]")]  # what is left out is left out first
+LISTS += ["change=[pack,lora]"]  # all that may follow what is packed, which comes first too
 FEW = (*SIZES, "model.layers=2")
 
 
@@ -161,10 +163,26 @@ def test_changes_draw_by_seed_and_name_and_leave_torch_alone(words: str):
     names = {name: name.replace(".parametrizations.weight.original", ".weight") for name in first}
     shared = [name for name in first if names[name].replace(".base.", ".") in usual]
     packed = [name for name in first if name.endswith(".codes")]
-    assert len(shared) == len(usual) - len(packed)
+    left_out = [name for name in usual if "identity" in words and ".attention.out." in name]
+    assert len(shared) == len(usual) - len(packed) - len(left_out)
     assert bool(packed) == ("pack" in words)
     for name in shared:
         assert torch.equal(first[name], usual[names[name].replace(".base.", ".")]), name
+
+
+# -- identity
+
+
+def test_only_square_matrices_that_nothing_has_altered_are_left_out():
+    for words, line in (
+        (["change=[identity]", "change.identity.targets=blocks.*"], "takes in blocks.0.mlp.gate, which leads from"),
+        (["change=[prune,identity]"], "change.identity.targets=*.attention.out: an earlier change has altered"),
+    ):
+        with pytest.raises(Refused, match=re.escape(line)):
+            wiring.build(recipe(*words), VOCAB)
+    made, now = changed("change=[identity]"), tokens(BATCH, TIME)
+    assert sum(p.numel() for p in made.parameters()) < sum(p.numel() for p in plain().parameters())
+    torch.testing.assert_close(logits(merge(copy.deepcopy(made)), now), logits(made, now))
 
 
 # -- lora

@@ -1,0 +1,65 @@
+"""A training step of model=micro with rounded Linears over the same in floats, format by format.
+
+    python benchmarks/fake_quantise.py                 # weights and activations of all blocks, one thread
+    python benchmarks/fake_quantise.py --what weight
+
+Arms take turns in an order drawn anew each round; `float again` shows what chance does. The goal is a ratio of at most 2.
+"""
+
+import argparse
+import statistics
+from collections.abc import Callable
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from gptlab import wiring
+from gptlab.complaint import options
+from gptlab.timing import turns
+
+VOCAB, BATCH = 65, 12
+
+
+def stepping(words: list[str]) -> Callable[[], None]:
+    """A step (forward, backward, AdamW) of a decoder."""
+    from gptlab.factory import factory
+
+    recipe = wiring.compose(["model=micro", *words])
+    decoder = wiring.build(recipe, VOCAB).train()
+    optimizer = factory(recipe.config["optimizer"], "optimizer")(decoder.learning(), lr=0.0)
+    draws = torch.Generator().manual_seed(0)
+    tokens = torch.randint(VOCAB, (BATCH, recipe.settings.model.context + 1), generator=draws)
+
+    def step() -> None:
+        output = decoder(tokens[:, :-1], tokens[:, 1:])
+        (output.loss + sum(output.losses.values())).backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    return step
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--what", choices=("weight", "both"), default="both")
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--threads", type=int, default=1)
+    asked = parser.parse_args()
+    torch.set_num_threads(asked.threads)
+    places = ["weight", "activation"] if asked.what == "both" else ["weight"]
+    arms = {"float": [], "float again": []}
+    for name in options("format"):
+        arms[name] = ["change=[quantize]", *(f"format@change.quantize.{place}={name}" for place in places)]
+    times = turns({name: stepping(words) for name, words in arms.items()}, float("inf"), asked.rounds)
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in (f"{asked.what}, {asked.threads} threads, torch {torch.__version__}", "ms a step", "ratio"):
+        table.add_column(column, justify="left" if not table.columns else "right")
+    for name, found in times.items():
+        ratio = statistics.median(a / b for a, b in zip(found, times["float"], strict=True))
+        table.add_row(name, f"{statistics.median(found):.1f}", f"{ratio:.3f}")
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
