@@ -3,7 +3,7 @@
     python benchmarks/fake_quantise.py                 # weights and activations of all blocks, one thread
     python benchmarks/fake_quantise.py --what weight
 
-Arms take turns in an order drawn anew each round; `float again` shows what chance does. The goal is a ratio of at most 2.
+Arms take turns in an order drawn anew each round; `float again` shows what chance does. The goal is at most 2.
 """
 
 import argparse

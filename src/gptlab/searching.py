@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from gptlab import wiring
-from gptlab.ablation import design
 from gptlab.ablation.ledger import locked
 from gptlab.ablation.outcome import SELECT
 from gptlab.ablation.plan import Variant, cells, signature
@@ -49,7 +48,7 @@ def refuse_empty(made: Plan, console: Console) -> None:
     draws, trouble = random.Random(0), ""
     for _ in range(min(points, LOOKED)):
         try:
-            tried(made, {axis: draws.choice(values) for axis, values in axes.items()}, ())
+            keep_within(made, tried(made, {axis: draws.choice(values) for axis, values in axes.items()}))
             break
         except Refused as refused:
             trouble = trouble or str(refused)
@@ -110,7 +109,7 @@ class Searching:
         """Goes on until there are enough trials; those that were cut short come first."""
         for one in self.found.trials:  # of an earlier command
             if one.state.is_finished() and "arm" in one.user_attrs:
-                self.join(tried(self.made, one.params, self.one.words))
+                self.join(tried(self.made, one.params, self.one))
         while (left := self.wanted - sum(one.state.is_finished() for one in self.found.trials)) > 0:
             batch = self.begun()[:left]
             while len(batch) < min(self.made.jobs, left):
@@ -145,7 +144,8 @@ class Searching:
             there = present(self.made, values)
             rest = [axis for axis in axes if axis not in values and (axis in there or self.one.sampler == "grid")]
             values |= {axis: trial.suggest_categorical(axis, axes[axis]) for axis in rest}
-            variant = tried(self.made, {axis: values[axis] for axis in axes if axis in values}, self.one.words)
+            variant = tried(self.made, {axis: values[axis] for axis in axes if axis in values}, self.one)
+            keep_within(self.made, variant)
         except Refused as refused:
             trial.set_user_attr("reason", str(refused))
             return None
@@ -213,25 +213,24 @@ def knobs(shared: tuple[str, ...], words: tuple[str, ...]) -> frozenset[str]:
     return frozenset(flat(wiring.composed([*shared, *words])[1]))
 
 
-def tried(made: Plan, values: dict[str, Any], words: tuple[str, ...]) -> Variant:
-    """The arm of a point; raises Refused if it cannot be composed, or exceeds a limit."""
+def tried(made: Plan, values: dict[str, Any], one: Search | None = None) -> Variant:
+    """The arm of a point; raises Refused if it cannot be composed."""
     there = present(made, values)
     kept = {axis: value for axis, value in values.items() if "." not in axis or axis in there}
-    name = " ".join([design.label({axis: [one] for axis, one in kept.items()}, tuple(kept.values())), *words_of(words)])
-    variant = composed(made.question, name, [*(f"{axis}={value}" for axis, value in kept.items()), *words])
+    words = [f"{axis}={value}" for axis, value in kept.items()]
+    more, label = (one.words, one.label) if one else ((), "")
+    return composed(made.question, " ".join([*words, label]).strip() or "default", [*words, *more])
+
+
+def keep_within(made: Plan, variant: Variant) -> None:
+    """Refuses what exceeds a limit."""
     limits = made.question.asked.limits or {}
     counts: dict[str, float] = dict(made.costs.counts(variant.recipe)) if limits else {}
     if "step_ms" in limits:
-        counts |= {"step_ms": made.costs.step_ms({name: variant.recipe})[name]}
+        counts |= {"step_ms": made.costs.step_ms({"": variant.recipe})[""]}
     for limit, most in limits.items():
         if counts[limit] > most:
-            raise Refused(f"{name}: {limit}={counts[limit]:,.4g} exceeds {most:,.4g}")
-    return variant
-
-
-def words_of(words: tuple[str, ...]) -> list[str]:
-    """What a search adds to each point, short."""
-    return [word.rpartition(".")[2] for word in words]
+            raise Refused(f"{variant.name}: {limit}={counts[limit]:,.4g} exceeds {most:,.4g}")
 
 
 def worth(made: Plan, variant: Variant) -> tuple[float | None, str]:

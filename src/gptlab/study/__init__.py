@@ -15,12 +15,14 @@ Build = Callable[[Recipe, int], "Decoder"]
 
 
 class Search(NamedTuple):
-    """One row of trials: the sampler that suggests them, which repeat it is, and words that all of them have."""
+    """One row of trials: the sampler that suggests them, which repeat it is, words that all of them have, and what arms
+    of these words are called besides."""
 
     name: str
     sampler: str
     repeat: int = 0
     words: tuple[str, ...] = ()
+    label: str = ""
 
 
 class Study:

@@ -52,7 +52,8 @@ class Searches(Study):
             for strategy in self.strategies:
                 name = kind if len(self.strategies) == 1 else f"{kind}, {strategy}"
                 for repeat in range(self.repeats):
-                    found.append(Search(name, kind, repeat, self.words(base, STRATEGIES[strategy])))
+                    label = "" if strategy == "none" else strategy
+                    found.append(Search(name, kind, repeat, self.words(base, STRATEGIES[strategy]), label))
         return found
 
     def words(self, base: Recipe, share: float | None) -> tuple[str, ...]:
