@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from gptlab.compress.binades import work
 from gptlab.compress.format import Format, Ste, refuse_outside
-from gptlab.compress.signs import sign
 
 
 class BinaryResidual(Format):
@@ -39,13 +38,14 @@ class BinaryResidual(Format):
 
     def signs(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(..., D) to the sum of its levels, and the sum of their gammas."""
-        left = work(x)
-        said, reach = torch.zeros_like(left), left.new_zeros(1)
+        left = work(x) + 0.0  # no -0, whose sign would be -1; a difference is none
+        said, reach = left.clamp(-1, 1).mul_(0), left.new_zeros(1)  # NaN stays
         for level in range(self.levels):
             size = left.abs().mean(-1, keepdim=True) if self.gamma is None else self.gamma[level].abs()
             size = size.where(size.isfinite(), torch.nan)
-            signed = sign(left) * size
-            said, left, reach = said + signed, left - signed.detach(), reach + size
+            signed = torch.ones_like(left).copysign_(left) * size
+            said, reach = said + signed, reach + size
+            left = left.sub_(signed.detach()) if level < self.levels - 1 else left
         return said, reach
 
     def bits(self, features: int) -> float:
