@@ -117,3 +117,11 @@ def test_a_graph_is_counted_drawn_and_loses_an_operator(tmp_path: Path):
     assert len(drawn.findall("{*}circle")) == said["loss"]
     assert len(drawn.findall("{*}path")) == said["edges"]
     assert "blocks.0.attention.q" in {one.text for one in drawn.findall("{*}text")}
+
+
+@pytest.mark.parametrize("choice", ["mlp=moe", "attention=mla", "residual=hyper"])
+def test_operators_of_python_are_drawn_too(choice: str, tmp_path: Path):
+    recipe = composed("model.width=16", "model.heads=2", "model.layers=1", "model.context=16", choice)
+    assert Graphed(length=8, vocab=11)({"a": recipe}, 0, build, tmp_path)
+    drawn = ElementTree.parse(tmp_path / "graph-0.svg").getroot()
+    assert "getitem" in {one.text for one in drawn.findall("{*}text")}

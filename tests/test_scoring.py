@@ -1,14 +1,17 @@
 """Laws of the final measures: by position and by history, nothing is counted twice; samples are timed and judged."""
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from conftest import SIZES, choices, decoder, tokens
+from conftest import SIZES, choices, composed, decoder, tokens
 from running import Done, finished, rows, summary, tiny, train
 
-from gptlab.scoring import by_position, ends_of_windows
+from gptlab.building import build
+from gptlab.scoring import by_position, ends_of_windows, overlap, position_table
 
 HISTORY = [f"val/loss_at_{contexts}x" for contexts in (1, 2, 4)]
 
@@ -119,3 +122,25 @@ def test_both_ways_of_writing_are_timed_and_the_way_kept_is_a_setting(done: Done
         found = summary(folder)
         assert 0 < found["time/generate_cached_s"] < found["time/total_s"]
         assert 0 < found["time/generate_uncached_s"] < found["time/total_s"]
+
+
+# -- positions and tokens
+
+
+@pytest.mark.parametrize("position", ["learned", "learned_concat", "sinusoidal"])
+def test_positions_and_tokens_share_all_directions_with_themselves_and_few_by_chance(position: str):
+    session: Any = SimpleNamespace(decoder=build(composed("model=nano", f"position={position}"), 61))
+    table = position_table(session)
+    assert table is not None
+    found = overlap(session, table)
+    assert found["position/overlap_chance"] == 8 / 64
+    assert 0 <= found["position/overlap"] < 0.5
+    weight = session.decoder.embedding.weight
+    assert overlap(session, weight if position != "learned_concat" else told(session.decoder))["position/overlap"] == (
+        pytest.approx(1)
+    )
+
+
+def told(made: Any) -> Any:
+    """What a token adds to the stream where it is joined with its position."""
+    return made.embedding.weight @ made.position.mix.weight[:, : made.shape.width].T

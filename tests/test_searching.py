@@ -40,6 +40,14 @@ def test_a_search_goes_on_as_if_it_had_not_been_stopped(whole: tuple[Path, list[
     assert {one["arm"] for one in whole[1] if one["arm"]} <= arms.keys()
 
 
+def test_a_search_takes_runs_that_are_there(whole: tuple[Path, list[dict[str, Any]]]):
+    pool, trials = whole
+    done = program("ablate.py", *tiny(pool), *ASKED[:-1], "name=again", *AXES, "trials=6")
+    assert done.status == 0, done.err
+    (one,) = json.loads((pool / "ablations" / "again" / "search.json").read_text())
+    assert one["trials"] == trials
+
+
 def test_what_was_tried_is_not_trained_again_and_what_does_not_fit_not_at_all(whole: tuple[Path, list[dict[str, Any]]]):
     pool, trials = whole
     arms = {one["arm"] for one in trials if one["loss"] is not None}

@@ -26,12 +26,11 @@ def score(session: Session) -> tuple[dict[str, Any], float]:
     values = {**session.values(scores), **halves(scores.nats)}
     nats = scores.nats.float().cpu().numpy()
     means, counts = by_position(nats, session.settings.model.context)
-    found: dict[str, Any] = {
-        "nats": nats,
-        "by_position": means,
-        "targets_by_position": counts,
-        **position_table(session),
-    }
+    table = position_table(session)
+    found: dict[str, Any] = {"nats": nats, "by_position": means, "targets_by_position": counts}
+    if table is not None:
+        found["position_table"] = table.cpu().numpy().astype(np.float16)
+        values |= overlap(session, table)
     np.savez_compressed(session.record.folder / "evaluation.npz", **found)
     values |= by_history(session)
     row = {**session.at, **values}
@@ -56,15 +55,36 @@ def by_position(nats: np.ndarray, context: int) -> tuple[np.ndarray, np.ndarray]
     return np.bincount(place, nats, minlength=context) / np.maximum(counts, 1), counts
 
 
-def position_table(session: Session) -> dict[str, np.ndarray]:
-    """(context, width), half precision: what a position adds to the embeddings, if it adds anything; for pictures."""
+@torch.no_grad()
+def position_table(session: Session) -> torch.Tensor | None:
+    """(context, width): what a position adds to the embeddings, if it adds anything; for pictures."""
     shape, position = session.decoder.shape, session.decoder.position
     if "embed" not in position.opens:
-        return {}
+        return None
     empty = session.decoder.embedding.weight.new_zeros(1, shape.context, shape.width)
     with resting(session.decoder):
-        table = position.embed(empty, torch.arange(shape.context, device=empty.device)[None])
-    return {"position_table": table[0].cpu().numpy().astype(np.float16)}
+        return position.embed(empty, torch.arange(shape.context, device=empty.device)[None])[0]
+
+
+@torch.no_grad()
+def overlap(session: Session, table: torch.Tensor) -> dict[str, float]:
+    """How far positions and tokens share their main directions, an eighth of the width each: the mean squared cosine of
+    the principal angles, 1 for the same subspace; and what chance gives."""
+    tokens = session.decoder.embedding.weight[None]
+    first = tokens.new_zeros(tokens.shape[:2], dtype=torch.long)
+    with resting(session.decoder):
+        embed = session.decoder.position.embed
+        tokens = (embed(tokens, first) - embed(torch.zeros_like(tokens), first))[0]
+    width = table.shape[1]
+    ours, theirs = (directions(one.double(), max(1, width // 8)) for one in (tokens, table))
+    shared = (ours.T @ theirs).square().sum().item() / min(ours.shape[1], theirs.shape[1])
+    return {"position/overlap": shared, "position/overlap_chance": max(ours.shape[1], theirs.shape[1]) / width}
+
+
+def directions(rows: torch.Tensor, many: int) -> torch.Tensor:
+    """Rows (N, width) to the directions in which they vary most, (width, at most `many`)."""
+    centred = rows - rows.mean(0)
+    return torch.linalg.eigh(centred.T @ centred).eigenvectors[:, -min(many, max(1, len(rows) - 1)) :]
 
 
 def by_history(session: Session) -> dict[str, float]:

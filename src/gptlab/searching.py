@@ -180,7 +180,6 @@ class Searching:
             self.made.look()
             if self.made.to_run():
                 self.run()
-                self.made.look()
             worths = {number: worth(self.made, variant) for number, variant in arms.items()}
             if all(state != "failed" for _, state in worths.values()):
                 break
@@ -235,10 +234,11 @@ def keep_within(made: Plan, variant: Variant) -> None:
 
 def worth(made: Plan, variant: Variant) -> tuple[float | None, str]:
     """Its mean loss over seeds on the half by which is chosen, and how its runs ended."""
-    states = made.ledger.states()
+    made.look()
     mine = [key for key, cell in made.cells.items() if cell.variant.name == variant.name]
-    ended = {states[key].status if key in states else "failed" for key in mine}
-    if ended != {"finished"}:
-        return None, "diverged" if "failed" not in ended else "failed"
-    found = [read(made.over[key] / "summary.json")[SELECT] for key in mine]
-    return sum(found) / len(found), "finished"
+    if not made.over.keys() >= {*mine}:
+        return None, "failed"
+    found = [read(made.over[key] / "summary.json") for key in mine]
+    if any(one["status"] != "finished" for one in found):
+        return None, "diverged"
+    return sum(one[SELECT] for one in found) / len(found), "finished"

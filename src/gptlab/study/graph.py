@@ -19,6 +19,7 @@ from gptlab.ablation.measured import Row
 from gptlab.arcs import arcs
 from gptlab.recipe import Recipe
 from gptlab.record import write
+from gptlab.refused import Refused
 from gptlab.study import Build, Study, vocabulary
 
 if TYPE_CHECKING:
@@ -36,17 +37,23 @@ class Graphed(Study):
                 raise ValueError(f"{name}={value} is less than {least}; give {least} or more")
         self.length, self.vocab = length, vocab
 
+    def check(self, arms: dict[str, Recipe]) -> None:
+        for name, recipe in arms.items():
+            if self.length > (context := recipe.settings.model.context):
+                raise Refused(
+                    f"{name}: study.length={self.length} is more than model.context={context}; give {context}"
+                )
+
     def __call__(self, arms: dict[str, Recipe], block: int, build: Build, folder: Path) -> list[Row]:
         rows = []
         for number, (name, recipe) in enumerate(arms.items()):
             decoder = build(recipe, vocabulary(recipe, self.vocab)).eval()
-            length = min(self.length, recipe.settings.model.context)
-            plain, scored = traced(decoder, length, targets=False), traced(decoder, length, targets=True)
+            plain, scored = traced(decoder, self.length, targets=False), traced(decoder, self.length, targets=True)
             here, there = operators(plain.graph), operators(scored.graph)
             only = {"logits": [*here.keys() - there.keys()], "loss": [*there.keys() - here.keys()]}
             edges = [(one.name, user.name) for one in there.values() for user in one.users if user.name in there]
             write(folder / f"graph-{number}.svg", arcs({node: told(one) for node, one in there.items()}, edges))
-            found, lines = erased(plain, decoder.shape.vocab, length)
+            found, lines = erased(plain, decoder.shape.vocab, self.length)
             lines = [
                 f"{name}: {recipe.hash}",
                 *(f"only with {what}: {sorted(names)}" for what, names in only.items()),
@@ -79,7 +86,8 @@ def told(node: "Node") -> tuple[str, str, str]:
     """The part of the decoder that it belongs to, its operator, and the shape of what it gives."""
     stack = [*node.meta.get("nn_module_stack", {}).values()]
     shape = getattr(node.meta.get("val"), "shape", ())
-    return str(stack[-1][0]) if stack else "", str(node.target).split(".")[1], " x ".join(map(str, shape))
+    does = getattr(node.target, "__name__", str(node.target)).split(".")[0]  # getitem is Python's, without a namespace
+    return str(stack[-1][0]) if stack else "", does, " x ".join(map(str, shape))
 
 
 def erased(made: "GraphModule", vocab: int, length: int) -> tuple[dict[str, float], list[str]]:
