@@ -3,12 +3,14 @@
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from statistics import fmean
 
 from rich.console import Console
 
 from gptlab import measuring, planning, searching
-from gptlab.ablation import gather
+from gptlab.ablation import gather, judge
 from gptlab.ablation.ledger import OVER, Ledger, State, held, locked
+from gptlab.ablation.outcome import SELECT
 from gptlab.ablation.overview import Overview
 from gptlab.ablation.plan import Cell, asks, confirmation, of_baseline
 from gptlab.asking import Question, question
@@ -37,11 +39,13 @@ def conduct(axes: dict[str, list[str]], fixed: dict[str, str], launch: Launch, j
             if not asked.asked.dry_run:
                 measuring.again(planning.ledger(asked).folder, console)
         return
+    if searches := asked.asked.design == "search":
+        searching.refuse_empty(Plan(asked, planning.ledger(asked), jobs))
     made = plan(asked, jobs)
     planning.show(made, console)
-    ledger, searches = made.ledger, asked.asked.design == "search"
+    ledger = made.ledger
     if searches:
-        searching.refuse_empty(made, console)
+        console.print(f"  search: {searching.space(asked)}", markup=False)
     if asked.asked.dry_run:
         return
     try:
@@ -58,10 +62,16 @@ def conduct(axes: dict[str, list[str]], fixed: dict[str, str], launch: Launch, j
         done = sum(states.get(key, State()).status in OVER for key in made.cells)
         status = stopped.code if isinstance(stopped, SystemExit) and isinstance(stopped.code, int) else 130
         raise Ended(f"stopped: {done} of {len(made.cells)} cells done; the same command goes on", status) from stopped
+    _compared(made, console)
+
+
+def _compared(made: Plan, console: Console) -> None:
+    """Tables, verdicts and reports of what has run."""
     from gptlab.ablation import files, table
     from gptlab.ablation.rebuild import compare
     from gptlab.publishing import pages, sum_up
 
+    asked, ledger = made.question, made.ledger
     ledger.note("", "compared", seeds=asked.asked.blocks)
     found = compare(ledger.folder)
     table.show(found, console)
@@ -143,6 +153,8 @@ def _afterwards(made: Plan) -> list[Cell]:
     for stratum in compare(made.ledger.folder).strata:
         best = {tuning.arm: tuning.best for tuning in stratum.tunings}
         means = {arm.arm: arm.mean for arm in stratum.comparisons[0].arms if arm.mean is not None}
+        if asked.design == "search":  # the half that judges has no part in choosing
+            means = {arm: fmean(one.values()) for arm, one in judge.table(stratum.runs, SELECT).items()}
         if stratum.baseline not in means:
             continue
         winner = min(set(means) - {stratum.baseline}, key=lambda arm: (means[arm], arm), default=None)

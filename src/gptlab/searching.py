@@ -21,6 +21,7 @@ from gptlab import wiring
 from gptlab.ablation.ledger import locked
 from gptlab.ablation.outcome import SELECT
 from gptlab.ablation.plan import Variant, cells, signature
+from gptlab.asking import Question
 from gptlab.asking import trial as composed
 from gptlab.planning import Plan, at_home, estimate
 from gptlab.recipe import flat
@@ -37,33 +38,30 @@ STARTUP = 5
 """Trials at random before TPE has seen enough."""
 
 
-def refuse_empty(made: Plan, console: Console) -> None:
-    """Tells the space; refuses one of which no point can be trained, and a machine without optuna."""
+def refuse_empty(made: Plan) -> None:
+    """Refuses a space of which no point can be trained, and a machine without optuna."""
     try:
         import optuna as optuna
     except ModuleNotFoundError as error:
         raise Refused("design=search needs optuna; run: pip install 'gptlab[search]'") from error
-    asked, axes = made.question.asked, made.question.axes
-    points = math.prod(map(len, axes.values()))
-    draws, trouble = random.Random(0), ""
-    for _ in range(min(points, LOOKED)):
+    axes = made.question.axes
+    looked, draws, trouble = min(LOOKED, math.prod(map(len, axes.values()))), random.Random(0), ""
+    for _ in range(looked):
         try:
             keep_within(made, tried(made, {axis: draws.choice(values) for axis, values in axes.items()}))
-            break
+            return
         except Refused as refused:
             trouble = trouble or str(refused)
-    else:
-        raise Refused(
-            f"design=search: of {min(points, LOOKED)} points that were looked at none can be trained: {trouble}"
-        )
-    searches = made.question.study.searches(asked.sampler, made.question.base)
-    names = ", ".join(dict.fromkeys(one.name for one in searches))
-    repeats = len(searches) // len({one.name for one in searches})
-    console.print(
-        f"  search: {asked.trials} trials by {names}{f', {repeats} times each' * (repeats > 1)}; "
-        f"{len(axes)} axes, {points} points",
-        markup=False,
-    )
+    raise Refused(f"design=search: of {looked} points that were looked at none can be trained: {trouble}")
+
+
+def space(question: Question) -> str:
+    """What is to be searched, and how, in words."""
+    searches = question.study.searches(question.asked.sampler, question.base)
+    names = [*dict.fromkeys(one.name for one in searches)]
+    each = f", {len(searches) // len(names)} times each" if len(searches) > len(names) else ""
+    points = math.prod(map(len, question.axes.values()))
+    return f"{question.asked.trials} trials by {', '.join(names)}{each}; {len(question.axes)} axes, {points} points"
 
 
 def explore(made: Plan, run: Callable[[], None], console: Console) -> None:
