@@ -290,6 +290,28 @@ def test_a_packed_linear_takes_a_quarter_in_memory_and_on_disk(choice: str, rows
     assert sizes[0] <= 0.31 * sizes[1]
 
 
+@pytest.mark.parametrize("mixed", [False, True])
+@pytest.mark.parametrize("bias", [False, True])
+def test_a_packed_linear_learns_as_a_rounded_one_and_keeps_no_floats(bias: bool, mixed: bool):
+    linear, found = nn.Linear(64, 48, bias=bias), []
+    packed = PackedLinear(copy.deepcopy(linear), made("mxint8"))
+    linear.weight = nn.Parameter(packed.weight, requires_grad=False)
+    for part in (linear, packed):
+        x, kept = normal(2, 5, 64).float().requires_grad_(), []
+        with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+            with torch.autograd.graph.saved_tensors_hooks(
+                lambda one, kept=kept: kept.append(one) or one, lambda one: one
+            ):
+                y = part(x)
+            y.backward(torch.ones_like(y))
+        found.append([y, x.grad, *(p.grad for p in part.parameters() if p.requires_grad), sum(o.numel() for o in kept)])
+    *wanted, floats = found[0]
+    *got, none = found[1]
+    assert all(torch.equal(a, b) and a.dtype == b.dtype for a, b in zip(got, wanted, strict=True))
+    assert (len(got), none) == (2 + bias, 0)
+    assert floats >= linear.weight.numel()
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return finished(*tiny(tmp_path_factory.mktemp("run"), "steps=5", "model.width=32"))

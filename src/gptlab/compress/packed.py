@@ -1,11 +1,15 @@
 """A Linear whose weight is stored in a format's integers, and made floats again each time it is met.
 
 The floats are the very ones that fake quantisation would compute with, so packing what is rounded already changes
-nothing. It saves memory, not time: what a weight takes while it is met is what it takes always, one Linear at a time.
+nothing. It saves memory, not time: what a weight takes while it is met is what it takes always, one Linear at a time,
+in the backward pass too, for which autograd would else keep the floats of all of them.
 """
+
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from gptlab.compress.format import Format
 
@@ -25,6 +29,9 @@ class PackedLinear(nn.Linear):
             self.register_buffer(name, part)
         self.register_buffer("like", linear.weight.new_empty(0), persistent=False)  # follows .to(dtype)
 
+    def forward(self, x: Tensor) -> Tensor:
+        return Met.apply(x, self.bias, self)
+
     @property
     def weight(self) -> Tensor:  # type: ignore[override]
         """(out, in), unpacked."""
@@ -39,3 +46,18 @@ class PackedLinear(nn.Linear):
     def float_bytes(self) -> int:
         """Bytes of the same weight in float32."""
         return self.in_features * self.out_features * torch.float32.itemsize
+
+
+class Met(torch.autograd.Function):
+    """x W^T + b, whose backward makes W anew instead of keeping it."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, bias: Tensor | None, linear: PackedLinear) -> Tensor:
+        ctx.linear, ctx.dtype = linear, x.dtype
+        return functional.linear(x, linear.weight, bias)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:  # type: ignore[override]
+        reads, adds, _ = ctx.needs_input_grad
+        back = (grad @ ctx.linear.weight.to(grad.dtype)).to(ctx.dtype) if reads else None
+        return back, grad.flatten(0, -2).sum(0) if adds else None, None
