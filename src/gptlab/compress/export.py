@@ -3,6 +3,7 @@
 What was done to the run's Linears is folded into them first, so that pruned, rounded and adapted runs are packed alike.
 """
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -38,15 +39,17 @@ def export(run: Path, format: str, into: Path, compose: Compose) -> dict[str, fl
         decoder = changed(packed, merge(decoder))
     except ValueError as error:
         raise Refused(f"{run} cannot be packed: {error}") from error
-    (into / "checkpoints").mkdir(parents=True)
+    made = into.with_name(f".{into.name}.{os.getpid()}")  # until it is whole
+    (made / "checkpoints").mkdir(parents=True)
     for name in ("config.yaml", "tokenizer.json", "run.json"):
-        write(into / name, _file(name, run, packed))
-    path = into / "checkpoints" / "last.ckpt"
+        write(made / name, _file(name, run, packed))
+    path = made / "checkpoints" / "last.ckpt"
     state = decoder.state_dict()
     torch.save({"state_dict": {f"decoder.{name}": one for name, one in state.items()}}, path)
     kept = {one.untyped_storage().data_ptr(): one.nbytes for one in state.values()}  # a tied weight once
     found = {**told(decoder), "bytes": sum(kept.values()), "file_bytes": path.stat().st_size}
-    write(into / "summary.json", dump({"status": "packed", "of": run.name, **found}, indent=2))
+    write(made / "summary.json", dump({"status": "packed", "of": run.name, **found}, indent=2))
+    made.rename(into)
     return found
 
 
