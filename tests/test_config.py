@@ -244,6 +244,14 @@ def test_the_fingerprint_is_of_code_in_the_closure_alone(copied: Path):
     assert fingerprint(reversed(roots)) == first
 
 
+def test_a_module_that_is_gone_has_no_fingerprint(copied: Path):
+    with pytest.raises(ModuleNotFoundError, match=r"no module gptlab\.gone"):
+        fingerprint(["gptlab.task", "gptlab.gone"])
+    (copied / "mask.py").unlink()  # imported by the attention, not named
+    with pytest.raises(ModuleNotFoundError, match=r"no module gptlab\.mask"):
+        fingerprint(["gptlab.attention.softmax"])
+
+
 def test_imports_are_followed_to_files_of_the_package():
     tree = ast.parse("import torch\nfrom gptlab import mask\nfrom gptlab.shape import Shape\nimport gptlab.attend\n")
     assert {"gptlab.mask", "gptlab.shape", "gptlab.attend"} <= set(imported(tree))

@@ -23,12 +23,18 @@ def code(recipe: Recipe) -> str:
 
 
 def fingerprint(modules: Iterable[str]) -> str:
-    """Eight hex digits for dotted module names and all of gptlab that they import."""
+    """Return eight hex digits for dotted module names and all of gptlab that they import.
+
+    Raises ModuleNotFoundError for a module of gptlab that is not there: to pass over it would let `reuse=same_code`
+    take runs whose code has changed.
+    """
     closure: dict[str, ast.Module] = {}
     waiting = list(modules)
     while waiting:
         name = waiting.pop()
         path = source(name)
+        if name.startswith("gptlab.") and path is None:
+            raise ModuleNotFoundError(f"fingerprint: there is no module {name} in {ROOT}", name=name)
         if name not in closure and path is not None:
             closure[name] = ast.parse(path.read_text(encoding="utf-8"))
             waiting += imported(closure[name])
@@ -48,7 +54,8 @@ def imported(tree: ast.Module) -> list[str]:
     names: list[str] = []
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module and f"{node.module}.".startswith("gptlab."):
-            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+            inside = [f"{node.module}.{alias.name}" for alias in node.names]
+            names += [node.module, *(name for name in inside if source(name))]  # the others are functions and classes
         elif isinstance(node, ast.Import):
             names += [alias.name for alias in node.names if alias.name.startswith("gptlab.")]
     return names
