@@ -12,8 +12,7 @@ from typer.testing import CliRunner
 from gptlab import explain
 from gptlab.__main__ import app
 from gptlab.building import build
-from gptlab.factory import HOMES
-from gptlab.recipe import PARTS, SLOTS
+from gptlab.recipe import KNOB_SLOTS, PARTS, SLOTS
 
 EVERY = [(slot, choice) for slot in explain.slots() for choice in choices(slot)]
 
@@ -32,7 +31,7 @@ def test_every_choice_has_a_line(slot: str, choice: str):
     assert "\n" not in line
 
 
-@pytest.mark.parametrize("slot", [*SLOTS, *HOMES])
+@pytest.mark.parametrize("slot", [*SLOTS, *KNOB_SLOTS])
 def test_what_is_said_of_a_choice_is_its_file_its_words_and_its_knobs(slot: str):
     choice = choices(slot)[0]
     text = said(f"{slot}={choice}")

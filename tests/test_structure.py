@@ -11,8 +11,8 @@ import pytest
 import yaml
 from conftest import CONF, ROOT, SIZES, SOURCE, choices, menu
 
-from gptlab.factory import HOMES, check_node, knobs, locate, own
-from gptlab.recipe import LISTS, MAYBE, SLOTS
+from gptlab.factory import check_node, find_slot_package, knobs, locate, own
+from gptlab.recipe import KNOB_SLOTS, LISTS, MAYBE, SLOTS
 
 YAML_ALONE = {"model", "tracking", "experiment", "hydra"}
 NO_SLOTS = {"compress", "pretrained", "ablation", "report"}
@@ -26,11 +26,6 @@ def short(path: Path) -> str:
 
 
 # -- conf/ and src/gptlab/
-
-
-def home(slot: str) -> str:
-    """The package of a menu: its own name, but for those that lie deeper."""
-    return f"gptlab.{HOMES.get(slot, slot)}"
 
 
 def choosing() -> Iterator[tuple[str, str, str]]:
@@ -67,13 +62,15 @@ def test_every_knob_is_annotated():
 
 def test_every_target_lives_in_the_folder_of_its_slot():
     for slot, choice, target in choosing():
-        assert target.startswith(f"{home(slot)}.") or target == "gptlab.decoder.pattern", f"{slot}={choice}: {target}"
+        assert target.startswith(f"{find_slot_package(slot)}.") or target == "gptlab.decoder.pattern", (
+            f"{slot}={choice}: {target}"
+        )
 
 
 def test_every_variant_file_is_named_by_some_yaml():
     named = {target.rpartition(".")[0] for slot, _, target in choosing() if slot not in NO_SLOTS}
     menus = {path.name for path in CONF.iterdir() if path.is_dir()} - YAML_ALONE - NO_SLOTS
-    homes = set(map(home, menus))
+    homes = set(map(find_slot_package, menus))
     packages = {f: f"gptlab.{dotted(f).rpartition('.')[0]}" for f in FILES if f.stem != "__init__"}
     variants = {f"{package}.{f.stem}" for f, package in packages.items() if package in homes}
     assert variants == named - {"gptlab.decoder"}
@@ -82,8 +79,8 @@ def test_every_variant_file_is_named_by_some_yaml():
 def test_every_menu_has_its_package_and_every_package_its_menu():
     menus = {path.name for path in CONF.iterdir() if path.is_dir()} - YAML_ALONE
     packages = {file.parent.name for file in SOURCE.glob("*/__init__.py")}
-    assert menus - HOMES.keys() - NO_SLOTS == packages - NO_SLOTS
-    assert all((SOURCE / home.replace(".", "/") / "__init__.py").exists() for home in HOMES.values())
+    assert menus - {*KNOB_SLOTS} - NO_SLOTS == packages - NO_SLOTS
+    assert all(map(find_slot_package, menus))  # each is there, once
     assert set(MAYBE) <= packages & menus
     assert set(SLOTS) <= menus
     assert not YAML_ALONE & packages
@@ -178,7 +175,7 @@ def test_the_decoder_knows_contracts_alone():
 
 
 def test_no_file_names_a_variant():
-    packages = {*SLOTS, *HOMES.values()}
+    packages = [find_slot_package(slot).removeprefix("gptlab.") for slot in (*SLOTS, *KNOB_SLOTS)]
     variants = {f"{one}.{file.stem}" for one in packages for file in (SOURCE / one.replace(".", "/")).glob("[a-z]*.py")}
     for file in FILES:
         assert not inside(file) & variants - {dotted(file)}, short(file)

@@ -15,7 +15,7 @@ import yaml
 
 from gptlab.building import sketch
 from gptlab.complaint import CONF, options
-from gptlab.factory import HOMES, check_node, locate
+from gptlab.factory import check_node, find_slot_package, locate
 from gptlab.recipe import LISTS, PARTS, Recipe, check_settings
 from gptlab.refused import Refused
 
@@ -83,7 +83,7 @@ def card(recipe: Recipe, slot: str, choice: str) -> Card:
         return Card([shortened(file)], [remarks(text)], knobs)
     target = locate(node["_target_"], slot)
     module = sys.modules[target.__module__]
-    home = f"gptlab.{HOMES.get(slot, slot)}."
+    home = f"{find_slot_package(slot)}."
     said = [module.__doc__] if target.__module__.startswith(home) else []  # a pattern lies elsewhere
     said = [inspect.cleandoc(one) for one in (*said, target.__doc__, remarks(text)) if one]
     return Card([shortened(Path(inspect.getsourcefile(target) or "")), shortened(file)], said, knobs)
@@ -107,7 +107,7 @@ def costs(recipe: Recipe, slot: str) -> dict[str, str]:
     named = dict(made.named_parameters())
     found = {"parameters": f"{sum(p.numel() for p in named.values()):,}"}
     if slot in PARTS:
-        contract: Any = getattr(import_module(f"gptlab.{slot}"), slot.capitalize())
+        contract: Any = getattr(import_module(find_slot_package(slot)), slot.capitalize())
         parts = tuple(f"{name}." for name, module in made.named_modules() if isinstance(module, contract))
         found[f"of {slot}"] = f"{sum(p.numel() for name, p in named.items() if name.startswith(parts)):,}"
     found["FLOPs/token, forward"] = f"{made.flops(context) / context:,.0f}"

@@ -3,17 +3,18 @@
 import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
+from pathlib import Path
 from typing import Any, get_args, get_origin
 
-from gptlab.recipe import LISTS
+from gptlab.recipe import KNOB_SLOTS, LISTS
 from gptlab.refused import Refused
 from gptlab.schema import conforms, describe, shown, unknown
 
 ALLOWED = ("gptlab.", "torch.nn.", "torch.optim.")
 """Where a config, which may come from a stranger, may point."""
-HOMES = {"format": "compress.format"}
-"""Menus whose package lies deeper than beside the others."""
+PACKAGE = Path(__file__).parent
 
 
 @dataclass(frozen=True)
@@ -56,16 +57,23 @@ def locate(target: str, path: str) -> Callable[..., Any]:
     if not f"{found.__module__}.".startswith(ALLOWED):
         raise Refused(f"{named} is {found.__module__}.{name}, which lies outside {', '.join(ALLOWED)}")
     slot, *knobs = path.split(".")
-    inside = [*HOMES] if len(knobs) > (slot in LISTS) else []  # a knob may be a choice of another menu
+    inside = KNOB_SLOTS if len(knobs) > (slot in LISTS) else []  # a knob may be a choice of another menu
     contracts = [one for one in map(_contract, (slot, *inside)) if one is not None]
     if contracts and inspect.isclass(found) and not issubclass(found, tuple(contracts)):
         raise Refused(f"{named} is no {contracts[0].__name__}; take one of {contracts[0].__module__}")
     return found
 
 
+@cache
+def find_slot_package(slot: str) -> str:
+    """Return the dotted name of the package that holds the choices of a slot: the one that is called like the slot."""
+    (init,) = PACKAGE.rglob(f"{slot}/__init__.py")
+    return ".".join((PACKAGE.name, *init.parent.relative_to(PACKAGE).parts))
+
+
 def _contract(slot: str) -> type | None:
     """The class that the choices of a slot extend, if it has one."""
-    return getattr(import_module(f"gptlab.{HOMES.get(slot, slot)}"), slot.capitalize(), None)
+    return getattr(import_module(find_slot_package(slot)), slot.capitalize(), None)
 
 
 def factory(node: dict[str, Any], path: str) -> Factory:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gptlab.complaint import CONF, options
-from gptlab.factory import knobs
+from gptlab.factory import PACKAGE, find_slot_package, knobs
 from gptlab.recipe import LISTS, PARTS
 from gptlab.refused import Refused
 from gptlab.schema import shown
@@ -49,7 +49,7 @@ def begin(slot: str, name: str) -> Written:
     """Writes both files, or none."""
     refuse(slot, name)
     kind = "".join(word.capitalize() for word in name.split("_"))
-    written = Written(HERE / slot / f"{name}.py", CONF / slot / f"{name}.yaml", kind)
+    written = Written(package_folder(slot) / f"{name}.py", CONF / slot / f"{name}.yaml", kind)
     try:
         written.code.write_text(rendered(slot, kind), encoding="utf-8")
         written.yaml.write_text(yaml_of(slot, name, kind), encoding="utf-8")
@@ -64,16 +64,24 @@ def begin(slot: str, name: str) -> Written:
 
 def refuse(slot: str, name: str) -> None:
     """What cannot be begun: outside a source checkout, in no slot, or by a name that is no name or taken."""
-    if not (ROOT / "tests" / "test_laws.py").exists() or HERE != ROOT / "src" / "gptlab":
-        raise Refused(f"{HERE} is no source checkout, so a variant would have no laws; clone gptlab and begin it there")
+    if not (ROOT / "tests" / "test_structure.py").exists() or PACKAGE != ROOT / "src" / "gptlab":
+        raise Refused(
+            f"{PACKAGE} is no source checkout, so a variant would have no laws; clone gptlab and begin it there"
+        )
     if slot not in STARTERS:
         raise Refused(f"{slot}: nothing to begin there; choose from {', '.join(STARTERS)}")
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or keyword.iskeyword(name):
         raise Refused(f"{name!r} is no name for a Python file; take small letters, digits and _, as in my_idea")
-    if name in options(slot) or (HERE / slot / f"{name}.py").exists():
+    if name in options(slot) or (package_folder(slot) / f"{name}.py").exists():
         raise Refused(f"{slot}={name} is there already; take another name")
-    if hasattr(import_module(f"gptlab.{slot}"), name):  # a submodule would take that name's place in its package
-        raise Refused(f"{slot}={name} would hide what gptlab.{slot} imports as {name}; take another name")
+    package = find_slot_package(slot)
+    if hasattr(import_module(package), name):  # a submodule would take that name's place in its package
+        raise Refused(f"{slot}={name} would hide what {package} imports as {name}; take another name")
+
+
+def package_folder(slot: str) -> Path:
+    """Return the folder of a slot's code."""
+    return PACKAGE.parent.joinpath(*find_slot_package(slot).split("."))
 
 
 def rendered(slot: str, kind: str) -> str:
@@ -87,9 +95,10 @@ def rendered(slot: str, kind: str) -> str:
 def yaml_of(slot: str, name: str, kind: str) -> str:
     """The YAML of a class that has just been written."""
     invalidate_caches()
-    parameters = knobs(getattr(import_module(f"gptlab.{slot}.{name}"), kind))
+    module = f"{find_slot_package(slot)}.{name}"
+    parameters = knobs(getattr(import_module(module), kind))
     lines = [f"# @package {slot}.{name}"] if slot in LISTS else []
-    lines += [f"_target_: gptlab.{slot}.{name}.{kind}", "_partial_: true"]
+    lines += [f"_target_: {module}.{kind}", "_partial_: true"]
     lines += [f"{knob}: {SHARED.get(knob) or valued(parameter)}" for knob, parameter in parameters.items()]
     return "\n".join(lines) + "\n"
 
@@ -105,10 +114,10 @@ def laws(slot: str, name: str) -> Laws:
         raise Refused(
             f"{slot}={name} is written, but pytest is not here to run its laws; run: make test ARGS='-k {name}'"
         )
-    tests = sorted((ROOT / "tests").glob("test_*.py"))
+    tests = sorted((ROOT / "tests").rglob("test_*.py"))
     always = ["test_structure.py", *(["test_laws.py"] if slot in (*PARTS, "init") else [])]
     meeting = [
-        f"tests/{file.name}" for file in tests if file.name in always or f'choices("{slot}")' in file.read_text()
+        str(file.relative_to(ROOT)) for file in tests if file.name in always or f'choices("{slot}")' in file.read_text()
     ]
     asked = [*meeting, "-k", f"{slot} and {name}"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}

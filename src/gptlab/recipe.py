@@ -15,6 +15,8 @@ SLOTS = (*PARTS, "init", "change", "data", "tokenizer", "optimizer", "schedule",
 """All slots whose choices are code and always there."""
 LISTS = ("change", "metric")
 """Slots of any number of choices, by name."""
+KNOB_SLOTS = ("format",)
+"""Slots whose choices are knobs of the choices of others."""
 MAYBE = ("pretrained",)
 """Slots that a run may be without."""
 COSMETIC = ("name", "resume", "outputs", "tracking")
