@@ -10,7 +10,7 @@ try:
     import hydra
     from omegaconf import DictConfig
 
-    from gptlab import wiring
+    from gptlab import compose as wiring
 except ModuleNotFoundError as missing:
     sys.exit(f"error: {missing.name} is not installed here; run: make setup && . .venv/bin/activate")
 
@@ -18,7 +18,7 @@ except ModuleNotFoundError as missing:
 @hydra.main(version_base="1.3", config_path="conf", config_name="ablate")
 def main(config: DictConfig) -> None:
     """One cell, wherever a launcher put it. The study itself is at work in hydra's sweeper: src/hydra_plugins."""
-    from gptlab.cell import work
+    from gptlab.ablation.worker import work
 
     work(Path(config.cell))
 

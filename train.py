@@ -10,7 +10,7 @@ try:
     import hydra
     from omegaconf import DictConfig
 
-    from gptlab import wiring
+    from gptlab import compose as wiring
 except ModuleNotFoundError as missing:
     sys.exit(f"error: {missing.name} is not installed here; run: make setup && . .venv/bin/activate")
 
@@ -21,10 +21,10 @@ def main(config: DictConfig) -> None:
     began = time.monotonic()
     with wiring.entry():
         recipe = wiring.recipe(config)
-        from gptlab.reading import read_corpus
+        from gptlab.corpus.load import read_corpus
 
         corpus = read_corpus(recipe)
-        from gptlab.run import run
+        from gptlab.training.run import run
 
         run(recipe, corpus, began)
 

@@ -19,10 +19,10 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from gptlab import wiring
-from gptlab.decoder import Decoder
-from gptlab.rungs import RUNGS
+from gptlab import compose as wiring
+from gptlab.model.decoder import Decoder
 from gptlab.study.decode import Bench
+from gptlab.study.tools.cached_decoding import RUNGS
 
 VOCAB = 50257
 OURS = {"ours, eager": "sdpa", "ours, eager again": "sdpa", "ours, compiled": "compile", "ours, int8": "int8"}

@@ -14,16 +14,16 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from gptlab import wiring
-from gptlab.complaint import options
-from gptlab.timing import turns
+from gptlab import compose as wiring
+from gptlab.config.hydra_messages import options
+from gptlab.study.tools.timing import turns
 
 VOCAB, BATCH = 65, 12
 
 
 def stepping(words: list[str]) -> Callable[[], None]:
     """A step (forward, backward, AdamW) of a decoder."""
-    from gptlab.factory import factory
+    from gptlab.config.factory import factory
 
     recipe = wiring.compose(["model=micro", *words])
     decoder = wiring.build(recipe, VOCAB).train()

@@ -18,15 +18,16 @@ import torch
 from lightning import Callback
 from rich.console import Console
 
-from gptlab import tracking, wiring
-from gptlab.factory import factory
-from gptlab.opening import begin
-from gptlab.ranks import Ranks
-from gptlab.reading import read_corpus
-from gptlab.record import Record
-from gptlab.run import hush
-from gptlab.session import Session
-from gptlab.terminal import Terminal
+from gptlab import compose as wiring
+from gptlab.config.factory import factory
+from gptlab.console.terminal import Terminal
+from gptlab.corpus.load import read_corpus
+from gptlab.runs import tracker as tracking
+from gptlab.runs.record import Record
+from gptlab.training.distributed import Ranks
+from gptlab.training.run import hush
+from gptlab.training.session import Session
+from gptlab.training.start import begin
 
 BLOCK = 10
 """Steps of a turn."""

@@ -17,8 +17,8 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from gptlab import wiring
-from gptlab.factory import factory
+from gptlab import compose as wiring
+from gptlab.config.factory import factory
 
 SIZES = {"width": 128, "heads": 4, "layers": 4, "context": 64, "batch_size": 12}
 VOCAB = 65

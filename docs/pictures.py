@@ -25,7 +25,7 @@ import pyte
 from rich.console import Console
 from rich.text import Text
 
-from gptlab.record import rows
+from gptlab.runs.record import rows
 
 DOCS = Path(__file__).parent
 COLUMNS, LINES = 132, 78

@@ -11,11 +11,11 @@ import torch
 import yaml
 from torch import Tensor, nn
 
-from gptlab import wiring
-from gptlab.attention import Attention
-from gptlab.decoder import Decoder
-from gptlab.keyed import number
-from gptlab.recipe import LISTS, PARTS, SLOTS, Recipe
+from gptlab import compose as wiring
+from gptlab.config.recipe import LISTS, PARTS, SLOTS, Recipe
+from gptlab.model.attention import Attention
+from gptlab.model.decoder import Decoder
+from gptlab.model.rng import number
 
 ROOT = Path(__file__).parents[1]
 CONF, SOURCE = ROOT / "conf", ROOT / "src" / "gptlab"

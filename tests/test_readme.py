@@ -27,13 +27,23 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("train.py", "pyproject.toml"):
         shutil.copy(ROOT / name, copy)
-    (copy / "src/gptlab/position/decay.py").write_text(block("python"))
+    (copy / "src/gptlab/model/position/decay.py").write_text(block("python"))
     (copy / "conf/position/decay.yaml").write_text(block("yaml"))
     return copy
 
 
 def test_the_example_variant_keeps_every_law(house: Path) -> None:
-    laws = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "tests/test_laws.py", "-k", "decay", "-v"]
+    laws = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-p",
+        "no:cacheprovider",
+        "tests/model/test_decoder_laws.py",
+        "-k",
+        "decay",
+        "-v",
+    ]
     environment = {"PYTHONPATH": str(house / "src"), "PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(laws, cwd=house, env=environment, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stdout[-3000:]

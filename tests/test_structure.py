@@ -1,7 +1,6 @@
 """The tree keeps its shape: YAML keys are signatures, conf/ mirrors src/gptlab/, and imports go one way."""
 
 import ast
-import graphlib
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -11,12 +10,12 @@ import pytest
 import yaml
 from conftest import CONF, ROOT, SIZES, SOURCE, choices, menu
 
-from gptlab.factory import check_node, find_slot_package, knobs, locate, own
-from gptlab.recipe import KNOB_SLOTS, LISTS, MAYBE, SLOTS
+from gptlab.config.factory import check_node, find_slot_package, knobs, locate, own
+from gptlab.config.recipe import KNOB_SLOTS, LISTS, MAYBE, SLOTS
 
 YAML_ALONE = {"model", "tracking", "experiment", "hydra"}
-NO_SLOTS = {"compress", "pretrained", "ablation", "report"}
-"""Packages that are floors of their own; pretrained has a menu besides."""
+HELPERS = {f"gptlab.weights.pretrained.{name}" for name in ("families", "files", "mapping")}
+"""Files beside a slot's choices that several of these share."""
 FILES = sorted(SOURCE.rglob("*.py"))
 ALL = FILES + sorted((ROOT / "src" / "hydra_plugins").rglob("*.py")) + sorted(ROOT.glob("*.py"))
 
@@ -62,39 +61,32 @@ def test_every_knob_is_annotated():
 
 def test_every_target_lives_in_the_folder_of_its_slot():
     for slot, choice, target in choosing():
-        assert target.startswith(f"{find_slot_package(slot)}.") or target == "gptlab.decoder.pattern", (
+        assert target.startswith(f"{find_slot_package(slot)}.") or target == "gptlab.model.decoder.pattern", (
             f"{slot}={choice}: {target}"
         )
 
 
 def test_every_variant_file_is_named_by_some_yaml():
-    named = {target.rpartition(".")[0] for slot, _, target in choosing() if slot not in NO_SLOTS}
-    menus = {path.name for path in CONF.iterdir() if path.is_dir()} - YAML_ALONE - NO_SLOTS
-    homes = set(map(find_slot_package, menus))
+    named = {target.rpartition(".")[0] for _, _, target in choosing()}
+    homes = {find_slot_package(path.name) for path in CONF.iterdir() if path.is_dir() and path.name not in YAML_ALONE}
     packages = {f: f"gptlab.{dotted(f).rpartition('.')[0]}" for f in FILES if f.stem != "__init__"}
-    variants = {f"{package}.{f.stem}" for f, package in packages.items() if package in homes}
-    assert variants == named - {"gptlab.decoder"}
+    files = {f"{package}.{f.stem}" for f, package in packages.items() if package in homes}
+    assert files - named == HELPERS
+    assert named - files == {"gptlab.model.decoder"}  # its pattern tiles choices over the layers
 
 
-def test_every_menu_has_its_package_and_every_package_its_menu():
+def test_every_slot_has_one_package():
     menus = {path.name for path in CONF.iterdir() if path.is_dir()} - YAML_ALONE
-    packages = {file.parent.name for file in SOURCE.glob("*/__init__.py")}
-    assert menus - {*KNOB_SLOTS} - NO_SLOTS == packages - NO_SLOTS
-    assert all(map(find_slot_package, menus))  # each is there, once
-    assert set(MAYBE) <= packages & menus
-    assert set(SLOTS) <= menus
-    assert not YAML_ALONE & packages
+    assert menus == {*SLOTS, *MAYBE, *KNOB_SLOTS, "study"}
+    assert all(map(find_slot_package, menus))
 
 
-# -- who may import whom
+@pytest.mark.parametrize("folder", sorted({file.parent for file in FILES}), ids=short)
+def test_a_folder_has_at_most_twenty_modules(folder: Path):
+    assert len(list(folder.glob("*.py"))) <= 20
 
-GROUND = {"shape", "mask", "keyed", "refused", "flow", "attend", "cache", "elementwise", "rotary"}
-"""What any slot may build on."""
-HOLDS = {"block": {"attention", "mlp", "residual", "norm"}, "residual": {"norm"}}
-"""Contracts that hold parts of other slots, for their types alone."""
-BESIDE = {"change": {"compress.format", "compress.packed"}}
-"""Contracts that variants of a slot work with."""
-AT_THE_RIM = {"train.py", "ablate.py"}
+
+# -- who may import whom: the layers are import-linter's contracts in pyproject.toml; here is what it cannot say
 
 
 @cache
@@ -144,36 +136,6 @@ def closure(*names: str, late: bool = True) -> set[Path]:
     return {files[name] for name in done}
 
 
-def test_imports_go_one_way():
-    graph = {dotted(file): inside(file) - {dotted(file)} for file in FILES}
-    order = list(graphlib.TopologicalSorter(graph).static_order())  # raises CycleError
-    assert set(order) == set(graph)
-
-
-@pytest.mark.parametrize("name", sorted(GROUND))
-def test_the_ground_stands_on_the_ground(name: str):
-    assert inside(SOURCE / f"{name}.py") <= GROUND
-
-
-@pytest.mark.parametrize("slot", SLOTS)
-def test_slots_never_import_each_other(slot: str):
-    for file in (SOURCE / slot).glob("*.py"):
-        others = HOLDS.get(slot, set()) if file.stem == "__init__" else BESIDE.get(slot, set())
-        assert inside(file) - {slot} <= GROUND | others, short(file)
-
-
-def test_formats_never_import_each_other():
-    ground = {"compress.binades", "compress.blocks", "compress.signs", "compress.format"}
-    for file in (SOURCE / "compress" / "format").glob("*.py"):
-        assert inside(file) <= ground, short(file)
-    for name in ground - {"compress.format"}:
-        assert inside(SOURCE / f"{name.replace('.', '/')}.py") <= ground - {"compress.format"}
-
-
-def test_the_decoder_knows_contracts_alone():
-    assert inside(SOURCE / "decoder.py") <= GROUND | set(SLOTS)
-
-
 def test_no_file_names_a_variant():
     packages = [find_slot_package(slot).removeprefix("gptlab.") for slot in (*SLOTS, *KNOB_SLOTS)]
     variants = {f"{one}.{file.stem}" for one in packages for file in (SOURCE / one.replace(".", "/")).glob("[a-z]*.py")}
@@ -181,24 +143,24 @@ def test_no_file_names_a_variant():
         assert not inside(file) & variants - {dotted(file)}, short(file)
 
 
-def test_only_the_rim_imports_hydra():
-    for file in ALL:
-        if {name.split(".")[0] for name in imports(file)} & {"hydra", "omegaconf"}:
-            rim = file.name in AT_THE_RIM and file.parent == ROOT
-            assert rim or file == SOURCE / "wiring.py" or "hydra_plugins" in file.parts, short(file)
+SENDERS = {"report.publish", "report.render.wandb_summary"}
+"""They send to W&B, and import it when they do."""
+READERS = [
+    dotted(file)
+    for package in ("config", "report", "stats")
+    for file in sorted((SOURCE / package).rglob("[a-z]*.py"))
+    if dotted(file) not in SENDERS
+]
 
 
-READERS = [dotted(file) for package in ("ablation", "report") for file in sorted((SOURCE / package).glob("[a-z]*.py"))]
-
-
-@pytest.mark.parametrize("name", ["recipe", "record", "refused", "factory", *READERS])
+@pytest.mark.parametrize("name", ["runs.record", "errors", *READERS])
 def test_records_are_read_without_torch(name: str):
     for file in closure(name):
         assert not {one.split(".")[0] for one in imports(file)} & {"torch", "lightning", "wandb"}, short(file)
 
 
 def test_a_bad_config_is_refused_before_torch_is_imported():
-    for file in closure("wiring", late=False):
+    for file in closure("compose", late=False):
         assert not {one.split(".")[0] for one in imports(file, late=False)} & {"torch", "lightning", "wandb"}, short(
             file
         )
@@ -210,7 +172,7 @@ def test_a_bad_config_is_refused_before_torch_is_imported():
 @pytest.mark.parametrize("file", ALL, ids=short)
 def test_a_file_is_one_idea_and_a_function_fits_in_the_eye(file: Path):
     text = file.read_text()
-    assert len(text.splitlines()) <= 250
+    assert len(text.splitlines()) <= 300
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             assert (node.end_lineno or 0) - node.lineno < 50, node.name

@@ -4,12 +4,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from gptlab.decoder import Decoder
-    from gptlab.tokenizer import Tokenizer
+    from gptlab.corpus.tokenizer import Tokenizer
+    from gptlab.model.decoder import Decoder
 
 
 def load(run: str | Path, which: str = "last") -> "tuple[Decoder, Tokenizer]":
     """The decoder of a run folder, with its `last` or `best` weights, in eval mode on the CPU, and its tokenizer."""
-    from gptlab.loading import load
+    from gptlab.restore import load
 
     return load(run, which)

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from gptlab.refused import Refused
-from gptlab.wiring import compose, entry
+from gptlab.compose import compose, entry
+from gptlab.errors import Refused
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 
@@ -51,7 +51,7 @@ def sample(
     """Writes text as a run's model would, as it comes."""
     if top_p == 0:
         raise Refused("--top-p=0 leaves no token to draw; try 0.9")
-    from gptlab.sampling import stream
+    from gptlab.commands.sample import stream
 
     how = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
     drafted = None if draft is None else (draft, guesses)
@@ -65,7 +65,7 @@ def sample(
 @app.command()
 def runs(outputs: Annotated[Path, typer.Option(help="Where runs live.")] = Path("outputs")) -> None:
     """Lists all runs, the best first."""
-    from gptlab.listing import show
+    from gptlab.commands.runs import show
 
     show(outputs)
 
@@ -75,8 +75,8 @@ def status(study: Annotated[Path, typer.Argument(help="A study's folder: outputs
     """Tells where a study stands, from any terminal, while it runs or after."""
     from rich.console import Console
 
-    from gptlab.ablation import overview
-    from gptlab.ablation.ledger import Ledger
+    from gptlab.ablation import progress as overview
+    from gptlab.runs.study_folder import Ledger
 
     if not (study / "study.json").exists():
         raise Refused(f"{study} is no study: it holds no study.json; studies live in outputs/ablations")
@@ -93,9 +93,12 @@ def compare(
     """Compares the runs of a study once more, or runs that no study made: by seed, with intervals and verdicts."""
     from rich.console import Console
 
-    from gptlab import measuring
-    from gptlab.ablation import differing, files, rebuild, table
-    from gptlab.publishing import pages
+    from gptlab.ablation import measure as measuring
+    from gptlab.report import findings as rebuild
+    from gptlab.report.publish import pages
+    from gptlab.report.render import files
+    from gptlab.report.render import terminal as table
+    from gptlab.runs import diff as differing
 
     console = Console(highlight=False)
     if not console.is_terminal:
@@ -121,8 +124,8 @@ def report(
     push: Annotated[bool, typer.Option("--push", help="Save a study's in W&B too.")] = False,
 ) -> None:
     """Makes the page of a study or of a run, report.html, and outputs/index.html; in W&B a report is updated."""
-    from gptlab import publishing
-    from gptlab.measuring import trains_nothing
+    from gptlab.ablation.measure import trains_nothing
+    from gptlab.report import publish as publishing
 
     if push and trains_nothing(folder):
         raise Refused(f"{folder} trained nothing, so there are no runs in W&B to report on; say report without --push")
@@ -139,7 +142,7 @@ def report(
 @app.command()
 def sync(study: Annotated[Path, typer.Argument(help="A study's folder.")]) -> None:
     """Uploads a study's offline runs to W&B, then saves its report there; safe to repeat."""
-    from gptlab import publishing
+    from gptlab.report import publish as publishing
 
     for run in publishing.sync(study):
         print(f"uploaded {run.name}")
@@ -152,7 +155,7 @@ def diff(
     overrides: Annotated[list[str] | None, typer.Argument(help="What is done otherwise, as norm.eps=1e-3.")] = None,
 ) -> None:
     """Runs a checkpoint here and in transformers, and names the first block and tensor that differ."""
-    from gptlab.pretrained.differ import show
+    from gptlab.commands.diff import show
 
     if not show(checkpoint, overrides or [], compose):
         raise typer.Exit(1)
@@ -178,11 +181,11 @@ def export(
     if (to is None) == (format is None):
         raise Refused("export takes one of --to and --format: --to hf, --to safetensors, --format mxint8")
     if to is not None:
-        from gptlab.pretrained.export import export as write
+        from gptlab.commands.export_hf import export as write
 
         print(write(run, to.value, into or run / to.value, compose))
     elif format is not None:
-        from gptlab.compress.export import export as pack
+        from gptlab.commands.export_packed import export as pack
 
         folder = into or run / format
         found = pack(run, format, folder, compose)
@@ -200,7 +203,7 @@ def explain(
     ] = None,
 ) -> None:
     """Tells what a choice is: file, source, formula, knobs, and what it costs beside its slot's default."""
-    from gptlab.explain import show
+    from gptlab.commands.explain import show
 
     show(choice, overrides or [], compose)
 
@@ -217,7 +220,7 @@ def search(
     """Finds what the shapes of a checkpoint do not tell, such as its heads: asks every guess for given examples."""
     from rich.console import Console
 
-    from gptlab.pretrained import solve
+    from gptlab.commands.search import solve
 
     words = overrides or []
     found, best = solve.solve(weights, words, mapping, examples, known or [], compose, Console(highlight=False))
@@ -233,7 +236,7 @@ def new(
     name: Annotated[str, typer.Argument(help="What it will be called: my_idea")],
 ) -> None:
     """Begins a variant: writes a class that works and its YAML, and runs the laws on it."""
-    from gptlab.new import refuse, show
+    from gptlab.commands.new import refuse, show
 
     refuse(slot, name)
     usual = compose([])

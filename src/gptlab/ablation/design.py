@@ -7,7 +7,7 @@ leave_one_out  the full stack, and the full stack less one change at a time
 
 from itertools import product
 
-from gptlab.refused import Refused
+from gptlab.errors import Refused
 
 Axes = dict[str, list[str]]
 """Knob or slot to its values, as on the command line."""

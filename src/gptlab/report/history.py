@@ -9,8 +9,8 @@ from typing import Literal
 import numpy as np
 from scipy import stats
 
-from gptlab.ablation.outcome import Run
-from gptlab.record import rows
+from gptlab.runs.record import rows
+from gptlab.stats.results import Run
 
 MOST = 300
 """Points of a curve that are shown; of more, as many evenly spread ones, the first and the last one among them."""

@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from gptlab.record import Record, read, rows, write
-from gptlab.refused import Refused
-from gptlab.report.page import template
-from gptlab.terminal import duration
+from gptlab.console.terminal import duration
+from gptlab.errors import Refused
+from gptlab.report.render.html import template
+from gptlab.runs.record import Record, read, rows, write
 
 
 def save(outputs: Path) -> Path:

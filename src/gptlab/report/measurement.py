@@ -1,13 +1,13 @@
 """A study that trained nothing as a report: its answer, its table, ratios of times with what the clock can tell, and
 every number as bars."""
 
-from gptlab.ablation.columns import Column
-from gptlab.ablation.measured import Measured, notes, tables
-from gptlab.ablation.outcome import Timing
-from gptlab.ablation.view import Sentence, Strong, command, said
-from gptlab.report.curves import curves, over_sizes
-from gptlab.report.figures import GREY, painted, titled
+from gptlab.report.figures.curves import curves, over_sizes
+from gptlab.report.figures.study import GREY, painted, titled
 from gptlab.report.model import Code, Figure, Report, Sections, Table, Words
+from gptlab.report.text.columns import Column
+from gptlab.report.text.view import Sentence, Strong, command, said
+from gptlab.stats.measurements import Measured, notes, tables
+from gptlab.stats.results import Timing
 
 MOST = 12
 """Metrics that are drawn, and arms whose ratios are."""

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from gptlab.ablation.columns import Column
-from gptlab.ablation.view import Sentence
+from gptlab.report.text.columns import Column
+from gptlab.report.text.view import Sentence
 
 DIGITS = 6
 """Of a number in a figure."""

@@ -4,10 +4,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from gptlab.ablation.columns import Column
-from gptlab.ablation.outcome import Run
-from gptlab.record import read, saved
 from gptlab.report.model import Table
+from gptlab.report.text.columns import Column
+from gptlab.runs.record import read, saved
+from gptlab.stats.results import Run
 
 MANY = 4
 """Different values that are listed."""

@@ -7,16 +7,20 @@ write; learning rates; sizes; what is open; threats; cost; how to do it again; e
 from pathlib import Path
 from statistics import fmean
 
-from gptlab.ablation import columns as tables
-from gptlab.ablation import fairness, words
-from gptlab.ablation.answer import answer
-from gptlab.ablation.columns import Column
-from gptlab.ablation.outcome import Findings, Run
-from gptlab.ablation.view import View, command, seeds, views
-from gptlab.report import figures, history, searched, setup, sizes
-from gptlab.report.curves import levels
+from gptlab.console.terminal import duration
+from gptlab.report import history, setup
+from gptlab.report import search as searched
+from gptlab.report.figures import sizes
+from gptlab.report.figures import study as figures
+from gptlab.report.figures.curves import levels
 from gptlab.report.model import Code, Figure, Item, Report, Sections, Table, Texts, Words
-from gptlab.terminal import duration
+from gptlab.report.text import caveats as fairness
+from gptlab.report.text import columns as tables
+from gptlab.report.text import sentences as words
+from gptlab.report.text.columns import Column
+from gptlab.report.text.summary import answer
+from gptlab.report.text.view import View, command, seeds, views
+from gptlab.stats.results import Findings, Run
 
 COSTS = ("memory/peak_bytes", "weight_bits", "cache_bytes_per_token", "params")
 DECIDED = ("better", "equivalent", "worse")

@@ -4,11 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
-from gptlab.ablation.measured import Row
-from gptlab.recipe import Recipe
+from gptlab.config.recipe import Recipe
+from gptlab.stats.measurements import Row
 
 if TYPE_CHECKING:
-    from gptlab.decoder import Decoder
+    from gptlab.model.decoder import Decoder
 
 Build = Callable[[Recipe, int], "Decoder"]
 """A recipe and how many tokens there are, to its decoder under the recipe's seed."""
@@ -60,7 +60,7 @@ def vocabulary(recipe: Recipe, asked: int | None) -> int:
     """How many tokens there are: as asked, else as in the recipe's text."""
     if asked is not None:
         return asked
-    from gptlab.reading import read_corpus
+    from gptlab.corpus.load import read_corpus
 
     return read_corpus(recipe).tokenizer.vocab
 

@@ -17,16 +17,16 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from gptlab.ablation.measured import Row
-from gptlab.ablation.plan import altered
-from gptlab.ablation.turns import TWIN
-from gptlab.recipe import Recipe
-from gptlab.refused import Refused
+from gptlab.ablation.cells import altered
+from gptlab.config.recipe import Recipe
+from gptlab.errors import Refused
+from gptlab.stats.measurements import Row
+from gptlab.stats.timing import TWIN
 from gptlab.study import Build, Study
 
 if TYPE_CHECKING:
-    from gptlab.decoder import Decoder
-    from gptlab.timing import Place
+    from gptlab.model.decoder import Decoder
+    from gptlab.study.tools.timing import Place
 
 VOCAB = 2
 """No token is read."""
@@ -47,7 +47,7 @@ class AttentionCost(Study):
         return altered(recipe, model__context=self.lengths[-1])
 
     def check(self, arms: dict[str, Recipe]) -> None:
-        from gptlab.building import sketch
+        from gptlab.build import sketch
 
         for name, recipe in arms.items():
             first = sketch(self.longest(recipe), VOCAB).layers[0].attention
@@ -58,7 +58,7 @@ class AttentionCost(Study):
                 )
 
     def __call__(self, arms: dict[str, Recipe], block: int, build: Build, folder: Path) -> list[Row]:
-        from gptlab.timing import Place, turns
+        from gptlab.study.tools.timing import Place, turns
 
         acts: dict[str, Callable[[], None]] = {}
         rows = []
@@ -79,7 +79,7 @@ class AttentionCost(Study):
 
 def counts(decoder: "Decoder", kind: str, length: int) -> dict[str, float]:
     """FLOPs of one pass where every score is computed, and bytes of a matrix of them in 32 bits."""
-    from gptlab.mlp import weights
+    from gptlab.model.mlp import weights
 
     first = decoder.layers[0]
     scores = length**2 * first.attention.pair_flops()
@@ -92,7 +92,7 @@ def counts(decoder: "Decoder", kind: str, length: int) -> dict[str, float]:
 
 def slopes(times: Mapping[str, list[float]]) -> dict[str, float]:
     """Of each point but the first of its sweep, from the one before; by medians over rounds."""
-    from gptlab.sweeping import sweeps
+    from gptlab.stats.elasticity import sweeps
 
     found = {}
     for points in sweeps([*times]).values():
@@ -106,8 +106,8 @@ def attending(decoder: "Decoder", length: int, place: "Place", kernel: str) -> C
     """Attention of all heads of the first layer, on random numbers."""
     import torch
 
-    from gptlab import attend
-    from gptlab.flow import Sight
+    from gptlab.model import attention_kernels as attend
+    from gptlab.model.forward_pass import Sight
 
     first: Any = decoder.layers[0].attention
     draws = torch.Generator().manual_seed(0)
@@ -129,8 +129,8 @@ def passing(decoder: "Decoder", length: int, place: "Place", kernel: str) -> Cal
     """The first block, on random numbers."""
     import torch
 
-    from gptlab import attend
-    from gptlab.flow import Flow
+    from gptlab.model import attention_kernels as attend
+    from gptlab.model.forward_pass import Flow
 
     first = decoder.layers[0]
     x = torch.randn(1, length, decoder.shape.width, generator=torch.Generator().manual_seed(0)).to(place.device)

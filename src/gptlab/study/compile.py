@@ -18,18 +18,18 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, cast
 
-from gptlab.ablation.measured import Row
-from gptlab.ablation.turns import TWIN
-from gptlab.compiling import missing
-from gptlab.recipe import Recipe
-from gptlab.refused import Refused
+from gptlab.config.recipe import Recipe
+from gptlab.errors import Refused
+from gptlab.model.compile_policy import missing
+from gptlab.stats.measurements import Row
+from gptlab.stats.timing import TWIN
 from gptlab.study import Build, Study, vocabulary
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from gptlab.decoder import Decoder
-    from gptlab.timing import Place
+    from gptlab.model.decoder import Decoder
+    from gptlab.study.tools.timing import Place
 
 EAGER, COMPILED = "eager", "compiled"
 CALLS = (1, 2, 3, 5, 10, 20)
@@ -58,7 +58,7 @@ class Compile(Study):
     def check(self, arms: dict[str, Recipe]) -> None:
         import torch
 
-        from gptlab.timing import Place
+        from gptlab.study.tools.timing import Place
 
         if self.backend not in (known := torch.compiler.list_backends(exclude_tags=())):
             raise Refused(f"study.backend={self.backend} is not known; choose from {', '.join(known)}")
@@ -77,7 +77,7 @@ class Compile(Study):
         return [context // 2, context // 4] if self.lengths is None else self.lengths
 
     def __call__(self, arms: dict[str, Recipe], block: int, build: Build, folder: Path) -> list[Row]:
-        from gptlab.timing import Place
+        from gptlab.study.tools.timing import Place
 
         rows = []
         for name, recipe in arms.items():
@@ -115,7 +115,7 @@ class Tried(NamedTuple):
         from torch._dynamo.utils import counters
         from torch._inductor.utils import fresh_cache
 
-        from gptlab.timing import turns
+        from gptlab.study.tools.timing import turns
 
         torch._dynamo.reset()
         counters.clear()
@@ -148,7 +148,7 @@ class Tried(NamedTuple):
 
     def clocked(self, way: "Decoder") -> "tuple[list[Tensor], float]":
         """What one call says, and its seconds."""
-        from gptlab.timing import synchronize
+        from gptlab.study.tools.timing import synchronize
 
         synchronize()
         began = time.perf_counter()

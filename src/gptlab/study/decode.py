@@ -16,17 +16,17 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gptlab.ablation.measured import Row
-from gptlab.ablation.turns import TWIN
-from gptlab.recipe import Recipe
-from gptlab.refused import Refused
+from gptlab.config.recipe import Recipe
+from gptlab.errors import Refused
+from gptlab.stats.measurements import Row
+from gptlab.stats.timing import TWIN
 from gptlab.study import Build, Study, vocabulary
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from gptlab.decoder import Decoder
-    from gptlab.rungs import Rung
+    from gptlab.model.decoder import Decoder
+    from gptlab.study.tools.cached_decoding import Rung
 
 POINTS = 8
 CHECKED = 64
@@ -82,7 +82,7 @@ class Decode(Study):
         """One decoder on all rungs."""
         import torch
 
-        from gptlab.factory import factory
+        from gptlab.config.factory import factory
 
         torch.set_num_threads(factory(recipe.config["trainer"], "trainer")().threads)
         decoder = build(recipe, vocabulary(recipe, self.vocab)).eval()
@@ -100,8 +100,8 @@ class Decode(Study):
 
     def names(self) -> list[str]:
         """The rungs asked for, or all."""
-        from gptlab.ladder import TOGGLES
-        from gptlab.rungs import RUNGS
+        from gptlab.study.tools.cached_decoding import RUNGS
+        from gptlab.study.tools.uncached_decoding import TOGGLES
 
         every = ["none", *(f"+{toggle}" for toggle in TOGGLES), *RUNGS]
         for name in self.rungs or ():
@@ -116,8 +116,8 @@ class Bench:
     def __init__(self, decoder: "Decoder", tokens: int, names: list[str], draft_layers: int) -> None:
         import torch
 
-        from gptlab.ladder import Ladder
-        from gptlab.rungs import RUNGS
+        from gptlab.study.tools.cached_decoding import RUNGS
+        from gptlab.study.tools.uncached_decoding import Ladder
 
         self.decoder, self.names, self.tokens = decoder, names, tokens
         self.text: Tensor = torch.randint(decoder.shape.tokens, (1, tokens), generator=torch.Generator().manual_seed(0))
@@ -151,7 +151,7 @@ class Bench:
 
     def nbytes(self, name: str) -> int:
         """Bytes of weights that one token meets."""
-        from gptlab.rungs import Rung
+        from gptlab.study.tools.cached_decoding import Rung
 
         return (self.rungs[name] if name in self.rungs else Rung(self.decoder)).nbytes()
 
@@ -209,7 +209,7 @@ class Bench:
 
 def toggled(name: str) -> frozenset[str]:
     """The toggles of a rung of the ladder."""
-    from gptlab.ladder import TOGGLES
+    from gptlab.study.tools.uncached_decoding import TOGGLES
 
     if name == "none":
         return frozenset()

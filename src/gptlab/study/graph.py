@@ -15,17 +15,17 @@ graph-<arm>.txt    the difference of both graphs, the error, and what was done a
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gptlab.ablation.measured import Row
-from gptlab.arcs import arcs
-from gptlab.recipe import Recipe
-from gptlab.record import write
-from gptlab.refused import Refused
+from gptlab.config.recipe import Recipe
+from gptlab.errors import Refused
+from gptlab.runs.record import write
+from gptlab.stats.measurements import Row
 from gptlab.study import Build, Study, vocabulary
+from gptlab.study.tools.arc_diagram import arcs
 
 if TYPE_CHECKING:
     from torch.fx import Graph, GraphModule, Node
 
-    from gptlab.decoder import Decoder
+    from gptlab.model.decoder import Decoder
 
 
 class Graphed(Study):

@@ -14,16 +14,16 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from gptlab.ablation.measured import Row
-from gptlab.ablation.turns import TWIN
-from gptlab.recipe import Recipe
-from gptlab.refused import Refused
+from gptlab.config.recipe import Recipe
+from gptlab.errors import Refused
+from gptlab.stats.measurements import Row
+from gptlab.stats.timing import TWIN
 from gptlab.study import Build, Study
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from gptlab.timing import Place
+    from gptlab.study.tools.timing import Place
 
 NAIVE = "naive"
 FUSED = {
@@ -99,7 +99,7 @@ class Kernels(Study):
         }
 
     def __call__(self, arms: dict[str, Recipe], block: int, build: Build, folder: Path) -> list[Row]:
-        from gptlab.timing import Place, turns
+        from gptlab.study.tools.timing import Place, turns
 
         rows, refused, off = [], {}, {}
         for name, recipe in arms.items():
@@ -127,8 +127,8 @@ class Tried:
     def __init__(self, case: Case, place: "Place", seed: int, backward: bool) -> None:
         import torch
 
-        from gptlab.flow import Sight
-        from gptlab.mask import Mask
+        from gptlab.model.forward_pass import Sight
+        from gptlab.model.mask import Mask
 
         draws = torch.Generator().manual_seed(seed)
         self.place, self.backward = place, backward
@@ -144,8 +144,8 @@ class Tried:
         """The output, or with backward the gradients of q, k and v, which need it."""
         import torch
 
-        from gptlab import attend
-        from gptlab.attend import attend as attended
+        from gptlab.model import attention_kernels as attend
+        from gptlab.model.attention_kernels import attend as attended
 
         with ExitStack() as held:
             held.enter_context(attend.kernel("sdpa" if kernel in FUSED else kernel))

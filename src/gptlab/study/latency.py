@@ -14,16 +14,16 @@ are fitted to all rounds in parts of their median; a positive difference of thei
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from gptlab.ablation.measured import Row
-from gptlab.ablation.plan import altered
-from gptlab.ablation.turns import TWIN
-from gptlab.recipe import Recipe
-from gptlab.refused import Refused
+from gptlab.ablation.cells import altered
+from gptlab.config.recipe import Recipe
+from gptlab.errors import Refused
+from gptlab.stats.elasticity import followed
+from gptlab.stats.measurements import Row
+from gptlab.stats.timing import TWIN
 from gptlab.study import Build, Study, vocabulary
-from gptlab.sweeping import followed
 
 if TYPE_CHECKING:
-    from gptlab.decoder import Decoder
+    from gptlab.model.decoder import Decoder
 
 SIZES = ("length", "vocab", "width", "head", "head_shared", "heads", "layers", "hidden", "batch")
 FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)
@@ -61,7 +61,7 @@ class Latency(Study):
         self.sweeps, self.batch, self.vocab, self.rounds = sweeps, batch, vocab, rounds
 
     def check(self, arms: dict[str, Recipe]) -> None:
-        from gptlab.building import sketch
+        from gptlab.build import sketch
 
         for name, recipe in arms.items():
             for point, at in self.points(recipe).items():
@@ -72,7 +72,7 @@ class Latency(Study):
                     raise Refused(f"{name}: {point} does not fit: {told}; choose others by study.sweeps=") from error
 
     def __call__(self, arms: dict[str, Recipe], block: int, build: Build, folder: Path) -> list[Row]:
-        from gptlab.timing import turns
+        from gptlab.study.tools.timing import turns
 
         points = {
             f"{name.replace('/', ':')} {point}" if len(arms) > 1 else point: at
@@ -93,7 +93,7 @@ class Latency(Study):
 
     def points(self, recipe: Recipe) -> dict[str, Point]:
         """All that is timed of one recipe, by name, the baseline first."""
-        from gptlab.building import sketch
+        from gptlab.build import sketch
 
         base = Point(recipe, vocabulary(recipe, self.vocab), self.batch)
         own = sizes(sketch(recipe, base.vocab), base)
@@ -187,7 +187,7 @@ def passing(made: "Decoder", at: Point) -> Any:
     """A forward pass over random tokens, to be timed at its trainer's device and precision."""
     import torch
 
-    from gptlab.timing import Place
+    from gptlab.study.tools.timing import Place
 
     place, context = Place(at.recipe), at.recipe.settings.model.context
     draws = torch.Generator().manual_seed(0)

@@ -14,10 +14,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from gptlab.ablation.measured import Row
-from gptlab.ablation.turns import TWIN
-from gptlab.recipe import Recipe
-from gptlab.refused import Refused
+from gptlab.config.recipe import Recipe
+from gptlab.errors import Refused
+from gptlab.stats.measurements import Row
+from gptlab.stats.timing import TWIN
 from gptlab.study import Build, Study
 
 ONE, MANY, LOOP = "BLAS, one thread", "BLAS, all threads", "loop"
@@ -48,7 +48,7 @@ class Matmul(Study):
         self.workers, self.depth, self.rounds = workers, depth, rounds
 
     def check(self, arms: dict[str, Recipe]) -> None:
-        from gptlab.matmul import BACKENDS, SPLITS
+        from gptlab.study.tools.parallel_matmul import BACKENDS, SPLITS
 
         if len(arms) > 1:
             raise Refused("study=matmul has no model, so that its arms would be alike; leave the axes out")
@@ -65,14 +65,14 @@ class Matmul(Study):
 
     def nbytes(self) -> int:
         """Shared memory of all products, which workers keep open: A, B and each summand of C."""
-        from gptlab.matmul import counts
+        from gptlab.study.tools.parallel_matmul import counts
 
         along = [counts(split, self.workers, self.depth, (n, n, n))[1] for n in self.sizes for split in self.splits]
         sides = [n for n in self.sizes for _ in self.splits]
         return sum(8 * n * n * (2 + summands) for n, summands in zip(sides, along, strict=True))
 
     def __call__(self, arms: dict[str, Recipe], block: int, build: Build, folder: Path) -> list[Row]:
-        from gptlab import matmul
+        from gptlab.study.tools import parallel_matmul as matmul
 
         rows, medians = [], {}
         with ExitStack() as pools:
@@ -92,8 +92,8 @@ class Matmul(Study):
         import numpy as np
         import torch
 
-        from gptlab import matmul
-        from gptlab.timing import turns
+        from gptlab.study.tools import parallel_matmul as matmul
+        from gptlab.study.tools.timing import turns
 
         draws, many = np.random.default_rng(seed), torch.get_num_threads()
         a, b = draws.standard_normal((size, size)), draws.standard_normal((size, size))

@@ -15,17 +15,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gptlab.ablation.measured import Row
-from gptlab.compress.format import Format
-from gptlab.recipe import Recipe
-from gptlab.refused import Refused
+from gptlab.config.recipe import Recipe
+from gptlab.errors import Refused
+from gptlab.stats.measurements import Row
 from gptlab.study import Build, Study
+from gptlab.weights.format import Format
 
 if TYPE_CHECKING:
     import optuna
     from torch import Tensor
 
-    from gptlab.decoder import Decoder
+    from gptlab.model.decoder import Decoder
 
 FLOAT, MIXED = "float", "mixed"
 FLOAT_BITS = 32.0
@@ -72,11 +72,11 @@ class MixedPrecision(Study):
     def __call__(self, arms: dict[str, Recipe], block: int, build: Build, folder: Path) -> list[Row]:
         import torch
 
-        from gptlab.change import merge
-        from gptlab.factory import factory
-        from gptlab.loading import load
-        from gptlab.reading import read_corpus
-        from gptlab.record import saved
+        from gptlab.config.factory import factory
+        from gptlab.corpus.load import read_corpus
+        from gptlab.restore import load
+        from gptlab.runs.record import saved
+        from gptlab.weights.change import merge
 
         recipe = saved(Path(self.run))
         torch.set_num_threads(factory(next(iter(arms.values())).config["trainer"], "trainer")().threads)

@@ -11,14 +11,14 @@ ms/token    writing with caches                                    MiB peak  on 
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from gptlab.ablation.measured import Row
-from gptlab.ablation.turns import TWIN
-from gptlab.recipe import Recipe
+from gptlab.config.recipe import Recipe
+from gptlab.stats.measurements import Row
+from gptlab.stats.timing import TWIN
 from gptlab.study import Build, Study, following, vocabulary
-from gptlab.transplanting import batches, distances, passing, transplanted, weights_of
+from gptlab.study.tools.transplant import batches, distances, passing, transplanted, weights_of
 
 if TYPE_CHECKING:
-    from gptlab.decoder import Decoder
+    from gptlab.model.decoder import Decoder
 
 WRITTEN = 16
 """Tokens that are written to time one."""
@@ -45,9 +45,9 @@ class MXInt8(Study):
     def __call__(self, arms: dict[str, Recipe], block: int, build: Build, folder: Path) -> list[Row]:
         import torch
 
-        from gptlab.change import told
-        from gptlab.generate import generate
-        from gptlab.timing import Place, turns
+        from gptlab.generation.generate import generate
+        from gptlab.study.tools.timing import Place, turns
+        from gptlab.weights.change import told
 
         base, first = next(iter(arms.items()))
         place, vocab = Place(first), vocabulary(first, self.vocab)

@@ -9,7 +9,7 @@ All arms have the same seeds, batches and number of steps. Zeros in no pattern m
 
 from typing import ClassVar, Literal
 
-from gptlab.recipe import Recipe
+from gptlab.config.recipe import Recipe
 from gptlab.study import Study, following
 
 

@@ -11,7 +11,7 @@ format@change.quantize.weight=mxfp4,mxint8.
 
 from typing import ClassVar, Literal
 
-from gptlab.recipe import Recipe
+from gptlab.config.recipe import Recipe
 from gptlab.study import Study, following
 
 

@@ -10,7 +10,7 @@ same sampler under other seeds, of which the report draws a band; the seeds of t
 
 from typing import ClassVar
 
-from gptlab.recipe import Recipe
+from gptlab.config.recipe import Recipe
 from gptlab.study import Search, Study, following
 
 SAMPLERS = ("grid", "random", "tpe")

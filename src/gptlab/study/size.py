@@ -6,9 +6,9 @@ pass over one context, for each of its tokens.
 
 from pathlib import Path
 
-from gptlab.ablation.measured import Row
-from gptlab.building import sketch
-from gptlab.recipe import Recipe
+from gptlab.build import sketch
+from gptlab.config.recipe import Recipe
+from gptlab.stats.measurements import Row
 from gptlab.study import Build, Study, vocabulary
 
 

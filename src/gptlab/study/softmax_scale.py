@@ -15,9 +15,9 @@ that W_q learns from them alone. All tokens see each other, as in Vaswani 2017 (
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gptlab.ablation.measured import Row
-from gptlab.recipe import Recipe
-from gptlab.refused import Refused
+from gptlab.config.recipe import Recipe
+from gptlab.errors import Refused
+from gptlab.stats.measurements import Row
 from gptlab.study import Build, Study
 
 if TYPE_CHECKING:

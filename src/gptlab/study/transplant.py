@@ -14,12 +14,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
-from gptlab.ablation.measured import Row
-from gptlab.ablation.turns import TWIN
-from gptlab.recipe import Recipe
-from gptlab.refused import Refused
+from gptlab.config.recipe import Recipe
+from gptlab.errors import Refused
+from gptlab.stats.measurements import Row
+from gptlab.stats.timing import TWIN
 from gptlab.study import Build, Study, vocabulary
-from gptlab.transplanting import batches, distances, passing, transplanted, weights_of
+from gptlab.study.tools.transplant import batches, distances, passing, transplanted, weights_of
 
 if TYPE_CHECKING:
     pass
@@ -54,8 +54,8 @@ class Transplant(Study):
     def __call__(self, arms: dict[str, Recipe], block: int, build: Build, folder: Path) -> list[Row]:
         import torch
 
-        from gptlab.factory import factory
-        from gptlab.timing import turns
+        from gptlab.config.factory import factory
+        from gptlab.study.tools.timing import turns
 
         first = next(iter(arms.values()))
         torch.set_num_threads(factory(first.config["trainer"], "trainer")().threads)

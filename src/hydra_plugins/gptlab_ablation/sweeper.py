@@ -41,7 +41,7 @@ class AblationSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         """Runs the study of a command line."""
-        from gptlab.conduct import conduct
+        from gptlab.ablation.engine import conduct
 
         parser = OverridesParser.create(config_loader=self.loader)
         axes: dict[str, list[str]] = {}

@@ -1,0 +1,93 @@
+"""What a study was asked to be: its own knobs, beside those of the runs, typed and checked."""
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from gptlab.config.typecheck import conforms, describe, shown
+from gptlab.errors import Refused
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The knobs of conf/ablate.yaml that train.yaml has not."""
+
+    study: dict[str, Any]
+    design: Literal["grid", "star", "leave_one_out", "search"]
+    trials: int
+    sampler: Literal["tpe", "random", "grid"]
+    limits: dict[str, float] | None
+    seeds: int | list[int]
+    baseline: str | None
+    budget: list[float]
+    confirm: int
+    aa: bool
+    match: Literal["tokens", "params", "flops", "time"]
+    resize: str
+    tune: Literal["shared", "grid"]
+    lr_grid: list[float]
+    variance: Literal["auto", "own", "pooled", "moderated"]
+    delta: float | None
+    pairs: bool
+    timing: float
+    reuse: Literal["same_code", "any_code", "never"]
+    dry_run: bool
+
+    @property
+    def kind(self) -> str:
+        """The study's file: train, decode, ..."""
+        return str(self.study.get("_target_")).split(".")[-2]
+
+    @property
+    def blocks(self) -> list[int]:
+        """The seeds, in order, each once."""
+        return list(range(self.seeds)) if isinstance(self.seeds, int) else sorted({*self.seeds})
+
+    @property
+    def budgets(self) -> list[float]:
+        """The multiples of the baseline's steps beside 1."""
+        return sorted({float(one) for one in self.budget} - {1.0})
+
+
+LIMITS = ("params", "flops_per_token", "cache_bytes_per_token", "step_ms")
+"""What a search can be kept below, each known before anything is trained."""
+KNOBS = tuple(field.name for field in dataclasses.fields(Asked))
+
+
+def asked(values: dict[str, Any]) -> Asked:
+    """The typed knobs of a study, or a refusal of all that is wrong."""
+    wrong = [
+        f"{name}={shown(values[name])} is not {describe(field.type)}"
+        for name, field in ((one.name, one) for one in dataclasses.fields(Asked))
+        if not conforms(values[name], field.type)
+    ]
+    wrong = wrong or list(_out_of_range(values))
+    if wrong:
+        raise Refused("\nerror: ".join(wrong))
+    return Asked(**{name: values[name] for name in KNOBS})
+
+
+def _out_of_range(values: dict[str, Any]) -> Iterator[str]:
+    seeds = values["seeds"]
+    if seeds == [] or (isinstance(seeds, int) and seeds < 1):
+        yield f"seeds={seeds} asks for none; give 1 or more, 3 for a verdict"
+    if isinstance(seeds, list) and any(not 0 <= one < 2**63 for one in seeds):
+        yield f"seeds={seeds}: a seed is in 0 .. 2^63 - 1"
+    if any(one <= 0 for one in values["budget"]):
+        yield f"budget={values['budget']} must be positive multiples of the steps; try [0.5,1,2]"
+    if values["confirm"] < 0 or values["confirm"] == 1:
+        yield f"confirm={values['confirm']} fresh seeds decide nothing; 0 leaves it out, 5 is usual"
+    if values["tune"] == "grid" and len({*values["lr_grid"]}) < 2:
+        yield f"lr_grid={values['lr_grid']} is no grid; give two learning rates or more, or tune=shared"
+    if any(one <= 0 for one in values["lr_grid"]):
+        yield f"lr_grid={values['lr_grid']}: learning rates are positive"
+    if values["delta"] is not None and values["delta"] <= 0:
+        yield f"delta={values['delta']} is no margin; give nats > 0, or null"
+    if values["trials"] < 1:
+        yield f"trials={values['trials']} tries nothing; 20 is a beginning"
+    for name, most in (values["limits"] or {}).items():
+        if name not in LIMITS:
+            yield f"limits={{{name}: {most}}} is no limit; choose from {', '.join(LIMITS)}"
+    if values["timing"] < 0:
+        yield f"timing={values['timing']} seconds; 0 leaves it out"

@@ -1,0 +1,1 @@
+"""What `python -m gptlab` calls, one command a file."""

@@ -1,0 +1,47 @@
+"""All runs of a place in a table, the best first."""
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from gptlab.console.terminal import duration
+from gptlab.errors import Refused
+from gptlab.runs.record import Record, read, rows
+
+
+def show(outputs: Path) -> None:
+    """Prints it."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("run", overflow="fold")
+    for name in ("val/loss", "bits/byte", "params", "steps", "time", "status"):
+        table.add_column(name, justify="right", no_wrap=True)
+    found = sorted(map(_line, (outputs / "runs").glob("*/run.json")), key=lambda line: line[0])
+    for _, *cells in found:
+        table.add_row(*cells)
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 200  # a line a run, for other programs
+    console.print(table if found else f"no runs in {outputs / 'runs'} yet; start one: python train.py")
+
+
+def _line(path: Path) -> tuple[float, *tuple[str, ...]]:
+    folder = path.parent
+    summary: dict[str, Any]
+    try:
+        summary = read(folder / "summary.json") if (folder / "summary.json").exists() else {}
+    except Refused:
+        summary = {"status": "not whole"}
+    loss = summary.get("val/loss")
+    step = summary.get("steps", max((row["step"] for row in rows(folder / "metrics.jsonl")), default=0))
+    return (
+        loss if loss is not None else float("inf"),
+        folder.name,
+        f"{loss:.4f}" if loss is not None else "",
+        f"{summary['val/bits_per_byte']:.3f}" if "val/bits_per_byte" in summary else "",
+        f"{summary['params']:,}" if "params" in summary else "",
+        f"{step:,}",
+        duration(summary["time/total_s"]) if "time/total_s" in summary else "",
+        summary.get("status", "at work" if Record(folder).busy() else "unfinished"),
+    )

@@ -1,0 +1,1 @@
+"""Search for the mapping between the names of two checkpoints."""

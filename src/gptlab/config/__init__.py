@@ -1,0 +1,1 @@
+"""Recipes, types and factories of choices, without torch and hydra."""

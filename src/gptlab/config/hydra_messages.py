@@ -1,0 +1,96 @@
+"""What hydra complains of, in one line that names the key and the remedy. Imports no hydra."""
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from gptlab.config.recipe import LISTS
+from gptlab.config.typecheck import unknown
+
+CONF = Path(__file__).parents[3] / "conf"
+
+Known = Callable[[list[str]], Iterable[str]]
+"""All keys that there are with some choices."""
+
+
+def shortened(error: Exception, overrides: list[str], known: Known) -> str | None:
+    """What hydra says, in one line with the remedy; none if it is not hydra that says it."""
+    message = str(error)
+    if message.startswith("Config group override must be"):  # a plain ValueError
+        return next(_no_options(overrides), "a choice is a name, as in attention=gqa")
+    if type(error).__module__.split(".")[0] not in ("hydra", "omegaconf"):
+        return None
+    if override := getattr(error, "override", None):
+        return _unreadable(override)
+    if found := re.search(r"Could not override '([^']*)'|Could not delete from config. '([^']*)' does not", message):
+        return _no_key(found[1] or found[2], overrides, known)
+    for pattern, told in TOLD.items():
+        if found := re.search(pattern, message):
+            return told(found[1])
+    return " ".join(message.split())
+
+
+def _unreadable(override: str) -> str:
+    key, equals, value = override.partition("=")
+    if not equals or not key:
+        return f"{override!r} is not an override; write key=value"
+    return f"{override} cannot be read; if the value is a text, quote it for hydra too: '{key}=\"{value}\"'"
+
+
+def _no_options(overrides: list[str]) -> Iterator[str]:
+    for group, _, value in (one.lstrip("+~").partition("=") for one in overrides):
+        if group and (CONF / group).is_dir() and value not in options(group):
+            yield _no_option(f"{group}/{value}")
+
+
+def _no_option(choice: str) -> str:
+    group, _, option = choice.rpartition("/")
+    return f"{group}={option}: no such option; choose from {', '.join(options(group))}"
+
+
+def _no_key(key: str, overrides: list[str], known: Known) -> str:
+    if re.fullmatch(r"\w+", key) and (CONF / key).is_dir():
+        return f"{key}: nothing here takes it by itself; python -m gptlab explain {key} says what it is"
+    words = [one.partition("=") for one in overrides]
+    chosen = [f"{slot}={choice}" for slot, _, choice in words if choice in options(slot) or slot in LISTS]
+    return no_key(key, known([one for one in chosen if not one.startswith(f"{key}=")]))
+
+
+def twice(overrides: list[str]) -> str | None:
+    """The line for a list that names a choice more than once, of which hydra would take one."""
+    for one in overrides:
+        slot, _, listed = one.partition("=")
+        names = [name.strip() for name in listed.strip("[]").split(",")]
+        if slot in LISTS and len({*names}) < len(names):
+            return f"{one} names a choice twice; name each once"
+    return None
+
+
+def no_key(key: str, known: Iterable[str]) -> str:
+    """The line for a key that none of the known ones is, with those that stand beside it."""
+    key = key.rpartition("@")[2]
+    path = f"{key.rpartition('.')[0]}." if "." in key else ""
+    known = list(known)
+    slot, _, choice = path.rstrip(".").partition(".")
+    if slot in LISTS and choice and not any(name.startswith(path) for name in known):
+        listed = f"{choice} is not in the list; say {slot}=[{choice}]"
+        return f"{key}: {listed}" if choice in options(slot) else _no_option(f"{slot}/{choice}")
+    beside = {one.removeprefix(path).split(".")[0] for one in known if one.startswith(path)}
+    if not beside:
+        return no_key(path.rstrip("."), known)
+    return unknown(key, sorted(one for one in beside if not one.startswith("_")), path)
+
+
+TOLD: dict[str, Callable[[str], str]] = {
+    r"Could not (?:find|load) '([^']*)'": _no_option,
+    r"Could not delete '([^']*)'": lambda key: f"~{key}: there is no such choice to leave out",
+    r"already at '([^']*)'": lambda key: f"{key} is there already; leave out the +",
+    r"Multiple values for (\S+?)\.": lambda key: f"{key} is there already; leave out the +",
+    r"Ambiguous value for argument '([^']*)'": lambda given: f"{given}: several values make a sweep; add -m",
+}
+"""What hydra says, and what we say of the thing that it names."""
+
+
+def options(group: str) -> list[str]:
+    """The choices of a slot."""
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))

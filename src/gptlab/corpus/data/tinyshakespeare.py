@@ -1,0 +1,53 @@
+"""Tiny Shakespeare (Karpathy 2015, github.com/karpathy/char-rnn): 1,115,394 characters, the file of countless tables.
+
+Downloaded once into the cache folder that pooch finds for this system, and verified, as is a file given by `path`.
+"""
+
+import hashlib
+from pathlib import Path
+
+from gptlab.corpus.data import Data, told
+from gptlab.errors import Refused
+
+ADDRESS = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
+SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
+
+
+class TinyShakespeare(Data):
+    """The canonical file: the one at `path` if given, else the one of the cache, else the one of the web."""
+
+    def __init__(self, *, path: str | None = None, validation: float = 0.1) -> None:
+        super().__init__(validation=validation)
+        self.path = path
+
+    def text(self) -> str:
+        content = given(self.path) if self.path else download()
+        found = hashlib.sha256(content).hexdigest()
+        if found != SHA256:
+            raise Refused(
+                f"data.path={self.path} has the sha256 {found[:16]}..., the canonical file {SHA256[:16]}...; "
+                f"give that one, or read yours with data=text"
+            )
+        return content.decode()
+
+
+def given(path: str) -> bytes:
+    """What a file holds."""
+    with told(path, "the canonical file"):
+        return Path(path).expanduser().read_bytes()
+
+
+def download() -> bytes:
+    """The file from the cache or the web, verified by pooch; raises Refused with what to do where there is no way."""
+    import pooch  # here, because it takes 0.1 s that other data need not wait for
+
+    pooch.get_logger().setLevel("WARNING")  # a refusal is one line, not two
+    try:
+        return Path(
+            pooch.retrieve(ADDRESS, f"sha256:{SHA256}", fname="tinyshakespeare.txt", path=pooch.os_cache("gptlab"))
+        ).read_bytes()
+    except (OSError, ValueError) as error:  # requests' errors are OSErrors; a wrong hash is a ValueError
+        raise Refused(
+            f"data=tinyshakespeare cannot get {ADDRESS} ({type(error).__name__}); download it elsewhere and give "
+            "data.path=<file>, or take data=shakespeare, which needs no network"
+        ) from None

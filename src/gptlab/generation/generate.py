@@ -1,0 +1,175 @@
+"""Tokens after tokens, with caches.
+
+A memory holds one context. What happens when a text is longer:
+
+crop     its last half context is read again as a new prompt, so any decoder can go on for ever
+slide    the memory forgets its oldest tokens one by one; for positions that know distance alone
+refuse   nothing is written
+
+Without caches the whole last context is read anew for each token, as nanoGPT does: the same tokens inside the context;
+beyond it, a window that slides by one.
+
+Prompts of several lengths are padded on the left. A row that reaches its context is read again with all the others,
+each from its own beginning, so that every row is written as it would be alone.
+"""
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from gptlab.errors import Refused
+from gptlab.generation.sampler import Draw
+from gptlab.model.decoder import Decoder
+from gptlab.model.forward_pass import Output
+from gptlab.model.kv_cache import Memory, Ring
+from gptlab.training.evaluate import resting
+
+Beyond = Literal["crop", "slide", "refuse"]
+Step = Callable[..., Output]
+
+
+def generate(
+    decoder: Decoder,
+    prompt: Tensor | Sequence[Tensor],
+    length: int,
+    *,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    repetition: float = 1.0,
+    seed: int = 0,
+    stop: Collection[int] = (),
+    beyond: Beyond = "crop",
+    cached: bool = True,
+    step: Step | None = None,
+) -> Iterator[Tensor]:
+    """Continues prompts (B, T), or B of several lengths, by `length` tokens; yields each step's (B,). The same seed
+    gives the same tokens. A row that has drawn a token of `stop` repeats it; when all have, the end is early.
+    `step` reads single tokens instead of the decoder: the same one, compiled."""
+    draw = Draw(temperature, top_k, top_p, repetition)
+    reader = Reader(decoder, prompt, length, beyond, cached, step)
+    return _written(reader, draw, length, torch.Generator(reader.texts.device).manual_seed(seed), stop)
+
+
+def _written(reader: "Reader", draw: Draw, length: int, random: torch.Generator, stop: Collection[int]):
+    over, token = torch.zeros(len(reader.texts), dtype=torch.bool, device=reader.texts.device), reader.texts[:, -1]
+    stops = torch.tensor(sorted(stop), dtype=torch.long, device=over.device)
+    for _ in range(length):
+        logits = reader.read()[:, -1]
+        if draw.repetition != 1:
+            logits = draw.penalized(logits, reader.said())
+        token = torch.where(over, token, draw.pick(logits, random))
+        reader.add(token)
+        yield token
+        if stop:
+            over = over | torch.isin(token, stops)
+            if over.all():
+                return
+
+
+class Reader:
+    """Texts, and a decoder's memory of them. `held`: tokens of each row since its beginning, the unread ones too.
+    `spare`: how many tokens may be taken back."""
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        prompt: Tensor | Sequence[Tensor],
+        length: int,
+        beyond: Beyond = "crop",
+        cached: bool = True,
+        step: Step | None = None,
+        spare: int = 0,
+    ) -> None:
+        self.decoder, self.beyond, self.cached, self.spare = decoder, beyond, cached, spare
+        self.step = decoder.forward if step is None else step
+        self.context = decoder.shape.context
+        self.held = [len(row) for row in prompt]
+        refuse_bad(decoder, self.held, length, beyond, cached)
+        self.texts, longest = padded(prompt), max(self.held) + length
+        self.began = [max(self.held) - one for one in self.held]
+        self.room = min(self.context, longest)  # a memory that is larger costs time: all its slots are looked at
+        self.held = [min(one, self.context) if beyond == "slide" else one for one in self.held]
+        self.memory: list[Memory | None] | None = None
+        self.unread = 0
+
+    def read(self, last: bool = True) -> Tensor:
+        """Reads what is unread; its logits (B, T, V), or those of the last token alone (B, 1, V)."""
+        fresh = self.memory is None
+        if self.beyond != "slide" and max(self.held) > self.context:
+            kept = max(1, self.context // 2) if self.cached else self.context
+            self.held = [kept if one > self.context else one for one in self.held]
+            self.room, fresh = self.context, True
+        if fresh and self.cached:
+            self.memory = self.remember()
+        unread, self.unread = max(self.held) if fresh else self.unread, 0
+        tokens = self.texts[:, -unread:].clone(memory_format=torch.contiguous_format)  # of its own strides: one graph
+        with resting(self.decoder):
+            # Not decoder(...): a compiled one would compile anew for every shape of a prompt and a memory.
+            read = self.decoder.forward if fresh or unread > 1 else self.step
+            logits = read(tokens, at=self.at(unread), memory=self.memory, last=last).logits
+            assert logits is not None
+            return logits[:, :, : self.decoder.shape.tokens]
+
+    def remember(self) -> list[Memory | None]:
+        """An empty memory for all that is to be written."""
+        memory = self.decoder.memory(len(self.texts), self.room)
+        for one in memory if self.spare else ():
+            if isinstance(one, Ring):
+                one.widen(self.spare)
+        return memory
+
+    def at(self, unread: int) -> Tensor | None:
+        """Where the last tokens stand, (B|1, T), -1 for padding; none if that is where a sequence begins."""
+        alike = len({*self.held}) == 1
+        if alike and unread == self.held[0]:
+            return None
+        ends = torch.tensor(self.held[:1] if alike else self.held, device=self.texts.device)
+        return (ends[:, None] + torch.arange(-unread, 0, device=ends.device)).clamp(min=-1)
+
+    def add(self, token: Tensor) -> None:
+        """One more token (B,) of each row, unread."""
+        self.texts = torch.cat([self.texts, token[:, None]], 1)
+        self.held = [one + 1 for one in self.held]
+        self.unread += 1
+
+    def take_back(self, count: int) -> None:
+        """The last tokens were none, whether they were read or not."""
+        read = max(0, count - self.unread)
+        for one in self.memory or ():
+            if isinstance(one, Ring):
+                one.rewind(read)
+        self.texts = self.texts[:, : self.texts.shape[1] - count]
+        self.held = [one - count for one in self.held]
+        self.unread = max(0, self.unread - count)
+
+    def said(self) -> Tensor:
+        """Bool (B, tokens): which tokens each text holds, its padding left out."""
+        rows, width = self.texts.shape
+        began = torch.tensor(self.began, device=self.texts.device)
+        real = torch.arange(width, device=began.device) >= began[:, None]
+        counts = torch.zeros(rows, self.decoder.shape.tokens, device=self.texts.device)
+        return counts.scatter_add(1, self.texts, real.to(counts.dtype)) > 0
+
+
+def padded(prompt: Tensor | Sequence[Tensor]) -> Tensor:
+    """Rows of several lengths to (B, T), padded on the left."""
+    if isinstance(prompt, Tensor):
+        return prompt
+    return torch.nn.utils.rnn.pad_sequence([*prompt], batch_first=True, padding_side="left")
+
+
+def refuse_bad(decoder: Decoder, lengths: list[int], length: int, beyond: Beyond, cached: bool) -> None:
+    """Refuses prompts of nothing, and what the context or the positions cannot carry."""
+    context = decoder.shape.context
+    if not lengths or min(lengths) < 1:
+        raise Refused("prompt: a row holds no token; give one token or more")
+    if beyond == "refuse" and max(lengths) + length - 1 > context:
+        raise Refused(f"{max(lengths)} + {length} tokens go beyond model.context={context}; try beyond=crop")
+    if beyond == "slide" and "embed" in decoder.position.opens:
+        name = type(decoder.position).__name__
+        raise Refused(f"beyond=slide: position ({name}) gives each place a vector of its own; try beyond=crop")
+    if beyond == "slide" and not cached:
+        raise Refused("beyond=slide lets a cache forget, and cached=false has none; try beyond=crop")

@@ -1,0 +1,61 @@
+"""The next token from logits: temperature, then the k likeliest, then the smallest set that reaches p.
+
+temperature  logits / temperature; 0 takes the likeliest
+top_k        Fan 2018, arXiv:1805.04833
+top_p        Holtzman 2019, arXiv:1904.09751
+repetition   logits of tokens that the text holds already, divided by it where positive, else times it (CTRL, Keskar
+             2019, arXiv:1909.05858)
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gptlab.errors import Refused
+
+
+@dataclass(frozen=True)
+class Draw:
+    """How tokens are drawn. Off: temperature 1, top_k and top_p none, repetition 1."""
+
+    temperature: float = 1.0
+    top_k: int | None = None
+    top_p: float | None = None
+    repetition: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.temperature < float("inf"):
+            raise Refused(f"temperature={self.temperature} is not in [0, inf); 0 takes the likeliest token")
+        if self.top_k is not None and self.top_k < 1:
+            raise Refused(f"top_k={self.top_k} leaves no token to draw; give 1 or more, or none")
+        if self.top_p is not None and not 0 < self.top_p <= 1:
+            raise Refused(f"top_p={self.top_p} is not in (0, 1]; 1 draws from all tokens; try 0.9")
+        if not 0 < self.repetition < float("inf"):
+            raise Refused(f"repetition={self.repetition} is not positive; 1 changes nothing, 1.2 is usual")
+
+    def chances(self, logits: Tensor) -> Tensor:
+        """Logits (..., V) to the probabilities that are drawn from."""
+        if self.temperature == 0:
+            return torch.zeros_like(logits).scatter(-1, logits.argmax(-1, keepdim=True), 1.0)
+        logits = logits.float() / self.temperature
+        if self.top_k is not None:
+            least = logits.topk(min(self.top_k, logits.shape[-1])).values[..., -1:]
+            logits = logits.masked_fill(logits < least, -torch.inf)
+        if self.top_p is not None:
+            ordered, order = logits.sort(-1, descending=True)
+            likely = ordered.softmax(-1)
+            outside = likely.cumsum(-1) - likely >= self.top_p
+            logits = logits.masked_fill(outside.scatter(-1, order, outside), -torch.inf)
+        return logits.softmax(-1)
+
+    def pick(self, logits: Tensor, random: torch.Generator) -> Tensor:
+        """(B, V) to (B,)."""
+        if self.temperature == 0:
+            return logits.argmax(-1)
+        return torch.multinomial(self.chances(logits), 1, generator=random)[:, 0]
+
+    def penalized(self, logits: Tensor, said: Tensor) -> Tensor:
+        """Logits (B, V) where tokens of bool (B, V) are less likely."""
+        less = torch.where(logits > 0, logits / self.repetition, logits * self.repetition)
+        return torch.where(said, less, logits)

@@ -1,0 +1,1 @@
+"""The decoder and the slots it is built from."""

@@ -1,0 +1,80 @@
+"""Differential attention: one softmax less another takes off what both see as noise (Ye 2024, arXiv:2410.05258).
+
+    out((1 - start) norm((softmax(q1 k1^T / sqrt(D)) - blend softmax(q2 k2^T / sqrt(D))) v))
+    blend = exp(a1 b1) - exp(a2 b2) + start        start = 0.8 - 0.6 exp(-0.3 layer), layers counted from 0
+
+Two neighbouring heads make a pair with one value of twice the width, so there are as many parameters as in mha. norm is
+the RMS over each pair's 2 D features; 1 - start gives the gradient the size that it has in mha. a and b are four
+vectors of a head's width, learned, shared by the heads of a layer.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from gptlab.model.attention import Attention
+from gptlab.model.attention_kernels import attend
+from gptlab.model.forward_pass import Flow
+from gptlab.model.kv_cache import Ring
+from gptlab.model.mask import Mask
+from gptlab.model.shape import Shape
+
+
+class DifferentialAttention(Attention):
+    """Heads 2 i and 2 i + 1 are the two maps of pair i; to a position's bias each is a head of its own. dropout acts on
+    the attention weights."""
+
+    def __init__(self, shape: Shape, layer: int = 0, *, bias: bool = False, dropout: float = 0.0) -> None:
+        super().__init__()
+        if shape.heads % 2:
+            raise ValueError(f"model.heads={shape.heads} is odd, but differential attention pairs heads; make it even")
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout={dropout} is not in [0, 1); 0 drops nothing")
+        self.layer, self.heads, self.head = layer, shape.heads, shape.head
+        self.mask, self.dropout = Mask(), dropout
+        self.start = 0.8 - 0.6 * math.exp(-0.3 * layer)
+        self.q = nn.Linear(shape.width, shape.heads * shape.head, bias)
+        self.k = nn.Linear(shape.width, shape.heads * shape.head, bias)
+        self.v = nn.Linear(shape.width, shape.heads * shape.head, bias)
+        self.out = nn.Linear(shape.heads * shape.head, shape.width, bias)
+        self.norm = nn.RMSNorm(2 * shape.head, eps=1e-5)
+        self.a1, self.b1, self.a2, self.b2 = (nn.Parameter(torch.empty(shape.head)) for _ in range(4))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """The first values of the four vectors."""
+        for vector in (self.a1, self.b1, self.a2, self.b2):
+            nn.init.normal_(vector, 0.0, 0.1)
+
+    def forward(self, x: Tensor, flow: Flow, memory: Ring | None = None) -> Tensor:
+        q, k = (part(x).unflatten(-1, (self.heads, self.head)) for part in (self.q, self.k))
+        v = self.v(x).unflatten(-1, (self.heads // 2, 2 * self.head))
+        q, k = flow.position.rotate(q, k, flow.at, self.layer)
+        at = flow.at
+        if memory is not None:
+            at, rows = memory.append(at, k=k, v=v)
+            k, v = rows["k"], rows["v"]
+        y = attend(
+            q,
+            k,
+            v.repeat_interleave(2, 2),
+            flow.sight(self.mask, at),
+            bias=flow.position.bias(flow.at, at, self.layer),
+            dropout=self.dropout if self.training else 0.0,
+        )
+        one, two = y.unflatten(2, (-1, 2)).unbind(3)
+        return self.out(((1 - self.start) * self.norm(one - self.blend() * two)).flatten(-2))
+
+    def blend(self) -> Tensor:
+        """The share of the second map that is taken off, a number."""
+        return (self.a1 * self.b1).sum().exp() - (self.a2 * self.b2).sum().exp() + self.start
+
+    def memory(self, batch: int, length: int, like: Tensor) -> Ring:
+        return Ring(batch, length, like, k=(self.heads, self.head), v=(self.heads // 2, 2 * self.head))
+
+    def pair_flops(self) -> int:
+        return 2 * self.heads * (self.head + 2 * self.head)
+
+    def pairs(self, length: int) -> int:
+        return self.mask.pairs(length)

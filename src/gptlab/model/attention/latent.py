@@ -1,0 +1,90 @@
+"""Multi-head latent attention: keys and values grow from one narrow latent (MLA, DeepSeek-V2, arXiv:2405.04434).
+
+    c = norm(down x)        k_h = [k_up c ; k x], the second part turned and the same for all heads        v_h = v_up c
+
+Only c and the turned k x are remembered: rank + rope_head numbers a token, whatever the heads. The rest of each key
+stays unturned, since a rotation between k_up and c would tie the latent to its position.
+
+Keys and values of all remembered tokens are grown anew at each step. The paper multiplies k_up into q and v_up into out
+instead; weights would then meet activations outside their Linears, where no `change` would find them.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from gptlab.model.attention import Attention
+from gptlab.model.attention_kernels import attend
+from gptlab.model.forward_pass import Flow
+from gptlab.model.kv_cache import Ring
+from gptlab.model.mask import Mask
+from gptlab.model.shape import Shape
+
+
+class LatentAttention(Attention):
+    """rank: width of the latent; null is 4 heads' (the paper's), but at most half of all heads'. rope_head: width of
+    the part of a key that positions turn; null is half a head's, made even. k_up has no bias: softmax would forget it.
+    dropout acts on the attention weights."""
+
+    def __init__(
+        self,
+        shape: Shape,
+        layer: int = 0,
+        *,
+        rank: int | None = None,
+        rope_head: int | None = None,
+        bias: bool = False,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.layer, self.heads, self.head = layer, shape.heads, shape.head
+        self.rank = min(4 * shape.head, -(-shape.heads * shape.head // 2)) if rank is None else rank
+        self.rope_head = max(2, shape.head // 4 * 2) if rope_head is None else rope_head
+        if self.rank < 1:
+            raise ValueError(f"rank={rank} is not positive; null fits the heads")
+        if self.rope_head < 1:
+            raise ValueError(f"rope_head={rope_head} is not positive; null is half the head width")
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout={dropout} is not in [0, 1); 0 drops nothing")
+        self.mask, self.dropout = Mask(), dropout
+        self.q = nn.Linear(shape.width, shape.heads * (shape.head + self.rope_head), bias)
+        self.k = nn.Linear(shape.width, self.rope_head, bias)
+        self.down = nn.Linear(shape.width, self.rank, bias)
+        self.norm = nn.RMSNorm(self.rank, eps=1e-6)
+        self.k_up = nn.Linear(self.rank, shape.heads * shape.head, False)
+        self.v_up = nn.Linear(self.rank, shape.heads * shape.head, bias)
+        self.out = nn.Linear(shape.heads * shape.head, shape.width, bias)
+
+    def forward(self, x: Tensor, flow: Flow, memory: Ring | None = None) -> Tensor:
+        q, q_turned = self.q(x).unflatten(-1, (self.heads, -1)).split((self.head, self.rope_head), -1)
+        q_turned, k_turned = flow.position.rotate(q_turned, self.k(x)[:, :, None], flow.at, self.layer)
+        latent, at = self.norm(self.down(x)), flow.at
+        if memory is not None:
+            at, rows = memory.append(at, latent=latent, k=k_turned)
+            latent, k_turned = rows["latent"], rows["k"]
+        k = self.k_up(latent).unflatten(-1, (self.heads, self.head))
+        y = attend(
+            torch.cat([q, q_turned], -1),
+            torch.cat([k, k_turned.expand(-1, -1, self.heads, -1)], -1),
+            self.v_up(latent).unflatten(-1, (self.heads, self.head)),
+            flow.sight(self.mask, at),
+            bias=flow.position.bias(flow.at, at, self.layer),
+            dropout=self.dropout if self.training else 0.0,
+        )
+        return self.out(y.flatten(-2))
+
+    def meet(self, position, earlier) -> None:
+        super().meet(position, earlier)
+        nothing = self.k.weight.new_empty(1, 0, 1, self.rope_head)
+        try:
+            position.rotate(nothing, nothing, torch.empty(1, 0, dtype=torch.long, device=nothing.device), self.layer)
+        except ValueError as error:
+            raise ValueError(f"attention: rope_head={self.rope_head} cannot be turned: {error}") from error
+
+    def memory(self, batch: int, length: int, like: Tensor) -> Ring:
+        return Ring(batch, length, like, latent=(self.rank,), k=(1, self.rope_head))
+
+    def pair_flops(self) -> int:
+        return 2 * self.heads * (self.head + self.rope_head + self.head)
+
+    def pairs(self, length: int) -> int:
+        return self.mask.pairs(length)

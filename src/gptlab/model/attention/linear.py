@@ -1,0 +1,83 @@
+"""Linear attention with decay: a state instead of a softmax (RetNet, arXiv:2307.08621).
+
+    S_t = decay S_(t-1) + k_t v_t^T        y_t = S_t^T q_t / sqrt(head width)        out(norm(y))
+
+The same in chunks, as it is computed here: within a chunk all pairs at once, each weighed by decay^(distance); between
+chunks the state. A chunk of one token is the recurrence, a chunk of the whole sequence is the quadratic form. norm is
+the RMS of each head, without weights. The state, head x head numbers for each head, is all that is remembered.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from gptlab.model.attention import Attention
+from gptlab.model.forward_pass import Flow
+from gptlab.model.kv_cache import State
+from gptlab.model.shape import Shape
+
+
+class LinearAttention(Attention):
+    """decay: null is 1 - 2^(-5 - h) for head h = 0, 1, ..; a number is for all heads, and 1 forgets nothing. chunk:
+    tokens computed at once; it changes the time, not the result. Padding enters no state and does not make it decay."""
+
+    honours = frozenset({"embed", "rotate"})
+
+    def __init__(
+        self, shape: Shape, layer: int = 0, *, decay: float | None = None, chunk: int = 64, bias: bool = False
+    ) -> None:
+        super().__init__()
+        if decay is not None and not 0 < decay <= 1:
+            raise ValueError(f"decay={decay} is not in (0, 1]; 1 forgets nothing, null gives each head its own")
+        if chunk < 1:
+            raise ValueError(f"chunk={chunk} is not positive; 1 goes token by token")
+        self.layer, self.heads, self.head, self.chunk = layer, shape.heads, shape.head, chunk
+        self.decays = [1 - 2.0 ** (-5 - h) if decay is None else decay for h in range(shape.heads)]
+        self.q = nn.Linear(shape.width, shape.heads * shape.head, bias)
+        self.k = nn.Linear(shape.width, shape.heads * shape.head, bias)
+        self.v = nn.Linear(shape.width, shape.heads * shape.head, bias)
+        self.norm = nn.RMSNorm(shape.head, eps=1e-6, elementwise_affine=False)
+        self.out = nn.Linear(shape.heads * shape.head, shape.width, bias)
+
+    def forward(self, x: Tensor, flow: Flow, memory: State | None = None) -> Tensor:
+        q, k, v = (part(x).unflatten(-1, (self.heads, self.head)) for part in (self.q, self.k, self.v))
+        q, k = flow.position.rotate(q * self.head**-0.5, k, flow.at, self.layer)
+        real = flow.at >= 0
+        k = k * real[..., None, None]
+        state = x.new_zeros(len(x), self.heads, self.head, self.head) if memory is None else memory.now
+        decay = torch.tensor(self.decays, device=x.device, dtype=torch.promote_types(x.dtype, torch.float32))
+        said = []
+        for start in range(0, x.shape[1], self.chunk):
+            part = slice(start, start + self.chunk)
+            y, state = step(q[:, part], k[:, part], v[:, part], real[:, part], state, decay)
+            said.append(y)
+        if memory is not None:
+            memory.become(state)
+        return self.out(self.norm(torch.cat(said, 1)).flatten(-2))
+
+    def memory(self, batch: int, length: int, like: Tensor) -> State:
+        return State(batch, like, self.heads, self.head, self.head)
+
+    def pair_flops(self) -> int:
+        return 4 * self.heads * self.head
+
+    def pairs(self, length: int) -> int:
+        """Pairs within the chunks. To write to the state and to read it costs a token as much as `head` pairs."""
+        chunks, rest = divmod(length, self.chunk)
+        inside = chunks * self.chunk * (self.chunk + 1) // 2 + rest * (rest + 1) // 2
+        return inside + length * self.head
+
+
+def step(q: Tensor, k: Tensor, v: Tensor, real: Tensor, state: Tensor, decay: Tensor) -> tuple[Tensor, Tensor]:
+    """One chunk (B, C, H, D) of queries, keys and values after a state (B, H, D, D): what it says, and the next state.
+
+    real (B|1, C) tells tokens from padding, whose keys are 0. All powers of decay (H,) are at most 1.
+    """
+    q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+    age = real.cumsum(1)[:, None]  # of the state, in tokens
+    since = (age[..., None] - age[..., None, :]).clamp(min=0)
+    decay = decay.view(-1, 1, 1)
+    weights = (q @ k.mT) * (decay**since).tril().to(q.dtype)
+    read = (decay ** age[..., None]).to(q.dtype)
+    left = (decay ** (age[..., -1:] - age)[..., None]).to(q.dtype)
+    y = weights @ v + read * (q @ state)
+    return y.transpose(1, 2), read[:, :, -1:] * state + (left * k).mT @ v

@@ -1,0 +1,173 @@
+"""Softmax attention over shared key and value heads: out(softmax(scale q k^T) v).
+
+mha  kv_heads = heads             Vaswani 2017, arXiv:1706.03762
+mqa  kv_heads = 1                 Shazeer 2019, arXiv:1911.02150
+gqa  kv_heads between             Ainslie 2023, arXiv:2305.13245: query head h reads kv head floor(h kv_heads / heads)
+swa  the last `window` keys only  Mistral, arXiv:2310.06825: the query's own key is counted
+
+What composes with it, each off by default:
+
+qk_norm         RMS over each head, before rotation                           Qwen3, arXiv:2505.09388
+gate            out(y sigmoid(gate x)), feature by feature                    Qiu 2025, arXiv:2505.06708
+sink            one more logit a head, learned, that carries no value         gpt-oss, arXiv:2508.10925
+softcap         z = cap tanh(z / cap) of the scaled scores                    Gemma 2, arXiv:2408.00118
+value_residual  v = v + blend (v of the first layer - v), blend learned       Zhou 2024, arXiv:2410.17897
+share_with      keys and values of the layer so many layers above             CLA, arXiv:2405.12981
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from gptlab.model.attention import Attention
+from gptlab.model.attention_kernels import attend
+from gptlab.model.forward_pass import Flow
+from gptlab.model.kv_cache import Ring
+from gptlab.model.mask import Mask
+from gptlab.model.shape import Shape, divisors
+
+
+class SoftmaxAttention(Attention):
+    """kv_heads: null is one for each head. scale: null is 1 / sqrt(head width). out_bias: of `out`, bias: of the other
+    Linears. dropout acts on the attention weights. share_with: null has its own keys and values; 1 reads the layer
+    above's, which may itself be a reader, must agree in heads and window, and remembers for both."""
+
+    def __init__(
+        self,
+        shape: Shape,
+        layer: int = 0,
+        *,
+        kv_heads: int | None = None,
+        window: int | None = None,
+        qk_norm: bool = False,
+        gate: bool = False,
+        sink: bool = False,
+        softcap: float | None = None,
+        value_residual: bool = False,
+        share_with: int | None = None,
+        scale: float | None = None,
+        bias: bool = False,
+        out_bias: bool = False,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        kv_heads = shape.heads if kv_heads is None else kv_heads
+        refuse_bad(shape, kv_heads, window, scale, softcap, dropout)
+        refuse_bad_sharing(layer, share_with, value_residual)
+        self.layer, self.heads, self.kv_heads, self.head = layer, shape.heads, kv_heads, shape.head
+        self.mask, self.scale, self.softcap, self.dropout = Mask(window), scale, softcap, dropout
+        self.value_residual, self.share_with, self.source, self.lends = value_residual, share_with, layer, False
+        self.q = nn.Linear(shape.width, shape.heads * shape.head, bias)
+        self.out = nn.Linear(shape.heads * shape.head, shape.width, out_bias)
+        self.q_norm = nn.RMSNorm(shape.head, eps=1e-6) if qk_norm else nn.Identity()
+        self.gate = nn.Linear(shape.width, shape.heads * shape.head, bias) if gate else None
+        self.sink = nn.Parameter(torch.zeros(shape.heads)) if sink else None
+        if share_with is None:
+            self.k = nn.Linear(shape.width, kv_heads * shape.head, bias)
+            self.v = nn.Linear(shape.width, kv_heads * shape.head, bias)
+            self.k_norm = nn.RMSNorm(shape.head, eps=1e-6) if qk_norm else nn.Identity()
+        if value_residual and layer:
+            self.blend = nn.Parameter(torch.tensor(0.5))
+
+    def forward(self, x: Tensor, flow: Flow, memory: Ring | None = None) -> Tensor:
+        q = self.q_norm(self.q(x).unflatten(-1, (self.heads, self.head)))
+        q, k, v, at = self.own(q, x, flow, memory) if self.share_with is None else self.read(q, flow)
+        y = attend(
+            q,
+            k,
+            v,
+            flow.sight(self.mask, at),
+            bias=flow.position.bias(flow.at, at, self.layer),
+            scale=self.scale,
+            sink=self.sink,
+            softcap=self.softcap,
+            dropout=self.dropout if self.training else 0.0,
+        ).flatten(-2)
+        return self.out(y if self.gate is None else y * self.gate(x).sigmoid())
+
+    def own(self, q: Tensor, x: Tensor, flow: Flow, memory: Ring | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Queries, turned; its own keys and values with those remembered, and where they stand."""
+        k = self.k_norm(self.k(x).unflatten(-1, (self.kv_heads, self.head)))
+        v = self.v(x).unflatten(-1, (self.kv_heads, self.head))
+        if self.value_residual:
+            v = torch.lerp(v, flow.shared["first value"], self.blend) if self.layer else v
+            flow.shared.setdefault("first value", v)
+        q, k = flow.position.rotate(q, k, flow.at, self.layer)
+        at = flow.at
+        if memory is not None:
+            at, rows = memory.append(at, k=k, v=v)
+            k, v = rows["k"], rows["v"]
+        if self.lends:
+            flow.shared[f"keys of {self.layer}"] = k, v, at
+        return q, k, v, at
+
+    def read(self, q: Tensor, flow: Flow) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The same of another layer, whose keys were turned as that layer turns."""
+        q, _ = flow.position.rotate(q, q[:, :, :0], flow.at, self.source)
+        return q, *flow.shared[f"keys of {self.source}"]
+
+    def meet(self, position, earlier: Sequence[Attention]) -> None:
+        super().meet(position, earlier)
+        if self.value_residual and self.layer:
+            first = earlier[0]
+            if not (isinstance(first, SoftmaxAttention) and first.value_residual and self.fits(first)):
+                missing = f"layer {self.layer} finds no values of its kind in layer 0"
+                raise ValueError(f"attention: value_residual=true: {missing}; set it in both, with the same kv_heads")
+        if self.share_with is not None:
+            above = earlier[self.layer - self.share_with]
+            if not (isinstance(above, SoftmaxAttention) and self.fits(above) and above.mask == self.mask):
+                layers = f"layer {self.layer} cannot read layer {self.layer - self.share_with}"
+                raise ValueError(
+                    f"attention: share_with={self.share_with}: {layers}; make kv_heads and window the same"
+                )
+            self.source = above.source
+            owner = earlier[self.source]
+            assert isinstance(owner, SoftmaxAttention)
+            owner.lends = True
+
+    def fits(self, other: "SoftmaxAttention") -> bool:
+        """True if its keys and values have the shape of the other's."""
+        return (self.kv_heads, self.head) == (other.kv_heads, other.head)
+
+    def memory(self, batch: int, length: int, like: Tensor) -> Ring | None:
+        if self.share_with is not None:
+            return None
+        row = (self.kv_heads, self.head)
+        return Ring(batch, min(length, self.mask.reach or length), like, k=row, v=row)
+
+    def pair_flops(self) -> int:
+        return 4 * self.heads * self.head
+
+    def pairs(self, length: int) -> int:
+        return self.mask.pairs(length)
+
+
+def refuse_bad(
+    shape: Shape, kv_heads: int, window: int | None, scale: float | None, softcap: float | None, dropout: float
+) -> None:
+    """Refuses numbers outside their range."""
+    if kv_heads < 1 or shape.heads % kv_heads:
+        fits = " or ".join(", ".join(map(str, divisors(shape.heads))).rsplit(", ", 1))
+        raise ValueError(f"kv_heads={kv_heads} does not divide model.heads={shape.heads}; try {fits}")
+    if window is not None and window < 1:
+        raise ValueError(f"window={window} sees nothing; give a number of keys > 0, or null for all of them")
+    if scale is not None and scale <= 0:
+        raise ValueError(f"scale={scale} is not positive; null is 1 / sqrt(head width)")
+    if softcap is not None and softcap <= 0:
+        raise ValueError(f"softcap={softcap} is not positive; null caps nothing")
+    if not 0 <= dropout < 1:
+        raise ValueError(f"dropout={dropout} is not in [0, 1); 0 drops nothing")
+
+
+def refuse_bad_sharing(layer: int, share_with: int | None, value_residual: bool) -> None:
+    """Refuses to read a layer that is not there, and to blend values that are not its own."""
+    if share_with is None:
+        return
+    if not 1 <= share_with <= layer:
+        raise ValueError(
+            f"share_with={share_with} leads from layer {layer} to none above; "
+            "tile readers with owners by a pattern, as attention=shared does"
+        )
+    if value_residual:
+        raise ValueError(f"share_with={share_with} reads values as they are; say value_residual=false here")

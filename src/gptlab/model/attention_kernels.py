@@ -1,0 +1,152 @@
+"""The one seam to the attention kernels: out = softmax(scale q k^T + bias, over the visible keys) v.
+
+    naive   the plain formula, every score written out: the oracle of the tests, and the only one that learns a bias
+    sdpa    torch's scaled_dot_product_attention, by is_causal where the sight is plain, else by a mask
+    flex    torch's FlexAttention with the mask as a predicate: blocks out of sight cost nothing. Compiled on GPUs;
+            it has no backward on CPU (torch 2.13)
+
+A sink (gpt-oss; Miller 2023) is one more logit per head that takes a share of the softmax and carries no value.
+Softcap (Gemma 2, arXiv:2408.00118): z = cap tanh(z / cap). `kernel` forces a choice; `watch` tells which ran.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gptlab.model.forward_pass import Sight
+
+_forced: list[str] = []
+_watchers: list[list[str]] = []
+
+
+def attend(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    sight: Sight,
+    *,
+    bias: Tensor | None = None,
+    scale: float | None = None,
+    sink: Tensor | None = None,
+    softcap: float | None = None,
+    dropout: float = 0.0,
+) -> Tensor:
+    """(B, T, H, D), (B, S, K, D), (B, S, K, E) to (B, T, H, E); K divides H. A query that sees no key gives 0.
+
+    bias (B|1, H, T, S) is added to the scaled scores, sink (H,) joins the softmax, dropout acts on the weights.
+    """
+    scale = q.shape[-1] ** -0.5 if scale is None else scale
+    q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+    chosen = _forced[-1] if _forced else choose(q, sight, bias, softcap, dropout)
+    for names in _watchers:
+        names.append(f"{chosen}/causal" if chosen == "sdpa" and _plain(sight, bias, sink) else chosen)
+    return KERNELS[chosen](q, k, v, sight, bias, scale, sink, softcap, dropout).transpose(1, 2)
+
+
+def choose(q: Tensor, sight: Sight, bias: Tensor | None, softcap: float | None, dropout: float) -> str:
+    """The kernel for these arguments: flex pays where a compiled GPU step can skip blocks or fuse what SDPA cannot."""
+    learned = bias is not None and bias.requires_grad
+    unusual = softcap is not None or not (sight.causal or bias is not None)
+    if q.is_cuda and torch.compiler.is_compiling() and unusual and not learned and not dropout and q.shape[2] >= 128:
+        return "flex"
+    return "naive" if learned or softcap is not None else "sdpa"
+
+
+def _plain(sight: Sight, bias: Tensor | None, sink: Tensor | None) -> bool:
+    return sight.causal and bias is None and sink is None
+
+
+def naive(q, k, v, sight, bias, scale, sink, softcap, dropout) -> Tensor:
+    groups = q.shape[1] // k.shape[1]
+    k, v = (x.repeat_interleave(groups, 1) if groups > 1 else x for x in (k, v))
+    z = q * scale @ k.transpose(-1, -2)
+    if softcap is not None:
+        z = softcap * torch.tanh(z / softcap)
+    if bias is not None:
+        z = z + bias
+    see = sight.tensor()
+    z = z.masked_fill(~see, -torch.inf)
+    if sink is not None:
+        z = torch.cat([z, sink.view(1, -1, 1, 1).expand(*z.shape[:-1], 1)], -1)
+    # A blind row is all -inf, its softmax NaN, backward too: its scores are levelled before, its weights zeroed after.
+    blind = ~see.any(-1, keepdim=True)
+    weights = z.masked_fill(blind, 0.0).softmax(-1).masked_fill(blind, 0.0)
+    return F.dropout(weights[..., : k.shape[2]], dropout) @ v
+
+
+def sdpa(q, k, v, sight, bias, scale, sink, softcap, dropout) -> Tensor:
+    if softcap is not None:
+        raise ValueError("softcap: the kernel sdpa cannot cap scores; use naive or flex")
+    grouped = q.shape[1] != k.shape[1]
+    if _plain(sight, bias, sink):
+        return F.scaled_dot_product_attention(q, k, v, None, dropout, True, scale=scale, enable_gqa=grouped)
+    mask = sight.tensor()
+    if sink is not None:
+        q, k, v, mask, bias = with_sink(q, k, v, mask, bias, scale, sink)
+        grouped = False
+    if bias is not None:
+        mask = bias.to(q.dtype).masked_fill(~mask, -torch.inf)
+    return F.scaled_dot_product_attention(q, k, v, mask, dropout, scale=scale, enable_gqa=grouped)
+
+
+def with_sink(q, k, v, mask, bias, scale, sink):
+    """The sink as one more key of value 0. Queries grow a feature 1 that meets sink / scale in this key alone."""
+    groups = q.shape[1] // k.shape[1]
+    k, v = (x.repeat_interleave(groups, 1) if groups > 1 else x for x in (k, v))
+    null = F.pad((sink / scale).to(k.dtype).view(1, -1, 1, 1), (k.shape[-1], 0)).expand(k.shape[0], -1, -1, -1)
+    q = F.pad(q, (0, 1), value=1.0)
+    k = torch.cat([null, F.pad(k, (0, 1))], 2)
+    mask = F.pad(mask, (1, 0), value=True)  # a query that sees nothing else gets the sink's value, which is 0
+    return q, k, F.pad(v, (0, 0, 1, 0)), mask, None if bias is None else F.pad(bias, (1, 0))
+
+
+def flex(q, k, v, sight, bias, scale, sink, softcap, dropout) -> Tensor:
+    from torch.nn.attention.flex_attention import AuxRequest, create_block_mask, flex_attention
+
+    if dropout:
+        raise ValueError(f"dropout={dropout}: the kernel flex has no dropout; use sdpa or naive")
+    q_at, k_at = sight.q_at, sight.k_at
+
+    def see(b, h, i, j):
+        return sight.mask.sees(q_at[b % q_at.shape[0], i], k_at[b % k_at.shape[0], j])
+
+    def score(z, b, h, i, j):
+        z = z if softcap is None else softcap * torch.tanh(z / softcap)
+        return z if bias is None else z + bias[b % bias.shape[0], h, i, j]
+
+    batch = max(q_at.shape[0], k_at.shape[0])
+    blocks = create_block_mask(see, batch, None, q.shape[2], k.shape[2], device=q.device.type)
+    out, aux = flex_attention(
+        q, k, v, score, blocks, scale, enable_gqa=q.shape[1] != k.shape[1], return_aux=AuxRequest(lse=True)
+    )
+    if sink is None:
+        return out
+    # softmax with one more logit s scales every weight by e^lse / (e^lse + e^s).
+    return out * (aux.lse - sink.view(1, -1, 1)).sigmoid()[..., None].to(out.dtype)
+
+
+KERNELS = {"naive": naive, "sdpa": sdpa, "flex": flex}
+
+
+@contextmanager
+def kernel(name: str) -> Iterator[None]:
+    """Forces one kernel inside the block."""
+    _forced.append(name)
+    try:
+        yield
+    finally:
+        _forced.pop()
+
+
+@contextmanager
+def watch() -> Iterator[list[str]]:
+    """Collects the names of the kernels that run (eagerly) inside the block."""
+    names: list[str] = []
+    _watchers.append(names)
+    try:
+        yield names
+    finally:
+        _watchers.remove(names)

@@ -1,0 +1,126 @@
+"""Tokens to logits. The first file to read: the only place that knows the order of things.
+
+    x = embed(tokens) + positions
+    x = block(x), for each layer: attention and MLP, wired to the residual stream
+    logits = readout(norm(x))
+
+Every part is a choice: a factory that is called here with the sizes. A factory is any callable, such as a class or a
+functools.partial with knobs: Decoder(shape, attention=partial(SoftmaxAttention, kv_heads=2), ...).
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from gptlab.model.attention import Attention
+from gptlab.model.block import Block
+from gptlab.model.forward_pass import Flow, Output
+from gptlab.model.kv_cache import Memory
+from gptlab.model.mlp import Mlp, weights
+from gptlab.model.norm import Norm
+from gptlab.model.position import Position
+from gptlab.model.readout import Readout
+from gptlab.model.residual import Residual
+from gptlab.model.shape import Shape
+
+
+class Decoder(nn.Module):
+    """A decoder-only transformer. `dropout` acts on the sum of embeddings; other dropouts belong to the parts.
+    `final_norm` stands between the last block and the readout."""
+
+    def __init__(
+        self,
+        shape: Shape,
+        *,
+        attention: Callable[..., Attention],
+        position: Callable[..., Position],
+        norm: Callable[..., Norm],
+        mlp: Callable[..., Mlp],
+        residual: Callable[..., Residual],
+        block: Callable[..., Block],
+        readout: Callable[..., Readout],
+        dropout: float = 0.0,
+        final_norm: bool = True,
+    ) -> None:
+        super().__init__()
+        self.shape = shape
+        self.embedding = nn.Embedding(shape.vocab, shape.width)
+        self.position = position(shape)
+        self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
+        depth = range(shape.layers)
+        self.blocks = nn.ModuleList(block(shape, layer, attention, mlp, residual, norm) for layer in depth)
+        self.norm = norm(shape.width, shape.layers - 1) if final_norm else nn.Identity()
+        self.readout = readout(shape, self.embedding)
+        self._introduce()
+
+    @property
+    def layers(self) -> list[Block]:
+        """The blocks, first to last."""
+        return cast(list[Block], list(self.blocks))
+
+    def forward(
+        self,
+        tokens: Tensor,
+        targets: Tensor | None = None,
+        at: Tensor | None = None,
+        memory: Sequence[Memory | None] | None = None,
+        last: bool = False,
+    ) -> Output:
+        """Tokens (B, T), and targets (B, T) or none, to Output. Positions `at` are (B|1, T), 0..T-1 unless given, -1
+        for padding; with the memory of earlier calls the tokens continue what was read before. `last`: logits of the
+        last token alone, (B, 1, vocab)."""
+        plain = at is None
+        at = torch.arange(tokens.shape[1], device=tokens.device)[None] if at is None else at
+        flow = Flow(tokens, at, self.position, plain)
+        wire = self.layers[0].attention_wire
+        stream = wire.enter(self.dropout(self.position.embed(self.embedding(tokens), at)))
+        for block, remembered in zip(self.layers, memory or [None] * len(self.layers), strict=True):
+            stream = block(stream, flow, remembered)
+        x = self.norm(wire.leave(stream))
+        if targets is None:
+            return Output(self.readout(x[:, -1:] if last else x), None, flow.losses, flow.facts)
+        return Output(None, self.readout.loss(x, targets, flow), flow.losses, flow.facts)
+
+    def memory(self, batch: int, length: int) -> list[Memory | None]:
+        """Empty memories of all layers, for `batch` sequences of up to `length` tokens."""
+        return [block.attention.memory(batch, length, self.embedding.weight) for block in self.layers]
+
+    def learning(self) -> list[tuple[str, nn.Parameter]]:
+        """What is trained, by name; a masked or otherwise parametrised weight by the name it has without."""
+        named = (
+            (name.replace(".parametrizations.weight.original", ".weight"), p) for name, p in self.named_parameters()
+        )
+        return [(name, p) for name, p in named if p.requires_grad]
+
+    def flops(self, length: int) -> int:
+        """Matmul FLOPs of one forward pass over one sequence: 2 x the weights of every Linear that a token meets x
+        tokens, and the visible pairs."""
+        seen = sum(b.attention.pairs(length) * b.attention.pair_flops() for b in self.layers)
+        return 2 * self._met() * length + seen
+
+    def training_flops(self, length: int) -> int:
+        """Matmul FLOPs to learn from one sequence. A backward pass costs twice as much as a forward pass: once for what
+        entered each product, and once for its weights, unless these do not learn."""
+        return 3 * self.flops(length) - 2 * self._met(frozen=True) * length
+
+    def _met(self, frozen: bool = False) -> int:
+        """Weights of all Linears that one token meets; if `frozen`, of those that do not learn."""
+        return weights(self, frozen) - sum(block.mlp.idle(frozen) for block in self.layers)
+
+    def _introduce(self) -> None:
+        """Lets parts that must fit each other refuse what does not."""
+        attentions = [block.attention for block in self.layers]
+        for layer, attention in enumerate(attentions):
+            attention.meet(self.position, attentions[:layer])
+        streams = {wire.streams for block in self.layers for wire in (block.attention_wire, block.mlp_wire)}
+        if len(streams) > 1:
+            raise ValueError(f"residual: layers of {sorted(streams)} streams do not fit; give all the same number")
+
+
+def pattern(shape: Any, layer: int, *args: Any, layout: list[str], kinds: dict[str, Callable], **more: Any) -> Any:
+    """Any slot, differing by layer: layer l is built as kinds[layout[l mod len(layout)]]."""
+    if not layout or not set(layout) <= set(kinds):
+        raise ValueError(f"layout={list(layout)} may hold only the names in kinds: {', '.join(kinds)}")
+    return kinds[layout[layer % len(layout)]](shape, layer, *args, **more)

@@ -1,0 +1,40 @@
+"""The first values of the weights, keyed by name: each tensor has a generator of its own, made of (seed, name).
+
+So every tensor that two variants share starts identical, whatever else stands beside it.
+"""
+
+from torch import (
+    Generator,
+    Tensor,
+    nn,
+    no_grad,
+    random,
+)  # by name: once init=torch is loaded, gptlab.model.init.torch is that
+
+from gptlab.model.rng import number
+from gptlab.model.shape import Shape
+
+
+class Init:
+    """The slot's contract: fills one Linear or Embedding weight or bias in place. Other parts keep their own
+    reset_parameters, drawn under generator(seed, name)."""
+
+    def __call__(self, module: nn.Module, name: str, shape: Shape, generator: Generator) -> None:
+        """`name` is the full name of the tensor, such as blocks.0.attention.out.weight."""
+        raise NotImplementedError
+
+
+@no_grad()
+def initialize(decoder: nn.Module, init: Init, shape: Shape, seed: int) -> None:
+    """Fills all parameters of a decoder; a tensor shared by two modules is filled once, under its first name."""
+    done: set[Tensor] = set()
+    for path, module in decoder.named_modules():
+        own = {name: p for name, p in module.named_parameters(path, recurse=False) if p not in done}
+        done.update(own.values())
+        if isinstance(module, nn.Linear | nn.Embedding):
+            for name in own:
+                init(module, name, shape, Generator().manual_seed(number(seed, name)))
+        elif own and callable(reset := getattr(module, "reset_parameters", None)):
+            with random.fork_rng(devices=[]):
+                random.default_generator.manual_seed(number(seed, path))
+                reset()

@@ -1,0 +1,27 @@
+"""GPT-2's start as Hugging Face and nanoGPT read it: weights N(0, std), biases 0, and everything called `out`, which
+writes into the residual stream, at std / sqrt(2 layers). (OpenAI's released code does not scale; `residual=false`.)"""
+
+import math
+
+import torch
+from torch import nn
+
+from gptlab.model.init import Init
+from gptlab.model.shape import Shape
+
+
+class GPT2(Init):
+    """std: of every weight; residual: scale what writes into the stream by the depth."""
+
+    def __init__(self, *, std: float = 0.02, residual: bool = True) -> None:
+        if std <= 0:
+            raise ValueError(f"std={std} is not positive; try 0.02")
+        self.std, self.residual = std, residual
+
+    def __call__(self, module: nn.Module, name: str, shape: Shape, generator: torch.Generator) -> None:
+        tensor = module.get_parameter(name.rpartition(".")[2])
+        if name.endswith(".bias"):
+            tensor.zero_()
+        else:
+            deep = self.residual and name.endswith(".out.weight")
+            tensor.normal_(0.0, self.std / math.sqrt(2 * shape.layers) if deep else self.std, generator=generator)

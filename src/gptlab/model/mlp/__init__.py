@@ -1,0 +1,28 @@
+"""What works on each position alone."""
+
+from torch import Tensor, nn
+
+from gptlab.model.forward_pass import Flow
+
+
+class Mlp(nn.Module):
+    """The slot's contract: __init__(shape, layer, *, knobs). `hidden` is the inner width; what writes into the residual
+    stream is called `out`; auxiliary losses are left in flow.losses by name."""
+
+    hidden: int
+
+    def forward(self, x: Tensor, flow: Flow) -> Tensor:
+        """(B, T, width) to the same."""
+        raise NotImplementedError
+
+    def idle(self, frozen: bool = False) -> int:
+        """Weights of its Linears that one token does not meet; if `frozen`, of those that do not learn."""
+        return 0
+
+
+def weights(module: nn.Module, frozen: bool = False) -> int:
+    """Weights of all Linears in a module; if `frozen`, of those that do not learn."""
+    linears = (part for part in module.modules() if isinstance(part, nn.Linear))
+    return sum(
+        one.weight.numel() for one in linears if not frozen or not any(p.requires_grad for p in one.parameters())
+    )

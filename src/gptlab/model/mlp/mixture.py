@@ -1,0 +1,78 @@
+"""A mixture of experts: each token meets the few that its router likes best (Mixtral, arXiv:2401.04088).
+
+    p = softmax(router x)        y = sum of w_i expert_i(x) over the top_k largest p_i
+    w = p / sum of the chosen p        or, normalize=false, w = p (Switch, arXiv:2101.03961; OLMoE, arXiv:2409.02060)
+    balance = weight x experts x sum of f_i P_i over the experts (Switch)
+
+f_i is the share of all choices that fall on expert i, P_i the mean of p_i; if all are chosen alike, balance = weight.
+One expert is the dense MLP. No token is dropped, and none depends on its neighbours.
+
+Every expert computes every token here, and what was not chosen is weighed by 0. So no shape depends on data: a pass is
+one graph, and later tokens do not change the bits of earlier ones. It costs experts / top_k times the FLOPs that are
+promised, which are those of the experts that a token meets: fit to see what a mixture learns, not how fast it may be.
+"""
+
+from collections.abc import Callable
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from gptlab.model.forward_pass import Flow
+from gptlab.model.mlp import Mlp, weights
+from gptlab.model.shape import Shape
+
+
+class MixtureMlp(Mlp):
+    """expert: any MLP. shared: one more expert that all tokens meet, weighed by 1 (DeepSeekMoE, arXiv:2401.06066).
+    normalize: the weights of the chosen sum to 1; else the MLP begins top_k / experts as large as a dense one.
+    balance: weight of the loss that spreads tokens over experts; 0 turns it off."""
+
+    def __init__(
+        self,
+        shape: Shape,
+        layer: int = 0,
+        *,
+        expert: Callable[..., Mlp],
+        experts: int = 4,
+        top_k: int = 2,
+        normalize: bool = True,
+        shared: bool = False,
+        balance: float = 0.01,
+    ) -> None:
+        super().__init__()
+        if experts < 1:
+            raise ValueError(f"experts={experts} is not positive; 1 is the dense MLP")
+        if not 1 <= top_k <= experts:
+            raise ValueError(f"top_k={top_k} is not in 1 .. experts={experts}; try {min(2, experts)}")
+        if top_k == 1 < experts and normalize:
+            raise ValueError("top_k=1 with normalize=true weighs by 1 whatever the router says; say normalize=false")
+        if balance < 0:
+            raise ValueError(f"balance={balance} is negative; 0 turns it off")
+        self.top_k, self.normalize, self.balance = top_k, normalize, balance
+        self.router = nn.Linear(shape.width, experts, bias=False)
+        self.experts = nn.ModuleList(expert(shape, layer) for _ in range(experts))
+        self.shared = expert(shape, layer) if shared else None
+        self.hidden = cast(Mlp, self.experts[0]).hidden
+
+    def forward(self, x: Tensor, flow: Flow) -> Tensor:
+        likes = self.router(x).softmax(-1)
+        best = likes.topk(self.top_k, -1).indices
+        chosen = torch.zeros_like(likes).scatter(-1, best, 1.0)
+        if self.balance:
+            flow.losses["balance"] = flow.losses.get("balance", 0.0) + self.imbalance(likes, chosen)
+        weights = likes * chosen
+        if self.normalize:
+            weights = weights / weights.sum(-1, keepdim=True)
+        y = torch.zeros_like(x) if self.shared is None else self.shared(x, flow)
+        for weight, expert in zip(weights.split(1, -1), self.experts, strict=True):
+            y = y + weight * expert(x, flow)
+        return y
+
+    def imbalance(self, likes: Tensor, chosen: Tensor) -> Tensor:
+        """(B, T, experts) probabilities and choices, 0 or 1, to the weighed balance loss of this layer."""
+        share = chosen.mean((0, 1)) / self.top_k
+        return self.balance * len(self.experts) * (share * likes.mean((0, 1))).sum()
+
+    def idle(self, frozen: bool = False) -> int:
+        return weights(self.experts, frozen) // len(self.experts) * (len(self.experts) - self.top_k)

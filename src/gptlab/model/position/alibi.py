@@ -1,0 +1,37 @@
+"""A penalty that grows with distance, by a slope of each head (Press 2021, arXiv:2108.12409).
+
+    bias = -slope_h (query - key)
+
+Slopes are 2^(-8 h / n), h = 1..n, for n heads, a power of two; other counts take those of the power of two below, and
+then every second one of the power above, as the authors' code does.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from gptlab.model.position import Position
+from gptlab.model.shape import Shape
+
+
+class Alibi(Position):
+    """Biases scores; embeddings and keys know no position."""
+
+    opens = frozenset({"bias"})
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__(shape)
+        self.slopes = slopes(shape.heads)
+
+    def bias(self, q_at: Tensor, k_at: Tensor, layer: int) -> Tensor:
+        slope = torch.tensor(self.slopes, device=q_at.device).view(1, -1, 1, 1)
+        return -slope * (q_at[:, None, :, None] - k_at[:, None, None, :]).clamp(min=0)
+
+
+def slopes(heads: int) -> list[float]:
+    """The slope of each head, for any number of heads."""
+    power = 2 ** math.floor(math.log2(heads))
+    first = [2 ** (-8 * h / power) for h in range(1, power + 1)]
+    between = [2 ** (-8 * h / (2 * power)) for h in range(1, 2 * power + 1, 2)]
+    return first + between[: heads - power]

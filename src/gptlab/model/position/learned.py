@@ -1,0 +1,20 @@
+"""One learned vector for each position, added to the embedding (GPT-2)."""
+
+from torch import Tensor, nn
+
+from gptlab.model.position import Position
+from gptlab.model.shape import Shape
+
+
+class Learned(Position):
+    """x + table[at]; knows only the positions inside the context."""
+
+    opens = frozenset({"embed"})
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__(shape)
+        self.length = shape.context
+        self.table = nn.Embedding(shape.context, shape.width)
+
+    def embed(self, x: Tensor, at: Tensor) -> Tensor:
+        return x + self.table(at.clamp(min=0))

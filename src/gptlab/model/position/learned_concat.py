@@ -1,0 +1,33 @@
+"""A learned vector for each position, joined to the embedding instead of added, then mixed back to the width.
+
+    x = W [x, table[at]]
+
+With W = [I, I] this is position=learned. Adding lets both share one width; joining gives positions features of their
+own, for the price of W, which is (width + features) width weights, and the FLOPs of them. W has no bias, since a table
+can hold it.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from gptlab.model.position import Position
+from gptlab.model.shape import Shape
+
+
+class LearnedConcat(Position):
+    """features: of a position's vector; null is model.width. Knows only the positions inside the context."""
+
+    opens = frozenset({"embed"})
+
+    def __init__(self, shape: Shape, *, features: int | None = None) -> None:
+        super().__init__(shape)
+        features = shape.width if features is None else features
+        if features < 1:
+            raise ValueError(f"features={features} holds no position; give 1 or more, or null for model.width")
+        self.length = shape.context
+        self.table = nn.Embedding(shape.context, features)
+        self.mix = nn.Linear(shape.width + features, shape.width, bias=False)
+
+    def embed(self, x: Tensor, at: Tensor) -> Tensor:
+        where = self.table(at.clamp(min=0)).expand(*x.shape[:-1], -1)
+        return self.mix(torch.cat([x, where], -1))

@@ -1,0 +1,7 @@
+"""No position at all: the causal mask alone tells order (Kazemnejad 2023, arXiv:2305.19466)."""
+
+from gptlab.model.position import Position
+
+
+class Nope(Position):
+    """All doors stay shut."""

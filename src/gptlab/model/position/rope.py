@@ -1,0 +1,100 @@
+"""Rotary positions (RoFormer, arXiv:2104.09864): scores depend on distance alone.
+
+    angle_i = at theta^(-2i / D)        (a, b) -> (a cos - b sin, a sin + b cos)
+
+Pairs are half-split, (i, i + D/2), as in GPT-NeoX and Hugging Face's Llama. `fraction` < 1 turns only the first part of
+each head (GPT-NeoX, Phi). A list of thetas is tiled over the layers, as a pattern's layout is: 10^4 for layers that see
+a window, 10^6 for those that see everything (Gemma 3, arXiv:2503.19786). `scaling` is for a context longer than the one
+that was trained on: see rotary.py.
+"""
+
+import torch
+from torch import Tensor
+
+from gptlab.model.fused_ops import turn
+from gptlab.model.position import Position
+from gptlab.model.rope_scaling import Kind, Scaling, frequencies, loudness
+from gptlab.model.shape import Shape
+
+
+class Rope(Position):
+    """Turns queries and keys by their positions; values stay. Angles are computed in float32 or better.
+
+    factor: how much longer than `original`, whose null is model.context. low, high: turns within `original`, between
+    which llama3 and yarn pass over; high's null is 4, for yarn 32."""
+
+    opens = frozenset({"rotate"})
+
+    def __init__(
+        self,
+        shape: Shape,
+        *,
+        theta: float | list[float] = 10000.0,
+        fraction: float = 1.0,
+        scaling: Kind | None = None,
+        factor: float = 1.0,
+        original: int | None = None,
+        low: float = 1.0,
+        high: float | None = None,
+    ) -> None:
+        super().__init__(shape)
+        if scaling is None and factor != 1:
+            raise ValueError(f"factor={factor} stretches nothing while scaling=null; try scaling=yarn")
+        original = shape.context if original is None else original
+        self.scaling = Scaling(scaling, factor, original, low, high) if scaling else None
+        if not 0 < fraction <= 1:
+            raise ValueError(f"fraction={fraction} is not in (0, 1]; 1 turns the whole head")
+        self.thetas = theta if isinstance(theta, list) else [theta]
+        if not self.thetas or min(self.thetas) <= 0:
+            raise ValueError(f"theta={theta} is not positive; try 10000")
+        self.fraction = fraction
+        self.of: tuple[Tensor, int] | None = None
+        self.wheels: dict[tuple, tuple[Tensor, Tensor]] = {}
+        self.share(shape.head)
+
+    def share(self, width: int) -> int:
+        """How many features of a head of this width are turned."""
+        share = int(width * self.fraction)
+        if share % 2 or not share:
+            raise ValueError(
+                f"fraction={self.fraction} turns {share} of the {width} features of a head, "
+                "which is not an even number; change it, model.width, model.heads or model.head"
+            )
+        return share
+
+    def rotate(self, q: Tensor, k: Tensor, at: Tensor, layer: int) -> tuple[Tensor, Tensor]:
+        cos, sin = self.kept(at, q, layer)
+        heads = k.shape[2]
+        return turned(q, cos, sin), turned(k, cos[:, :, :heads], sin[:, :, :heads])
+
+    def kept(self, at: Tensor, q: Tensor, layer: int) -> tuple[Tensor, Tensor]:
+        """The wheel for these queries. In training it is made once for all layers of a pass, which share `at`, and
+        written out for each head: a product along memory takes half the time of one that jumps (2026-11)."""
+        theta, width = self.thetas[layer % len(self.thetas)], self.share(q.shape[-1])
+        if torch.compiler.is_compiling() or not torch.is_grad_enabled() or at.is_inference():
+            return self.wheel(at, width, q, theta)
+        if self.of is None or self.of[0] is not at or self.of[1] != at._version:
+            self.of, self.wheels = (at, at._version), {}
+        asked = (theta, q.shape[2:], q.dtype)
+        if asked not in self.wheels:
+            cos, sin = self.wheel(at, width, q, theta)
+            self.wheels[asked] = cos.repeat(1, 1, q.shape[2], 1), sin.repeat(1, 1, q.shape[2], 1)
+        return self.wheels[asked]
+
+    def wheel(self, at: Tensor, width: int, like: Tensor, theta: float) -> tuple[Tensor, Tensor]:
+        """Positions (B|1, T) to cos and signed sin, each (B|1, T, 1, width)."""
+        dtype = torch.promote_types(like.dtype, torch.float32)
+        pair = torch.arange(0, width, 2, device=at.device, dtype=dtype)
+        angle = at[..., None].to(dtype) * frequencies(pair, width, theta, self.scaling)
+        loud = loudness(self.scaling)
+        cos, sin = (angle.cos(), angle.sin()) if loud == 1 else (angle.cos() * loud, angle.sin() * loud)
+        cos, sin = torch.cat([cos, cos], -1), torch.cat([-sin, sin], -1)
+        return cos[:, :, None].to(like.dtype), sin[:, :, None].to(like.dtype)
+
+
+def turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """(B, T, H, D) turned in its first features, as many as the wheel has."""
+    width = cos.shape[-1]
+    if width < x.shape[-1]:
+        return torch.cat([turn(x[..., :width], cos, sin), x[..., width:]], -1)
+    return turn(x, cos, sin)

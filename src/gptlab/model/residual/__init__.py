@@ -1,0 +1,40 @@
+"""The wire between the residual stream and one branch. It owns the norms and the dropout."""
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor, nn
+
+from gptlab.model.norm import Norm
+from gptlab.model.shape import Shape
+
+
+class Residual(nn.Module):
+    """The slot's contract. The stream may be any structure; enter and leave turn embeddings into it and back.
+
+    `streams` counts the copies of the width that run side by side; all layers must agree on it.
+    """
+
+    streams: int = 1
+
+    def __init__(
+        self, shape: Shape, layer: int, branch: str, norm: Callable[[int, int], Norm], *, dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
+
+    def enter(self, x: Tensor) -> Any:
+        """(B, T, width) to the stream."""
+        return x
+
+    def leave(self, stream: Any) -> Tensor:
+        """The stream to (B, T, width)."""
+        return stream
+
+    def read(self, stream: Any) -> Tensor:
+        """What the branch sees, (B, T, width)."""
+        raise NotImplementedError
+
+    def write(self, stream: Any, y: Tensor) -> Any:
+        """The stream after the branch gave y, (B, T, width)."""
+        raise NotImplementedError

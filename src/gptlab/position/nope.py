@@ -1,7 +1,0 @@
-"""No position at all: the causal mask alone tells order (Kazemnejad 2023, arXiv:2305.19466)."""
-
-from gptlab.position import Position
-
-
-class Nope(Position):
-    """All doors stay shut."""

@@ -1,0 +1,1 @@
+"""Drawings of a report: page, Markdown, LaTeX, terminal, W&B."""

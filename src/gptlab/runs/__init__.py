@@ -1,0 +1,1 @@
+"""Files of runs and studies: records, checkpoints, trackers, fingerprints."""

@@ -1,0 +1,199 @@
+"""The mirror of a run in Weights & Biases. The run folder is the truth; this may fail without harm to it.
+
+Offline unless asked otherwise; never a prompt: what needs an account is refused before any compute. Every row carries
+`step` and `tokens`, which are the axes.
+"""
+
+import html
+import netrc
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+from gptlab.config.recipe import Tracking
+from gptlab.errors import Refused
+
+KEY = 40
+"""The least length of an API key."""
+PATIENCE = {"init_timeout": 30, "finish_timeout": 60}
+"""Seconds for what W&B would wait for much longer, or for ever."""
+UNSET = [name for name in ("WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR") if name not in os.environ]
+"""Places outside the outputs, where W&B would stage files; the user's own choice, if there is one, stands."""
+
+
+def patience() -> dict[str, float]:
+    """PATIENCE, where the environment does not say otherwise: WANDB_INIT_TIMEOUT, WANDB_FINISH_TIMEOUT."""
+    return {name: float(os.environ.get(f"WANDB_{name.upper()}", seconds)) for name, seconds in PATIENCE.items()}
+
+
+def decide(tracking: Tracking) -> str:
+    """The mode for this machine: online, offline or disabled."""
+    if tracking.mode == "auto":
+        return "online" if api_key() and not os.environ.get("WANDB_MODE") else "offline"
+    if tracking.mode == "online" and not api_key():
+        raise Refused(
+            "tracking=online needs an API key of 40 characters and there is none; set WANDB_API_KEY (or run "
+            "`wandb login`), or use tracking=offline and upload later with `wandb sync`"
+        )
+    return tracking.mode
+
+
+def api_key() -> str | None:
+    """The key of the environment or of ~/.netrc, if it looks like one."""
+    key = os.environ.get("WANDB_API_KEY")
+    if not key:
+        host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
+        try:
+            entry = netrc.netrc().authenticators(host)
+        except (OSError, netrc.NetrcParseError):
+            entry = None
+        key = entry[2] if entry else None
+    return key if key and len(key) >= KEY else None
+
+
+FINAL = {"final/val_loss": "val/loss", "final/ppl": "val/perplexity", "best/val_loss": "val/loss_best"}
+"""Names in W&B's summary that no row of history can overwrite."""
+
+
+class Mirror:
+    """One W&B run, or none. After its first failure it says so once and stays silent. identity: what wandb.init is told
+    of the run; `resumed`: it goes on with a run that is there, online."""
+
+    def __init__(
+        self,
+        mode: str,
+        outputs: Path,
+        tracking: Tracking,
+        identity: dict[str, Any],
+        resumed: bool = False,
+        complain: Callable[[str], None] = print,
+    ) -> None:
+        self.run: Any = None
+        self.mode, self.silent = mode, False
+        self.complain, self.artifacts = complain, tracking.artifacts
+        if mode == "disabled":
+            return
+        own = f"*-{identity['id']}*"
+        before = {*(outputs / "wandb").glob(own)}  # of a run that is resumed; not all of it need be uploaded
+        try:
+            self._open(outputs.absolute(), tracking, identity, resumed)
+        except Exception as error:  # wandb raises errors of many kinds
+            for left in {*(outputs / "wandb").glob(own)} - before:
+                shutil.rmtree(left, ignore_errors=True)
+            for link in (outputs / "wandb").glob("*"):  # latest-run and its logs
+                if link.is_symlink() and not link.exists():
+                    link.unlink(missing_ok=True)
+            line = " ".join(str(error).split()).partition(" Consider ")[0]
+            raise Refused(
+                f"W&B cannot be opened ({mode}): {line}; use tracking=offline or tracking=disabled"
+            ) from error
+
+    def _open(self, outputs: Path, tracking: Tracking, identity: dict[str, Any], resumed: bool) -> None:
+        for name in UNSET:
+            os.environ[name] = str(outputs / "wandb" / name.split("_")[1].lower())
+        os.environ.setdefault("WANDB_SILENT", "true")  # the setting comes too late for what login says
+        import wandb
+
+        (outputs / "wandb").mkdir(parents=True, exist_ok=True)
+        self.run = wandb.init(
+            mode=self.mode,  # type: ignore[arg-type]
+            dir=str(outputs),
+            project=tracking.project,
+            entity=tracking.entity,
+            reinit="create_new",
+            resume="allow" if resumed and self.mode == "online" else None,
+            settings=wandb.Settings(
+                silent=True,
+                console="off",
+                **patience(),  # type: ignore[arg-type]
+                finish_timeout_raises=True,
+                x_transaction_log_flush_interval=1,
+                x_disable_stats=self.mode == "offline",
+                disable_git=True,
+                disable_code=True,
+            ),
+            **identity,
+        )
+        self._wandb = wandb
+
+    def axes(self) -> None:
+        """Every row is over its `tokens`; its `step` is the other axis."""
+
+        def define(run: Any) -> None:
+            run.define_metric("tokens", hidden=True)
+            run.define_metric("step", hidden=True)
+            run.define_metric("*", step_metric="tokens")
+
+        self._try(define)
+
+    def log(self, row: dict[str, Any]) -> None:
+        """A row of metrics, with `step` and `tokens` in it."""
+        self._try(lambda run: run.log(row))
+
+    def sample(self, row: dict[str, Any]) -> None:
+        """A text, as escaped HTML."""
+        self._try(
+            lambda run: run.log(
+                {
+                    "samples_html": self._wandb.Html(f"<pre>{html.escape(row['text'])}</pre>", inject=False),
+                    "step": row["step"],
+                    "tokens": row["tokens"],
+                }
+            )
+        )
+
+    def samples(self, rows: list[dict[str, Any]]) -> None:
+        """All texts in one table, if there are any."""
+        columns = ["step", "prompt", "sample", "seed", "temperature"]
+        data = [[{**row, "sample": row["text"]}[name] for name in columns] for row in rows]
+        if rows:
+            self.tables({"samples": (columns, data)}, step=rows[-1]["step"], tokens=rows[-1]["tokens"])
+
+    def tables(self, tables: dict[str, tuple[list[str], list[list[Any]]]], **axes: int) -> None:
+        """A row of tables: columns and data of each. A column that has words and numbers loses its type."""
+
+        def table(columns: list[str], data: list[list[Any]]) -> Any:
+            words = [{isinstance(cell, str) for cell in one if cell is not None} for one in zip(*data, strict=True)]
+            mixed = any(len(kinds) > 1 for kinds in words)
+            return self._wandb.Table(columns=[*columns], data=data, allow_mixed_types=mixed)
+
+        self._try(lambda run: run.log({**{name: table(*one) for name, one in tables.items()}, **axes}))
+
+    def checkpoint(self, folder: Path) -> None:
+        """Uploads the best weights, if `tracking.artifacts` asks for it; the last ones of a run never evaluated on its
+        way, which has no others."""
+        if self.artifacts:
+            name = "best" if (folder / "best.ckpt").exists() else "last"
+            self.upload("checkpoint", name, folder / f"{name}.ckpt")
+
+    def upload(self, kind: str, name: str, path: Path) -> None:
+        """A file or a folder as an artifact of the run."""
+
+        def upload(run: Any) -> None:
+            artifact = self._wandb.Artifact(f"{run.id}-{name}", type=kind)
+            (artifact.add_dir if path.is_dir() else artifact.add_file)(str(path))
+            run.log_artifact(artifact)
+
+        self._try(upload)
+
+    def finish(self, summary: dict[str, Any], exit_code: int) -> None:
+        """Writes the summary and closes, also after a failure; never waits longer than a minute."""
+        final = {theirs: summary[ours] for theirs, ours in FINAL.items() if ours in summary}
+        self._try(lambda run: run.summary.update({**summary, **final}))
+        self._try(lambda run: run.finish(exit_code=exit_code), always=True)
+        self.run = None
+
+    def _try(self, act: Callable[[Any], Any], always: bool = False) -> None:
+        if self.run is None or (self.silent and not always):
+            return
+        try:
+            act(self.run)
+        except Exception as error:
+            line = " ".join(str(error).split()).removesuffix(".")
+            later = "; upload them later with `wandb sync --include-online`" if self.mode == "online" else ""
+            if not self.silent:
+                self.complain(f"W&B stopped: {type(error).__name__}: {line}; the files on disk are whole{later}")
+            self.silent = True

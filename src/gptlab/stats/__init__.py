@@ -1,0 +1,1 @@
+"""Numbers to verdicts. Pure: no torch, no files."""

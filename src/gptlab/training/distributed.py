@@ -1,0 +1,90 @@
+"""The processes of one run: which one this is, and how they agree. Alone, everything is what it is.
+
+What they tell each other about the run goes from CPU to CPU, so that no GPU is waited for. The first process decides,
+writes and speaks; the others follow.
+"""
+
+import os
+import signal
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, distributed
+
+from gptlab.errors import Refused
+
+if TYPE_CHECKING:
+    from lightning import Trainer
+
+
+class Ranks:
+    """The processes of a Lightning Trainer's strategy: one each device of each node."""
+
+    def __init__(self, trainer: "Trainer") -> None:
+        self.trainer = trainer
+        self.rank, self.size = trainer.global_rank, trainer.world_size
+        self.group: Any = None
+
+    def meet(self) -> None:
+        """Starts the other processes of this node, if no launcher did, and waits for all."""
+        if self.size == 1 or self.group is not None:
+            return
+        strategy: Any = self.trainer.strategy
+        threads, environment = torch.get_num_threads(), strategy.cluster_environment
+        # They inherit this, and so outlive a Ctrl-C that finds them at their imports: this process would wait for them.
+        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            environment.validate_settings(num_devices=strategy.num_processes, num_nodes=strategy.num_nodes)
+            if strategy.launcher is not None:
+                strategy.launcher.launch(lambda: None)
+        except ValueError as error:
+            raise Refused(f"trainer: {str(error).splitlines()[0]}") from error
+        finally:
+            signal.signal(signal.SIGINT, handler)
+        torch.set_num_threads(threads)  # Lightning has just chosen others
+        os.environ.update(MASTER_ADDR=environment.main_address, MASTER_PORT=str(environment.main_port))
+        device = strategy.root_device if strategy.root_device.type == "cuda" else None
+        backend = "nccl" if device else "gloo"
+        distributed.init_process_group(backend, rank=self.rank, world_size=self.size, device_id=device)
+        self.group = distributed.new_group(backend="gloo")
+
+    def part(self) -> None:
+        """After training each process goes its own way: the first one evaluates, however long that takes."""
+        if self.group is not None:
+            distributed.destroy_process_group()
+            self.group = None
+
+    def end(self) -> None:
+        """Ends the processes that `meet` started, if there still are any."""
+        launcher: Any = self.trainer.strategy.launcher
+        children = [*getattr(launcher, "procs", [])]
+        if children:
+            launcher.procs.clear()  # a thread of Lightning's watches them, and would kill this process with them
+            os.environ.pop("LOCAL_RANK", None)
+        for child in children:
+            child.kill()
+            child.wait()
+
+    def told(self, value: Any) -> Any:
+        """The first process's value, everywhere."""
+        if self.group is None:
+            return value
+        held = [value]
+        distributed.broadcast_object_list(held, 0, self.group)
+        return held[0]
+
+    def highest(self, *values: float) -> list[float]:
+        """The highest of each value."""
+        return self._reduced(values, distributed.ReduceOp.MAX).tolist() if self.group else [*values]
+
+    def mean(self, named: dict[str, float]) -> dict[str, float]:
+        """The mean of each value."""
+        if self.group is None:
+            return named
+        total = self._reduced(named.values(), distributed.ReduceOp.SUM)
+        return dict(zip(named, (total / self.size).tolist(), strict=True))
+
+    def _reduced(self, values: Any, how: Any) -> Tensor:
+        x = torch.tensor([*values], dtype=torch.float64)
+        distributed.all_reduce(x, how, self.group)
+        return x

@@ -1,0 +1,91 @@
+"""What a run tells a person: what it is before it starts, what came of it after."""
+
+import time
+from typing import Any
+
+import torch
+
+from gptlab.config.recipe import PARTS
+from gptlab.console.terminal import duration, spark
+from gptlab.model.compile_policy import missing
+from gptlab.runs.record import rows
+from gptlab.training.probe import Probe
+from gptlab.training.session import Session
+
+
+def introduce(session: Session, probe: Probe) -> None:
+    """What the run is, and how long it will take here."""
+    settings, model, choices = session.settings, session.settings.model, session.recipe.choices
+    say, corpus = session.terminal.fact, session.corpus
+    tokens = settings.steps * settings.batch_size * model.context
+    session.terminal.say(f"[bold]{session.record.folder.name}[/]")
+    say(
+        "decoder",
+        f"{model.layers} layers x {model.width} wide x {model.heads} heads, context {model.context}: "
+        f"{session.params:,} parameters, {session.flops_per_token / 1e6:.2f} MFLOPs/token to train",
+        f"[dim]{', '.join(f'{slot} {choices.get(slot)}' for slot in (*PARTS, 'init'))}[/]",
+    )
+    say(
+        "data",
+        f"{choices.get('data')}: {len(corpus.train):,} tokens to learn from, {len(corpus.validation):,} to be judged "
+        f"by, vocabulary {corpus.tokenizer.vocab} ({choices.get('tokenizer')})",
+    )
+    say(
+        "recipe",
+        f"{settings.steps:,} steps x {settings.batch_size} x {model.context} = {amount(tokens)} tokens, "
+        f"{tokens / len(corpus.train):.1f} epochs; {choices.get('optimizer')} at "
+        f"{session.recipe.config['optimizer']['lr']:g}, {choices.get('schedule')}",
+    )
+    mode = "disabled" if session.mirror.run is None else session.mirror.mode
+    many = f"{session.ranks.size} processes, each on " if session.ranks.size > 1 else ""
+    numerics = f"{session.precision}, torch {torch.__version__}, attention by {probe.kernels}"
+    say("device", f"{many}{session.device_name}, {numerics}, W&B {mode}")
+    if session.device.type == "cuda" and session.full_speed is None:
+        say("", f"[yellow]no peak known for {session.device_name} in {session.precision}: no MFU[/]")
+    if settings.compile == "auto" and session.device.type == "cuda" and not session.compiled:
+        say("", f"[yellow]not compiled: {missing('cuda')} is not here[/]")
+    if session.compiled:
+        say("", "[yellow]compiled: the same seed need not give the same numbers again (seen on CPU, torch 2.13)[/]")
+    bound = f", ended after {settings.max_minutes:g} min" if settings.max_minutes else ""
+    whole = duration(settings.steps * probe.step_s + probe.overhead_s)
+    spent = time.monotonic() - session.began + probe.final_s
+    fit = max(0, int((300 - spent) / (probe.step_s + (probe.overhead_s - probe.final_s) / settings.steps)))
+    say("time", f"{probe.step_s * 1000:.0f} ms a step: about {whole} more{bound}; 5 minutes would fit {fit:,} steps")
+    if probe.alone_s < 0.8 * probe.step_s:  # threads that wait for a core which others use spin their time away
+        alone = f"{probe.alone_s * 1000:.0f} ms"
+        say("", f"[yellow]other work keeps the threads waiting: a step would take {alone} with trainer.threads=1[/]")
+
+
+def conclude(session: Session, summary: dict[str, Any], texts: list[dict[str, Any]]) -> None:
+    """The losses, the times, a sample."""
+    losses = [row["train/loss"] for row in rows(session.record.folder / "metrics.jsonl") if "train/loss" in row]
+    say = session.terminal
+    say.say()
+    if losses:
+        say.fact("loss", f"{losses[0]:.2f} {spark(losses)} {losses[-1]:.2f}")
+    metrics = "   ".join(f"{name.replace('_', ' ')} {summary[f'val/{name}']:.4g}" for name in session.metrics)
+    say.fact("val", f"[bold]{summary['val/loss']:.4f} nats/token[/]   {metrics}")
+    for name in session.text_metrics if texts else ():
+        found, floor, ceiling = (summary[f"val/{name}{what}"] for what in ("", "_floor", "_ceiling"))
+        say.fact("", f"{name.replace('_', ' ')} {found:.2f} (floor {floor:.2f}, ceiling {ceiling:.2f})")
+    say.fact(
+        "time",
+        f"{duration(summary['time/total_s'])} in all: start {duration(summary['time/start_s'])}, training "
+        f"{duration(summary['time/train_s'])}, evaluation {duration(summary['time/evaluate_s'])}, samples "
+        f"{duration(summary['time/samples_s'])}",
+    )
+    used = f" ({summary['throughput/mfu']:.1%} MFU)" if "throughput/mfu" in summary else ""
+    say.fact(
+        "speed",
+        f"{summary['time/step_ms_median'] or 0:.1f} ms a step, {summary['throughput/tokens_per_s'] or 0:,.0f} tokens/s "
+        f"learnt{used}; writing {summary['time/generate_ms_per_token']:.2f} ms a token; peak memory "
+        f"{summary['memory/peak_bytes'] / 1e9:.2f} GB",
+    )
+    if texts:
+        say.fact("sample", f"1 of {len(texts)}, all in samples.jsonl")
+        say.text(texts[0]["text"])
+
+
+def amount(number: int) -> str:
+    """A large number in words: 76.8 k, 1.5 M."""
+    return f"{number / 1e6:.1f} M" if number >= 1e6 else f"{number / 1e3:.1f} k"

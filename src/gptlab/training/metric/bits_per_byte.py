@@ -1,0 +1,13 @@
+"""Bits per byte of the text: nats / (ln 2 x bytes of UTF-8). Alone it compares models of different tokenizers."""
+
+import math
+
+from gptlab.training.metric import Ratio, Scores
+
+
+class BitsPerByte(Ratio):
+    """8 is blind."""
+
+    def update(self, scores: Scores) -> None:
+        self.above += scores.nats.double().sum() / math.log(2)
+        self.below += scores.nbytes.double().sum()

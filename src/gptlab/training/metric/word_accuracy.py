@@ -1,0 +1,66 @@
+"""How many of the words that a model wrote are words of the text that it learnt from.
+
+    words(s) = the parts of s between any of  ? . : ; , - ! '  space and newline
+    accuracy(s) = |words(s) that the text has| / |words(s)|
+
+mode=multiset counts every word as often as it was written, which hardly depends on the length of s. mode=set counts it
+once: long bad texts then look worse than short ones, so compare equal lengths alone. Only texts that part their words
+by such signs can be judged. Defined in github.com/paco23ch/cic_cc_p02_transformer; `word_accuracy_original` is its very
+rule.
+"""
+
+import re
+from collections.abc import Iterator
+from functools import cached_property
+from typing import Literal
+
+from gptlab.training.metric import Read, Split, TextMetric
+
+SEPARATORS = re.compile(r"[?.:;, \n\-!']+")
+
+
+class WordAccuracy(TextMetric):
+    """In [0, 1]; a text without words has 0. reference: the words of the training split, or of all. drop_empty: no part
+    between two separators is a word. drop_last_partial: nor is the last part, which the length may have cut.
+    lowercase: capitals do not matter. before: put in front of every text."""
+
+    def __init__(
+        self,
+        read: Read,
+        *,
+        reference: Literal["train", "all"] = "train",
+        mode: Literal["set", "multiset"] = "multiset",
+        drop_empty: bool = True,
+        drop_last_partial: bool = True,
+        lowercase: bool = False,
+        before: str = "",
+    ) -> None:
+        super().__init__(read)
+        self.splits: tuple[Split, ...] = ("train",) if reference == "train" else ("train", "validation")
+        self.once, self.drop_empty, self.drop_last_partial = mode == "set", drop_empty, drop_last_partial
+        self.lowercase, self.before = lowercase, before
+
+    @cached_property
+    def known(self) -> frozenset[str]:
+        """The reference. It has the empty word too, where that counts: every text of some length does."""
+        return frozenset(self._parts()) - {""} | ({""} if not self.drop_empty else set())
+
+    def score(self, text: str) -> float:
+        words = SEPARATORS.split(self._case(self.before + text))
+        if self.drop_last_partial:
+            words.pop()
+        if self.drop_empty:
+            words = [word for word in words if word]
+        counted = set(words) if self.once else words
+        return sum(word in self.known for word in counted) / len(counted) if counted else 0.0
+
+    def _parts(self) -> Iterator[str]:
+        cut = ""  # a word that the end of a part may have cut
+        for split in self.splits:
+            for text in self.read(split):
+                *whole, cut = SEPARATORS.split(cut + self._case(text))
+                yield from whole
+        yield cut
+
+    def _case(self, text: str) -> str:
+        return text.lower() if self.lowercase else text

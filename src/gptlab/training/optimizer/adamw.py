@@ -1,0 +1,44 @@
+"""AdamW (Loshchilov 2017, arXiv:1711.05101), fused; only matrices decay.
+
+m = b1 m + (1 - b1) g        v = b2 v + (1 - b2) g^2
+p = p - lr weight_decay p - lr (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps)
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gptlab.training.optimizer import adam_step, matrices_and_rest, refuse_bad, refuse_bad_adam
+
+
+class AdamW(torch.optim.Optimizer):
+    """Two moments a weight."""
+
+    def __init__(
+        self,
+        named: Iterable[tuple[str, nn.Parameter]],
+        *,
+        lr: float,
+        betas: tuple[float, float] = (0.9, 0.99),
+        weight_decay: float = 0.1,
+        eps: float = 1e-8,
+    ) -> None:
+        refuse_bad(lr, weight_decay)
+        refuse_bad_adam(betas, eps)
+        matrices, rest = matrices_and_rest(named)
+        groups: list[dict[str, Any]] = [{"params": matrices}, {"params": rest, "weight_decay": 0.0}]
+        defaults = {"lr": lr, "betas": (betas[0], betas[1]), "weight_decay": weight_decay, "eps": eps, "step": 0}
+        super().__init__(groups, defaults)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
+        """One step; the closure, if any, computes the gradients first."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            adam_step(self, group)
+        return loss

@@ -1,0 +1,58 @@
+"""Lion (Chen 2023, arXiv:2302.06675): every weight moves by the same amount, the sign of a momentum.
+
+    p = p - lr (sign(b1 m + (1 - b1) g) + weight_decay p)
+    m = b2 m + (1 - b2) g
+
+A sign is a larger step than Adam's, so the rate is a tenth of AdamW's by default and the decay ten times as much.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gptlab.training.optimizer import matrices_and_rest, refuse_bad, refuse_bad_betas
+
+
+class Lion(torch.optim.Optimizer):
+    """One momentum a weight; only matrices decay."""
+
+    def __init__(
+        self,
+        named: Iterable[tuple[str, nn.Parameter]],
+        *,
+        lr: float,
+        betas: tuple[float, float] = (0.9, 0.99),
+        weight_decay: float = 1.0,
+    ) -> None:
+        refuse_bad(lr, weight_decay)
+        refuse_bad_betas(betas)
+        matrices, rest = matrices_and_rest(named)
+        groups: list[dict[str, Any]] = [{"params": matrices}, {"params": rest, "weight_decay": 0.0}]
+        super().__init__(groups, {"lr": lr, "betas": (betas[0], betas[1]), "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
+        """One step; the closure, if any, computes the gradients first."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            weights = [p for p in group["params"] if p.grad is not None]
+            if weights:
+                self._move(weights, group["lr"], group["weight_decay"], *group["betas"])
+        return loss
+
+    def _move(self, weights: list[Tensor], lr: float, decay: float, quick: float, slow: float) -> None:
+        gradients = [p.grad for p in weights if p.grad is not None]
+        for p in weights:
+            if "momentum" not in self.state[p]:
+                self.state[p]["momentum"] = torch.zeros_like(p)
+        momenta = [self.state[p]["momentum"] for p in weights]
+        signs = torch._foreach_lerp(gradients, momenta, quick)
+        torch._foreach_sign_(signs)
+        torch._foreach_mul_(weights, 1 - lr * decay)
+        torch._foreach_add_(weights, signs, alpha=-lr)
+        torch._foreach_lerp_(momenta, gradients, 1 - slow)

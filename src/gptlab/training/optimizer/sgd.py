@@ -1,0 +1,31 @@
+"""Stochastic gradient descent with momentum (Polyak 1964; Nesterov 1983): what the others are worth shows against it.
+
+    m = momentum m + g + weight_decay p
+    p = p - lr m                           nesterov: p - lr (g + weight_decay p + momentum m)
+
+The decay goes through the momentum (it is not decoupled), and acts on matrices only.
+"""
+
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+
+from gptlab.training.optimizer import matrices_and_rest, refuse_bad
+
+
+def sgd(
+    named: Iterable[tuple[str, nn.Parameter]],
+    *,
+    lr: float,
+    momentum: float = 0.9,
+    nesterov: bool = True,
+    weight_decay: float = 1e-4,
+) -> torch.optim.Optimizer:
+    """One SGD over all trained parameters."""
+    refuse_bad(lr, weight_decay, momentum=momentum)
+    if nesterov and not momentum:
+        raise ValueError("nesterov=true looks ahead along a momentum and momentum=0; set nesterov=false")
+    matrices, rest = matrices_and_rest(named)
+    groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]
+    return torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=nesterov, fused=True)

@@ -1,0 +1,16 @@
+"""A straight line from the peak to `floor` of it; to zero is best at fixed length (Bergsma 2025, arXiv:2502.15938)."""
+
+from gptlab.training.schedule import Schedule
+
+
+class Linear(Schedule):
+    """1 - (1 - floor) progress."""
+
+    def __init__(self, *, warmup: float = 0.05, floor: float = 0.0) -> None:
+        super().__init__(warmup=warmup)
+        if not 0 <= floor <= 1:
+            raise ValueError(f"floor={floor} is not a part of the peak in [0, 1]")
+        self.floor = floor
+
+    def after(self, progress: float) -> float:
+        return 1 - (1 - self.floor) * progress

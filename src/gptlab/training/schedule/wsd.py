@@ -1,0 +1,33 @@
+"""Warm-up, stable, decay: the peak rate, which a last part of the run takes to `floor` (Hu 2024, arXiv:2404.06395).
+
+linear          1 - (1 - floor) x                   with x in [0, 1] the way through the decay
+one_minus_sqrt  1 - (1 - floor) sqrt(x)             sinks at once, ends flat (Hägele 2024, arXiv:2405.18392)
+"""
+
+from typing import Literal
+
+from gptlab.training.schedule import Schedule
+
+
+class WarmupStableDecay(Schedule):
+    """decay: its part of the whole run, as warmup is."""
+
+    def __init__(
+        self,
+        *,
+        warmup: float = 0.05,
+        decay: float = 0.2,
+        floor: float = 0.0,
+        shape: Literal["linear", "one_minus_sqrt"] = "linear",
+    ) -> None:
+        super().__init__(warmup=warmup)
+        if not 0 < decay <= 1 - warmup:
+            raise ValueError(f"decay={decay} is not in (0, {1 - warmup:g}], which warmup={warmup} leaves of the run")
+        if not 0 <= floor <= 1:
+            raise ValueError(f"floor={floor} is not a part of the peak in [0, 1]")
+        self.decay, self.floor, self.shape = decay, floor, shape
+
+    def after(self, progress: float) -> float:
+        left = (1 - progress) * (1 - self.warmup)
+        x = max(0.0, 1 - left / self.decay)
+        return 1 - (1 - self.floor) * (x if self.shape == "linear" else x**0.5)

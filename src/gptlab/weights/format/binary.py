@@ -1,0 +1,35 @@
+"""One bit a value (BNN, arXiv:1602.02830).
+
+    bipolar             x >= 0: 1, else -1
+    bipolar=false       x >= 0: 1, else 0
+    stochastic          in training, 1 with probability clip((x + 1) / 2, 0, 1)
+
+clipped passes the gradient where |x| <= 1, as the paper does.
+"""
+
+import torch
+from torch import Tensor
+
+from gptlab.weights.format import Format, Ste
+from gptlab.weights.format_bits import work
+from gptlab.weights.format_signs import sign
+
+
+class Binary(Format):
+    """No scale: whatever its size, a value becomes 1 or the other."""
+
+    def __init__(self, *, bipolar: bool = True, stochastic: bool = False, ste: Ste = "clipped") -> None:
+        super().__init__(ste=ste)
+        self.bipolar, self.stochastic = bipolar, stochastic
+
+    def quantize(self, x: Tensor) -> Tensor:
+        x = work(x)
+        if self.stochastic and self.training:
+            x = x - (2 * torch.rand_like(x) - 1)
+        return sign(x) if self.bipolar else (sign(x) + 1) / 2
+
+    def limits(self, x: Tensor) -> tuple[float, float]:
+        return -1.0, 1.0
+
+    def bits(self, features: int) -> float:
+        return 1

@@ -1,0 +1,42 @@
+"""Block floating point, MSFP (Darvish Rouhani 2020, NeurIPS): integers that share an exponent.
+
+    E = floor(log2 max |x|) + 1        x = s 2^E M / 2^m, m = w - 1, M = min(round(|x| 2^m / 2^E), 2^m - 1)
+
+Ties to even. A value above (1 - 2^-m) 2^E saturates; a block of zeros stays that.
+"""
+
+from torch import Tensor
+
+from gptlab.weights.format import Format, Ste, refuse_outside
+from gptlab.weights.format_bits import floor_log2, work
+from gptlab.weights.format_blocks import cut, join, scales, shared_bits, spread
+
+
+class BlockFp(Format):
+    """width: of a value, the sign's bit counted. block: values along the last axis."""
+
+    def __init__(self, *, width: int = 8, exponent_width: int = 8, block: int = 16, ste: Ste = "identity") -> None:
+        super().__init__(ste=ste)
+        refuse_outside("width", width, 2, 25)
+        refuse_outside("exponent_width", exponent_width, 2, 8)
+        refuse_outside("block", block, 1, 65536)
+        self.width, self.exponent_width, self.block = width, exponent_width, block
+        self.digits = width - 2  # of M 2 / 2^m
+
+    def scales(self, top: Tensor) -> Tensor:
+        """2^(E - 1) of each block, from its largest magnitude."""
+        return scales(top, floor_log2, self.exponent_width)
+
+    def quantize(self, x: Tensor) -> Tensor:
+        rows, top = cut(work(x), self.block)
+        scale, most = self.scales(top), 2 ** (self.width - 1) - 1
+        said = (rows / scale).mul_(2.0**self.digits).round_().clamp_(-most, most)
+        return join(said.mul_(2.0**-self.digits).mul_(scale), x)
+
+    def limits(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        _, top = cut(work(x), self.block)
+        high = spread(self.scales(top) * (2 - 2.0**-self.digits), self.block, x)
+        return -high, high
+
+    def bits(self, features: int) -> float:
+        return self.width + shared_bits(self.exponent_width, self.block, features)

@@ -1,0 +1,53 @@
+"""Minifloats that share their exponent's bias (Fox 2021, ICLR, "A Block Minifloat Representation").
+
+    S = floor(log2 max |x|)        b = 2^e - 1 - S, and then floats with subnormals of that bias, as in minifloat_ieee
+
+So the largest value of a block has the top exponent. (That the block is aligned to its maximum is our reading of the
+paper's aim.) Ties to even, saturating at 2^S (2 - 2^-m).
+"""
+
+from torch import Tensor
+
+from gptlab.weights.format import Format, Ste, refuse_outside, refuse_unheld
+from gptlab.weights.format_bits import floor_log2, round_float, work
+from gptlab.weights.format_blocks import cut, join, scales, shared_bits, spread
+
+
+class BlockMinifloat(Format):
+    """width, exponent_width: of a value. bias_width: bits of S. block: values along the last axis."""
+
+    def __init__(
+        self,
+        *,
+        width: int = 8,
+        exponent_width: int = 4,
+        bias_width: int = 8,
+        block: int = 16,
+        ste: Ste = "identity",
+    ) -> None:
+        super().__init__(ste=ste)
+        refuse_outside("width", width, 2, 32)
+        refuse_outside("exponent_width", exponent_width, 1, min(width - 1, 7))
+        refuse_outside("bias_width", bias_width, 2, 8)
+        refuse_outside("block", block, 1, 65536)
+        self.width, self.bias_width, self.block = width, bias_width, block
+        self.digits, self.low = width - 1 - exponent_width, 2 - 2**exponent_width  # about S
+        refuse_unheld("exponent_width", exponent_width, self.low, 0, self.digits)
+        self.top = 2 - 2.0**-self.digits
+
+    def scales(self, top: Tensor) -> Tensor:
+        """2^S of each block, from its largest magnitude."""
+        return scales(top, floor_log2, self.bias_width)
+
+    def quantize(self, x: Tensor) -> Tensor:
+        rows, top = cut(work(x), self.block)
+        scale = self.scales(top)
+        return join(round_float(rows / scale, self.digits, self.low, 0, self.top).mul_(scale), x)
+
+    def limits(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        _, top = cut(work(x), self.block)
+        high = spread(self.scales(top) * self.top, self.block, x)
+        return -high, high
+
+    def bits(self, features: int) -> float:
+        return self.width + shared_bits(self.bias_width, self.block, features)

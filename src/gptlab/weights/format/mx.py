@@ -1,0 +1,114 @@
+"""OCP Microscaling (MX v1.0): blocks of small numbers under one power of two, which takes a byte (E8M0).
+
+mxint8       s1.6, -127/64 .. 127/64, with one exponent for each block of 32
+mxfp8_e4m3   1-4-3, up to 448, with one exponent for each block of 32
+mxfp8_e5m2   1-5-2, up to 57344, with one exponent for each block of 32
+mxfp6_e3m2   1-3-2, up to 28, with one exponent for each block of 32
+mxfp6_e2m3   1-2-3, up to 7.5, with one exponent for each block of 32
+mxfp4        1-2-1, up to 6, with one exponent for each block of 32
+
+    E = floor(log2 max |x|) - emax in -127 .. 127        x = 2^E element(x / 2^E)
+
+Elements have subnormals, are rounded to nearest, ties to even, and saturate. The byte is E + 127, 0 for a block of
+zeros, 255 for one that holds NaN or inf, which is NaN as a whole. -128 of int8 is left unused, as by microxcaling.
+E by `scale_mode`, as in torchao:
+
+floor   as above, the standard's minimum: what lies above the largest element in the top binade saturates
+ceil    one more, unless max |x| is a power of two
+rceil   one more where max |x| would saturate
+even    one more where max |x|, rounded to the digits of an element, is the next power of two
+"""
+
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from gptlab.weights.format import Format, Ste, refuse_outside
+from gptlab.weights.format_bits import power, round_float, work
+from gptlab.weights.format_blocks import cut, join, shared_bits, spread
+
+
+class Element(NamedTuple):
+    """Bits; fraction digits; exponents of the lowest and the top binade; the largest value."""
+
+    width: int
+    digits: int
+    low: int
+    high: int
+    top: float
+
+
+ELEMENTS = {
+    "int8": Element(8, 6, 0, 0, 127 / 64),
+    "e4m3": Element(8, 3, -6, 8, 448),
+    "e5m2": Element(8, 2, -14, 15, 57344),
+    "e3m2": Element(6, 2, -2, 4, 28),
+    "e2m3": Element(6, 3, 0, 2, 7.5),
+    "e2m1": Element(4, 1, 0, 2, 6),
+}
+
+
+class Microscaling(Format):
+    """block: values along the last axis."""
+
+    def __init__(
+        self,
+        *,
+        element: Literal["int8", "e4m3", "e5m2", "e3m2", "e2m3", "e2m1"] = "int8",
+        block: int = 32,
+        scale_mode: Literal["floor", "ceil", "rceil", "even"] = "floor",
+        ste: Ste = "identity",
+    ) -> None:
+        super().__init__(ste=ste)
+        refuse_outside("block", block, 1, 65536)
+        self.name, self.element, self.block, self.scale_mode = element, ELEMENTS[element], block, scale_mode
+
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(..., D) to elements (..., N, block), and the byte of each block's scale (..., N, 1)."""
+        rows, top = cut(work(x), self.block)
+        exponent = torch.where(top > 0, self.exponents(top), -127).clamp(-127, 127)
+        byte = torch.where(top.isfinite(), exponent + 127, 255).to(torch.uint8)
+        _, digits, low, high, most = self.element
+        return round_float(rows / power(exponent, rows.dtype), digits, low, high, most), byte
+
+    @staticmethod
+    def scale(byte: Tensor, dtype: torch.dtype) -> Tensor:
+        """What a byte stands for."""
+        return power(byte.int() - 127, dtype).where(byte < 255, torch.nan)
+
+    def exponents(self, top: Tensor) -> Tensor:
+        """E of each block, not yet clamped, from its largest magnitude."""
+        mantissa, exponent = torch.frexp(top)  # the mantissa is in [1/2, 1)
+        scale = exponent - 1 - self.element.high
+        if self.scale_mode == "ceil":
+            return scale + (mantissa > 0.5)
+        if self.scale_mode == "rceil":
+            return scale + (mantissa > self.element.top / 2 ** (self.element.high + 1))
+        if self.scale_mode == "even":
+            return scale + (mantissa >= 1 - 2.0 ** (-2 - self.element.digits))
+        return scale
+
+    def quantize(self, x: Tensor) -> Tensor:
+        elements, byte = self.encode(x)
+        return join(elements.mul_(self.scale(byte, elements.dtype)), x)
+
+    def limits(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        elements, byte = self.encode(x)
+        high = spread(self.scale(byte, elements.dtype) * self.element.top, self.block, x)
+        return -high, high
+
+    def bits(self, features: int) -> float:
+        return self.element.width + shared_bits(8, self.block, features)
+
+    def pack(self, weight: Tensor) -> dict[str, Tensor]:
+        """A byte a value, in 64ths, and a byte a block. The floats of 8, 6 and 4 bits are not stored as such."""
+        if self.name != "int8":
+            raise ValueError(f"format.element={self.name} has no packed storage here; int8 has")
+        elements, byte = self.encode(weight)
+        codes = (elements * 64).nan_to_num().to(torch.int8).flatten(-2)[..., : weight.shape[-1]]
+        return {"codes": codes.contiguous(), "scale": byte.squeeze(-1)}
+
+    def unpack(self, parts: dict[str, Tensor], dtype: torch.dtype) -> Tensor:
+        rows, _ = cut(parts["codes"].float() / 64, self.block)
+        return join(rows.mul_(self.scale(parts["scale"][..., None], rows.dtype)), parts["codes"]).to(dtype)

@@ -1,0 +1,162 @@
+"""Axes become arms, arms cells: pure."""
+
+from functools import cache
+from typing import Any
+
+import pytest
+from conftest import composed
+
+from gptlab import compose as wiring
+from gptlab.ablation import design
+from gptlab.ablation.cells import Variant, altered, cells, confirmation, distinct, of_baseline, signature, study_name
+from gptlab.ablation.options import KNOBS, Asked, asked
+from gptlab.errors import Refused
+
+AXES = {"attention": ["gqa", "mha"], "norm": ["layernorm", "rmsnorm"], "mlp": ["gelu", "swiglu"]}
+USUAL = {"attention": "mha", "norm": "rmsnorm", "mlp": "swiglu"}
+
+
+@cache
+def usual() -> dict[str, Any]:
+    """What conf/ablate.yaml says."""
+    return wiring.composed([], "ablate")[1]
+
+
+def knobs(**values: object) -> Asked:
+    return asked({**usual(), "seeds": 2, "lr_grid": [1e-3, 1e-2], **values})
+
+
+def variant(*words: str) -> Variant:
+    return Variant(" ".join(words) or "default", [*words], composed("model=nano", *words))
+
+
+def test_a_grid_is_the_product_in_the_order_asked():
+    found = design.arms(AXES, "grid", USUAL)
+    assert found[:2] == [("gqa", "layernorm", "gelu"), ("gqa", "layernorm", "swiglu")]
+    assert len(set(found)) == 8
+
+
+def test_a_star_changes_one_axis_at_a_time():
+    centre, *others = design.arms(AXES, "star", USUAL)
+    assert centre == ("mha", "rmsnorm", "swiglu")
+    assert [sum(a != b for a, b in zip(arm, centre, strict=True)) for arm in others] == [1, 1, 1]
+
+
+def test_a_star_without_the_usual_value_stands_on_the_first():
+    assert design.arms({"attention": ["gqa", "swa"]}, "star", USUAL) == [("gqa",), ("swa",)]
+
+
+def test_leave_one_out_goes_back_one_change_at_a_time():
+    full, *others = design.arms(AXES, "leave_one_out", USUAL)
+    assert full == ("gqa", "layernorm", "gelu")
+    assert set(others) == {("mha", "layernorm", "gelu"), ("gqa", "rmsnorm", "gelu"), ("gqa", "layernorm", "swiglu")}
+    with pytest.raises(Refused, match="two values"):
+        design.arms({"attention": ["gqa", "mha", "swa"]}, "leave_one_out", USUAL)
+
+
+def test_an_arm_is_named_by_what_it_changes():
+    arm = ("gqa", "rmsnorm", "swiglu")
+    assert design.label(AXES, arm) == "attention=gqa norm=rmsnorm mlp=swiglu"
+    assert design.label(AXES, arm, tuple(USUAL.values())) == "attention=gqa"
+    assert design.label({"model": ["nano"], **AXES}, ("nano", *arm), size="model") == design.label(AXES, arm)
+    assert design.label({}, ()) == "default"
+
+
+def test_an_arm_is_called_by_any_words_that_only_it_has():
+    labels = ["attention=gqa norm=rmsnorm", "attention=mha norm=rmsnorm"]
+    assert design.named("gqa", labels) == design.named("norm=rmsnorm,attention=gqa", labels) == labels[0]
+    with pytest.raises(Refused, match="may be"):
+        design.named("rmsnorm", labels)
+    with pytest.raises(Refused, match="no arm"):
+        design.named("mqa", labels)
+
+
+def test_an_axis_is_without_effect_only_if_it_never_has_one():
+    axes = {"a": ["1", "2"], "b": ["x", "y"]}
+    assert design.without_effect(axes, {("1", "x"): "p", ("2", "x"): "p", ("1", "y"): "q", ("2", "y"): "q"}) == ["a"]
+    assert not design.without_effect(axes, {("1", "x"): "p", ("2", "x"): "p", ("1", "y"): "q", ("2", "y"): "r"})
+
+
+def test_what_changes_no_number_has_no_signature():
+    plain = composed("model=nano")
+    assert signature(plain) == signature(altered(plain, seed=5, save_every=3, model__lr=1.0, name="x"))
+    assert signature(plain) != signature(altered(plain, optimizer__lr=1.0))
+    assert signature(plain) != signature(composed("model=nano", "attention=gqa"))
+
+
+def test_a_knob_set_afterwards_is_the_one_of_the_command_line():
+    said = composed("model=nano", "optimizer.lr=0.004", "steps=30", "seed=4")
+    set_later = altered(composed("model=nano"), optimizer__lr=0.004, steps=30, seed=4)
+    assert set_later.hash == said.hash
+    assert sorted(set_later.differs) == sorted(said.differs)
+
+
+def test_seeds_are_outermost_so_that_blocks_are_whole():
+    found = cells(knobs(), [variant(), variant("attention=gqa")])
+    assert [(cell.recipe.config["seed"], cell.variant.name) for cell in found] == [
+        *((0, "default"), (0, "attention=gqa")),
+        *((1, "default"), (1, "attention=gqa")),
+    ]
+
+
+def test_a_learning_rate_grid_is_the_same_for_every_arm():
+    found = cells(knobs(tune="grid", seeds=1), [variant(), variant("optimizer=muon")])
+    assert [(c.variant.name, c.recipe.config["optimizer"]["lr"]) for c in found] == [
+        *(("default", 1e-3), ("default", 1e-2)),
+        *(("optimizer=muon", 1e-3), ("optimizer=muon", 1e-2)),
+    ]
+
+
+def test_budgets_and_the_twin_are_the_baselines():
+    base = variant()
+    found = of_baseline(knobs(seeds=1, budget=[0.5, 1, 2], aa=True), base)
+    assert [(c.role, c.budget) for c in found] == [("budget", 0.5), ("budget", 2), ("twin", 1)]
+    steps = base.recipe.config["steps"]
+    assert [c.recipe.config["steps"] for c in found[:2]] == [steps // 2, 2 * steps]
+    (plain,) = cells(knobs(seeds=1), [base])
+    assert plain.recipe.hash == found[-1].recipe.hash
+    assert plain.key != found[-1].key
+    assert len(distinct([plain, *found, *found])) == 4
+    tuned = of_baseline(knobs(seeds=1, budget=[2], aa=True), base, 0.01)
+    assert {c.recipe.config["optimizer"]["lr"] for c in tuned} == {0.01}
+
+
+def test_a_confirmation_is_on_seeds_that_nothing_has_used():
+    found = confirmation(knobs(seeds=[2, 7], confirm=2), [(variant(), None), (variant("attention=gqa"), 0.01)])
+    assert [c.recipe.config["seed"] for c in found] == [8, 8, 9, 9]
+    assert found[1].recipe.config["optimizer"]["lr"] == 0.01
+
+
+def test_more_seeds_are_the_same_study_and_another_question_another():
+    base, axes = composed("model=nano"), {"attention": ["gqa", "mha"]}
+    name = study_name(axes, base, knobs())
+    assert name == study_name(axes, base, knobs(seeds=5, confirm=3, aa=True, budget=[2.0]))
+    assert (
+        len({name, study_name(axes, base, knobs(match="params")), study_name(axes, altered(base, steps=7), knobs())})
+        == 3
+    )
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"seeds": 0}, "seeds=0"),
+        ({"seeds": []}, "seeds="),
+        ({"seeds": [-1]}, "a seed is in"),
+        ({"budget": [0.0]}, "budget="),
+        ({"confirm": 1}, "confirm=1"),
+        ({"tune": "grid", "lr_grid": [1e-3]}, "lr_grid="),
+        ({"lr_grid": [0.0, 1.0]}, "lr_grid="),
+        ({"delta": -1.0}, "delta="),
+        ({"timing": -1.0}, "timing="),
+        ({"match": "width"}, "match="),
+        ({"aa": 1}, "aa=1"),
+    ],
+)  # fmt: skip
+def test_knobs_out_of_range_are_refused(wrong: dict[str, object], told: str):
+    with pytest.raises(Refused, match=told):
+        knobs(**wrong)
+
+
+def test_every_knob_of_the_yaml_is_typed():
+    assert set(usual()) - set(wiring.composed([])[1]) == {*KNOBS, "cell"}

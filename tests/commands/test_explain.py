@@ -1,0 +1,97 @@
+"""Laws of python -m gptlab explain: every choice has its words, and the costs are those of the built decoder."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+from conftest import CONF, choices, composed
+from test_cli import gptlab
+from typer.testing import CliRunner
+
+from gptlab.__main__ import app
+from gptlab.build import build
+from gptlab.commands import explain
+from gptlab.config.recipe import KNOB_SLOTS, PARTS, SLOTS
+
+EVERY = [(slot, choice) for slot in explain.slots() for choice in choices(slot)]
+
+
+def said(*arguments: str) -> str:
+    """What explain prints."""
+    done = CliRunner().invoke(app, ["explain", *arguments])
+    assert done.exit_code == 0, done.exception
+    return done.stdout
+
+
+@pytest.mark.parametrize(("slot", "choice"), EVERY)
+def test_every_choice_has_a_line(slot: str, choice: str):
+    line = explain.gist(slot, choice)
+    assert len(line) > 15
+    assert "\n" not in line
+
+
+@pytest.mark.parametrize("slot", [*SLOTS, *KNOB_SLOTS])
+def test_what_is_said_of_a_choice_is_its_file_its_words_and_its_knobs(slot: str):
+    choice = choices(slot)[0]
+    text = said(f"{slot}={choice}")
+    assert text.startswith(f"{slot}={choice}   src/gptlab/")
+    assert f"conf/{slot}/{choice}.yaml" in text.splitlines()[0]
+    for line in (CONF / slot / f"{choice}.yaml").read_text().splitlines():
+        assert (line in text) == (not line.startswith(explain.HIDDEN)) or line.startswith(("#", "  - "))
+
+
+def test_a_setting_of_a_shared_file_says_its_own_line():
+    assert explain.gist("attention", "mqa").startswith("kv_heads = 1")
+    listed = said("attention").splitlines()
+    assert [line.split()[0] for line in listed] == choices("attention")
+
+
+@pytest.mark.parametrize("slot", PARTS)
+def test_costs_are_those_of_the_decoder_that_is_built(slot: str):
+    recipe = composed("model=nano")
+    found, made = explain.costs(recipe, slot), build(recipe, explain.VOCAB)
+    assert found["parameters"] == f"{sum(p.numel() for p in made.parameters()):,}"
+    assert found["FLOPs/token, forward"] == f"{made.flops(64) / 64:,.0f}"
+    assert found["cache bytes/token"] == f"{2 * 2 * 64 * 4}"[:1] + ",024"
+
+
+def test_parameters_of_the_parts_are_those_of_the_whole():
+    recipe = composed("model=nano", "bias=true", "readout=untied")
+    found = [int(explain.costs(recipe, slot)[f"of {slot}"].replace(",", "")) for slot in ("block", "readout")]
+    rest = explain.VOCAB * 64 + 64  # the embedding, the last norm
+    assert sum(found) + rest == int(explain.costs(recipe, "mlp")["parameters"].replace(",", ""))
+
+
+def test_a_choice_stands_beside_the_default_at_the_size_asked_for():
+    text = said("attention=mqa", "model=nano")
+    assert "at 2 layers x 64 wide, context 64, 65 tokens" in text
+    assert re.search(r"mqa +mha, the default", text)
+    assert re.search(r"cache bytes/token +256 +1,024", text)
+    assert "the default" not in said("attention=mha")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["attn"], "attn: no such slot; did you mean attention?"),
+        (["attention=gqaa"], "attention=gqaa: no such option; choose from "),
+        (["attention=gqa", "attention.kv_heads=3"], "attention.kv_heads=3 does not divide model.heads=4; try "),
+        (["attention=gqa", "model.width=wide"], "model.width='wide' is not an int"),
+    ],
+)
+def test_what_cannot_be_explained_is_told_in_one_line(arguments: list[str], line: str):
+    done = gptlab("explain", *arguments)
+    assert (done.returncode, done.stdout.count("\n") < 40) == (2, True)
+    assert done.stderr.startswith(f"error: {line}")
+    assert done.stderr.count("\n") == 1
+
+
+def test_help_and_lists_import_no_torch():
+    code = (
+        "import sys; from typer.testing import CliRunner; from gptlab.__main__ import app\n"
+        "for asked in (['--help'], ['explain', 'attention']): assert CliRunner().invoke(app, asked).exit_code == 0\n"
+        "print({'torch', 'lightning', 'wandb', 'jinja2'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "set()\n"

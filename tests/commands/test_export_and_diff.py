@@ -1,0 +1,79 @@
+"""Runs that leave, and checkpoints that are looked into: transformers opens what we write and says the same; where it
+says something else, the first place is named."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tiny_runs import finished, program, tiny
+
+import gptlab
+from gptlab import compose as wiring
+from gptlab.build import build, start
+
+transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+RUNS = {
+    "gpt2": ["experiment=gpt2"],
+    "gpt2, untied": ["experiment=gpt2", "readout=untied", "mlp=gelu", "vocab_multiple=1"],
+    "llama": ["attention=gqa", "position.theta=5e4"],
+    "llama yarn": ["readout=untied", "position.scaling=yarn", "position.factor=2", "bias=true", "norm.eps=1e-5"],
+    "mistral": ["attention=swa", "attention.window=6"],
+    "qwen2": ["attention.bias=true"],
+    "qwen3": ["attention.qk_norm=true", "model.head=10"],
+}
+
+
+@pytest.fixture(scope="module", params=RUNS)
+def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return finished(*tiny(tmp_path_factory.mktemp("run"), *RUNS[request.param], "steps=3"))
+
+
+def test_transformers_opens_a_run_and_it_comes_back_exactly(run: Path):
+    done = program("-m gptlab", "export", str(run), "--to", "hf")
+    assert done.status == 0, done.err
+    folder = Path(done.out.splitlines()[-1])
+    decoder, _ = gptlab.load(run)
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder).eval()
+    tokens = torch.randint(0, decoder.shape.vocab, (2, 16), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        wanted, found = decoder(tokens).logits, model(tokens).logits
+    assert wanted is not None
+    assert (found - wanted).abs().max() < 1e-4 * wanted.abs().max()
+    recipe = wiring.compose(["pretrained=hf", f"pretrained.path={folder}"])
+    again = build(recipe, decoder.shape.vocab)
+    start(recipe, again)
+    state = again.state_dict()
+    assert all(one.equal(state[name]) for name, one in decoder.state_dict().items())
+
+
+def test_our_own_names_hold_every_weight(tmp_path: Path):
+    run = finished(*tiny(tmp_path, "attention.gate=true", "steps=3"))
+    folder = Path(program("-m gptlab", "export", str(run), "--to", "safetensors").out.splitlines()[-1])
+    kept, state = load_file(folder / "model.safetensors"), gptlab.load(run)[0].state_dict()
+    assert kept.keys() == state.keys()
+    assert all(kept[name].equal(one) for name, one in state.items())
+    refused = program("-m gptlab", "export", str(run), "--to", "hf")
+    assert refused.status == 2
+    assert "cannot say attention.gate=true" in refused.err
+    assert not (run / "hf").exists()
+    again = program("-m gptlab", "export", str(run), "--to", "safetensors")
+    assert (again.status, "is there already" in again.err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("more", "status", "told"),
+    [
+        ([], 0, "no place differs"),
+        (["mlp.activation=gelu"], 1, "the first that differs: block 0, mlp"),
+        (["position.fraction=0.5"], 1, "the first that differs: block 0, attention"),
+    ],
+)
+def test_the_first_place_that_differs_is_named(tmp_path: Path, more: list[str], status: int, told: str):
+    sizes: dict[str, Any] = {"hidden_size": 48, "intermediate_size": 80, "num_hidden_layers": 2, "vocab_size": 97}
+    torch.manual_seed(0)
+    config = transformers.LlamaConfig(**sizes, num_attention_heads=4, initializer_range=0.2)
+    transformers.LlamaForCausalLM(config).save_pretrained(tmp_path)
+    done = program("-m gptlab", "diff", str(tmp_path), *more)
+    assert (done.status, done.out.splitlines()[-1].startswith(told)) == (status, True), done.out + done.err

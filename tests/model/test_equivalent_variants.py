@@ -1,0 +1,633 @@
+"""What must come out equal: variants at the knobs where they become another (law 6), the three kernels, and formulas
+against numbers that stand in papers."""
+
+import itertools
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from conftest import BATCH, CASES, SIZES, TIME, VOCAB, choices, composed, decoder, menu, normal, perturb, recipe, tokens
+from torch import Tensor
+
+from gptlab import compose as wiring
+from gptlab.config.recipe import Recipe
+from gptlab.model.attention import Attention
+from gptlab.model.attention.differential import DifferentialAttention
+from gptlab.model.attention.latent import LatentAttention
+from gptlab.model.attention.linear import LinearAttention
+from gptlab.model.attention.softmax import SoftmaxAttention
+from gptlab.model.attention_kernels import attend, kernel
+from gptlab.model.decoder import Decoder
+from gptlab.model.forward_pass import Flow, Sight
+from gptlab.model.mask import Mask
+from gptlab.model.mlp.gated import GatedMlp
+from gptlab.model.mlp.mixture import MixtureMlp
+from gptlab.model.mlp.plain import PlainMlp
+from gptlab.model.norm.layernorm import LayerNorm
+from gptlab.model.norm.rmsnorm import RMSNorm
+from gptlab.model.position import Position
+from gptlab.model.position.alibi import Alibi, slopes
+from gptlab.model.position.learned import Learned
+from gptlab.model.position.learned_concat import LearnedConcat
+from gptlab.model.position.rope import Rope
+from gptlab.model.position.sinusoidal import Sinusoidal
+from gptlab.model.residual.hyper import Hyper
+from gptlab.model.shape import Shape
+
+SHAPE = Shape(width=60, heads=6, layers=3, context=64, vocab=VOCAB)
+AT = torch.arange(TIME)[None]
+close = torch.testing.assert_close
+
+
+def alone(position: Position | None = None, at: Tensor = AT) -> Flow:
+    """A pass for one part alone, by default without positions."""
+    return Flow(at, at, position or Position(SHAPE), plain=at is AT)
+
+
+def attended(attention: Attention, x: Tensor) -> Tensor:
+    """One attention alone, without positions."""
+    return attention(x, alone(at=torch.arange(x.shape[1])[None]))
+
+
+# -- variants
+
+SAME = [
+    ("attention=gqa attention.kv_heads=6", "attention=mha"),
+    ("attention=gqa attention.kv_heads=1", "attention=mqa"),
+    ("attention=swa attention.window=17", "attention=mha"),
+    ("attention=local_global attention.layout=[full]", "attention=mha"),
+    ("attention=local_global attention.layout=[local]", "attention=swa"),
+    ("attention=hybrid attention.layout=[full]", "attention=mha"),
+    ("attention=shared attention.layout=[own]", "attention=mha"),
+    ("attention=linear attention.chunk=1", "attention=linear"),
+    ("attention=linear attention.chunk=5", "attention=linear"),
+    ("position=rope_local_global position.theta=[10000]", "position=rope"),
+    ("position=rope_local_global position.theta=10000", "position=rope"),
+    ("position=sinusoidal position.scale=0", "position=nope"),
+    ("readout=untied readout.tied=true", "readout=tied"),
+]
+
+
+@pytest.mark.parametrize(("words", "other"), SAME)
+def test_a_knob_at_its_end_is_the_other_variant(words: str, other: str):
+    now, targets = tokens(BATCH, TIME), tokens(BATCH, TIME, key="targets")
+    one, two = decoder(words), decoder(other)
+    assert one.state_dict().keys() == two.state_dict().keys()
+    close(one(now, targets).loss, two(now, targets).loss)
+    close(one(now).logits, two(now).logits)
+
+
+@pytest.mark.parametrize(
+    "case", [c for c in CASES if c.split("=")[0] in ("attention", "norm", "mlp", "residual", "block")]
+)
+def test_a_pattern_of_one_kind_is_that_kind(case: str):
+    slot, kind = case.split("=")[0], recipe(case)
+    node = {
+        "_target_": "gptlab.model.decoder.pattern",
+        "_partial_": True,
+        "layout": ["it"],
+        "kinds": {"it": kind.config[slot]},
+    }
+    one, two = (wiring.build(made, VOCAB) for made in (kind, Recipe(kind.config | {slot: node})))
+    assert torch.equal(one(tokens(BATCH, TIME)).logits, two(tokens(BATCH, TIME)).logits)
+
+
+def spread(gqa: SoftmaxAttention, mha: SoftmaxAttention, repeat: Callable[[Tensor], Tensor]) -> SoftmaxAttention:
+    """mha with gqa's weights, its key and value heads repeated."""
+    state = gqa.state_dict()
+    for name in ("k.weight", "v.weight"):
+        state[name] = repeat(state[name].unflatten(0, (gqa.kv_heads, gqa.head))).flatten(0, 1)
+    mha.load_state_dict(state)
+    return mha
+
+
+@pytest.mark.parametrize("kv_heads", [1, 2, 3])
+def test_gqa_is_mha_with_each_kv_head_repeated_in_place(kv_heads: int):
+    gqa, mha = SoftmaxAttention(SHAPE, kv_heads=kv_heads).double(), SoftmaxAttention(SHAPE).double()
+    groups, x = SHAPE.heads // kv_heads, normal(BATCH, TIME, 60)
+    perturb(gqa)
+    close(attended(spread(gqa, mha, lambda w: w.repeat_interleave(groups, 0)), x), attended(gqa, x))
+    tiled = attended(spread(gqa, mha, lambda w: w.repeat(groups, 1, 1)), x)
+    assert torch.allclose(tiled, attended(gqa, x)) == (kv_heads == 1)  # tiling mixes the groups up
+
+
+def test_the_gradient_of_a_shared_head_is_the_sum_over_its_group():
+    gqa, mha = SoftmaxAttention(SHAPE, kv_heads=3).double(), SoftmaxAttention(SHAPE).double()
+    perturb(gqa)
+    spread(gqa, mha, lambda w: w.repeat_interleave(2, 0))
+    for attention in (gqa, mha):
+        attended(attention, normal(BATCH, TIME, 60)).square().sum().backward()
+    for shared, own in ((gqa.k.weight.grad, mha.k.weight.grad), (gqa.v.weight.grad, mha.v.weight.grad)):
+        assert own is not None
+        close(shared, own.unflatten(0, (3, 2, 10)).sum(1).flatten(0, 1))
+
+
+def test_a_window_of_one_gives_the_value_of_the_same_token():
+    attention, x = SoftmaxAttention(SHAPE, window=1).double(), normal(BATCH, TIME, 60)
+    close(attended(attention, x), attention.out(attention.v(x)))
+
+
+def test_a_window_of_three_sees_three_keys_its_own_counted():
+    at = torch.arange(6)[None]
+    rows = ["".join(map(str, row)) for row in Mask(3)(at, at)[0, 0].int().tolist()]
+    assert rows == ["100000", "110000", "111000", "011100", "001110", "000111"]
+
+
+def test_a_token_out_of_the_window_changes_nothing():
+    attention, x = SoftmaxAttention(SHAPE, window=5).double(), normal(1, TIME, 60)
+    other = x.clone()
+    other[:, 4] += 1
+    same = torch.isclose(attended(attention, x), attended(attention, other)).all(-1)[0]
+    assert same.tolist() == [not 4 <= t < 4 + 5 for t in range(TIME)]
+
+
+# -- knobs and variants against their formulas, written out head by head
+
+
+def moved(made: Any) -> Any:
+    """A part in float64, every weight moved so that nothing is zero by luck."""
+    made = made.double()
+    perturb(made)
+    return made
+
+
+def heads(x: Tensor, count: int) -> Tensor:
+    """(B, T, H D) to (H, B, T, D)."""
+    return x.unflatten(-1, (count, -1)).movedim(-2, 0)
+
+
+def joined(ys: list[Tensor]) -> Tensor:
+    """Heads (B, T, D) side by side."""
+    return torch.cat(ys, -1)
+
+
+def weights(q: Tensor, k: Tensor, sink: float | None = None, cap: float | None = None) -> Tensor:
+    """Causal softmax of q k / sqrt(D) for one head, (B, T, T), by exponentials and a sum."""
+    z = q @ k.mT / math.sqrt(q.shape[-1])
+    z = z if cap is None else cap * torch.tanh(z / cap)
+    e = z.exp().tril()
+    return e / (e.sum(-1, keepdim=True) + (0 if sink is None else math.exp(sink)))
+
+
+@pytest.mark.parametrize(
+    "knobs",
+    [{}, {"gate": True}, {"sink": True}, {"softcap": 0.7}, {"gate": True, "sink": True, "softcap": 0.7}],
+    ids=str,
+)
+def test_knobs_of_softmax_are_their_formulas(knobs: dict[str, Any]):
+    attention, x = moved(SoftmaxAttention(SHAPE, **knobs)), normal(BATCH, TIME, 60)
+    q, k, v = (heads(part(x), 6) for part in (attention.q, attention.k, attention.v))
+    sinks = attention.sink.tolist() if "sink" in knobs else [None] * 6
+    y = joined([weights(q[h], k[h], sinks[h], knobs.get("softcap")) @ v[h] for h in range(6)])
+    y = y / (1 + (-attention.gate(x)).exp()) if "gate" in knobs else y
+    close(attended(attention, x), attention.out(y))
+
+
+def test_a_value_residual_blends_in_the_first_layers_values():
+    first, third = (moved(SoftmaxAttention(SHAPE, layer, value_residual=True)) for layer in (0, 2))
+    x, z, flow = normal(BATCH, TIME, 60), normal(BATCH, TIME, 60, key="z"), alone()
+    assert not hasattr(first, "blend")
+    close(first(x, flow), attended(first, x))
+    q, k = heads(third.q(z), 6), heads(third.k(z), 6)
+    v = heads((1 - third.blend) * third.v(z) + third.blend * first.v(x), 6)
+    close(third(z, flow), third.out(joined([weights(q[h], k[h]) @ v[h] for h in range(6)])))
+
+
+@pytest.mark.parametrize("back", [1, 2])
+def test_a_reader_has_the_keys_of_its_owner_turned_as_the_owner_turns(back: int):
+    position = Rope(SHAPE, theta=[100.0, 10000.0, 1000.0])
+    owner, between = moved(SoftmaxAttention(SHAPE)), SoftmaxAttention(SHAPE, 1, share_with=1)
+    reader, x = SoftmaxAttention(SHAPE, 2, share_with=back).double(), normal(BATCH, TIME, 60)
+    reader.load_state_dict({k: v for k, v in owner.state_dict().items() if k in reader.state_dict()})
+    between.meet(position, [owner])
+    reader.meet(position, [owner, between])
+    flow = alone(position)
+    said = owner(x, flow)
+    close(reader(x, flow), said)
+    assert {name.split(".")[0] for name in reader.state_dict()} == {"q", "out"}
+
+
+def test_latent_attention_is_its_formula():
+    position = Rope(SHAPE)
+    mla, x = moved(LatentAttention(SHAPE, rank=14, rope_head=4)), normal(BATCH, TIME, 60)
+    c = mla.down(x)
+    c = c / (c.square().mean(-1, keepdim=True) + 1e-6).sqrt() * mla.norm.weight
+    q, k, v, shared = heads(mla.q(x), 6), heads(mla.k_up(c), 6), heads(mla.v_up(c), 6), mla.k(x)
+
+    def turn(x: Tensor) -> Tensor:
+        return position.rotate(x[:, :, None], x[:, :, None], AT, 0)[0][:, :, 0]
+
+    full = [(joined([q[h, ..., :10], turn(q[h, ..., 10:])]), joined([k[h], turn(shared)])) for h in range(6)]
+    close(mla(x, alone(position)), mla.out(joined([weights(*full[h]) @ v[h] for h in range(6)])))
+    assert mla.memory(1, 40, x).nbytes == 40 * (14 + 4) * 8
+
+
+@pytest.mark.parametrize("layer", [0, 3])
+@pytest.mark.parametrize("blended", [True, False], ids=["blended", "not"])
+def test_differential_attention_is_its_formula(layer: int, blended: bool):
+    attention, x = moved(DifferentialAttention(SHAPE, layer)), normal(BATCH, TIME, 60)
+    start = {0: 0.2, 3: 0.8 - 0.6 * math.exp(-0.9)}[layer]
+    a1, b1, a2, b2 = (attention.a1, attention.b1, attention.a2, attention.b2)
+    blend = math.exp((a1 @ b1).item()) - math.exp((a2 @ b2).item()) + start
+    if not blended:  # the second softmax is then out of it
+        blend = 0.0
+        with torch.no_grad():
+            a1.zero_()
+            a2.copy_(b2 / b2.square().sum() * math.log(1 + start))
+    q, k, v = heads(attention.q(x), 6), heads(attention.k(x), 6), heads(attention.v(x), 3)
+    ys = [(weights(q[2 * i], k[2 * i]) - blend * weights(q[2 * i + 1], k[2 * i + 1])) @ v[i] for i in range(3)]
+    normed = [y / (y.square().mean(-1, keepdim=True) + 1e-5).sqrt() * attention.norm.weight for y in ys]
+    close(attended(attention, x), attention.out((1 - start) * joined(normed)))
+
+
+@pytest.mark.parametrize("chunk", [1, 5, 17, 64])
+@pytest.mark.parametrize("decay", [None, 0.6, 1.0])
+def test_linear_attention_is_its_recurrence_and_its_quadratic_form(decay: float | None, chunk: int):
+    attention, x = moved(LinearAttention(SHAPE, decay=decay, chunk=chunk)), normal(BATCH, TIME, 60)
+    q, k, v = (heads(part(x), 6) for part in (attention.q, attention.k, attention.v))
+    each = [1 - 1 / 2 ** (5 + h) if decay is None else decay for h in range(6)]
+    at = torch.arange(TIME)
+    powers = [(each[h] ** (at[:, None] - at[None]).double()).tril() for h in range(6)]
+    squares = [(q[h] @ k[h].mT * powers[h]) @ v[h] for h in range(6)]
+    states = torch.zeros(6, BATCH, 10, 10).double()
+    steps = []
+    for t in range(TIME):
+        for h in range(6):
+            states[h] = each[h] * states[h] + k[h, :, t, :, None] * v[h, :, t, None]
+        steps.append(torch.einsum("hbd,hbde->hbe", q[:, :, t], states))
+    close(torch.stack(steps, 2), torch.stack(squares))
+    normed = [y / (y.square().mean(-1, keepdim=True) + 10 * 1e-6).sqrt() for y in squares]  # y is over sqrt(10) there
+    memory = attention.memory(BATCH, TIME, x)
+    close(attention(x, alone(), memory), attention.out(joined(normed)))
+    close(memory.now, states.movedim(0, 1))
+
+
+def test_a_state_does_not_know_padding_wherever_it_stands():
+    attention, x = moved(LinearAttention(SHAPE, chunk=4)), normal(1, TIME, 60)
+    real = torch.tensor([t % 3 != 1 for t in range(TIME)])
+    at = torch.where(real, real.cumsum(0) - 1, -1)[None]
+    close(attention(x, alone(at=at))[:, real], attended(attention, x[:, real]))
+
+
+# -- kernels
+
+FEATURES: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "grouped": {"kv_heads": 3},
+    "window": {"reach": 5},
+    "bias": {"bias": True},
+    "sink": {"sink": True},
+    "scale": {"scale": 0.7},
+    "softcap": {"softcap": 1.5},
+    "window, bias, sink, grouped": {"reach": 5, "bias": True, "sink": True, "kv_heads": 3},
+    "all": {"reach": 5, "bias": True, "sink": True, "kv_heads": 2, "scale": 0.7, "softcap": 1.5},
+}
+
+
+def posed(
+    features: dict[str, Any], padded: bool, *, learn: bool = True, value: int = 10
+) -> tuple[list[Tensor], Callable[[], Tensor]]:
+    """Tensors that may learn, and attend over them; padded: the first keys and queries of a row are no tokens."""
+    kv, reach = features.get("kv_heads", 6), features.get("reach")
+    at = torch.stack([AT[0], AT[0] - 4]).clamp(min=-1) if padded else AT
+    sight = Sight(Mask(reach), at, at, causal=not padded and reach is None)
+    q, k, v = normal(2, TIME, 6, 10, key="q"), normal(2, TIME, kv, 10, key="k"), normal(2, TIME, kv, value, key="v")
+    more: dict[str, Any] = {name: features[name] for name in ("scale", "softcap") if name in features}
+    leaves = [x.requires_grad_(learn) for x in (q, k, v)]
+    if "bias" in features:
+        more["bias"] = Alibi(SHAPE).bias(at, at, 0)
+    if "sink" in features:
+        more["sink"] = normal(6, key="sink").requires_grad_(learn)
+        leaves.append(more["sink"])
+    return leaves, lambda: attend(q, k, v, sight, **more)
+
+
+@pytest.mark.parametrize("padded", [False, True], ids=["whole", "padded"])
+@pytest.mark.parametrize("features", FEATURES.values(), ids=FEATURES)
+def test_sdpa_and_the_chosen_kernel_say_what_naive_says(features: dict[str, Any], padded: bool):
+    said = {}
+    for name in ("naive", "sdpa", None):
+        leaves, run = posed(features, padded)
+        if name == "sdpa" and "softcap" in features:
+            with kernel("sdpa"), pytest.raises(ValueError, match="softcap"):
+                run()
+            continue
+        with kernel(name) if name else torch.enable_grad():
+            out = run()
+        said[name] = [out, *torch.autograd.grad(out.square().sum(), leaves)]
+    for name in said:
+        close(said[name], said["naive"], msg=lambda text, name=name: f"{name}: {text}")
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+@pytest.mark.parametrize("padded", [False, True], ids=["whole", "padded"])
+@pytest.mark.parametrize("features", FEATURES.values(), ids=FEATURES)
+def test_flex_says_what_naive_says(features: dict[str, Any], padded: bool):
+    _, run = posed(features, padded, learn=False)  # on CPU it has no backward
+    with kernel("naive"):
+        wanted = run()
+    with kernel("flex"):
+        close(run(), wanted)
+
+
+@pytest.mark.parametrize("name", ["naive", "sdpa"])
+@pytest.mark.parametrize("features", FEATURES.values(), ids=FEATURES)
+def test_a_row_that_sees_nothing_gives_zero_and_finite_gradients(features: dict[str, Any], name: str):
+    if name == "sdpa" and "softcap" in features:
+        name = "naive"
+    leaves, run = posed(features, padded=True)
+    with kernel(name):
+        out = run()
+    assert (out[1, :4] == 0).all()
+    assert (out[1, 4:] != 0).all()
+    assert all(g.isfinite().all() for g in torch.autograd.grad(out.sum(), leaves))
+
+
+def test_values_may_be_wider_than_keys():
+    for name in ("naive", "sdpa"):
+        _, run = posed({"kv_heads": 3}, padded=False, value=14)
+        with kernel(name):
+            assert run().shape == (2, TIME, 6, 14)
+
+
+# -- positions
+
+TURNED = {
+    0: [1.0, 2.0, 3.0, 4.0],
+    1: [-1.98411065, 1.95990067, 2.46237790, 4.01979967],
+    2: [-3.14403912, 1.91960535, -0.33914308, 4.03919736],
+    10: [0.79299180, 1.59067466, -3.06123570, 4.17968349],
+}
+"""[1, 2, 3, 4] turned by RoPE with theta 10^4, half-split."""
+INTERLEAVED = {
+    1: [-1.14263966, 1.92207560, 2.95985067, 4.02979950],
+    2: [-2.23474169, 0.07700375, 2.91940535, 4.05919603],
+    10: [0.24897069, -2.22216417, 2.58567883, 4.27951691],
+}
+"""The same in pairs of neighbours (RoFormer's own order)."""
+
+
+def exact(numbers: list[float]) -> Tensor:
+    """One vector, (1, D) in float64."""
+    return torch.tensor([numbers], dtype=torch.float64)
+
+
+def turned(x: Tensor, at: int | Tensor, **knobs: Any) -> Tensor:
+    """Vectors (N, D) as one head's queries at positions (N,) or one for all."""
+    rope = Rope(Shape(x.shape[-1], 1, 1, 64, VOCAB), **knobs)
+    places = torch.as_tensor(at).expand(len(x))[None]
+    q, k = rope.rotate(x[None, :, None], x[None, :, None], places, 0)
+    assert torch.equal(q, k)
+    return q[0, :, 0]
+
+
+@pytest.mark.parametrize("at", TURNED)
+def test_rope_turns_as_written(at: int):
+    close(turned(exact([1, 2, 3, 4]), at), exact(TURNED[at]), atol=1e-8, rtol=0)
+
+
+@pytest.mark.parametrize("at", INTERLEAVED)
+def test_rope_of_permuted_features_is_the_interleaved_form(at: int):
+    close(turned(exact([1, 3, 2, 4]), at), exact(INTERLEAVED[at])[:, [0, 2, 1, 3]], atol=1e-8, rtol=0)
+
+
+def test_rope_keeps_norms_and_knows_distances_alone():
+    q, k = normal(5, 10, key="q"), normal(5, 10, key="k")
+    close(turned(q, 0), q)
+    close(turned(q, 37).norm(dim=-1), q.norm(dim=-1))
+    close(turned(turned(q, 30), 7), turned(q, 37))
+    close((turned(q, 1037) * turned(k, 1030)).sum(-1), (turned(q, 7) * k).sum(-1))
+    assert not torch.allclose((turned(q, 8) * k).sum(-1), (turned(q, 7) * k).sum(-1))
+
+
+def test_rope_turns_the_first_part_and_leaves_the_rest():
+    x = normal(3, 20)
+    some = turned(x, 9, fraction=0.5)
+    close(some[:, :10], turned(x[:, :10], 9))
+    assert torch.equal(some[:, 10:], x[:, 10:])
+
+
+def test_rope_computes_angles_finer_than_bfloat16():
+    x = normal(1, 8)
+    rough = turned(x.bfloat16(), 1001)
+    assert rough.dtype == torch.bfloat16
+    close(rough.double(), turned(x, 1001), atol=0.03, rtol=0)
+
+
+def test_alibi_has_the_slopes_of_the_paper():
+    assert slopes(8) == [2.0**-n for n in range(1, 9)]
+    assert slopes(1) == [2.0**-8]
+    assert slopes(6) == [2.0**-n for n in (2, 4, 6, 8, 1, 3)]
+    assert slopes(12) == [2.0**-n for n in (*range(1, 9), 0.5, 1.5, 2.5, 3.5)]
+    assert all(len(slopes(heads)) == heads == len(set(slopes(heads))) for heads in range(1, 40))
+
+
+def test_alibi_is_slope_times_distance():
+    bias = Alibi(SHAPE).bias(AT, AT, 0)
+    assert bias.shape == (1, 6, TIME, TIME)
+    for head, slope in enumerate(slopes(6)):
+        assert bias[0, head, 9, 4] == -slope * 5
+        assert bias[0, head, 9, 9] == 0
+
+
+def test_sinusoidal_waves_are_as_written():
+    waves = Sinusoidal(SHAPE).waves(torch.arange(40)[None], 60)[0]
+    assert waves[0].tolist() == [0.0, 1.0] * 30
+    assert waves[7, 4].item() == pytest.approx(math.sin(7 / 10000 ** (4 / 60)))
+    assert waves[7, 5].item() == pytest.approx(math.cos(7 / 10000 ** (4 / 60)))
+    close(waves.square().sum(-1), torch.full((40,), 30.0).double())
+    products = waves @ waves.T
+    close(products[:-1, :-1], products[1:, 1:])
+
+
+def test_positions_that_are_joined_and_summed_are_added():
+    joined, added = LearnedConcat(SHAPE), Learned(SHAPE)
+    with torch.no_grad():
+        joined.mix.weight.copy_(torch.eye(60).repeat(1, 2))
+    added.table = joined.table
+    x = torch.randn(BATCH, TIME, 60, generator=torch.Generator().manual_seed(0))
+    close(joined.embed(x, AT), added.embed(x, AT))
+
+
+# -- MLPs and norms
+
+GATES = {"silu": lambda x: x * x.sigmoid(), "gelu": lambda x: x * (1 + torch.erf(x / math.sqrt(2))) / 2}
+ACTIVATIONS = {
+    "gelu": GATES["gelu"],
+    "gelu_tanh": lambda x: 0.5 * x * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))),
+    "relu": lambda x: x * (x > 0),
+    "relu2": lambda x: x * x * (x > 0),
+}
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_plain_mlps_are_their_formulas(name: Any):
+    mlp, x, flow = (
+        PlainMlp(SHAPE, activation=name, bias=True).double(),
+        3 * normal(BATCH, TIME, 60),
+        Flow(AT, AT, Position(SHAPE)),
+    )
+    close(mlp(x, flow), mlp.out(ACTIVATIONS[name](mlp.up(x))))
+    assert mlp.hidden == 240
+
+
+@pytest.mark.parametrize("name", GATES)
+def test_gated_mlps_are_their_formulas(name: Any):
+    mlp, x, flow = GatedMlp(SHAPE, activation=name).double(), 3 * normal(BATCH, TIME, 60), Flow(AT, AT, Position(SHAPE))
+    close(mlp(x, flow), mlp.out(GATES[name](mlp.gate(x)) * mlp.up(x)))
+    assert mlp.hidden == 160
+
+
+def test_the_two_gelus_are_at_most_473_millionths_apart():
+    x = torch.linspace(-6, 6, 12001).double()
+    apart = (
+        PlainMlp(SHAPE, activation="gelu").activation(x) - PlainMlp(SHAPE, activation="gelu_tanh").activation(x)
+    ).abs()
+    assert apart.max().item() == pytest.approx(4.73e-4, abs=1e-6)
+    assert x[apart.argmax()].abs().item() == pytest.approx(2.70, abs=0.02)
+
+
+@pytest.mark.parametrize("eps", [1e-6, 0.5])
+def test_norms_are_their_formulas(eps: float):
+    x = 3 * normal(BATCH, TIME, 60) + 1
+    rms, layer = RMSNorm(60, eps=eps).double(), LayerNorm(60, eps=eps).double()
+    perturb(rms)
+    perturb(layer)
+    close(rms(x), x / (x.square().mean(-1, keepdim=True) + eps).sqrt() * rms.weight)
+    assert layer.bias is not None
+    centred = x - x.mean(-1, keepdim=True)
+    close(layer(x), centred / (centred.square().mean(-1, keepdim=True) + eps).sqrt() * layer.weight + layer.bias)
+
+
+def test_a_softcap_bends_logits_and_a_wide_one_does_not():
+    near, far, plain = decoder("readout.softcap=3"), decoder("readout.softcap=1000000000.0"), decoder()
+    now = tokens(BATCH, TIME)
+    close(near(now).logits, 3 * torch.tanh(plain(now).logits / 3))
+    close(far(now).logits, plain(now).logits)
+
+
+def test_a_mixture_of_one_is_the_dense_mlp():
+    mixture, x = moved(MixtureMlp(SHAPE, expert=GatedMlp, experts=1, top_k=1)), normal(BATCH, TIME, 60)
+    close(mixture(x, alone()), mixture.experts[0](x, alone()))
+    assert mixture.idle() == 0
+    assert mixture.hidden == GatedMlp(SHAPE).hidden
+
+
+@pytest.mark.parametrize(
+    ("top_k", "normalize", "shared"), [(1, False, False), (2, False, True), (2, True, False), (3, True, False)]
+)
+def test_a_mixture_is_its_formula_token_by_token(top_k: int, normalize: bool, shared: bool):
+    knobs = {"experts": 3, "top_k": top_k, "normalize": normalize, "shared": shared, "balance": 0.5}
+    made = MixtureMlp(SHAPE, expert=PlainMlp, **knobs)
+    mixture, x, flow = moved(made), normal(BATCH, TIME, 60), alone()
+    flow.losses["balance"] = torch.tensor(7.0).double()  # of the layer above
+    said, likes = mixture(x, flow), mixture.router(x).softmax(-1)
+    chosen = torch.zeros(3)
+    for b, t in itertools.product(range(BATCH), range(TIME)):
+        best = sorted(range(3), key=lambda i, b=b, t=t: -likes[b, t, i].item())[:top_k]
+        whole = likes[b, t, best].sum() if normalize else 1
+        y = sum(likes[b, t, i] / whole * mixture.experts[i](x[b, t], flow) for i in best)
+        close(said[b, t], y + mixture.shared(x[b, t], flow) if shared else y)
+        chosen[best] += 1
+    balance = 0.5 * 3 * sum(chosen[i] / chosen.sum() * likes[..., i].mean() for i in range(3))
+    close(flow.losses["balance"], 7 + balance, check_dtype=False)
+    assert mixture.idle() == (3 - top_k) * 2 * 60 * 240
+
+
+def test_a_mixture_that_chooses_alike_has_the_least_balance_loss():
+    mixture = MixtureMlp(SHAPE, expert=PlainMlp, experts=4, top_k=1, normalize=False, balance=0.25)
+    even, odd = torch.eye(4)[None], torch.eye(4)[None, [0, 0, 0, 1]]
+    assert mixture.imbalance(even, even).item() == pytest.approx(0.25)
+    assert mixture.imbalance(odd, odd).item() == pytest.approx(0.25 * 4 * (0.75**2 + 0.25**2))
+
+
+def test_a_mixture_promises_what_its_active_experts_cost():
+    dense, mixture = (wiring.build(recipe(case), VOCAB) for case in ("", "mlp=moe mlp.top_k=1 mlp.normalize=false"))
+    routers = 2 * TIME * 3 * 60 * 4
+    assert mixture.flops(TIME) == dense.flops(TIME) + routers
+
+
+# -- residuals
+
+
+@pytest.mark.parametrize("block", choices("block"))
+@pytest.mark.parametrize("streams", [1, 3])
+def test_hyper_connections_start_as_the_pre_norm_residual(streams: int, block: str):
+    hyper, pre = (
+        wiring.build(recipe(f"residual={residual} block={block}"), VOCAB).double()
+        for residual in (f"hyper residual.streams={streams}", "pre")
+    )
+    close(hyper(tokens(BATCH, TIME)).logits, pre(tokens(BATCH, TIME)).logits)
+
+
+def test_hyper_connections_are_their_formula():
+    wire = moved(Hyper(SHAPE, 1, "mlp", RMSNorm, streams=3))
+    stream, y = normal(BATCH, TIME, 3, 60), normal(BATCH, TIME, 60, key="y")
+    close(wire.read(stream), wire.norm(torch.einsum("i,btid->btd", wire.take, stream)))
+    mixed = torch.einsum("ij,btjd->btid", wire.mix.view(3, 3), stream)
+    close(wire.write(stream, y), mixed + torch.einsum("i,btd->btid", wire.give, y))
+    close(wire.leave(wire.enter(y)), y)
+
+
+def test_each_branch_of_hyper_connections_takes_another_stream_first():
+    takes = [Hyper(SHAPE, n // 2, ("attention", "mlp")[n % 2], RMSNorm, streams=3).take.tolist() for n in range(6)]
+    assert takes == torch.eye(3).repeat(2, 1).tolist()
+
+
+# -- sizes and first values
+
+
+@pytest.mark.parametrize(
+    ("model", "count"),
+    [("gpt2", 124_439_808), ("gpt2_medium", 354_823_168), ("gpt2_large", 774_030_080), ("gpt2_xl", 1_557_611_200)],
+)
+def test_gpt2_has_its_published_number_of_parameters(model: str, count: int):
+    made = composed("experiment=gpt2", f"model={model}", "vocab_multiple=1")
+    with torch.device("meta"):
+        parts = wiring.decoder(made, 50257).parameters()
+    assert sum(p.numel() for p in parts) == count
+
+
+def test_gpt2_starts_small_and_what_writes_into_the_stream_smaller():
+    made = wiring.build(composed("experiment=gpt2", "model=mini"), 65)
+    for name, p in made.named_parameters():
+        if p.ndim == 2:
+            wanted = 0.02 / math.sqrt(2 * 6) if name.endswith(".out.weight") else 0.02
+            assert p.std().item() == pytest.approx(wanted, rel=0.05), name
+        else:
+            assert (p == (1 if "norm" in name and name.endswith("weight") else 0)).all(), name
+
+
+def test_parts_work_in_a_bare_interpreter():
+    from gptlab.model.block.sequential import Sequential
+    from gptlab.model.readout.linear import LinearReadout
+    from gptlab.model.residual.pre import Pre
+
+    parts: dict[str, Any] = {
+        "norm": RMSNorm,
+        "mlp": PlainMlp,
+        "residual": Pre,
+        "block": Sequential,
+        "readout": LinearReadout,
+    }
+    made = Decoder(SHAPE, attention=partial(SoftmaxAttention, kv_heads=3), position=Rope, **parts)
+    assert made(tokens(BATCH, TIME)).logits.shape == (BATCH, TIME, VOCAB)
+    with pytest.raises(ValueError, match="cannot honour"):
+        Decoder(SHAPE, attention=Deaf, position=Alibi, **parts)
+
+
+def test_layers_of_different_streams_are_refused():
+    made = composed(*SIZES).config
+    kinds = {name: menu(*SIZES)["residual"][name] for name in ("pre", "hyper")}
+    tiled = {"_target_": "gptlab.model.decoder.pattern", "_partial_": True, "layout": [*kinds], "kinds": kinds}
+    with pytest.raises(ValueError, match=r"residual: layers of \[1, 2\] streams"):
+        wiring.build(Recipe(made | {"residual": tiled}), VOCAB)
+
+
+class Deaf(SoftmaxAttention):
+    """Honours no bias."""
+
+    honours = frozenset({"embed", "rotate"})

@@ -1,0 +1,54 @@
+"""What is written for speed says what the plain formula says."""
+
+from unittest import mock
+
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import BATCH, TIME, VOCAB, normal, recipe, tokens
+
+from gptlab import compose as wiring
+from gptlab.model.fused_ops import RmsNorm, Turn, rms_norm
+from gptlab.model.position.rope import Rope
+
+
+def test_rms_norm_is_torchs_and_so_is_its_gradient():
+    x, weight = normal(2, 17, 60, key="x").requires_grad_(), normal(60, key="weight").requires_grad_()
+    said, torchs = rms_norm(x, weight, 1e-6), F.rms_norm(x, weight.shape, weight, 1e-6)
+    torch.testing.assert_close(said, torchs)
+    dy = normal(2, 17, 60, key="dy")
+    torch.testing.assert_close(*(torch.autograd.grad(y, (x, weight), dy) for y in (said, torchs)))
+
+
+@pytest.mark.parametrize("eps", [1e-6, 0.3])
+def test_gradients_are_finite_differences(eps: float):
+    x, weight = normal(2, 3, 7, key="x").requires_grad_(), normal(7, key="weight").requires_grad_()
+    assert torch.autograd.gradcheck(lambda *inputs: RmsNorm.apply(*inputs, eps), (x, weight))
+
+
+def test_a_turn_and_its_gradient_are_the_formula_and_finite_differences():
+    x, angle = normal(2, 3, 2, 6, key="x").requires_grad_(), normal(1, 3, 1, 3, key="angle")
+    cos, sin = torch.cat([angle.cos()] * 2, -1), torch.cat([-angle.sin(), angle.sin()], -1)
+    torch.testing.assert_close(Turn.apply(x, cos, sin), x * cos + x.roll(3, -1) * sin)
+    assert torch.autograd.gradcheck(lambda x: Turn.apply(x, cos, sin), (x,))
+
+
+def test_a_row_of_zeros_stays_zero_and_learns():
+    x, weight = torch.zeros(1, 2, 5, requires_grad=True), torch.ones(5)
+    rms_norm(x, weight, 1e-6).sum().backward()
+    assert x.grad is not None
+    torch.testing.assert_close(x.grad, torch.full_like(x, 1e3))
+
+
+def test_a_pass_in_training_makes_one_wheel_for_each_theta():
+    made = wiring.build(recipe("position=rope_local_global"), VOCAB)
+    position, now = made.position, tokens(BATCH, TIME)
+    assert isinstance(position, Rope)
+    with mock.patch.object(position, "wheel", wraps=position.wheel) as wheel:
+        first = made(now, now).loss
+        assert wheel.call_count == len(set(position.thetas))
+        now_at = torch.arange(TIME)[None]
+        assert torch.equal(made(now, now, at=now_at).loss, first)
+        now_at += 3  # the same tensor, other places
+        moved = made(now, now, at=now_at).loss
+    assert torch.equal(moved, made(now, now, at=torch.arange(3, TIME + 3)[None]).loss)

@@ -1,0 +1,132 @@
+"""Laws of the mirror in W&B, as far as they need no service: when it is online, and that it hurts nothing."""
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import composed
+from test_wandb_service import environment
+from tiny_runs import ROOT, summary, tiny
+from wandb_server import KEY
+
+from gptlab.config.recipe import Tracking
+from gptlab.errors import Refused
+from gptlab.runs import tracker as tracking
+from gptlab.runs.tracker import Mirror, api_key, decide
+
+TRACKING = composed("tracking=offline").settings.tracking
+
+
+def test_disabled_leaves_nothing_and_imports_nothing(tmp_path: Path):
+    code = "import runpy, sys; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
+    code += "; print('wandb' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(ROOT / "train.py"), *tiny(tmp_path, "steps=5")],
+        cwd=ROOT,
+        env=environment(tmp_path / "home"),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout.splitlines()[-1] == "False"
+    assert not (tmp_path / "wandb").exists()
+
+
+class Broken:
+    """A W&B run that fails; `ended` is how it was closed."""
+
+    ended: int | None = None
+
+    def define_metric(self, *names: str, **settings: Any) -> None:
+        pass
+
+    def log(self, row: dict[str, Any]) -> None:
+        raise OSError("gone")
+
+    def finish(self, exit_code: int) -> None:
+        self.ended = exit_code
+
+
+def test_a_mirror_that_fails_says_so_once_and_stays_silent(tmp_path: Path):
+    said: list[str] = []
+    mirror = Mirror("disabled", tmp_path, TRACKING, {}, complain=said.append)
+    run = mirror.run = Broken()
+    for _ in range(3):
+        mirror.log({"step": 1, "tokens": 1})
+        mirror.tables({})
+    mirror.finish({}, 3)
+    assert run.ended == 3
+    assert said == ["W&B stopped: OSError: gone; the files on disk are whole"]
+
+
+def test_a_mirror_that_cannot_be_opened_takes_back_its_own_folder_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def broken(self: Mirror, outputs: Path, *args: Any) -> None:
+        (outputs / "wandb" / "run-2-one").mkdir()
+        (outputs / "wandb" / "latest-run").symlink_to("run-2-one")
+        raise OSError("gone")
+
+    monkeypatch.setattr(Mirror, "_open", broken)
+    (tmp_path / "wandb" / "run-1-one").mkdir(parents=True)  # before it was resumed
+    with pytest.raises(Refused, match=r"^W&B cannot be opened \(online\): gone; use tracking=offline"):
+        Mirror("online", tmp_path, TRACKING, {"id": "one"}, resumed=True)
+    assert [path.name for path in (tmp_path / "wandb").iterdir()] == ["run-1-one"]
+
+
+def test_a_run_outlives_its_mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    import tiny_runs as running
+
+    def broken(self: Mirror, *args: Any, **more: Any) -> None:
+        self.run = Broken()
+
+    monkeypatch.setattr(Mirror, "_open", broken)
+    done = running.train(*[one for one in tiny(tmp_path) if one != "tracking=disabled"], "tracking=offline")
+    assert (done.status, done.err) == (0, "")
+    assert done.out.count("W&B stopped: OSError: gone") == 1
+    assert summary(done.folder)["status"] == "finished"
+
+
+def with_mode(mode: Any) -> Tracking:
+    """The settings with another mode."""
+    return replace(TRACKING, mode=mode)
+
+
+@pytest.fixture
+def no_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home without W&B."""
+    for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_BASE_URL", "NETRC"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    return tmp_path
+
+
+def test_auto_is_online_only_with_a_key_and_no_mode_in_the_environment(no_key: Path, monkeypatch: pytest.MonkeyPatch):
+    assert decide(with_mode("auto")) == "offline"
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    assert decide(with_mode("auto")) == "online"
+    assert decide(with_mode("online")) == "online"
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    assert decide(with_mode("auto")) == "offline"
+    assert decide(with_mode("online")) == "online"
+
+
+@pytest.mark.parametrize("mode", ["offline", "disabled"])
+def test_other_modes_need_no_key(mode: str, no_key: Path):
+    assert decide(with_mode(mode)) == mode
+
+
+def test_a_key_may_stand_in_netrc_and_must_look_like_one(no_key: Path, monkeypatch: pytest.MonkeyPatch):
+    (no_key / ".netrc").write_text(f"machine api.wandb.ai login user password {KEY}\n")
+    (no_key / ".netrc").chmod(0o600)
+    assert api_key() == KEY
+    monkeypatch.setenv("WANDB_BASE_URL", "http://elsewhere:8080")
+    assert api_key() is None
+    monkeypatch.setenv("WANDB_API_KEY", "short")
+    with pytest.raises(Refused, match="tracking=online needs an API key of 40 characters"):
+        decide(with_mode("online"))
+    assert len(KEY) == tracking.KEY

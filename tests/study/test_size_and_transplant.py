@@ -1,0 +1,134 @@
+"""Laws of the studies that train nothing: what is counted is what is built, what is measured was measured before."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import composed
+from tiny_runs import program, tiny
+
+from gptlab.build import build
+from gptlab.config.recipe import Recipe
+from gptlab.errors import Refused
+from gptlab.stats.measurements import Row, measured
+from gptlab.study.size import Size, counts
+from gptlab.study.transplant import Transplant
+
+FIRST = ["experiment=gpt2", "vocab_multiple=1", "model.width=256", "model.heads=2", "model.layers=3"]
+FIRST += ["model.context=256", "mlp=gelu", "mlp.hidden=1280", "init=torch"]
+"""The decoder of github.com/ravidcohen1/dle-assignment, at a quarter of its context."""
+
+
+def recipe(*more: str) -> Recipe:
+    """With these overrides."""
+    return composed(*FIRST, *more)
+
+
+# -- size
+
+
+@pytest.mark.parametrize(
+    ("words", "vocab", "total"),
+    [
+        ([*FIRST, "model.context=1024"], 512, 3_156_992),
+        (["experiment=gpt2", "model=gpt2", "vocab_multiple=1"], 50257, 124_439_808),
+        (["experiment=gpt2", "model=gpt2_xl", "vocab_multiple=1"], 50257, 1_557_611_200),
+    ],
+)
+def test_sizes_are_the_known_ones(words: list[str], vocab: int, total: int):
+    found = counts(composed(*words), vocab)
+    assert found["parameters"] == total
+    parts = ("embedding", "position", "attention", "mlp", "norms", "readout")
+    assert sum(found[part] for part in parts) == total
+    assert found["MiB float32"] == pytest.approx(12.04, abs=0.005) or total > 1e8
+
+
+def test_a_study_of_sizes_is_a_table(tmp_path: Path):
+    done = program("ablate.py", *tiny(tmp_path), "study=size", "seeds=1", "readout=tied,untied")
+    assert done.status == 0
+    assert "cache bytes/token" in (next((tmp_path / "ablations").iterdir()) / "report.md").read_text()
+
+
+# -- transplant
+
+
+@pytest.fixture(scope="module")
+def moved() -> dict[str, dict[str, float]]:
+    """What one block says of each change, by metric."""
+    changes = {
+        "eps": ["norm.eps=1e-4"],
+        "scale": ["attention.scale=1"],
+        "tanh": ["mlp=gelu_tanh"],
+        "1": ["block=input_residual"],
+        "2": ["block=no_mlp_residual"],
+        "3": ["block=parallel"],
+    }
+    arms = {"none": recipe(), **{name: recipe(*words) for name, words in changes.items()}}
+    found: dict[str, dict[str, float]] = {}
+    for row in Transplant(vocab=512, batch=1, rounds=1)(arms, 0, build, Path()):
+        if not isinstance(row.value, list):
+            found.setdefault(row.arm, {})[row.metric] = row.value
+    return found
+
+
+KNOWN = {"eps": 3.9e-4, "scale": 3.72, "tanh": 7.9e-4, "1": 1.39, "2": 23.7, "3": 0.20}
+"""RMSE of an independent re-implementation, another random start."""
+
+
+@pytest.mark.parametrize("change", KNOWN)
+def test_logits_move_as_far_as_they_did_elsewhere(change: str, moved: dict[str, dict[str, float]]):
+    assert moved[change]["RMSE"] == pytest.approx(KNOWN[change], rel=0.25)
+    assert moved[change]["RMSE"] ** 2 == pytest.approx(moved[change]["MAD"] ** 2 + moved[change]["SD"] ** 2)
+    assert moved[change]["top-1 alike"] == pytest.approx(0 if change == "2" else 1, abs=0.05)
+
+
+def tried(study: Transplant, *arms: Recipe) -> Any:
+    """The study on some arms."""
+    named = dict(zip("abc", arms, strict=False))
+    study.check(named)
+    return study(named, 0, build, Path())
+
+
+@pytest.mark.parametrize(
+    ("more", "line"),
+    [
+        (["dropout=0.5"], "b changes no logit of a: it has no effect on these weights; leave it out"),
+        (["mlp.hidden=1288"], "b: the weights do not fit: size mismatch for blocks.0.mlp.up.weight"),
+        (["model.context=128"], "study=transplant gives all arms the same tokens; leave model.context alone"),
+    ],
+)
+def test_a_change_that_is_none_or_does_not_fit_is_refused(more: list[str], line: str):
+    with pytest.raises(Refused) as refused:
+        tried(Transplant(vocab=512, batch=1, rounds=1), recipe(), recipe(*more))
+    assert str(refused.value).startswith(line)
+
+
+# -- tables
+
+
+def test_numbers_are_means_over_blocks_and_times_are_ratios_by_round():
+    rows = [Row(arm, block, "ms", [10.0 + at * (arm == "b") for at in range(6)]) for block in (0, 1) for arm in "ab"]
+    rows += [Row("A/A", block, "ms", [10.0] * 6) for block in (0, 1)]
+    rows += [Row("b", block, "bytes", 4.0 + block) for block in (0, 1)]
+    found = measured({"study": "x", "command": []}, rows)
+    (timing,) = found.timings
+    assert (found.baseline, found.values, timing.rounds, timing.spread) == ("a", {"bytes": {"b": 4.5}}, 12, 0.0)
+    assert timing.ratios["b"][0] == pytest.approx(1.25)
+
+
+def test_the_vocabulary_of_a_size_is_at_least_two():
+    with pytest.raises(ValueError, match="vocab=1 is less than 2"):
+        Size(vocab=1)
+
+
+def test_what_was_moved_may_then_be_trained(tmp_path: Path):
+    words = ["study=transplant", "study.follow_up=train", "study.rounds=1", "timing=0", "mlp=gelu,gelu_tanh"]
+    done = program("ablate.py", *tiny(tmp_path), *words, "seeds=1", "name=moved")
+    assert done.status == 0, done.err
+    assert {path.name for path in (tmp_path / "ablations").iterdir()} >= {"moved", "moved-train"}
+    assert "gelu_tanh" in done.out.rpartition("trained anew: ")[2]
+    assert "Trained anew" in (tmp_path / "ablations" / "moved" / "report.md").read_text()
+    asked = json.loads((tmp_path / "ablations" / "moved-train" / "study.json").read_text())
+    assert asked["command"][-1] == "name=moved-train"
+    assert not any(word.startswith("study") for word in asked["command"])

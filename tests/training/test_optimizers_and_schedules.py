@@ -1,0 +1,208 @@
+"""Optimisers against their formulas, the references, and each other; schedules at points computed by hand."""
+
+import itertools
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import VOCAB, choices, recipe, tokens
+from test_resume import signalled
+from tiny_runs import finished, numbers, tiny, train
+
+from gptlab import compose as wiring
+from gptlab.config.factory import factory
+from gptlab.training.optimizer.muon import Muon, hidden, orthogonal
+
+Named = dict[str, torch.nn.Parameter]
+
+
+def made(case: str, named: Named, **knobs: Any) -> torch.optim.Optimizer:
+    """An optimiser of the menu over some parameters."""
+    return factory(recipe(f"optimizer={case}").config["optimizer"], "optimizer")(named.items(), **knobs)
+
+
+def parameters() -> Named:
+    """A matrix of a block lying and one standing, an embedding, a gain."""
+    shapes = {
+        "blocks.0.a.weight": (6, 10),
+        "blocks.0.b.weight": (10, 6),
+        "embedding.weight": (7, 6),
+        "norm.weight": (6,),
+    }
+    random = torch.Generator().manual_seed(0)
+    return {name: torch.nn.Parameter(torch.randn(shape, generator=random)) for name, shape in shapes.items()}
+
+
+def gradients(named: Named, step: int) -> None:
+    """Sets the gradients of a step."""
+    random = torch.Generator().manual_seed(1 + step)
+    for p in named.values():
+        p.grad = torch.randn(p.shape, generator=random)
+
+
+# -- every optimiser
+
+
+@pytest.mark.parametrize("case", choices("optimizer"))
+def test_only_matrices_decay(case: str):
+    named = parameters()
+    optimizer = made(case, named, lr=1e-3, weight_decay=0.5)
+    before = {name: p.detach().clone() for name, p in named.items()}
+    for p in named.values():
+        p.grad = torch.zeros_like(p)
+    optimizer.step()
+    for name, p in named.items():
+        kept = p.detach() / before[name]  # momentum that looks ahead lets it decay 1.9 times as much
+        low, high = (0.9990, 0.9996) if p.ndim == 2 else (1, 1)
+        assert low <= kept.min() <= kept.max() <= high, name
+
+
+@pytest.mark.parametrize("case", choices("optimizer"))
+def test_all_that_an_optimiser_remembers_is_in_its_state(case: str):
+    whole, parts = parameters(), parameters()
+    one, other = made(case, whole), made(case, parts)
+    for step in range(4):
+        for named, optimizer in ((whole, one), (parts, other)):
+            gradients(named, step)
+            optimizer.step()
+        fresh = made(case, parts, lr=1.0)
+        fresh.load_state_dict(other.state_dict())
+        other = fresh
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+
+
+@pytest.mark.parametrize("case", choices("optimizer"))
+def test_every_optimiser_learns_and_resumes_bit_for_bit(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    overrides = tiny(tmp_path, f"optimizer={case}")
+    whole = numbers(finished(*overrides))
+    with monkeypatch.context() as patch:
+        signalled(patch, 20)
+        folder = train(*overrides).folder
+    assert train(f"resume={folder}").status == 0
+    assert numbers(folder) == whole
+    losses = [row["train/loss"] for row in whole["metrics"] if "train/loss" in row]
+    assert losses[-1] < losses[0] - 0.03
+
+
+# -- formulas
+
+
+def test_lion_is_its_formula():
+    named = parameters()
+    p, m = (x.detach().clone() for x in (named["embedding.weight"], torch.zeros(7, 6)))
+    optimizer = made("lion", named, lr=0.01, betas=[0.8, 0.9], weight_decay=0.3)
+    for step in range(3):
+        gradients(named, step)
+        g = named["embedding.weight"].grad
+        assert g is not None
+        p = p - 0.01 * ((0.8 * m + 0.2 * g).sign() + 0.3 * p)
+        m = 0.9 * m + 0.1 * g
+        optimizer.step()
+    torch.testing.assert_close(named["embedding.weight"].detach(), p)
+
+
+def test_sgd_is_its_formula():
+    named = parameters()
+    p, m = (x.detach().clone() for x in (named["embedding.weight"], torch.zeros(7, 6)))
+    optimizer = made("sgd", named, lr=0.01, momentum=0.8, weight_decay=0.3)
+    for step in range(3):
+        gradients(named, step)
+        g = named["embedding.weight"].grad
+        assert g is not None
+        g = g + 0.3 * p
+        m = 0.8 * m + g
+        p = p - 0.01 * (g + 0.8 * m)
+        optimizer.step()
+    torch.testing.assert_close(named["embedding.weight"].detach(), p)
+
+
+def test_adamw_is_torch_s_bit_for_bit():
+    mine, theirs = parameters(), parameters()
+    groups = [{"params": [p for p in theirs.values() if (p.ndim > 1) is wide]} for wide in (True, False)]
+    optimizer = made("adamw", mine, lr=0.01)
+    reference = torch.optim.AdamW(groups, lr=0.01, betas=(0.9, 0.99), weight_decay=0.1, fused=True)
+    reference.param_groups[1]["weight_decay"] = 0.0
+    for step in range(5):
+        for named, one in ((mine, optimizer), (theirs, reference)):
+            gradients(named, step)
+            one.param_groups[0]["lr"] = 0.01 / (step + 1)
+            one.step()
+    assert all(torch.equal(p, theirs[name]) for name, p in mine.items())
+
+
+def test_muon_is_torch_s_muon_and_torch_s_adamw():
+    mine, theirs = parameters(), parameters()
+    blocks = [p for name, p in theirs.items() if name.startswith("blocks.")]
+    optimizer = made("muon", mine, lr=0.01)
+    references = [
+        torch.optim.Muon(blocks, lr=0.01, weight_decay=0.1, momentum=0.95, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW([theirs["embedding.weight"]], lr=0.01, betas=(0.9, 0.99), weight_decay=0.1),
+        torch.optim.AdamW([theirs["norm.weight"]], lr=0.01, betas=(0.9, 0.99), weight_decay=0.0),
+    ]
+    for step in range(3):
+        gradients(mine, step)
+        gradients(theirs, step)
+        for one in (optimizer, *references):
+            one.step()
+    for name, p in mine.items():  # torch iterates in bfloat16, also on CPU
+        torch.testing.assert_close(p, theirs[name], atol=1e-3 if hidden(name, p) else 1e-6, rtol=0)
+
+
+def test_an_orthogonal_matrix_has_singular_values_near_one():
+    x = torch.randn(3, 20, 50, generator=torch.Generator().manual_seed(0)).double()
+    values = torch.linalg.svdvals(orthogonal(x, 5))
+    assert values.min() > 0.6
+    assert values.max() < 1.3
+
+
+def test_muon_has_every_linear_of_the_blocks_and_nothing_else():
+    decoder = wiring.build(recipe("optimizer=muon"), VOCAB)
+    optimizer = made("muon", dict(decoder.named_parameters()))
+    assert isinstance(optimizer, Muon)
+    linears = {m.weight for m in decoder.blocks.modules() if isinstance(m, torch.nn.Linear)}
+    assert set(optimizer.param_groups[0]["params"]) == linears
+    held = [p for group in optimizer.param_groups for p in group["params"]]
+    assert len(held) == len(set(held)) == len(list(decoder.parameters()))
+    decoder(tokens(2, 9), tokens(2, 9)).loss.backward()
+    optimizer.step()
+
+
+# -- schedules
+
+
+def schedule(case: str, **knobs: Any) -> Any:
+    """A schedule of the menu."""
+    return factory(recipe(f"schedule={case}").config["schedule"], "schedule")(**knobs)
+
+
+@pytest.mark.parametrize("case", choices("schedule"))
+def test_a_schedule_rises_to_the_peak_then_never_rises_and_never_jumps(case: str):
+    made_schedule = schedule(case)
+    at = [made_schedule(k / 2000) for k in range(2001)]
+    peak = round(made_schedule.warmup * 2000)
+    assert at[0] == 0
+    assert at[peak] == pytest.approx(1)
+    assert at[peak // 2] == pytest.approx(0.5)
+    assert all(one >= other for one, other in itertools.pairwise(at[peak:]))
+    assert all(0 <= one <= 1 for one in at)
+    assert max(abs(one - other) for one, other in itertools.pairwise(at)) <= 0.0101  # of 1 / 100 in warm-up
+
+
+@pytest.mark.parametrize(
+    ("case", "knobs", "points"),
+    [
+        ("constant", {"warmup": 0.2}, {0.1: 0.5, 0.2: 1, 1: 1}),
+        ("linear", {"warmup": 0.2, "floor": 0.5}, {0.2: 1, 0.6: 0.75, 1: 0.5}),
+        ("cosine", {"warmup": 0.2, "floor": 0.0}, {0.4: (2 + math.sqrt(2)) / 4, 0.6: 0.5, 1: 0}),
+        ("wsd", {"warmup": 0.1, "decay": 0.4}, {0.1: 1, 0.6: 1, 0.7: 0.75, 0.8: 0.5, 1: 0}),
+        ("wsd", {"warmup": 0.1, "decay": 0.4, "shape": "one_minus_sqrt", "floor": 0.2}, {0.6: 1, 0.7: 0.6, 1: 0.2}),
+        ("wsd", {"warmup": 0.0, "decay": 1.0}, {0.0: 1, 0.25: 0.75, 1: 0}),
+        ("inverse_sqrt", {"warmup": 0.01}, {0.005: 0.5, 0.04: 0.5, 0.09: 1 / 3, 1: 0.1}),
+        ("inverse_sqrt", {"warmup": 0.0, "timescale": 1 / 3}, {0.0: 1, 1: 0.5}),
+    ],
+)
+def test_schedules_at_points_computed_by_hand(case: str, knobs: dict[str, Any], points: dict[float, float]):
+    made_schedule = schedule(case, **knobs)
+    assert {at: made_schedule(at) for at in points} == pytest.approx(points)
