@@ -51,9 +51,10 @@ format-check: .venv/developed
 	@$(python) -m ruff format --check
 
 .PHONY: lint
-lint: .venv/developed ## ruff alone
-	@echo "lint: ruff check"
+lint: .venv/developed ## ruff and the import contracts
+	@echo "lint: ruff check, import contracts"
 	@$(python) -m ruff check
+	@.venv/bin/lint-imports --no-cache | tail -n 12
 
 .PHONY: types
 types: .venv/developed ## pyright alone

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from gptlab import compose as wiring
-from gptlab.config.hydra_messages import options
+from gptlab.config.menu import options
 from gptlab.study.tools.timing import turns
 
 VOCAB, BATCH = 65, 12

@@ -1,6 +1,8 @@
 """The tree keeps its shape: YAML keys are signatures, conf/ mirrors src/gptlab/, and imports go one way."""
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -87,6 +89,12 @@ def test_a_folder_has_at_most_twenty_modules(folder: Path):
 
 
 # -- who may import whom: the layers are import-linter's contracts in pyproject.toml; here is what it cannot say
+
+
+def test_imports_keep_the_contracts_of_pyproject():
+    command = [sys.executable, "-c", "from importlinter.cli import lint_imports_command; lint_imports_command()"]
+    done = subprocess.run([*command, "--no-cache"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-3000:]
 
 
 @cache

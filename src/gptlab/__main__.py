@@ -93,8 +93,8 @@ def compare(
     """Compares the runs of a study once more, or runs that no study made: by seed, with intervals and verdicts."""
     from rich.console import Console
 
-    from gptlab.ablation import measure as measuring
     from gptlab.report import findings as rebuild
+    from gptlab.report import measurement_folder
     from gptlab.report.publish import pages
     from gptlab.report.render import files
     from gptlab.report.render import terminal as table
@@ -103,8 +103,8 @@ def compare(
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = 140
-    if len(folders) == 1 and measuring.trains_nothing(folders[0]):
-        measuring.again(folders[0], console)
+    if len(folders) == 1 and measurement_folder.trains_nothing(folders[0]):
+        measurement_folder.again(folders[0], console)
         return
     found = rebuild.compare_any(folders, baseline, pairs)
     table.show(found, console)
@@ -124,8 +124,8 @@ def report(
     push: Annotated[bool, typer.Option("--push", help="Save a study's in W&B too.")] = False,
 ) -> None:
     """Makes the page of a study or of a run, report.html, and outputs/index.html; in W&B a report is updated."""
-    from gptlab.ablation.measure import trains_nothing
     from gptlab.report import publish as publishing
+    from gptlab.report.measurement_folder import trains_nothing
 
     if push and trains_nothing(folder):
         raise Refused(f"{folder} trained nothing, so there are no runs in W&B to report on; say report without --push")

@@ -22,7 +22,8 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from gptlab.build import build as build
 from gptlab.build import check as check
 from gptlab.build import decoder as decoder
-from gptlab.config.hydra_messages import CONF, no_key, shortened, twice
+from gptlab.config.hydra_messages import no_key, shortened, twice
+from gptlab.config.menu import CONF
 from gptlab.config.recipe import COSMETIC, LISTS, UNNAMED, Recipe, check_settings, flat
 from gptlab.config.resolvers import RESOLVERS
 from gptlab.config.typecheck import shown

@@ -8,9 +8,11 @@ from conftest import composed
 
 from gptlab import compose as wiring
 from gptlab.ablation import design
-from gptlab.ablation.cells import Variant, altered, cells, confirmation, distinct, of_baseline, signature, study_name
+from gptlab.ablation.cells import Variant, cells, confirmation, distinct, of_baseline, signature, study_name
 from gptlab.ablation.options import KNOBS, Asked, asked
+from gptlab.config.recipe import altered
 from gptlab.errors import Refused
+from gptlab.stats.labels import named
 
 AXES = {"attention": ["gqa", "mha"], "norm": ["layernorm", "rmsnorm"], "mlp": ["gelu", "swiglu"]}
 USUAL = {"attention": "mha", "norm": "rmsnorm", "mlp": "swiglu"}
@@ -64,11 +66,11 @@ def test_an_arm_is_named_by_what_it_changes():
 
 def test_an_arm_is_called_by_any_words_that_only_it_has():
     labels = ["attention=gqa norm=rmsnorm", "attention=mha norm=rmsnorm"]
-    assert design.named("gqa", labels) == design.named("norm=rmsnorm,attention=gqa", labels) == labels[0]
+    assert named("gqa", labels) == named("norm=rmsnorm,attention=gqa", labels) == labels[0]
     with pytest.raises(Refused, match="may be"):
-        design.named("rmsnorm", labels)
+        named("rmsnorm", labels)
     with pytest.raises(Refused, match="no arm"):
-        design.named("mqa", labels)
+        named("mqa", labels)
 
 
 def test_an_axis_is_without_effect_only_if_it_never_has_one():

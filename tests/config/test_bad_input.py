@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from tiny_runs import TINY, Done, tiny, train
 
-from gptlab.config.hydra_messages import options
+from gptlab.config.menu import options
 from gptlab.runs import checkpoint, record
 
 ROOT = Path(__file__).parents[2]

@@ -8,8 +8,8 @@ import torch
 from conftest import SIZES, decoder, tokens
 from tiny_runs import program, tiny
 
-from gptlab.ablation.measure import compared
 from gptlab.errors import Refused
+from gptlab.report.measurement_folder import compared
 from gptlab.study.decode import Bench
 from gptlab.study.tools.cached_decoding import RUNGS, FourBits
 from gptlab.study.tools.uncached_decoding import TOGGLES, Ladder, looked_up, table

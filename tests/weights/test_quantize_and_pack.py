@@ -24,10 +24,9 @@ from gptlab.errors import Refused
 from gptlab.model.decoder import Decoder
 from gptlab.weights.change import merge, told
 from gptlab.weights.change.lora import Lora
-from gptlab.weights.change.pack import Pack
+from gptlab.weights.change.pack import Pack, PackedLinear
 from gptlab.weights.change.prune import Prune
 from gptlab.weights.change.quantize import Quantize, calibrate
-from gptlab.weights.packed import PackedLinear
 
 QUANTIZE = "change=[quantize]"
 TENSOR = ["format@change.quantize.activation=integer", "change.quantize.activation.fraction_width=tensor"]

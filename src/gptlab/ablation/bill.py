@@ -1,11 +1,12 @@
 """What a study will cost, told before it costs anything."""
 
 from dataclasses import dataclass
-from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+
+from gptlab.console.units import span
 
 
 @dataclass(frozen=True)
@@ -58,13 +59,6 @@ def show(
     console.print(f"  {told}", soft_wrap=True)
 
 
-def span(minutes: float) -> str:
-    """Minutes in words."""
-    if minutes < 1.5:
-        return f"{max(1, round(60 * minutes))} s"
-    return f"{minutes:.0f} min" if minutes < 100 else f"{minutes / 60:.1f} h"
-
-
 def _numbers(counts: dict[str, float]) -> list[str]:
     return [
         f"{counts[key]:,.0f}" if key in counts else "" for key in ("params", "flops_per_token", "cache_bytes_per_token")
@@ -73,21 +67,3 @@ def _numbers(counts: dict[str, float]) -> list[str]:
 
 def _ms(item: Item) -> str:
     return "" if item.step_ms is None else f"{item.step_ms:.1f}"
-
-
-def mismatch(arms: dict[str, dict[str, Any]], baseline: str) -> list[str]:
-    """What the arms do not have alike with their baseline, in percent: parameters, tokens, training FLOPs, time."""
-    told = []
-    for key, name in (
-        ("params", "parameters"),
-        ("tokens", "tokens"),
-        ("flops", "training FLOPs"),
-        ("seconds", "training time"),
-    ):
-        there = arms[baseline].get(key)
-        if not there:
-            continue
-        off = {arm: counts[key] / there - 1 for arm, counts in arms.items() if arm != baseline and counts.get(key)}
-        if parts := [f"{arm} {value:+.1%}" for arm, value in off.items() if abs(value) >= 5e-4]:
-            told.append(f"{name} against {baseline}: {', '.join(parts)}")
-    return told

@@ -9,8 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from gptlab.ablation.options import Asked
-from gptlab.config.recipe import COSMETIC, Recipe
-from gptlab.config.typecheck import shown
+from gptlab.config.recipe import COSMETIC, Recipe, altered
 
 INERT = (*COSMETIC, "seed", "model.lr", "model.batch_size", "log_every", "save_every")
 """Keys that change no number of a run by themselves: sizes' lr and batch_size act through the knobs that take them."""
@@ -80,24 +79,6 @@ class Cell:
             "choices": self.recipe.choices,
             "differs": list(self.recipe.differs),
         }
-
-
-def altered(recipe: Recipe, **values: Any) -> Recipe:
-    """A recipe with some knobs set, dots of their paths written __; as if the command line had said so, since no other
-    knob is computed from these."""
-    config, differs = recipe.config, list(recipe.differs)
-    for name, value in values.items():
-        path = name.split("__")
-        config = _set(config, path, value)
-        if path[-1] != "seed":
-            said = f"{path[-1]}={value if isinstance(value, str) else shown(value)}"
-            differs = [one for one in differs if not one.startswith(f"{path[-1]}=")] + [said]
-    return replace(recipe, config=config, differs=tuple(differs))
-
-
-def _set(config: dict[str, Any], path: list[str], value: Any) -> dict[str, Any]:
-    first, *rest = path
-    return {**config, first: _set(config[first], rest, value) if rest else value}
 
 
 def signature(recipe: Recipe) -> str:

@@ -4,9 +4,9 @@ arms made alike in what they cost."""
 from collections.abc import Callable
 from typing import Any
 
-from gptlab.ablation.cells import Variant, altered
+from gptlab.ablation.cells import Variant
 from gptlab.build import sketch
-from gptlab.config.recipe import Recipe
+from gptlab.config.recipe import Recipe, altered
 from gptlab.errors import Refused
 
 TRAINING = 3

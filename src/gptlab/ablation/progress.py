@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from gptlab.ablation.bill import span
+from gptlab.console.units import span
 from gptlab.runs.record import read, rows
 from gptlab.runs.study_folder import OVER, Ledger, State
 

@@ -8,10 +8,11 @@ from gptlab.ablation import design
 from gptlab.ablation.cells import Variant, signature, study_name
 from gptlab.ablation.options import KNOBS, Asked, asked
 from gptlab.config.factory import check_node, factory
-from gptlab.config.hydra_messages import CONF
+from gptlab.config.menu import CONF
 from gptlab.config.recipe import Recipe, check_settings, flat
 from gptlab.config.typecheck import shown
 from gptlab.errors import Refused
+from gptlab.stats.labels import named
 from gptlab.study import Study
 
 DEFAULTS = ("model", "steps", "trainer.threads")
@@ -226,6 +227,6 @@ def _baselines(knobs: Asked, variants: list[Variant], base: Recipe, shared: list
         usual = [arm for arm in arms if signature(arm.recipe) == plain and knobs.design != "leave_one_out"]
         found[size] = (usual or arms)[0]
         if knobs.baseline is not None:
-            name = design.named(knobs.baseline, [arm.name for arm in arms])
+            name = named(knobs.baseline, [arm.name for arm in arms])
             found[size] = next(arm for arm in arms if arm.name == name)
     return found

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from gptlab.ablation.gpu_share import share
-from gptlab.config.hydra_messages import CONF
+from gptlab.config.menu import CONF
 from gptlab.config.recipe import Recipe
 from gptlab.errors import Ended, Refused
 from gptlab.runs.record import read

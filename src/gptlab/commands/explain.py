@@ -15,7 +15,7 @@ import yaml
 
 from gptlab.build import sketch
 from gptlab.config.factory import check_node, find_slot_package, locate
-from gptlab.config.hydra_messages import CONF, options
+from gptlab.config.menu import CONF, options
 from gptlab.config.recipe import LISTS, PARTS, Recipe, check_settings
 from gptlab.errors import Refused
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gptlab.config.factory import PACKAGE, find_slot_package, knobs
-from gptlab.config.hydra_messages import CONF, options
+from gptlab.config.menu import CONF, options
 from gptlab.config.recipe import LISTS, PARTS
 from gptlab.config.typecheck import shown
 from gptlab.errors import Refused

@@ -6,7 +6,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from gptlab.console.terminal import duration
+from gptlab.console.units import duration
 from gptlab.errors import Refused
 from gptlab.runs.record import Record, read, rows
 

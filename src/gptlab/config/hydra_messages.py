@@ -2,12 +2,10 @@
 
 import re
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 
+from gptlab.config.menu import CONF, options
 from gptlab.config.recipe import LISTS
 from gptlab.config.typecheck import unknown
-
-CONF = Path(__file__).parents[3] / "conf"
 
 Known = Callable[[list[str]], Iterable[str]]
 """All keys that there are with some choices."""
@@ -89,8 +87,3 @@ TOLD: dict[str, Callable[[str], str]] = {
     r"Ambiguous value for argument '([^']*)'": lambda given: f"{given}: several values make a sweep; add -m",
 }
 """What hydra says, and what we say of the thing that it names."""
-
-
-def options(group: str) -> list[str]:
-    """The choices of a slot."""
-    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))

@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any, Literal
 
 from gptlab.config.typecheck import conforms, describe, shown, unknown
@@ -199,3 +199,21 @@ def _out_of_range(values: dict[str, Any]) -> Iterator[str]:
         yield f"accumulate={values['accumulate']} does not divide batch_size={values['batch_size']}; try 1"
     if not 0 <= values["seed"] < 2**63:
         yield f"seed={values['seed']} is not in 0 .. 2^63 - 1; try 0"
+
+
+def altered(recipe: Recipe, **values: Any) -> Recipe:
+    """A recipe with some knobs set, dots of their paths written __; as if the command line had said so, since no other
+    knob is computed from these."""
+    config, differs = recipe.config, list(recipe.differs)
+    for name, value in values.items():
+        path = name.split("__")
+        config = _set(config, path, value)
+        if path[-1] != "seed":
+            said = f"{path[-1]}={value if isinstance(value, str) else shown(value)}"
+            differs = [one for one in differs if not one.startswith(f"{path[-1]}=")] + [said]
+    return replace(recipe, config=config, differs=tuple(differs))
+
+
+def _set(config: dict[str, Any], path: list[str], value: Any) -> dict[str, Any]:
+    first, *rest = path
+    return {**config, first: _set(config[first], rest, value) if rest else value}

@@ -3,18 +3,22 @@
 import os
 import sys
 from contextlib import AbstractContextManager
-from typing import Any, TextIO
+from typing import Any, Protocol, TextIO
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from gptlab.runs.record import Record
-
 INDENT = 12
 """Columns before a fact."""
-BARS = "▁▂▃▄▅▆▇█"
+
+
+class LineLog(Protocol):
+    """A file of lines that outlasts the terminal, such as a run's record."""
+
+    def log(self, text: str) -> None:
+        """Append a line."""
 
 
 class Screen(Console):
@@ -28,7 +32,7 @@ class Screen(Console):
 class Terminal:
     """Says things, to the standard output or to a file, or to the log alone; shows one bar."""
 
-    def __init__(self, record: Record, file: TextIO | None = None, quiet: bool = False) -> None:
+    def __init__(self, record: LineLog, file: TextIO | None = None, quiet: bool = False) -> None:
         self.console = Screen(highlight=False, file=file, quiet=quiet)
         self.record = record
         self.bar: Progress | None = None
@@ -88,21 +92,3 @@ class Terminal:
         if self.bar is not None:
             self.bar.stop()
             self.bar = None
-
-
-def spark(values: list[float], width: int = 40) -> str:
-    """Numbers as a line of small bars."""
-    if len(values) < 2:
-        return ""
-    picked = (
-        [values[round(i * (len(values) - 1) / (width - 1))] for i in range(width)] if len(values) > width else values
-    )
-    low, high = min(picked), max(picked)
-    return "".join(BARS[round((value - low) / ((high - low) or 1) * (len(BARS) - 1))] for value in picked)
-
-
-def duration(seconds: float) -> str:
-    """Seconds in words: 42 s, 3.5 min, 2.1 h."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

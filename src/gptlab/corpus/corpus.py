@@ -12,7 +12,7 @@ from gptlab.corpus.token_files import Tokens, cut, joined, opened, scanned, tota
 from gptlab.corpus.tokenize import learned, tokenised
 from gptlab.corpus.tokenizer import Tokenizer
 from gptlab.errors import Refused
-from gptlab.model.readout import IGNORED
+from gptlab.model.forward_pass import IGNORED
 
 
 @dataclass(frozen=True)

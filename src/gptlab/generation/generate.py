@@ -22,9 +22,9 @@ from torch import Tensor
 from gptlab.errors import Refused
 from gptlab.generation.sampler import Draw
 from gptlab.model.decoder import Decoder
+from gptlab.model.eval_mode import resting
 from gptlab.model.forward_pass import Output
 from gptlab.model.kv_cache import Memory, Ring
-from gptlab.training.evaluate import resting
 
 Beyond = Literal["crop", "slide", "refuse"]
 Step = Callable[..., Output]

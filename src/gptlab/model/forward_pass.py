@@ -57,3 +57,7 @@ class Output(NamedTuple):
     loss: Tensor | None
     losses: dict[str, Tensor]
     facts: dict[str, Tensor]
+
+
+IGNORED = -100
+"""A target that is not scored."""

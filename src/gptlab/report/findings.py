@@ -4,10 +4,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from gptlab.ablation import bill, design
 from gptlab.report import collect as gather
 from gptlab.runs.record import read
 from gptlab.runs.study_folder import Ledger
+from gptlab.stats.labels import named
+from gptlab.stats.matching import mismatch
 from gptlab.stats.results import Findings, Run
 from gptlab.stats.study_comparison import findings
 
@@ -29,12 +30,12 @@ def compare_any(folders: list[Path], baseline: str | None = None, pairs: bool = 
     """One study as it is, or lone runs and the runs of several studies, by what they differ in."""
     if len(folders) == 1 and (folders[0] / "study.json").exists():
         asked = Ledger(folders[0]).asked
-        asked |= {"baseline": design.named(baseline, [*asked["arms"]])} if baseline else {}
+        asked |= {"baseline": named(baseline, [*asked["arms"]])} if baseline else {}
         return compare(folders[0], {**asked, "pairs": asked["pairs"] or pairs})
     found = [run for folder in folders for run in _runs(folder)]
     runs = gather.lone([*dict.fromkeys(found)])
     arms = sorted({run.arm for run in runs})
-    first = design.named(baseline, arms) if baseline else runs[0].arm
+    first = named(baseline, arms) if baseline else runs[0].arm
     asked = {"baseline": first, "pairs": pairs, "seeds": sorted({run.seed for run in runs})}
     asked |= {"study": "comparison", "arms": {arm: [] for arm in arms}}
     compared = findings("comparison", asked, runs, None)
@@ -74,7 +75,7 @@ def _time_trained(runs: list[Run], baseline: str) -> list[str]:
             if run.size == size and run.role == "arm" and run.status == "finished":
                 taken.setdefault(run.arm, []).append(run.values["time/train_s"])
         means = {arm: {"seconds": sum(one) / len(one)} for arm, one in taken.items()}
-        told += bill.mismatch(means, baseline) if baseline in means else []
+        told += mismatch(means, baseline) if baseline in means else []
     return told
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from gptlab.console.terminal import duration
+from gptlab.console.units import duration
 from gptlab.errors import Refused
 from gptlab.report.render.html import template
 from gptlab.runs.record import Record, read, rows, write

@@ -10,10 +10,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from gptlab.ablation import measure as measuring
 from gptlab.config.recipe import Recipe, Tracking
 from gptlab.errors import Ended, Refused
-from gptlab.report import index, study
+from gptlab.report import index, measurement_folder, study
 from gptlab.report import run as single
 from gptlab.report.findings import compare
 from gptlab.report.model import Report
@@ -50,8 +49,8 @@ def pages(found: Findings, folder: Path, pool: Path | None) -> Report:
 
 def page_of(folder: Path) -> Path:
     """The page of a study or of a run, made once more."""
-    if measuring.trains_nothing(folder):
-        measuring.save(measuring.compared(folder), folder)
+    if measurement_folder.trains_nothing(folder):
+        measurement_folder.save(measurement_folder.compared(folder), folder)
     elif (folder / "study.json").exists():
         pages(compare(folder), folder, Ledger(folder).pool)
     else:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gptlab.console.terminal import duration
+from gptlab.console.units import duration
 from gptlab.errors import Refused
 from gptlab.report import history, setup
 from gptlab.report.figures import positions, sizes

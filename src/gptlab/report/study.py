@@ -7,7 +7,7 @@ write; learning rates; sizes; what is open; threats; cost; how to do it again; e
 from pathlib import Path
 from statistics import fmean
 
-from gptlab.console.terminal import duration
+from gptlab.console.units import duration
 from gptlab.report import history, setup
 from gptlab.report import search as searched
 from gptlab.report.figures import sizes

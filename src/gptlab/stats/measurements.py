@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from rich.console import Console
 from rich.table import Table
 
-from gptlab.ablation import design
+from gptlab.stats.labels import named
 from gptlab.stats.results import Metric, Timing
 from gptlab.stats.timing import TWIN, timing
 
@@ -47,7 +47,7 @@ class Measured:
 def measured(asked: dict[str, Any], rows: list[Row], after: Sequence[str] = ()) -> Measured:
     """All that the rows say."""
     arms = list(dict.fromkeys(row.arm for row in rows if row.arm != TWIN))
-    baseline = design.named(asked["baseline"], arms) if asked.get("baseline") else next(iter(arms), "")
+    baseline = named(asked["baseline"], arms) if asked.get("baseline") else next(iter(arms), "")
     numbers: dict[str, dict[str, list[float]]] = {}
     rounds: dict[str, dict[str, list[float]]] = {}
     for row in rows:

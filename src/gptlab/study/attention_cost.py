@@ -17,8 +17,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from gptlab.ablation.cells import altered
-from gptlab.config.recipe import Recipe
+from gptlab.config.recipe import Recipe, altered
 from gptlab.errors import Refused
 from gptlab.stats.measurements import Row
 from gptlab.stats.timing import TWIN

@@ -14,8 +14,7 @@ are fitted to all rounds in parts of their median; a positive difference of thei
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from gptlab.ablation.cells import altered
-from gptlab.config.recipe import Recipe
+from gptlab.config.recipe import Recipe, altered
 from gptlab.errors import Refused
 from gptlab.stats.elasticity import followed
 from gptlab.stats.measurements import Row

@@ -1,7 +1,5 @@
 """Scores tokens: the nats of every target, in eval mode, with no effect on training."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,7 +8,8 @@ import torch.nn.functional as F
 
 from gptlab.corpus.corpus import Windows
 from gptlab.model.decoder import Decoder
-from gptlab.model.readout import IGNORED
+from gptlab.model.eval_mode import resting
+from gptlab.model.forward_pass import IGNORED
 
 if TYPE_CHECKING:
     from gptlab.training.metric import Scores
@@ -22,20 +21,6 @@ MORE = 16
 """Times as many on a GPU: 32 MiB in float32."""
 Rows = np.ndarray | Windows
 """(N, T) of int64, at hand or made as they are asked for."""
-
-
-@contextmanager
-def resting(decoder: Decoder) -> Iterator[None]:
-    """Eval mode without gradients, and the old mode back after."""
-    training = decoder.training
-    if training:  # to walk over all modules takes 0.5 ms, twice for each token that is written
-        decoder.eval()
-    try:
-        with torch.inference_mode():
-            yield
-    finally:
-        if training:
-            decoder.train()
 
 
 def evaluate(decoder: Decoder, inputs: Rows, targets: Rows, lengths: np.ndarray) -> "Scores":

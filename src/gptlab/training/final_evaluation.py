@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from gptlab.model.readout import IGNORED
-from gptlab.training.evaluate import evaluate, resting
+from gptlab.model.eval_mode import resting
+from gptlab.model.forward_pass import IGNORED
+from gptlab.training.evaluate import evaluate
 from gptlab.training.session import Session
 
 CONTEXTS = (1, 2, 4)

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from gptlab.config.recipe import PARTS
-from gptlab.console.terminal import duration, spark
+from gptlab.console.units import duration, spark
 from gptlab.model.compile_policy import missing
 from gptlab.runs.record import rows
 from gptlab.training.probe import Probe

@@ -68,3 +68,8 @@ def round_power(x: Tensor, low: int, high: int) -> Tensor:
     size = x.abs()
     said = binade(size.clamp(2.0**low, 2.0**high), (2 << digits) - root).copysign_(x)
     return torch.where(size >= root * 2.0 ** (low - 1 - digits), said, x * 0)  # NaN stays
+
+
+def sign(x: Tensor) -> Tensor:
+    """1 where x >= 0, also at -0, else -1; NaN stays. (torch.where and masked_fill take twice as long, 2026-11.)"""
+    return torch.ones_like(x).copysign_(x + 0.0).add_(x.clamp(-1, 1).mul_(0))

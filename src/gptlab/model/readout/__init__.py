@@ -3,10 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gptlab.model.forward_pass import Flow
-
-IGNORED = -100
-"""A target that is not scored."""
+from gptlab.model.forward_pass import IGNORED, Flow
 
 
 class Readout(nn.Module):

@@ -2,7 +2,7 @@
 
 import math
 
-from gptlab.console.terminal import duration
+from gptlab.console.units import duration
 from gptlab.report.text.numbers import fixed, places, signed, span
 from gptlab.report.text.view import Sentence, Strong, View, command, plural, said, views
 from gptlab.stats.results import Findings, Front, Noise, Scaling

@@ -21,9 +21,9 @@ from torch import Tensor, nn
 from gptlab.errors import Refused
 from gptlab.model.attention_kernels import KERNELS, kernel
 from gptlab.model.decoder import Decoder
+from gptlab.model.eval_mode import resting
 from gptlab.model.forward_pass import Sight
 from gptlab.model.norm import Norm
-from gptlab.training.evaluate import resting
 
 TOGGLES = ("attention", "linear", "activation", "residual", "norm", "head", "table")
 """In the order of the ladder."""

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from gptlab.weights.format import Format, Ste
-from gptlab.weights.format_bits import work
-from gptlab.weights.format_signs import sign
+from gptlab.weights.format_bits import sign, work
 
 
 class BinaryScaling(Format):

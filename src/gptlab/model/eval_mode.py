@@ -1,0 +1,21 @@
+"""Eval mode without gradients."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+
+@contextmanager
+def resting(decoder: nn.Module) -> Iterator[None]:
+    """Eval mode without gradients, and the old mode back after."""
+    training = decoder.training
+    if training:  # to walk over all modules takes 0.5 ms, twice for each token that is written
+        decoder.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        if training:
+            decoder.train()
