@@ -75,8 +75,8 @@ def metrics(run: Run) -> list[dict[str, Any]]:
 SEVERAL = f"""
 import json, os, signal, sys, threading, time
 from pathlib import Path
-sys.path.insert(0, {str(ROOT / "tests")!r})
-from running import rows, train
+sys.path.insert(0, {str(ROOT / "tests" / "helpers")!r})
+from tiny_runs import rows, train
 
 def stop(pool, rows, number, seconds):
     for _ in range(3000):
