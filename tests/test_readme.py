@@ -1,4 +1,4 @@
-"""The README is true: its example variant is a whole variant, its menu is conf/."""
+"""The documents are true: the example variant is a whole variant, the menu is conf/, links lead somewhere."""
 
 import re
 import shutil
@@ -10,18 +10,19 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+EXTENDING = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
 
 
 def block(language: str) -> str:
-    """The README's code in a language."""
-    found = re.search(rf"```{language}\n(.*?)```", README, re.S)
+    """The first code in a language of the guide to variants."""
+    found = re.search(rf"```{language}\n(.*?)```", EXTENDING, re.S)
     assert found
     return found[1]
 
 
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the house with the README's two files in it."""
+    """A copy of the house with the guide's two files in it."""
     copy = tmp_path_factory.mktemp("house")
     for name in ("conf", "src", "tests"):
         shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -75,3 +76,18 @@ def test_the_menu_lists_every_choice(slot: str) -> None:
     line = re.search(rf"^    {slot} +(.+(?:\n     +.+)*)$", README, re.M)
     assert line, f"{slot} is not in the README's menu"
     assert set(line[1].split()) == committed()[slot]
+
+
+@pytest.mark.parametrize(
+    "file", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda file: file.name
+)
+def test_every_link_to_a_file_leads_there(file: Path) -> None:
+    for link in re.findall(r"\]\((?!https?:)([^)#]+)", file.read_text(encoding="utf-8")):
+        assert (file.parent / link).exists(), link
+
+
+def test_the_tree_is_what_lies_there() -> None:
+    tree = README.partition("## The tree")[2]
+    folders = {path.name for path in (ROOT / "src" / "gptlab").iterdir() if (path / "__init__.py").exists()}
+    assert folders == {*re.findall(r"(\w+)/ ", tree)} & folders
+    assert len([path for path in (ROOT / "src" / "gptlab").iterdir() if path.name != "__pycache__"]) <= 20
