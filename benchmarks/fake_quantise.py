@@ -27,7 +27,7 @@ def stepping(words: list[str]) -> Callable[[], None]:
 
     recipe = wiring.compose(["model=micro", *words])
     decoder = wiring.build(recipe, VOCAB).train()
-    optimizer = factory(recipe.config["optimizer"], "optimizer")(decoder.learning(), lr=0.0)
+    optimizer = factory(recipe.config["optimizer"], "optimizer")(decoder.trainable_parameters(), lr=0.0)
     draws = torch.Generator().manual_seed(0)
     tokens = torch.randint(VOCAB, (BATCH, recipe.settings.model.context + 1), generator=draws)
 

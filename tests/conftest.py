@@ -15,7 +15,7 @@ from gptlab import compose as wiring
 from gptlab.config.recipe import LISTS, PARTS, SLOTS, Recipe
 from gptlab.model.attention import Attention
 from gptlab.model.decoder import Decoder
-from gptlab.model.rng import number
+from gptlab.model.rng import derive_seed
 
 ROOT = Path(__file__).parents[1]
 CONF, SOURCE = ROOT / "conf", ROOT / "src" / "gptlab"
@@ -118,12 +118,12 @@ def perturb(module: nn.Module, by: float = 0.2) -> None:
 
 def tokens(*shape: int, key: str = "tokens", below: int = VOCAB) -> Tensor:
     """Random tokens, always the same for the same key and shape."""
-    return torch.randint(below, shape, generator=torch.Generator().manual_seed(number(0, key)))
+    return torch.randint(below, shape, generator=torch.Generator().manual_seed(derive_seed(0, key)))
 
 
 def normal(*shape: int, key: str = "normal") -> Tensor:
     """Random numbers in float64, always the same for the same key and shape."""
-    return torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(number(0, key)))
+    return torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(derive_seed(0, key)))
 
 
 def attentions(made: Decoder) -> list[Attention]:

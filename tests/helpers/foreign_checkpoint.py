@@ -54,8 +54,8 @@ def mapping() -> dict[str, str | list[str]]:
         "attn.proj": "attention.out",
         "mlp.up": "mlp.up",
         "mlp.down": "mlp.out",
-        "norm1": "attention_wire.norm",
-        "norm2": "mlp_wire.norm",
+        "norm1": "attention_residual.norm",
+        "norm2": "mlp_residual.norm",
     }
     for kind in ("weight", "bias"):
         made[f"{here}attn.qkv.{kind}"] = [f"{there}attention.{one}.{kind}" for one in "qkv"]

@@ -67,12 +67,12 @@ def test_a_row_does_not_know_its_neighbours(case: str):
 CHUNKS = [[1] * 22, [9, 4, 7, *[1] * 20], [17, 23], [1, 20, 1, 1, 17], [LONG]]
 
 
-def in_chunks(made: Decoder, now: Tensor, at: Tensor, chunks: list[int]) -> Tensor:
+def in_chunks(made: Decoder, now: Tensor, positions: Tensor, chunks: list[int]) -> Tensor:
     """The logits of tokens (B, T) at (B|1, T), read chunk after chunk with a cache."""
-    memory, said = made.memory(len(now), LONG), []
+    cache, said = made.make_cache(len(now), LONG), []
     for end, length in zip(itertools.accumulate(chunks), chunks, strict=True):
         part = slice(end - length, end)
-        said.append(logits(made, now[:, part], at=at[:, part], memory=memory))
+        said.append(logits(made, now[:, part], positions=positions[:, part], cache=cache))
     return torch.cat(said, 1)
 
 
@@ -83,25 +83,27 @@ def test_cache_says_what_the_whole_says(case: str):
     for chunks in CHUNKS:
         said = in_chunks(made, now, torch.arange(LONG)[None], chunks)
         torch.testing.assert_close(said, whole[:, : sum(chunks)], msg=lambda text, c=chunks: f"chunks {c}: {text}")
-    memory = made.memory(BATCH, LONG)
-    torch.testing.assert_close(logits(made, now[:, :20], memory=memory), whole[:, :20])  # a prompt may leave `at` out
-    torch.testing.assert_close(logits(made, now[:, 20:], at=torch.arange(20, LONG)[None], memory=memory), whole[:, 20:])
+    cache = made.make_cache(BATCH, LONG)
+    torch.testing.assert_close(logits(made, now[:, :20], cache=cache), whole[:, :20])  # a prompt may leave `at` out
+    torch.testing.assert_close(
+        logits(made, now[:, 20:], positions=torch.arange(20, LONG)[None], cache=cache), whole[:, 20:]
+    )
 
 
 def padded(lengths: list[int]) -> tuple[Tensor, Tensor]:
     """Random tokens and positions of rows of these lengths, padded on the left."""
-    at = torch.stack([torch.arange(max(lengths)) - (max(lengths) - length) for length in lengths])
-    return tokens(len(lengths), max(lengths)), at.clamp(min=-1)
+    positions = torch.stack([torch.arange(max(lengths)) - (max(lengths) - length) for length in lengths])
+    return tokens(len(lengths), max(lengths)), positions.clamp(min=-1)
 
 
 @pytest.mark.parametrize("case", EVERY)
 def test_padding_on_the_left_changes_nothing(case: str):
     made = decoder(case)
-    now, at = padded([LONG, 23, 1])
-    said = logits(made, now, at=at)
+    now, positions = padded([LONG, 23, 1])
+    said = logits(made, now, positions=positions)
     assert said.isfinite().all()
     for row in range(len(now)):
-        seen = at[row] >= 0
+        seen = positions[row] >= 0
         torch.testing.assert_close(said[row, seen], logits(made, now[row, seen][None])[0])
 
 
@@ -109,9 +111,9 @@ def test_padding_on_the_left_changes_nothing(case: str):
 @pytest.mark.parametrize("case", PAIRS)
 def test_cache_of_padded_rows_says_what_each_row_alone_says(case: str, chunks: list[int]):
     made = decoder(case)
-    now, at = padded([LONG, 25, 31])
-    for row, words in enumerate(in_chunks(made, now, at, chunks)):
-        seen = at[row] >= 0
+    now, positions = padded([LONG, 25, 31])
+    for row, words in enumerate(in_chunks(made, now, positions, chunks)):
+        seen = positions[row] >= 0
         torch.testing.assert_close(words[seen], logits(made, now[row, seen][None])[0])
 
 
@@ -128,13 +130,13 @@ def forgetful(attention: Attention) -> bool:
 
 ZERO: list[tuple[Callable[[Decoder, Block], bool], str, str]] = [
     (
-        lambda made, block: "rotate" not in made.position.opens and forgetful(block.attention),
+        lambda made, block: "rotate" not in made.position.provides and forgetful(block.attention),
         "attention.k.bias",
         "softmax forgets what all keys share: q b",
     ),
     (
-        lambda made, block: isinstance(block, NoMlpResidual) and isinstance(block.mlp_wire, Hyper),
-        "mlp_wire.mix",
+        lambda made, block: isinstance(block, NoMlpResidual) and isinstance(block.mlp_residual, Hyper),
+        "mlp_residual.mix",
         "the MLP writes onto an empty stream",
     ),
 ]
@@ -148,10 +150,12 @@ def test_every_parameter_learns(case: str):
     (output.loss + sum(output.losses.values())).backward()
     unused = [name for name, p in made.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
     assert not unused
-    idle = {name for name, p in made.named_parameters() if p.grad is not None and p.grad.abs().max() < 1e-12}
+    without_gradient = {
+        name for name, p in made.named_parameters() if p.grad is not None and p.grad.abs().max() < 1e-12
+    }
     blocks = list(enumerate(made.layers))
     zero = {f"blocks.{layer}.{name}" for layer, block in blocks for holds, name, _ in ZERO if holds(made, block)}
-    assert idle == zero & dict(made.named_parameters()).keys()
+    assert without_gradient == zero & dict(made.named_parameters()).keys()
 
 
 # -- 4
@@ -161,7 +165,7 @@ def test_every_parameter_learns(case: str):
 def test_promised_flops_are_the_counted_matmuls(case: str):
     made = decoder(case)
     unseen = sum((squares(a) - a.pairs(TIME)) * a.pair_flops() for a in attentions(made))
-    unmet = sum(2 * TIME * block.mlp.idle() for block in made.layers)
+    unmet = sum(2 * TIME * block.mlp.inactive_weights() for block in made.layers)
     with kernel("naive"), FlopCounterMode(display=False) as counted:
         made(tokens(BATCH, TIME), tokens(BATCH, TIME))
     # What is computed and thrown away is not promised: hidden pairs, and experts that were not chosen.
@@ -179,9 +183,9 @@ def squares(attention: Attention) -> int:
 @pytest.mark.parametrize("length", [1, 4, 5, 6, TIME])
 @pytest.mark.parametrize("reach", [None, 1, 5, 99])
 def test_pairs_are_what_the_mask_shows(reach: int | None, length: int):
-    at = torch.arange(length)[None]
-    assert Mask(reach).pairs(length) == Mask(reach)(at, at).sum()
-    assert Mask(reach).whole(length) == torch.equal(Mask(reach)(at, at), Mask()(at, at))
+    positions = torch.arange(length)[None]
+    assert Mask(reach).pairs(length) == Mask(reach)(positions, positions).sum()
+    assert Mask(reach).whole(length) == torch.equal(Mask(reach)(positions, positions), Mask()(positions, positions))
 
 
 @pytest.mark.parametrize(
@@ -199,14 +203,14 @@ def test_pairs_are_what_the_mask_shows(reach: int | None, length: int):
     ],
 )
 def test_cache_bytes_are_of_what_must_be_remembered(attention: str, numbers: list[int | None]):
-    held = [memory and memory.nbytes for memory in decoder(f"attention={attention}").memory(BATCH, LONG)]
+    held = [cache and cache.nbytes for cache in decoder(f"attention={attention}").make_cache(BATCH, LONG)]
     assert held == [one and BATCH * 8 * one for one in numbers]
 
 
 def test_a_state_is_as_large_after_any_length():
     made = decoder("attention=linear")
-    assert [memory.nbytes for memory in made.memory(1, 7) if memory] == [
-        memory.nbytes for memory in made.memory(1, 64) if memory
+    assert [cache.nbytes for cache in made.make_cache(1, 7) if cache] == [
+        cache.nbytes for cache in made.make_cache(1, 64) if cache
     ]
 
 
@@ -328,10 +332,10 @@ def test_all_cached_steps_are_one_graph(case: str):
         graphs.append(graph)
         return graph.forward
 
-    memory = made.memory(BATCH, LONG)
-    logits(made, now[:, :9], at=torch.arange(9)[None], memory=memory)
+    cache = made.make_cache(BATCH, LONG)
+    logits(made, now[:, :9], positions=torch.arange(9)[None], cache=cache)
     step = compiled(made, count)
-    said = [logits(step, now[:, t : t + 1], at=torch.tensor([[t]]), memory=memory) for t in range(9, LONG)]
+    said = [logits(step, now[:, t : t + 1], positions=torch.tensor([[t]]), cache=cache) for t in range(9, LONG)]
     torch.testing.assert_close(torch.cat(said, 1), logits(made, now)[:, 9:])
     assert len(graphs) == 1
 
@@ -383,7 +387,7 @@ def test_weights_meet_activations_only_in_linears(case: str):
     made = decoder(case)
     with kernel("naive"), Products(made) as products:
         made(tokens(BATCH, TIME), tokens(BATCH, TIME))
-        made(tokens(BATCH, 1), at=torch.tensor([[0]]), memory=made.memory(BATCH, TIME))
+        made(tokens(BATCH, 1), positions=torch.tensor([[0]]), cache=made.make_cache(BATCH, TIME))
     assert not products.found
 
 

@@ -21,7 +21,7 @@ from gptlab.model.attention.linear import LinearAttention
 from gptlab.model.attention.softmax import SoftmaxAttention
 from gptlab.model.attention_kernels import attend, kernel
 from gptlab.model.decoder import Decoder
-from gptlab.model.forward_pass import Flow, Sight
+from gptlab.model.forward_pass import ForwardPass, PassMask
 from gptlab.model.mask import Mask
 from gptlab.model.mlp.gated import GatedMlp
 from gptlab.model.mlp.mixture import MixtureMlp
@@ -42,9 +42,9 @@ AT = torch.arange(TIME)[None]
 close = torch.testing.assert_close
 
 
-def alone(position: Position | None = None, at: Tensor = AT) -> Flow:
+def alone(position: Position | None = None, at: Tensor = AT) -> ForwardPass:
     """A pass for one part alone, by default without positions."""
-    return Flow(at, at, position or Position(SHAPE), plain=at is AT)
+    return ForwardPass(at, at, position or Position(SHAPE), plain=at is AT)
 
 
 def attended(attention: Attention, x: Tensor) -> Tensor:
@@ -188,12 +188,12 @@ def test_knobs_of_softmax_are_their_formulas(knobs: dict[str, Any]):
 
 def test_a_value_residual_blends_in_the_first_layers_values():
     first, third = (moved(SoftmaxAttention(SHAPE, layer, value_residual=True)) for layer in (0, 2))
-    x, z, flow = normal(BATCH, TIME, 60), normal(BATCH, TIME, 60, key="z"), alone()
+    x, z, forward_pass = normal(BATCH, TIME, 60), normal(BATCH, TIME, 60, key="z"), alone()
     assert not hasattr(first, "blend")
-    close(first(x, flow), attended(first, x))
+    close(first(x, forward_pass), attended(first, x))
     q, k = heads(third.q(z), 6), heads(third.k(z), 6)
     v = heads((1 - third.blend) * third.v(z) + third.blend * first.v(x), 6)
-    close(third(z, flow), third.out(joined([weights(q[h], k[h]) @ v[h] for h in range(6)])))
+    close(third(z, forward_pass), third.out(joined([weights(q[h], k[h]) @ v[h] for h in range(6)])))
 
 
 @pytest.mark.parametrize("back", [1, 2])
@@ -202,11 +202,11 @@ def test_a_reader_has_the_keys_of_its_owner_turned_as_the_owner_turns(back: int)
     owner, between = moved(SoftmaxAttention(SHAPE)), SoftmaxAttention(SHAPE, 1, share_with=1)
     reader, x = SoftmaxAttention(SHAPE, 2, share_with=back).double(), normal(BATCH, TIME, 60)
     reader.load_state_dict({k: v for k, v in owner.state_dict().items() if k in reader.state_dict()})
-    between.meet(position, [owner])
-    reader.meet(position, [owner, between])
-    flow = alone(position)
-    said = owner(x, flow)
-    close(reader(x, flow), said)
+    between.check_compatible(position, [owner])
+    reader.check_compatible(position, [owner, between])
+    forward_pass = alone(position)
+    said = owner(x, forward_pass)
+    close(reader(x, forward_pass), said)
     assert {name.split(".")[0] for name in reader.state_dict()} == {"q", "out"}
 
 
@@ -222,7 +222,7 @@ def test_latent_attention_is_its_formula():
 
     full = [(joined([q[h, ..., :10], turn(q[h, ..., 10:])]), joined([k[h], turn(shared)])) for h in range(6)]
     close(mla(x, alone(position)), mla.out(joined([weights(*full[h]) @ v[h] for h in range(6)])))
-    assert mla.memory(1, 40, x).nbytes == 40 * (14 + 4) * 8
+    assert mla.make_cache(1, 40, x).nbytes == 40 * (14 + 4) * 8
 
 
 @pytest.mark.parametrize("layer", [0, 3])
@@ -260,9 +260,9 @@ def test_linear_attention_is_its_recurrence_and_its_quadratic_form(decay: float 
         steps.append(torch.einsum("hbd,hbde->hbe", q[:, :, t], states))
     close(torch.stack(steps, 2), torch.stack(squares))
     normed = [y / (y.square().mean(-1, keepdim=True) + 10 * 1e-6).sqrt() for y in squares]  # y is over sqrt(10) there
-    memory = attention.memory(BATCH, TIME, x)
-    close(attention(x, alone(), memory), attention.out(joined(normed)))
-    close(memory.now, states.movedim(0, 1))
+    cache = attention.make_cache(BATCH, TIME, x)
+    close(attention(x, alone(), cache), attention.out(joined(normed)))
+    close(cache.now, states.movedim(0, 1))
 
 
 def test_a_state_does_not_know_padding_wherever_it_stands():
@@ -293,7 +293,7 @@ def posed(
     """Tensors that may learn, and attend over them; padded: the first keys and queries of a row are no tokens."""
     kv, reach = features.get("kv_heads", 6), features.get("reach")
     at = torch.stack([AT[0], AT[0] - 4]).clamp(min=-1) if padded else AT
-    sight = Sight(Mask(reach), at, at, causal=not padded and reach is None)
+    pass_mask = PassMask(Mask(reach), at, at, causal=not padded and reach is None)
     q, k, v = normal(2, TIME, 6, 10, key="q"), normal(2, TIME, kv, 10, key="k"), normal(2, TIME, kv, value, key="v")
     more: dict[str, Any] = {name: features[name] for name in ("scale", "softcap") if name in features}
     leaves = [x.requires_grad_(learn) for x in (q, k, v)]
@@ -302,7 +302,7 @@ def posed(
     if "sink" in features:
         more["sink"] = normal(6, key="sink").requires_grad_(learn)
         leaves.append(more["sink"])
-    return leaves, lambda: attend(q, k, v, sight, **more)
+    return leaves, lambda: attend(q, k, v, pass_mask, **more)
 
 
 @pytest.mark.parametrize("padded", [False, True], ids=["whole", "padded"])
@@ -465,19 +465,23 @@ ACTIVATIONS = {
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_plain_mlps_are_their_formulas(name: Any):
-    mlp, x, flow = (
+    mlp, x, forward_pass = (
         PlainMlp(SHAPE, activation=name, bias=True).double(),
         3 * normal(BATCH, TIME, 60),
-        Flow(AT, AT, Position(SHAPE)),
+        ForwardPass(AT, AT, Position(SHAPE)),
     )
-    close(mlp(x, flow), mlp.out(ACTIVATIONS[name](mlp.up(x))))
+    close(mlp(x, forward_pass), mlp.out(ACTIVATIONS[name](mlp.up(x))))
     assert mlp.hidden == 240
 
 
 @pytest.mark.parametrize("name", GATES)
 def test_gated_mlps_are_their_formulas(name: Any):
-    mlp, x, flow = GatedMlp(SHAPE, activation=name).double(), 3 * normal(BATCH, TIME, 60), Flow(AT, AT, Position(SHAPE))
-    close(mlp(x, flow), mlp.out(GATES[name](mlp.gate(x)) * mlp.up(x)))
+    mlp, x, forward_pass = (
+        GatedMlp(SHAPE, activation=name).double(),
+        3 * normal(BATCH, TIME, 60),
+        ForwardPass(AT, AT, Position(SHAPE)),
+    )
+    close(mlp(x, forward_pass), mlp.out(GATES[name](mlp.gate(x)) * mlp.up(x)))
     assert mlp.hidden == 160
 
 
@@ -512,7 +516,7 @@ def test_a_softcap_bends_logits_and_a_wide_one_does_not():
 def test_a_mixture_of_one_is_the_dense_mlp():
     mixture, x = moved(MixtureMlp(SHAPE, expert=GatedMlp, experts=1, top_k=1)), normal(BATCH, TIME, 60)
     close(mixture(x, alone()), mixture.experts[0](x, alone()))
-    assert mixture.idle() == 0
+    assert mixture.inactive_weights() == 0
     assert mixture.hidden == GatedMlp(SHAPE).hidden
 
 
@@ -522,19 +526,19 @@ def test_a_mixture_of_one_is_the_dense_mlp():
 def test_a_mixture_is_its_formula_token_by_token(top_k: int, normalize: bool, shared: bool):
     knobs = {"experts": 3, "top_k": top_k, "normalize": normalize, "shared": shared, "balance": 0.5}
     made = MixtureMlp(SHAPE, expert=PlainMlp, **knobs)
-    mixture, x, flow = moved(made), normal(BATCH, TIME, 60), alone()
-    flow.losses["balance"] = torch.tensor(7.0).double()  # of the layer above
-    said, likes = mixture(x, flow), mixture.router(x).softmax(-1)
+    mixture, x, forward_pass = moved(made), normal(BATCH, TIME, 60), alone()
+    forward_pass.losses["balance"] = torch.tensor(7.0).double()  # of the layer above
+    said, likes = mixture(x, forward_pass), mixture.router(x).softmax(-1)
     chosen = torch.zeros(3)
     for b, t in itertools.product(range(BATCH), range(TIME)):
         best = sorted(range(3), key=lambda i, b=b, t=t: -likes[b, t, i].item())[:top_k]
         whole = likes[b, t, best].sum() if normalize else 1
-        y = sum(likes[b, t, i] / whole * mixture.experts[i](x[b, t], flow) for i in best)
-        close(said[b, t], y + mixture.shared(x[b, t], flow) if shared else y)
+        y = sum(likes[b, t, i] / whole * mixture.experts[i](x[b, t], forward_pass) for i in best)
+        close(said[b, t], y + mixture.shared(x[b, t], forward_pass) if shared else y)
         chosen[best] += 1
     balance = 0.5 * 3 * sum(chosen[i] / chosen.sum() * likes[..., i].mean() for i in range(3))
-    close(flow.losses["balance"], 7 + balance, check_dtype=False)
-    assert mixture.idle() == (3 - top_k) * 2 * 60 * 240
+    close(forward_pass.losses["balance"], 7 + balance, check_dtype=False)
+    assert mixture.inactive_weights() == (3 - top_k) * 2 * 60 * 240
 
 
 def test_a_mixture_that_chooses_alike_has_the_least_balance_loss():
@@ -564,12 +568,12 @@ def test_hyper_connections_start_as_the_pre_norm_residual(streams: int, block: s
 
 
 def test_hyper_connections_are_their_formula():
-    wire = moved(Hyper(SHAPE, 1, "mlp", RMSNorm, streams=3))
+    residual = moved(Hyper(SHAPE, 1, "mlp", RMSNorm, streams=3))
     stream, y = normal(BATCH, TIME, 3, 60), normal(BATCH, TIME, 60, key="y")
-    close(wire.read(stream), wire.norm(torch.einsum("i,btid->btd", wire.take, stream)))
-    mixed = torch.einsum("ij,btjd->btid", wire.mix.view(3, 3), stream)
-    close(wire.write(stream, y), mixed + torch.einsum("i,btd->btid", wire.give, y))
-    close(wire.leave(wire.enter(y)), y)
+    close(residual.read(stream), residual.norm(torch.einsum("i,btid->btd", residual.take, stream)))
+    mixed = torch.einsum("ij,btjd->btid", residual.mix.view(3, 3), stream)
+    close(residual.write(stream, y), mixed + torch.einsum("i,btd->btid", residual.give, y))
+    close(residual.collapse(residual.expand(y)), y)
 
 
 def test_each_branch_of_hyper_connections_takes_another_stream_first():
@@ -630,4 +634,4 @@ def test_layers_of_different_streams_are_refused():
 class Deaf(SoftmaxAttention):
     """Honours no bias."""
 
-    honours = frozenset({"embed", "rotate"})
+    supports = frozenset({"embed", "rotate"})

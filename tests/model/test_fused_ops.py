@@ -47,8 +47,8 @@ def test_a_pass_in_training_makes_one_wheel_for_each_theta():
     with mock.patch.object(position, "wheel", wraps=position.wheel) as wheel:
         first = made(now, now).loss
         assert wheel.call_count == len(set(position.thetas))
-        now_at = torch.arange(TIME)[None]
-        assert torch.equal(made(now, now, at=now_at).loss, first)
-        now_at += 3  # the same tensor, other places
-        moved = made(now, now, at=now_at).loss
-    assert torch.equal(moved, made(now, now, at=torch.arange(3, TIME + 3)[None]).loss)
+        positions = torch.arange(TIME)[None]
+        assert torch.equal(made(now, now, positions=positions).loss, first)
+        positions += 3  # the same tensor, other places
+        moved = made(now, now, positions=positions).loss
+    assert torch.equal(moved, made(now, now, positions=torch.arange(3, TIME + 3)[None]).loss)

@@ -58,7 +58,9 @@ def written_out(p: dict[str, Any], now: Tensor, slips: bool) -> Tensor:
     x = p["embedding.weight"][now] + torch.stack([angle.sin(), angle.cos()], -1).flatten(-2)
     for layer in range(3):
         at = f"blocks.{layer}"
-        h = F.layer_norm(x, (width,), p[f"{at}.attention_wire.norm.weight"], p[f"{at}.attention_wire.norm.bias"])
+        h = F.layer_norm(
+            x, (width,), p[f"{at}.attention_residual.norm.weight"], p[f"{at}.attention_residual.norm.bias"]
+        )
         q, k, v = (
             F.linear(h, p[f"{at}.attention.{n}.weight"]).unflatten(-1, (heads, -1)).transpose(1, 2) for n in "qkv"
         )
@@ -66,7 +68,7 @@ def written_out(p: dict[str, Any], now: Tensor, slips: bool) -> Tensor:
         scores = scores.masked_fill(torch.ones(4, 4).triu(1).bool(), -math.inf)
         y = (scores.softmax(-1) @ v).transpose(1, 2).flatten(-2)
         x = x + F.linear(y, p[f"{at}.attention.out.weight"], p[f"{at}.attention.out.bias"])
-        h = F.layer_norm(x, (width,), p[f"{at}.mlp_wire.norm.weight"], p[f"{at}.mlp_wire.norm.bias"])
+        h = F.layer_norm(x, (width,), p[f"{at}.mlp_residual.norm.weight"], p[f"{at}.mlp_residual.norm.bias"])
         h = F.linear(h, p[f"{at}.mlp.up.weight"], p[f"{at}.mlp.up.bias"]).relu()
         x = x + F.linear(h, p[f"{at}.mlp.out.weight"], p[f"{at}.mlp.out.bias"])
     if not slips:

@@ -74,8 +74,8 @@ def test_later_tokens_leave_earlier_logits_bit_equal_after_a_change(words: str):
 @pytest.mark.parametrize("words", LISTS)
 def test_a_changed_decoder_says_the_same_with_caches_and_alone(words: str):
     made, now = changed(words), tokens(BATCH, TIME)
-    whole, memory = logits(made, now), made.memory(BATCH, TIME)
-    parts = [logits(made, now[:, part], at=torch.arange(TIME)[None, part], memory=memory)
+    whole, cache = logits(made, now), made.make_cache(BATCH, TIME)
+    parts = [logits(made, now[:, part], positions=torch.arange(TIME)[None, part], cache=cache)
              for part in (slice(0, 7), slice(7, 8), slice(8, TIME))]  # fmt: skip
     torch.testing.assert_close(torch.cat(parts, 1), whole)
     torch.testing.assert_close(logits(made, now[1:]), whole[1:])
@@ -100,7 +100,7 @@ def test_what_learns_has_finite_gradients_and_what_is_frozen_none(words: str):
     for name, p in made.named_parameters():
         assert (p.grad is None) == (not p.requires_grad), name
         assert p.grad is None or (p.grad.isfinite().all() and p.grad.any()), name
-    learning = dict(made.learning())
+    learning = dict(made.trainable_parameters())
     assert list(map(id, learning.values())) == [id(p) for p in made.parameters() if p.requires_grad]
     assert not any("parametrizations" in name for name in learning)
 
@@ -122,7 +122,7 @@ def test_promised_training_flops_are_the_counted_matmuls_of_both_passes(words: l
     with kernel("naive"), FlopCounterMode(display=False) as counted:
         made(tokens(1, TIME), tokens(1, TIME)).loss.backward()
     hidden = 3 * sum((TIME**2 - b.attention.pairs(TIME)) * b.attention.pair_flops() for b in made.layers)
-    unmet = 2 * TIME * sum(3 * b.mlp.idle() - b.mlp.idle(frozen=True) for b in made.layers)
+    unmet = 2 * TIME * sum(3 * b.mlp.inactive_weights() - b.mlp.inactive_weights(frozen=True) for b in made.layers)
     first: list[Any] = [made.get_submodule(f"blocks.0.attention.{one}") for one in "qkv"] if "lora" in words[0] else []
     # Nothing before the first adapters learns, so no gradient of what they see is taken.
     unasked = 2 * TIME * sum(one.base.weight.numel() + one.down.weight.numel() for one in first)
@@ -210,8 +210,8 @@ def test_an_adapted_linear_is_its_formula():
 def test_what_learns_is_the_adapters_of_the_targets_alone():
     made = newborn("change=[lora]", "change.lora.rank=4", "change.lora.targets=[*.q,*.v]")
     wanted = [f"blocks.{n}.attention.{one}.{side}.weight" for n in (0, 1) for one in "qv" for side in ("down", "up")]
-    assert [name for name, _ in made.learning()] == wanted
-    assert sum(p.numel() for _, p in made.learning()) == 2 * 2 * 4 * (60 + 60)
+    assert [name for name, _ in made.trainable_parameters()] == wanted
+    assert sum(p.numel() for _, p in made.trainable_parameters()) == 2 * 2 * 4 * (60 + 60)
     start = made.get_parameter("blocks.0.attention.v.down.weight")
     assert start.abs().max() <= 60**-0.5  # kaiming's bound for a = sqrt(5)
     assert start.abs().max() > 0.9 * 60**-0.5
@@ -302,7 +302,7 @@ def test_a_pruned_weight_is_muons_as_it_was():
     usual, pruned = composed(*FEW, "optimizer=muon"), composed(*FEW, "optimizer=muon", "change=[prune]")
     groups = []
     for made in (usual, pruned):
-        optimizer = factory(made.config["optimizer"], "optimizer")(wiring.build(made, VOCAB).learning())
+        optimizer = factory(made.config["optimizer"], "optimizer")(wiring.build(made, VOCAB).trainable_parameters())
         groups.append([[p.shape for p in group["params"]] for group in optimizer.param_groups])
     assert groups[0][0]
     assert sorted(groups[0][0]) == sorted(groups[1][0])
@@ -403,7 +403,7 @@ def test_a_changed_run_is_loaded_and_summed_up(done: Path):
     made, tokenizer = gptlab.load(done)
     found = summary(done)
     assert found["params"] == sum(p.numel() for p in made.parameters())
-    assert found["params_trainable"] == sum(p.numel() for _, p in made.learning()) < found["params"]
+    assert found["params_trainable"] == sum(p.numel() for _, p in made.trainable_parameters()) < found["params"]
     assert {"sparsity": found["sparsity"]} == told(made)
     assert found["sparsity"] == pytest.approx(0.5, abs=1e-3)
     born = wiring.build(saved(done), tokenizer.vocab).state_dict()
@@ -449,7 +449,7 @@ def test_a_changed_run_is_exported_merged_and_a_checkpoint_is_changed_after_it_i
     assert wiring.check(begun) == []
     again = wiring.build(begun, tokenizer.vocab, begins=True).eval()
     torch.testing.assert_close(logits(again, now), logits(made, now), atol=1e-5, rtol=0)
-    assert {name.split(".")[-2] for name, _ in again.learning()} == {"down", "up"}
+    assert {name.split(".")[-2] for name, _ in again.trainable_parameters()} == {"down", "up"}
 
 
 def test_one_set_of_weights_is_transplanted_before_it_is_changed(tmp_path: Path):

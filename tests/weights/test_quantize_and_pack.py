@@ -139,7 +139,7 @@ def test_rounding_after_training_is_a_float_run_judged_in_its_format(tmp_path: P
     decoder, now = gptlab.load(after)[0], tokens(BATCH, 16)
     wanted = rounded("mxfp4")(gptlab.load(usual)[0])
     assert torch.equal(logits(decoder, now), logits(wanted, now))
-    kept = dict(gptlab.load(aware)[0].learning())["blocks.0.mlp.up.weight"]
+    kept = dict(gptlab.load(aware)[0].trainable_parameters())["blocks.0.mlp.up.weight"]
     assert not torch.equal(made("mxfp4")(kept), kept)  # what learns stays in floats
 
 
@@ -192,7 +192,7 @@ def test_adapters_learn_on_a_base_that_rests(base: str):
     read = made("mxint8")(x) if base == "quantize" else x  # adapters see what came in
     wanted = F.linear(read, weight, part.base.bias) + 2 * x @ (part.up.weight @ part.down.weight).T
     torch.testing.assert_close(part(x), wanted)
-    assert all(".up." in name or ".down." in name for name, _ in decoder.learning())
+    assert all(".up." in name or ".down." in name for name, _ in decoder.trainable_parameters())
 
 
 # -- what is refused

@@ -78,7 +78,7 @@ def derived(recipe: Recipe, decoder: "Decoder") -> dict[str, Any]:
     config, tied = recipe.config, decoder.readout.head.weight is decoder.embedding.weight  # type: ignore[union-attr]
     common = {"vocab_size": decoder.shape.vocab, "tie_word_embeddings": bool(tied), "torch_dtype": "float32"}
     shape, mlp = decoder.shape, decoder.layers[0].mlp
-    if "embed" in decoder.position.opens:
+    if "embed" in decoder.position.provides:
         return {
             **common,
             "model_type": "gpt2",

@@ -20,11 +20,11 @@ import torch
 from torch import Tensor
 
 from gptlab.errors import Refused
-from gptlab.generation.sampler import Draw
+from gptlab.generation.sampler import Sampler
 from gptlab.model.decoder import Decoder
-from gptlab.model.eval_mode import resting
+from gptlab.model.eval_mode import eval_mode
 from gptlab.model.forward_pass import Output
-from gptlab.model.kv_cache import Memory, Ring
+from gptlab.model.kv_cache import LayerCache, RingCache
 
 Beyond = Literal["crop", "slide", "refuse"]
 Step = Callable[..., Output]
@@ -48,12 +48,12 @@ def generate(
     """Continues prompts (B, T), or B of several lengths, by `length` tokens; yields each step's (B,). The same seed
     gives the same tokens. A row that has drawn a token of `stop` repeats it; when all have, the end is early.
     `step` reads single tokens instead of the decoder: the same one, compiled."""
-    draw = Draw(temperature, top_k, top_p, repetition)
-    reader = Reader(decoder, prompt, length, beyond, cached, step)
+    draw = Sampler(temperature, top_k, top_p, repetition)
+    reader = DecodingState(decoder, prompt, length, beyond, cached, step)
     return _written(reader, draw, length, torch.Generator(reader.texts.device).manual_seed(seed), stop)
 
 
-def _written(reader: "Reader", draw: Draw, length: int, random: torch.Generator, stop: Collection[int]):
+def _written(reader: "DecodingState", draw: Sampler, length: int, random: torch.Generator, stop: Collection[int]):
     over, token = torch.zeros(len(reader.texts), dtype=torch.bool, device=reader.texts.device), reader.texts[:, -1]
     stops = torch.tensor(sorted(stop), dtype=torch.long, device=over.device)
     for _ in range(length):
@@ -69,7 +69,7 @@ def _written(reader: "Reader", draw: Draw, length: int, random: torch.Generator,
                 return
 
 
-class Reader:
+class DecodingState:
     """Texts, and a decoder's memory of them. `held`: tokens of each row since its beginning, the unread ones too.
     `spare`: how many tokens may be taken back."""
 
@@ -92,34 +92,34 @@ class Reader:
         self.began = [max(self.held) - one for one in self.held]
         self.room = min(self.context, longest)  # a memory that is larger costs time: all its slots are looked at
         self.held = [min(one, self.context) if beyond == "slide" else one for one in self.held]
-        self.memory: list[Memory | None] | None = None
+        self.cache: list[LayerCache | None] | None = None
         self.unread = 0
 
     def read(self, last: bool = True) -> Tensor:
         """Reads what is unread; its logits (B, T, V), or those of the last token alone (B, 1, V)."""
-        fresh = self.memory is None
+        fresh = self.cache is None
         if self.beyond != "slide" and max(self.held) > self.context:
             kept = max(1, self.context // 2) if self.cached else self.context
             self.held = [kept if one > self.context else one for one in self.held]
             self.room, fresh = self.context, True
         if fresh and self.cached:
-            self.memory = self.remember()
+            self.cache = self.remember()
         unread, self.unread = max(self.held) if fresh else self.unread, 0
         tokens = self.texts[:, -unread:].clone(memory_format=torch.contiguous_format)  # of its own strides: one graph
-        with resting(self.decoder):
+        with eval_mode(self.decoder):
             # Not decoder(...): a compiled one would compile anew for every shape of a prompt and a memory.
             read = self.decoder.forward if fresh or unread > 1 else self.step
-            logits = read(tokens, at=self.at(unread), memory=self.memory, last=last).logits
+            logits = read(tokens, positions=self.at(unread), cache=self.cache, last=last).logits
             assert logits is not None
             return logits[:, :, : self.decoder.shape.tokens]
 
-    def remember(self) -> list[Memory | None]:
+    def remember(self) -> list[LayerCache | None]:
         """An empty memory for all that is to be written."""
-        memory = self.decoder.memory(len(self.texts), self.room)
-        for one in memory if self.spare else ():
-            if isinstance(one, Ring):
+        cache = self.decoder.make_cache(len(self.texts), self.room)
+        for one in cache if self.spare else ():
+            if isinstance(one, RingCache):
                 one.widen(self.spare)
-        return memory
+        return cache
 
     def at(self, unread: int) -> Tensor | None:
         """Where the last tokens stand, (B|1, T), -1 for padding; none if that is where a sequence begins."""
@@ -138,8 +138,8 @@ class Reader:
     def take_back(self, count: int) -> None:
         """The last tokens were none, whether they were read or not."""
         read = max(0, count - self.unread)
-        for one in self.memory or ():
-            if isinstance(one, Ring):
+        for one in self.cache or ():
+            if isinstance(one, RingCache):
                 one.rewind(read)
         self.texts = self.texts[:, : self.texts.shape[1] - count]
         self.held = [one - count for one in self.held]
@@ -168,7 +168,7 @@ def refuse_bad(decoder: Decoder, lengths: list[int], length: int, beyond: Beyond
         raise Refused("prompt: a row holds no token; give one token or more")
     if beyond == "refuse" and max(lengths) + length - 1 > context:
         raise Refused(f"{max(lengths)} + {length} tokens go beyond model.context={context}; try beyond=crop")
-    if beyond == "slide" and "embed" in decoder.position.opens:
+    if beyond == "slide" and "embed" in decoder.position.provides:
         name = type(decoder.position).__name__
         raise Refused(f"beyond=slide: position ({name}) gives each place a vector of its own; try beyond=crop")
     if beyond == "slide" and not cached:

@@ -16,7 +16,7 @@ from gptlab.errors import Refused
 
 
 @dataclass(frozen=True)
-class Draw:
+class Sampler:
     """How tokens are drawn. Off: temperature 1, top_k and top_p none, repetition 1."""
 
     temperature: float = 1.0

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from gptlab.errors import Refused
-from gptlab.generation.generate import Reader
-from gptlab.generation.sampler import Draw
+from gptlab.generation.generate import DecodingState
+from gptlab.generation.sampler import Sampler
 from gptlab.model.decoder import Decoder
 
 
@@ -32,14 +32,14 @@ def speculate(
     seed: int = 0,
 ) -> Iterator[Tensor]:
     """Continues one prompt (1, T) by `length` tokens; yields each (1,). Both decoders have one vocabulary."""
-    draw = Draw(temperature, top_k, top_p)
+    draw = Sampler(temperature, top_k, top_p)
     refuse_bad(decoder, draft, prompt, guesses)
-    reader, guesser = (Reader(one, prompt, length + guesses, spare=guesses + 1) for one in (decoder, draft))
+    reader, guesser = (DecodingState(one, prompt, length + guesses, spare=guesses + 1) for one in (decoder, draft))
     return _written(reader, guesser, draw, length, guesses, torch.Generator(prompt.device).manual_seed(seed))
 
 
 def _written(
-    reader: Reader, guesser: Reader, draw: Draw, length: int, guesses: int, random: torch.Generator
+    reader: DecodingState, guesser: DecodingState, draw: Sampler, length: int, guesses: int, random: torch.Generator
 ) -> Iterator[Tensor]:
     while length:
         many = max(0, min(guesses, length - 1, reader.context - reader.held[0]))  # a full context is cropped first
@@ -55,7 +55,7 @@ def _written(
         length -= kept + 1
 
 
-def guess(guesser: Reader, draw: Draw, many: int, random: torch.Generator) -> tuple[list[Tensor], Tensor]:
+def guess(guesser: DecodingState, draw: Sampler, many: int, random: torch.Generator) -> tuple[list[Tensor], Tensor]:
     """So many tokens (1,), and the chances (many, V) that each was drawn with."""
     tokens, chances = [], [torch.empty(0, guesser.decoder.shape.tokens, device=guesser.texts.device)]
     for _ in range(many):
@@ -91,8 +91,8 @@ def refuse_bad(decoder: Decoder, draft: Decoder, prompt: Tensor, guesses: int) -
             f"guesses={guesses} needs a draft of model.context={2 * (guesses + 2)}, not {draft.shape.context}"
         )
     for name, one in (("draft", draft), ("model", decoder)):
-        for memory in one.memory(1, 1):
-            if memory is not None and not hasattr(memory, "rewind"):
+        for cache in one.make_cache(1, 1):
+            if cache is not None and not hasattr(cache, "rewind"):
                 raise Refused(
                     f"{name}: its attention is a recurrence, which cannot take a guess back; use another draft"
                 )

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gptlab.model.forward_pass import Sight
+from gptlab.model.forward_pass import PassMask
 
 _forced: list[str] = []
 _watchers: list[list[str]] = []
@@ -26,7 +26,7 @@ def attend(
     q: Tensor,
     k: Tensor,
     v: Tensor,
-    sight: Sight,
+    pass_mask: PassMask,
     *,
     bias: Tensor | None = None,
     scale: float | None = None,
@@ -40,26 +40,26 @@ def attend(
     """
     scale = q.shape[-1] ** -0.5 if scale is None else scale
     q, k, v = (x.transpose(1, 2) for x in (q, k, v))
-    chosen = _forced[-1] if _forced else choose(q, sight, bias, softcap, dropout)
+    chosen = _forced[-1] if _forced else choose(q, pass_mask, bias, softcap, dropout)
     for names in _watchers:
-        names.append(f"{chosen}/causal" if chosen == "sdpa" and _plain(sight, bias, sink) else chosen)
-    return KERNELS[chosen](q, k, v, sight, bias, scale, sink, softcap, dropout).transpose(1, 2)
+        names.append(f"{chosen}/causal" if chosen == "sdpa" and _plain(pass_mask, bias, sink) else chosen)
+    return KERNELS[chosen](q, k, v, pass_mask, bias, scale, sink, softcap, dropout).transpose(1, 2)
 
 
-def choose(q: Tensor, sight: Sight, bias: Tensor | None, softcap: float | None, dropout: float) -> str:
+def choose(q: Tensor, pass_mask: PassMask, bias: Tensor | None, softcap: float | None, dropout: float) -> str:
     """The kernel for these arguments: flex pays where a compiled GPU step can skip blocks or fuse what SDPA cannot."""
     learned = bias is not None and bias.requires_grad
-    unusual = softcap is not None or not (sight.causal or bias is not None)
+    unusual = softcap is not None or not (pass_mask.causal or bias is not None)
     if q.is_cuda and torch.compiler.is_compiling() and unusual and not learned and not dropout and q.shape[2] >= 128:
         return "flex"
     return "naive" if learned or softcap is not None else "sdpa"
 
 
-def _plain(sight: Sight, bias: Tensor | None, sink: Tensor | None) -> bool:
-    return sight.causal and bias is None and sink is None
+def _plain(pass_mask: PassMask, bias: Tensor | None, sink: Tensor | None) -> bool:
+    return pass_mask.causal and bias is None and sink is None
 
 
-def naive(q, k, v, sight, bias, scale, sink, softcap, dropout) -> Tensor:
+def naive(q, k, v, pass_mask, bias, scale, sink, softcap, dropout) -> Tensor:
     groups = q.shape[1] // k.shape[1]
     k, v = (x.repeat_interleave(groups, 1) if groups > 1 else x for x in (k, v))
     z = q * scale @ k.transpose(-1, -2)
@@ -67,7 +67,7 @@ def naive(q, k, v, sight, bias, scale, sink, softcap, dropout) -> Tensor:
         z = softcap * torch.tanh(z / softcap)
     if bias is not None:
         z = z + bias
-    see = sight.tensor()
+    see = pass_mask.tensor()
     z = z.masked_fill(~see, -torch.inf)
     if sink is not None:
         z = torch.cat([z, sink.view(1, -1, 1, 1).expand(*z.shape[:-1], 1)], -1)
@@ -77,13 +77,13 @@ def naive(q, k, v, sight, bias, scale, sink, softcap, dropout) -> Tensor:
     return F.dropout(weights[..., : k.shape[2]], dropout) @ v
 
 
-def sdpa(q, k, v, sight, bias, scale, sink, softcap, dropout) -> Tensor:
+def sdpa(q, k, v, pass_mask, bias, scale, sink, softcap, dropout) -> Tensor:
     if softcap is not None:
         raise ValueError("softcap: the kernel sdpa cannot cap scores; use naive or flex")
     grouped = q.shape[1] != k.shape[1]
-    if _plain(sight, bias, sink):
+    if _plain(pass_mask, bias, sink):
         return F.scaled_dot_product_attention(q, k, v, None, dropout, True, scale=scale, enable_gqa=grouped)
-    mask = sight.tensor()
+    mask = pass_mask.tensor()
     if sink is not None:
         q, k, v, mask, bias = with_sink(q, k, v, mask, bias, scale, sink)
         grouped = False
@@ -103,21 +103,23 @@ def with_sink(q, k, v, mask, bias, scale, sink):
     return q, k, F.pad(v, (0, 0, 1, 0)), mask, None if bias is None else F.pad(bias, (1, 0))
 
 
-def flex(q, k, v, sight, bias, scale, sink, softcap, dropout) -> Tensor:
+def flex(q, k, v, pass_mask, bias, scale, sink, softcap, dropout) -> Tensor:
     from torch.nn.attention.flex_attention import AuxRequest, create_block_mask, flex_attention
 
     if dropout:
         raise ValueError(f"dropout={dropout}: the kernel flex has no dropout; use sdpa or naive")
-    q_at, k_at = sight.q_at, sight.k_at
+    query_positions, key_positions = pass_mask.query_positions, pass_mask.key_positions
 
     def see(b, h, i, j):
-        return sight.mask.sees(q_at[b % q_at.shape[0], i], k_at[b % k_at.shape[0], j])
+        return pass_mask.mask.sees(
+            query_positions[b % query_positions.shape[0], i], key_positions[b % key_positions.shape[0], j]
+        )
 
     def score(z, b, h, i, j):
         z = z if softcap is None else softcap * torch.tanh(z / softcap)
         return z if bias is None else z + bias[b % bias.shape[0], h, i, j]
 
-    batch = max(q_at.shape[0], k_at.shape[0])
+    batch = max(query_positions.shape[0], key_positions.shape[0])
     blocks = create_block_mask(see, batch, None, q.shape[2], k.shape[2], device=q.device.type)
     out, aux = flex_attention(
         q, k, v, score, blocks, scale, enable_gqa=q.shape[1] != k.shape[1], return_aux=AuxRequest(lse=True)

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from gptlab.model.attention import Attention
 from gptlab.model.block import Block
-from gptlab.model.forward_pass import Flow, Output
-from gptlab.model.kv_cache import Memory
+from gptlab.model.forward_pass import ForwardPass, Output
+from gptlab.model.kv_cache import LayerCache
 from gptlab.model.mlp import Mlp, weights
 from gptlab.model.norm import Norm
 from gptlab.model.position import Position
@@ -64,30 +64,30 @@ class Decoder(nn.Module):
         self,
         tokens: Tensor,
         targets: Tensor | None = None,
-        at: Tensor | None = None,
-        memory: Sequence[Memory | None] | None = None,
+        positions: Tensor | None = None,
+        cache: Sequence[LayerCache | None] | None = None,
         last: bool = False,
     ) -> Output:
         """Tokens (B, T), and targets (B, T) or none, to Output. Positions `at` are (B|1, T), 0..T-1 unless given, -1
         for padding; with the memory of earlier calls the tokens continue what was read before. `last`: logits of the
         last token alone, (B, 1, vocab)."""
-        plain = at is None
-        at = torch.arange(tokens.shape[1], device=tokens.device)[None] if at is None else at
-        flow = Flow(tokens, at, self.position, plain)
-        wire = self.layers[0].attention_wire
-        stream = wire.enter(self.dropout(self.position.embed(self.embedding(tokens), at)))
-        for block, remembered in zip(self.layers, memory or [None] * len(self.layers), strict=True):
-            stream = block(stream, flow, remembered)
-        x = self.norm(wire.leave(stream))
+        plain = positions is None
+        positions = torch.arange(tokens.shape[1], device=tokens.device)[None] if positions is None else positions
+        forward_pass = ForwardPass(tokens, positions, self.position, plain)
+        residual = self.layers[0].attention_residual
+        stream = residual.expand(self.dropout(self.position.embed(self.embedding(tokens), positions)))
+        for block, remembered in zip(self.layers, cache or [None] * len(self.layers), strict=True):
+            stream = block(stream, forward_pass, remembered)
+        x = self.norm(residual.collapse(stream))
         if targets is None:
-            return Output(self.readout(x[:, -1:] if last else x), None, flow.losses, flow.facts)
-        return Output(None, self.readout.loss(x, targets, flow), flow.losses, flow.facts)
+            return Output(self.readout(x[:, -1:] if last else x), None, forward_pass.losses, forward_pass.facts)
+        return Output(None, self.readout.loss(x, targets, forward_pass), forward_pass.losses, forward_pass.facts)
 
-    def memory(self, batch: int, length: int) -> list[Memory | None]:
+    def make_cache(self, batch: int, length: int) -> list[LayerCache | None]:
         """Empty memories of all layers, for `batch` sequences of up to `length` tokens."""
-        return [block.attention.memory(batch, length, self.embedding.weight) for block in self.layers]
+        return [block.attention.make_cache(batch, length, self.embedding.weight) for block in self.layers]
 
-    def learning(self) -> list[tuple[str, nn.Parameter]]:
+    def trainable_parameters(self) -> list[tuple[str, nn.Parameter]]:
         """What is trained, by name; a masked or otherwise parametrised weight by the name it has without."""
         named = (
             (name.replace(".parametrizations.weight.original", ".weight"), p) for name, p in self.named_parameters()
@@ -107,14 +107,16 @@ class Decoder(nn.Module):
 
     def _met(self, frozen: bool = False) -> int:
         """Weights of all Linears that one token meets; if `frozen`, of those that do not learn."""
-        return weights(self, frozen) - sum(block.mlp.idle(frozen) for block in self.layers)
+        return weights(self, frozen) - sum(block.mlp.inactive_weights(frozen) for block in self.layers)
 
     def _introduce(self) -> None:
         """Lets parts that must fit each other refuse what does not."""
         attentions = [block.attention for block in self.layers]
         for layer, attention in enumerate(attentions):
-            attention.meet(self.position, attentions[:layer])
-        streams = {wire.streams for block in self.layers for wire in (block.attention_wire, block.mlp_wire)}
+            attention.check_compatible(self.position, attentions[:layer])
+        streams = {
+            residual.streams for block in self.layers for residual in (block.attention_residual, block.mlp_residual)
+        }
         if len(streams) > 1:
             raise ValueError(f"residual: layers of {sorted(streams)} streams do not fit; give all the same number")
 

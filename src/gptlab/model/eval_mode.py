@@ -8,7 +8,7 @@ from torch import nn
 
 
 @contextmanager
-def resting(decoder: nn.Module) -> Iterator[None]:
+def eval_mode(decoder: nn.Module) -> Iterator[None]:
     """Eval mode without gradients, and the old mode back after."""
     training = decoder.training
     if training:  # to walk over all modules takes 0.5 ms, twice for each token that is written

@@ -12,41 +12,43 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Sight:
+class PassMask:
     """A mask over the positions of one pass. `causal`: whole and plain, so kernels need no tensor (flash on GPUs)."""
 
     mask: Mask
-    q_at: Tensor
-    k_at: Tensor
+    query_positions: Tensor
+    key_positions: Tensor
     causal: bool
     made: Tensor | None = None
 
     def tensor(self) -> Tensor:
         """Bool (B|1, 1, T, S), true where a query sees a key; made once."""
         if self.made is None:
-            self.made = self.mask(self.q_at, self.k_at)
+            self.made = self.mask(self.query_positions, self.key_positions)
         return self.made
 
 
 @dataclass
-class Flow:
+class ForwardPass:
     """Made by the decoder for each pass. `plain` says that every row stands at 0..T-1, without padding."""
 
     tokens: Tensor
-    at: Tensor
+    positions: Tensor
     position: "Position"
     plain: bool = False
     shared: dict[str, Any] = field(default_factory=dict)
     losses: dict[str, Tensor] = field(default_factory=dict)
     facts: dict[str, Tensor] = field(default_factory=dict)
-    sights: dict[Mask, Sight] = field(default_factory=dict)
+    sights: dict[Mask, PassMask] = field(default_factory=dict)
 
-    def sight(self, mask: Mask, k_at: Tensor | None = None) -> Sight:
+    def pass_mask(self, mask: Mask, key_positions: Tensor | None = None) -> PassMask:
         """The mask over this pass; keys stand at `k_at`, by default where the queries do, as in all layers."""
-        if k_at is not None and k_at is not self.at:
-            return Sight(mask, self.at, k_at, causal=False)
+        if key_positions is not None and key_positions is not self.positions:
+            return PassMask(mask, self.positions, key_positions, causal=False)
         if mask not in self.sights:
-            self.sights[mask] = Sight(mask, self.at, self.at, self.plain and mask.whole(self.at.shape[1]))
+            self.sights[mask] = PassMask(
+                mask, self.positions, self.positions, self.plain and mask.whole(self.positions.shape[1])
+            )
         return self.sights[mask]
 
 

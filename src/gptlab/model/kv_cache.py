@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 
-class Memory(Protocol):
+class LayerCache(Protocol):
     """The memory of one layer: a ring of rows, or the state of a recurrence."""
 
     @property
@@ -20,13 +20,13 @@ class Memory(Protocol):
         ...
 
 
-class Ring:
+class RingCache:
     """The last `capacity` entries of some rows; `like` gives device and dtype, `rows` the shapes of one entry."""
 
     def __init__(self, batch: int, capacity: int, like: Tensor, **rows: tuple[int, ...]) -> None:
         self.capacity = capacity
         self.rows = {name: like.new_zeros(batch, capacity, *shape) for name, shape in rows.items()}
-        self.at = torch.full((batch, capacity), -1, dtype=torch.long, device=like.device)
+        self.positions = torch.full((batch, capacity), -1, dtype=torch.long, device=like.device)
         self.seen = torch.zeros((), dtype=torch.long, device=like.device)  # a tensor: one graph for all steps
         self.empty = True
 
@@ -34,44 +34,44 @@ class Ring:
     def nbytes(self) -> int:
         return sum(row.nbytes for row in self.rows.values())
 
-    def append(self, at: Tensor, **rows: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def update(self, positions: Tensor, **rows: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Adds rows (B, T, ...) at positions (B|1, T); returns positions and rows of all that they may need to see."""
-        length = at.shape[1]
+        length = positions.shape[1]
         if length == 1:
-            self._write(at, rows)
-            return self.at, self.rows
+            self._write(positions, rows)
+            return self.positions, self.rows
         if self.empty:
-            visible = at, rows
+            visible = positions, rows
         else:
             joined = {name: torch.cat([self.rows[name], rows[name]], 1) for name in rows}
-            visible = torch.cat([self.at, at.expand(self.at.shape[0], -1)], 1), joined
-        self._write(at, rows)
+            visible = torch.cat([self.positions, positions.expand(self.positions.shape[0], -1)], 1), joined
+        self._write(positions, rows)
         return visible
 
     def widen(self, spare: int) -> None:
         """Room for so many more, while it is empty: entries may then be taken back, and none within reach is lost."""
         self.capacity += spare
         self.rows = {name: row.new_zeros(len(row), self.capacity, *row.shape[2:]) for name, row in self.rows.items()}
-        self.at = self.at.new_full((len(self.at), self.capacity), -1)
+        self.positions = self.positions.new_full((len(self.positions), self.capacity), -1)
 
     def rewind(self, count: int) -> None:
         """Forgets the last entries, no more of them than it was widened by."""
-        slots = (self.seen - 1 - torch.arange(count, device=self.at.device)) % self.capacity
-        self.at.index_fill_(1, slots, -1)
+        slots = (self.seen - 1 - torch.arange(count, device=self.positions.device)) % self.capacity
+        self.positions.index_fill_(1, slots, -1)
         self.seen -= count
 
-    def _write(self, at: Tensor, rows: dict[str, Tensor]) -> None:
-        length = at.shape[1]
+    def _write(self, positions: Tensor, rows: dict[str, Tensor]) -> None:
+        length = positions.shape[1]
         kept = min(length, self.capacity)
-        slots = (self.seen + torch.arange(length - kept, length, device=at.device)) % self.capacity
-        self.at.index_copy_(1, slots, at[:, -kept:].expand(self.at.shape[0], -1))
+        slots = (self.seen + torch.arange(length - kept, length, device=positions.device)) % self.capacity
+        self.positions.index_copy_(1, slots, positions[:, -kept:].expand(self.positions.shape[0], -1))
         for name, row in rows.items():
             self.rows[name].index_copy_(1, slots, row[:, -kept:].to(self.rows[name].dtype))
         self.seen += length
         self.empty = False
 
 
-class State:
+class RecurrentState:
     """All that a recurrence remembers: one tensor for each sequence, the same size after any number of tokens."""
 
     def __init__(self, batch: int, like: Tensor, *shape: int) -> None:

@@ -19,14 +19,14 @@ class Mask:
         if self.reach is not None and self.reach < 1:
             raise ValueError(f"window={self.reach} sees nothing; give a number of keys > 0, or null for all of them")
 
-    def __call__(self, q_at: Tensor, k_at: Tensor) -> Tensor:
+    def __call__(self, query_positions: Tensor, key_positions: Tensor) -> Tensor:
         """Positions (B|1, T), (B|1, S) to bool (B|1, 1, T, S): true where the query sees the key."""
-        return self.sees(q_at[:, None, :, None], k_at[:, None, None, :])
+        return self.sees(query_positions[:, None, :, None], key_positions[:, None, None, :])
 
-    def sees(self, q_at: Tensor, k_at: Tensor) -> Tensor:
+    def sees(self, query_positions: Tensor, key_positions: Tensor) -> Tensor:
         """The predicate itself, over positions that broadcast; also flex attention's mask_mod."""
-        see = (k_at <= q_at) & (k_at >= 0)
-        return see if self.reach is None else see & (q_at - k_at < self.reach)
+        see = (key_positions <= query_positions) & (key_positions >= 0)
+        return see if self.reach is None else see & (query_positions - key_positions < self.reach)
 
     def whole(self, length: int) -> bool:
         """True if a sequence of this length is seen as by a plain causal mask."""

@@ -3,7 +3,7 @@
 import hashlib
 
 
-def number(seed: int, *names: object) -> int:
+def derive_seed(seed: int, *names: object) -> int:
     """A 63-bit number that depends on the seed and the names alone."""
     text = "/".join(map(str, (seed, *names)))
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest()) >> 1

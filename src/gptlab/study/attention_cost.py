@@ -82,7 +82,7 @@ def counts(decoder: "Decoder", kind: str, length: int) -> dict[str, float]:
 
     first = decoder.layers[0]
     scores = length**2 * first.attention.pair_flops()
-    linears = 2 * length * (weights(first) - first.mlp.idle())
+    linears = 2 * length * (weights(first) - first.mlp.inactive_weights())
     heads = decoder.shape.heads
     if kind == "scores":
         return {"MFLOPs": scores / 1e6, "score bytes": 4 * heads * length**2}
@@ -106,7 +106,7 @@ def attending(decoder: "Decoder", length: int, place: "Place", kernel: str) -> C
     import torch
 
     from gptlab.model import attention_kernels as attend
-    from gptlab.model.forward_pass import Sight
+    from gptlab.model.forward_pass import PassMask
 
     first: Any = decoder.layers[0].attention
     draws = torch.Generator().manual_seed(0)
@@ -115,7 +115,7 @@ def attending(decoder: "Decoder", length: int, place: "Place", kernel: str) -> C
         for heads in (first.heads, first.kv_heads, first.kv_heads)
     )
     at = torch.arange(length, device=place.device)[None]
-    sight = Sight(first.mask, at, at, first.mask.whole(length))
+    sight = PassMask(first.mask, at, at, first.mask.whole(length))
 
     def act() -> None:
         with torch.inference_mode(), place.numerics(), attend.kernel(kernel):
@@ -129,7 +129,7 @@ def passing(decoder: "Decoder", length: int, place: "Place", kernel: str) -> Cal
     import torch
 
     from gptlab.model import attention_kernels as attend
-    from gptlab.model.forward_pass import Flow
+    from gptlab.model.forward_pass import ForwardPass
 
     first = decoder.layers[0]
     x = torch.randn(1, length, decoder.shape.width, generator=torch.Generator().manual_seed(0)).to(place.device)
@@ -137,6 +137,6 @@ def passing(decoder: "Decoder", length: int, place: "Place", kernel: str) -> Cal
 
     def act() -> None:
         with torch.inference_mode(), place.numerics(), attend.kernel(kernel):
-            first(first.attention_wire.enter(x), Flow(at, at, decoder.position, plain=True))
+            first(first.attention_residual.expand(x), ForwardPass(at, at, decoder.position, plain=True))
 
     return act

@@ -127,7 +127,7 @@ class Tried:
     def __init__(self, case: Case, place: "Place", seed: int, backward: bool) -> None:
         import torch
 
-        from gptlab.model.forward_pass import Sight
+        from gptlab.model.forward_pass import PassMask
         from gptlab.model.mask import Mask
 
         draws = torch.Generator().manual_seed(seed)
@@ -137,7 +137,7 @@ class Tried:
         self.given = [one.to(torch.float32 if place.wide else torch.bfloat16).requires_grad_(backward) for one in exact]
         self.slope = torch.randn(shapes[0], generator=draws, dtype=torch.float64).to(place.device)
         mask, at = Mask(case.window), torch.arange(case.length, device=place.device)[None]
-        self.sight = Sight(mask, at, at, mask.whole(case.length))
+        self.sight = PassMask(mask, at, at, mask.whole(case.length))
         self.wanted = self.said(NAIVE, [one.detach().double().requires_grad_(backward) for one in self.given])
 
     def said(self, kernel: str, given: "list[Tensor]") -> "list[Tensor]":

@@ -177,7 +177,7 @@ def shares(made: "Decoder", at: Point) -> dict[str, float]:
     total = made.flops(length)
     pairs = sum(b.attention.pairs(length) * b.attention.pair_flops() for b in made.layers)
     attention = pairs + 2 * length * sum(weights(block.attention) for block in made.layers)
-    mlp = 2 * length * sum(weights(block.mlp) - block.mlp.idle() for block in made.layers)
+    mlp = 2 * length * sum(weights(block.mlp) - block.mlp.inactive_weights() for block in made.layers)
     found = {"attention": attention, "scores": pairs, "mlp": mlp, "readout": total - attention - mlp}
     return {"MFLOPs/pass": at.batch * total / 1e6, **{f"{name} share": one / total for name, one in found.items()}}
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from gptlab.corpus.corpus import Windows
 from gptlab.model.decoder import Decoder
-from gptlab.model.eval_mode import resting
+from gptlab.model.eval_mode import eval_mode
 from gptlab.model.forward_pass import IGNORED
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def evaluate(decoder: Decoder, inputs: Rows, targets: Rows, lengths: np.ndarray)
     held = LOGITS * (1 if device.type == "cpu" else MORE)
     rows = max(1, held // (decoder.shape.vocab * inputs.shape[1]))
     parts = []
-    with resting(decoder):
+    with eval_mode(decoder):
         for start in range(0, len(inputs), rows):
             wanted = torch.from_numpy(targets[start : start + rows]).to(device)
             logits = decoder.forward(torch.from_numpy(inputs[start : start + rows]).to(device)).logits

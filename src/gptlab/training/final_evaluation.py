@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from gptlab.model.eval_mode import resting
+from gptlab.model.eval_mode import eval_mode
 from gptlab.model.forward_pass import IGNORED
 from gptlab.training.evaluate import evaluate
 from gptlab.training.session import Session
@@ -60,10 +60,10 @@ def by_position(nats: np.ndarray, context: int) -> tuple[np.ndarray, np.ndarray]
 def position_table(session: Session) -> torch.Tensor | None:
     """(context, width): what a position adds to the embeddings, if it adds anything; for pictures."""
     shape, position = session.decoder.shape, session.decoder.position
-    if "embed" not in position.opens:
+    if "embed" not in position.provides:
         return None
     empty = session.decoder.embedding.weight.new_zeros(1, shape.context, shape.width)
-    with resting(session.decoder):
+    with eval_mode(session.decoder):
         return position.embed(empty, torch.arange(shape.context, device=empty.device)[None])[0]
 
 
@@ -73,7 +73,7 @@ def overlap(session: Session, table: torch.Tensor) -> dict[str, float]:
     the principal angles, 1 for the same subspace; and what chance gives."""
     tokens = session.decoder.embedding.weight[None]
     first = tokens.new_zeros(tokens.shape[:2], dtype=torch.long)
-    with resting(session.decoder):
+    with eval_mode(session.decoder):
         embed = session.decoder.position.embed
         tokens = (embed(tokens, first) - embed(torch.zeros_like(tokens), first))[0]
     width = table.shape[1]

@@ -61,7 +61,7 @@ def time_of_step(session: Session, batch: torch.Tensor) -> float:
     alone takes a second. A compiled decoder compiles first, which is not counted."""
     settings = session.settings
     make = session.task.optimizer
-    optimizer = make(session.decoder.learning(), lr=0.0)
+    optimizer = make(session.decoder.trainable_parameters(), lr=0.0)
 
     def step(rows: int) -> float:
         start = time.perf_counter()

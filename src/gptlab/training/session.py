@@ -152,7 +152,7 @@ class Session:
     @property
     def params_trainable(self) -> int:
         """Parameters that learn."""
-        return sum(p.numel() for _, p in self.decoder.learning())
+        return sum(p.numel() for _, p in self.decoder.trainable_parameters())
 
     @property
     def flops_per_token(self) -> float:

@@ -14,7 +14,7 @@ from lightning import LightningModule
 from torch import Tensor
 
 from gptlab.model.decoder import Decoder
-from gptlab.model.rng import number
+from gptlab.model.rng import derive_seed
 from gptlab.training.schedule import Schedule
 
 
@@ -56,7 +56,7 @@ class Task(LightningModule):
                 fully_shard(part, mesh=self.device_mesh["data_parallel"])
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        made = self.optimizer(self.decoder.learning())
+        made = self.optimizer(self.decoder.trainable_parameters())
         for group in made.param_groups:
             group["peak"] = group["lr"]
         return made
@@ -64,7 +64,7 @@ class Task(LightningModule):
     def training_step(self, batch: Tensor, index: int) -> Tensor:
         """(B, context + 1) tokens to the loss in nats per token, auxiliary losses added."""
         micro = index % self.accumulate
-        state = number(self.seed, self.global_step, micro, self.global_rank)
+        state = derive_seed(self.seed, self.global_step, micro, self.global_rank)
         torch.default_generator.manual_seed(state)
         if self.device.type == "cuda":
             torch.cuda.manual_seed(state)

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
-from gptlab.model.forward_pass import Flow
-from gptlab.model.kv_cache import Memory
+from gptlab.model.forward_pass import ForwardPass
+from gptlab.model.kv_cache import LayerCache
 
 if TYPE_CHECKING:
     from gptlab.model.position import Position
@@ -18,21 +18,21 @@ class Attention(nn.Module):
     `honours` names the doors of the position that it can keep: embed, rotate, bias.
     """
 
-    honours: frozenset[str] = frozenset({"embed", "rotate", "bias"})
+    supports: frozenset[str] = frozenset({"embed", "rotate", "bias"})
 
-    def forward(self, x: Tensor, flow: Flow, memory: Memory | None = None) -> Tensor:
+    def forward(self, x: Tensor, forward_pass: ForwardPass, cache: LayerCache | None = None) -> Tensor:
         """(B, T, width) to (B, T, width)."""
         raise NotImplementedError
 
-    def meet(self, position: "Position", earlier: Sequence["Attention"]) -> None:
+    def check_compatible(self, position: "Position", earlier: Sequence["Attention"]) -> None:
         """Called once with what stands beside it, the attentions of the layers before included; refuses what does not
         fit."""
-        shut = sorted(position.opens - self.honours)
+        shut = sorted(position.provides - self.supports)
         if shut:
             names = type(position).__name__, type(self).__name__
             raise ValueError(f"position ({names[0]}) works by {shut}, which attention ({names[1]}) cannot honour")
 
-    def memory(self, batch: int, length: int, like: Tensor) -> Memory | None:
+    def make_cache(self, batch: int, length: int, like: Tensor) -> LayerCache | None:
         """What it remembers of up to `length` entries while decoding; None if it reads another layer's."""
         raise NotImplementedError
 

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from gptlab.model.attention import Attention
 from gptlab.model.attention_kernels import attend
-from gptlab.model.forward_pass import Flow
-from gptlab.model.kv_cache import Ring
+from gptlab.model.forward_pass import ForwardPass
+from gptlab.model.kv_cache import RingCache
 from gptlab.model.mask import Mask
 from gptlab.model.shape import Shape
 
@@ -47,20 +47,20 @@ class DifferentialAttention(Attention):
         for vector in (self.a1, self.b1, self.a2, self.b2):
             nn.init.normal_(vector, 0.0, 0.1)
 
-    def forward(self, x: Tensor, flow: Flow, memory: Ring | None = None) -> Tensor:
+    def forward(self, x: Tensor, forward_pass: ForwardPass, cache: RingCache | None = None) -> Tensor:
         q, k = (part(x).unflatten(-1, (self.heads, self.head)) for part in (self.q, self.k))
         v = self.v(x).unflatten(-1, (self.heads // 2, 2 * self.head))
-        q, k = flow.position.rotate(q, k, flow.at, self.layer)
-        at = flow.at
-        if memory is not None:
-            at, rows = memory.append(at, k=k, v=v)
+        q, k = forward_pass.position.rotate(q, k, forward_pass.positions, self.layer)
+        key_positions = forward_pass.positions
+        if cache is not None:
+            key_positions, rows = cache.update(key_positions, k=k, v=v)
             k, v = rows["k"], rows["v"]
         y = attend(
             q,
             k,
             v.repeat_interleave(2, 2),
-            flow.sight(self.mask, at),
-            bias=flow.position.bias(flow.at, at, self.layer),
+            forward_pass.pass_mask(self.mask, key_positions),
+            bias=forward_pass.position.bias(forward_pass.positions, key_positions, self.layer),
             dropout=self.dropout if self.training else 0.0,
         )
         one, two = y.unflatten(2, (-1, 2)).unbind(3)
@@ -70,8 +70,8 @@ class DifferentialAttention(Attention):
         """The share of the second map that is taken off, a number."""
         return (self.a1 * self.b1).sum().exp() - (self.a2 * self.b2).sum().exp() + self.start
 
-    def memory(self, batch: int, length: int, like: Tensor) -> Ring:
-        return Ring(batch, length, like, k=(self.heads, self.head), v=(self.heads // 2, 2 * self.head))
+    def make_cache(self, batch: int, length: int, like: Tensor) -> RingCache:
+        return RingCache(batch, length, like, k=(self.heads, self.head), v=(self.heads // 2, 2 * self.head))
 
     def pair_flops(self) -> int:
         return 2 * self.heads * (self.head + 2 * self.head)

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from gptlab.model.attention import Attention
 from gptlab.model.attention_kernels import attend
-from gptlab.model.forward_pass import Flow
-from gptlab.model.kv_cache import Ring
+from gptlab.model.forward_pass import ForwardPass
+from gptlab.model.kv_cache import RingCache
 from gptlab.model.mask import Mask
 from gptlab.model.shape import Shape
 
@@ -54,34 +54,36 @@ class LatentAttention(Attention):
         self.v_up = nn.Linear(self.rank, shape.heads * shape.head, bias)
         self.out = nn.Linear(shape.heads * shape.head, shape.width, bias)
 
-    def forward(self, x: Tensor, flow: Flow, memory: Ring | None = None) -> Tensor:
+    def forward(self, x: Tensor, forward_pass: ForwardPass, cache: RingCache | None = None) -> Tensor:
         q, q_turned = self.q(x).unflatten(-1, (self.heads, -1)).split((self.head, self.rope_head), -1)
-        q_turned, k_turned = flow.position.rotate(q_turned, self.k(x)[:, :, None], flow.at, self.layer)
-        latent, at = self.norm(self.down(x)), flow.at
-        if memory is not None:
-            at, rows = memory.append(at, latent=latent, k=k_turned)
+        q_turned, k_turned = forward_pass.position.rotate(
+            q_turned, self.k(x)[:, :, None], forward_pass.positions, self.layer
+        )
+        latent, key_positions = self.norm(self.down(x)), forward_pass.positions
+        if cache is not None:
+            key_positions, rows = cache.update(key_positions, latent=latent, k=k_turned)
             latent, k_turned = rows["latent"], rows["k"]
         k = self.k_up(latent).unflatten(-1, (self.heads, self.head))
         y = attend(
             torch.cat([q, q_turned], -1),
             torch.cat([k, k_turned.expand(-1, -1, self.heads, -1)], -1),
             self.v_up(latent).unflatten(-1, (self.heads, self.head)),
-            flow.sight(self.mask, at),
-            bias=flow.position.bias(flow.at, at, self.layer),
+            forward_pass.pass_mask(self.mask, key_positions),
+            bias=forward_pass.position.bias(forward_pass.positions, key_positions, self.layer),
             dropout=self.dropout if self.training else 0.0,
         )
         return self.out(y.flatten(-2))
 
-    def meet(self, position, earlier) -> None:
-        super().meet(position, earlier)
+    def check_compatible(self, position, earlier) -> None:
+        super().check_compatible(position, earlier)
         nothing = self.k.weight.new_empty(1, 0, 1, self.rope_head)
         try:
             position.rotate(nothing, nothing, torch.empty(1, 0, dtype=torch.long, device=nothing.device), self.layer)
         except ValueError as error:
             raise ValueError(f"attention: rope_head={self.rope_head} cannot be turned: {error}") from error
 
-    def memory(self, batch: int, length: int, like: Tensor) -> Ring:
-        return Ring(batch, length, like, latent=(self.rank,), k=(1, self.rope_head))
+    def make_cache(self, batch: int, length: int, like: Tensor) -> RingCache:
+        return RingCache(batch, length, like, latent=(self.rank,), k=(1, self.rope_head))
 
     def pair_flops(self) -> int:
         return 2 * self.heads * (self.head + self.rope_head + self.head)

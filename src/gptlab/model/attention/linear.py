@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from gptlab.model.attention import Attention
-from gptlab.model.forward_pass import Flow
-from gptlab.model.kv_cache import State
+from gptlab.model.forward_pass import ForwardPass
+from gptlab.model.kv_cache import RecurrentState
 from gptlab.model.shape import Shape
 
 
@@ -20,7 +20,7 @@ class LinearAttention(Attention):
     """decay: null is 1 - 2^(-5 - h) for head h = 0, 1, ..; a number is for all heads, and 1 forgets nothing. chunk:
     tokens computed at once; it changes the time, not the result. Padding enters no state and does not make it decay."""
 
-    honours = frozenset({"embed", "rotate"})
+    supports = frozenset({"embed", "rotate"})
 
     def __init__(
         self, shape: Shape, layer: int = 0, *, decay: float | None = None, chunk: int = 64, bias: bool = False
@@ -38,24 +38,24 @@ class LinearAttention(Attention):
         self.norm = nn.RMSNorm(shape.head, eps=1e-6, elementwise_affine=False)
         self.out = nn.Linear(shape.heads * shape.head, shape.width, bias)
 
-    def forward(self, x: Tensor, flow: Flow, memory: State | None = None) -> Tensor:
+    def forward(self, x: Tensor, forward_pass: ForwardPass, cache: RecurrentState | None = None) -> Tensor:
         q, k, v = (part(x).unflatten(-1, (self.heads, self.head)) for part in (self.q, self.k, self.v))
-        q, k = flow.position.rotate(q * self.head**-0.5, k, flow.at, self.layer)
-        real = flow.at >= 0
+        q, k = forward_pass.position.rotate(q * self.head**-0.5, k, forward_pass.positions, self.layer)
+        real = forward_pass.positions >= 0
         k = k * real[..., None, None]
-        state = x.new_zeros(len(x), self.heads, self.head, self.head) if memory is None else memory.now
+        state = x.new_zeros(len(x), self.heads, self.head, self.head) if cache is None else cache.now
         decay = torch.tensor(self.decays, device=x.device, dtype=torch.promote_types(x.dtype, torch.float32))
         said = []
         for start in range(0, x.shape[1], self.chunk):
             part = slice(start, start + self.chunk)
             y, state = step(q[:, part], k[:, part], v[:, part], real[:, part], state, decay)
             said.append(y)
-        if memory is not None:
-            memory.become(state)
+        if cache is not None:
+            cache.become(state)
         return self.out(self.norm(torch.cat(said, 1)).flatten(-2))
 
-    def memory(self, batch: int, length: int, like: Tensor) -> State:
-        return State(batch, like, self.heads, self.head, self.head)
+    def make_cache(self, batch: int, length: int, like: Tensor) -> RecurrentState:
+        return RecurrentState(batch, like, self.heads, self.head, self.head)
 
     def pair_flops(self) -> int:
         return 4 * self.heads * self.head

@@ -22,8 +22,8 @@ from torch import Tensor, nn
 
 from gptlab.model.attention import Attention
 from gptlab.model.attention_kernels import attend
-from gptlab.model.forward_pass import Flow
-from gptlab.model.kv_cache import Ring
+from gptlab.model.forward_pass import ForwardPass
+from gptlab.model.kv_cache import RingCache
 from gptlab.model.mask import Mask
 from gptlab.model.shape import Shape, divisors
 
@@ -70,15 +70,17 @@ class SoftmaxAttention(Attention):
         if value_residual and layer:
             self.blend = nn.Parameter(torch.tensor(0.5))
 
-    def forward(self, x: Tensor, flow: Flow, memory: Ring | None = None) -> Tensor:
+    def forward(self, x: Tensor, forward_pass: ForwardPass, cache: RingCache | None = None) -> Tensor:
         q = self.q_norm(self.q(x).unflatten(-1, (self.heads, self.head)))
-        q, k, v, at = self.own(q, x, flow, memory) if self.share_with is None else self.read(q, flow)
+        q, k, v, key_positions = (
+            self.own(q, x, forward_pass, cache) if self.share_with is None else self.read(q, forward_pass)
+        )
         y = attend(
             q,
             k,
             v,
-            flow.sight(self.mask, at),
-            bias=flow.position.bias(flow.at, at, self.layer),
+            forward_pass.pass_mask(self.mask, key_positions),
+            bias=forward_pass.position.bias(forward_pass.positions, key_positions, self.layer),
             scale=self.scale,
             sink=self.sink,
             softcap=self.softcap,
@@ -86,29 +88,31 @@ class SoftmaxAttention(Attention):
         ).flatten(-2)
         return self.out(y if self.gate is None else y * self.gate(x).sigmoid())
 
-    def own(self, q: Tensor, x: Tensor, flow: Flow, memory: Ring | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def own(
+        self, q: Tensor, x: Tensor, forward_pass: ForwardPass, cache: RingCache | None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Queries, turned; its own keys and values with those remembered, and where they stand."""
         k = self.k_norm(self.k(x).unflatten(-1, (self.kv_heads, self.head)))
         v = self.v(x).unflatten(-1, (self.kv_heads, self.head))
         if self.value_residual:
-            v = torch.lerp(v, flow.shared["first value"], self.blend) if self.layer else v
-            flow.shared.setdefault("first value", v)
-        q, k = flow.position.rotate(q, k, flow.at, self.layer)
-        at = flow.at
-        if memory is not None:
-            at, rows = memory.append(at, k=k, v=v)
+            v = torch.lerp(v, forward_pass.shared["first value"], self.blend) if self.layer else v
+            forward_pass.shared.setdefault("first value", v)
+        q, k = forward_pass.position.rotate(q, k, forward_pass.positions, self.layer)
+        key_positions = forward_pass.positions
+        if cache is not None:
+            key_positions, rows = cache.update(key_positions, k=k, v=v)
             k, v = rows["k"], rows["v"]
         if self.lends:
-            flow.shared[f"keys of {self.layer}"] = k, v, at
-        return q, k, v, at
+            forward_pass.shared[f"keys of {self.layer}"] = k, v, key_positions
+        return q, k, v, key_positions
 
-    def read(self, q: Tensor, flow: Flow) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def read(self, q: Tensor, forward_pass: ForwardPass) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The same of another layer, whose keys were turned as that layer turns."""
-        q, _ = flow.position.rotate(q, q[:, :, :0], flow.at, self.source)
-        return q, *flow.shared[f"keys of {self.source}"]
+        q, _ = forward_pass.position.rotate(q, q[:, :, :0], forward_pass.positions, self.source)
+        return q, *forward_pass.shared[f"keys of {self.source}"]
 
-    def meet(self, position, earlier: Sequence[Attention]) -> None:
-        super().meet(position, earlier)
+    def check_compatible(self, position, earlier: Sequence[Attention]) -> None:
+        super().check_compatible(position, earlier)
         if self.value_residual and self.layer:
             first = earlier[0]
             if not (isinstance(first, SoftmaxAttention) and first.value_residual and self.fits(first)):
@@ -130,11 +134,11 @@ class SoftmaxAttention(Attention):
         """True if its keys and values have the shape of the other's."""
         return (self.kv_heads, self.head) == (other.kv_heads, other.head)
 
-    def memory(self, batch: int, length: int, like: Tensor) -> Ring | None:
+    def make_cache(self, batch: int, length: int, like: Tensor) -> RingCache | None:
         if self.share_with is not None:
             return None
         row = (self.kv_heads, self.head)
-        return Ring(batch, min(length, self.mask.reach or length), like, k=row, v=row)
+        return RingCache(batch, min(length, self.mask.reach or length), like, k=row, v=row)
 
     def pair_flops(self) -> int:
         return 4 * self.heads * self.head

@@ -6,8 +6,8 @@ from typing import Any
 from torch import nn
 
 from gptlab.model.attention import Attention
-from gptlab.model.forward_pass import Flow
-from gptlab.model.kv_cache import Memory
+from gptlab.model.forward_pass import ForwardPass
+from gptlab.model.kv_cache import LayerCache
 from gptlab.model.mlp import Mlp
 from gptlab.model.norm import Norm
 from gptlab.model.residual import Residual
@@ -19,8 +19,8 @@ class Block(nn.Module):
 
     attention: Attention
     mlp: Mlp
-    attention_wire: Residual
-    mlp_wire: Residual
+    attention_residual: Residual
+    mlp_residual: Residual
 
     def __init__(
         self,
@@ -34,9 +34,18 @@ class Block(nn.Module):
         super().__init__()
         self.attention = attention(shape, layer)
         self.mlp = mlp(shape, layer)
-        self.attention_wire = residual(shape, layer, "attention", norm)
-        self.mlp_wire = residual(shape, layer, "mlp", norm)
+        self.attention_residual = residual(shape, layer, "attention", norm)
+        self.mlp_residual = residual(shape, layer, "mlp", norm)
+        self.register_load_state_dict_pre_hook(_rename_old_keys)
 
-    def forward(self, stream: Any, flow: Flow, memory: Memory | None = None) -> Any:
+    def forward(self, stream: Any, forward_pass: ForwardPass, cache: LayerCache | None = None) -> Any:
         """The stream, (B, T, width) for most residuals, to the same."""
         raise NotImplementedError
+
+
+def _rename_old_keys(block: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    # Checkpoints written before 2026-12 call the residuals attention_wire and mlp_wire.
+    for branch in ("attention", "mlp"):
+        old = f"{prefix}{branch}_wire."
+        for name in [name for name in state if name.startswith(old)]:
+            state[f"{prefix}{branch}_residual.{name.removeprefix(old)}"] = state.pop(name)

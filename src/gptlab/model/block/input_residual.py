@@ -9,7 +9,7 @@ from gptlab.model.block import Block
 class InputResidual(Block):
     """The MLP writes beside attention's sum, not onto it."""
 
-    def forward(self, stream, flow, memory=None):
-        attended = self.attention(self.attention_wire.read(stream), flow, memory)
-        inner = self.attention_wire.write(stream, attended)
-        return self.mlp_wire.write(stream, self.mlp(self.mlp_wire.read(inner), flow))
+    def forward(self, stream, forward_pass, cache=None):
+        attended = self.attention(self.attention_residual.read(stream), forward_pass, cache)
+        inner = self.attention_residual.write(stream, attended)
+        return self.mlp_residual.write(stream, self.mlp(self.mlp_residual.read(inner), forward_pass))

@@ -8,7 +8,7 @@ from gptlab.model.block import Block
 class NoMlpResidual(Block):
     """The MLP writes onto an empty stream."""
 
-    def forward(self, stream, flow, memory=None):
-        attended = self.attention(self.attention_wire.read(stream), flow, memory)
-        inner = self.attention_wire.write(stream, attended)
-        return self.mlp_wire.write(torch.zeros_like(inner), self.mlp(self.mlp_wire.read(inner), flow))
+    def forward(self, stream, forward_pass, cache=None):
+        attended = self.attention(self.attention_residual.read(stream), forward_pass, cache)
+        inner = self.attention_residual.write(stream, attended)
+        return self.mlp_residual.write(torch.zeros_like(inner), self.mlp(self.mlp_residual.read(inner), forward_pass))

@@ -6,7 +6,7 @@ from gptlab.model.block import Block
 class Parallel(Block):
     """The MLP does not wait for attention."""
 
-    def forward(self, stream, flow, memory=None):
-        attended = self.attention(self.attention_wire.read(stream), flow, memory)
-        worked = self.mlp(self.mlp_wire.read(stream), flow)
-        return self.mlp_wire.write(self.attention_wire.write(stream, attended), worked)
+    def forward(self, stream, forward_pass, cache=None):
+        attended = self.attention(self.attention_residual.read(stream), forward_pass, cache)
+        worked = self.mlp(self.mlp_residual.read(stream), forward_pass)
+        return self.mlp_residual.write(self.attention_residual.write(stream, attended), worked)

@@ -6,7 +6,7 @@ from gptlab.model.block import Block
 class Sequential(Block):
     """The MLP sees what attention wrote."""
 
-    def forward(self, stream, flow, memory=None):
-        attended = self.attention(self.attention_wire.read(stream), flow, memory)
-        stream = self.attention_wire.write(stream, attended)
-        return self.mlp_wire.write(stream, self.mlp(self.mlp_wire.read(stream), flow))
+    def forward(self, stream, forward_pass, cache=None):
+        attended = self.attention(self.attention_residual.read(stream), forward_pass, cache)
+        stream = self.attention_residual.write(stream, attended)
+        return self.mlp_residual.write(stream, self.mlp(self.mlp_residual.read(stream), forward_pass))

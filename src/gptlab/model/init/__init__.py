@@ -11,7 +11,7 @@ from torch import (
     random,
 )  # by name: once init=torch is loaded, gptlab.model.init.torch is that
 
-from gptlab.model.rng import number
+from gptlab.model.rng import derive_seed
 from gptlab.model.shape import Shape
 
 
@@ -33,8 +33,8 @@ def initialize(decoder: nn.Module, init: Init, shape: Shape, seed: int) -> None:
         done.update(own.values())
         if isinstance(module, nn.Linear | nn.Embedding):
             for name in own:
-                init(module, name, shape, Generator().manual_seed(number(seed, name)))
+                init(module, name, shape, Generator().manual_seed(derive_seed(seed, name)))
         elif own and callable(reset := getattr(module, "reset_parameters", None)):
             with random.fork_rng(devices=[]):
-                random.default_generator.manual_seed(number(seed, path))
+                random.default_generator.manual_seed(derive_seed(seed, path))
                 reset()

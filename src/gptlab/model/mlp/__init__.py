@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from gptlab.model.forward_pass import Flow
+from gptlab.model.forward_pass import ForwardPass
 
 
 class Mlp(nn.Module):
@@ -11,11 +11,11 @@ class Mlp(nn.Module):
 
     hidden: int
 
-    def forward(self, x: Tensor, flow: Flow) -> Tensor:
+    def forward(self, x: Tensor, forward_pass: ForwardPass) -> Tensor:
         """(B, T, width) to the same."""
         raise NotImplementedError
 
-    def idle(self, frozen: bool = False) -> int:
+    def inactive_weights(self, frozen: bool = False) -> int:
         """Weights of its Linears that one token does not meet; if `frozen`, of those that do not learn."""
         return 0
 

@@ -10,7 +10,7 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gptlab.model.forward_pass import Flow
+from gptlab.model.forward_pass import ForwardPass
 from gptlab.model.mlp import Mlp
 from gptlab.model.shape import Shape
 
@@ -38,5 +38,5 @@ class GatedMlp(Mlp):
         self.up = nn.Linear(shape.width, self.hidden, bias)
         self.out = nn.Linear(self.hidden, shape.width, bias)
 
-    def forward(self, x: Tensor, flow: Flow) -> Tensor:
+    def forward(self, x: Tensor, forward_pass: ForwardPass) -> Tensor:
         return self.out(self.activation(self.gate(x)) * self.up(x))

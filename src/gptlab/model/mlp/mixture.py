@@ -18,7 +18,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from gptlab.model.forward_pass import Flow
+from gptlab.model.forward_pass import ForwardPass
 from gptlab.model.mlp import Mlp, weights
 from gptlab.model.shape import Shape
 
@@ -55,18 +55,18 @@ class MixtureMlp(Mlp):
         self.shared = expert(shape, layer) if shared else None
         self.hidden = cast(Mlp, self.experts[0]).hidden
 
-    def forward(self, x: Tensor, flow: Flow) -> Tensor:
+    def forward(self, x: Tensor, forward_pass: ForwardPass) -> Tensor:
         likes = self.router(x).softmax(-1)
         best = likes.topk(self.top_k, -1).indices
         chosen = torch.zeros_like(likes).scatter(-1, best, 1.0)
         if self.balance:
-            flow.losses["balance"] = flow.losses.get("balance", 0.0) + self.imbalance(likes, chosen)
+            forward_pass.losses["balance"] = forward_pass.losses.get("balance", 0.0) + self.imbalance(likes, chosen)
         weights = likes * chosen
         if self.normalize:
             weights = weights / weights.sum(-1, keepdim=True)
-        y = torch.zeros_like(x) if self.shared is None else self.shared(x, flow)
+        y = torch.zeros_like(x) if self.shared is None else self.shared(x, forward_pass)
         for weight, expert in zip(weights.split(1, -1), self.experts, strict=True):
-            y = y + weight * expert(x, flow)
+            y = y + weight * expert(x, forward_pass)
         return y
 
     def imbalance(self, likes: Tensor, chosen: Tensor) -> Tensor:
@@ -74,5 +74,5 @@ class MixtureMlp(Mlp):
         share = chosen.mean((0, 1)) / self.top_k
         return self.balance * len(self.experts) * (share * likes.mean((0, 1))).sum()
 
-    def idle(self, frozen: bool = False) -> int:
+    def inactive_weights(self, frozen: bool = False) -> int:
         return weights(self.experts, frozen) // len(self.experts) * (len(self.experts) - self.top_k)

@@ -11,7 +11,7 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gptlab.model.forward_pass import Flow
+from gptlab.model.forward_pass import ForwardPass
 from gptlab.model.mlp import Mlp
 from gptlab.model.shape import Shape
 
@@ -43,5 +43,5 @@ class PlainMlp(Mlp):
         self.up = nn.Linear(shape.width, self.hidden, bias)
         self.out = nn.Linear(self.hidden, shape.width, bias)
 
-    def forward(self, x: Tensor, flow: Flow) -> Tensor:
+    def forward(self, x: Tensor, forward_pass: ForwardPass) -> Tensor:
         return self.out(self.activation(self.up(x)))

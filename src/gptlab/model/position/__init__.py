@@ -12,20 +12,20 @@ class Position(nn.Module):
     a variant knows, from 0; None is any number.
     """
 
-    opens: frozenset[str] = frozenset()
+    provides: frozenset[str] = frozenset()
     length: int | None = None
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
 
-    def embed(self, x: Tensor, at: Tensor) -> Tensor:
+    def embed(self, x: Tensor, positions: Tensor) -> Tensor:
         """(B, T, width) to the same: what is added to the token embeddings."""
         return x
 
-    def rotate(self, q: Tensor, k: Tensor, at: Tensor, layer: int) -> tuple[Tensor, Tensor]:
+    def rotate(self, q: Tensor, k: Tensor, positions: Tensor, layer: int) -> tuple[Tensor, Tensor]:
         """(B, T, H, D) and (B, T, K, D) to the same: turns the last axis, whatever its width."""
         return q, k
 
-    def bias(self, q_at: Tensor, k_at: Tensor, layer: int) -> Tensor | None:
+    def bias(self, query_positions: Tensor, key_positions: Tensor, layer: int) -> Tensor | None:
         """(B|1, T), (B|1, S) to (B|1, H, T, S), added to the scaled scores."""
         return None

@@ -18,15 +18,15 @@ from gptlab.model.shape import Shape
 class Alibi(Position):
     """Biases scores; embeddings and keys know no position."""
 
-    opens = frozenset({"bias"})
+    provides = frozenset({"bias"})
 
     def __init__(self, shape: Shape) -> None:
         super().__init__(shape)
         self.slopes = slopes(shape.heads)
 
-    def bias(self, q_at: Tensor, k_at: Tensor, layer: int) -> Tensor:
-        slope = torch.tensor(self.slopes, device=q_at.device).view(1, -1, 1, 1)
-        return -slope * (q_at[:, None, :, None] - k_at[:, None, None, :]).clamp(min=0)
+    def bias(self, query_positions: Tensor, key_positions: Tensor, layer: int) -> Tensor:
+        slope = torch.tensor(self.slopes, device=query_positions.device).view(1, -1, 1, 1)
+        return -slope * (query_positions[:, None, :, None] - key_positions[:, None, None, :]).clamp(min=0)
 
 
 def slopes(heads: int) -> list[float]:

@@ -9,12 +9,12 @@ from gptlab.model.shape import Shape
 class Learned(Position):
     """x + table[at]; knows only the positions inside the context."""
 
-    opens = frozenset({"embed"})
+    provides = frozenset({"embed"})
 
     def __init__(self, shape: Shape) -> None:
         super().__init__(shape)
         self.length = shape.context
         self.table = nn.Embedding(shape.context, shape.width)
 
-    def embed(self, x: Tensor, at: Tensor) -> Tensor:
-        return x + self.table(at.clamp(min=0))
+    def embed(self, x: Tensor, positions: Tensor) -> Tensor:
+        return x + self.table(positions.clamp(min=0))

@@ -17,7 +17,7 @@ from gptlab.model.shape import Shape
 class LearnedConcat(Position):
     """features: of a position's vector; null is model.width. Knows only the positions inside the context."""
 
-    opens = frozenset({"embed"})
+    provides = frozenset({"embed"})
 
     def __init__(self, shape: Shape, *, features: int | None = None) -> None:
         super().__init__(shape)
@@ -28,6 +28,6 @@ class LearnedConcat(Position):
         self.table = nn.Embedding(shape.context, features)
         self.mix = nn.Linear(shape.width + features, shape.width, bias=False)
 
-    def embed(self, x: Tensor, at: Tensor) -> Tensor:
-        where = self.table(at.clamp(min=0)).expand(*x.shape[:-1], -1)
+    def embed(self, x: Tensor, positions: Tensor) -> Tensor:
+        where = self.table(positions.clamp(min=0)).expand(*x.shape[:-1], -1)
         return self.mix(torch.cat([x, where], -1))

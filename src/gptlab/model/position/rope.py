@@ -23,7 +23,7 @@ class Rope(Position):
     factor: how much longer than `original`, whose null is model.context. low, high: turns within `original`, between
     which llama3 and yarn pass over; high's null is 4, for yarn 32."""
 
-    opens = frozenset({"rotate"})
+    provides = frozenset({"rotate"})
 
     def __init__(
         self,
@@ -62,30 +62,30 @@ class Rope(Position):
             )
         return share
 
-    def rotate(self, q: Tensor, k: Tensor, at: Tensor, layer: int) -> tuple[Tensor, Tensor]:
-        cos, sin = self.kept(at, q, layer)
+    def rotate(self, q: Tensor, k: Tensor, positions: Tensor, layer: int) -> tuple[Tensor, Tensor]:
+        cos, sin = self.kept(positions, q, layer)
         heads = k.shape[2]
         return turned(q, cos, sin), turned(k, cos[:, :, :heads], sin[:, :, :heads])
 
-    def kept(self, at: Tensor, q: Tensor, layer: int) -> tuple[Tensor, Tensor]:
+    def kept(self, positions: Tensor, q: Tensor, layer: int) -> tuple[Tensor, Tensor]:
         """The wheel for these queries. In training it is made once for all layers of a pass, which share `at`, and
         written out for each head: a product along memory takes half the time of one that jumps (2026-11)."""
         theta, width = self.thetas[layer % len(self.thetas)], self.share(q.shape[-1])
-        if torch.compiler.is_compiling() or not torch.is_grad_enabled() or at.is_inference():
-            return self.wheel(at, width, q, theta)
-        if self.of is None or self.of[0] is not at or self.of[1] != at._version:
-            self.of, self.wheels = (at, at._version), {}
+        if torch.compiler.is_compiling() or not torch.is_grad_enabled() or positions.is_inference():
+            return self.wheel(positions, width, q, theta)
+        if self.of is None or self.of[0] is not positions or self.of[1] != positions._version:
+            self.of, self.wheels = (positions, positions._version), {}
         asked = (theta, q.shape[2:], q.dtype)
         if asked not in self.wheels:
-            cos, sin = self.wheel(at, width, q, theta)
+            cos, sin = self.wheel(positions, width, q, theta)
             self.wheels[asked] = cos.repeat(1, 1, q.shape[2], 1), sin.repeat(1, 1, q.shape[2], 1)
         return self.wheels[asked]
 
-    def wheel(self, at: Tensor, width: int, like: Tensor, theta: float) -> tuple[Tensor, Tensor]:
+    def wheel(self, positions: Tensor, width: int, like: Tensor, theta: float) -> tuple[Tensor, Tensor]:
         """Positions (B|1, T) to cos and signed sin, each (B|1, T, 1, width)."""
         dtype = torch.promote_types(like.dtype, torch.float32)
-        pair = torch.arange(0, width, 2, device=at.device, dtype=dtype)
-        angle = at[..., None].to(dtype) * frequencies(pair, width, theta, self.scaling)
+        pair = torch.arange(0, width, 2, device=positions.device, dtype=dtype)
+        angle = positions[..., None].to(dtype) * frequencies(pair, width, theta, self.scaling)
         loud = loudness(self.scaling)
         cos, sin = (angle.cos(), angle.sin()) if loud == 1 else (angle.cos() * loud, angle.sin() * loud)
         cos, sin = torch.cat([cos, cos], -1), torch.cat([-sin, sin], -1)

@@ -13,7 +13,7 @@ from gptlab.model.shape import Shape
 class Sinusoidal(Position):
     """x + scale PE(at), at any position. The original adds to embeddings times sqrt(width); `scale` plays that part."""
 
-    opens = frozenset({"embed"})
+    provides = frozenset({"embed"})
 
     def __init__(self, shape: Shape, *, base: float = 10000.0, scale: float = 1.0) -> None:
         super().__init__(shape)
@@ -21,11 +21,11 @@ class Sinusoidal(Position):
             raise ValueError(f"position=sinusoidal needs an even model.width, not {shape.width}")
         self.base, self.scale = base, scale
 
-    def embed(self, x: Tensor, at: Tensor) -> Tensor:
-        return x + self.scale * self.waves(at, x.shape[-1]).to(x.dtype)
+    def embed(self, x: Tensor, positions: Tensor) -> Tensor:
+        return x + self.scale * self.waves(positions, x.shape[-1]).to(x.dtype)
 
-    def waves(self, at: Tensor, width: int) -> Tensor:
+    def waves(self, positions: Tensor, width: int) -> Tensor:
         """Positions (B|1, T) to (B|1, T, width), sines and cosines in turn."""
-        pair = torch.arange(0, width, 2, device=at.device, dtype=torch.float64)
-        angle = at[..., None] * self.base ** (-pair / width)
+        pair = torch.arange(0, width, 2, device=positions.device, dtype=torch.float64)
+        angle = positions[..., None] * self.base ** (-pair / width)
         return torch.stack([angle.sin(), angle.cos()], -1).flatten(-2)

@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gptlab.model.forward_pass import IGNORED, Flow
+from gptlab.model.forward_pass import IGNORED, ForwardPass
 
 
 class Readout(nn.Module):
@@ -13,7 +13,7 @@ class Readout(nn.Module):
         """(B, T, width) to logits (B, T, vocab)."""
         raise NotImplementedError
 
-    def loss(self, x: Tensor, targets: Tensor, flow: Flow) -> Tensor:
+    def loss(self, x: Tensor, targets: Tensor, forward_pass: ForwardPass) -> Tensor:
         """(B, T, width), (B, T) to the mean nats per target token, in float32 or better; IGNORED ones are left out."""
         logits = self(x).flatten(0, 1)
         return F.cross_entropy(

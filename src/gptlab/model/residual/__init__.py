@@ -23,11 +23,11 @@ class Residual(nn.Module):
         super().__init__()
         self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
 
-    def enter(self, x: Tensor) -> Any:
+    def expand(self, x: Tensor) -> Any:
         """(B, T, width) to the stream."""
         return x
 
-    def leave(self, stream: Any) -> Tensor:
+    def collapse(self, stream: Any) -> Tensor:
         """The stream to (B, T, width)."""
         return stream
 

@@ -28,10 +28,10 @@ class Hyper(Residual):
         self.give = nn.Parameter(torch.ones(streams))
         self.mix = nn.Parameter(torch.eye(streams).flatten())
 
-    def enter(self, x: Tensor) -> Tensor:
+    def expand(self, x: Tensor) -> Tensor:
         return x.unsqueeze(-2).expand(-1, -1, self.streams, -1)
 
-    def leave(self, stream: Tensor) -> Tensor:
+    def collapse(self, stream: Tensor) -> Tensor:
         return stream.mean(-2)
 
     def read(self, stream: Tensor) -> Tensor:

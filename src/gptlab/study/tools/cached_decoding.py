@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from gptlab.errors import Refused
-from gptlab.generation.generate import Reader, generate
+from gptlab.generation.generate import DecodingState, generate
 from gptlab.generation.speculative import speculate
 from gptlab.model.attention_kernels import kernel
 from gptlab.model.compile_policy import missing
@@ -46,7 +46,7 @@ class Rung:
 
     def logits(self, text: Tensor) -> Tensor:
         """(1, T) to (T, V), read token by token."""
-        reader = Reader(self.decoder, text[:, :1], text.shape[1] - 1, step=self.step)
+        reader = DecodingState(self.decoder, text[:, :1], text.shape[1] - 1, step=self.step)
         said = []
         with kernel("naive") if self.plain else nullcontext():
             for at in range(1, text.shape[1] + 1):

@@ -48,7 +48,7 @@ class Bench:
         place = Place(recipe)
         self.device, self.numerics = place.device, place.numerics
         self.decoder = build(recipe, corpus.tokenizer.vocab).to(self.device).train()
-        self.optimizer = factory(recipe.config["optimizer"], "optimizer")(self.decoder.learning(), lr=0.0)
+        self.optimizer = factory(recipe.config["optimizer"], "optimizer")(self.decoder.trainable_parameters(), lr=0.0)
         rows = corpus.batch(self.settings.seed, 0, self.settings.batch_size, self.settings.model.context)
         self.batch = torch.from_numpy(rows).to(self.device)
 

@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from gptlab.errors import Refused
 from gptlab.model.attention_kernels import KERNELS, kernel
 from gptlab.model.decoder import Decoder
-from gptlab.model.eval_mode import resting
-from gptlab.model.forward_pass import Sight
+from gptlab.model.eval_mode import eval_mode
+from gptlab.model.forward_pass import PassMask
 from gptlab.model.norm import Norm
 
 TOGGLES = ("attention", "linear", "activation", "residual", "norm", "head", "table")
@@ -47,8 +47,8 @@ class Ladder:
             mlp: Any = block.mlp
             if hasattr(mlp, "activation"):
                 mlp.activation = self.rows("activation", f"{layer} activation", tabled(self, mlp.activation))
-            for half, wire in (("attention", block.attention_wire), ("mlp", block.mlp_wire)):
-                wire.write = self.rows("residual", f"{layer} {half} sum", wire.write)  # type: ignore[method-assign]
+            for half, residual in (("attention", block.attention_residual), ("mlp", block.mlp_residual)):
+                residual.write = self.rows("residual", f"{layer} {half} sum", residual.write)  # type: ignore[method-assign]
         self.decoder.norm.forward = self.rows("norm", "last norm", self.decoder.norm.forward)
 
     def rows(self, toggle: str, name: str, act: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -81,7 +81,7 @@ class Ladder:
         name, last = f"attention {self.calls}", not self.fresh and "attention" in self.on
         if last:
             q, bias = q[:, :, -1:], None if bias is None else bias[:, :, -1:]
-            sight = Sight(sight.mask, sight.q_at[:, -1:], sight.k_at, causal=False)
+            sight = PassMask(sight.mask, sight.query_positions[:, -1:], sight.key_positions, causal=False)
         found = KERNELS["naive"](q, k, v, sight, bias, *more).transpose(1, 2)
         return self.keep(name, found, whole=not last).transpose(1, 2)
 
@@ -91,7 +91,7 @@ class Ladder:
         self.on, self.fresh, self.calls = on, fresh, 0
         self.length = tokens.shape[1]
         KERNELS[KERNEL] = self.attend  # type: ignore[assignment]
-        with resting(self.decoder), kernel(KERNEL):
+        with eval_mode(self.decoder), kernel(KERNEL):
             logits = self.decoder.forward(tokens, last="head" in on).logits
         if self.calls != len(self.decoder.layers):
             raise Refused("the ladder needs softmax attention in all layers; leave its rungs out")

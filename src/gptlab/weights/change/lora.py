@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Generator, Tensor, nn
 
-from gptlab.model.rng import number
+from gptlab.model.rng import derive_seed
 from gptlab.weights.change import Change, Part
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Lora(Change):
         decoder.requires_grad_(False)
         for name, linear in targets.items():
             adapted = Adapted(linear, self.rank, self.alpha / self.rank, self.dropout)
-            adapted.reset(Generator().manual_seed(number(seed, f"{name}.down.weight")))
+            adapted.reset(Generator().manual_seed(derive_seed(seed, f"{name}.down.weight")))
             decoder.set_submodule(name, adapted)
         return decoder
 

@@ -15,7 +15,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn.utils import parametrize
 
-from gptlab.model.rng import number
+from gptlab.model.rng import derive_seed
 from gptlab.weights.change import Change, Part
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ class Pruning(Part):
         """What each weight of a target is worth, in one row."""
         mask, weight = self.masks[name].kept, self.targets[name].weight
         if self.asked.method == "random":
-            generator = Generator().manual_seed(number(self.seed, f"{name} pruned"))
+            generator = Generator().manual_seed(derive_seed(self.seed, f"{name} pruned"))
             worth = torch.rand(weight.shape, generator=generator).to(weight.device)
         else:
             worth = weight.abs()

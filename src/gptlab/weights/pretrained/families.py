@@ -15,7 +15,7 @@ from gptlab.weights.pretrained.mapping import Mapping, parse
 Config = dict[str, Any]
 Knobs = dict[str, Any]
 BLOCK = "blocks.{i}."
-WIRES = {"attention": f"{BLOCK}attention_wire.norm.", "mlp": f"{BLOCK}mlp_wire.norm."}
+RESIDUALS = {"attention": f"{BLOCK}attention_residual.norm.", "mlp": f"{BLOCK}mlp_residual.norm."}
 LONGEST = 1024
 """Tokens of training context at most where positions know more; model.context=<more> asks for it."""
 
@@ -94,7 +94,9 @@ def _gpt2_names(config: Config) -> Mapping:
         given[f"h.{{i}}.attn.c_attn.{kind}"] = {"to": [f"{one}{kind}" for one in qkv], **split}
         for theirs, ours in turned.items():
             given[f"h.{{i}}.{theirs}.{kind}"] = {"to": f"{BLOCK}{ours}.{kind}", "transpose": True}
-        given[f"h.{{i}}.ln_1.{kind}"], given[f"h.{{i}}.ln_2.{kind}"] = (f"{wire}{kind}" for wire in WIRES.values())
+        given[f"h.{{i}}.ln_1.{kind}"], given[f"h.{{i}}.ln_2.{kind}"] = (
+            f"{residual}{kind}" for residual in RESIDUALS.values()
+        )
         given[f"ln_f.{kind}"] = f"norm.{kind}"
     return parse({**given, **_head(config), "ignore": ["h.{i}.attn.bias", "h.{i}.attn.masked_bias"]})
 
@@ -208,8 +210,8 @@ def _llama_names(config: Config) -> Mapping:
         for theirs, ours in {"gate_proj": "gate", "up_proj": "up", "down_proj": "out"}.items():
             given[f"{here}mlp.{theirs}.{kind}"] = f"{BLOCK}mlp.{ours}.{kind}"
     given |= {f"{here}self_attn.{one}_norm.weight": f"{BLOCK}attention.{one}_norm.weight" for one in "qk"}
-    given[f"{here}input_layernorm.weight"] = f"{WIRES['attention']}weight"
-    given[f"{here}post_attention_layernorm.weight"] = f"{WIRES['mlp']}weight"
+    given[f"{here}input_layernorm.weight"] = f"{RESIDUALS['attention']}weight"
+    given[f"{here}post_attention_layernorm.weight"] = f"{RESIDUALS['mlp']}weight"
     return parse({**given, **_head(config), "ignore": ["*rotary_emb.inv_freq"]})
 
 
