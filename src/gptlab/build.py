@@ -21,8 +21,18 @@ def check(made: Recipe) -> list[str]:
         wrong = _refused(lambda: tracking.decide(made.settings.tracking))
         wrong += [line for slot in SLOTS if slot not in LISTS for line in check_node(made.config.get(slot), slot)]
         wrong += _check_list(made, "change")
-    # metrics last: they import torchmetrics, which takes a second that other refusals need not wait for
-    return wrong or _check_build(made) or _check_shares(made) or _check_list(made, "metric")
+    # Metrics and callbacks last: they import torchmetrics and lightning, for which other refusals need not wait.
+    return wrong or _check_build(made) or _check_shares(made) or _check_list(made, "metric") or _check_callbacks(made)
+
+
+def _check_callbacks(made: Recipe) -> list[str]:
+    wrong = _check_list(made, "callback")
+
+    def build_all() -> None:
+        for name, node in made.config["callback"].items():
+            factory(node, f"callback.{name}")()
+
+    return wrong or _refused(build_all)
 
 
 def _check_shares(made: Recipe) -> list[str]:

@@ -199,7 +199,8 @@ def _composed(overrides: list[str], config_name: str) -> tuple[dict[str, Any], d
 
 
 def _choices(config: DictConfig) -> dict[str, Any]:
-    chosen = {"change": "+".join(config.change) or None, **config.hydra.runtime.choices}  # hydra leaves lists out
+    lists = {slot: "+".join(config[slot]) or None for slot in ("change", "callback")}  # hydra leaves lists out
+    chosen = {**lists, **config.hydra.runtime.choices}
     return {str(slot): choice for slot, choice in chosen.items() if not str(slot).startswith("hydra/")}
 
 

@@ -20,7 +20,7 @@ from tiny_runs import ROOT, Done, ended, finished, numbers, start, tiny, train
 from gptlab.runs import checkpoint, record
 from gptlab.training.task import Task
 
-HARD = ["dropout=0.1", "accumulate=2", "sample.count=2"]
+HARD = ["dropout=0.1", "accumulate=2", "sample.count=2", "callback=[gradient_norms]", "callback.gradient_norms.every=3"]
 """What a run must get right beside its weights."""
 
 
@@ -301,7 +301,7 @@ def test_a_run_of_another_config_is_not_resumed_and_the_keys_are_named(folder: P
     line = refused(*tiny(tmp_path, *HARD, f"resume={folder}", "steps=50", "attention=gqa", "seed=3"))
     for key in ("steps (40 there, 50 here)", "seed (0 there, 3 here)", "attention.kv_heads", f"resume={folder} alone"):
         assert key in line
-    assert "steps (40 there, 50 here)" in refused(f"resume={folder}", "steps=50")
+    assert "steps (40 there, 50 here)" in refused(*tiny(tmp_path, *HARD, f"resume={folder}", "steps=50"))
 
 
 def test_a_run_that_is_over_is_not_resumed(whole: dict[str, Any], pool: Path):

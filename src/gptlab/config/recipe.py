@@ -11,9 +11,9 @@ from gptlab.config.typecheck import conforms, describe, shown, unknown
 
 PARTS = ("attention", "position", "norm", "mlp", "residual", "block", "readout")
 """The slots that make a decoder."""
-SLOTS = (*PARTS, "init", "change", "data", "tokenizer", "optimizer", "schedule", "metric", "trainer")
+SLOTS = (*PARTS, "init", "change", "data", "tokenizer", "optimizer", "schedule", "metric", "callback", "trainer")
 """All slots whose choices are code and always there."""
-LISTS = ("change", "metric")
+LISTS = ("change", "metric", "callback")
 """Slots of any number of choices, by name."""
 KNOB_SLOTS = ("format",)
 """Slots whose choices are knobs of the choices of others."""
@@ -125,7 +125,10 @@ class Recipe:
     def hash(self) -> str:
         """Eight hex digits of all that can change a number, the order of changes too."""
         kept = {key: value for key, value in self.config.items() if key not in COSMETIC}
-        order = "+".join(kept.get("change") or kept.pop("change", ()))  # none is as if there were no such slot
+        for slot in ("change", "callback"):  # none is as if there were no such slot
+            if not kept.get(slot):
+                kept.pop(slot, None)
+        order = "+".join(kept.get("change", ()))
         return hashlib.sha256(f"{json.dumps(_equal(kept), sort_keys=True)}{order}".encode()).hexdigest()[:8]
 
     @property

@@ -140,7 +140,8 @@ def saved(folder: Path) -> Recipe:
     try:
         config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
         facts = Record(folder).facts()
-        return Recipe({"change": {}, **config}, facts["choices"], tuple(facts["differs"]))  # of before there were any
+        older = {"change": {}, "callback": {}}  # a run of before there were any
+        return Recipe({**older, **config}, facts["choices"], tuple(facts["differs"]))
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
         line = str(error).splitlines()[0]
         raise Refused(f"{folder}: its config.yaml or run.json cannot be read ({line}); start another run") from error

@@ -10,7 +10,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlparse
 
 from gptlab.config.recipe import Tracking
@@ -56,6 +56,13 @@ def api_key() -> str | None:
 
 FINAL = {"final/val_loss": "val/loss", "final/ppl": "val/perplexity", "best/val_loss": "val/loss_best"}
 """Names in W&B's summary that no row of history can overwrite."""
+
+
+class Histogram(NamedTuple):
+    """Counts of values between edges, which are one more than the counts. metrics.jsonl holds both lists."""
+
+    counts: list[int]
+    edges: list[float]
 
 
 class Mirror:
@@ -131,7 +138,14 @@ class Mirror:
 
     def log(self, row: dict[str, Any]) -> None:
         """A row of metrics, with `step` and `tokens` in it."""
-        self._try(lambda run: run.log(row))
+
+        def draw(value: Any) -> Any:
+            if not isinstance(value, Histogram):
+                return value
+            pair: Any = (value.counts, value.edges)
+            return self._wandb.Histogram(np_histogram=pair)
+
+        self._try(lambda run: run.log({key: draw(value) for key, value in row.items()}))
 
     def sample(self, row: dict[str, Any]) -> None:
         """A text, as escaped HTML."""

@@ -3,7 +3,7 @@
 import re
 import shlex
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,10 +24,11 @@ from gptlab.model.decoder import Decoder
 from gptlab.runs.record import Record
 from gptlab.runs.tracker import Mirror
 from gptlab.training import memory as footprint
-from gptlab.training.callback import Rounds
+from gptlab.training.callback import Callback, Row
 from gptlab.training.datamodule import Feed
 from gptlab.training.distributed import Ranks
 from gptlab.training.evaluate import evaluate
+from gptlab.training.fit_callback import Rounds
 from gptlab.training.metric import Scores, TextMetric, TokenMetric
 from gptlab.training.peak_flops import peak
 from gptlab.training.reference_texts import Texts
@@ -81,7 +82,8 @@ class Session:
         rim = (self.record, self.mirror, self.terminal, self.ranks)
         self.rounds = Rounds(settings, *rim, self.evaluate_some, self.write_one)
         self.trainer: Any = self.ranks.trainer
-        self.trainer.callbacks.append(self.rounds)
+        # The run's own comes last, so that what it saves knows of all rows that were written at the step.
+        self.trainer.callbacks += [*build_callbacks(self.recipe, self.rounds.write_row), self.rounds]
         self.device: torch.device = self.trainer.strategy.root_device
         self.precision: str = factory(config["trainer"], "trainer")().precision
         footprint.begin(self.device)
@@ -221,6 +223,16 @@ class Session:
         if not re.fullmatch(r"[\w./+-]+", folder, re.ASCII):
             folder = shlex.quote(f'"{folder}"')  # for the shell, and then for hydra
         return f"go on with: python train.py resume={folder}"
+
+
+def build_callbacks(recipe: Recipe, write_row: Callable[[int, Row], None]) -> list[Callback]:
+    """Return the callbacks that a recipe lists, in order, connected to the run's rows."""
+    callbacks = []
+    for name, node in recipe.config["callback"].items():
+        callback: Callback = factory(node, f"callback.{name}")()
+        callback.name, callback.write_row = name, write_row
+        callbacks.append(callback)
+    return callbacks
 
 
 def outputs(recipe: Recipe) -> Path:

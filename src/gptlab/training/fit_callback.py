@@ -12,7 +12,7 @@ from gptlab.config.recipe import Settings
 from gptlab.console.terminal import Terminal
 from gptlab.runs import checkpoint
 from gptlab.runs.record import Record
-from gptlab.runs.tracker import Mirror
+from gptlab.runs.tracker import Histogram, Mirror
 from gptlab.training.distributed import Ranks
 from gptlab.training.task import Task
 
@@ -155,7 +155,11 @@ class Rounds(Callback):
         return self.step * self.settings.batch_size * self.settings.model.context
 
     def _row(self, values: dict[str, Any]) -> None:
-        row = {"step": self.step, "tokens": self.tokens, **values}
-        self.record.row(row)
+        self.write_row(self.step, values)
+
+    def write_row(self, step: int, values: dict[str, Any]) -> None:
+        """Add a row at a step to metrics.jsonl and W&B."""
+        row = {"step": step, "tokens": step * self.settings.batch_size * self.settings.model.context, **values}
+        self.record.row({key: one._asdict() if isinstance(one, Histogram) else one for key, one in row.items()})
         self.state["written"][0] += 1
         self.mirror.log(row)
