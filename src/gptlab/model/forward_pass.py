@@ -42,7 +42,7 @@ class ForwardPass:
     sights: dict[Mask, PassMask] = field(default_factory=dict)
 
     def pass_mask(self, mask: Mask, key_positions: Tensor | None = None) -> PassMask:
-        """The mask over this pass; keys stand at `k_at`, by default where the queries do, as in all layers."""
+        """The mask over this pass; keys stand at `key_positions`, by default where the queries do, as in all layers."""
         if key_positions is not None and key_positions is not self.positions:
             return PassMask(mask, self.positions, key_positions, causal=False)
         if mask not in self.sights:

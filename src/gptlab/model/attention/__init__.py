@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 class Attention(nn.Module):
     """The slot's contract: __init__(shape, layer, *, knobs); what writes into the residual stream is called `out`.
 
-    `honours` names the doors of the position that it can keep: embed, rotate, bias.
+    `supports` names the hooks of the position that it can keep: embed, rotate, bias.
     """
 
     supports: frozenset[str] = frozenset({"embed", "rotate", "bias"})

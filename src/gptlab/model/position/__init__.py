@@ -6,9 +6,9 @@ from gptlab.model.shape import Shape
 
 
 class Position(nn.Module):
-    """The slot's contract. A variant opens doors and names them in `opens`; what an attention cannot honour is refused.
+    """The slot's contract. A variant names its hooks in `provides`; what an attention cannot honour is refused.
 
-    Positions `at` are (B|1, T), absolute; -1 is padding and may be given any finite value. `length` is how many of them
+    Positions are (B|1, T), absolute; -1 is padding and may be given any finite value. `length` is how many of them
     a variant knows, from 0; None is any number.
     """
 
