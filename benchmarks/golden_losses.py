@@ -25,7 +25,7 @@ COMMON = [
     *("model=nano", "steps=60", "evaluation.every=30", "evaluation.tokens=2048", "log_every=10"),
     *("sample.count=2", "sample.length=40", "tracking=disabled", "trainer.threads=1"),
 ]
-LIST_SLOTS = {"change", "metric"}
+LIST_SLOTS = {"callback", "change", "metric"}
 OWN_CASES = {
     "data": ["data=shakespeare", f"data=text data.path={ROOT}/LICENSE"],
     "tokenizer": ["tokenizer=char", "tokenizer=byte", "tokenizer=bpe", "tokenizer=gpt2"],

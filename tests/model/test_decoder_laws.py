@@ -69,7 +69,7 @@ CHUNKS = [[1] * 22, [9, 4, 7, *[1] * 20], [17, 23], [1, 20, 1, 1, 17], [LONG]]
 
 def in_chunks(made: Decoder, now: Tensor, positions: Tensor, chunks: list[int]) -> Tensor:
     """The logits of tokens (B, T) at (B|1, T), read chunk after chunk with a cache."""
-    cache, said = made.make_cache(len(now), LONG), []
+    cache, said = made.new_cache(len(now), LONG), []
     for end, length in zip(itertools.accumulate(chunks), chunks, strict=True):
         part = slice(end - length, end)
         said.append(logits(made, now[:, part], positions=positions[:, part], cache=cache))
@@ -83,7 +83,7 @@ def test_cache_says_what_the_whole_says(case: str):
     for chunks in CHUNKS:
         said = in_chunks(made, now, torch.arange(LONG)[None], chunks)
         torch.testing.assert_close(said, whole[:, : sum(chunks)], msg=lambda text, c=chunks: f"chunks {c}: {text}")
-    cache = made.make_cache(BATCH, LONG)
+    cache = made.new_cache(BATCH, LONG)
     torch.testing.assert_close(logits(made, now[:, :20], cache=cache), whole[:, :20])  # a prompt may leave `at` out
     torch.testing.assert_close(
         logits(made, now[:, 20:], positions=torch.arange(20, LONG)[None], cache=cache), whole[:, 20:]
@@ -203,14 +203,14 @@ def test_pairs_are_what_the_mask_shows(reach: int | None, length: int):
     ],
 )
 def test_cache_bytes_are_of_what_must_be_remembered(attention: str, numbers: list[int | None]):
-    held = [cache and cache.nbytes for cache in decoder(f"attention={attention}").make_cache(BATCH, LONG)]
+    held = [cache and cache.nbytes for cache in decoder(f"attention={attention}").new_cache(BATCH, LONG)]
     assert held == [one and BATCH * 8 * one for one in numbers]
 
 
 def test_a_state_is_as_large_after_any_length():
     made = decoder("attention=linear")
-    assert [cache.nbytes for cache in made.make_cache(1, 7) if cache] == [
-        cache.nbytes for cache in made.make_cache(1, 64) if cache
+    assert [cache.nbytes for cache in made.new_cache(1, 7) if cache] == [
+        cache.nbytes for cache in made.new_cache(1, 64) if cache
     ]
 
 
@@ -332,7 +332,7 @@ def test_all_cached_steps_are_one_graph(case: str):
         graphs.append(graph)
         return graph.forward
 
-    cache = made.make_cache(BATCH, LONG)
+    cache = made.new_cache(BATCH, LONG)
     logits(made, now[:, :9], positions=torch.arange(9)[None], cache=cache)
     step = compiled(made, count)
     said = [logits(step, now[:, t : t + 1], positions=torch.tensor([[t]]), cache=cache) for t in range(9, LONG)]
@@ -387,7 +387,7 @@ def test_weights_meet_activations_only_in_linears(case: str):
     made = decoder(case)
     with kernel("naive"), Products(made) as products:
         made(tokens(BATCH, TIME), tokens(BATCH, TIME))
-        made(tokens(BATCH, 1), positions=torch.tensor([[0]]), cache=made.make_cache(BATCH, TIME))
+        made(tokens(BATCH, 1), positions=torch.tensor([[0]]), cache=made.new_cache(BATCH, TIME))
     assert not products.found
 
 

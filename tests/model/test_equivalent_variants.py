@@ -222,7 +222,7 @@ def test_latent_attention_is_its_formula():
 
     full = [(joined([q[h, ..., :10], turn(q[h, ..., 10:])]), joined([k[h], turn(shared)])) for h in range(6)]
     close(mla(x, alone(position)), mla.out(joined([weights(*full[h]) @ v[h] for h in range(6)])))
-    assert mla.make_cache(1, 40, x).nbytes == 40 * (14 + 4) * 8
+    assert mla.new_cache(1, 40, x).nbytes == 40 * (14 + 4) * 8
 
 
 @pytest.mark.parametrize("layer", [0, 3])
@@ -260,7 +260,7 @@ def test_linear_attention_is_its_recurrence_and_its_quadratic_form(decay: float 
         steps.append(torch.einsum("hbd,hbde->hbe", q[:, :, t], states))
     close(torch.stack(steps, 2), torch.stack(squares))
     normed = [y / (y.square().mean(-1, keepdim=True) + 10 * 1e-6).sqrt() for y in squares]  # y is over sqrt(10) there
-    cache = attention.make_cache(BATCH, TIME, x)
+    cache = attention.new_cache(BATCH, TIME, x)
     close(attention(x, alone(), cache), attention.out(joined(normed)))
     close(cache.now, states.movedim(0, 1))
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import wandb
 from conftest import composed
 from test_wandb_service import environment
 from tiny_runs import ROOT, summary, tiny
@@ -15,7 +16,7 @@ from wandb_server import KEY
 from gptlab.config.recipe import Tracking
 from gptlab.errors import Refused
 from gptlab.runs import tracker as tracking
-from gptlab.runs.tracker import Mirror, api_key, decide
+from gptlab.runs.tracker import Histogram, Mirror, api_key, decide
 
 TRACKING = composed("tracking=offline").settings.tracking
 
@@ -61,6 +62,26 @@ def test_a_mirror_that_fails_says_so_once_and_stays_silent(tmp_path: Path):
     mirror.finish({}, 3)
     assert run.ended == 3
     assert said == ["W&B stopped: OSError: gone; the files on disk are whole"]
+
+
+class Kept(Broken):
+    """A W&B run that keeps its rows."""
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, Any]] = []
+
+    def log(self, row: dict[str, Any]) -> None:
+        self.rows.append(row)
+
+
+def test_a_histogram_in_a_row_is_one_of_wandb(tmp_path: Path):
+    mirror = Mirror("disabled", tmp_path, TRACKING, {}, complain=pytest.fail)
+    mirror._wandb = wandb
+    run = mirror.run = Kept()
+    mirror.log({"step": 1, "tokens": 8, "a/norms": Histogram([2, 3], [0.0, 0.5, 1.0])})
+    drawn = run.rows[0]["a/norms"]
+    assert isinstance(drawn, wandb.Histogram)
+    assert (list(drawn.histogram), list(drawn.bins)) == ([2, 3], [0.0, 0.5, 1.0])
 
 
 def test_a_mirror_that_cannot_be_opened_takes_back_its_own_folder_alone(

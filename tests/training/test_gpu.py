@@ -57,7 +57,7 @@ def test_cached_decoding_says_what_the_whole_says():
     made = on_gpu("attention=swa").eval()
     now = tokens(2, TIME).cuda()
     with torch.no_grad():
-        whole, cache = made(now).logits, made.make_cache(2, LONG)
+        whole, cache = made(now).logits, made.new_cache(2, LONG)
         at = torch.arange(TIME, device="cuda")[None]
         each = [made(now[:, [t]], positions=at[:, [t]], cache=cache).logits for t in range(TIME)]
     torch.testing.assert_close(torch.cat(each, 1), whole, atol=1e-4, rtol=1e-4)

@@ -277,6 +277,16 @@ def test_checkpoints_hold_tensors_and_plain_values_only(stopped: Path):
 # -- what is resumed
 
 
+def test_a_checkpoint_of_before_residuals_had_their_name_goes_on_the_same(whole: dict[str, Any], folder: Path):
+    for path in (folder / "checkpoints").glob("*.ckpt"):
+        saved = checkpoint.load(path)
+        old = {name.replace("_residual.", "_wire."): value for name, value in saved["state_dict"].items()}
+        assert old.keys() != saved["state_dict"].keys()
+        torch.save({**saved, "state_dict": old}, path)
+    resumed(folder)
+    assert numbers(folder) == whole
+
+
 def test_auto_goes_on_with_the_unfinished_run_of_this_config_else_starts(folder: Path, tmp_path: Path):
     same = tiny(tmp_path, *HARD, "resume=auto")
     assert finished(*same, "seed=5") != folder

@@ -74,7 +74,7 @@ def test_later_tokens_leave_earlier_logits_bit_equal_after_a_change(words: str):
 @pytest.mark.parametrize("words", LISTS)
 def test_a_changed_decoder_says_the_same_with_caches_and_alone(words: str):
     made, now = changed(words), tokens(BATCH, TIME)
-    whole, cache = logits(made, now), made.make_cache(BATCH, TIME)
+    whole, cache = logits(made, now), made.new_cache(BATCH, TIME)
     parts = [logits(made, now[:, part], positions=torch.arange(TIME)[None, part], cache=cache)
              for part in (slice(0, 7), slice(7, 8), slice(8, TIME))]  # fmt: skip
     torch.testing.assert_close(torch.cat(parts, 1), whole)

@@ -38,7 +38,7 @@ class Costs:
         """Parameters, FLOPs to train on a token, cache bytes a token."""
         if recipe.hash not in self.found:
             made, context = sketch(recipe, self.corpus(recipe).tokenizer.vocab), recipe.settings.model.context
-            held = sum(one.nbytes for one in made.make_cache(1, context) if one is not None)
+            held = sum(one.nbytes for one in made.new_cache(1, context) if one is not None)
             self.found[recipe.hash] = {
                 "params": sum(p.numel() for p in made.parameters()),
                 "flops_per_token": made.training_flops(context) / context,

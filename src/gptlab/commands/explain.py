@@ -111,7 +111,7 @@ def costs(recipe: Recipe, slot: str) -> dict[str, str]:
         parts = tuple(f"{name}." for name, module in made.named_modules() if isinstance(module, contract))
         found[f"of {slot}"] = f"{sum(p.numel() for name, p in named.items() if name.startswith(parts)):,}"
     found["FLOPs/token, forward"] = f"{made.flops(context) / context:,.0f}"
-    held = sum(memory.nbytes for memory in made.make_cache(1, context) if memory is not None)
+    held = sum(memory.nbytes for memory in made.new_cache(1, context) if memory is not None)
     return {**found, "cache bytes/token": f"{held / context:,.0f}"}
 
 

@@ -115,7 +115,7 @@ class DecodingState:
 
     def remember(self) -> list[LayerCache | None]:
         """An empty memory for all that is to be written."""
-        cache = self.decoder.make_cache(len(self.texts), self.room)
+        cache = self.decoder.new_cache(len(self.texts), self.room)
         for one in cache if self.spare else ():
             if isinstance(one, RingCache):
                 one.widen(self.spare)

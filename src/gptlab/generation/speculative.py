@@ -91,7 +91,7 @@ def refuse_bad(decoder: Decoder, draft: Decoder, prompt: Tensor, guesses: int) -
             f"guesses={guesses} needs a draft of model.context={2 * (guesses + 2)}, not {draft.shape.context}"
         )
     for name, one in (("draft", draft), ("model", decoder)):
-        for cache in one.make_cache(1, 1):
+        for cache in one.new_cache(1, 1):
             if cache is not None and not hasattr(cache, "rewind"):
                 raise Refused(
                     f"{name}: its attention is a recurrence, which cannot take a guess back; use another draft"

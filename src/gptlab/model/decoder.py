@@ -83,9 +83,9 @@ class Decoder(nn.Module):
             return Output(self.readout(x[:, -1:] if last else x), None, forward_pass.losses, forward_pass.facts)
         return Output(None, self.readout.loss(x, targets, forward_pass), forward_pass.losses, forward_pass.facts)
 
-    def make_cache(self, batch: int, length: int) -> list[LayerCache | None]:
+    def new_cache(self, batch: int, length: int) -> list[LayerCache | None]:
         """Empty memories of all layers, for `batch` sequences of up to `length` tokens."""
-        return [block.attention.make_cache(batch, length, self.embedding.weight) for block in self.layers]
+        return [block.attention.new_cache(batch, length, self.embedding.weight) for block in self.layers]
 
     def trainable_parameters(self) -> list[tuple[str, nn.Parameter]]:
         """What is trained, by name; a masked or otherwise parametrised weight by the name it has without."""

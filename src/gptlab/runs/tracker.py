@@ -79,6 +79,7 @@ class Mirror:
         complain: Callable[[str], None] = print,
     ) -> None:
         self.run: Any = None
+        self._wandb: Any = None  # the module, imported where a mode needs it
         self.mode, self.silent = mode, False
         self.complain, self.artifacts = complain, tracking.artifacts
         if mode == "disabled":

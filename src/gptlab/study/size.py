@@ -37,7 +37,7 @@ def counts(recipe: Recipe, vocab: int) -> dict[str, float]:
         words = name.split(".")
         inside = words[2] if words[0] == "blocks" else words[0]
         parts[inside if inside in parts else "norms"] += p.numel()
-    held = sum(one.nbytes for one in made.make_cache(1, context) if one is not None)
+    held = sum(one.nbytes for one in made.new_cache(1, context) if one is not None)
     return {
         "parameters": total,
         **parts,

@@ -107,7 +107,9 @@ class Rounds(Callback):
         speed = self.settings.batch_size * self.settings.model.context / milliseconds * 1000
         lr = trainer.optimizers[0].param_groups[0]["lr"]
         used = {"throughput/mfu": speed / self.full_speed} if self.full_speed else {}
-        self._row({**row, "lr": lr, "time/step_ms": milliseconds, "throughput/tokens_per_s": speed, **used})
+        self.write_row(
+            self.step, {**row, "lr": lr, "time/step_ms": milliseconds, "throughput/tokens_per_s": speed, **used}
+        )
         self.terminal.advance(
             completed=self.step, loss=f"{row['train/loss']:.3f}", speed=f"{speed / 1000:.1f} k tokens/s"
         )
@@ -123,7 +125,7 @@ class Rounds(Callback):
     def _evaluate(self, trainer: Trainer) -> None:
         self._time()
         values = self.ranks.told(self.evaluate())
-        self._row({**values, "time/evaluate_s": time.perf_counter() - self.mark})
+        self.write_row(self.step, {**values, "time/evaluate_s": time.perf_counter() - self.mark})
         sample = self.sample()
         self.record.sample(sample)
         self.state["written"][1] += 1
@@ -153,9 +155,6 @@ class Rounds(Callback):
     def tokens(self) -> int:
         """Tokens trained on so far."""
         return self.step * self.settings.batch_size * self.settings.model.context
-
-    def _row(self, values: dict[str, Any]) -> None:
-        self.write_row(self.step, values)
 
     def write_row(self, step: int, values: dict[str, Any]) -> None:
         """Add a row at a step to metrics.jsonl and W&B."""

@@ -230,7 +230,7 @@ def timings(session: Session, start_s: float, evaluate_s: float) -> dict[str, An
 def known(session: Session, measured: Probe | None) -> dict[str, Any]:
     """What a summary holds whether or not the run came to its end."""
     context = session.settings.model.context
-    held = sum(one.nbytes for one in session.decoder.make_cache(1, context) if one is not None)
+    held = sum(one.nbytes for one in session.decoder.new_cache(1, context) if one is not None)
     facts = {key: value for key, value in session.facts.items() if key not in ("choices", "differs", "command", "cwd")}
     return {
         **facts,

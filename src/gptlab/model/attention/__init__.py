@@ -32,7 +32,7 @@ class Attention(nn.Module):
             names = type(position).__name__, type(self).__name__
             raise ValueError(f"position ({names[0]}) works by {shut}, which attention ({names[1]}) cannot honour")
 
-    def make_cache(self, batch: int, length: int, like: Tensor) -> LayerCache | None:
+    def new_cache(self, batch: int, length: int, like: Tensor) -> LayerCache | None:
         """What it remembers of up to `length` entries while decoding; None if it reads another layer's."""
         raise NotImplementedError
 

@@ -70,7 +70,7 @@ class DifferentialAttention(Attention):
         """The share of the second map that is taken off, a number."""
         return (self.a1 * self.b1).sum().exp() - (self.a2 * self.b2).sum().exp() + self.start
 
-    def make_cache(self, batch: int, length: int, like: Tensor) -> RingCache:
+    def new_cache(self, batch: int, length: int, like: Tensor) -> RingCache:
         return RingCache(batch, length, like, k=(self.heads, self.head), v=(self.heads // 2, 2 * self.head))
 
     def pair_flops(self) -> int:

@@ -82,7 +82,7 @@ class LatentAttention(Attention):
         except ValueError as error:
             raise ValueError(f"attention: rope_head={self.rope_head} cannot be turned: {error}") from error
 
-    def make_cache(self, batch: int, length: int, like: Tensor) -> RingCache:
+    def new_cache(self, batch: int, length: int, like: Tensor) -> RingCache:
         return RingCache(batch, length, like, latent=(self.rank,), k=(1, self.rope_head))
 
     def pair_flops(self) -> int:

@@ -54,7 +54,7 @@ class LinearAttention(Attention):
             cache.become(state)
         return self.out(self.norm(torch.cat(said, 1)).flatten(-2))
 
-    def make_cache(self, batch: int, length: int, like: Tensor) -> RecurrentState:
+    def new_cache(self, batch: int, length: int, like: Tensor) -> RecurrentState:
         return RecurrentState(batch, like, self.heads, self.head, self.head)
 
     def pair_flops(self) -> int:

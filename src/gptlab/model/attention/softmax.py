@@ -134,7 +134,7 @@ class SoftmaxAttention(Attention):
         """True if its keys and values have the shape of the other's."""
         return (self.kv_heads, self.head) == (other.kv_heads, other.head)
 
-    def make_cache(self, batch: int, length: int, like: Tensor) -> RingCache | None:
+    def new_cache(self, batch: int, length: int, like: Tensor) -> RingCache | None:
         if self.share_with is not None:
             return None
         row = (self.kv_heads, self.head)

@@ -17,7 +17,7 @@ from gptlab.training.callback import Callback, Histogram, Row
 
 
 class GradientNorms(Callback):
-    """Log `gradient_norm/<layer>` and `gradient_histogram/<layer>` now and then.
+    """Record `gradient_norm/<layer>` and `gradient_histogram/<layer>` now and then.
 
     Knobs:
         every: optimizer steps from one row to the next.
