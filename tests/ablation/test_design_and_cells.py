@@ -12,7 +12,7 @@ from gptlab.ablation.cells import Variant, cells, confirmation, distinct, of_bas
 from gptlab.ablation.options import KNOBS, Asked, asked
 from gptlab.config.recipe import altered
 from gptlab.errors import Refused
-from gptlab.stats.labels import named
+from gptlab.stats.labels import find_arm
 
 AXES = {"attention": ["gqa", "mha"], "norm": ["layernorm", "rmsnorm"], "mlp": ["gelu", "swiglu"]}
 USUAL = {"attention": "mha", "norm": "rmsnorm", "mlp": "swiglu"}
@@ -66,11 +66,11 @@ def test_an_arm_is_named_by_what_it_changes():
 
 def test_an_arm_is_called_by_any_words_that_only_it_has():
     labels = ["attention=gqa norm=rmsnorm", "attention=mha norm=rmsnorm"]
-    assert named("gqa", labels) == named("norm=rmsnorm,attention=gqa", labels) == labels[0]
+    assert find_arm("gqa", labels) == find_arm("norm=rmsnorm,attention=gqa", labels) == labels[0]
     with pytest.raises(Refused, match="may be"):
-        named("rmsnorm", labels)
+        find_arm("rmsnorm", labels)
     with pytest.raises(Refused, match="no arm"):
-        named("mqa", labels)
+        find_arm("mqa", labels)
 
 
 def test_an_axis_is_without_effect_only_if_it_never_has_one():

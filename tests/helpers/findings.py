@@ -5,8 +5,8 @@ from gptlab.stats.results import (
     STEP,
     Arm,
     Comparison,
+    ComputeValue,
     Contrast,
-    Exchange,
     Findings,
     Front,
     Metric,
@@ -140,7 +140,7 @@ ASKED = {
     "design": "grid",
     "seeds": [0, 1, 2],
 }
-EXCHANGE = Exchange(
+EXCHANGE = ComputeValue(
     -0.21,
     0.01,
     {0.5: 2.561, 1: 2.4123, 2: 2.27},

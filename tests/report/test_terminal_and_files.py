@@ -29,8 +29,8 @@ from gptlab.stats.results import (
     METRICS,
     Arm,
     Comparison,
+    ComputeValue,
     Contrast,
-    Exchange,
     Findings,
     Front,
     Metric,
@@ -268,7 +268,21 @@ def test_json_is_strict_and_every_key_is_documented(folder: Path):
 
     made = json.loads((folder / "comparison.json").read_text(), parse_constant=refuse)
     documented = {*re.findall(r"`(\w+)`", (ROOT / "docs" / "comparison.md").read_text())}
-    kinds = [Findings, Stratum, Comparison, Contrast, Arm, Noise, Metric, Timing, Front, Exchange, Tuning, Scaling, Run]
+    kinds = [
+        Findings,
+        Stratum,
+        Comparison,
+        Contrast,
+        Arm,
+        Noise,
+        Metric,
+        Timing,
+        Front,
+        ComputeValue,
+        Tuning,
+        Scaling,
+        Run,
+    ]
     assert {field.name for kind in kinds for field in fields(kind)} <= documented
     assert {*made, *made["strata"][0], *made["strata"][0]["sentences"][0]} <= documented
     assert made["version"] == files.VERSION

@@ -9,8 +9,8 @@ import pytest
 from scipy import stats
 
 from gptlab.stats import paired_tests as statistics
-from gptlab.stats.metric_comparison import MANY, variances
-from gptlab.stats.paired_tests import Spread
+from gptlab.stats.metric_comparison import MODERATE_FROM, choose_variances
+from gptlab.stats.paired_tests import VarianceEstimate
 
 SD = 0.01
 """Of a seed, in the planted losses."""
@@ -30,12 +30,12 @@ def judged(values: np.ndarray) -> tuple[dict[str, float], dict[str, tuple[float,
     names = [f"arm {number}" for number in range(len(values))]
     table = {name: dict(enumerate(row)) for name, row in zip(names, values.tolist(), strict=True)}
     pairs = [(name, names[0]) for name in names[1:]]
-    kind = "pooled" if len(pairs) < MANY else "moderated"
-    spreads = variances(table, pairs, kind, frozenset())
+    kind = "pooled" if len(pairs) < MODERATE_FROM else "moderated"
+    spreads = choose_variances(table, pairs, kind, frozenset())
     n = values.shape[1]
     means = {pair[0]: float(np.mean(values[names.index(pair[0])] - values[0])) for pair in pairs}
-    p = statistics.holm({pair[0]: statistics.chance(means[pair[0]], spreads[pair], n) for pair in pairs})
-    return p, {pair[0]: statistics.interval(means[pair[0]], spreads[pair], n) for pair in pairs}
+    p = statistics.holm_adjust({pair[0]: statistics.p_value(means[pair[0]], spreads[pair], n) for pair in pairs})
+    return p, {pair[0]: statistics.t_interval(means[pair[0]], spreads[pair], n) for pair in pairs}
 
 
 @cache
@@ -80,7 +80,7 @@ def wide(values: np.ndarray) -> dict[str, dict[int, float]]:
 def test_the_pooled_variance_is_that_of_a_two_way_analysis():
     values = planted(np.random.default_rng(1), 5, 4)
     residual = values - values.mean(0) - values.mean(1, keepdims=True) + values.mean()
-    found = statistics.pooled(wide(values))
+    found = statistics.pooled_variance(wide(values))
     assert found is not None
     assert found.df == 12
     assert math.isclose(found.variance, 2 * float((residual**2).sum()) / 12, rel_tol=1e-9)
@@ -88,7 +88,7 @@ def test_the_pooled_variance_is_that_of_a_two_way_analysis():
 
 def test_the_pooled_variance_of_two_arms_is_that_of_their_differences():
     values = planted(np.random.default_rng(2), 2, 6)
-    found = statistics.pooled(wide(values))
+    found = statistics.pooled_variance(wide(values))
     assert found is not None
     assert math.isclose(found.variance, float(np.var(values[1] - values[0], ddof=1)), rel_tol=1e-9)
     assert found.df == 5
@@ -97,7 +97,7 @@ def test_the_pooled_variance_of_two_arms_is_that_of_their_differences():
 def test_a_missing_cell_costs_one_degree_of_freedom():
     table = wide(planted(np.random.default_rng(3), 4, 4))
     del table["arm 2"][1]
-    found = statistics.pooled(table)
+    found = statistics.pooled_variance(table)
     assert found is not None
     assert found.df == 8
 
@@ -107,36 +107,43 @@ def test_the_prior_of_variances_is_found_again():
     prior, typical, df = 8.0, 3.0, 4.0
     true = typical * prior / random.chisquare(prior, 40_000)
     sampled = true * random.chisquare(df, 40_000) / df
-    found = statistics.prior_of(sampled, np.full(40_000, df))
+    found = statistics.fit_variance_prior(sampled, np.full(40_000, df))
     assert found == pytest.approx((prior, typical), rel=0.06)
 
 
 def test_a_moderated_variance_lies_between_the_own_and_the_typical_one():
-    own = {"a": Spread(1.0, 2), "b": Spread(4.0, 2), "c": Spread(0.001, 2), "d": Spread(900.0, 2)}
-    found = statistics.moderated(own)
-    prior, typical = statistics.prior_of(np.array([own[name].variance for name in sorted(own)]), np.full(4, 2.0))
+    own = {
+        "a": VarianceEstimate(1.0, 2),
+        "b": VarianceEstimate(4.0, 2),
+        "c": VarianceEstimate(0.001, 2),
+        "d": VarianceEstimate(900.0, 2),
+    }
+    found = statistics.moderate_variances(own)
+    prior, typical = statistics.fit_variance_prior(
+        np.array([own[name].variance for name in sorted(own)]), np.full(4, 2.0)
+    )
     for name, one in own.items():
         assert found[name].variance == pytest.approx((prior * typical + 2 * one.variance) / (prior + 2))
         assert found[name].df == pytest.approx(min(prior + 2, 8))
 
 
 def test_equal_variances_are_pooled_wholly():
-    found = statistics.moderated({name: Spread(2.0, 2) for name in "abcdef"})
+    found = statistics.moderate_variances({name: VarianceEstimate(2.0, 2) for name in "abcdef"})
     assert {one.df for one in found.values()} == {12.0}
 
 
 def test_intervals_and_chances_are_students():
     sample = [0.3, -0.1, 0.5, 0.2]
-    spread = Spread(float(np.var(sample, ddof=1)), 3)
+    spread = VarianceEstimate(float(np.var(sample, ddof=1)), 3)
     mean = float(np.mean(sample))
     by_scipy: Any = stats.ttest_1samp(sample, 0)
-    assert statistics.chance(mean, spread, 4) == pytest.approx(by_scipy.pvalue)
-    assert statistics.interval(mean, spread, 4) == pytest.approx(tuple(by_scipy.confidence_interval()))
+    assert statistics.p_value(mean, spread, 4) == pytest.approx(by_scipy.pvalue)
+    assert statistics.t_interval(mean, spread, 4) == pytest.approx(tuple(by_scipy.confidence_interval()))
 
 
 def test_holm_is_monotone_and_never_below_what_it_corrects():
     plain = {"a": 0.01, "b": 0.04, "c": 0.03, "d": 0.5}
-    found = statistics.holm(plain)
+    found = statistics.holm_adjust(plain)
     assert found == pytest.approx({"a": 0.04, "c": 0.09, "b": 0.09, "d": 0.5})
     assert all(found[name] >= plain[name] for name in plain)
 
@@ -146,22 +153,26 @@ def test_power_is_what_a_simulation_finds():
     samples = 1.2 + random.standard_normal((20_000, 6))
     found: Any = stats.ttest_1samp(samples, 0, axis=1)
     rejected = found.pvalue < 0.05
-    assert statistics.power(1.2, Spread(1.0, 5), 6, 0.05) == pytest.approx(float(rejected.mean()), abs=0.01)
+    assert statistics.t_test_power(1.2, VarianceEstimate(1.0, 5), 6, 0.05) == pytest.approx(
+        float(rejected.mean()), abs=0.01
+    )
 
 
 def test_the_smallest_effect_is_seen_four_times_in_five():
-    spread = Spread(0.3, 7)
-    assert statistics.power(statistics.smallest(spread, 4, 0.02), spread, 4, 0.02) == pytest.approx(0.8, abs=1e-4)
+    spread = VarianceEstimate(0.3, 7)
+    assert statistics.t_test_power(
+        statistics.minimum_detectable_effect(spread, 4, 0.02), spread, 4, 0.02
+    ) == pytest.approx(0.8, abs=1e-4)
 
 
 @pytest.mark.parametrize(("effect", "seeds"), [(0.5, 34), (0.75, 16), (1, 10), (1.5, 6), (2, 5), (3, 4)])
 def test_seeds_needed_are_those_of_the_noncentral_t(effect: float, seeds: int):
     """The notes' table of a paired t-test: alpha 0.05, power 80 %, effects in SDs of the difference."""
-    found = statistics.seeds_needed(effect, Spread(1.0, 2), 3, 0.05)
+    found = statistics.count_seeds_needed(effect, VarianceEstimate(1.0, 2), 3, 0.05)
     assert found is not None
     assert abs(found - seeds) <= 1
 
 
 def test_what_no_study_could_see_needs_no_number_of_seeds():
-    assert statistics.seeds_needed(1e-6, Spread(1.0, 2), 3, 0.05) is None
-    assert statistics.seeds_needed(0.0, Spread(1.0, 2), 3, 0.05) is None
+    assert statistics.count_seeds_needed(1e-6, VarianceEstimate(1.0, 2), 3, 0.05) is None
+    assert statistics.count_seeds_needed(0.0, VarianceEstimate(1.0, 2), 3, 0.05) is None

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from gptlab.stats.results import Metric, Timing
-from gptlab.stats.timing import TWIN, timing
+from gptlab.stats.timing import AA_CONTROL, compare_times
 
 ROUNDS = 36
 """Three blocks of twelve, the default of studies that train nothing."""
@@ -23,7 +23,9 @@ def session(seed: int, **slower: float) -> Timing:
         met = (draws.random(ROUNDS) < 0.1) * np.abs(draws.normal(0, 0.25, ROUNDS))
         return [*ratio * np.exp(drift + draws.normal(0, 0.025, ROUNDS) + met)]
 
-    found = timing(MS, {name: times(ratio) for name, ratio in {"a": 1.0, TWIN: 1.0, **slower}.items()}, "", "a")
+    found = compare_times(
+        MS, {name: times(ratio) for name, ratio in {"a": 1.0, AA_CONTROL: 1.0, **slower}.items()}, "", "a"
+    )
     assert found is not None
     return found
 
@@ -41,6 +43,6 @@ def test_what_is_alike_is_rarely_called_otherwise():
 
 @pytest.mark.parametrize(("rounds", "said"), [(5, "no verdict"), (6, "worse")])
 def test_five_rounds_say_nothing(rounds: int, said: str):
-    found = timing(MS, {"a": [1.0] * rounds, TWIN: [1.0] * rounds, "b": [1.5] * rounds}, "", "a")
+    found = compare_times(MS, {"a": [1.0] * rounds, AA_CONTROL: [1.0] * rounds, "b": [1.5] * rounds}, "", "a")
     assert found is not None
     assert found.verdicts == {"b": said}

@@ -13,7 +13,7 @@ from scipy import stats
 from gptlab.runs.record import dump
 from gptlab.stats import compute_value as exchange
 from gptlab.stats.results import Comparison, Findings, Run
-from gptlab.stats.study_comparison import findings
+from gptlab.stats.study_comparison import compare_study
 
 NOISE = {0: 0.003, 1: -0.004, 2: 0.001, 3: 0.002, 4: -0.001}
 """Of a seed, the same in all arms."""
@@ -37,7 +37,7 @@ def runs(seeds: int = 3, **arms: float) -> list[Run]:
 
 
 def judged(found: list[Run], **asked: Any) -> Findings:
-    return findings("planted", {**ASKED, **asked}, found)
+    return compare_study("planted", {**ASKED, **asked}, found)
 
 
 def loss(found: Findings) -> Comparison:
@@ -243,7 +243,7 @@ def test_the_error_of_a_slope_is_what_seeds_say(budgets: tuple[float, ...]):
     dice, covered = np.random.default_rng(0), 0
     for _ in range(1000):
         luck, own = dice.normal(0, 0.01, 3), dice.normal(0, 0.01, (3, 3))
-        made = exchange.ladder(
+        made = exchange.fit_budget_slope(
             [
                 Run(
                     "base", seed, "finished", {"val/loss": 2 - 0.2 * math.log(b) + luck[seed] + own[seed, at]}, budget=b
@@ -267,7 +267,7 @@ def test_a_slope_without_an_error_prices_nothing():
 
 def test_net_of_speed_a_slower_arm_is_worth_less():
     timed = {"time/step_ms": {"base": [10.0] * 9, "other": [12.0] * 9, "A/A": [10.1] * 9}}
-    found = findings("planted", ASKED, [*runs(other=-0.05), *ladder()], timed)
+    found = compare_study("planted", ASKED, [*runs(other=-0.05), *ladder()], timed)
     priced = found.strata[0].exchange
     assert priced is not None
     assert priced.net["other"][0] == pytest.approx(-0.05 + 0.2 * math.log(1.2), abs=0.002)
@@ -280,7 +280,7 @@ def test_net_of_speed_a_slower_arm_is_worth_less():
 )
 def test_no_speed_verdict_within_what_the_baseline_differs_from_itself(other: float, again: float, verdict: str):
     timed = {"time/step_ms": {"base": [10.0] * 9, "other": [other] * 9, "A/A": [again] * 9}}
-    (timing,) = findings("planted", ASKED, runs(other=-0.05), timed).strata[0].timings
+    (timing,) = compare_study("planted", ASKED, runs(other=-0.05), timed).strata[0].timings
     assert timing.verdicts == {"other": verdict}
     assert timing.spread == pytest.approx(again / 10 - 1)
 
@@ -288,7 +288,7 @@ def test_no_speed_verdict_within_what_the_baseline_differs_from_itself(other: fl
 @pytest.mark.parametrize(("names", "rounds", "verdict"), [(("base", "A/A"), 5, "no verdict"), (("base",), 9, None)])
 def test_no_speed_verdict_without_its_control_or_from_few_rounds(names: tuple[str, ...], rounds: int, verdict: Any):
     timed = {"time/step_ms": {name: [10.0] * rounds for name in names} | {"other": [20.0] * rounds}}
-    timings = findings("planted", ASKED, runs(other=-0.05), timed).strata[0].timings
+    timings = compare_study("planted", ASKED, runs(other=-0.05), timed).strata[0].timings
     assert [one.verdicts["other"] for one in timings] == ([verdict] if verdict else [])
 
 
@@ -367,12 +367,12 @@ def sized(**slopes: float) -> list[Run]:
 
 
 def test_three_sizes_are_fitted_and_a_winner_that_changes_is_said():
-    found = findings("planted", ASKED, sized(base=-0.1, other=-0.15))
+    found = compare_study("planted", ASKED, sized(base=-0.1, other=-0.15))
     assert [stratum.size for stratum in found.strata] == ["nano", "micro", "mini"]
     slopes = {one.arm: (one.low, one.slope, one.high) for one in found.scalings if one.against == "params"}
     assert slopes["base"][0] < -0.1 < slopes["base"][2]
     assert slopes["other"][1] == pytest.approx(-0.15, abs=0.002)
-    crossing = findings(
+    crossing = compare_study(
         "planted",
         ASKED,
         [

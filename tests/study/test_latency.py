@@ -9,7 +9,7 @@ from tiny_runs import program, tiny
 
 from gptlab.build import sketch
 from gptlab.errors import Refused
-from gptlab.stats.elasticity import followed, slopes
+from gptlab.stats.elasticity import fit_elasticity, measure_elasticities
 from gptlab.study.latency import SIZES, Latency, sizes
 
 
@@ -32,18 +32,18 @@ def test_one_size_is_changed_and_the_others_are_held(words: tuple[str, ...]):
 
 def test_a_power_has_its_elasticity_and_a_bend_is_seen():
     x, noise = np.array([64.0, 128, 256, 512]), np.random.default_rng(0).normal(1, 0.01, (4, 24))
-    found = slopes(x, (x**1.5)[:, None] * noise, 0)
+    found = fit_elasticity(x, (x**1.5)[:, None] * noise, 0)
     assert found["low"] <= found["elasticity"] <= found["high"]
     assert found["elasticity"] == pytest.approx(1.5, abs=0.01)
     assert found["AIC, line - parabola"] > 10
-    straight = slopes(x, (5 + 2 * x)[:, None] * noise, 0)
+    straight = fit_elasticity(x, (5 + 2 * x)[:, None] * noise, 0)
     assert straight["AIC, line - parabola"] < 4
     assert straight["ms/unit"] == pytest.approx(2, rel=0.01)
 
 
 def test_sweeps_are_known_by_their_names():
     times = {f"{arm} layers={n}": [1.0 * n, 1.0 * n] for arm in ("attention=mha", "attention.window=8") for n in (1, 2)}
-    found = {(sweep, metric): value for sweep, metric, value in followed({**times, "A/A": [1.0, 1.0]}, 0)}
+    found = {(sweep, metric): value for sweep, metric, value in measure_elasticities({**times, "A/A": [1.0, 1.0]}, 0)}
     assert {sweep for sweep, _ in found} == {"attention=mha layers", "attention.window=8 layers"}
     assert found["attention=mha layers", "elasticity"] == pytest.approx(1)
 

@@ -11,7 +11,7 @@ from tiny_runs import program, tiny
 from gptlab.build import build
 from gptlab.config.recipe import Recipe
 from gptlab.errors import Refused
-from gptlab.stats.measurements import Row, measured
+from gptlab.stats.measurements import Row, summarize_rows
 from gptlab.study.size import Size, counts
 from gptlab.study.transplant import Transplant
 
@@ -111,7 +111,7 @@ def test_numbers_are_means_over_blocks_and_times_are_ratios_by_round():
     rows = [Row(arm, block, "ms", [10.0 + at * (arm == "b") for at in range(6)]) for block in (0, 1) for arm in "ab"]
     rows += [Row("A/A", block, "ms", [10.0] * 6) for block in (0, 1)]
     rows += [Row("b", block, "bytes", 4.0 + block) for block in (0, 1)]
-    found = measured({"study": "x", "command": []}, rows)
+    found = summarize_rows({"study": "x", "command": []}, rows)
     (timing,) = found.timings
     assert (found.baseline, found.values, timing.rounds, timing.spread) == ("a", {"bytes": {"b": 4.5}}, 12, 0.0)
     assert timing.ratios["b"][0] == pytest.approx(1.25)

@@ -158,7 +158,7 @@ def _afterwards(made: Plan) -> list[Cell]:
         best = {tuning.arm: tuning.best for tuning in stratum.tunings}
         means = {arm.arm: arm.mean for arm in stratum.comparisons[0].arms if arm.mean is not None}
         if asked.design == "search":  # the half that judges has no part in choosing
-            means = {arm: fmean(one.values()) for arm, one in judge.table(stratum.runs, SELECT).items()}
+            means = {arm: fmean(one.values()) for arm, one in judge.tabulate(stratum.runs, SELECT).items()}
         if stratum.baseline not in means:
             continue
         winner = min(set(means) - {stratum.baseline}, key=lambda arm: (means[arm], arm), default=None)

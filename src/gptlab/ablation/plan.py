@@ -14,7 +14,7 @@ from gptlab.ablation.question import Question
 from gptlab.errors import Refused
 from gptlab.runs.record import free_bytes, read
 from gptlab.runs.study_folder import OVER, Ledger
-from gptlab.stats.matching import mismatch
+from gptlab.stats.matching import describe_mismatch
 
 
 @dataclass
@@ -142,7 +142,7 @@ def _mismatch(made: Plan, size: str) -> list[str]:
         if variant.size == size:
             counts, trained = made.counts[variant.key], tokens(variant.recipe)
             arms[variant.name] = {**counts, "tokens": trained, "flops": trained * counts["flops_per_token"]}
-    lines = mismatch(arms, made.question.baselines[size].name)
+    lines = describe_mismatch(arms, made.question.baselines[size].name)
     return [f"{size}: {line}" if size else line for line in lines]
 
 

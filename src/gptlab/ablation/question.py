@@ -12,7 +12,7 @@ from gptlab.config.menu import CONF
 from gptlab.config.recipe import Recipe, check_settings, flat
 from gptlab.config.typecheck import shown
 from gptlab.errors import Refused
-from gptlab.stats.labels import named
+from gptlab.stats.labels import find_arm
 from gptlab.study import Study
 
 DEFAULTS = ("model", "steps", "trainer.threads")
@@ -227,6 +227,6 @@ def _baselines(knobs: Asked, variants: list[Variant], base: Recipe, shared: list
         usual = [arm for arm in arms if signature(arm.recipe) == plain and knobs.design != "leave_one_out"]
         found[size] = (usual or arms)[0]
         if knobs.baseline is not None:
-            name = named(knobs.baseline, [arm.name for arm in arms])
+            name = find_arm(knobs.baseline, [arm.name for arm in arms])
             found[size] = next(arm for arm in arms if arm.name == name)
     return found

@@ -7,10 +7,10 @@ from typing import Any
 from gptlab.report import collect as gather
 from gptlab.runs.record import read
 from gptlab.runs.study_folder import Ledger
-from gptlab.stats.labels import named
-from gptlab.stats.matching import mismatch
+from gptlab.stats.labels import find_arm
+from gptlab.stats.matching import describe_mismatch
 from gptlab.stats.results import Findings, Run
-from gptlab.stats.study_comparison import findings
+from gptlab.stats.study_comparison import compare_study
 
 
 def compare(folder: Path, asked: dict[str, Any] | None = None) -> Findings:
@@ -19,7 +19,7 @@ def compare(folder: Path, asked: dict[str, Any] | None = None) -> Findings:
     asked = {**asked, "minutes_per_cell": _minutes(runs)}
     path = folder / "timing.json"
     timed = read(path)["timed"] if path.exists() else None
-    found = findings(asked["study"], asked, runs, timed)
+    found = compare_study(asked["study"], asked, runs, timed)
     seconds = sum(run.values.get("time/total_s", 0.0) for run in runs)
     notes = [*asked["notes"], *found.notes, *_doubts(runs), *_looks(folder)]
     took = _time_trained(runs, asked["baseline"]) if asked["match"] == "time" else []
@@ -30,15 +30,15 @@ def compare_any(folders: list[Path], baseline: str | None = None, pairs: bool = 
     """One study as it is, or lone runs and the runs of several studies, by what they differ in."""
     if len(folders) == 1 and (folders[0] / "study.json").exists():
         asked = Ledger(folders[0]).asked
-        asked |= {"baseline": named(baseline, [*asked["arms"]])} if baseline else {}
+        asked |= {"baseline": find_arm(baseline, [*asked["arms"]])} if baseline else {}
         return compare(folders[0], {**asked, "pairs": asked["pairs"] or pairs})
     found = [run for folder in folders for run in _runs(folder)]
     runs = gather.lone([*dict.fromkeys(found)])
     arms = sorted({run.arm for run in runs})
-    first = named(baseline, arms) if baseline else runs[0].arm
+    first = find_arm(baseline, arms) if baseline else runs[0].arm
     asked = {"baseline": first, "pairs": pairs, "seeds": sorted({run.seed for run in runs})}
     asked |= {"study": "comparison", "arms": {arm: [] for arm in arms}}
-    compared = findings("comparison", asked, runs, None)
+    compared = compare_study("comparison", asked, runs, None)
     seconds = sum(run.values.get("time/total_s", 0.0) for run in runs)
     return replace(compared, notes=[*compared.notes, *_doubts(runs)], seconds=seconds)
 
@@ -75,7 +75,7 @@ def _time_trained(runs: list[Run], baseline: str) -> list[str]:
             if run.size == size and run.role == "arm" and run.status == "finished":
                 taken.setdefault(run.arm, []).append(run.values["time/train_s"])
         means = {arm: {"seconds": sum(one) / len(one)} for arm, one in taken.items()}
-        told += mismatch(means, baseline) if baseline in means else []
+        told += describe_mismatch(means, baseline) if baseline in means else []
     return told
 
 

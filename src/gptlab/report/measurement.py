@@ -6,7 +6,7 @@ from gptlab.report.figures.study import GREY, painted, titled
 from gptlab.report.model import Code, Figure, Report, Sections, Table, Words
 from gptlab.report.text.columns import Column
 from gptlab.report.text.view import Sentence, Strong, command, said
-from gptlab.stats.measurements import Measured, notes, tables
+from gptlab.stats.measurements import Measurements, describe_clocks, format_tables
 from gptlab.stats.results import Timing
 
 MOST = 12
@@ -14,7 +14,7 @@ MOST = 12
 CAPTIONS = ("A mean over blocks; times are medians over rounds", "Of what is above; a mean over blocks")
 
 
-def report(found: Measured) -> Report:
+def report(found: Measurements) -> Report:
     """The whole study."""
     made = Sections()
     axes = found.asked.get("axes", {})
@@ -24,7 +24,7 @@ def report(found: Measured) -> Report:
     )
     shown = [
         Table(caption, [Column(head, [line[at] for line in lines], left=not at) for at, head in enumerate(heads)])
-        for (heads, lines), caption in zip(tables(found), CAPTIONS, strict=False)
+        for (heads, lines), caption in zip(format_tables(found), CAPTIONS, strict=False)
     ]
     made.add(
         "results",
@@ -34,7 +34,7 @@ def report(found: Measured) -> Report:
         *(ratios(one) for one in found.timings if len(one.ratios) <= MOST),
     )
     made.add("after", "Trained anew", Words(found.after))
-    made.add("floor", "What the clock can tell", Words(notes(found)))
+    made.add("floor", "What the clock can tell", Words(describe_clocks(found)))
     drawn = {key: one for key, one in found.values.items() if len({*one.values()}) > 1}
     lines = {key: one for key, one in drawn.items() if over_sizes(one)}
     rest = {key: one for key, one in drawn.items() if key not in lines}
@@ -45,7 +45,7 @@ def report(found: Measured) -> Report:
     return Report(found.study, line, {"": Words(answer(found))}, made.found, command(found.asked))
 
 
-def answer(found: Measured) -> list[Sentence]:
+def answer(found: Measurements) -> list[Sentence]:
     """What was faster and what slower than the baseline, beyond the clock's own doubt."""
     told = []
     for one in found.timings:
@@ -100,7 +100,7 @@ def ratios(one: Timing) -> Figure | None:
     return Figure(f"{one.metric.name}, over the baseline's", [trace], layout, alt, heads, rows, note)
 
 
-def bars(found: Measured, key: str, values: dict[str, float]) -> Figure:
+def bars(found: Measurements, key: str, values: dict[str, float]) -> Figure:
     """One number of every arm."""
     arms = [arm for arm in found.arms if arm in values]
     colours = painted(arms)
@@ -115,5 +115,5 @@ def bars(found: Measured, key: str, values: dict[str, float]) -> Figure:
     return Figure(key, [trace], {"yaxis": titled(key), "height": 300, "showlegend": False}, alt, ("arm", key), rows)
 
 
-def _blocks(found: Measured) -> str:
+def _blocks(found: Measurements) -> str:
     return ", ".join(map(str, sorted({row.block for row in found.rows})))

@@ -1,20 +1,20 @@
-"""Labels of arms, and how a person calls an arm."""
+"""Labels of arms, and how a user refers to an arm."""
 
 from gptlab.errors import Refused
 
 
-def named(wanted: str, labels: list[str]) -> str:
-    """The arm that is meant by its whole name, or by values that only it has: gqa, or gqa,layernorm."""
-    words = wanted.replace(",", " ").split()
-    found = [one for one in labels if one == wanted] or [
-        one for one in labels if all(map(parts(one).__contains__, words))
+def find_arm(name: str, labels: list[str]) -> str:
+    """Return the label that is `name`, or the only one that has all its values: gqa, or gqa,layernorm."""
+    words = name.replace(",", " ").split()
+    matches = [label for label in labels if label == name] or [
+        label for label in labels if all(map(split_label(label).__contains__, words))
     ]
-    if len(found) != 1:
-        which = "is no arm of this study" if not found else f"may be {' or '.join(found)}"
-        raise Refused(f"baseline={wanted} {which}; arms: {', '.join(labels)}")
-    return found[0]
+    if len(matches) != 1:
+        problem = "is no arm of this study" if not matches else f"may be {' or '.join(matches)}"
+        raise Refused(f"baseline={name} {problem}; arms: {', '.join(labels)}")
+    return matches[0]
 
 
-def parts(label: str) -> set[str]:
-    """The words by which an arm can be called."""
-    return {word for one in label.split() for word in (one, one.partition("=")[2])}
+def split_label(label: str) -> set[str]:
+    """Return the words by which an arm can be called."""
+    return {word for part in label.split() for word in (part, part.partition("=")[2])}

@@ -1,7 +1,7 @@
-"""What a study measured without training: rows to tables. Pure.
+"""Tables of a study that measures without training. Pure.
 
-A number that is the same each time is a mean over blocks. A time is a list, one number a round in which all arms took
-turns: it is judged by ratios to the baseline, against what the baseline differs from itself (`turns`).
+A value that is the same each time is a mean over blocks. A time is a list, one value for each round in which all arms
+took turns: it is judged by ratios to the baseline, against how far the baseline differs from itself (`timing`).
 """
 
 import csv
@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 from rich.console import Console
 from rich.table import Table
 
-from gptlab.stats.labels import named
+from gptlab.stats.labels import find_arm
 from gptlab.stats.results import Metric, Timing
-from gptlab.stats.timing import TWIN, timing
+from gptlab.stats.timing import AA_CONTROL, compare_times
 
 
 class Row(NamedTuple):
@@ -31,8 +31,8 @@ class Row(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Measured:
-    """A study's numbers: means by metric and arm, and the times."""
+class Measurements:
+    """All numbers of a study: means by metric and arm, and the times."""
 
     study: str
     asked: dict[str, Any]
@@ -44,35 +44,47 @@ class Measured:
     after: list[str]  # what the study that followed says
 
 
-def measured(asked: dict[str, Any], rows: list[Row], after: Sequence[str] = ()) -> Measured:
-    """All that the rows say."""
-    arms = list(dict.fromkeys(row.arm for row in rows if row.arm != TWIN))
-    baseline = named(asked["baseline"], arms) if asked.get("baseline") else next(iter(arms), "")
+def summarize_rows(options: dict[str, Any], rows: list[Row], after: Sequence[str] = ()) -> Measurements:
+    """Average the rows by metric and arm, and compare the times with the baseline's."""
+    arms = list(dict.fromkeys(row.arm for row in rows if row.arm != AA_CONTROL))
+    baseline = find_arm(options["baseline"], arms) if options.get("baseline") else next(iter(arms), "")
     numbers: dict[str, dict[str, list[float]]] = {}
     rounds: dict[str, dict[str, list[float]]] = {}
     for row in rows:
-        kind, more = (rounds, row.value) if isinstance(row.value, list) else (numbers, [row.value])
-        kind.setdefault(row.metric, {}).setdefault(row.arm, []).extend(more)
-    values = {key: {arm: statistics.fmean(found) for arm, found in one.items()} for key, one in numbers.items()}
-    found = [timing(Metric(key, key, key), times, "", baseline) for key, times in rounds.items()]
-    return Measured(asked["study"], asked, baseline, arms, values, [one for one in found if one], rows, [*after])
+        table, values_of_row = (rounds, row.value) if isinstance(row.value, list) else (numbers, [row.value])
+        table.setdefault(row.metric, {}).setdefault(row.arm, []).extend(values_of_row)
+    values = {
+        key: {arm: statistics.fmean(numbers_of_arm) for arm, numbers_of_arm in by_arm.items()}
+        for key, by_arm in numbers.items()
+    }
+    compared = [compare_times(Metric(key, key, key), times, "", baseline) for key, times in rounds.items()]
+    return Measurements(
+        study=options["study"],
+        asked=options,
+        baseline=baseline,
+        arms=arms,
+        values=values,
+        timings=[timing for timing in compared if timing is not None],
+        rows=rows,
+        after=[*after],
+    )
 
 
-ON_THE_WAY = re.compile(r" (?:trial|call)=\d+$")
+CURVE_POINT = re.compile(r" (?:trial|call)=\d+$")
 """Arms that are points of a curve: drawn, and not listed."""
 
 
-def tables(found: Measured) -> list[tuple[list[str], list[list[str]]]]:
-    """What was timed, and apart from it what was not, such as slopes over what was."""
-    timed = [arm for arm in found.arms if any(arm in one.medians for one in found.timings)]
-    rest = [arm for arm in found.arms if arm not in timed and not ON_THE_WAY.search(arm)]
-    return [_cells(found, arms) for arms in (timed, rest) if arms]
+def format_tables(measurements: Measurements) -> list[tuple[list[str], list[list[str]]]]:
+    """Return a table (heads, rows) of the timed arms, and one of the others, such as slopes over times."""
+    timed = [arm for arm in measurements.arms if any(arm in timing.medians for timing in measurements.timings)]
+    untimed = [arm for arm in measurements.arms if arm not in timed and not CURVE_POINT.search(arm)]
+    return [_format_cells(measurements, arms) for arms in (timed, untimed) if arms]
 
 
-def _cells(found: Measured, arms: list[str]) -> tuple[list[str], list[list[str]]]:
-    """Heads, and a row of texts for each arm, or for each metric if they are many."""
-    timings = [one for one in found.timings if any(arm in one.medians for arm in arms)]
-    values = {key: one for key, one in found.values.items() if any(arm in one for arm in arms)}
+def _format_cells(measurements: Measurements, arms: list[str]) -> tuple[list[str], list[list[str]]]:
+    """Return the heads and a row of texts for each arm, or for each metric if there are many."""
+    timings = [one for one in measurements.timings if any(arm in one.medians for arm in arms)]
+    values = {key: one for key, one in measurements.values.items() if any(arm in one for arm in arms)}
     heads = ["arm"]
     for one in timings:
         heads += [one.metric.name, "ratio", "verdict"]
@@ -81,65 +93,65 @@ def _cells(found: Measured, arms: list[str]) -> tuple[list[str], list[list[str]]
     for arm in arms:
         line = [arm]
         for one in timings:
-            line += [f"{one.medians[arm]:.4g}" if arm in one.medians else "", *_ratio(one, arm)]
-        lines.append([*line, *(_shown(one.get(arm)) for one in values.values())])
-    if len(heads) > MOST and len(heads) > len(lines):  # too wide to be read: a line a metric
+            line += [f"{one.medians[arm]:.4g}" if arm in one.medians else "", *_format_ratio(one, arm)]
+        lines.append([*line, *(_format_number(one.get(arm)) for one in values.values())])
+    if len(heads) > MAX_COLUMNS and len(heads) > len(lines):  # too wide to be read: a line a metric
         heads, *lines = (list(column) for column in zip(heads, *lines, strict=True))
     return heads, lines
 
 
-MOST = 9
+MAX_COLUMNS = 9
 """Columns of a table."""
 
 
-def _ratio(one: Timing, arm: str) -> tuple[str, str]:
-    if arm not in one.ratios:
+def _format_ratio(timing: Timing, arm: str) -> tuple[str, str]:
+    if arm not in timing.ratios:
         return "", ""
-    ratio, low, high = one.ratios[arm]
-    return f"{ratio:.3f} [{low:.3f}, {high:.3f}]", one.verdicts[arm]
+    ratio, low, high = timing.ratios[arm]
+    return f"{ratio:.3f} [{low:.3f}, {high:.3f}]", timing.verdicts[arm]
 
 
-def _shown(value: float | None) -> str:
+def _format_number(value: float | None) -> str:
     if value is None:
         return ""
     return f"{value:,.0f}" if float(value).is_integer() and abs(value) < 1e15 else f"{value:.4g}"
 
 
-def notes(found: Measured) -> list[str]:
-    """What the clocks could tell."""
+def describe_clocks(measurements: Measurements) -> list[str]:
+    """Return a sentence for each timing: rounds, and the smallest difference that it can tell."""
     return [
-        f"{one.metric.name}: {one.rounds} rounds, the median of their ratios to {found.baseline} with a 95 % interval; "
-        f"it differs from itself by up to {one.spread:.1%}, below which nothing is told apart"
-        for one in found.timings
+        f"{timing.metric.name}: {timing.rounds} rounds, the median of their ratios to {measurements.baseline} with a "
+        f"95 % interval; it differs from itself by up to {timing.spread:.1%}, below which nothing is told apart"
+        for timing in measurements.timings
     ]
 
 
-def show(found: Measured, console: Console) -> None:
-    """Prints a study."""
-    for heads, lines in tables(found):
+def print_measurements(measurements: Measurements, console: Console) -> None:
+    """Print the tables and notes of a study."""
+    for heads, lines in format_tables(measurements):
         table = Table(box=None, header_style="bold", pad_edge=False)
         for number, head in enumerate(heads):
             table.add_column(head, justify="right" if number else "left", overflow="fold")
         for line in lines:
             table.add_row(*line)
         console.print(table)
-    for note in notes(found):
+    for note in describe_clocks(measurements):
         console.print(note, style="dim", markup=False)
-    for line in found.after:
+    for line in measurements.after:
         console.print(f"trained anew: {line}", markup=False)
 
 
-def results(rows: Iterable[Row]) -> str:
-    """results.csv: a line a number."""
+def write_results_csv(rows: Iterable[Row]) -> str:
+    """Return results.csv: one line for each value."""
     file = io.StringIO()
     lines = csv.writer(file, lineterminator="\n")
     lines.writerow(["arm", "block", "metric", "round", "value"])
     for row in rows:
-        each = row.value if isinstance(row.value, list) else [row.value]
-        lines.writerows([row.arm, row.block, row.metric, number, value] for number, value in enumerate(each))
+        values = row.value if isinstance(row.value, list) else [row.value]
+        lines.writerows([row.arm, row.block, row.metric, number, value] for number, value in enumerate(values))
     return file.getvalue()
 
 
-def document(found: Measured) -> dict[str, Any]:
-    """comparison.json as plain data, the rounds aside, which results.csv has."""
-    return {key: value for key, value in dataclasses.asdict(found).items() if key != "rows"}
+def to_document(measurements: Measurements) -> dict[str, Any]:
+    """Return comparison.json as plain data, without the rounds, which results.csv holds."""
+    return {key: value for key, value in dataclasses.asdict(measurements).items() if key != "rows"}

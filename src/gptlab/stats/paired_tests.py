@@ -20,37 +20,42 @@ import numpy as np
 from scipy import optimize, special, stats
 
 Table = Mapping[str, Mapping[int, float]]
-"""A number by arm and seed."""
+"""Values by arm and seed."""
 Name = TypeVar("Name", str, tuple[str, str])
-"""Of a comparison."""
+"""The name of a comparison."""
 POWER = 0.8
-MOST = 1000
-"""Seeds beyond which no study is planned."""
+MAX_SEEDS = 1000
+"""Number of seeds beyond which no study is planned."""
 
 
 @dataclass(frozen=True)
-class Spread:
+class VarianceEstimate:
     """Variance of a paired difference, and its degrees of freedom."""
 
     variance: float
     df: float
 
 
-def differences(table: Table, arm: str, against: str) -> dict[int, float]:
-    """Arm less another, by the seeds that both have."""
+def paired_differences(table: Table, arm: str, against: str) -> dict[int, float]:
+    """Return arm less `against`, by the seeds that both have."""
     both = sorted(set(table[arm]) & set(table[against]))
     return {seed: table[arm][seed] - table[against][seed] for seed in both}
 
 
-def own(found: Mapping[int, float]) -> Spread | None:
-    """Of an arm's own differences; none from fewer than two."""
-    if len(found) < 2:
+def own_variance(differences: Mapping[int, float]) -> VarianceEstimate | None:
+    """Return the variance of an arm's own differences; None from fewer than two."""
+    if len(differences) < 2:
         return None
-    return Spread(float(np.var([found[seed] for seed in sorted(found)], ddof=1)), len(found) - 1)
+    return VarianceEstimate(
+        float(np.var([differences[seed] for seed in sorted(differences)], ddof=1)), len(differences) - 1
+    )
 
 
-def pooled(table: Table) -> Spread | None:
-    """Twice the residual mean square of the two-way model, fitted by least squares, so that cells may be missing."""
+def pooled_variance(table: Table) -> VarianceEstimate | None:
+    """Return twice the residual mean square of the two-way model.
+
+    It is fitted by least squares, so that cells may be missing.
+    """
     cells = [(arm, seed, table[arm][seed]) for arm in sorted(table) for seed in sorted(table[arm])]
     arms, seeds = sorted({arm for arm, _, _ in cells}), sorted({seed for _, seed, _ in cells})
     if not cells:
@@ -67,109 +72,114 @@ def pooled(table: Table) -> Spread | None:
     residual = values - design @ fitted
     floor = len(cells) * (np.finfo(float).eps * max(1.0, float(np.abs(values).max()))) ** 2
     square = float(residual @ residual)
-    return Spread(2 * (square if square > floor else 0.0) / df, df)
+    return VarianceEstimate(2 * (square if square > floor else 0.0) / df, df)
 
 
-def moderated(spreads: Mapping[Name, Spread]) -> dict[Name, Spread]:
-    """Each own variance drawn towards the typical one."""
-    arms = sorted(spreads)
-    positive = [arm for arm in arms if spreads[arm].variance > 0]
+def moderate_variances(variances: Mapping[Name, VarianceEstimate]) -> dict[Name, VarianceEstimate]:
+    """Shrink each own variance towards the typical one."""
+    arms = sorted(variances)
+    positive = [arm for arm in arms if variances[arm].variance > 0]
     if len(positive) < 2:
-        return dict(spreads)
-    variance = np.array([spreads[arm].variance for arm in positive])
-    df = np.array([spreads[arm].df for arm in positive])
-    prior, typical = prior_of(variance, df)
-    total = float(sum(spreads[arm].df for arm in arms))
-    found: dict[Name, Spread] = {}
+        return dict(variances)
+    variance = np.array([variances[arm].variance for arm in positive])
+    df = np.array([variances[arm].df for arm in positive])
+    prior, typical = fit_variance_prior(variance, df)
+    total = float(sum(variances[arm].df for arm in arms))
+    moderated: dict[Name, VarianceEstimate] = {}
     for arm in arms:
-        one = spreads[arm]
+        own = variances[arm]
         if math.isinf(prior):
-            found[arm] = Spread(typical, total)
+            moderated[arm] = VarianceEstimate(typical, total)
         else:
-            mixed = (prior * typical + one.df * one.variance) / (prior + one.df)
-            found[arm] = Spread(mixed, min(prior + one.df, total))
-    return found
+            shrunk = (prior * typical + own.df * own.variance) / (prior + own.df)
+            moderated[arm] = VarianceEstimate(shrunk, min(prior + own.df, total))
+    return moderated
 
 
-def prior_of(variance: np.ndarray, df: np.ndarray) -> tuple[float, float]:
-    """(d0, s0^2) by the moments of log variances (Smyth 2004, section 6.2); d0 is infinite where chance alone explains
-    how far the variances are apart."""
+def fit_variance_prior(variance: np.ndarray, df: np.ndarray) -> tuple[float, float]:
+    """Return (d0, s0^2) by the moments of log variances (Smyth 2004, section 6.2).
+
+    d0 is infinite where chance alone explains how far the variances are apart.
+    """
     logs = np.log(variance) - special.digamma(df / 2) + np.log(df / 2)
     mean = float(logs.mean())
     excess = float(logs.var(ddof=1) - special.polygamma(1, df / 2).mean())
     if excess <= 0:
         return math.inf, math.exp(mean)
-    half = _trigamma_inverse(excess)
+    half = _invert_trigamma(excess)
     return 2 * half, math.exp(mean + float(special.digamma(half)) - math.log(half))
 
 
-def _trigamma_inverse(value: float) -> float:
-    """x with trigamma(x) = value."""
-    return math.exp(_root(lambda x: float(special.polygamma(1, math.exp(x))) - value, -30, 30))
+def _invert_trigamma(value: float) -> float:
+    """Return x with trigamma(x) = value."""
+    return math.exp(_find_root(lambda x: float(special.polygamma(1, math.exp(x))) - value, -30, 30))
 
 
-def _root(of: Callable[[float], float], low: float, high: float) -> float:
-    found: Any = optimize.brentq(of, low, high, xtol=1e-9)
-    return float(found)
+def _find_root(function: Callable[[float], float], low: float, high: float) -> float:
+    root: Any = optimize.brentq(function, low, high, xtol=1e-9)
+    return float(root)
 
 
-def interval(mean: float, spread: Spread, n: int, level: float = 0.95) -> tuple[float, float]:
-    """Student's interval of a mean of n differences."""
-    half = float(stats.t.ppf(0.5 + level / 2, spread.df)) * math.sqrt(spread.variance / n)
+def t_interval(mean: float, variance: VarianceEstimate, n: int, level: float = 0.95) -> tuple[float, float]:
+    """Return Student's interval of a mean of n differences."""
+    half = float(stats.t.ppf(0.5 + level / 2, variance.df)) * math.sqrt(variance.variance / n)
     return mean - half, mean + half
 
 
-def chance(mean: float, spread: Spread, n: int) -> float:
-    """Two-sided p of a mean of n differences, were there none."""
-    if spread.variance == 0:
+def p_value(mean: float, variance: VarianceEstimate, n: int) -> float:
+    """Return the two-sided p-value of a mean of n differences under no difference."""
+    if variance.variance == 0:
         return float(mean == 0)
-    return float(2 * stats.t.sf(abs(mean) / math.sqrt(spread.variance / n), spread.df))
+    return float(2 * stats.t.sf(abs(mean) / math.sqrt(variance.variance / n), variance.df))
 
 
-def holm(chances: Mapping[Name, float]) -> dict[Name, float]:
-    """Holm's (1979) adjusted chances: monotone, and never below the plain ones."""
-    found: dict[Name, float] = {}
+def holm_adjust(p_values: Mapping[Name, float]) -> dict[Name, float]:
+    """Return Holm's (1979) adjusted p-values: monotone, and never below the plain ones."""
+    adjusted: dict[Name, float] = {}
     highest = 0.0
-    for rank, name in enumerate(sorted(chances, key=lambda name: (chances[name], name))):
-        highest = max(highest, min(1.0, (len(chances) - rank) * chances[name]))
-        found[name] = highest
-    return found
+    for rank, name in enumerate(sorted(p_values, key=lambda name: (p_values[name], name))):
+        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[name]))
+        adjusted[name] = highest
+    return adjusted
 
 
-def power(effect: float, spread: Spread, n: float, alpha: float) -> float:
-    """The chance to see a true effect, by the noncentral t."""
-    if spread.variance == 0:
+def t_test_power(effect: float, variance: VarianceEstimate, n: float, alpha: float) -> float:
+    """Return the probability of detecting a true effect, by the noncentral t."""
+    if variance.variance == 0:
         return float(effect != 0)
-    edge = float(stats.t.ppf(1 - alpha / 2, spread.df))
-    shift = abs(effect) / math.sqrt(spread.variance / n)
-    seen = float(stats.nct.sf(edge, spread.df, shift)) if shift < 30 else 1.0
-    return seen + float(stats.nct.cdf(-edge, spread.df, shift)) if shift < 5 else seen
+    critical = float(stats.t.ppf(1 - alpha / 2, variance.df))
+    shift = abs(effect) / math.sqrt(variance.variance / n)
+    upper_tail = float(stats.nct.sf(critical, variance.df, shift)) if shift < 30 else 1.0
+    return upper_tail + float(stats.nct.cdf(-critical, variance.df, shift)) if shift < 5 else upper_tail
 
 
-def smallest(spread: Spread, n: int, alpha: float) -> float:
-    """The effect that n seeds see with 80 % power."""
-    if spread.variance == 0:
+def minimum_detectable_effect(variance: VarianceEstimate, n: int, alpha: float) -> float:
+    """Return the effect that n seeds detect with 80 % power."""
+    if variance.variance == 0:
         return 0.0
-    scale = math.sqrt(spread.variance / n)
+    scale = math.sqrt(variance.variance / n)
     high = 1.0
-    while power(high * scale, spread, n, alpha) < POWER:
+    while t_test_power(high * scale, variance, n, alpha) < POWER:
         high *= 2
-    return scale * _root(lambda x: power(x * scale, spread, n, alpha) - POWER, 0, high)
+    return scale * _find_root(lambda x: t_test_power(x * scale, variance, n, alpha) - POWER, 0, high)
 
 
-def seeds_needed(effect: float, spread: Spread, n: int, alpha: float) -> int | None:
-    """How many seeds in all see an effect with 80 % power; degrees of freedom grow with them. None: too many."""
+def count_seeds_needed(effect: float, variance: VarianceEstimate, n: int, alpha: float) -> int | None:
+    """Return how many seeds in all detect an effect with 80 % power; None if more than `MAX_SEEDS`.
+
+    The degrees of freedom grow with the seeds.
+    """
     if effect == 0:
         return None
-    each = spread.df / (n - 1)
+    df_per_seed = variance.df / (n - 1)
 
-    def enough(many: int) -> bool:
-        return power(effect, Spread(spread.variance, each * (many - 1)), many, alpha) >= POWER
+    def is_enough(many: int) -> bool:
+        return t_test_power(effect, VarianceEstimate(variance.variance, df_per_seed * (many - 1)), many, alpha) >= POWER
 
-    if not enough(MOST):
+    if not is_enough(MAX_SEEDS):
         return None
-    low, high = 1, MOST
+    low, high = 1, MAX_SEEDS
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (low, middle) if enough(middle) else (middle, high)
+        low, high = (low, middle) if is_enough(middle) else (middle, high)
     return high

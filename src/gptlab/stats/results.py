@@ -1,4 +1,4 @@
-"""What a study found, as plain data: `compare` makes it from runs; the table, the files and the report read it.
+"""Results of a study as plain data: `report.findings.compare` makes it from runs; tables, files and the report read it.
 
 An arm is one recipe under several seeds; a block is one seed over all arms. Differences are arm less baseline, in the
 unit of the metric; losses are nats per token.
@@ -13,8 +13,11 @@ Verdict = Literal["better", "worse", "equivalent", "not resolved", "no verdict",
 
 @dataclass(frozen=True)
 class Metric:
-    """What is compared. `key` is that of summary.json; `seeded` says that it varies with the seed, so that intervals
-    mean something; counts such as parameters do not."""
+    """A quantity that is compared.
+
+    key     its key in summary.json
+    seeded  whether it varies with the seed, so that intervals mean something; counts such as parameters do not
+    """
 
     key: str
     name: str
@@ -142,7 +145,7 @@ class Timing:
 
 
 @dataclass(frozen=True)
-class Exchange:
+class ComputeValue:
     """The baseline's loss at several budgets: slope of loss per ln(compute), < 0, and what each arm is worth, unless
     that may be a thousandfold."""
 
@@ -196,7 +199,7 @@ class Stratum:
     comparisons: list[Comparison]
     timings: list[Timing]
     fronts: list[Front]
-    exchange: Exchange | None = None
+    exchange: ComputeValue | None = None
     tunings: list[Tuning] = field(default_factory=list)
     confirmed: Comparison | None = None
     runs: list[Run] = field(default_factory=list)
@@ -204,7 +207,10 @@ class Stratum:
 
 @dataclass(frozen=True)
 class Findings:
-    """A whole study. `asked` is what study.json holds; `mismatch` how far apart the arms remain in what was matched."""
+    """Results of a whole study. `asked` is study.json.
+
+    `mismatch` says how far apart the arms remain in what was matched.
+    """
 
     study: str
     asked: dict

@@ -1,78 +1,81 @@
-"""A study's runs to what they say: the one entry to the statistics."""
+"""Comparison of all runs of a study: the one entry to the statistics."""
 
 from collections.abc import Mapping
 from typing import Any
 
-from gptlab.stats import compute_value as exchange
-from gptlab.stats import lr_tuning as tuning
-from gptlab.stats import scaling
-from gptlab.stats.metric_comparison import judge
-from gptlab.stats.pareto import front
+from gptlab.stats import compute_value, scaling
+from gptlab.stats.lr_tuning import choose_learning_rates
+from gptlab.stats.metric_comparison import compare_metric
+from gptlab.stats.pareto import find_front
 from gptlab.stats.results import METRICS, STEP, TEST, WRITE, Comparison, Findings, Metric, Run, Stratum
-from gptlab.stats.timing import timing
+from gptlab.stats.timing import compare_times
 
-Timed = Mapping[str, Mapping[str, list[float]]]
-"""Metric, arm: a number a round."""
+RoundTimes = Mapping[str, Mapping[str, list[float]]]
+"""Times by metric and arm, one value for each round."""
 
 
-def findings(study: str, asked: dict[str, Any], runs: list[Run], timed: Timed | None = None) -> Findings:
-    """All that can be said of some runs, size by size."""
+def compare_study(study: str, options: dict[str, Any], runs: list[Run], times: RoundTimes | None = None) -> Findings:
+    """Compare the runs of a study, size by size."""
     runs = sorted(runs, key=lambda run: (run.size, run.arm, run.seed, run.role, run.budget, run.lr or 0.0))
-    sizes = list(dict.fromkeys(run.size for run in sorted(runs, key=_smaller(runs))))
-    strata = [_stratum(size, asked, [run for run in runs if run.size == size], timed or {}) for size in sizes]
-    scalings, notes = scaling.fits(strata)
-    return Findings(study, asked, strata, scalings, runs, notes=notes)
+    sizes = list(dict.fromkeys(run.size for run in sorted(runs, key=_order_by_parameters(runs))))
+    strata = [_compare_size(size, options, [run for run in runs if run.size == size], times or {}) for size in sizes]
+    scalings, notes = scaling.fit_scaling(strata)
+    return Findings(study, options, strata, scalings, runs, notes=notes)
 
 
-def _smaller(runs: list[Run]) -> Any:
-    """Sizes by their parameters."""
+def _order_by_parameters(runs: list[Run]) -> Any:
+    """Return a sort key that orders sizes by their parameters."""
     params: dict[str, float] = {}
     for run in runs:
         params[run.size] = min(params.get(run.size, float("inf")), run.values.get("params", float("inf")))
     return lambda run: (params[run.size], run.size)
 
 
-def _stratum(size: str, asked: dict[str, Any], runs: list[Run], timed: Timed) -> Stratum:
-    start = f"{size}/" if size else ""
-    minutes = {arm: one for arm, one in asked.get("minutes_per_cell", {}).items() if arm.startswith(start)}
-    asked = {**asked, "minutes_per_cell": minutes}
+def _compare_size(size: str, options: dict[str, Any], runs: list[Run], times: RoundTimes) -> Stratum:
+    prefix = f"{size}/" if size else ""
+    minutes = {arm: value for arm, value in options.get("minutes_per_cell", {}).items() if arm.startswith(prefix)}
+    options = {**options, "minutes_per_cell": minutes}
     plain = [run for run in runs if run.role == "arm"]
-    tunings, best = tuning.tuned(plain) if asked.get("tune") == "grid" else ([], plain)
-    baseline = asked.get("baseline") or (plain[0].arm if plain else "")
-    ladder = exchange.ladder(
+    tunings, best = choose_learning_rates(plain) if options.get("tune") == "grid" else ([], plain)
+    baseline = options.get("baseline") or (plain[0].arm if plain else "")
+    fit = compute_value.fit_budget_slope(
         [run for run in runs if run.role == "budget"], [run for run in best if run.arm == baseline]
     )
-    margin = exchange.margin(asked.get("delta"), ladder)
-    twins = [run for run in runs if run.role == "twin"]
-    decides = TEST if asked.get("design") == "search" else METRICS[0]
-    loss = judge(decides, best, baseline, asked, margin, twins)
+    margin = compute_value.choose_margin(options.get("delta"), fit)
+    control = [run for run in runs if run.role == "twin"]
+    decides = TEST if options.get("design") == "search" else METRICS[0]
+    loss = compare_metric(decides, best, baseline, options, margin, control)
     others = [
-        judge(metric, best, baseline, asked, None, twins)
+        compare_metric(metric, best, baseline, options, None, control)
         for metric in METRICS[1:]
         if any(metric.key in run.values for run in best)
     ]
-    timings = [timing(metric, timed[metric.key], size, baseline) for metric in (STEP, WRITE) if timed.get(metric.key)]
-    timings = [one for one in timings if one is not None]
-    comparisons = [loss, *others]
-    fronts = [front(loss, one) for one in others if one.metric.key in COSTS] + [front(loss, one) for one in timings]
+    timings = [
+        compare_times(metric, times[metric.key], size, baseline) for metric in (STEP, WRITE) if times.get(metric.key)
+    ]
+    timings = [timing for timing in timings if timing is not None]
+    fronts = [find_front(loss, cost) for cost in others if cost.metric.key in FRONT_COSTS] + [
+        find_front(loss, timing) for timing in timings
+    ]
+    fresh = [run for run in runs if run.role == "confirm"]
     return Stratum(
-        size,
-        baseline,
-        comparisons,
-        timings,
-        [one for one in fronts if one is not None],
-        exchange.exchange(ladder, loss, timings),
-        tunings,
-        _confirmed(decides, [run for run in runs if run.role == "confirm"], baseline, asked, margin),
-        runs,
+        size=size,
+        baseline=baseline,
+        comparisons=[loss, *others],
+        timings=timings,
+        fronts=[front for front in fronts if front is not None],
+        exchange=compute_value.value_in_compute(fit, loss, timings),
+        tunings=tunings,
+        confirmed=_compare_fresh_seeds(decides, fresh, baseline, options, margin),
+        runs=runs,
     )
 
 
-COSTS = ("memory/peak_bytes", "weight_bits", "cache_bytes_per_token", "params", "flops_per_token")
+FRONT_COSTS = ("memory/peak_bytes", "weight_bits", "cache_bytes_per_token", "params", "flops_per_token")
 
 
-def _confirmed(
-    decides: Metric, runs: list[Run], baseline: str, asked: dict[str, Any], margin: Any
+def _compare_fresh_seeds(
+    decides: Metric, runs: list[Run], baseline: str, options: dict[str, Any], margin: Any
 ) -> Comparison | None:
-    """Fresh seeds, judged on these alone."""
-    return judge(decides, runs, baseline, {**asked, "pairs": False, "versus": []}, margin) if runs else None
+    """Compare runs on fresh seeds, judged on these alone."""
+    return compare_metric(decides, runs, baseline, {**options, "pairs": False, "versus": []}, margin) if runs else None

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from gptlab.config.recipe import Recipe, altered
 from gptlab.errors import Refused
 from gptlab.stats.measurements import Row
-from gptlab.stats.timing import TWIN
+from gptlab.stats.timing import AA_CONTROL
 from gptlab.study import Build, Study
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class AttentionCost(Study):
                     acts[point] = act(decoder, length, place, self.kernel)
                     told = counts(decoder, kind, length)
                     rows += [Row(point, block, metric, value) for metric, value in told.items()]
-        times = turns({**acts, TWIN: acts[next(iter(acts))]}, float("inf"), self.rounds)
+        times = turns({**acts, AA_CONTROL: acts[next(iter(acts))]}, float("inf"), self.rounds)
         timed = [Row(point, block, "ms", ms) for point, ms in times.items()]
         return timed + rows + [Row(point, block, "local slope", slope) for point, slope in slopes(times).items()]
 
@@ -91,10 +91,10 @@ def counts(decoder: "Decoder", kind: str, length: int) -> dict[str, float]:
 
 def slopes(times: Mapping[str, list[float]]) -> dict[str, float]:
     """Of each point but the first of its sweep, from the one before; by medians over rounds."""
-    from gptlab.stats.elasticity import sweeps
+    from gptlab.stats.elasticity import group_into_sweeps
 
     found = {}
-    for points in sweeps([*times]).values():
+    for points in group_into_sweeps([*times]).values():
         ordered = [(name, value, statistics.median(times[name])) for name, value in points.items()]
         for (_, x, t), (name, next_x, next_t) in pairwise(ordered):
             found[name] = math.log(next_t / t) / math.log(next_x / x)

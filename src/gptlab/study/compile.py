@@ -22,7 +22,7 @@ from gptlab.config.recipe import Recipe
 from gptlab.errors import Refused
 from gptlab.model.compile_policy import missing
 from gptlab.stats.measurements import Row
-from gptlab.stats.timing import TWIN
+from gptlab.stats.timing import AA_CONTROL
 from gptlab.study import Build, Study, vocabulary
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ class Tried(NamedTuple):
         for _ in range(CALLS[-1]):
             calls[EAGER].append(self.clocked(self.decoder)[1])
             calls[COMPILED].append(self.clocked(compiled)[1])
-        ways = {EAGER: self.decoder, COMPILED: compiled, TWIN: self.decoder}
+        ways = {EAGER: self.decoder, COMPILED: compiled, AA_CONTROL: self.decoder}
         acts = {name: partial(self.called, way) for name, way in ways.items()}
         times = turns(acts, float("inf"), rounds)
         for length in lengths:

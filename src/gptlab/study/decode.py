@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from gptlab.config.recipe import Recipe
 from gptlab.errors import Refused
 from gptlab.stats.measurements import Row
-from gptlab.stats.timing import TWIN
+from gptlab.stats.timing import AA_CONTROL
 from gptlab.study import Build, Study, vocabulary
 
 if TYPE_CHECKING:
@@ -75,7 +75,9 @@ class Decode(Study):
         for name, recipe in arms.items():
             found = self.measured(recipe, block, build)
             prefix = f"{name.replace('/', ':')} " if len(arms) > 1 else ""
-            rows += [row._replace(arm=row.arm if row.arm == TWIN and not rows else prefix + row.arm) for row in found]
+            rows += [
+                row._replace(arm=row.arm if row.arm == AA_CONTROL and not rows else prefix + row.arm) for row in found
+            ]
         return rows
 
     def measured(self, recipe: Recipe, block: int, build: Build) -> list[Row]:
@@ -160,12 +162,12 @@ class Bench:
         acts: dict[str, Any] = {name: lambda rung=rung: self.written(rung) for name, rung in self.rungs.items()}
         acts |= {LIMIT: self.limit}
         if self.names[0] in self.rungs:
-            acts |= {TWIN: acts[self.names[0]]}
-        climbs = {**self.toggles, **({} if TWIN in acts else {TWIN: self.toggles[self.names[0]]})}
+            acts |= {AA_CONTROL: acts[self.names[0]]}
+        climbs = {**self.toggles, **({} if AA_CONTROL in acts else {AA_CONTROL: self.toggles[self.names[0]]})}
         order, draws = [*acts, ""], random.Random(seed)
         for act in acts.values():
             act()  # warm, compiled
-        found: dict[str, list[float]] = {name: [] for name in (*self.names, TWIN, LIMIT)}
+        found: dict[str, list[float]] = {name: [] for name in (*self.names, AA_CONTROL, LIMIT)}
         for _ in range(rounds):
             draws.shuffle(order)
             for name in order:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from gptlab.config.recipe import Recipe
 from gptlab.errors import Refused
 from gptlab.stats.measurements import Row
-from gptlab.stats.timing import TWIN
+from gptlab.stats.timing import AA_CONTROL
 from gptlab.study import Build, Study
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ class Kernels(Study):
                         refused[kernel] = refused.get(kernel, 0) + (act is None)
                         if act is not None:
                             acts[kernel], off[kernel] = act, max(told, off.get(kernel, 0.0))
-                    times = turns({**acts, TWIN: acts[NAIVE]}, float("inf"), self.rounds)
+                    times = turns({**acts, AA_CONTROL: acts[NAIVE]}, float("inf"), self.rounds)
                     rows += [Row(one, block, f"{prefix}ms {kind} {case}", ms) for one, ms in times.items()]
         for metric, found in (("cases refused", refused), ("off", off)):
             rows += [Row(kernel, block, metric, value) for kernel, value in found.items()]

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gptlab.config.recipe import Recipe, altered
 from gptlab.errors import Refused
-from gptlab.stats.elasticity import followed
+from gptlab.stats.elasticity import measure_elasticities
 from gptlab.stats.measurements import Row
-from gptlab.stats.timing import TWIN
+from gptlab.stats.timing import AA_CONTROL
 from gptlab.study import Build, Study, vocabulary
 
 if TYPE_CHECKING:
@@ -83,12 +83,12 @@ class Latency(Study):
             key = (at.recipe.hash, at.vocab)
             made[key] = made[key] if key in made else build(at.recipe, at.vocab).eval()
         acts = {name: passing(made[at.recipe.hash, at.vocab], at) for name, at in points.items()}
-        times = turns({**acts, TWIN: acts[next(iter(acts))]}, float("inf"), self.rounds)
+        times = turns({**acts, AA_CONTROL: acts[next(iter(acts))]}, float("inf"), self.rounds)
         rows = [Row(name, block, "ms/pass", ms) for name, ms in times.items()]
         for name, at in points.items():
             told = shares(made[at.recipe.hash, at.vocab], at)
             rows += [Row(name, block, metric, value) for metric, value in told.items()]
-        return rows + [Row(arm, block, metric, value) for arm, metric, value in followed(times, block)]
+        return rows + [Row(arm, block, metric, value) for arm, metric, value in measure_elasticities(times, block)]
 
     def points(self, recipe: Recipe) -> dict[str, Point]:
         """All that is timed of one recipe, by name, the baseline first."""

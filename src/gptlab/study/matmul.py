@@ -17,7 +17,7 @@ from typing import Any
 from gptlab.config.recipe import Recipe
 from gptlab.errors import Refused
 from gptlab.stats.measurements import Row
-from gptlab.stats.timing import TWIN
+from gptlab.stats.timing import AA_CONTROL
 from gptlab.study import Build, Study
 
 ONE, MANY, LOOP = "BLAS, one thread", "BLAS, all threads", "loop"
@@ -112,7 +112,7 @@ class Matmul(Study):
             for name, way in ways.items():
                 if not (abs(way() - wanted) <= bound).all():
                     raise ValueError(f"{name}: N={size} differs from BLAS by more than any order of summing can")
-            acts = {ONE: partial(on, 1, whole), MANY: partial(on, many, whole), TWIN: partial(on, 1, whole)}
+            acts = {ONE: partial(on, 1, whole), MANY: partial(on, many, whole), AA_CONTROL: partial(on, 1, whole)}
             acts |= {name: partial(on, 1, way) for name, way in ways.items()}
             try:
                 return turns(acts, float("inf"), self.rounds)
@@ -134,7 +134,7 @@ def overtaken(times: dict[int, dict[str, list[float]]]) -> dict[str, int]:
 
     found = {}
     for name in times[max(times)]:
-        if name in (ONE, TWIN):
+        if name in (ONE, AA_CONTROL):
             continue
         for size in sorted(times, reverse=True):
             here = times[size]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, cast
 
 from gptlab.config.recipe import Recipe
 from gptlab.stats.measurements import Row
-from gptlab.stats.timing import TWIN
+from gptlab.stats.timing import AA_CONTROL
 from gptlab.study import Build, Study, following, vocabulary
 from gptlab.study.tools.transplant import batches, distances, passing, transplanted, weights_of
 
@@ -82,7 +82,7 @@ class MXInt8(Study):
         passes = {name: passing(one, tokens) for name, one in decoders.items()}
         writes = {name: lambda name=name: writing(name) for name in decoders}
         for metric, acts, each in (("ms/pass", passes, 1), ("ms/token", writes, length)):
-            times = turns({**acts, TWIN: acts[base]}, float("inf"), self.rounds)
+            times = turns({**acts, AA_CONTROL: acts[base]}, float("inf"), self.rounds)
             rows = [*(Row(name, block, metric, [ms / each for ms in found]) for name, found in times.items()), *rows]
         return rows
 

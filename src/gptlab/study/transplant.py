@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal, cast
 from gptlab.config.recipe import Recipe
 from gptlab.errors import Refused
 from gptlab.stats.measurements import Row
-from gptlab.stats.timing import TWIN
+from gptlab.stats.timing import AA_CONTROL
 from gptlab.study import Build, Study, vocabulary
 from gptlab.study.tools.transplant import batches, distances, passing, transplanted, weights_of
 
@@ -74,5 +74,5 @@ class Transplant(Study):
             told = {**distances(logits[base], logits[name]), "loss change": (losses[name] - losses[base]).item()}
             rows += [Row(name, block, metric, value) for metric, value in told.items()]
         acts: dict[str, Callable[[], None]] = {name: passing(one, tokens) for name, one in decoders.items()}
-        times = turns({**acts, TWIN: acts[base]}, float("inf"), self.rounds)
-        return [*(Row(name, block, "ms/pass", times[name]) for name in (*arms, TWIN)), *rows]
+        times = turns({**acts, AA_CONTROL: acts[base]}, float("inf"), self.rounds)
+        return [*(Row(name, block, "ms/pass", times[name]) for name in (*arms, AA_CONTROL)), *rows]

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from gptlab.report.figures.study import GREY, line, painted, titled
 from gptlab.report.model import Figure
 from gptlab.report.text.view import View
-from gptlab.stats.elasticity import POINT, number
+from gptlab.stats.elasticity import POINT, parse_size
 
 
 def curves(numbers: Mapping[str, Mapping[str, float]]) -> list[Figure]:
@@ -22,7 +22,7 @@ def curves(numbers: Mapping[str, Mapping[str, float]]) -> list[Figure]:
                 what, name = metric, name or metric
             else:
                 continue
-            found.setdefault((what or "ms", size), {}).setdefault(name, {})[number(value)] = ms
+            found.setdefault((what or "ms", size), {}).setdefault(name, {})[parse_size(value)] = ms
     return [
         _drawn(what, size, lines)
         for (what, size), lines in found.items()
@@ -46,7 +46,7 @@ def levels(view: View) -> list[Figure]:
             low, high = (view.contrasts[arm].low, view.contrasts[arm].high) if arm in view.contrasts else (None, None)
             ends = (mean, mean) if low is None or high is None else (base + low, base + high)
             series = found.setdefault(point[2], {}).setdefault(point[1] or point[2], {})
-            series[number(point[3])] = (mean, *ends)
+            series[parse_size(point[3])] = (mean, *ends)
     return [
         _levelled(view, size, lines, base or 0.0) for size, lines in found.items() if max(map(len, lines.values())) > 2
     ]

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 from gptlab.report.text.numbers import aligned, chance, fixed, interval, percent, places, signed, supported, value
 from gptlab.report.text.view import MARKS, View, plural
-from gptlab.stats.results import STEP, WRITE, Comparison, Contrast, Exchange, Metric, Timing, Tuning
+from gptlab.stats.results import STEP, WRITE, Comparison, ComputeValue, Contrast, Metric, Timing, Tuning
 
 LAST = ("memory/peak_bytes", "cache_bytes_per_token", "params", "flops_per_token")
 """Costs that stand behind the times."""
@@ -87,7 +87,7 @@ def pairs(view: View) -> list[Column]:
     ]
 
 
-def _exchanged(exchange: Exchange | None, order: list[str]) -> list[Column]:
+def _exchanged(exchange: ComputeValue | None, order: list[str]) -> list[Column]:
     """What arms are worth in compute of the baseline, and what is left of a difference once speed is paid for."""
     if exchange is None:
         return []
