@@ -18,9 +18,9 @@ except ModuleNotFoundError as missing:
 @hydra.main(version_base="1.3", config_path="conf", config_name="ablate")
 def main(config: DictConfig) -> None:
     """One cell, wherever a launcher put it. The study itself is at work in hydra's sweeper: src/hydra_plugins."""
-    from gptlab.ablation.worker import work
+    from gptlab.ablation.worker import run_cell
 
-    work(Path(config.cell))
+    run_cell(Path(config.cell))
 
 
 if __name__ == "__main__":

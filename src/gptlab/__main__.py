@@ -76,11 +76,11 @@ def status(study: Annotated[Path, typer.Argument(help="A study's folder: outputs
     from rich.console import Console
 
     from gptlab.ablation import progress as overview
-    from gptlab.runs.study_folder import Ledger
+    from gptlab.runs.study_folder import StudyFolder
 
     if not (study / "study.json").exists():
         raise Refused(f"{study} is no study: it holds no study.json; studies live in outputs/ablations")
-    overview.show(Ledger(study), Console(highlight=False))
+    overview.print_study_state(StudyFolder(study), Console(highlight=False))
 
 
 @app.command()
@@ -108,7 +108,7 @@ def compare(
         return
     found = rebuild.compare_any(folders, baseline, pairs)
     table.show(found, console)
-    differing.show(folders, console)
+    differing.print_differences(folders, console)
     into = to or (folders[0] if len(folders) == 1 else None)
     if into is not None and (to or (into / "study.json").exists()):
         into.mkdir(parents=True, exist_ok=True)

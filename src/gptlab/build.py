@@ -18,7 +18,7 @@ def check(made: Recipe) -> list[str]:
     """All that is wrong with a recipe, one line each, before any compute; plain keys first, without torch."""
     wrong = check_settings(made.config)
     if not wrong:
-        wrong = _refused(lambda: tracking.decide(made.settings.tracking))
+        wrong = _refused(lambda: tracking.choose_mode(made.settings.tracking))
         wrong += [line for slot in SLOTS if slot not in LISTS for line in check_node(made.config.get(slot), slot)]
         wrong += _check_list(made, "change")
     # Metrics and callbacks last: they import torchmetrics and lightning, for which other refusals need not wait.

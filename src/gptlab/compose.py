@@ -29,7 +29,7 @@ from gptlab.config.resolvers import RESOLVERS
 from gptlab.config.typecheck import shown
 from gptlab.corpus.data import seen_from
 from gptlab.errors import Ended, Refused
-from gptlab.runs.record import read, stored, unwritable
+from gptlab.runs.record import check_writable, read_json, read_unfinished_recipe
 
 FULL_ERROR = os.environ.get("HYDRA_FULL_ERROR") == "1"
 """Asked for at the start, before `one_line` sets it for hydra."""
@@ -68,7 +68,7 @@ def recipe(config: DictConfig) -> Recipe:
     wrong = check_settings(made.config)
     if not wrong and made.config["resume"] not in (None, "auto"):
         made = _resumed(made, overrides)
-    if wrong := wrong or unwritable(Path(made.config["outputs"])) or check(made):
+    if wrong := wrong or check_writable(Path(made.config["outputs"])) or check(made):
         raise Refused("\nerror: ".join(wrong))
     return made if made.config["resume"] not in (None, "auto") else _named(made, overrides, config_name, first)
 
@@ -76,7 +76,7 @@ def recipe(config: DictConfig) -> Recipe:
 def _resumed(made: Recipe, overrides: list[str]) -> Recipe:
     """The recipe of the run folder to go on with. Overrides beside `resume` may only repeat what it was."""
     folder = Path(made.config["resume"])
-    saved = stored(folder)
+    saved = read_unfinished_recipe(folder)
     given = {o.key_or_group.split(".")[0] for o in OverridesParser.create().parse_overrides(overrides)}
     if given - {*COSMETIC}:
         here, there = flat(made.config), flat(saved.config)
@@ -87,7 +87,7 @@ def _resumed(made: Recipe, overrides: list[str]) -> Recipe:
             raise Refused(f"resume={folder} is a run of another config: {told}; say resume={folder} alone")
     kept = {key: made.config[key] if key in given else saved.config[key] for key in COSMETIC}
     kept |= {"resume": str(folder), "outputs": str(folder.absolute().parents[1])}
-    began = read(folder / "run.json")["cwd"]
+    began = read_json(folder / "run.json")["cwd"]
     files = {slot: seen_from(began, saved.config[slot]) for slot in ("data", "tokenizer")}
     return Recipe({**saved.config, **kept, **files}, saved.choices, saved.differs)
 

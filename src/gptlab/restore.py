@@ -8,9 +8,9 @@ from gptlab.config.recipe import PARTS, check_settings
 from gptlab.corpus.tokenizer import Tokenizer
 from gptlab.errors import Refused
 from gptlab.model.decoder import Decoder
-from gptlab.runs.checkpoint import load as load_checkpoint
-from gptlab.runs.checkpoint import weights
-from gptlab.runs.record import read, saved
+from gptlab.runs.checkpoint import extract_decoder_weights
+from gptlab.runs.checkpoint import load_checkpoint as load_checkpoint
+from gptlab.runs.record import read_json, read_recipe
 
 
 def load(run: str | Path, which: str = "last") -> tuple[Decoder, Tokenizer]:
@@ -22,18 +22,18 @@ def load(run: str | Path, which: str = "last") -> tuple[Decoder, Tokenizer]:
     if not path.exists():
         there = ", ".join(sorted(one.stem for one in path.parent.glob("*.ckpt"))) or "none at all"
         raise Refused(f"{folder} has no checkpoint `{which}`; it has {there}")
-    recipe = saved(folder)
+    recipe = read_recipe(folder)
     nodes = {slot: recipe.config[slot] for slot in PARTS}
     nodes |= {f"change.{name}": node for name, node in recipe.config["change"].items()}
     wrong = [*check_settings(recipe.config), *(one for path, node in nodes.items() for one in check_node(node, path))]
     if wrong:
-        facts = read(folder / "run.json")
+        facts = read_json(folder / "run.json")
         raise Refused(f"{folder} was made by another gptlab ({wrong[0]}); load it with that of commit {facts['git']}")
     kind = locate(recipe.config["tokenizer"]["_target_"], "tokenizer")
-    tokenizer = kind.restore(read(folder / "tokenizer.json"))  # type: ignore[attr-defined]
+    tokenizer = kind.restore(read_json(folder / "tokenizer.json"))  # type: ignore[attr-defined]
     decoder = make(recipe, tokenizer.vocab)
     try:
-        decoder.load_state_dict(weights(load_checkpoint(path)))
+        decoder.load_state_dict(extract_decoder_weights(load_checkpoint(path)))
     except Exception as error:  # a torn file may fail in any way
         raise Refused(
             f"{path} cannot be read ({type(error).__name__}); try another of the run's checkpoints"

@@ -8,8 +8,16 @@ from conftest import composed
 
 from gptlab import compose as wiring
 from gptlab.ablation import design
-from gptlab.ablation.cells import Variant, cells, confirmation, distinct, of_baseline, signature, study_name
-from gptlab.ablation.options import KNOBS, Asked, asked
+from gptlab.ablation.cells import (
+    Variant,
+    drop_duplicates,
+    hash_without_seed,
+    make_baseline_cells,
+    make_cells,
+    make_confirmation_cells,
+    make_study_name,
+)
+from gptlab.ablation.options import KNOBS, StudyOptions, check_options
 from gptlab.config.recipe import altered
 from gptlab.errors import Refused
 from gptlab.stats.labels import find_arm
@@ -24,8 +32,8 @@ def usual() -> dict[str, Any]:
     return wiring.composed([], "ablate")[1]
 
 
-def knobs(**values: object) -> Asked:
-    return asked({**usual(), "seeds": 2, "lr_grid": [1e-3, 1e-2], **values})
+def knobs(**values: object) -> StudyOptions:
+    return check_options({**usual(), "seeds": 2, "lr_grid": [1e-3, 1e-2], **values})
 
 
 def variant(*words: str) -> Variant:
@@ -33,35 +41,35 @@ def variant(*words: str) -> Variant:
 
 
 def test_a_grid_is_the_product_in_the_order_asked():
-    found = design.arms(AXES, "grid", USUAL)
+    found = design.combine_axes(AXES, "grid", USUAL)
     assert found[:2] == [("gqa", "layernorm", "gelu"), ("gqa", "layernorm", "swiglu")]
     assert len(set(found)) == 8
 
 
 def test_a_star_changes_one_axis_at_a_time():
-    centre, *others = design.arms(AXES, "star", USUAL)
+    centre, *others = design.combine_axes(AXES, "star", USUAL)
     assert centre == ("mha", "rmsnorm", "swiglu")
     assert [sum(a != b for a, b in zip(arm, centre, strict=True)) for arm in others] == [1, 1, 1]
 
 
 def test_a_star_without_the_usual_value_stands_on_the_first():
-    assert design.arms({"attention": ["gqa", "swa"]}, "star", USUAL) == [("gqa",), ("swa",)]
+    assert design.combine_axes({"attention": ["gqa", "swa"]}, "star", USUAL) == [("gqa",), ("swa",)]
 
 
 def test_leave_one_out_goes_back_one_change_at_a_time():
-    full, *others = design.arms(AXES, "leave_one_out", USUAL)
+    full, *others = design.combine_axes(AXES, "leave_one_out", USUAL)
     assert full == ("gqa", "layernorm", "gelu")
     assert set(others) == {("mha", "layernorm", "gelu"), ("gqa", "rmsnorm", "gelu"), ("gqa", "layernorm", "swiglu")}
     with pytest.raises(Refused, match="two values"):
-        design.arms({"attention": ["gqa", "mha", "swa"]}, "leave_one_out", USUAL)
+        design.combine_axes({"attention": ["gqa", "mha", "swa"]}, "leave_one_out", USUAL)
 
 
 def test_an_arm_is_named_by_what_it_changes():
     arm = ("gqa", "rmsnorm", "swiglu")
-    assert design.label(AXES, arm) == "attention=gqa norm=rmsnorm mlp=swiglu"
-    assert design.label(AXES, arm, tuple(USUAL.values())) == "attention=gqa"
-    assert design.label({"model": ["nano"], **AXES}, ("nano", *arm), size="model") == design.label(AXES, arm)
-    assert design.label({}, ()) == "default"
+    assert design.label_arm(AXES, arm) == "attention=gqa norm=rmsnorm mlp=swiglu"
+    assert design.label_arm(AXES, arm, tuple(USUAL.values())) == "attention=gqa"
+    assert design.label_arm({"model": ["nano"], **AXES}, ("nano", *arm), size="model") == design.label_arm(AXES, arm)
+    assert design.label_arm({}, ()) == "default"
 
 
 def test_an_arm_is_called_by_any_words_that_only_it_has():
@@ -75,15 +83,15 @@ def test_an_arm_is_called_by_any_words_that_only_it_has():
 
 def test_an_axis_is_without_effect_only_if_it_never_has_one():
     axes = {"a": ["1", "2"], "b": ["x", "y"]}
-    assert design.without_effect(axes, {("1", "x"): "p", ("2", "x"): "p", ("1", "y"): "q", ("2", "y"): "q"}) == ["a"]
-    assert not design.without_effect(axes, {("1", "x"): "p", ("2", "x"): "p", ("1", "y"): "q", ("2", "y"): "r"})
+    assert design.find_dead_axes(axes, {("1", "x"): "p", ("2", "x"): "p", ("1", "y"): "q", ("2", "y"): "q"}) == ["a"]
+    assert not design.find_dead_axes(axes, {("1", "x"): "p", ("2", "x"): "p", ("1", "y"): "q", ("2", "y"): "r"})
 
 
 def test_what_changes_no_number_has_no_signature():
     plain = composed("model=nano")
-    assert signature(plain) == signature(altered(plain, seed=5, save_every=3, model__lr=1.0, name="x"))
-    assert signature(plain) != signature(altered(plain, optimizer__lr=1.0))
-    assert signature(plain) != signature(composed("model=nano", "attention=gqa"))
+    assert hash_without_seed(plain) == hash_without_seed(altered(plain, seed=5, save_every=3, model__lr=1.0, name="x"))
+    assert hash_without_seed(plain) != hash_without_seed(altered(plain, optimizer__lr=1.0))
+    assert hash_without_seed(plain) != hash_without_seed(composed("model=nano", "attention=gqa"))
 
 
 def test_a_knob_set_afterwards_is_the_one_of_the_command_line():
@@ -94,7 +102,7 @@ def test_a_knob_set_afterwards_is_the_one_of_the_command_line():
 
 
 def test_seeds_are_outermost_so_that_blocks_are_whole():
-    found = cells(knobs(), [variant(), variant("attention=gqa")])
+    found = make_cells(knobs(), [variant(), variant("attention=gqa")])
     assert [(cell.recipe.config["seed"], cell.variant.name) for cell in found] == [
         *((0, "default"), (0, "attention=gqa")),
         *((1, "default"), (1, "attention=gqa")),
@@ -102,7 +110,7 @@ def test_seeds_are_outermost_so_that_blocks_are_whole():
 
 
 def test_a_learning_rate_grid_is_the_same_for_every_arm():
-    found = cells(knobs(tune="grid", seeds=1), [variant(), variant("optimizer=muon")])
+    found = make_cells(knobs(tune="grid", seeds=1), [variant(), variant("optimizer=muon")])
     assert [(c.variant.name, c.recipe.config["optimizer"]["lr"]) for c in found] == [
         *(("default", 1e-3), ("default", 1e-2)),
         *(("optimizer=muon", 1e-3), ("optimizer=muon", 1e-2)),
@@ -111,30 +119,38 @@ def test_a_learning_rate_grid_is_the_same_for_every_arm():
 
 def test_budgets_and_the_twin_are_the_baselines():
     base = variant()
-    found = of_baseline(knobs(seeds=1, budget=[0.5, 1, 2], aa=True), base)
+    found = make_baseline_cells(knobs(seeds=1, budget=[0.5, 1, 2], aa=True), base)
     assert [(c.role, c.budget) for c in found] == [("budget", 0.5), ("budget", 2), ("twin", 1)]
     steps = base.recipe.config["steps"]
     assert [c.recipe.config["steps"] for c in found[:2]] == [steps // 2, 2 * steps]
-    (plain,) = cells(knobs(seeds=1), [base])
+    (plain,) = make_cells(knobs(seeds=1), [base])
     assert plain.recipe.hash == found[-1].recipe.hash
     assert plain.key != found[-1].key
-    assert len(distinct([plain, *found, *found])) == 4
-    tuned = of_baseline(knobs(seeds=1, budget=[2], aa=True), base, 0.01)
+    assert len(drop_duplicates([plain, *found, *found])) == 4
+    tuned = make_baseline_cells(knobs(seeds=1, budget=[2], aa=True), base, 0.01)
     assert {c.recipe.config["optimizer"]["lr"] for c in tuned} == {0.01}
 
 
 def test_a_confirmation_is_on_seeds_that_nothing_has_used():
-    found = confirmation(knobs(seeds=[2, 7], confirm=2), [(variant(), None), (variant("attention=gqa"), 0.01)])
+    found = make_confirmation_cells(
+        knobs(seeds=[2, 7], confirm=2), [(variant(), None), (variant("attention=gqa"), 0.01)]
+    )
     assert [c.recipe.config["seed"] for c in found] == [8, 8, 9, 9]
     assert found[1].recipe.config["optimizer"]["lr"] == 0.01
 
 
 def test_more_seeds_are_the_same_study_and_another_question_another():
     base, axes = composed("model=nano"), {"attention": ["gqa", "mha"]}
-    name = study_name(axes, base, knobs())
-    assert name == study_name(axes, base, knobs(seeds=5, confirm=3, aa=True, budget=[2.0]))
+    name = make_study_name(axes, base, knobs())
+    assert name == make_study_name(axes, base, knobs(seeds=5, confirm=3, aa=True, budget=[2.0]))
     assert (
-        len({name, study_name(axes, base, knobs(match="params")), study_name(axes, altered(base, steps=7), knobs())})
+        len(
+            {
+                name,
+                make_study_name(axes, base, knobs(match="params")),
+                make_study_name(axes, altered(base, steps=7), knobs()),
+            }
+        )
         == 3
     )
 

@@ -18,8 +18,8 @@ from tiny_runs import ROOT, Done, program, summary, tiny
 from gptlab.ablation import gpu_share as sharing
 from gptlab.ablation import worker as cells
 from gptlab.report.findings import compare
-from gptlab.runs.record import write
-from gptlab.runs.study_folder import Ledger, held, locked
+from gptlab.runs.record import write_atomically
+from gptlab.runs.study_folder import StudyFolder, is_held, lock_or_owner
 
 STUDY = ["model.heads=2", "steps=12", "save_every=3", "metric=[bits_per_byte]", "timing=0", "seeds=2"]
 AXIS = "attention=mha,gqa"
@@ -55,30 +55,30 @@ def ended(process: subprocess.Popen[str], status: int = 0) -> str:
     return out
 
 
-def ledger(pool: Path) -> Ledger:
+def study_folder(pool: Path) -> StudyFolder:
     """The only study of a pool."""
     (file,) = (pool / "ablations").glob("*/study.json")
-    return Ledger(file.parent)
+    return StudyFolder(file.parent)
 
 
 def events(pool: Path) -> list[dict[str, Any]]:
     """What has happened so far, if anything."""
-    return [event for folder in (pool / "ablations").glob("*/") for event in Ledger(folder).events()]
+    return [event for folder in (pool / "ablations").glob("*/") for event in StudyFolder(folder).read_events()]
 
 
-def trained(study: Ledger) -> list[str]:
+def trained(study: StudyFolder) -> list[str]:
     """Cells that were trained, each as often as it was."""
-    return [event["key"] for event in study.events() if event["status"] == "finished" and not event.get("reused")]
+    return [event["key"] for event in study.read_events() if event["status"] == "finished" and not event.get("reused")]
 
 
-def losses(study: Ledger) -> dict[tuple[str, int, str], float]:
+def losses(study: StudyFolder) -> dict[tuple[str, int, str], float]:
     """The loss of every cell."""
-    return {(run.arm, run.seed, run.role): run.values["val/loss"] for run in compare(study.folder).runs}
+    return {(run.arm, run.seed, run.role): run.values["val/loss"] for run in compare(study.path).runs}
 
 
-def verdicts(study: Ledger) -> Any:
+def verdicts(study: StudyFolder) -> Any:
     """What is concluded of the loss."""
-    comparison = compare(study.folder).strata[0].comparisons[0]
+    comparison = compare(study.path).strata[0].comparisons[0]
     assert comparison.metric.key == "val/loss"
     return [(c.arm, c.difference, c.low, c.high, c.p_holm, c.verdict) for c in comparison.contrasts]
 
@@ -147,21 +147,21 @@ def test_arms_are_made_alike_and_it_is_said(tmp_path: Path):
 
 
 def test_a_study_runs_all_and_then_nothing(pool: Path):
-    study = ledger(pool)
-    before = [event for event in study.events() if event["key"]]
-    assert sorted(trained(study)) == sorted(study.asked["cells"])
+    study = study_folder(pool)
+    before = [event for event in study.read_events() if event["key"]]
+    assert sorted(trained(study)) == sorted(study.plan["cells"])
     assert len(before) >= 4
     done = ablate(pool, AXIS)
     assert "4 done, 0 to run" in done.out
-    assert [event for event in study.events() if event["key"]] == before
+    assert [event for event in study.read_events() if event["key"]] == before
     for name in ("results.csv", "comparison.json", "report.md", "table.tex"):
-        assert (study.folder / name).stat().st_size > 0
+        assert (study.path / name).stat().st_size > 0
 
 
 def test_a_cell_is_an_ordinary_run(pool: Path):
-    study = ledger(pool)
-    key = next(key for key in study.asked["cells"] if "gqa" in key and "-s1-" in key)
-    plain = program("train.py", *study.cell(key)["overrides"])
+    study = study_folder(pool)
+    key = next(key for key in study.plan["cells"] if "gqa" in key and "-s1-" in key)
+    plain = program("train.py", *study.read_cell(key)["overrides"])
     assert plain.status == 0, plain.err
     assert plain.folder.name.startswith(key)
     assert summary(plain.folder)["val/loss"] == summary(study.pool / key)["val/loss"]
@@ -193,7 +193,7 @@ def test_runs_of_other_code_are_taken_only_if_asked(pool: Path, tmp_path: Path):
     for run in (tmp_path / "pool" / "runs").iterdir():
         for name in ("run.json", "summary.json"):
             facts = json.loads((run / name).read_text())
-            write(run / name, json.dumps({**facts, "code": "00000000"}))
+            write_atomically(run / name, json.dumps({**facts, "code": "00000000"}))
     assert "0 done, 4 to run" in ablate(tmp_path / "pool", AXIS, "dry_run=true").out
     done = ablate(tmp_path / "pool", AXIS, "reuse=any_code", "name=old")
     assert "4 done, 0 to run" in done.out
@@ -203,11 +203,11 @@ def test_runs_of_other_code_are_taken_only_if_asked(pool: Path, tmp_path: Path):
 def test_a_baseline_that_is_run_twice_says_the_same(tmp_path: Path):
     done = ablate(tmp_path, AXIS, "aa=true", "seeds=2", "budget=[0.5,2]", "confirm=2")
     assert done.status == 0, done.err
-    study = ledger(tmp_path)
+    study = study_folder(tmp_path)
     found = losses(study)
     assert all(found["attention=mha", seed, "twin"] == found["attention=mha", seed, "arm"] for seed in (0, 1))
-    assert len({run.folder for run in compare(study.folder).runs}) == 2 * 2 + 2 + 4 + 4
-    stratum = compare(study.folder).strata[0]
+    assert len({run.folder for run in compare(study.path).runs}) == 2 * 2 + 2 + 4 + 4
+    stratum = compare(study.path).strata[0]
     noise, confirmed = stratum.comparisons[0].noise, stratum.confirmed
     assert noise is not None
     assert noise.twin == 0
@@ -219,10 +219,10 @@ def test_a_baseline_that_is_run_twice_says_the_same(tmp_path: Path):
 def test_learning_rates_are_the_same_grid_for_all(tmp_path: Path):
     done = ablate(tmp_path, "optimizer=adamw,muon", "tune=grid", "lr_grid=[1e-4,1e-2]", "seeds=2", "budget=[2]")
     assert done.status == 0, done.err
-    found = {(run.arm, run.role, run.budget, run.lr) for run in compare(ledger(tmp_path).folder).runs}
+    found = {(run.arm, run.role, run.budget, run.lr) for run in compare(study_folder(tmp_path).path).runs}
     assert ("optimizer=adamw", "budget", 2.0, 1e-2) in found
     assert len(found) == 5
-    tunings = compare(ledger(tmp_path).folder).strata[0].tunings
+    tunings = compare(study_folder(tmp_path).path).strata[0].tunings
     assert [(t.arm, sorted(t.losses)) for t in tunings] == [
         (a, [1e-4, 1e-2]) for a in ("optimizer=adamw", "optimizer=muon")
     ]
@@ -233,7 +233,7 @@ def test_sizes_are_compared_each_with_its_own_baseline(tmp_path: Path):
     smaller = [one for one in words(tmp_path) if not one.startswith(("model.layers", "model="))]
     done = program("ablate.py", *smaller, "model=nano,micro,mini", AXIS)
     assert done.status == 0, done.err
-    found = compare(ledger(tmp_path).folder)
+    found = compare(study_folder(tmp_path).path)
     assert [stratum.size for stratum in found.strata] == ["nano", "micro", "mini"]
     assert {stratum.baseline for stratum in found.strata} == {"attention=mha"}
     assert {(one.arm, one.against) for one in found.scalings} == {
@@ -244,11 +244,11 @@ def test_sizes_are_compared_each_with_its_own_baseline(tmp_path: Path):
 def test_arms_of_one_time_say_what_they_took(tmp_path: Path):
     done = ablate(tmp_path, "mlp=swiglu,relu", "match=time", "seeds=1", "steps=60")
     assert done.status == 0, done.err
-    study = ledger(tmp_path)
-    before = study.asked["settled"]
-    assert any("training time against mlp=swiglu" in line for line in compare(study.folder).mismatch)
+    study = study_folder(tmp_path)
+    before = study.plan["settled"]
+    assert any("training time against mlp=swiglu" in line for line in compare(study.path).mismatch)
     assert "2 done, 0 to run" in ablate(tmp_path, "mlp=swiglu,relu", "match=time", "seeds=1", "steps=60").out
-    assert study.asked["settled"] == before
+    assert study.plan["settled"] == before
 
 
 # -- what goes wrong
@@ -257,7 +257,7 @@ def test_arms_of_one_time_say_what_they_took(tmp_path: Path):
 def test_a_cell_that_diverges_is_a_row_and_the_rest_goes_on(tmp_path: Path):
     done = ablate(tmp_path, "optimizer.lr=1e-3,1e30", "clip=null")
     assert done.status == 1
-    runs = {(run.arm, run.seed): run for run in compare(ledger(tmp_path).folder).runs}
+    runs = {(run.arm, run.seed): run for run in compare(study_folder(tmp_path).path).runs}
     assert [runs["optimizer.lr=1e+30", seed].status for seed in (0, 1)] == ["diverged"] * 2
     assert [runs["optimizer.lr=0.001", seed].status for seed in (0, 1)] == ["finished"] * 2
     again = ablate(tmp_path, "optimizer.lr=1e-3,1e30", "clip=null")
@@ -270,11 +270,11 @@ def test_a_cell_that_breaks_is_a_row_with_its_log_and_is_tried_again(tmp_path: P
         raise RuntimeError(f"planted in seed {recipe.config['seed']}")
 
     with monkeypatch.context() as patch:
-        true = cells.alone
+        true = cells.train_recipe
         patch.setattr(cells, "alone", lambda r, *a: broken(r) if r.choices["attention"] == "gqa" else true(r, *a))
         done = ablate(tmp_path, AXIS, "seeds=1")
     assert done.status == 1
-    (bad,) = [run for run in compare(ledger(tmp_path).folder).runs if run.status == "failed"]
+    (bad,) = [run for run in compare(study_folder(tmp_path).path).runs if run.status == "failed"]
     assert bad.reason == "RuntimeError: planted in seed 0"
     assert "Traceback" in Path(bad.log).read_text()
     assert "planted in seed 0" in done.out
@@ -284,7 +284,7 @@ def test_a_cell_that_breaks_is_a_row_with_its_log_and_is_tried_again(tmp_path: P
 
 def test_out_of_memory_is_tried_once_more_in_halves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     tried: list[int] = []
-    true = cells.alone
+    true = cells.train_recipe
 
     def small(recipe: Any, *more: Any) -> None:
         tried.append(recipe.config["accumulate"])
@@ -301,16 +301,16 @@ def test_out_of_memory_is_tried_once_more_in_halves(tmp_path: Path, monkeypatch:
 
 def test_a_summary_that_is_not_whole_is_of_no_run(pool: Path, tmp_path: Path):
     shutil.copytree(pool, tmp_path / "pool")
-    study = ledger(tmp_path / "pool")
-    broken = study.pool / next(key for key in study.asked["cells"] if "gqa" in key)
+    study = study_folder(tmp_path / "pool")
+    broken = study.pool / next(key for key in study.plan["cells"] if "gqa" in key)
     (broken / "summary.json").write_text('{"status": "fini')
-    (bad,) = [run for run in compare(study.folder).runs if run.status != "finished"]
+    (bad,) = [run for run in compare(study.path).runs if run.status != "finished"]
     assert "not whole" in bad.reason
     assert program("-m gptlab", "runs", "--outputs", str(tmp_path / "pool")).status == 0
     again = ablate(tmp_path / "pool", AXIS)
     assert (again.status, "3 done, 1 to run" in again.out) == (0, True)
-    assert losses(study) == losses(ledger(pool))
-    (study.folder / "study.json").write_text("{")
+    assert losses(study) == losses(study_folder(pool))
+    (study.path / "study.json").write_text("{")
     assert "remove it" in ablate(tmp_path / "pool", AXIS).err
 
 
@@ -326,24 +326,24 @@ def test_the_lock_of_a_dead_process_is_taken_over(tmp_path: Path):
     owner = subprocess.Popen([sys.executable, "-c", hold], stdout=subprocess.PIPE, text=True, env=os.environ)
     assert owner.stdout is not None
     assert owner.stdout.readline() == "held\n"
-    with locked(path) as by:
+    with lock_or_owner(path) as by:
         assert f"process {owner.pid}" in str(by)
-    assert held(path)
+    assert is_held(path)
     owner.kill()
     owner.communicate()
-    assert not held(path)
-    with locked(path) as by:
+    assert not is_held(path)
+    with lock_or_owner(path) as by:
         assert by is None
 
 
 def test_a_line_that_a_kill_cut_short_costs_one_event(tmp_path: Path):
-    study = Ledger(tmp_path / "ablations" / "x")
-    study.folder.mkdir(parents=True)
-    study.note("a", "finished")
-    with (study.folder / "ledger.jsonl").open("a") as file:
+    study = StudyFolder(tmp_path / "ablations" / "x")
+    study.path.mkdir(parents=True)
+    study.record_event("a", "finished")
+    with (study.path / "ledger.jsonl").open("a") as file:
         file.write('{"at": 1, "key": "b", "sta\n')
-    study.note("c", "running")
-    assert {key: state.status for key, state in study.states().items()} == {"a": "finished", "c": "stopped"}
+    study.record_event("c", "running")
+    assert {key: state.status for key, state in study.read_states().items()} == {"a": "finished", "c": "stopped"}
 
 
 def test_a_study_killed_at_random_ends_as_if_it_never_was(pool: Path, tmp_path: Path):
@@ -360,16 +360,16 @@ def test_a_study_killed_at_random_ends_as_if_it_never_was(pool: Path, tmp_path: 
         process.send_signal(signal.SIGKILL)
         process.communicate()
     assert ablate(tmp_path, AXIS).status == 0
-    assert losses(ledger(tmp_path)) == losses(ledger(pool))
-    assert verdicts(ledger(tmp_path)) == verdicts(ledger(pool))
+    assert losses(study_folder(tmp_path)) == losses(study_folder(pool))
+    assert verdicts(study_folder(tmp_path)) == verdicts(study_folder(pool))
 
 
 def test_two_processes_on_one_study_run_each_cell_once(pool: Path, tmp_path: Path):
     both = [start(tmp_path, AXIS) for _ in range(2)]
     for process in both:
         assert "verdict" in ended(process).lower()
-    assert sorted(trained(ledger(tmp_path))) == sorted(ledger(pool).asked["cells"])
-    assert losses(ledger(tmp_path)) == losses(ledger(pool))
+    assert sorted(trained(study_folder(tmp_path))) == sorted(study_folder(pool).plan["cells"])
+    assert losses(study_folder(tmp_path)) == losses(study_folder(pool))
 
 
 @pytest.mark.parametrize(
@@ -386,24 +386,24 @@ def test_every_launcher_gives_the_same_table(pool: Path, tmp_path: Path, launche
         {"submitit_local": "submitit"}.get(launcher[0], launcher[0]), reason="pip install gptlab[parallel]"
     )
     ended(start(tmp_path, AXIS, f"hydra/launcher={launcher[0]}", *launcher[1:]))
-    assert losses(ledger(tmp_path)) == losses(ledger(pool))
-    assert verdicts(ledger(tmp_path)) == verdicts(ledger(pool))
+    assert losses(study_folder(tmp_path)) == losses(study_folder(pool))
+    assert verdicts(study_folder(tmp_path)) == verdicts(study_folder(pool))
 
 
 def test_every_job_has_a_gpu_of_its_own_as_long_as_there_are_some(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(sharing, "HELD", [])
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
-    taken = [sharing.free(sharing.gpus(), tmp_path) for _ in range(3)]
+    taken = [sharing.claim_gpu(sharing.list_gpus(), tmp_path) for _ in range(3)]
     assert taken[:2] == ["2", "5"]
     assert taken[2] in ("2", "5")
-    for file in sharing.HELD:
+    for file in sharing.GPU_LOCKS:
         file.close()
 
 
 @pytest.mark.slow
 def test_a_cell_of_two_devices_is_a_train_py_of_its_own(pool: Path, tmp_path: Path):
     ended(start(tmp_path, AXIS, "seeds=1", "trainer=ddp", "trainer.devices=2"))
-    here, there = losses(ledger(tmp_path)), losses(ledger(pool))
+    here, there = losses(study_folder(tmp_path)), losses(study_folder(pool))
     assert here == pytest.approx({key: there[key] for key in here}, abs=1e-5)
 
 
@@ -411,13 +411,13 @@ def test_a_cell_of_two_devices_is_a_train_py_of_its_own(pool: Path, tmp_path: Pa
 
 
 def test_status_and_compare_read_the_folder_alone(pool: Path):
-    study = ledger(pool)
-    told = program("-m gptlab", "status", str(study.folder)).out
+    study = study_folder(pool)
+    told = program("-m gptlab", "status", str(study.path)).out
     assert "4 of 4 done" in told
-    before = (study.folder / "comparison.json").read_text()
-    (study.folder / "comparison.json").unlink()
-    assert program("-m gptlab", "compare", str(study.folder)).status == 0
-    assert (study.folder / "comparison.json").read_text() == before
+    before = (study.path / "comparison.json").read_text()
+    (study.path / "comparison.json").unlink()
+    assert program("-m gptlab", "compare", str(study.path)).status == 0
+    assert (study.path / "comparison.json").read_text() == before
 
 
 def test_runs_that_no_study_made_are_compared_by_what_they_differ_in(pool: Path, tmp_path: Path):

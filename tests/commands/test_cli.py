@@ -14,7 +14,7 @@ from tiny_runs import finished, summary, tiny
 from typer.testing import CliRunner
 
 from gptlab.__main__ import app
-from gptlab.runs.record import Record
+from gptlab.runs.record import RunFolder
 
 
 def gptlab(*arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":
@@ -128,7 +128,7 @@ def test_runs_are_a_table_with_the_best_first(run: Path, tmp_path: Path):
     (diverged / "summary.json").write_text(json.dumps({**known, "status": "diverged", "steps": 12}))
     for name in ("unfinished", "busy"):  # both have come to their last row
         (copied(name) / "summary.json").unlink()
-    with Record(tmp_path / "runs" / "busy").locked():
+    with RunFolder(tmp_path / "runs" / "busy").lock():
         done = gptlab("runs", "--outputs", str(tmp_path))
     assert (done.returncode, done.stderr) == (0, "")
     head, *lines = [line.split() for line in done.stdout.splitlines()]

@@ -18,8 +18,8 @@ from gptlab import compose as wiring
 from gptlab.config.recipe import COSMETIC, LISTS, SLOTS, Recipe, check_settings, flat
 from gptlab.config.typecheck import conforms, describe, unknown
 from gptlab.runs import fingerprint as fingerprints
-from gptlab.runs.fingerprint import fingerprint, imported, source
-from gptlab.runs.record import saved
+from gptlab.runs.fingerprint import find_source, fingerprint, list_imports
+from gptlab.runs.record import read_recipe
 
 
 def printed(*arguments: str, cwd: Path = ROOT) -> str:
@@ -46,8 +46,8 @@ def test_a_config_survives_its_file(tmp_path: Path):
     made = composed("model=nano", "optimizer.lr=1e-5", "optimizer.eps=1e-12", "sample.prompt='1e5'", "name=null")
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(made.config, sort_keys=False, allow_unicode=True))
     (tmp_path / "run.json").write_text('{"choices": {}, "differs": []}')
-    assert saved(tmp_path).config == made.config
-    assert saved(tmp_path).hash == made.hash
+    assert read_recipe(tmp_path).config == made.config
+    assert read_recipe(tmp_path).hash == made.hash
 
 
 def test_help_lists_every_choice_of_every_slot():
@@ -263,7 +263,7 @@ def test_imports_are_followed_to_files_of_the_package():
         "import torch\nfrom gptlab.model import mask\nfrom gptlab.model.shape import Shape\n"
         "import gptlab.model.attention_kernels\n"
     )
-    assert {"gptlab.model.mask", "gptlab.model.shape", "gptlab.model.attention_kernels"} <= set(imported(tree))
-    assert source("gptlab.model.shape") == ROOT / "src" / "gptlab" / "model" / "shape.py"
-    assert source("gptlab.model.attention") == ROOT / "src" / "gptlab" / "model" / "attention" / "__init__.py"
-    assert source("gptlab.model.shape.Shape") is source("torch") is None
+    assert {"gptlab.model.mask", "gptlab.model.shape", "gptlab.model.attention_kernels"} <= set(list_imports(tree))
+    assert find_source("gptlab.model.shape") == ROOT / "src" / "gptlab" / "model" / "shape.py"
+    assert find_source("gptlab.model.attention") == ROOT / "src" / "gptlab" / "model" / "attention" / "__init__.py"
+    assert find_source("gptlab.model.shape.Shape") is find_source("torch") is None

@@ -18,7 +18,7 @@ from gptlab.report.figures import positions, sizes
 from gptlab.report.model import Figure, Report
 from gptlab.report.render.html import page
 from gptlab.report.study import report
-from gptlab.runs.record import append, dump
+from gptlab.runs.record import append_line, to_json
 from gptlab.stats.results import Run, Scaling, Tuning
 
 EVIL = "</script><script>document.title = 'caught'</script><img src=x onerror=\"document.title = 'caught'\">"
@@ -34,8 +34,8 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Path:
             loss = 4 - step / 500 + 0.01 * run.seed
             row = {"step": step, "tokens": step * 100, "train/loss": loss, "time/step_ms": 10 + run.seed}
             row |= {"val/loss": loss} if step % 100 == 0 else {}
-            append(made / run.folder / "metrics.jsonl", dump(row))
-        append(made / run.folder / "samples.jsonl", dump({"text": EVIL}))
+            append_line(made / run.folder / "metrics.jsonl", to_json(row))
+        append_line(made / run.folder / "samples.jsonl", to_json({"text": EVIL}))
     return made
 
 

@@ -24,7 +24,7 @@ from gptlab.report.text.forest_plot import Forest, forest
 from gptlab.report.text.numbers import MINUS, signed, supported
 from gptlab.report.text.summary import answer, leaders
 from gptlab.report.text.view import View, command, views
-from gptlab.runs.record import dump
+from gptlab.runs.record import to_json
 from gptlab.stats.results import (
     METRICS,
     Arm,
@@ -294,7 +294,7 @@ def test_json_is_strict_and_every_key_is_documented(folder: Path):
 
 def dump_of(run: Run) -> str:
     """comparison.json of a study of one run."""
-    return dump(files.document(replace(FULL, runs=[run])))
+    return to_json(files.document(replace(FULL, runs=[run])))
 
 
 def test_csv_gives_every_number_back(folder: Path):

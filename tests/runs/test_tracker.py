@@ -16,7 +16,7 @@ from wandb_server import KEY
 from gptlab.config.recipe import Tracking
 from gptlab.errors import Refused
 from gptlab.runs import tracker as tracking
-from gptlab.runs.tracker import Histogram, Mirror, api_key, decide
+from gptlab.runs.tracker import Histogram, Tracker, choose_mode, find_api_key
 
 TRACKING = composed("tracking=offline").settings.tracking
 
@@ -54,11 +54,11 @@ class Broken:
 
 def test_a_mirror_that_fails_says_so_once_and_stays_silent(tmp_path: Path):
     said: list[str] = []
-    mirror = Mirror("disabled", tmp_path, TRACKING, {}, complain=said.append)
+    mirror = Tracker("disabled", tmp_path, TRACKING, {}, warn=said.append)
     run = mirror.run = Broken()
     for _ in range(3):
-        mirror.log({"step": 1, "tokens": 1})
-        mirror.tables({})
+        mirror.log_metrics({"step": 1, "tokens": 1})
+        mirror.log_tables({})
     mirror.finish({}, 3)
     assert run.ended == 3
     assert said == ["W&B stopped: OSError: gone; the files on disk are whole"]
@@ -75,10 +75,10 @@ class Kept(Broken):
 
 
 def test_a_histogram_in_a_row_is_one_of_wandb(tmp_path: Path):
-    mirror = Mirror("disabled", tmp_path, TRACKING, {}, complain=pytest.fail)
+    mirror = Tracker("disabled", tmp_path, TRACKING, {}, warn=pytest.fail)
     mirror._wandb = wandb
     run = mirror.run = Kept()
-    mirror.log({"step": 1, "tokens": 8, "a/norms": Histogram([2, 3], [0.0, 0.5, 1.0])})
+    mirror.log_metrics({"step": 1, "tokens": 8, "a/norms": Histogram([2, 3], [0.0, 0.5, 1.0])})
     drawn = run.rows[0]["a/norms"]
     assert isinstance(drawn, wandb.Histogram)
     assert (list(drawn.histogram), list(drawn.bins)) == ([2, 3], [0.0, 0.5, 1.0])
@@ -87,25 +87,25 @@ def test_a_histogram_in_a_row_is_one_of_wandb(tmp_path: Path):
 def test_a_mirror_that_cannot_be_opened_takes_back_its_own_folder_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    def broken(self: Mirror, outputs: Path, *args: Any) -> None:
+    def broken(self: Tracker, outputs: Path, *args: Any) -> None:
         (outputs / "wandb" / "run-2-one").mkdir()
         (outputs / "wandb" / "latest-run").symlink_to("run-2-one")
         raise OSError("gone")
 
-    monkeypatch.setattr(Mirror, "_open", broken)
+    monkeypatch.setattr(Tracker, "_open", broken)
     (tmp_path / "wandb" / "run-1-one").mkdir(parents=True)  # before it was resumed
     with pytest.raises(Refused, match=r"^W&B cannot be opened \(online\): gone; use tracking=offline"):
-        Mirror("online", tmp_path, TRACKING, {"id": "one"}, resumed=True)
+        Tracker("online", tmp_path, TRACKING, {"id": "one"}, resumed=True)
     assert [path.name for path in (tmp_path / "wandb").iterdir()] == ["run-1-one"]
 
 
 def test_a_run_outlives_its_mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     import tiny_runs as running
 
-    def broken(self: Mirror, *args: Any, **more: Any) -> None:
+    def broken(self: Tracker, *args: Any, **more: Any) -> None:
         self.run = Broken()
 
-    monkeypatch.setattr(Mirror, "_open", broken)
+    monkeypatch.setattr(Tracker, "_open", broken)
     done = running.train(*[one for one in tiny(tmp_path) if one != "tracking=disabled"], "tracking=offline")
     assert (done.status, done.err) == (0, "")
     assert done.out.count("W&B stopped: OSError: gone") == 1
@@ -127,27 +127,27 @@ def no_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_auto_is_online_only_with_a_key_and_no_mode_in_the_environment(no_key: Path, monkeypatch: pytest.MonkeyPatch):
-    assert decide(with_mode("auto")) == "offline"
+    assert choose_mode(with_mode("auto")) == "offline"
     monkeypatch.setenv("WANDB_API_KEY", KEY)
-    assert decide(with_mode("auto")) == "online"
-    assert decide(with_mode("online")) == "online"
+    assert choose_mode(with_mode("auto")) == "online"
+    assert choose_mode(with_mode("online")) == "online"
     monkeypatch.setenv("WANDB_MODE", "offline")
-    assert decide(with_mode("auto")) == "offline"
-    assert decide(with_mode("online")) == "online"
+    assert choose_mode(with_mode("auto")) == "offline"
+    assert choose_mode(with_mode("online")) == "online"
 
 
 @pytest.mark.parametrize("mode", ["offline", "disabled"])
 def test_other_modes_need_no_key(mode: str, no_key: Path):
-    assert decide(with_mode(mode)) == mode
+    assert choose_mode(with_mode(mode)) == mode
 
 
 def test_a_key_may_stand_in_netrc_and_must_look_like_one(no_key: Path, monkeypatch: pytest.MonkeyPatch):
     (no_key / ".netrc").write_text(f"machine api.wandb.ai login user password {KEY}\n")
     (no_key / ".netrc").chmod(0o600)
-    assert api_key() == KEY
+    assert find_api_key() == KEY
     monkeypatch.setenv("WANDB_BASE_URL", "http://elsewhere:8080")
-    assert api_key() is None
+    assert find_api_key() is None
     monkeypatch.setenv("WANDB_API_KEY", "short")
     with pytest.raises(Refused, match="tracking=online needs an API key of 40 characters"):
-        decide(with_mode("online"))
-    assert len(KEY) == tracking.KEY
+        choose_mode(with_mode("online"))
+    assert len(KEY) == tracking.MIN_KEY_LENGTH

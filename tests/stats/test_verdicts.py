@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from gptlab.runs.record import dump
+from gptlab.runs.record import to_json
 from gptlab.stats import compute_value as exchange
 from gptlab.stats.results import Comparison, Findings, Run
 from gptlab.stats.study_comparison import compare_study
@@ -136,7 +136,7 @@ def test_nan_is_no_number():
     ]
     found = judged(bad)
     assert loss(found).contrasts[0].seeds == (1, 2)
-    assert "NaN" not in dump(asdict(found))
+    assert "NaN" not in to_json(asdict(found))
 
 
 def test_whatever_became_of_the_cells_all_numbers_are_finite():

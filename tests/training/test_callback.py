@@ -13,7 +13,7 @@ from tiny_runs import rows, tiny, train
 from gptlab.compose import compose
 from gptlab.config.recipe import Recipe
 from gptlab.errors import Refused
-from gptlab.runs.record import saved
+from gptlab.runs.record import read_recipe
 from gptlab.runs.tracker import Histogram
 from gptlab.training.callback import Callback
 from gptlab.training.callback.gradient_norms import GradientNorms, measure_gradients
@@ -70,7 +70,7 @@ def test_a_run_of_before_there_were_callbacks_is_read_as_one_without(tmp_path: P
     config = yaml.safe_load((folder / "config.yaml").read_text())
     assert config.pop("callback") == {}
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
-    older = saved(folder)
+    older = read_recipe(folder)
     assert older.config["callback"] == {}
     assert older.hash == recipe.hash == Recipe(config).hash
 

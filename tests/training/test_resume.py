@@ -120,7 +120,7 @@ def test_a_signal_saves_at_the_end_of_the_step_and_says_how_to_go_on(
     long: dict[str, Any], tmp_path: Path, number: signal.Signals
 ):
     done = struck(tiny(tmp_path, *HARD, "steps=300"), number, 0.3)
-    step = checkpoint.load(done.folder / "checkpoints" / "last.ckpt")["global_step"]
+    step = checkpoint.load_checkpoint(done.folder / "checkpoints" / "last.ckpt")["global_step"]
     line = f"stopped by {number.name} after step {step}; go on with: python train.py resume={done.folder}\n"
     assert done.err == line
     assert not (done.folder / "summary.json").exists()
@@ -279,7 +279,7 @@ def test_checkpoints_hold_tensors_and_plain_values_only(stopped: Path):
 
 def test_a_checkpoint_of_before_residuals_had_their_name_goes_on_the_same(whole: dict[str, Any], folder: Path):
     for path in (folder / "checkpoints").glob("*.ckpt"):
-        saved = checkpoint.load(path)
+        saved = checkpoint.load_checkpoint(path)
         old = {name.replace("_residual.", "_wire."): value for name, value in saved["state_dict"].items()}
         assert old.keys() != saved["state_dict"].keys()
         torch.save({**saved, "state_dict": old}, path)
@@ -326,7 +326,7 @@ def test_a_folder_of_no_run_is_not_resumed(tmp_path: Path, name: str):
 
 
 def test_a_run_at_work_elsewhere_is_not_resumed(folder: Path):
-    with record.Record(folder).locked():
+    with record.RunFolder(folder).lock():
         assert "is at work in another process" in refused(f"resume={folder}")
 
 

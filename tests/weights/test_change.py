@@ -24,7 +24,7 @@ from gptlab.config.recipe import Recipe
 from gptlab.errors import Refused
 from gptlab.model.attention_kernels import kernel
 from gptlab.model.decoder import Decoder
-from gptlab.runs.record import saved
+from gptlab.runs.record import read_recipe
 from gptlab.study.transplant import Transplant
 from gptlab.weights.change import merge, told
 from gptlab.weights.change.prune import Prune
@@ -406,7 +406,7 @@ def test_a_changed_run_is_loaded_and_summed_up(done: Path):
     assert found["params_trainable"] == sum(p.numel() for _, p in made.trainable_parameters()) < found["params"]
     assert {"sparsity": found["sparsity"]} == told(made)
     assert found["sparsity"] == pytest.approx(0.5, abs=1e-3)
-    born = wiring.build(saved(done), tokenizer.vocab).state_dict()
+    born = wiring.build(read_recipe(done), tokenizer.vocab).state_dict()
     moved = {name.split(".")[-2] for name, value in made.state_dict().items() if not torch.equal(value, born[name])}
     assert moved == {"down", "up", "0"}  # 0 has the mask; the base, embeddings and norms are frozen
 

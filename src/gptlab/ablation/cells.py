@@ -1,4 +1,4 @@
-"""The cells of a study: arms times seeds, each with its whole recipe, so that a cell is an ordinary run.
+"""Cells of a study: arms times seeds, each with its whole recipe, so that a cell is an ordinary run.
 
 Seeds are outermost, so that a study that is cut short has whole blocks. Pure: recipes in, cells out.
 """
@@ -6,25 +6,36 @@ Seeds are outermost, so that a study that is cut short has whole blocks. Pure: r
 import hashlib
 import json
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
-from gptlab.ablation.options import Asked
+from gptlab.ablation.options import StudyOptions
 from gptlab.config.recipe import COSMETIC, Recipe, altered
 
-INERT = (*COSMETIC, "seed", "model.lr", "model.batch_size", "log_every", "save_every")
+KEYS_WITHOUT_EFFECT = (*COSMETIC, "seed", "model.lr", "model.batch_size", "log_every", "save_every")
 """Keys that change no number of a run by themselves: sizes' lr and batch_size act through the knobs that take them."""
+
+
+class Adjustment(NamedTuple):
+    """A knob that was set to make an arm match the baseline, and the sentence that says why."""
+
+    knob: str
+    value: Any
+    reason: str
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One arm: its name, what it says on the command line, and its recipe, the seed aside. `told`: what was resized or
-    settled to match the baseline."""
+    """One arm: its name, its overrides on the command line, and its recipe, the seed aside.
+
+    size         the model's choice, where a study has several sizes beside other axes
+    adjustments  what was set to match the baseline
+    """
 
     name: str
     overrides: list[str]
     recipe: Recipe
     size: str = ""
-    told: list[str] = field(default_factory=list)
+    adjustments: list[Adjustment] = field(default_factory=list)
 
     @property
     def key(self) -> str:
@@ -34,7 +45,7 @@ class Variant:
 
 @dataclass(frozen=True)
 class Cell:
-    """One run to have. `twin` cells never share a run with another cell."""
+    """One run that the study needs. `twin` cells never share a run with another cell."""
 
     variant: Variant
     recipe: Recipe
@@ -49,21 +60,21 @@ class Cell:
 
     @property
     def label(self) -> str:
-        """What a person sees of it."""
-        more = [f"lr={self.lr:g}"] if self.lr is not None else []
-        more += [f"{self.budget:g}x"] if self.budget != 1 else []
-        more += ["again"] if self.role == "twin" else []
-        return " ".join([self.variant.key, *more])
+        """Its name for people."""
+        words = [f"lr={self.lr:g}"] if self.lr is not None else []
+        words += [f"{self.budget:g}x"] if self.budget != 1 else []
+        words += ["again"] if self.role == "twin" else []
+        return " ".join([self.variant.key, *words])
 
     @property
     def overrides(self) -> list[str]:
-        """What train.py is told to run it alone."""
-        more = [f"steps={self.recipe.config['steps']}"] if self.budget != 1 else []
-        more += [f"optimizer.lr={self.lr}"] if self.lr is not None else []
-        return [*self.variant.overrides, *more, f"seed={self.recipe.config['seed']}"]
+        """The overrides with which train.py runs it alone."""
+        words = [f"steps={self.recipe.config['steps']}"] if self.budget != 1 else []
+        words += [f"optimizer.lr={self.lr}"] if self.lr is not None else []
+        return [*self.variant.overrides, *words, f"seed={self.recipe.config['seed']}"]
 
-    def plain(self, jobs: int) -> dict[str, Any]:
-        """As it is written into the study's folder. `jobs`: how many run beside it."""
+    def to_document(self, jobs: int) -> dict[str, Any]:
+        """Return the cell as it is written into the study's folder. `jobs`: how many run beside it."""
         return {
             "arm": self.variant.name,
             "size": self.variant.size,
@@ -81,68 +92,74 @@ class Cell:
         }
 
 
-def signature(recipe: Recipe) -> str:
-    """Equal for recipes whose runs say the same numbers, the seed aside."""
-    kept: dict[str, Any] = {key: value for key, value in recipe.config.items() if key not in INERT}
-    kept["model"] = {key: value for key, value in kept["model"].items() if f"model.{key}" not in INERT}
-    return replace(recipe, config=kept).hash
+def hash_without_seed(recipe: Recipe) -> str:
+    """Return a hash that is equal for recipes whose runs give the same numbers, the seed aside."""
+    config: dict[str, Any] = {key: value for key, value in recipe.config.items() if key not in KEYS_WITHOUT_EFFECT}
+    config["model"] = {
+        key: value for key, value in config["model"].items() if f"model.{key}" not in KEYS_WITHOUT_EFFECT
+    }
+    return replace(recipe, config=config).hash
 
 
-def cells(asked: Asked, variants: list[Variant]) -> list[Cell]:
-    """The arms under every seed."""
-    rates = [*sorted({*asked.lr_grid})] if asked.tune == "grid" else [None]
+def make_cells(options: StudyOptions, variants: list[Variant]) -> list[Cell]:
+    """Return the arms under every seed, and at every learning rate of the grid."""
+    rates = [*sorted({*options.lr_grid})] if options.tune == "grid" else [None]
     return [
-        Cell(variant, at_rate(variant, seed, rate), lr=rate)
-        for seed in asked.blocks
+        Cell(variant, set_seed_and_rate(variant, seed, rate), lr=rate)
+        for seed in options.blocks
         for variant in variants
         for rate in rates
     ]
 
 
-def of_baseline(asked: Asked, baseline: Variant, rate: float | None = None) -> list[Cell]:
-    """The baseline at other budgets and a second time, at its best learning rate if those are tuned."""
-    steps, found = baseline.recipe.config["steps"], []
-    for seed in asked.blocks:
-        plain = at_rate(baseline, seed, rate)
-        for part in asked.budgets:
-            found.append(Cell(baseline, altered(plain, steps=max(1, round(steps * part))), "budget", part, rate))
-        if asked.aa:
-            found.append(Cell(baseline, plain, "twin", lr=rate))
-    return found
+def make_baseline_cells(options: StudyOptions, baseline: Variant, rate: float | None = None) -> list[Cell]:
+    """Return the baseline at other budgets and a second time (A/A), at its best learning rate if those are tuned."""
+    steps, cells = baseline.recipe.config["steps"], []
+    for seed in options.blocks:
+        recipe = set_seed_and_rate(baseline, seed, rate)
+        for multiple in options.budgets:
+            cells.append(
+                Cell(baseline, altered(recipe, steps=max(1, round(steps * multiple))), "budget", multiple, rate)
+            )
+        if options.aa:
+            cells.append(Cell(baseline, recipe, "twin", lr=rate))
+    return cells
 
 
-def confirmation(asked: Asked, pairs: list[tuple[Variant, float | None]]) -> list[Cell]:
-    """Winner and baseline, each at its learning rate, on seeds that nothing else has used."""
-    first = max(asked.blocks) + 1
-    seeds = range(first, first + asked.confirm)
+def make_confirmation_cells(options: StudyOptions, pairs: list[tuple[Variant, float | None]]) -> list[Cell]:
+    """Return winner and baseline, each at its learning rate, on seeds that nothing else has used."""
+    first = max(options.blocks) + 1
+    seeds = range(first, first + options.confirm)
     return [
-        Cell(variant, at_rate(variant, seed, rate), "confirm", lr=rate) for seed in seeds for variant, rate in pairs
+        Cell(variant, set_seed_and_rate(variant, seed, rate), "confirm", lr=rate)
+        for seed in seeds
+        for variant, rate in pairs
     ]
 
 
-def at_rate(variant: Variant, seed: int, rate: float | None) -> Recipe:
-    """A variant's recipe under a seed, at a learning rate if one is given."""
+def set_seed_and_rate(variant: Variant, seed: int, rate: float | None) -> Recipe:
+    """Return a variant's recipe under a seed, at a learning rate if one is given."""
     recipe = altered(variant.recipe, seed=seed)
     return recipe if rate is None else altered(recipe, optimizer__lr=rate)
 
 
-def distinct(found: list[Cell]) -> list[Cell]:
-    """Each cell once, the first of equals kept."""
-    return list({cell.key: cell for cell in reversed(found)}.values())[::-1]
+def drop_duplicates(cells: list[Cell]) -> list[Cell]:
+    """Return each cell once, the first of equals."""
+    return list({cell.key: cell for cell in reversed(cells)}.values())[::-1]
 
 
-def asks(axes: dict[str, list[str]], base: Recipe, asked: Asked) -> str:
-    """A hash of all that a study asks beside how many seeds it has, which may grow."""
-    kind = [getattr(asked, knob) for knob in ("design", "match", "resize", "tune", "lr_grid")]
-    measured: list[Any] = [asked.study] if asked.kind != "train" else []
-    measured += [asked.sampler, asked.limits] if asked.design == "search" else []
-    told = json.dumps([axes, kind, signature(base), *measured], sort_keys=True)
-    return hashlib.sha256(told.encode()).hexdigest()[:6]
+def hash_question(axes: dict[str, list[str]], base: Recipe, options: StudyOptions) -> str:
+    """Return a hash of all that a study asks, except how many seeds it has, which may grow."""
+    comparison = [getattr(options, knob) for knob in ("design", "match", "resize", "tune", "lr_grid")]
+    details: list[Any] = [options.study] if options.kind != "train" else []
+    details += [options.sampler, options.limits] if options.design == "search" else []
+    text = json.dumps([axes, comparison, hash_without_seed(base), *details], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:6]
 
 
-def study_name(axes: dict[str, list[str]], base: Recipe, asked: Asked) -> str:
-    """What is varied, and a hash of what is asked."""
+def make_study_name(axes: dict[str, list[str]], base: Recipe, options: StudyOptions) -> str:
+    """Return a folder name: what is varied, and a hash of the question."""
     words = "-".join(f"{axis.rpartition('.')[2]}_{'_'.join(values)}" for axis, values in axes.items()) or "seeds"
-    words = words if asked.kind == "train" else f"{asked.kind}-{words}".removesuffix("-seeds")
-    plain = "".join(letter if letter.isalnum() or letter in "_.+-" else "_" for letter in words)[:60].rstrip("._-")
-    return f"{plain}-{asks(axes, base, asked)}"
+    words = words if options.kind == "train" else f"{options.kind}-{words}".removesuffix("-seeds")
+    filename = "".join(letter if letter.isalnum() or letter in "_.+-" else "_" for letter in words)[:60].rstrip("._-")
+    return f"{filename}-{hash_question(axes, base, options)}"

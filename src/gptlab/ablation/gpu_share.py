@@ -1,5 +1,7 @@
-"""This machine shared out among the cells that run on it at once: threads by count, GPUs one each. Before torch is
-imported, since both are settled then."""
+"""Share the machine among the cells that run on it at once: threads by count, GPUs one each.
+
+This happens before torch is imported, since both are settled then.
+"""
 
 import fcntl
 import os
@@ -7,39 +9,39 @@ import sys
 from pathlib import Path
 from typing import IO
 
-HELD: list[IO[str]] = []
-"""The lock of this process's GPU, as long as it lives."""
+GPU_LOCKS: list[IO[str]] = []
+"""The lock of this process's GPU, held as long as it lives."""
 
 
-def share(jobs: int, locks: Path) -> None:
-    """Takes this process's part of the machine, if it is one of several jobs."""
+def limit_to_share(jobs: int, locks: Path) -> None:
+    """Limit this process to its part of the machine, if it is one of several jobs."""
     if jobs == 1 or "torch" in sys.modules:
         return
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))
-    there = gpus()
-    if len(there) > 1 and not HELD:
-        os.environ["CUDA_VISIBLE_DEVICES"] = free(there, locks)
+    visible = list_gpus()
+    if len(visible) > 1 and not GPU_LOCKS:
+        os.environ["CUDA_VISIBLE_DEVICES"] = claim_gpu(visible, locks)
 
 
-def gpus() -> list[str]:
-    """The GPUs that this process may use, without torch."""
+def list_gpus() -> list[str]:
+    """Return the GPUs that this process may use, without torch."""
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
     if chosen is not None:
-        return [one for one in chosen.split(",") if one]
+        return [index_text for index_text in chosen.split(",") if index_text]
     cards = Path("/proc/driver/nvidia/gpus")
     return [str(index) for index in range(len([*cards.iterdir()]))] if cards.is_dir() else []
 
 
-def free(there: list[str], locks: Path) -> str:
-    """A GPU that no other job holds; with more jobs than GPUs they share, in turn."""
+def claim_gpu(gpus: list[str], locks: Path) -> str:
+    """Return a GPU that no other job holds; with more jobs than GPUs they share, in turn."""
     locks.mkdir(parents=True, exist_ok=True)
-    for gpu in there:
+    for gpu in gpus:
         file = (locks / f"gpu-{gpu.replace('/', '_')}.lock").open("w")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.close()
             continue
-        HELD.append(file)
+        GPU_LOCKS.append(file)
         return gpu
-    return there[os.getpid() % len(there)]
+    return gpus[os.getpid() % len(gpus)]

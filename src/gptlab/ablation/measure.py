@@ -1,6 +1,6 @@
-"""A study whose arms are measured together: a cell a block, in this process, one after another. No run is made.
+"""Studies whose arms are measured together: a cell is a block, in this process, one after another. No run is made.
 
-rows/<block>.json    what a block measured, with the code that did; a block that is there is not measured again
+rows/<block>.json    what a block measured, with its code fingerprint; a block that is there is not measured again
 """
 
 import time
@@ -12,109 +12,116 @@ from typing import Any
 from rich.console import Console
 
 from gptlab.ablation import plan as planning
-from gptlab.ablation.cells import asks
-from gptlab.ablation.question import Question
+from gptlab.ablation.cells import hash_question
+from gptlab.ablation.question import StudySpec
 from gptlab.build import build
 from gptlab.config.recipe import altered, flat
 from gptlab.errors import Ended, Refused
 from gptlab.report.measurement_folder import _path, again
 from gptlab.runs.fingerprint import fingerprint
-from gptlab.runs.record import dump, read, write
-from gptlab.runs.study_folder import Ledger, locked
+from gptlab.runs.record import read_json, to_json, write_atomically
+from gptlab.runs.study_folder import StudyFolder, lock_or_owner
 from gptlab.study import Study
 
 
-def measure(question: Question, console: Console) -> None:
-    """Measures the blocks that are missing, then compares."""
-    study, ledger = question.study, planning.ledger(question)
-    arms = [variant.key for variant in question.variants]
-    keys = {seed: f"{question.name}-b{seed}" for seed in question.asked.blocks}
-    code = _code(question)
-    study.check({variant.key: variant.recipe for variant in question.variants})
-    done = {seed for seed, key in keys.items() if _measured(ledger, key, code, question.asked.reuse)}
-    console.print(f"{question.name}: {len(arms)} arms together, {len(keys)} blocks, {len(done)} of them done")
-    for note in question.notes:
+def run_measurements(spec: StudySpec, console: Console) -> None:
+    """Measure the blocks that are missing, then compare."""
+    study, study_folder = spec.study, planning.open_study_folder(spec)
+    arms = [variant.key for variant in spec.variants]
+    keys = {seed: f"{spec.name}-b{seed}" for seed in spec.options.blocks}
+    code = _fingerprint_study(spec)
+    study.check({variant.key: variant.recipe for variant in spec.variants})
+    done = {seed for seed, key in keys.items() if _is_measured(study_folder, key, code, spec.options.reuse)}
+    console.print(f"{spec.name}: {len(arms)} arms together, {len(keys)} blocks, {len(done)} of them done")
+    for note in spec.notes:
         console.print(f"  {note}", markup=False)
-    if question.asked.dry_run:
+    if spec.options.dry_run:
         return
-    ledger.ask(_asked(question, keys), {key: _cell(seed) for seed, key in keys.items()})
-    (ledger.folder / "rows").mkdir(exist_ok=True)
-    bad = 0
+    study_folder.save_plan(_to_document(spec, keys), {key: _describe_block(seed) for seed, key in keys.items()})
+    (study_folder.path / "rows").mkdir(exist_ok=True)
+    failures = 0
     try:
-        for seed in [one for one in keys if one not in done]:
-            bad += not _block(question, study, ledger, seed, keys[seed], code, console)
+        for seed in [missing for missing in keys if missing not in done]:
+            failures += not _measure_block(spec, study, study_folder, seed, keys[seed], code, console)
     except KeyboardInterrupt as stopped:
-        there = sum(_measured(ledger, key, code, "any_code") for key in keys.values())
-        raise Ended(f"stopped: {there} of {len(keys)} blocks done; the same command goes on", 130) from stopped
-    again(ledger.folder, console)
-    if bad:
-        raise Ended(f"{bad} of {len(keys)} blocks failed; the same command tries them again")
+        measured = sum(_is_measured(study_folder, key, code, "any_code") for key in keys.values())
+        raise Ended(f"stopped: {measured} of {len(keys)} blocks done; the same command goes on", 130) from stopped
+    again(study_folder.path, console)
+    if failures:
+        raise Ended(f"{failures} of {len(keys)} blocks failed; the same command tries them again")
 
 
-def _block(question: Question, study: Study, ledger: Ledger, seed: int, key: str, code: str, console: Console) -> bool:
-    """Measures one block; whether that was done. What goes wrong is an event with a log, and the others go on."""
-    with locked(ledger.lock(key)) as owner:
+def _measure_block(
+    spec: StudySpec, study: Study, study_folder: StudyFolder, seed: int, key: str, code: str, console: Console
+) -> bool:
+    """Measure one block and return whether that worked. A failure is an event with a log, and the others go on."""
+    with lock_or_owner(study_folder.lock_path(key)) as owner:
         if owner is not None:
-            raise Refused(f"{question.name}: {owner} measures it; two at once would disturb each other's clocks")
-        ledger.note(key, "running")
+            raise Refused(f"{spec.name}: {owner} measures it; two at once would disturb each other's clocks")
+        study_folder.record_event(key, "running")
         began = time.perf_counter()
         try:
-            arms = {variant.key: altered(variant.recipe, seed=seed) for variant in question.variants}
+            arms = {variant.key: altered(variant.recipe, seed=seed) for variant in spec.variants}
             with console.status(f"[dim]measuring block {seed}[/]"):
-                rows = study(arms, seed, build, ledger.folder)
+                rows = study(arms, seed, build, study_folder.path)
         except Refused:
-            ledger.note(key, "stopped")
+            study_folder.record_event(key, "stopped")
             raise
         except Exception as error:
-            log = ledger.folder / "logs" / f"{key}.txt"
+            log = study_folder.path / "logs" / f"{key}.txt"
             log.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
-            ledger.note(key, "failed", reason=f"{type(error).__name__}: {error}".splitlines()[0], log=str(log))
+            study_folder.record_event(
+                key, "failed", reason=f"{type(error).__name__}: {error}".splitlines()[0], log=str(log)
+            )
             console.print(f"  block {seed} failed: {error}; see {log}", markup=False, soft_wrap=True)
             return False
         seconds = time.perf_counter() - began
-        write(_path(ledger, key), dump({"code": code, "seconds": seconds, "rows": [row._asdict() for row in rows]}))
-        ledger.note(key, "finished")
+        write_atomically(
+            _path(study_folder, key),
+            to_json({"code": code, "seconds": seconds, "rows": [row._asdict() for row in rows]}),
+        )
+        study_folder.record_event(key, "finished")
         return True
 
 
-def followed(fixed: dict[str, str], name: str, study: str) -> dict[str, str]:
-    """The fixed words of a command line, for the study that follows one of that name."""
-    kept = {key: word for key, word in fixed.items() if not key.startswith("study.")}
-    return {**kept, "study": f"study={study}", "name": f"name={name}-{study}"}
+def override_for_follow_up(fixed: dict[str, str], name: str, study: str) -> dict[str, str]:
+    """Return the fixed overrides of a command line, for the study that follows one of that name."""
+    overrides = {key: word for key, word in fixed.items() if not key.startswith("study.")}
+    return {**overrides, "study": f"study={study}", "name": f"name={name}-{study}"}
 
 
-def _measured(ledger: Ledger, key: str, code: str, reuse: str) -> bool:
-    path = _path(ledger, key)
-    return path.exists() and (reuse == "any_code" or read(path)["code"] == code)
+def _is_measured(study_folder: StudyFolder, key: str, code: str, reuse: str) -> bool:
+    path = _path(study_folder, key)
+    return path.exists() and (reuse == "any_code" or read_json(path)["code"] == code)
 
 
-def _code(question: Question) -> str:
-    """Of the study and of all parts of its arms."""
-    nodes = [question.asked.study, *(variant.recipe.config for variant in question.variants)]
+def _fingerprint_study(spec: StudySpec) -> str:
+    """Return the code fingerprint of the study and of all parts of its arms."""
+    nodes = [spec.options.study, *(variant.recipe.config for variant in spec.variants)]
     targets = {str(value) for node in nodes for key, value in flat(node).items() if key.endswith("_target_")}
     return fingerprint(sorted(target.rpartition(".")[0] for target in targets))
 
 
-def _cell(seed: int) -> dict[str, Any]:
+def _describe_block(seed: int) -> dict[str, Any]:
     return {"label": f"block {seed}", "seed": seed, "jobs": 1}
 
 
-def _asked(question: Question, keys: dict[int, str]) -> dict[str, Any]:
-    """What study.json holds."""
-    asked = question.asked
+def _to_document(spec: StudySpec, keys: dict[int, str]) -> dict[str, Any]:
+    """Return the content of study.json."""
+    options = spec.options
     return {
-        **asdict(asked),
-        "kind": asked.kind,
-        "knobs": asked.study,
-        "study": question.name,
-        "asks": asks(question.axes, question.base, asked),
-        "command": planning.command(),
+        **asdict(options),
+        "kind": options.kind,
+        "knobs": options.study,
+        "study": spec.name,
+        "asks": hash_question(spec.axes, spec.base, options),
+        "command": planning.read_command(),
         "cwd": str(Path.cwd()),
-        "axes": question.axes,
-        "base": question.shared,
-        "arms": {variant.key: variant.overrides for variant in question.variants},
+        "axes": spec.axes,
+        "base": spec.shared,
+        "arms": {variant.key: variant.overrides for variant in spec.variants},
         "cells": [*keys.values()],
         "seconds": {},
         "jobs": 1,
-        "notes": question.notes,
+        "notes": spec.notes,
     }

@@ -1,4 +1,4 @@
-"""What a study was asked to be: its own knobs, beside those of the runs, typed and checked."""
+"""The study's own knobs, beside those of the runs, typed and checked."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -10,8 +10,8 @@ from gptlab.errors import Refused
 
 
 @dataclass(frozen=True)
-class Asked:
-    """The knobs of conf/ablate.yaml that train.yaml has not."""
+class StudyOptions:
+    """The knobs of conf/ablate.yaml that train.yaml does not have."""
 
     study: dict[str, Any]
     design: Literal["grid", "star", "leave_one_out", "search"]
@@ -36,7 +36,7 @@ class Asked:
 
     @property
     def kind(self) -> str:
-        """The study's file: train, decode, ..."""
+        """The name of the study's file: train, decode, ..."""
         return str(self.study.get("_target_")).split(".")[-2]
 
     @property
@@ -46,41 +46,41 @@ class Asked:
 
     @property
     def budgets(self) -> list[float]:
-        """The multiples of the baseline's steps beside 1."""
-        return sorted({float(one) for one in self.budget} - {1.0})
+        """The multiples of the baseline's steps other than 1."""
+        return sorted({float(multiple) for multiple in self.budget} - {1.0})
 
 
 LIMITS = ("params", "flops_per_token", "cache_bytes_per_token", "step_ms")
-"""What a search can be kept below, each known before anything is trained."""
-KNOBS = tuple(field.name for field in dataclasses.fields(Asked))
+"""Quantities that a search can be kept below, each known before anything is trained."""
+KNOBS = tuple(field.name for field in dataclasses.fields(StudyOptions))
 
 
-def asked(values: dict[str, Any]) -> Asked:
-    """The typed knobs of a study, or a refusal of all that is wrong."""
+def check_options(values: dict[str, Any]) -> StudyOptions:
+    """Return the typed options, or refuse all that is wrong."""
     wrong = [
         f"{name}={shown(values[name])} is not {describe(field.type)}"
-        for name, field in ((one.name, one) for one in dataclasses.fields(Asked))
+        for name, field in ((candidate.name, candidate) for candidate in dataclasses.fields(StudyOptions))
         if not conforms(values[name], field.type)
     ]
-    wrong = wrong or list(_out_of_range(values))
+    wrong = wrong or list(_check_ranges(values))
     if wrong:
         raise Refused("\nerror: ".join(wrong))
-    return Asked(**{name: values[name] for name in KNOBS})
+    return StudyOptions(**{name: values[name] for name in KNOBS})
 
 
-def _out_of_range(values: dict[str, Any]) -> Iterator[str]:
+def _check_ranges(values: dict[str, Any]) -> Iterator[str]:
     seeds = values["seeds"]
     if seeds == [] or (isinstance(seeds, int) and seeds < 1):
         yield f"seeds={seeds} asks for none; give 1 or more, 3 for a verdict"
-    if isinstance(seeds, list) and any(not 0 <= one < 2**63 for one in seeds):
+    if isinstance(seeds, list) and any(not 0 <= value < 2**63 for value in seeds):
         yield f"seeds={seeds}: a seed is in 0 .. 2^63 - 1"
-    if any(one <= 0 for one in values["budget"]):
+    if any(value <= 0 for value in values["budget"]):
         yield f"budget={values['budget']} must be positive multiples of the steps; try [0.5,1,2]"
     if values["confirm"] < 0 or values["confirm"] == 1:
         yield f"confirm={values['confirm']} fresh seeds decide nothing; 0 leaves it out, 5 is usual"
     if values["tune"] == "grid" and len({*values["lr_grid"]}) < 2:
         yield f"lr_grid={values['lr_grid']} is no grid; give two learning rates or more, or tune=shared"
-    if any(one <= 0 for one in values["lr_grid"]):
+    if any(value <= 0 for value in values["lr_grid"]):
         yield f"lr_grid={values['lr_grid']}: learning rates are positive"
     if values["delta"] is not None and values["delta"] <= 0:
         yield f"delta={values['delta']} is no margin; give nats > 0, or null"

@@ -1,4 +1,4 @@
-"""A question to a plan: arms made alike, cells, which of them are done, and the bill."""
+"""StudySpec to a plan: arms matched, cells made, finished runs found, and the bill."""
 
 import sys
 from dataclasses import asdict, dataclass, field, replace
@@ -8,226 +8,251 @@ from typing import Any
 from rich.console import Console
 
 from gptlab.ablation import bill
-from gptlab.ablation.cells import Cell, Variant, asks, cells, distinct, of_baseline
-from gptlab.ablation.cost import Costs, changed, disk, matched, tokens
-from gptlab.ablation.question import Question
+from gptlab.ablation.cells import Cell, Variant, drop_duplicates, hash_question, make_baseline_cells, make_cells
+from gptlab.ablation.cost import CostEstimator, count_training_tokens, estimate_disk_use, match_to_baseline, set_knob
+from gptlab.ablation.question import StudySpec
 from gptlab.errors import Refused
-from gptlab.runs.record import free_bytes, read
-from gptlab.runs.study_folder import OVER, Ledger
+from gptlab.runs.record import count_free_bytes, read_json
+from gptlab.runs.study_folder import TERMINAL_STATES, StudyFolder
 from gptlab.stats.matching import describe_mismatch
 
 
 @dataclass
 class Plan:
-    """A study about to run. `over`: the run of each cell that is done. Times are of the probe."""
+    """A study about to run.
 
-    question: Question
-    ledger: Ledger
+    finished_runs  run folder of each cell that is done, by the cell's key
+    counts         parameters, FLOPs and cache bytes by arm
+    step_ms        probed milliseconds a step, by arm
+    run_seconds    estimated seconds of each cell that is not done
+    """
+
+    spec: StudySpec
+    folder: StudyFolder
     jobs: int
-    costs: Costs = field(default_factory=Costs)
+    costs: CostEstimator = field(default_factory=CostEstimator)
     variants: list[Variant] = field(default_factory=list)
     cells: dict[str, Cell] = field(default_factory=dict)
-    over: dict[str, Path] = field(default_factory=dict)
+    finished_runs: dict[str, Path] = field(default_factory=dict)
     counts: dict[str, dict[str, float]] = field(default_factory=dict)
     step_ms: dict[str, float] = field(default_factory=dict)
-    seconds: dict[str, float] = field(default_factory=dict)
+    run_seconds: dict[str, float] = field(default_factory=dict)
     mismatch: list[str] = field(default_factory=list)
 
     @property
     def baselines(self) -> dict[str, Variant]:
-        """The settled variants that are baselines, by size."""
+        """The matched variants that are baselines, by size."""
         return {
-            size: next(v for v in self.variants if v.key == one.key) for size, one in self.question.baselines.items()
+            size: next(v for v in self.variants if v.key == baseline.key)
+            for size, baseline in self.spec.baselines.items()
         }
 
-    def add(self, found: list[Cell]) -> None:
-        """Adds cells, and looks which of them are done."""
-        for cell in distinct(found):
+    def add_cells(self, cells: list[Cell]) -> None:
+        """Add cells, and find which of them are done."""
+        for cell in drop_duplicates(cells):
             self.cells[cell.key] = cell
-            done, _ = self.ledger.found(cell.key, cell.recipe, self.question.asked.reuse)
+            done, _ = self.folder.find_runs(cell.key, cell.recipe, self.spec.options.reuse)
             if done is not None:
-                self.over[cell.key] = done
+                self.finished_runs[cell.key] = done
 
-    def look(self) -> None:
-        """Notes the runs that are over by now."""
-        states = self.ledger.states()
-        self.over |= {
-            k: self.ledger.pool / states[k].run for k in self.cells if k in states and states[k].status in OVER
+    def refresh(self) -> None:
+        """Add the runs that have finished meanwhile."""
+        states = self.folder.read_states()
+        self.finished_runs |= {
+            k: self.folder.pool / states[k].run
+            for k in self.cells
+            if k in states and states[k].status in TERMINAL_STATES
         }
 
     def to_run(self) -> list[str]:
-        """Keys of the cells that are not done."""
-        return [key for key in self.cells if key not in self.over]
+        """Return the keys of the cells that are not done."""
+        return [key for key in self.cells if key not in self.finished_runs]
 
 
-def plan(question: Question, jobs: int) -> Plan:
-    """Settles the arms, finds what is done, counts and times the rest."""
-    made = Plan(question, ledger(question), jobs)
-    made.variants = settle(made)
-    made.add(cells(question.asked, [at_home(one, made) for one in made.variants]))
-    if question.asked.tune == "shared":  # else at a rate that is not known yet
-        made.add([cell for one in made.baselines.values() for cell in of_baseline(question.asked, at_home(one, made))])
-    count(made)
-    return made
+def make_plan(spec: StudySpec, jobs: int) -> Plan:
+    """Match the arms, find what is done, count and time the rest."""
+    plan = Plan(spec, open_study_folder(spec), jobs)
+    plan.variants = match_variants(plan)
+    plan.add_cells(make_cells(spec.options, [set_outputs(variant, plan) for variant in plan.variants]))
+    if spec.options.tune == "shared":  # else at a rate that is not known yet
+        plan.add_cells(
+            [
+                cell
+                for variant in plan.baselines.values()
+                for cell in make_baseline_cells(spec.options, set_outputs(variant, plan))
+            ]
+        )
+    count_costs(plan)
+    return plan
 
 
-def ledger(question: Question) -> Ledger:
-    """The folder of a question's study, there or not."""
-    return Ledger(Path(question.outputs).absolute() / "ablations" / question.name)
+def open_study_folder(spec: StudySpec) -> StudyFolder:
+    """Return the folder of a study, whether it exists or not."""
+    return StudyFolder(Path(spec.outputs).absolute() / "ablations" / spec.name)
 
 
-def settle(made: Plan) -> list[Variant]:
-    """The arms, made alike in what is to match: as they were settled before, if this study has begun."""
-    question, costs = made.question, made.costs
-    match, first = question.asked.match, next(iter(question.baselines.values()))
-    before = made.ledger.asked.get("settled", {}) if (made.ledger.folder / "study.json").exists() else {}
+def match_variants(plan: Plan) -> list[Variant]:
+    """Return the arms matched in what was asked for; as they were matched before, if this study has begun."""
+    spec, costs = plan.spec, plan.costs
+    match, first = spec.options.match, next(iter(spec.baselines.values()))
+    settled = plan.folder.plan.get("settled", {}) if (plan.folder.path / "study.json").exists() else {}
     ms: dict[str, float] = {}
-    found = []
-    for variant in question.variants:
-        base = question.baselines[variant.size]
-        if variant.key in before:
-            for knob, value, why in before[variant.key]:
-                variant = changed(variant, knob, value, why)
+    matched = []
+    for variant in spec.variants:
+        base = spec.baselines[variant.size]
+        if variant.key in settled:
+            for knob, value, reason in settled[variant.key]:
+                variant = set_knob(variant, knob, value, reason)
         elif match == "tokens":
-            if "steps" not in question.axes and tokens(variant.recipe) != tokens(first.recipe):
-                variant = matched(variant, costs.counts, first.recipe, match, "", ms)
+            if "steps" not in spec.axes and count_training_tokens(variant.recipe) != count_training_tokens(
+                first.recipe
+            ):
+                variant = match_to_baseline(variant, costs.count_costs, first.recipe, match, "", ms)
         elif variant is not base:
             if match == "time" and not ms:
-                ms = costs.step_ms({one.key: one.recipe for one in question.variants}, rounds=15)
+                ms = costs.time_steps({candidate.key: candidate.recipe for candidate in spec.variants}, rounds=15)
             times = {**ms, "": ms.get(base.key, 0.0)}
-            variant = matched(variant, costs.counts, base.recipe, match, question.asked.resize, times)
-        found.append(variant)
-    return found
+            variant = match_to_baseline(variant, costs.count_costs, base.recipe, match, spec.options.resize, times)
+        matched.append(variant)
+    return matched
 
 
-def at_home(variant: Variant, made: Plan) -> Variant:
-    """A variant whose runs go to this study's outputs, and to its group in W&B."""
+def set_outputs(variant: Variant, plan: Plan) -> Variant:
+    """Return a variant whose runs go to this study's outputs, and to its group in W&B."""
     config = variant.recipe.config
-    tracking = {**config["tracking"], "group": config["tracking"]["group"] or made.question.name}
-    home = {**config, "outputs": str(made.ledger.outputs), "tracking": tracking}
+    tracking = {**config["tracking"], "group": config["tracking"]["group"] or plan.spec.name}
+    home = {**config, "outputs": str(plan.folder.outputs), "tracking": tracking}
     return replace(variant, recipe=replace(variant.recipe, config=home))
 
 
-def count(made: Plan) -> None:
-    """What each arm costs: if all is done, from its runs; else counted and timed here, all arms in turn."""
-    for variant in made.variants:
+def count_costs(plan: Plan) -> None:
+    """Fill in what each arm costs.
+
+    If all is done, this is from its runs; else it is counted and timed here, all arms interleaved.
+    """
+    for variant in plan.variants:
         folders = [
-            made.over[key] for key, cell in made.cells.items() if cell.variant.key == variant.key and key in made.over
+            plan.finished_runs[key]
+            for key, cell in plan.cells.items()
+            if cell.variant.key == variant.key and key in plan.finished_runs
         ]
-        known = [one for one in (read(folder / "summary.json") for folder in folders) if one["status"] == "finished"]
-        if known:
-            made.counts[variant.key] = {key: known[0][key] for key in COUNTED}
-            made.step_ms[variant.key] = known[0]["time/step_ms_median"]
+        summaries = [
+            summary
+            for summary in (read_json(folder / "summary.json") for folder in folders)
+            if summary["status"] == "finished"
+        ]
+        if summaries:
+            plan.counts[variant.key] = {key: summaries[0][key] for key in COUNTED}
+            plan.step_ms[variant.key] = summaries[0]["time/step_ms_median"]
         else:
-            made.counts[variant.key] = made.costs.counts(variant.recipe)
-    if made.to_run() or len(made.step_ms) < len(made.variants):
-        made.step_ms = made.costs.step_ms({variant.key: variant.recipe for variant in made.variants})
-    estimate(made)
-    made.mismatch = [line for size in made.question.baselines for line in _mismatch(made, size)]
+            plan.counts[variant.key] = plan.costs.count_costs(variant.recipe)
+    if plan.to_run() or len(plan.step_ms) < len(plan.variants):
+        plan.step_ms = plan.costs.time_steps({variant.key: variant.recipe for variant in plan.variants})
+    estimate_run_times(plan)
+    plan.mismatch = [line for size in plan.spec.baselines for line in _describe_mismatch_of_size(plan, size)]
 
 
 COUNTED = ("params", "flops_per_token", "cache_bytes_per_token")
 
 
-def estimate(made: Plan) -> None:
-    """Seconds of each cell that is not done."""
-    for key in made.to_run():
-        cell = made.cells[key]
-        made.seconds[key] = made.costs.seconds(cell.recipe, made.step_ms[cell.variant.key])
+def estimate_run_times(plan: Plan) -> None:
+    """Estimate the seconds of each cell that is not done."""
+    for key in plan.to_run():
+        cell = plan.cells[key]
+        plan.run_seconds[key] = plan.costs.estimate_run_time(cell.recipe, plan.step_ms[cell.variant.key])
 
 
-def _mismatch(made: Plan, size: str) -> list[str]:
+def _describe_mismatch_of_size(plan: Plan, size: str) -> list[str]:
     arms = {}
-    for variant in made.variants:
+    for variant in plan.variants:
         if variant.size == size:
-            counts, trained = made.counts[variant.key], tokens(variant.recipe)
+            counts, trained = plan.counts[variant.key], count_training_tokens(variant.recipe)
             arms[variant.name] = {**counts, "tokens": trained, "flops": trained * counts["flops_per_token"]}
-    lines = describe_mismatch(arms, made.question.baselines[size].name)
+    lines = describe_mismatch(arms, plan.spec.baselines[size].name)
     return [f"{size}: {line}" if size else line for line in lines]
 
 
-def show(made: Plan, console: Console) -> None:
-    """Prints the bill."""
+def print_plan(plan: Plan, console: Console) -> None:
+    """Print the bill."""
     items = []
-    for variant in made.variants:
-        mine = [key for key, cell in made.cells.items() if cell.variant.key == variant.key]
-        left = sum(key not in made.over for key in mine)
+    for variant in plan.variants:
+        keys = [key for key, cell in plan.cells.items() if cell.variant.key == variant.key]
+        to_run = sum(key not in plan.finished_runs for key in keys)
         items.append(
-            bill.Item(variant.key, made.counts[variant.key], made.step_ms[variant.key], len(mine), left, variant.told)
+            bill.BillLine(
+                name=variant.key,
+                counts=plan.counts[variant.key],
+                step_ms=plan.step_ms[variant.key],
+                cells=len(keys),
+                to_run=to_run,
+                adjustments=[adjustment.reason for adjustment in variant.adjustments],
+            )
         )
-    written = sum(
-        disk(made.counts[made.cells[key].variant.key]["params"], made.cells[key].recipe) for key in made.to_run()
+    disk_bytes = sum(
+        estimate_disk_use(plan.counts[plan.cells[key].variant.key]["params"], plan.cells[key].recipe)
+        for key in plan.to_run()
     )
-    question = made.question
-    refuse_small_disk(question, written)
-    bill.show(
+    spec = plan.spec
+    refuse_small_disk(spec, disk_bytes)
+    bill.print_bill(
         console,
-        question.name,
-        question.shared,
+        spec.name,
+        spec.shared,
         items,
-        [variant.key for variant in made.baselines.values()],
-        question.asked.blocks,
-        sum(made.seconds.values()) / made.jobs / 60,
-        made.jobs,
-        written,
-        question.notes,
-        made.mismatch,
+        [variant.key for variant in plan.baselines.values()],
+        spec.options.blocks,
+        sum(plan.run_seconds.values()) / plan.jobs / 60,
+        plan.jobs,
+        disk_bytes,
+        spec.notes,
+        plan.mismatch,
     )
 
 
-def refuse_small_disk(question: Question, written: float) -> None:
-    """A study that would fill the disk."""
-    free = free_bytes(Path(question.outputs))
-    if written > free:
+def refuse_small_disk(spec: StudySpec, disk_bytes: float) -> None:
+    """Refuse a study that would fill the disk."""
+    free = count_free_bytes(Path(spec.outputs))
+    if disk_bytes > free:
         raise Refused(
-            f"outputs={question.outputs} has {free / 1e6:.0f} MB free, and this study writes about "
-            f"{written / 1e6:.0f} MB; free some, or set outputs=<folder>"
+            f"outputs={spec.outputs} has {free / 1e6:.0f} MB free, and this study writes about "
+            f"{disk_bytes / 1e6:.0f} MB; free some, or set outputs=<folder>"
         )
 
 
-def asked(made: Plan) -> dict[str, Any]:
-    """What study.json holds."""
-    question = made.question
-    variants = made.variants
+def to_document(plan: Plan) -> dict[str, Any]:
+    """Return the content of study.json."""
+    spec = plan.spec
+    variants = plan.variants
     return {
-        **asdict(question.asked),
-        "kind": question.asked.kind,
-        "study": question.name,
-        "asks": asks(question.axes, question.base, question.asked),
-        "command": trained(command(), question.name),
+        **asdict(spec.options),
+        "kind": spec.options.kind,
+        "study": spec.name,
+        "asks": hash_question(spec.axes, spec.base, spec.options),
+        "command": training_command(read_command(), spec.name),
         "cwd": str(Path.cwd()),
-        "seeds": question.asked.blocks,
-        "axes": question.axes,
-        "versus": question.study.versus(),
-        "base": question.shared,
-        "baseline": next(iter(question.baselines.values())).name,
+        "seeds": spec.options.blocks,
+        "axes": spec.axes,
+        "versus": spec.study.versus(),
+        "base": spec.shared,
+        "baseline": next(iter(spec.baselines.values())).name,
         "arms": {variant.key: variant.overrides for variant in variants},
-        "settled": {v.key: [[*_told(v, one), one] for one in v.told] for v in variants},
-        "cells": [*made.cells],
-        "seconds": made.seconds,
-        "jobs": made.jobs,
-        "counts": made.counts,
-        "mismatch": made.mismatch,
-        "notes": question.notes,
+        "settled": {v.key: [[*adjustment] for adjustment in v.adjustments] for v in variants},
+        "cells": [*plan.cells],
+        "seconds": plan.run_seconds,
+        "jobs": plan.jobs,
+        "counts": plan.counts,
+        "mismatch": plan.mismatch,
+        "notes": spec.notes,
     }
 
 
-def command() -> list[str]:
-    """What was typed."""
+def read_command() -> list[str]:
+    """Return the command that was typed."""
     return ["python", *(word for word in sys.argv if word not in ("-m", "--multirun"))]
 
 
-def trained(words: list[str], name: str) -> list[str]:
-    """A command for its runs alone, where a study that trains nothing asked for them."""
+def training_command(words: list[str], name: str) -> list[str]:
+    """Return the command for the training runs alone, where a measuring study asked for them (study.follow_up)."""
     if not any(word.startswith("study.follow_up=") for word in words):
         return words
     return [*(word for word in words if not word.startswith(("study=", "study.", "name="))), f"name={name}"]
-
-
-def _told(variant: Variant, why: str) -> tuple[str, Any]:
-    """The knob and value that a settled variant was told."""
-    knob = why.partition("=")[0]
-    node: Any = variant.recipe.config
-    for part in knob.split("."):
-        node = node[part]
-    return knob, node

@@ -1,5 +1,7 @@
-"""Where a study stands: a line a cell as each ends, and below them one that lives. Read from the ledger alone, so it is
-the same for every launcher, and from another terminal."""
+"""Progress of a study: a line for each cell as it ends, and below them a live one.
+
+Read from the study folder alone, so that it is the same for every launcher, and from another terminal.
+"""
 
 import threading
 import time
@@ -14,27 +16,38 @@ from rich.table import Table
 from rich.text import Text
 
 from gptlab.console.units import span
-from gptlab.runs.record import read, rows
-from gptlab.runs.study_folder import OVER, Ledger, State
+from gptlab.runs.record import read_json, read_rows
+from gptlab.runs.study_folder import TERMINAL_STATES, CellState, StudyFolder
 
-DONE = (*OVER, "failed")
-EVERY = 0.5
-"""Seconds between two looks."""
+ENDED_STATES = (*TERMINAL_STATES, "failed")
+REFRESH_S = 0.5
+"""Seconds between two looks at the folder."""
 
 
-class Overview:
-    """Tells of a study while its cells run, in a thread of its own."""
+class StudyProgress:
+    """Prints a study's progress while its cells run, in a thread of its own."""
 
     def __init__(
-        self, ledger: Ledger, cells: dict[str, dict[str, Any]], seconds: dict[str, float], jobs: int, console: Console
+        self,
+        study_folder: StudyFolder,
+        cells: dict[str, dict[str, Any]],
+        seconds: dict[str, float],
+        jobs: int,
+        console: Console,
     ):
-        self.ledger, self.cells, self.seconds, self.jobs, self.console = ledger, cells, seconds, jobs, console
-        self.told = {key for key, state in ledger.states().items() if state.status in OVER}
+        self.study_folder, self.cells, self.seconds, self.jobs, self.console = (
+            study_folder,
+            cells,
+            seconds,
+            jobs,
+            console,
+        )
+        self.announced = {key for key, state in study_folder.read_states().items() if state.status in TERMINAL_STATES}
         self.began = time.time()
         self.over = threading.Event()
         self.live = Live(console=console, refresh_per_second=2, transient=True) if console.is_terminal else None
 
-    def __enter__(self) -> "Overview":
+    def __enter__(self) -> "StudyProgress":
         if self.live:
             self.live.start()
         self.thread = threading.Thread(target=self._watch, daemon=True)
@@ -44,97 +57,115 @@ class Overview:
     def __exit__(self, *_: object) -> None:
         self.over.set()
         self.thread.join()
-        self._look()
+        self._refresh()
         if self.live:
             self.live.stop()
 
     def _watch(self) -> None:
-        while not self.over.wait(EVERY):
-            self._look()
+        while not self.over.wait(REFRESH_S):
+            self._refresh()
 
-    def _look(self) -> None:
-        states = self.ledger.states()
+    def _refresh(self) -> None:
+        states = self.study_folder.read_states()
         for key in self.cells:
-            state = states.get(key, State())
-            if state.status in DONE and state.at >= self.began and key not in self.told:
-                self.told.add(key)
+            state = states.get(key, CellState())
+            if state.status in ENDED_STATES and state.at >= self.began and key not in self.announced:
+                self.announced.add(key)
                 self.console.print(
-                    ended(self.ledger, self.cells, key, state, len(self.told & set(self.cells))), soft_wrap=True
+                    describe_ended_cell(
+                        self.study_folder, self.cells, key, state, len(self.announced & set(self.cells))
+                    ),
+                    soft_wrap=True,
                 )
         if self.live:
             self.live.update(
-                Text.from_markup(f"  {standing(self.ledger, self.cells, states, self.seconds, self.jobs)}")
+                Text.from_markup(
+                    f"  {describe_progress(self.study_folder, self.cells, states, self.seconds, self.jobs)}"
+                )
             )
 
 
-def ended(ledger: Ledger, cells: dict[str, dict[str, Any]], key: str, state: State, number: int) -> str:
-    """The line of a cell that is over, in rich markup."""
-    cell, wide = cells[key], max(len(one["label"]) for one in cells.values())
+def describe_ended_cell(
+    study_folder: StudyFolder, cells: dict[str, dict[str, Any]], key: str, state: CellState, number: int
+) -> str:
+    """Return the line of a cell that has ended, in rich markup."""
+    cell, wide = cells[key], max(len(described["label"]) for described in cells.values())
     digits = len(str(len(cells)))
     start = f"  {number:>{digits}}/{len(cells)}  {escape(cell['label']):<{wide}}  seed {cell['seed']}  "
     if state.status == "failed":
         return f"{start}[red]failed[/]: {escape(state.reason)}; see {escape(state.log)}"
-    summary = _summary(ledger.pool / state.run)
+    summary = _read_summary(study_folder.pool / state.run)
     if state.status == "diverged":
         return f"{start}[red]diverged[/] at {escape(summary.get('reason', ''))}"
-    taken = "already there" if state.reused else f"{summary.get('time/total_s', 0):.0f} s"
-    return f"{start}loss {summary.get('val/loss', float('nan')):.4f}  [dim]{taken}[/]"
+    duration = "already there" if state.reused else f"{summary.get('time/total_s', 0):.0f} s"
+    return f"{start}loss {summary.get('val/loss', float('nan')):.4f}  [dim]{duration}[/]"
 
 
-def standing(
-    ledger: Ledger, cells: dict[str, dict[str, Any]], states: dict[str, State], seconds: dict[str, float], jobs: int
+def describe_progress(
+    study_folder: StudyFolder,
+    cells: dict[str, dict[str, Any]],
+    states: dict[str, CellState],
+    seconds: dict[str, float],
+    jobs: int,
 ) -> str:
-    """Done, running, left, and the time that is left, by what was probed and how long that took so far."""
-    status = {key: states.get(key, State()).status for key in cells}
-    done = [key for key in cells if status[key] in OVER]
+    """Return how many cells are done, running and left, and about how long that takes."""
+    status = {key: states.get(key, CellState()).status for key in cells}
+    done = [key for key in cells if status[key] in TERMINAL_STATES]
     failed = [key for key in cells if status[key] == "failed"]
     running = [key for key in cells if status[key] == "running"]
     left = [key for key in cells if key not in done + failed + running]
     parts = [f"{len(done)} of {len(cells)} done"]
     parts += [f"[red]{len(failed)} failed[/]"] if failed else []
-    parts += [f"running {', '.join(_progress(ledger, cells[key], states[key]) for key in running)}"] if running else []
+    parts += (
+        [f"running {', '.join(_describe_running_cell(study_folder, cells[key], states[key]) for key in running)}"]
+        if running
+        else []
+    )
     parts += [f"{len(left)} left"] if left else []
-    if rest := left_s(ledger, cells, states, seconds):
-        parts.append(f"about {span(rest / max(1, jobs) / 60)}")
+    if seconds_left := estimate_seconds_left(study_folder, cells, states, seconds):
+        parts.append(f"about {span(seconds_left / max(1, jobs) / 60)}")
     return ", ".join(parts)
 
 
-def left_s(
-    ledger: Ledger, cells: dict[str, dict[str, Any]], states: dict[str, State], seconds: dict[str, float]
+def estimate_seconds_left(
+    study_folder: StudyFolder, cells: dict[str, dict[str, Any]], states: dict[str, CellState], seconds: dict[str, float]
 ) -> float:
-    """Seconds of training that are left, corrected by how the finished cells kept to what was probed."""
-    taken = expected = 0.0
+    """Return the seconds of training that are left.
+
+    Probed times are corrected by how the finished cells kept to them.
+    """
+    actual = expected = 0.0
     for key, state in states.items():
         if key in cells and state.status == "finished" and not state.reused:
-            taken += _summary(ledger.pool / state.run).get("time/total_s", 0)
+            actual += _read_summary(study_folder.pool / state.run).get("time/total_s", 0)
             expected += seconds.get(key, 0)
-    rate = taken / expected if taken and expected else 1.0
-    rest = 0.0
+    rate = actual / expected if actual and expected else 1.0
+    seconds_left = 0.0
     for key in cells:
-        state = states.get(key, State())
-        if state.status not in DONE:
-            rest += (
+        state = states.get(key, CellState())
+        if state.status not in ENDED_STATES:
+            seconds_left += (
                 rate
                 * seconds.get(key, 0)
-                * (1 - (_part(ledger, cells[key], state) if state.status == "running" else 0))
+                * (1 - (_fraction_done(study_folder, cells[key], state) if state.status == "running" else 0))
             )
-    return rest
+    return seconds_left
 
 
-def _progress(ledger: Ledger, cell: dict[str, Any], state: State) -> str:
-    return f"{escape(cell['label'])} seed {cell['seed']} ({_part(ledger, cell, state):.0%})"
+def _describe_running_cell(study_folder: StudyFolder, cell: dict[str, Any], state: CellState) -> str:
+    return f"{escape(cell['label'])} seed {cell['seed']} ({_fraction_done(study_folder, cell, state):.0%})"
 
 
-def _part(ledger: Ledger, cell: dict[str, Any], state: State) -> float:
+def _fraction_done(study_folder: StudyFolder, cell: dict[str, Any], state: CellState) -> float:
     if not state.run:
         return 0.0
-    last = max((row["step"] for row in rows(ledger.pool / state.run / "metrics.jsonl")), default=0)
+    last = max((row["step"] for row in read_rows(study_folder.pool / state.run / "metrics.jsonl")), default=0)
     return min(1.0, last / cell["config"]["steps"])
 
 
-def _summary(folder: Path) -> dict[str, Any]:
+def _read_summary(folder: Path) -> dict[str, Any]:
     try:
-        return read(folder / "summary.json")
+        return read_json(folder / "summary.json")
     except (OSError, ValueError):
         return {}
 
@@ -142,29 +173,29 @@ def _summary(folder: Path) -> dict[str, Any]:
 # -- from another terminal
 
 
-def show(ledger: Ledger, console: Console) -> None:
-    """Where every cell of a study stands."""
-    cells, states = ledger.cells(), ledger.states()
-    seconds = ledger.asked.get("seconds", {})
+def print_study_state(study_folder: StudyFolder, console: Console) -> None:
+    """Print the state of every cell of a study."""
+    cells, states = study_folder.read_cells(), study_folder.read_states()
+    seconds = study_folder.plan.get("seconds", {})
     table = Table(box=None, header_style="bold", pad_edge=False)
     for name in ("arm", "seed", "state", ""):
         table.add_column(name, overflow="fold")
-    for key, words in _lines(ledger, cells, states):
+    for key, words in _describe_cells(study_folder, cells, states):
         table.add_row(escape(cells[key]["label"]), str(cells[key]["seed"]), *words)
-    told = standing(ledger, cells, states, seconds, ledger.asked.get("jobs", 1))
-    console.print(f"[bold]{escape(ledger.folder.name)}[/]   {told}", soft_wrap=True)
+    progress = describe_progress(study_folder, cells, states, seconds, study_folder.plan.get("jobs", 1))
+    console.print(f"[bold]{escape(study_folder.path.name)}[/]   {progress}", soft_wrap=True)
     console.print(table)
 
 
-def _lines(
-    ledger: Ledger, cells: dict[str, dict[str, Any]], states: dict[str, State]
+def _describe_cells(
+    study_folder: StudyFolder, cells: dict[str, dict[str, Any]], states: dict[str, CellState]
 ) -> Iterator[tuple[str, tuple[str, str]]]:
     for key, cell in cells.items():
-        state = states.get(key, State())
+        state = states.get(key, CellState())
         if state.status == "running":
-            yield key, ("running", f"{_part(ledger, cell, state):.0%} {escape(state.owner)}")
+            yield key, ("running", f"{_fraction_done(study_folder, cell, state):.0%} {escape(state.owner)}")
         elif state.status == "finished":
-            loss = _summary(ledger.pool / state.run).get("val/loss", float("nan")) if state.run else None
+            loss = _read_summary(study_folder.pool / state.run).get("val/loss", float("nan")) if state.run else None
             yield key, ("finished", "measured" if loss is None else f"loss {loss:.4f}")
         else:
             yield key, (state.status, escape(" ".join(filter(None, (state.reason, state.log)))))

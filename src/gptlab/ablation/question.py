@@ -1,12 +1,14 @@
-"""From the words of a command line to the arms of a study: composed, checked, without doubles, each size with its
-baseline. Everything that is wrong is told at once."""
+"""Command line to StudySpec: the arms of a study, composed, checked, without duplicates, each size with its baseline.
+
+Everything that is wrong is reported at once.
+"""
 
 from dataclasses import dataclass, replace
 
 from gptlab import compose as wiring
 from gptlab.ablation import design
-from gptlab.ablation.cells import Variant, signature, study_name
-from gptlab.ablation.options import KNOBS, Asked, asked
+from gptlab.ablation.cells import Variant, hash_without_seed, make_study_name
+from gptlab.ablation.options import KNOBS, StudyOptions, check_options
 from gptlab.config.factory import check_node, factory
 from gptlab.config.menu import CONF
 from gptlab.config.recipe import Recipe, check_settings, flat
@@ -15,33 +17,39 @@ from gptlab.errors import Refused
 from gptlab.stats.labels import find_arm
 from gptlab.study import Study
 
-DEFAULTS = ("model", "steps", "trainer.threads")
-"""What ablate.yaml changes in train.yaml; a recipe by name (experiment=...) keeps its own model and steps."""
+STUDY_DEFAULTS = ("model", "steps", "trainer.threads")
+"""Keys that ablate.yaml changes in train.yaml; a recipe by name (experiment=...) keeps its own model and steps."""
 
 
-TRAINING = {"baseline": None, "budget": [], "confirm": 0, "aa": False, "match": "tokens", "tune": "shared"}
-"""Knobs that only a training study can honour, and where they are off. The first arm measured is the baseline."""
+TRAINING_ONLY = {"baseline": None, "budget": [], "confirm": 0, "aa": False, "match": "tokens", "tune": "shared"}
+"""Knobs that only a training study can honour, with their off-values. The first arm measured is the baseline."""
 
 
-def chosen(asked: Asked) -> Study:
-    """The study that was asked for, or a refusal of what is wrong with it."""
-    if wrong := list(check_node(asked.study, "study")):
-        raise Refused("\nerror: ".join(wrong))
-    study: Study = factory(asked.study, "study")()
-    for knob, off in TRAINING.items():
-        if study.together and getattr(asked, knob) != off:
+def make_study(options: StudyOptions) -> Study:
+    """Return the study that was asked for, or refuse what is wrong with it."""
+    if problems := list(check_node(options.study, "study")):
+        raise Refused("\nerror: ".join(problems))
+    study: Study = factory(options.study, "study")()
+    for knob, off in TRAINING_ONLY.items():
+        if study.together and getattr(options, knob) != off:
             raise Refused(
-                f"{knob}={getattr(asked, knob)} does not go with study={asked.kind}, which trains nothing; leave it out"
+                f"{knob}={getattr(options, knob)} does not go with study={options.kind}, which "
+                f"trains nothing; leave it out"
             )
     return study
 
 
 @dataclass(frozen=True)
-class Question:
-    """What is compared, and how."""
+class StudySpec:
+    """A study as it was asked: what is compared, and how.
+
+    shared     overrides that all arms have
+    base       the recipe with `shared` alone
+    baselines  by size
+    """
 
     name: str
-    asked: Asked
+    options: StudyOptions
     study: Study
     axes: dict[str, list[str]]
     shared: list[str]  # overrides that all arms have
@@ -52,125 +60,134 @@ class Question:
     outputs: str
 
 
-def question(axes: dict[str, list[str]], fixed: dict[str, str]) -> Question:
-    """Reads a command line: several values make an axis, the study's own knobs are its own, the rest all arms share."""
+def parse_command(axes: dict[str, list[str]], fixed: dict[str, str]) -> StudySpec:
+    """Read a command line.
+
+    Several values make an axis, the study's own knobs are options, the rest is shared by all arms.
+    """
     axes, fixed = dict(axes), dict(fixed)
-    knobs = _own(axes, fixed)
-    name = _value(fixed.pop("name", None))
+    options = _take_options(axes, fixed)
+    name = _override_value(fixed.pop("name", None))
     if "resume" in (*axes, *fixed):
         raise Refused("resume=... goes on with one run; a study goes on by the same command")
-    shared = [*_defaults({*axes, *fixed}), *fixed.values()]
+    shared = [*_default_overrides({*axes, *fixed}), *fixed.values()]
     base = wiring.compose(shared)
-    if wrong := check_settings(base.config):
-        raise Refused("\nerror: ".join(wrong))
-    study = chosen(knobs)
-    knobs = replace(knobs, design=study.design or knobs.design)
-    if (own := study.arms(base)) and axes:
-        raise Refused(f"study={knobs.kind} has arms of its own; leave {', '.join(axes)} out, or give one value")
-    if knobs.design == "search":
-        _refuse_unfit(knobs, axes)
-        variants = _composed([("default", [], "")], shared, base)
+    if problems := check_settings(base.config):
+        raise Refused("\nerror: ".join(problems))
+    study = make_study(options)
+    options = replace(options, design=study.design or options.design)
+    if (own_arms := study.arms(base)) and axes:
+        raise Refused(f"study={options.kind} has arms of its own; leave {', '.join(axes)} out, or give one value")
+    if options.design == "search":
+        _refuse_unfit_search(options, axes)
+        variants = _compose_arms([("default", [], "")], shared, base)
     else:
-        arms = [(name, words, "") for name, words in own.items()] or _named(axes, knobs.design, _usual(axes, shared))
-        variants = _composed(arms, shared, base)
+        arms = [(name, words, "") for name, words in own_arms.items()] or _label_arms(
+            axes, options.design, _default_values(axes, shared)
+        )
+        variants = _compose_arms(arms, shared, base)
         _refuse_without_effect(axes, variants)
-    variants, notes = _distinct(variants)
-    _refuse_unknown_lr(knobs, variants)
-    baselines = _baselines(knobs, variants, base, shared)
-    return Question(
-        name or study_name(axes, base, knobs),
-        *(knobs, study, axes, shared, base, variants, baselines, notes, base.settings.outputs),
+    variants, notes = _drop_duplicates(variants)
+    _refuse_unknown_lr(options, variants)
+    baselines = _choose_baselines(options, variants, base, shared)
+    return StudySpec(
+        name or make_study_name(axes, base, options),
+        *(options, study, axes, shared, base, variants, baselines, notes, base.settings.outputs),
     )
 
 
-def trial(here: Question, name: str, words: list[str]) -> Variant:
-    """One more arm of a question; raises Refused of all that is wrong with it, in one line."""
+def compose_trial(spec: StudySpec, name: str, words: list[str]) -> Variant:
+    """Return one more arm of a study; raise Refused with all that is wrong with it in one line."""
     try:
-        recipe = wiring.compose([*here.shared, *words])
+        recipe = wiring.compose([*spec.shared, *words])
     except Refused as refused:
         raise Refused(str(refused).splitlines()[0]) from refused
-    if wrong := wiring.check(recipe):
-        raise Refused(wrong[0])
-    return Variant(name, [*here.shared, *words], recipe)
+    if problems := wiring.check(recipe):
+        raise Refused(problems[0])
+    return Variant(name, [*spec.shared, *words], recipe)
 
 
-def _refuse_unfit(knobs: Asked, axes: dict[str, list[str]]) -> None:
-    """A search of nothing, and what does not go with one."""
+def _refuse_unfit_search(options: StudyOptions, axes: dict[str, list[str]]) -> None:
+    """Refuse a search of nothing, and options that do not go with one."""
     if not axes:
         raise Refused("design=search has nothing to vary; give axes, as in attention=mha,gqa model.layers=2,4")
-    for knob, only in {"match": "tokens", "tune": "shared", "budget": [], "baseline": None}.items():
-        if getattr(knobs, knob) != only:
-            raise Refused(f"{knob}={getattr(knobs, knob)} does not go with design=search; leave it out")
+    for knob, required in {"match": "tokens", "tune": "shared", "budget": [], "baseline": None}.items():
+        if getattr(options, knob) != required:
+            raise Refused(f"{knob}={getattr(options, knob)} does not go with design=search; leave it out")
 
 
-def _own(axes: dict[str, list[str]], fixed: dict[str, str]) -> Asked:
-    """The study's own knobs, taken out of the rest; `seed` says which seeds."""
+def _take_options(axes: dict[str, list[str]], fixed: dict[str, str]) -> StudyOptions:
+    """Take the study's own knobs out of the rest; `seed` says which seeds."""
     for key in axes:
         if key in (*KNOBS, "name", "cell", "outputs") or key.startswith("study."):
             raise Refused(f"{key}={','.join(axes[key])}: a study has one {key}; give one value")
     lines = [fixed.pop(key) for key in [*fixed] if key in KNOBS or key.startswith("study.")]
     _, config = wiring.composed(lines, "ablate")
     if "seed" in fixed:
-        axes["seed"] = [_value(fixed.pop("seed")) or ""]
+        axes["seed"] = [_override_value(fixed.pop("seed")) or ""]
     if "seed" in axes:
         try:
-            config["seeds"] = [int(one) for one in axes.pop("seed")]
+            config["seeds"] = [int(seed) for seed in axes.pop("seed")]
         except ValueError as error:
             raise Refused(f"seed: {str(error).partition(': ')[2]} is no whole number; seed=0,1,2 or seeds=3") from error
-    return asked(config)
+    return check_options(config)
 
 
-def _defaults(given: set[str]) -> list[str]:
-    """What ablate.yaml says of the runs, as overrides of train.yaml."""
+def _default_overrides(given: set[str]) -> list[str]:
+    """Return what ablate.yaml changes in the runs, as overrides of train.yaml."""
     choices, config = wiring.composed([], "ablate")
-    kept = [key for key in DEFAULTS if key not in given and not ("experiment" in given and key in ("model", "steps"))]
+    keys = [
+        key for key in STUDY_DEFAULTS if key not in given and not ("experiment" in given and key in ("model", "steps"))
+    ]
     values = {"model": choices["model"], "steps": config["steps"], "trainer.threads": config["trainer"]["threads"]}
-    return [f"{key}={values[key]}" for key in kept]
+    return [f"{key}={values[key]}" for key in keys]
 
 
-def _value(line: str | None) -> str | None:
+def _override_value(line: str | None) -> str | None:
     return None if line is None else line.partition("=")[2].strip("'\"")
 
 
-def _usual(axes: dict[str, list[str]], shared: list[str]) -> dict[str, str]:
-    """What each axis is where the command line says nothing of it."""
+def _default_values(axes: dict[str, list[str]], shared: list[str]) -> dict[str, str]:
+    """Return the value of each axis where the command line says nothing of it."""
     choices, config = wiring.composed(shared)
-    found = {key: value if isinstance(value, str) else shown(value) for key, value in flat(config).items()} | choices
-    return {axis: str(found[axis]) for axis in axes if axis in found}
+    defaults = {key: value if isinstance(value, str) else shown(value) for key, value in flat(config).items()} | choices
+    return {axis: str(defaults[axis]) for axis in axes if axis in defaults}
 
 
-def _named(axes: dict[str, list[str]], kind: str, usual: dict[str, str]) -> list[tuple[str, list[str], str]]:
-    """The arms of a design: name, words, and size, if sizes are compared apart."""
-    arms, sized = design.arms(axes, kind, usual), "model" in axes and len(axes) > 1 and kind == "grid"
-    found = []
+def _label_arms(axes: dict[str, list[str]], kind: str, defaults: dict[str, str]) -> list[tuple[str, list[str], str]]:
+    """Return (name, overrides, size) of the arms of a design; size only where sizes are compared apart."""
+    arms, sized = design.combine_axes(axes, kind, defaults), "model" in axes and len(axes) > 1 and kind == "grid"
+    labelled = []
     for arm in arms:
         words = [f"{axis}={value}" for axis, value in zip(axes, arm, strict=True)]
-        name = design.label(axes, arm, () if kind == "grid" else arms[0], "model" if sized else "")
-        found.append((name, words, arm[[*axes].index("model")] if sized else ""))
-    return found
+        name = design.label_arm(axes, arm, () if kind == "grid" else arms[0], "model" if sized else "")
+        labelled.append((name, words, arm[[*axes].index("model")] if sized else ""))
+    return labelled
 
 
-def _composed(arms: list[tuple[str, list[str], str]], shared: list[str], base: Recipe) -> list[Variant]:
-    """Every arm, composed and typed; all that is wrong is told at once."""
-    wrong: dict[str, list[str]] = {}
-    found = []
+def _compose_arms(arms: list[tuple[str, list[str], str]], shared: list[str], base: Recipe) -> list[Variant]:
+    """Compose and check every arm; all that is wrong is reported at once."""
+    problems: dict[str, list[str]] = {}
+    variants = []
     for name, words, size in arms:
         try:
             recipe = wiring.compose([*shared, *words])
             lines = wiring.check(recipe)
         except Refused as refused:
-            recipe, lines = base, [_without_use(line, words, base) for line in str(refused).split("\nerror: ")]
-        found.append(Variant(name, [*shared, *words], recipe, size))
+            recipe, lines = base, [_explain_unused_knob(line, words, base) for line in str(refused).split("\nerror: ")]
+        variants.append(Variant(name, [*shared, *words], recipe, size))
         for line in lines:
-            wrong.setdefault(line, []).append(found[-1].key)
-    if wrong:
-        told = [line if len(keys) == len(arms) else f"{', '.join(keys)}: {line}" for line, keys in wrong.items()]
-        raise Refused("\nerror: ".join(told))
-    return found
+            problems.setdefault(line, []).append(variants[-1].key)
+    if problems:
+        lines_with_arms = [
+            line if len(keys) == len(arms) else f"{', '.join(keys)}: {line}" for line, keys in problems.items()
+        ]
+        raise Refused("\nerror: ".join(lines_with_arms))
+    return variants
 
 
-def _without_use(line: str, words: list[str], base: Recipe) -> str:
-    """A knob that another choice of its slot has, and this one has not, has no effect rather than no name."""
+def _explain_unused_knob(line: str, words: list[str], base: Recipe) -> str:
+    """Return a clearer line for a knob that another choice of its slot has, and this one has not."""
     key, _, rest = line.partition(": no such key")
     slot, _, knob = key.partition(".")
     if not rest or not knob:
@@ -185,8 +202,8 @@ def _refuse_without_effect(axes: dict[str, list[str]], variants: list[Variant]) 
     signatures = {}
     for variant in variants:
         words = {key: value for key, _, value in (word.partition("=") for word in variant.overrides)}
-        signatures[tuple(words[axis] for axis in axes)] = signature(variant.recipe)
-    if dead := design.without_effect(axes, signatures):
+        signatures[tuple(words[axis] for axis in axes)] = hash_without_seed(variant.recipe)
+    if dead := design.find_dead_axes(axes, signatures):
         others = (
             " ".join(f"{key}={values[0]}" for key, values in axes.items() if key not in dead) or "the rest as it is"
         )
@@ -197,36 +214,43 @@ def _refuse_without_effect(axes: dict[str, list[str]], variants: list[Variant]) 
         )
 
 
-def _distinct(variants: list[Variant]) -> tuple[list[Variant], list[str]]:
-    """Variants whose runs would differ, and what was left out."""
-    kept: dict[str, Variant] = {}
+def _drop_duplicates(variants: list[Variant]) -> tuple[list[Variant], list[str]]:
+    """Return variants whose runs would differ, and notes on those left out."""
+    unique: dict[str, Variant] = {}
     notes = []
     for variant in variants:
-        first = kept.setdefault(signature(variant.recipe), variant)
+        first = unique.setdefault(hash_without_seed(variant.recipe), variant)
         if first is not variant and first.key != variant.key:
             notes.append(f"{variant.key} is {first.key} here: left out")
-    return [*kept.values()], notes
+    return [*unique.values()], notes
 
 
-def _refuse_unknown_lr(knobs: Asked, variants: list[Variant]) -> None:
-    for variant in variants if knobs.tune == "grid" else ():
+def _refuse_unknown_lr(options: StudyOptions, variants: list[Variant]) -> None:
+    for variant in variants if options.tune == "grid" else ():
         if "lr" not in variant.recipe.config["optimizer"]:
             raise Refused(f"tune=grid: {variant.key} has no optimizer.lr; use tune=shared")
         if any(word.startswith("optimizer.lr=") for word in variant.overrides):
             raise Refused("tune=grid sets optimizer.lr itself; leave optimizer.lr out, or use tune=shared")
 
 
-def _baselines(knobs: Asked, variants: list[Variant], base: Recipe, shared: list[str]) -> dict[str, Variant]:
-    """That of each size: the one asked for; else the full stack, or the defaults if they are an arm, or the first."""
+def _choose_baselines(
+    options: StudyOptions, variants: list[Variant], base: Recipe, shared: list[str]
+) -> dict[str, Variant]:
+    """Return the baseline of each size.
+
+    This is the one asked for; else the full stack, or the defaults if they are an arm, or the first.
+    """
     sizes: dict[str, list[Variant]] = {}
     for variant in variants:
         sizes.setdefault(variant.size, []).append(variant)
-    found = {}
+    baselines = {}
     for size, arms in sizes.items():
-        plain = signature(wiring.compose([*shared, f"model={size}"]) if size else base)
-        usual = [arm for arm in arms if signature(arm.recipe) == plain and knobs.design != "leave_one_out"]
-        found[size] = (usual or arms)[0]
-        if knobs.baseline is not None:
-            name = find_arm(knobs.baseline, [arm.name for arm in arms])
-            found[size] = next(arm for arm in arms if arm.name == name)
-    return found
+        default = hash_without_seed(wiring.compose([*shared, f"model={size}"]) if size else base)
+        candidates = [
+            arm for arm in arms if hash_without_seed(arm.recipe) == default and options.design != "leave_one_out"
+        ]
+        baselines[size] = (candidates or arms)[0]
+        if options.baseline is not None:
+            name = find_arm(options.baseline, [arm.name for arm in arms])
+            baselines[size] = next(arm for arm in arms if arm.name == name)
+    return baselines

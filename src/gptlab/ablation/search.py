@@ -1,11 +1,13 @@
-"""design=search: trials instead of arms. optuna suggests what to try next; a trial is an arm like any other, trained by
-the same cells, ledger and launchers, and what was tried before is not trained again.
+"""design=search: trials instead of arms.
+
+optuna suggests what to try next; a trial is an arm like any other, trained by the same cells, study folder and
+launchers, and what was tried before is not trained again.
 
 search.db     optuna's own record, by which a search that was stopped goes on
 search.json   the trials: what each was, its loss, or why it was not trained
 
 Slots are suggested first, then those knobs that the chosen parts have. What cannot be composed, or exceeds a limit, is
-refused before any training and counts as a trial. A trial's worth is its mean loss over the first half of the
+refused before any training and counts as a trial. A trial's value is its mean loss over the first half of the
 validation split (val/loss_select); the second half has no part in the search and judges its arms.
 """
 
@@ -18,225 +20,236 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from gptlab import compose as wiring
-from gptlab.ablation.cells import Variant, cells, signature
-from gptlab.ablation.plan import Plan, at_home, estimate
-from gptlab.ablation.question import Question
-from gptlab.ablation.question import trial as composed
+from gptlab.ablation.cells import Variant, hash_without_seed, make_cells
+from gptlab.ablation.plan import Plan, estimate_run_times, set_outputs
+from gptlab.ablation.question import StudySpec
+from gptlab.ablation.question import compose_trial as composed
 from gptlab.config.recipe import flat
 from gptlab.errors import Refused
-from gptlab.runs.record import dump, read, write
-from gptlab.runs.study_folder import locked
+from gptlab.runs.record import read_json, to_json, write_atomically
+from gptlab.runs.study_folder import lock_or_owner
 from gptlab.stats.results import SELECT
 from gptlab.study import Search
 
 if TYPE_CHECKING:
     import optuna
 
-LOOKED = 32
-"""Points of a large space that are looked at before it is called empty."""
-STARTUP = 5
-"""Trials at random before TPE has seen enough."""
+PROBED_POINTS = 32
+"""Points of a large space that are tried before it is called empty."""
+RANDOM_TRIALS = 5
+"""Random trials before TPE has seen enough."""
 
 
-def refuse_empty(made: Plan) -> None:
-    """Refuses a space of which no point can be trained, and a machine without optuna."""
+def refuse_empty_space(plan: Plan) -> None:
+    """Refuse a space of which no point can be trained, and a machine without optuna."""
     try:
         import optuna as optuna
     except ModuleNotFoundError as error:
         raise Refused("design=search needs optuna; run: pip install 'gptlab[search]'") from error
-    axes = made.question.axes
-    looked, draws, trouble = min(LOOKED, math.prod(map(len, axes.values()))), random.Random(0), ""
-    for _ in range(looked):
+    axes = plan.spec.axes
+    probes, draws, trouble = min(PROBED_POINTS, math.prod(map(len, axes.values()))), random.Random(0), ""
+    for _ in range(probes):
         try:
-            keep_within(made, tried(made, {axis: draws.choice(values) for axis, values in axes.items()}))
+            check_limits(plan, compose_point(plan, {axis: draws.choice(values) for axis, values in axes.items()}))
             return
         except Refused as refused:
             trouble = trouble or str(refused)
-    raise Refused(f"design=search: of {looked} points that were looked at none can be trained: {trouble}")
+    raise Refused(f"design=search: of {probes} points that were looked at none can be trained: {trouble}")
 
 
-def space(question: Question) -> str:
-    """What is to be searched, and how, in words."""
-    searches = question.study.searches(question.asked.sampler, question.base)
-    names = [*dict.fromkeys(one.name for one in searches)]
-    each = f", {len(searches) // len(names)} times each" if len(searches) > len(names) else ""
-    points = math.prod(map(len, question.axes.values()))
-    return f"{question.asked.trials} trials by {', '.join(names)}{each}; {len(question.axes)} axes, {points} points"
+def describe_space(spec: StudySpec) -> str:
+    """Return what is searched, and how, in words."""
+    searches = spec.study.searches(spec.options.sampler, spec.base)
+    names = [*dict.fromkeys(search.name for search in searches)]
+    repeats = f", {len(searches) // len(names)} times each" if len(searches) > len(names) else ""
+    points = math.prod(map(len, spec.axes.values()))
+    return f"{spec.options.trials} trials by {', '.join(names)}{repeats}; {len(spec.axes)} axes, {points} points"
 
 
-def explore(made: Plan, run: Callable[[], None], console: Console) -> None:
-    """Has all trials of all searches trained, unless another process is at it."""
-    with locked(made.ledger.folder / "search.lock") as owner:
+def run_searches(plan: Plan, run: Callable[[], None], console: Console) -> None:
+    """Train all trials of all searches, unless another process is at it."""
+    with lock_or_owner(plan.folder.path / "search.lock") as owner:
         if owner is not None:
-            raise Refused(f"{made.question.name}: {owner} searches it; wait for that, or give another name=")
-        _explore(made, run, console)
+            raise Refused(f"{plan.spec.name}: {owner} searches it; wait for that, or give another name=")
+        _run_searches(plan, run, console)
 
 
-def _explore(made: Plan, run: Callable[[], None], console: Console) -> None:
+def _run_searches(plan: Plan, run: Callable[[], None], console: Console) -> None:
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    storage = f"sqlite:///{made.ledger.folder.absolute() / 'search.db'}"
-    told: list[dict[str, Any]] = []
-    for one in made.question.study.searches(made.question.asked.sampler, made.question.base):
-        found = optuna.create_study(storage=storage, study_name=f"{one.name} {one.repeat}", load_if_exists=True)
-        Searching(made, one, found, run, console).on()
-        told.append({**one._asdict(), "trials": [plain(trial) for trial in found.get_trials(deepcopy=False)]})
-        write(made.ledger.folder / "search.json", dump(told, indent=2))
-    run()  # so that the ledger holds them all
+    storage = f"sqlite:///{plan.folder.path.absolute() / 'search.db'}"
+    documents: list[dict[str, Any]] = []
+    for search in plan.spec.study.searches(plan.spec.options.sampler, plan.spec.base):
+        optuna_study = optuna.create_study(
+            storage=storage, study_name=f"{search.name} {search.repeat}", load_if_exists=True
+        )
+        SearchRun(plan, search, optuna_study, run, console).run_trials()
+        documents.append(
+            {**search._asdict(), "trials": [describe_trial(trial) for trial in optuna_study.get_trials(deepcopy=False)]}
+        )
+        write_atomically(plan.folder.path / "search.json", to_json(documents, indent=2))
+    run()  # so that the study folder holds them all
 
 
-def plain(trial: "optuna.trial.FrozenTrial") -> dict[str, Any]:
-    """A trial as it is written."""
+def describe_trial(trial: "optuna.trial.FrozenTrial") -> dict[str, Any]:
+    """Return a trial as it is written to search.json."""
     arm, reason = (trial.user_attrs.get(key, "") for key in ("arm", "reason"))
     return {"number": trial.number, "arm": arm, "loss": trial.value, "reason": reason, "values": trial.params}
 
 
-class Searching:
+class SearchRun:
     """One search of a study."""
 
     def __init__(
-        self, made: Plan, one: Search, found: "optuna.Study", run: Callable[[], None], console: Console
+        self, plan: Plan, search: Search, optuna_study: "optuna.Study", run: Callable[[], None], console: Console
     ) -> None:
-        self.made, self.one, self.found, self.run, self.console = made, one, found, run, console
-        points = math.prod(map(len, made.question.axes.values()))
-        trials = made.question.asked.trials
-        self.wanted = min(trials, points) if one.sampler == "grid" else trials
+        self.plan, self.search, self.optuna_study, self.run, self.console = plan, search, optuna_study, run, console
+        points = math.prod(map(len, plan.spec.axes.values()))
+        trials = plan.spec.options.trials
+        self.trial_count = min(trials, points) if search.sampler == "grid" else trials
 
-    def on(self) -> None:
-        """Goes on until there are enough trials; those that were cut short come first."""
-        for one in self.found.trials:  # of an earlier command
-            if one.state.is_finished() and "arm" in one.user_attrs:
-                self.join(tried(self.made, one.params, self.one))
-        while (left := self.wanted - sum(one.state.is_finished() for one in self.found.trials)) > 0:
-            batch = self.begun()[:left]
-            while len(batch) < min(self.made.jobs, left):
-                self.found.sampler = self.sampler(len(self.found.trials))
-                batch.append(self.found.ask())
-            self.judge([(trial, self.suggested(trial)) for trial in batch])
+    def run_trials(self) -> None:
+        """Run trials until there are enough; those that were interrupted come first."""
+        for search in self.optuna_study.trials:  # of an earlier command
+            if search.state.is_finished() and "arm" in search.user_attrs:
+                self.add_arm(compose_point(self.plan, search.params, self.search))
+        while (
+            missing := self.trial_count - sum(search.state.is_finished() for search in self.optuna_study.trials)
+        ) > 0:
+            batch = self.find_interrupted_trials()[:missing]
+            while len(batch) < min(self.plan.jobs, missing):
+                self.optuna_study.sampler = self.make_sampler(len(self.optuna_study.trials))
+                batch.append(self.optuna_study.ask())
+            self.train_batch([(trial, self.suggest_arm(trial)) for trial in batch])
 
-    def begun(self) -> "list[optuna.Trial]":
-        """Trials that another process began and did not end."""
+    def find_interrupted_trials(self) -> "list[optuna.Trial]":
+        """Return trials that another process began and did not end."""
         import optuna
 
-        running = [one for one in self.found.trials if one.state == optuna.trial.TrialState.RUNNING]
-        return [optuna.Trial(self.found, one._trial_id) for one in running]
+        running = [search for search in self.optuna_study.trials if search.state == optuna.trial.TrialState.RUNNING]
+        return [optuna.Trial(self.optuna_study, search._trial_id) for search in running]
 
-    def sampler(self, number: int) -> "optuna.samplers.BaseSampler":
-        """For one trial: seeded by its number, so that a search which was stopped goes on as if it had not been."""
+    def make_sampler(self, number: int) -> "optuna.samplers.BaseSampler":
+        """Return the sampler of one trial, seeded by its number.
+
+        A search that was stopped so goes on as if it had not been.
+        """
         from optuna import samplers
 
-        seed = 10_000 * self.one.repeat + number
-        if self.one.sampler == "grid":
-            return samplers.GridSampler(self.made.question.axes, seed=self.one.repeat)
-        if self.one.sampler == "random":
+        seed = 10_000 * self.search.repeat + number
+        if self.search.sampler == "grid":
+            return samplers.GridSampler(self.plan.spec.axes, seed=self.search.repeat)
+        if self.search.sampler == "random":
             return samplers.RandomSampler(seed=seed)
-        return samplers.TPESampler(seed=seed, n_startup_trials=STARTUP, constant_liar=self.made.jobs > 1)
+        return samplers.TPESampler(seed=seed, n_startup_trials=RANDOM_TRIALS, constant_liar=self.plan.jobs > 1)
 
-    def suggested(self, trial: "optuna.Trial") -> Variant | None:
-        """The arm of a trial; none, with a reason, if it cannot be trained."""
-        self.found.sampler = self.sampler(trial.number)
-        axes = self.made.question.axes
+    def suggest_arm(self, trial: "optuna.Trial") -> Variant | None:
+        """Return the arm of a trial; None, with a reason noted, if it cannot be trained."""
+        self.optuna_study.sampler = self.make_sampler(trial.number)
+        axes = self.plan.spec.axes
         values = {axis: trial.suggest_categorical(axis, axes[axis]) for axis in axes if "." not in axis}
         try:
-            there = present(self.made, values)
-            rest = [axis for axis in axes if axis not in values and (axis in there or self.one.sampler == "grid")]
+            knobs = find_knobs(self.plan, values)
+            rest = [axis for axis in axes if axis not in values and (axis in knobs or self.search.sampler == "grid")]
             values |= {axis: trial.suggest_categorical(axis, axes[axis]) for axis in rest}
-            variant = tried(self.made, {axis: values[axis] for axis in axes if axis in values}, self.one)
-            keep_within(self.made, variant)
+            variant = compose_point(self.plan, {axis: values[axis] for axis in axes if axis in values}, self.search)
+            check_limits(self.plan, variant)
         except Refused as refused:
             trial.set_user_attr("reason", str(refused))
             return None
         trial.set_user_attr("arm", variant.name)
         return variant
 
-    def join(self, variant: Variant) -> Variant:
-        """Makes it an arm of the study, or gives the arm that is the same already."""
-        made, mine = self.made, signature(variant.recipe)
-        for one in made.variants:
-            if signature(one.recipe) == mine:
-                return one
-        made.variants.append(variant)
-        made.add(cells(made.question.asked, [at_home(variant, made)]))
-        base = next(iter(made.question.baselines.values())).key
-        made.counts[variant.key] = made.costs.counts(variant.recipe)
-        share = made.counts[variant.key]["flops_per_token"] / made.counts[base]["flops_per_token"]
-        made.step_ms[variant.key] = made.step_ms[base] * share
-        estimate(made)
+    def add_arm(self, variant: Variant) -> Variant:
+        """Make a variant an arm of the study, or return the arm that is the same already."""
+        plan, identity = self.plan, hash_without_seed(variant.recipe)
+        for search in plan.variants:
+            if hash_without_seed(search.recipe) == identity:
+                return search
+        plan.variants.append(variant)
+        plan.add_cells(make_cells(plan.spec.options, [set_outputs(variant, plan)]))
+        base = next(iter(plan.spec.baselines.values())).key
+        plan.counts[variant.key] = plan.costs.count_costs(variant.recipe)
+        share = plan.counts[variant.key]["flops_per_token"] / plan.counts[base]["flops_per_token"]
+        plan.step_ms[variant.key] = plan.step_ms[base] * share
+        estimate_run_times(plan)
         return variant
 
-    def judge(self, batch: "list[tuple[optuna.Trial, Variant | None]]") -> None:
-        """Trains what has not been trained, and tells optuna; what failed is tried once more."""
+    def train_batch(self, batch: "list[tuple[optuna.Trial, Variant | None]]") -> None:
+        """Train what has not been trained, and tell optuna; what failed is tried once more."""
         from optuna.trial import TrialState
 
-        arms = {trial.number: self.join(variant) for trial, variant in batch if variant is not None}
+        arms = {trial.number: self.add_arm(variant) for trial, variant in batch if variant is not None}
         for trial, _ in batch:
             if trial.number in arms:
                 trial.set_user_attr("arm", arms[trial.number].name)
-        worths: dict[int, tuple[float | None, str]] = {}
+        outcomes: dict[int, tuple[float | None, str]] = {}
         for _ in range(2):
-            self.made.look()
-            if self.made.to_run():
+            self.plan.refresh()
+            if self.plan.to_run():
                 self.run()
-            worths = {number: worth(self.made, variant) for number, variant in arms.items()}
-            if all(state != "failed" for _, state in worths.values()):
+            outcomes = {number: mean_selection_loss(self.plan, variant) for number, variant in arms.items()}
+            if all(state != "failed" for _, state in outcomes.values()):
                 break
         for trial, _ in batch:
-            value, state = worths.get(trial.number, (None, "refused"))
+            value, state = outcomes.get(trial.number, (None, "refused"))
             if value is None and state != "refused":
                 trial.set_user_attr("reason", state)
-            ended = {"failed": TrialState.FAIL, "finished": TrialState.COMPLETE}.get(state, TrialState.PRUNED)
-            self.found.tell(trial, value, state=ended)
-            self.say(trial, value)
+            final_state = {"failed": TrialState.FAIL, "finished": TrialState.COMPLETE}.get(state, TrialState.PRUNED)
+            self.optuna_study.tell(trial, value, state=final_state)
+            self.print_trial(trial, value)
 
-    def say(self, trial: "optuna.Trial", value: float | None) -> None:
-        """A line for a trial that is over."""
-        attrs = self.found.trials[trial.number].user_attrs
-        losses = [one.value for one in self.found.trials if one.value is not None]
-        said = f"loss {value:.4f}" if value is not None else f"not trained: {attrs.get('reason')}"
+    def print_trial(self, trial: "optuna.Trial", value: float | None) -> None:
+        """Print the line of a trial that is over."""
+        attrs = self.optuna_study.trials[trial.number].user_attrs
+        losses = [search.value for search in self.optuna_study.trials if search.value is not None]
+        outcome = f"loss {value:.4f}" if value is not None else f"not trained: {attrs.get('reason')}"
         best = f", best {min(losses):.4f}" if losses else ""
-        line = f"  {self.one.name} {trial.number + 1}/{self.wanted}  {said}{best}  {attrs.get('arm', '')}"
+        line = f"  {self.search.name} {trial.number + 1}/{self.trial_count}  {outcome}{best}  {attrs.get('arm', '')}"
         self.console.print(line, markup=False, soft_wrap=True)
 
 
-def present(made: Plan, values: dict[str, Any]) -> frozenset[str]:
-    """The knobs that there are with the slots' choices of a point."""
-    return knobs(tuple(made.question.shared), tuple(f"{key}={one}" for key, one in values.items() if "." not in key))
+def find_knobs(plan: Plan, values: dict[str, Any]) -> frozenset[str]:
+    """Return the knobs that exist with the slots' choices of a point."""
+    return compose_knobs(
+        tuple(plan.spec.shared), tuple(f"{key}={value}" for key, value in values.items() if "." not in key)
+    )
 
 
 @cache
-def knobs(shared: tuple[str, ...], words: tuple[str, ...]) -> frozenset[str]:
-    """Those of a command line."""
+def compose_knobs(shared: tuple[str, ...], words: tuple[str, ...]) -> frozenset[str]:
+    """Return the knobs of a command line."""
     return frozenset(flat(wiring.composed([*shared, *words])[1]))
 
 
-def tried(made: Plan, values: dict[str, Any], one: Search | None = None) -> Variant:
-    """The arm of a point; raises Refused if it cannot be composed."""
-    there = present(made, values)
-    kept = {axis: value for axis, value in values.items() if "." not in axis or axis in there}
-    words = [f"{axis}={value}" for axis, value in kept.items()]
-    more, label = (one.words, one.label) if one else ((), "")
-    return composed(made.question, " ".join([*words, label]).strip() or "default", [*words, *more])
+def compose_point(plan: Plan, values: dict[str, Any], search: Search | None = None) -> Variant:
+    """Return the arm of a point; raise Refused if it cannot be composed."""
+    knobs = find_knobs(plan, values)
+    present = {axis: value for axis, value in values.items() if "." not in axis or axis in knobs}
+    words = [f"{axis}={value}" for axis, value in present.items()]
+    search_words, label = (search.words, search.label) if search else ((), "")
+    return composed(plan.spec, " ".join([*words, label]).strip() or "default", [*words, *search_words])
 
 
-def keep_within(made: Plan, variant: Variant) -> None:
-    """Refuses what exceeds a limit."""
-    limits = made.question.asked.limits or {}
-    counts: dict[str, float] = dict(made.costs.counts(variant.recipe)) if limits else {}
+def check_limits(plan: Plan, variant: Variant) -> None:
+    """Refuse a variant that exceeds a limit."""
+    limits = plan.spec.options.limits or {}
+    counts: dict[str, float] = dict(plan.costs.count_costs(variant.recipe)) if limits else {}
     if "step_ms" in limits:
-        counts |= {"step_ms": made.costs.step_ms({"": variant.recipe})[""]}
+        counts |= {"step_ms": plan.costs.time_steps({"": variant.recipe})[""]}
     for limit, most in limits.items():
         if counts[limit] > most:
             raise Refused(f"{variant.name}: {limit}={counts[limit]:,.4g} exceeds {most:,.4g}")
 
 
-def worth(made: Plan, variant: Variant) -> tuple[float | None, str]:
-    """Its mean loss over seeds on the half by which is chosen, and how its runs ended."""
-    made.look()
-    mine = [key for key, cell in made.cells.items() if cell.variant.name == variant.name]
-    if not made.over.keys() >= {*mine}:
+def mean_selection_loss(plan: Plan, variant: Variant) -> tuple[float | None, str]:
+    """Return an arm's mean loss over seeds on the half that selects, and how its runs ended."""
+    plan.refresh()
+    keys = [key for key, cell in plan.cells.items() if cell.variant.name == variant.name]
+    if not plan.finished_runs.keys() >= {*keys}:
         return None, "failed"
-    found = [read(made.over[key] / "summary.json") for key in mine]
-    if any(one["status"] != "finished" for one in found):
+    summaries = [read_json(plan.finished_runs[key] / "summary.json") for key in keys]
+    if any(summary["status"] != "finished" for summary in summaries):
         return None, "diverged"
-    return sum(one[SELECT] for one in found) / len(found), "finished"
+    return sum(summary[SELECT] for summary in summaries) / len(summaries), "finished"

@@ -13,7 +13,7 @@ from gptlab.config.recipe import PARTS, Recipe, flat
 from gptlab.config.typecheck import shown
 from gptlab.errors import Refused
 from gptlab.model.rope_scaling import HIGH
-from gptlab.runs.record import saved, write
+from gptlab.runs.record import read_recipe, write_atomically
 from gptlab.weights.pretrained import families
 from gptlab.weights.pretrained.mapping import back
 
@@ -37,12 +37,12 @@ def export(run: Path, to: str, into: Path, compose: Compose) -> Path:
 
     if into.exists():
         raise Refused(f"--into={into} is there already; name another folder")
-    recipe = saved(run)
+    recipe = read_recipe(run)
     decoder, _ = load(run)
     if to == "safetensors":
         into.mkdir(parents=True)
-        write(into / "config.yaml", (run / "config.yaml").read_text(encoding="utf-8"))
-        write(into / "tokenizer.json", (run / "tokenizer.json").read_text(encoding="utf-8"))
+        write_atomically(into / "config.yaml", (run / "config.yaml").read_text(encoding="utf-8"))
+        write_atomically(into / "tokenizer.json", (run / "tokenizer.json").read_text(encoding="utf-8"))
         save_file(_apart(dict(decoder.state_dict())), into / "model.safetensors")
         return into
     state = dict(merge(decoder).state_dict())  # transformers knows no changes
@@ -55,7 +55,7 @@ def export(run: Path, to: str, into: Path, compose: Compose) -> Path:
         f"{family.prefix}{name}" if name != "lm_head.weight" else name: one for name, one in _renamed(config, state)
     }
     into.mkdir(parents=True)
-    write(into / "config.json", json.dumps(config, indent=2))
+    write_atomically(into / "config.json", json.dumps(config, indent=2))
     save_file(_apart(names), into / "model.safetensors", {"format": "pt"})
     return into
 

@@ -15,7 +15,7 @@ from gptlab.build import changed
 from gptlab.config.recipe import Recipe
 from gptlab.errors import Refused
 from gptlab.restore import load
-from gptlab.runs.record import dump, read, saved, write
+from gptlab.runs.record import read_json, read_recipe, to_json, write_atomically
 from gptlab.weights.change import merge, told
 
 Compose = Callable[[list[str]], Recipe]
@@ -27,7 +27,7 @@ def export(run: Path, format: str, into: Path, compose: Compose) -> dict[str, fl
     if into.exists():
         raise Refused(f"--into={into} is there already; name another folder")
     node = compose(["change=[pack]", f"format@change.pack.format={format}"]).config["change"]
-    recipe = saved(run)
+    recipe = read_recipe(run)
     packed = replace(
         recipe,
         config={**recipe.config, "change": node},
@@ -42,13 +42,13 @@ def export(run: Path, format: str, into: Path, compose: Compose) -> dict[str, fl
     made = into.with_name(f".{into.name}.{os.getpid()}")  # until it is whole
     (made / "checkpoints").mkdir(parents=True)
     for name in ("config.yaml", "tokenizer.json", "run.json"):
-        write(made / name, _file(name, run, packed))
+        write_atomically(made / name, _file(name, run, packed))
     path = made / "checkpoints" / "last.ckpt"
     state = decoder.state_dict()
     torch.save({"state_dict": {f"decoder.{name}": one for name, one in state.items()}}, path)
     kept = {one.untyped_storage().data_ptr(): one.nbytes for one in state.values()}  # a tied weight once
     found = {**told(decoder), "bytes": sum(kept.values()), "file_bytes": path.stat().st_size}
-    write(made / "summary.json", dump({"status": "packed", "of": run.name, **found}, indent=2))
+    write_atomically(made / "summary.json", to_json({"status": "packed", "of": run.name, **found}, indent=2))
     made.rename(into)
     return found
 
@@ -58,5 +58,5 @@ def _file(name: str, run: Path, packed: Recipe) -> str:
         return yaml.safe_dump(packed.config, sort_keys=False, allow_unicode=True)
     if name == "run.json":
         own = {"choices": packed.choices, "differs": packed.differs, "hash": packed.hash}
-        return dump({**read(run / name), **own}, indent=2)
+        return to_json({**read_json(run / name), **own}, indent=2)
     return (run / name).read_text(encoding="utf-8")

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from gptlab.console.units import duration
 from gptlab.errors import Refused
-from gptlab.runs.record import Record, read, rows
+from gptlab.runs.record import RunFolder, read_json, read_rows
 
 
 def show(outputs: Path) -> None:
@@ -30,11 +30,11 @@ def _line(path: Path) -> tuple[float, *tuple[str, ...]]:
     folder = path.parent
     summary: dict[str, Any]
     try:
-        summary = read(folder / "summary.json") if (folder / "summary.json").exists() else {}
+        summary = read_json(folder / "summary.json") if (folder / "summary.json").exists() else {}
     except Refused:
         summary = {"status": "not whole"}
     loss = summary.get("val/loss")
-    step = summary.get("steps", max((row["step"] for row in rows(folder / "metrics.jsonl")), default=0))
+    step = summary.get("steps", max((row["step"] for row in read_rows(folder / "metrics.jsonl")), default=0))
     return (
         loss if loss is not None else float("inf"),
         folder.name,
@@ -43,5 +43,5 @@ def _line(path: Path) -> tuple[float, *tuple[str, ...]]:
         f"{summary['params']:,}" if "params" in summary else "",
         f"{step:,}",
         duration(summary["time/total_s"]) if "time/total_s" in summary else "",
-        summary.get("status", "at work" if Record(folder).busy() else "unfinished"),
+        summary.get("status", "at work" if RunFolder(folder).is_busy() else "unfinished"),
     )

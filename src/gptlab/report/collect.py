@@ -6,8 +6,8 @@ from typing import Any
 
 from gptlab.config.recipe import flat
 from gptlab.errors import Refused
-from gptlab.runs.record import read, saved
-from gptlab.runs.study_folder import Ledger, State
+from gptlab.runs.record import read_json, read_recipe
+from gptlab.runs.study_folder import CellState, StudyFolder
 from gptlab.stats.results import Run
 
 FEW = 3
@@ -17,13 +17,13 @@ FACTS = ("device", "torch", "code", "data_sha256", "precision", "hash")
 
 def study(folder: Path) -> list[Run]:
     """The cells that a study asked for last, and what became of them."""
-    ledger = Ledger(folder)
-    states = ledger.states()
-    return [_cell(ledger, cell, states.get(key, State())) for key, cell in ledger.cells().items()]
+    study_folder = StudyFolder(folder)
+    states = study_folder.read_states()
+    return [_cell(study_folder, cell, states.get(key, CellState())) for key, cell in study_folder.read_cells().items()]
 
 
-def _cell(ledger: Ledger, cell: dict[str, Any], state: State) -> Run:
-    summary = _read(ledger.pool / state.run / "summary.json") if state.run else {}
+def _cell(study_folder: StudyFolder, cell: dict[str, Any], state: CellState) -> Run:
+    summary = _read(study_folder.pool / state.run / "summary.json") if state.run else {}
     status: Any = state.status if state.status in ("finished", "diverged", "failed") else "missing"
     reason = state.reason
     if status in ("finished", "diverged") and not summary:
@@ -51,7 +51,7 @@ def lone(folders: list[Path]) -> list[Run]:
     for folder in folders:
         if not (folder / "run.json").exists():
             raise Refused(f"{folder} is neither a study nor a run: it holds no study.json and no run.json")
-        recipes[folder] = saved(folder)
+        recipes[folder] = read_recipe(folder)
     leaves = {folder: {**flat(recipe.config), **_choices(recipe.choices)} for folder, recipe in recipes.items()}
     keys = {key for one in leaves.values() for key in one}
     differ = [key for key in sorted(keys) if len({repr(one.get(key)) for one in leaves.values()}) > 1 and _counts(key)]
@@ -99,6 +99,6 @@ def numbers(summary: dict[str, Any]) -> dict[str, float]:
 def _read(path: Path) -> dict[str, Any]:
     """A summary; one that is not there or not whole is of no run that is over."""
     try:
-        return read(path)
+        return read_json(path)
     except (OSError, Refused):
         return {}

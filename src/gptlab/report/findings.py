@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from gptlab.report import collect as gather
-from gptlab.runs.record import read
-from gptlab.runs.study_folder import Ledger
+from gptlab.runs.record import read_json
+from gptlab.runs.study_folder import StudyFolder
 from gptlab.stats.labels import find_arm
 from gptlab.stats.matching import describe_mismatch
 from gptlab.stats.results import Findings, Run
@@ -15,10 +15,10 @@ from gptlab.stats.study_comparison import compare_study
 
 def compare(folder: Path, asked: dict[str, Any] | None = None) -> Findings:
     """What a study's runs say, from its folder alone; `asked` instead of its own question."""
-    asked, runs = asked or Ledger(folder).asked, gather.study(folder)
+    asked, runs = asked or StudyFolder(folder).plan, gather.study(folder)
     asked = {**asked, "minutes_per_cell": _minutes(runs)}
     path = folder / "timing.json"
-    timed = read(path)["timed"] if path.exists() else None
+    timed = read_json(path)["timed"] if path.exists() else None
     found = compare_study(asked["study"], asked, runs, timed)
     seconds = sum(run.values.get("time/total_s", 0.0) for run in runs)
     notes = [*asked["notes"], *found.notes, *_doubts(runs), *_looks(folder)]
@@ -29,7 +29,7 @@ def compare(folder: Path, asked: dict[str, Any] | None = None) -> Findings:
 def compare_any(folders: list[Path], baseline: str | None = None, pairs: bool = False) -> Findings:
     """One study as it is, or lone runs and the runs of several studies, by what they differ in."""
     if len(folders) == 1 and (folders[0] / "study.json").exists():
-        asked = Ledger(folders[0]).asked
+        asked = StudyFolder(folders[0]).plan
         asked |= {"baseline": find_arm(baseline, [*asked["arms"]])} if baseline else {}
         return compare(folders[0], {**asked, "pairs": asked["pairs"] or pairs})
     found = [run for folder in folders for run in _runs(folder)]
@@ -45,7 +45,7 @@ def compare_any(folders: list[Path], baseline: str | None = None, pairs: bool = 
 
 def pool(folders: list[Path]) -> Path | None:
     """Where the runs of these studies, and these runs, live; None if not all in one place."""
-    where = {Ledger(one).pool if (one / "study.json").exists() else one.parent for one in folders}
+    where = {StudyFolder(one).pool if (one / "study.json").exists() else one.parent for one in folders}
     return where.pop() if len({one.resolve() for one in where}) == 1 else None
 
 
@@ -53,7 +53,7 @@ def _runs(folder: Path) -> list[Path]:
     """The runs of a study, or the run itself."""
     if not (folder / "study.json").exists():
         return [folder]
-    pool = Ledger(folder).pool
+    pool = StudyFolder(folder).pool
     return [pool / run.folder for run in gather.study(folder) if run.folder and run.role == "arm"]
 
 
@@ -81,7 +81,7 @@ def _time_trained(runs: list[Run], baseline: str) -> list[str]:
 
 def _looks(folder: Path) -> list[str]:
     """Adding seeds until a difference is found finds one in every seventh study of nothing."""
-    events = [event for event in Ledger(folder).events() if event["status"] == "compared"]
+    events = [event for event in StudyFolder(folder).read_events() if event["status"] == "compared"]
     looks = list(dict.fromkeys(len(event["seeds"]) for event in events))
     if len(looks) < 2:
         return []

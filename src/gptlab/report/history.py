@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from scipy import stats
 
-from gptlab.runs.record import rows
+from gptlab.runs.record import read_rows
 from gptlab.stats.results import Run
 
 MOST = 300
@@ -68,7 +68,7 @@ def history(folder: Path, arm: str = "", seed: int = 0) -> History:
     missing = float("nan")
     kept = [
         [missing if (value := row.get(key)) is None else value for key in KEYS]
-        for row in rows(folder / "metrics.jsonl")
+        for row in read_rows(folder / "metrics.jsonl")
     ]
     table = np.array(kept, dtype=float).reshape(-1, len(KEYS))
     columns: dict[str, np.ndarray] = dict(zip(KEYS, table.T, strict=True))
@@ -180,7 +180,7 @@ def of_positions(folder: Path) -> list[float] | None:
 
 def last_texts(folder: Path) -> list[dict]:
     """The rows of the final samples."""
-    found = list(rows(folder / "samples.jsonl"))
+    found = list(read_rows(folder / "samples.jsonl"))
     return [row for row in found if row.get("step") == found[-1].get("step")]
 
 

@@ -7,13 +7,13 @@ from urllib.parse import quote
 from gptlab.console.units import duration
 from gptlab.errors import Refused
 from gptlab.report.render.html import template
-from gptlab.runs.record import Record, read, rows, write
+from gptlab.runs.record import RunFolder, read_json, read_rows, write_atomically
 
 
 def save(outputs: Path) -> Path:
     """Writes it."""
     path = outputs / "index.html"
-    write(path, page(outputs))
+    write_atomically(path, page(outputs))
     return path
 
 
@@ -33,7 +33,7 @@ def _study(folder: Path) -> dict[str, Any]:
     answers = [one["answer"][0]["text"] for one in found.get("strata", []) if one.get("answer")]
     runs = found.get("runs", [])
     done = sum(run["status"] == "finished" for run in runs)
-    when = max((row["at"] for row in rows(folder / "ledger.jsonl")), default=0.0)
+    when = max((row["at"] for row in read_rows(folder / "ledger.jsonl")), default=0.0)
     return {
         "name": folder.name,
         "href": _link("ablations", folder),
@@ -54,7 +54,7 @@ def _run(folder: Path) -> dict[str, Any]:
         "params": f"{params:,}" if params else "",
         "steps": f"{summary['steps']:,}" if "steps" in summary else "",
         "time": duration(summary["time/total_s"]) if "time/total_s" in summary else "",
-        "status": summary.get("status") or ("at work" if Record(folder).busy() else "unfinished"),
+        "status": summary.get("status") or ("at work" if RunFolder(folder).is_busy() else "unfinished"),
         "when": facts.get("started", ""),
     }
 
@@ -66,6 +66,6 @@ def _link(pool: str, folder: Path) -> str:
 
 def _whole(path: Path) -> dict[str, Any]:
     try:
-        return read(path)
+        return read_json(path)
     except (OSError, Refused):
         return {}

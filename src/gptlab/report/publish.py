@@ -21,8 +21,8 @@ from gptlab.report.render import markdown
 from gptlab.report.render import wandb_report as workspace
 from gptlab.report.render.wandb_summary import summarize, summary_id
 from gptlab.runs import tracker as tracking
-from gptlab.runs.record import read, write
-from gptlab.runs.study_folder import Ledger
+from gptlab.runs.record import read_json, write_atomically
+from gptlab.runs.study_folder import StudyFolder
 from gptlab.stats.results import Comparison, Findings
 
 FILES = ("report.html", "report.md", "comparison.json", "results.csv", "report.spec.json")
@@ -33,14 +33,14 @@ def settings(folder: Path) -> Tracking:
     """How the runs of a study are tracked, as its first cell says."""
     if not (folder / "study.json").exists():
         raise Refused(f"{folder} is no study: it holds no study.json; studies live in outputs/ablations")
-    cell = next(iter(Ledger(folder).cells().values()))
+    cell = next(iter(StudyFolder(folder).read_cells().values()))
     return Recipe(cell["config"]).settings.tracking
 
 
 def pages(found: Findings, folder: Path, pool: Path | None) -> Report:
     """Writes report.md and report.html into a folder, and the index of what lies beside the pool of its runs."""
     report = study.report(found, pool)
-    write(folder / "report.md", markdown.text(report))
+    write_atomically(folder / "report.md", markdown.text(report))
     page.save(report, folder)
     if pool is not None:
         index.save(pool.parent)
@@ -52,7 +52,7 @@ def page_of(folder: Path) -> Path:
     if measurement_folder.trains_nothing(folder):
         measurement_folder.save(measurement_folder.compared(folder), folder)
     elif (folder / "study.json").exists():
-        pages(compare(folder), folder, Ledger(folder).pool)
+        pages(compare(folder), folder, StudyFolder(folder).pool)
     else:
         page.save(single.report(folder), folder)
         index.save(folder.absolute().parent.parent)
@@ -62,7 +62,7 @@ def page_of(folder: Path) -> Path:
 def sum_up(folder: Path, found: Findings, report: Report, say: Any) -> None:
     """The study's own run in W&B, in the mode of its runs, and the spec of its report."""
     how = settings(folder)
-    mode = tracking.decide(how)
+    mode = tracking.choose_mode(how)
     if mode == "disabled":
         return
     with suppress(Refused):  # an extra that is not installed; `push` says so
@@ -70,7 +70,9 @@ def sum_up(folder: Path, found: Findings, report: Report, say: Any) -> None:
     comparisons = [one for stratum in found.strata for one in stratum.comparisons]
     files = {name.replace(".", "-"): folder / name for name in FILES if (folder / name).exists()}
     bad = any(run.status != "finished" for run in found.runs)
-    summarize(mode, Ledger(folder).outputs, how, found.study, tables(comparisons), headline(found), files, bad, say)
+    summarize(
+        mode, StudyFolder(folder).outputs, how, found.study, tables(comparisons), headline(found), files, bad, say
+    )
 
 
 def tables(comparisons: list[Comparison]) -> dict[str, tuple[list[str], list[list[Any]]]]:
@@ -96,7 +98,7 @@ def push(folder: Path) -> str:
     """Saves a study's report, the one of last time if there was one, and returns its address."""
     how = settings(folder)
     refuse_without_key()
-    return workspace.push(study.report(compare(folder), Ledger(folder).pool), folder, how)
+    return workspace.push(study.report(compare(folder), StudyFolder(folder).pool), folder, how)
 
 
 def sync(folder: Path) -> list[Path]:
@@ -115,16 +117,16 @@ def sync(folder: Path) -> list[Path]:
 
 def refuse_without_key() -> None:
     """Nothing here asks for one."""
-    if not tracking.api_key():
+    if not tracking.find_api_key():
         raise Refused("there is no W&B key of 40 characters; set WANDB_API_KEY (or run `wandb login`)")
 
 
 def offline(folder: Path) -> list[Path]:
     """W&B's folders of a study's runs and of its summary that `wandb sync` has not uploaded."""
-    ledger = Ledger(folder)
-    runs = [ledger.pool / state.run for state in ledger.states().values() if state.run]
-    ids = {read(run / "run.json")["id"] for run in runs if (run / "run.json").exists()}
-    ids.add(summary_id(ledger.outputs, ledger.asked["study"]))
-    there = sorted((ledger.outputs / "wandb").glob("*run-*"))  # also online ones, whose service was lost
+    study_folder = StudyFolder(folder)
+    runs = [study_folder.pool / state.run for state in study_folder.read_states().values() if state.run]
+    ids = {read_json(run / "run.json")["id"] for run in runs if (run / "run.json").exists()}
+    ids.add(summary_id(study_folder.outputs, study_folder.plan["study"]))
+    there = sorted((study_folder.outputs / "wandb").glob("*run-*"))  # also online ones, whose service was lost
     mine = [run for run in there if any(run.name.endswith(f"-{one}") for one in ids) and not run.is_symlink()]
     return [run for run in mine if not list(run.glob("*.synced"))]

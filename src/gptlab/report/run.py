@@ -13,7 +13,7 @@ from gptlab.report.history import History
 from gptlab.report.model import Code, Figure, Item, Report, Sections, Table, Texts, Words
 from gptlab.report.text.columns import Column
 from gptlab.report.text.view import Strong, said
-from gptlab.runs.record import Record, read, saved
+from gptlab.runs.record import RunFolder, read_json, read_recipe
 
 SHOWN = 6
 """Texts of the page."""
@@ -39,8 +39,8 @@ def report(folder: Path) -> Report:
     """A run that is over or not. Refuses what is no run folder."""
     if not (folder / "run.json").exists():
         raise Refused(f"{folder} is neither a study nor a run: it holds no study.json and no run.json")
-    recipe, facts = saved(folder), Record(folder).facts()
-    summary = read(folder / "summary.json") if (folder / "summary.json").exists() else {}
+    recipe, facts = read_recipe(folder), RunFolder(folder).read_facts()
+    summary = read_json(folder / "summary.json") if (folder / "summary.json").exists() else {}
     status = summary.get("status", "unfinished")
     told, texts, made = history.history(folder, recipe.folder), history.last_texts(folder), Sections()
     made.add("setup", "Setup", setup.together([setup.of_run(folder)]) if summary else None)

@@ -6,7 +6,7 @@ from typing import Any
 
 from gptlab.report.figures.study import line, painted, titled
 from gptlab.report.model import Figure, Item, Words
-from gptlab.runs.record import read
+from gptlab.runs.record import read_json
 
 SHOWN = 12
 """Trials that were not trained, of which the reason is told."""
@@ -19,7 +19,7 @@ def items(folder: Path) -> list[Item]:
         return []
     found: dict[str, list[list[dict[str, Any]]]] = {}
     told: list[str] = []
-    searches: Any = read(path)
+    searches: Any = read_json(path)
     for one in searches:
         found.setdefault(one["name"], []).append(one["trials"])
     for name, repeats in found.items():

@@ -6,7 +6,7 @@ from typing import Any
 
 from gptlab.report.model import Table
 from gptlab.report.text.columns import Column
-from gptlab.runs.record import read, saved
+from gptlab.runs.record import read_json, read_recipe
 from gptlab.stats.results import Run
 
 MANY = 4
@@ -47,7 +47,7 @@ def together(kept: Sequence[dict[str, str]]) -> Table:
 
 def of_run(folder: Path) -> dict[str, str]:
     """One run's."""
-    recipe, summary = saved(folder), read(folder / "summary.json")
+    recipe, summary = read_recipe(folder), read_json(folder / "summary.json")
     config, choices = recipe.config, recipe.choices
     found = {slot: str(choices[slot]) for slot in SLOTS if choices.get(slot)}
     model = config["model"]

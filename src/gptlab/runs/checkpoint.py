@@ -11,8 +11,8 @@ if TYPE_CHECKING:  # reading takes no lightning, so that `python -m gptlab sampl
     from lightning import Trainer
 
 
-def save(trainer: "Trainer", folder: Path, name: str, weights_only: bool = False) -> None:
-    """Writes <name>.ckpt; a `last` that stood there becomes `previous`. All ranks call it, the first one writes."""
+def save_checkpoint(trainer: "Trainer", folder: Path, name: str, weights_only: bool = False) -> None:
+    """Write <name>.ckpt; a `last` that stood there becomes `previous`. All ranks call it, the first one writes."""
     part, path = folder / f".{name}.part", folder / f"{name}.ckpt"
     try:
         trainer.save_checkpoint(part, weights_only=weights_only)
@@ -33,25 +33,25 @@ def save(trainer: "Trainer", folder: Path, name: str, weights_only: bool = False
         raise
 
 
-def load(path: Path) -> dict[str, Any]:
-    """A checkpoint's content, tensors and plain values only."""
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Return a checkpoint's content, tensors and plain values only."""
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
-def newest(folder: Path) -> tuple[Path | None, list[str]]:
-    """The newest checkpoint that can be read, and what had to be passed over."""
-    passed = []
+def find_newest_checkpoint(folder: Path) -> tuple[Path | None, list[str]]:
+    """Return the newest checkpoint that can be read, and messages on those passed over."""
+    skipped = []
     for name in ("last", "previous"):
         path = folder / f"{name}.ckpt"
         if path.exists():
             try:
-                load(path)
-                return path, passed
+                load_checkpoint(path)
+                return path, skipped
             except Exception as error:  # a torn file may fail in any way
-                passed.append(f"{path} cannot be read ({type(error).__name__})")
-    return None, passed
+                skipped.append(f"{path} cannot be read ({type(error).__name__})")
+    return None, skipped
 
 
-def weights(saved: dict[str, Any]) -> dict[str, Any]:
-    """The decoder's state dict in a checkpoint's content."""
+def extract_decoder_weights(saved: dict[str, Any]) -> dict[str, Any]:
+    """Return the decoder's state dict from a checkpoint's content."""
     return {key.removeprefix("decoder."): value for key, value in saved["state_dict"].items()}

@@ -1,4 +1,4 @@
-"""Which code a run depends on: a hash of the parsed sources in the import closure of its targets.
+"""Code fingerprint of a run: a hash of the parsed sources in the import closure of its targets.
 
 Parsed, so comments and layout do not count; the closure, so that adding a variant makes no other run stale.
 """
@@ -13,8 +13,8 @@ from gptlab.config.recipe import MAYBE, SLOTS, Recipe, flat
 ROOT = Path(__file__).parents[2]
 
 
-def code(recipe: Recipe) -> str:
-    """The fingerprint of the code behind a recipe's numbers."""
+def fingerprint_recipe(recipe: Recipe) -> str:
+    """Return the fingerprint of the code behind a recipe's numbers."""
     targets = [
         v for slot in (*SLOTS, *MAYBE) for k, v in flat(recipe.config.get(slot)).items() if k.endswith("_target_")
     ]
@@ -41,30 +41,33 @@ def fingerprint(modules: Iterable[str]) -> str:
     waiting = list(modules)
     while waiting:
         name = waiting.pop()
-        path = source(name)
+        path = find_source(name)
         if name.startswith("gptlab.") and path is None:
             raise ModuleNotFoundError(f"fingerprint: there is no module {name} in {ROOT}", name=name)
         if name not in closure and path is not None:
             closure[name] = ast.parse(path.read_text(encoding="utf-8"))
-            waiting += imported(closure[name])
+            waiting += list_imports(closure[name])
     text = "\n".join(f"{name} {ast.dump(closure[name])}" for name in sorted(closure))
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
-def source(module: str) -> Path | None:
-    """The file of a module of gptlab."""
+def find_source(module: str) -> Path | None:
+    """Return the file of a module of gptlab, None for anything else."""
     path = ROOT.joinpath(*module.split("."))
-    found = [one for one in (path.with_suffix(".py"), path / "__init__.py") if one.exists()]
-    return found[0] if module.startswith("gptlab") and found else None
+    candidates = [candidate for candidate in (path.with_suffix(".py"), path / "__init__.py") if candidate.exists()]
+    return candidates[0] if module.startswith("gptlab") and candidates else None
 
 
-def imported(tree: ast.Module) -> list[str]:
-    """The modules of gptlab that a parsed file names in its imports."""
+def list_imports(tree: ast.Module) -> list[str]:
+    """Return the modules of gptlab that a parsed file names in its imports."""
     names: list[str] = []
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module and f"{node.module}.".startswith("gptlab."):
             inside = [f"{node.module}.{alias.name}" for alias in node.names]
-            names += [node.module, *(name for name in inside if source(name))]  # the others are functions and classes
+            names += [
+                node.module,
+                *(name for name in inside if find_source(name)),
+            ]  # the others are functions and classes
         elif isinstance(node, ast.Import):
             names += [alias.name for alias in node.names if alias.name.startswith("gptlab.")]
     return names

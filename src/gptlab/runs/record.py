@@ -26,120 +26,123 @@ from gptlab.config.recipe import Recipe
 from gptlab.errors import Refused
 
 
-class Record:
+class RunFolder:
     """One run folder. Rows and samples are on disk when the call returns."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        self.path = folder
         self.checkpoints = folder / "checkpoints"
 
     @classmethod
-    def create(cls, recipe: Recipe) -> "Record":
-        """A new folder in the pool of runs; a name that is taken gets -2, -3, ...: no folder is ever overwritten."""
+    def create(cls, recipe: Recipe) -> "RunFolder":
+        """Make a new folder in the pool of runs.
+
+        A name that is taken gets -2, -3, ...: no folder is ever overwritten.
+        """
         pool = Path(recipe.settings.outputs) / "runs"
         try:
             pool.mkdir(parents=True, exist_ok=True)
-            folder = _claim(pool, recipe.folder)
+            path = _make_unique_folder(pool, recipe.folder)
         except OSError as error:
             raise Refused(
                 f"outputs={recipe.settings.outputs} cannot be written: {error.strerror}; set outputs=<folder>"
             ) from error
-        return cls(folder)
+        return cls(path)
 
-    def begin(self, recipe: Recipe, tokenizer: dict[str, Any], **facts: Any) -> None:
-        """Writes what is known at the start; if that fails, nothing stays."""
+    def write_start(self, recipe: Recipe, tokenizer: dict[str, Any], **facts: Any) -> None:
+        """Write what is known at the start; if that fails, nothing stays."""
         try:
             self.checkpoints.mkdir()
-            write(self.folder / "config.yaml", yaml.safe_dump(recipe.config, sort_keys=False, allow_unicode=True))
-            write(self.folder / "tokenizer.json", dump(tokenizer))
-            write(self.folder / "run.json", dump({"started": now(), **facts}, indent=2))
+            write_atomically(
+                self.path / "config.yaml", yaml.safe_dump(recipe.config, sort_keys=False, allow_unicode=True)
+            )
+            write_atomically(self.path / "tokenizer.json", to_json(tokenizer))
+            write_atomically(self.path / "run.json", to_json({"started": utc_now(), **facts}, indent=2))
         except OSError as error:
-            shutil.rmtree(self.folder, ignore_errors=True)
-            raise Refused(
-                f"outputs: {self.folder} cannot be written: {error.strerror}; set outputs=<folder>"
-            ) from error
+            shutil.rmtree(self.path, ignore_errors=True)
+            raise Refused(f"outputs: {self.path} cannot be written: {error.strerror}; set outputs=<folder>") from error
 
-    def settle(self, **facts: Any) -> None:
-        """Adds to run.json what is decided while the run begins, and must hold when it is resumed."""
-        write(self.folder / "run.json", dump({**self.facts(), **facts}, indent=2))
+    def update_facts(self, **facts: Any) -> None:
+        """Add to run.json what is decided while the run begins, and must hold when it is resumed."""
+        write_atomically(self.path / "run.json", to_json({**self.read_facts(), **facts}, indent=2))
 
-    def facts(self) -> dict[str, Any]:
-        """What run.json holds."""
-        return read(self.folder / "run.json")
+    def read_facts(self) -> dict[str, Any]:
+        """Return the content of run.json."""
+        return read_json(self.path / "run.json")
 
-    def busy(self) -> bool:
-        """True while a process works in the folder."""
+    def is_busy(self) -> bool:
+        """Whether a process works in the folder."""
         try:
-            with self.locked():
+            with self.lock():
                 return False
         except Refused:
             return True
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Holds the folder against a second process; the lock of a process that died is free."""
-        with (self.folder / ".lock").open("w") as file:
+    def lock(self) -> Iterator[None]:
+        """Hold the folder against a second process; the lock of a process that died is free."""
+        with (self.path / ".lock").open("w") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
-                raise Refused(f"{self.folder} is at work in another process; wait for it or stop it") from error
+                raise Refused(f"{self.path} is at work in another process; wait for it or stop it") from error
             yield
 
     @contextmanager
-    def removed_if_refused(self, fresh: bool) -> Iterator[None]:
+    def remove_if_refused(self, fresh: bool) -> Iterator[None]:
         """What is refused leaves nothing half-made."""
         try:
             yield
         except Refused:
             if fresh:
-                shutil.rmtree(self.folder, ignore_errors=True)
+                shutil.rmtree(self.path, ignore_errors=True)
             raise
 
-    def row(self, row: dict[str, Any]) -> None:
-        """Adds a row of metrics."""
-        append(self.folder / "metrics.jsonl", dump(row))
+    def append_metrics(self, row: dict[str, Any]) -> None:
+        """Add a row of metrics."""
+        append_line(self.path / "metrics.jsonl", to_json(row))
 
-    def sample(self, row: dict[str, Any]) -> None:
-        """Adds a text."""
-        append(self.folder / "samples.jsonl", dump(row))
+    def append_sample(self, row: dict[str, Any]) -> None:
+        """Add a generated text."""
+        append_line(self.path / "samples.jsonl", to_json(row))
 
     def log(self, text: str) -> None:
-        """Adds a line to log.txt."""
-        append(self.folder / "log.txt", f"{now()} {text}")
+        """Add a line to log.txt."""
+        append_line(self.path / "log.txt", f"{utc_now()} {text}")
 
     def log_error(self, error: BaseException) -> None:
-        """Adds a traceback to log.txt."""
+        """Add a traceback to log.txt."""
         self.log("".join(traceback.format_exception(error)).rstrip())
 
     def rewind(self, metrics: int, samples: int) -> None:
-        """Forgets all but the first rows and samples; a resumed run will write the others again."""
+        """Drop all but the first rows and samples; a resumed run will write the others again."""
         for name, count in (("metrics.jsonl", metrics), ("samples.jsonl", samples)):
-            kept = islice(rows(self.folder / name), count)
-            if (self.folder / name).exists():
-                write(self.folder / name, "".join(f"{dump(row)}\n" for row in kept))
+            first_rows = islice(read_rows(self.path / name), count)
+            if (self.path / name).exists():
+                write_atomically(self.path / name, "".join(f"{to_json(row)}\n" for row in first_rows))
 
-    def finish(self, summary: dict[str, Any]) -> None:
-        """Writes summary.json, which says that the run is over."""
-        write(self.folder / "summary.json", dump(summary, indent=2))
+    def write_summary(self, summary: dict[str, Any]) -> None:
+        """Write summary.json, which says that the run is over."""
+        write_atomically(self.path / "summary.json", to_json(summary, indent=2))
 
 
-def stored(folder: Path) -> Recipe:
-    """The recipe of an unfinished run folder."""
+def read_unfinished_recipe(folder: Path) -> Recipe:
+    """Return the recipe of an unfinished run folder."""
     if not (folder / "config.yaml").exists() or not (folder / "run.json").exists():
         raise Refused(
             f"resume={folder} is no run folder: it holds no config.yaml and run.json; see `python -m gptlab runs`"
         )
     if (folder / "summary.json").exists():
-        status = read(folder / "summary.json").get("status")
+        status = read_json(folder / "summary.json").get("status")
         raise Refused(f"resume={folder} is over already ({status}); change a setting to start another run")
-    return saved(folder)
+    return read_recipe(folder)
 
 
-def saved(folder: Path) -> Recipe:
-    """The recipe of a run folder."""
+def read_recipe(folder: Path) -> Recipe:
+    """Return the recipe of a run folder."""
     try:
         config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-        facts = Record(folder).facts()
+        facts = RunFolder(folder).read_facts()
         older = {"change": {}, "callback": {}}  # a run of before there were any
         return Recipe({**older, **config}, facts["choices"], tuple(facts["differs"]))
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
@@ -147,35 +150,35 @@ def saved(folder: Path) -> Recipe:
         raise Refused(f"{folder}: its config.yaml or run.json cannot be read ({line}); start another run") from error
 
 
-def nearest(outputs: Path) -> Path:
-    """The folder in which `outputs` is or would be made."""
+def find_existing_parent(outputs: Path) -> Path:
+    """Return the folder in which `outputs` is or would be made."""
     return next(path for path in (outputs.absolute(), *outputs.absolute().parents) if path.exists())
 
 
-def free_bytes(outputs: Path) -> int:
-    """What can still be written there."""
-    return shutil.disk_usage(nearest(outputs)).free
+def count_free_bytes(outputs: Path) -> int:
+    """Return the bytes that can still be written there."""
+    return shutil.disk_usage(find_existing_parent(outputs)).free
 
 
-def unwritable(outputs: Path) -> list[str]:
-    """Why runs cannot live in a folder, if they cannot; nothing is made to find out."""
-    there = nearest(outputs)
-    if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
+def check_writable(outputs: Path) -> list[str]:
+    """Return why runs cannot live in a folder, if they cannot; nothing is made to find out."""
+    parent = find_existing_parent(outputs)
+    if parent.is_dir() and os.access(parent, os.W_OK | os.X_OK):
         return []
-    return [f"outputs={outputs} cannot be written: {there} is read-only or no folder; set outputs=<folder>"]
+    return [f"outputs={outputs} cannot be written: {parent} is read-only or no folder; set outputs=<folder>"]
 
 
-def unfinished(outputs: Path, wanted: str) -> Path | None:
-    """The newest unfinished run of a config, by its hash."""
-    found = [
+def find_unfinished_run(outputs: Path, run_hash: str) -> Path | None:
+    """Return the newest unfinished run of a config, by its hash."""
+    folders = [
         path.parent
         for path in (outputs / "runs").glob("*/run.json")
-        if not (path.parent / "summary.json").exists() and Record(path.parent).facts()["hash"] == wanted
+        if not (path.parent / "summary.json").exists() and RunFolder(path.parent).read_facts()["hash"] == run_hash
     ]
-    return max(found, key=lambda folder: (folder / "run.json").stat().st_mtime, default=None)
+    return max(folders, key=lambda folder: (folder / "run.json").stat().st_mtime, default=None)
 
 
-def _claim(pool: Path, name: str) -> Path:
+def _make_unique_folder(pool: Path, name: str) -> Path:
     for number in range(1, 10_000):
         folder = pool / (name if number == 1 else f"{name}-{number}")
         try:
@@ -186,26 +189,26 @@ def _claim(pool: Path, name: str) -> Path:
     raise FileExistsError(f"{name} is taken 9,999 times")
 
 
-def now() -> str:
-    """The time, UTC, to the second."""
+def utc_now() -> str:
+    """Return the time, UTC, to the second."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def dump(value: Any, indent: int | None = None) -> str:
-    """Strict JSON; what is not finite becomes null."""
-    return json.dumps(_finite(value), ensure_ascii=False, allow_nan=False, indent=indent)
+def to_json(value: Any, indent: int | None = None) -> str:
+    """Return strict JSON; what is not finite becomes null."""
+    return json.dumps(_replace_non_finite(value), ensure_ascii=False, allow_nan=False, indent=indent)
 
 
-def _finite(value: Any) -> Any:
+def _replace_non_finite(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, dict):
-        return {key: _finite(one) for key, one in value.items()}
-    return [_finite(one) for one in value] if isinstance(value, list | tuple) else value
+        return {key: _replace_non_finite(item) for key, item in value.items()}
+    return [_replace_non_finite(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def write(path: Path, text: str) -> None:
-    """Writes a file whole or not at all."""
+def write_atomically(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
     part = path.with_name(f".{path.name}.part")
     try:
         with part.open("w", encoding="utf-8", errors="surrogatepass") as file:
@@ -218,22 +221,22 @@ def write(path: Path, text: str) -> None:
         raise
 
 
-def read(path: Path) -> dict[str, Any]:
-    """A JSON file."""
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the content of a JSON file."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise Refused(f"{path} is not whole JSON ({error}); remove it, and repeat the command") from error
 
 
-def append(path: Path, line: str) -> None:
-    """Adds a line, in one write."""
+def append_line(path: Path, line: str) -> None:
+    """Add a line, in one write."""
     with path.open("a", encoding="utf-8", errors="backslashreplace") as file:
         file.write(f"{line}\n")
 
 
-def rows(path: Path) -> Iterator[dict[str, Any]]:
-    """The rows of a .jsonl file; a last line that a kill cut short is left out."""
+def read_rows(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a .jsonl file; a last line that a kill cut short is left out."""
     if not path.exists():
         return
     lines = path.read_text(encoding="utf-8", errors="replace").split("\n")

@@ -1,4 +1,4 @@
-"""The mirror of a run in Weights & Biases. The run folder is the truth; this may fail without harm to it.
+"""Tracker: the copy of a run in Weights & Biases. The run folder is the truth; this may fail without harm to it.
 
 Offline unless asked otherwise; never a prompt: what needs an account is refused before any compute. Every row carries
 `step` and `tokens`, which are the axes.
@@ -16,24 +16,24 @@ from urllib.parse import urlparse
 from gptlab.config.recipe import Tracking
 from gptlab.errors import Refused
 
-KEY = 40
-"""The least length of an API key."""
-PATIENCE = {"init_timeout": 30, "finish_timeout": 60}
+MIN_KEY_LENGTH = 40
+"""Shortest API key."""
+TIMEOUTS_S = {"init_timeout": 30, "finish_timeout": 60}
 """Seconds for what W&B would wait for much longer, or for ever."""
-UNSET = [name for name in ("WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR") if name not in os.environ]
+UNSET_FOLDERS = [name for name in ("WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR") if name not in os.environ]
 """Places outside the outputs, where W&B would stage files; the user's own choice, if there is one, stands."""
 
 
-def patience() -> dict[str, float]:
-    """PATIENCE, where the environment does not say otherwise: WANDB_INIT_TIMEOUT, WANDB_FINISH_TIMEOUT."""
-    return {name: float(os.environ.get(f"WANDB_{name.upper()}", seconds)) for name, seconds in PATIENCE.items()}
+def read_timeouts() -> dict[str, float]:
+    """Return TIMEOUTS_S, or what WANDB_INIT_TIMEOUT and WANDB_FINISH_TIMEOUT say instead."""
+    return {name: float(os.environ.get(f"WANDB_{name.upper()}", seconds)) for name, seconds in TIMEOUTS_S.items()}
 
 
-def decide(tracking: Tracking) -> str:
-    """The mode for this machine: online, offline or disabled."""
+def choose_mode(tracking: Tracking) -> str:
+    """Return the mode for this machine: online, offline or disabled."""
     if tracking.mode == "auto":
-        return "online" if api_key() and not os.environ.get("WANDB_MODE") else "offline"
-    if tracking.mode == "online" and not api_key():
+        return "online" if find_api_key() and not os.environ.get("WANDB_MODE") else "offline"
+    if tracking.mode == "online" and not find_api_key():
         raise Refused(
             "tracking=online needs an API key of 40 characters and there is none; set WANDB_API_KEY (or run "
             "`wandb login`), or use tracking=offline and upload later with `wandb sync`"
@@ -41,8 +41,8 @@ def decide(tracking: Tracking) -> str:
     return tracking.mode
 
 
-def api_key() -> str | None:
-    """The key of the environment or of ~/.netrc, if it looks like one."""
+def find_api_key() -> str | None:
+    """Return the key of the environment or of ~/.netrc, if it looks like one."""
     key = os.environ.get("WANDB_API_KEY")
     if not key:
         host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
@@ -51,10 +51,10 @@ def api_key() -> str | None:
         except (OSError, netrc.NetrcParseError):
             entry = None
         key = entry[2] if entry else None
-    return key if key and len(key) >= KEY else None
+    return key if key and len(key) >= MIN_KEY_LENGTH else None
 
 
-FINAL = {"final/val_loss": "val/loss", "final/ppl": "val/perplexity", "best/val_loss": "val/loss_best"}
+FINAL_NAMES = {"final/val_loss": "val/loss", "final/ppl": "val/perplexity", "best/val_loss": "val/loss_best"}
 """Names in W&B's summary that no row of history can overwrite."""
 
 
@@ -65,9 +65,13 @@ class Histogram(NamedTuple):
     edges: list[float]
 
 
-class Mirror:
-    """One W&B run, or none. After its first failure it says so once and stays silent. identity: what wandb.init is told
-    of the run; `resumed`: it goes on with a run that is there, online."""
+class Tracker:
+    """One W&B run, or none. After its first failure it says so once and stays silent.
+
+    identity  keyword arguments of wandb.init that name the run
+    resumed   goes on with a run that is there, online
+    warn      called with the one line of a failure
+    """
 
     def __init__(
         self,
@@ -76,12 +80,12 @@ class Mirror:
         tracking: Tracking,
         identity: dict[str, Any],
         resumed: bool = False,
-        complain: Callable[[str], None] = print,
+        warn: Callable[[str], None] = print,
     ) -> None:
         self.run: Any = None
         self._wandb: Any = None  # the module, imported where a mode needs it
-        self.mode, self.silent = mode, False
-        self.complain, self.artifacts = complain, tracking.artifacts
+        self.mode, self.failed = mode, False
+        self.warn, self.artifacts = warn, tracking.artifacts
         if mode == "disabled":
             return
         own = f"*-{identity['id']}*"
@@ -100,7 +104,7 @@ class Mirror:
             ) from error
 
     def _open(self, outputs: Path, tracking: Tracking, identity: dict[str, Any], resumed: bool) -> None:
-        for name in UNSET:
+        for name in UNSET_FOLDERS:
             os.environ[name] = str(outputs / "wandb" / name.split("_")[1].lower())
         os.environ.setdefault("WANDB_SILENT", "true")  # the setting comes too late for what login says
         import wandb
@@ -116,7 +120,7 @@ class Mirror:
             settings=wandb.Settings(
                 silent=True,
                 console="off",
-                **patience(),  # type: ignore[arg-type]
+                **read_timeouts(),  # type: ignore[arg-type]
                 finish_timeout_raises=True,
                 x_transaction_log_flush_interval=1,
                 x_disable_stats=self.mode == "offline",
@@ -127,8 +131,8 @@ class Mirror:
         )
         self._wandb = wandb
 
-    def axes(self) -> None:
-        """Every row is over its `tokens`; its `step` is the other axis."""
+    def define_axes(self) -> None:
+        """Make `tokens` the axis of every row; `step` is the other one."""
 
         def define(run: Any) -> None:
             run.define_metric("tokens", hidden=True)
@@ -137,8 +141,8 @@ class Mirror:
 
         self._try(define)
 
-    def log(self, row: dict[str, Any]) -> None:
-        """A row of metrics, with `step` and `tokens` in it."""
+    def log_metrics(self, row: dict[str, Any]) -> None:
+        """Log a row of metrics, with `step` and `tokens` in it."""
 
         def draw(value: Any) -> Any:
             if not isinstance(value, Histogram):
@@ -148,8 +152,8 @@ class Mirror:
 
         self._try(lambda run: run.log({key: draw(value) for key, value in row.items()}))
 
-    def sample(self, row: dict[str, Any]) -> None:
-        """A text, as escaped HTML."""
+    def log_sample(self, row: dict[str, Any]) -> None:
+        """Log a generated text, as escaped HTML."""
         self._try(
             lambda run: run.log(
                 {
@@ -160,15 +164,15 @@ class Mirror:
             )
         )
 
-    def samples(self, rows: list[dict[str, Any]]) -> None:
-        """All texts in one table, if there are any."""
+    def log_sample_table(self, rows: list[dict[str, Any]]) -> None:
+        """Log all generated texts in one table, if there are any."""
         columns = ["step", "prompt", "sample", "seed", "temperature"]
         data = [[{**row, "sample": row["text"]}[name] for name in columns] for row in rows]
         if rows:
-            self.tables({"samples": (columns, data)}, step=rows[-1]["step"], tokens=rows[-1]["tokens"])
+            self.log_tables({"samples": (columns, data)}, step=rows[-1]["step"], tokens=rows[-1]["tokens"])
 
-    def tables(self, tables: dict[str, tuple[list[str], list[list[Any]]]], **axes: int) -> None:
-        """A row of tables: columns and data of each. A column that has words and numbers loses its type."""
+    def log_tables(self, tables: dict[str, tuple[list[str], list[list[Any]]]], **axes: int) -> None:
+        """Log tables: columns and data of each. A column that has words and numbers loses its type."""
 
         def table(columns: list[str], data: list[list[Any]]) -> Any:
             words = [{isinstance(cell, str) for cell in one if cell is not None} for one in zip(*data, strict=True)]
@@ -177,15 +181,17 @@ class Mirror:
 
         self._try(lambda run: run.log({**{name: table(*one) for name, one in tables.items()}, **axes}))
 
-    def checkpoint(self, folder: Path) -> None:
-        """Uploads the best weights, if `tracking.artifacts` asks for it; the last ones of a run never evaluated on its
-        way, which has no others."""
+    def upload_checkpoint(self, folder: Path) -> None:
+        """Upload the best weights, if `tracking.artifacts` asks for it.
+
+        A run that was never evaluated on its way has no best ones: its last ones are uploaded.
+        """
         if self.artifacts:
             name = "best" if (folder / "best.ckpt").exists() else "last"
-            self.upload("checkpoint", name, folder / f"{name}.ckpt")
+            self.upload_artifact("checkpoint", name, folder / f"{name}.ckpt")
 
-    def upload(self, kind: str, name: str, path: Path) -> None:
-        """A file or a folder as an artifact of the run."""
+    def upload_artifact(self, kind: str, name: str, path: Path) -> None:
+        """Upload a file or a folder as an artifact of the run."""
 
         def upload(run: Any) -> None:
             artifact = self._wandb.Artifact(f"{run.id}-{name}", type=kind)
@@ -195,20 +201,20 @@ class Mirror:
         self._try(upload)
 
     def finish(self, summary: dict[str, Any], exit_code: int) -> None:
-        """Writes the summary and closes, also after a failure; never waits longer than a minute."""
-        final = {theirs: summary[ours] for theirs, ours in FINAL.items() if ours in summary}
+        """Write the summary and close, also after a failure; never wait longer than a minute."""
+        final = {theirs: summary[ours] for theirs, ours in FINAL_NAMES.items() if ours in summary}
         self._try(lambda run: run.summary.update({**summary, **final}))
         self._try(lambda run: run.finish(exit_code=exit_code), always=True)
         self.run = None
 
     def _try(self, act: Callable[[Any], Any], always: bool = False) -> None:
-        if self.run is None or (self.silent and not always):
+        if self.run is None or (self.failed and not always):
             return
         try:
             act(self.run)
         except Exception as error:
             line = " ".join(str(error).split()).removesuffix(".")
             later = "; upload them later with `wandb sync --include-online`" if self.mode == "online" else ""
-            if not self.silent:
-                self.complain(f"W&B stopped: {type(error).__name__}: {line}; the files on disk are whole{later}")
-            self.silent = True
+            if not self.failed:
+                self.warn(f"W&B stopped: {type(error).__name__}: {line}; the files on disk are whole{later}")
+            self.failed = True

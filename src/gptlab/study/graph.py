@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from gptlab.config.recipe import Recipe
 from gptlab.errors import Refused
-from gptlab.runs.record import write
+from gptlab.runs.record import write_atomically
 from gptlab.stats.measurements import Row
 from gptlab.study import Build, Study, vocabulary
 from gptlab.study.tools.arc_diagram import arcs
@@ -52,14 +52,16 @@ class Graphed(Study):
             here, there = operators(plain.graph), operators(scored.graph)
             only = {"logits": [*here.keys() - there.keys()], "loss": [*there.keys() - here.keys()]}
             edges = [(one.name, user.name) for one in there.values() for user in one.users if user.name in there]
-            write(folder / f"graph-{number}.svg", arcs({node: told(one) for node, one in there.items()}, edges))
+            write_atomically(
+                folder / f"graph-{number}.svg", arcs({node: told(one) for node, one in there.items()}, edges)
+            )
             found, lines = erased(plain, decoder.shape.vocab, self.length)
             lines = [
                 f"{name}: {recipe.hash}",
                 *(f"only with {what}: {sorted(names)}" for what, names in only.items()),
                 *lines,
             ]
-            write(folder / f"graph-{number}.txt", "\n".join(lines) + "\n")
+            write_atomically(folder / f"graph-{number}.txt", "\n".join(lines) + "\n")
             counts = {"logits": len(here), "loss": len(there), "edges": len(edges)}
             counts |= {f"only {what}": len(names) for what, names in only.items()}
             rows += [Row(name, block, metric, value) for metric, value in {**counts, **found}.items()]

@@ -75,10 +75,10 @@ class MixedPrecision(Study):
         from gptlab.config.factory import factory
         from gptlab.corpus.load import read_corpus
         from gptlab.restore import load
-        from gptlab.runs.record import saved
+        from gptlab.runs.record import read_recipe
         from gptlab.weights.change import merge
 
-        recipe = saved(Path(self.run))
+        recipe = read_recipe(Path(self.run))
         torch.set_num_threads(factory(next(iter(arms.values())).config["trainer"], "trainer")().threads)
         windows = read_corpus(recipe).windows(recipe.settings.model.context, self.tokens)
         given, wanted = (torch.from_numpy(one[0 : len(one)]) for one in windows)

@@ -32,11 +32,11 @@ def score(session: Session) -> tuple[dict[str, Any], float]:
     if table is not None:
         found["position_table"] = table.cpu().numpy().astype(np.float16)
         values |= overlap(session, table)
-    np.savez_compressed(session.record.folder / "evaluation.npz", **found)
+    np.savez_compressed(session.record.path / "evaluation.npz", **found)
     values |= by_history(session)
     row = {**session.at, **values}
-    session.record.row(row)
-    session.mirror.log(row)
+    session.record.append_metrics(row)
+    session.mirror.log_metrics(row)
     best = session.rounds.state["best"]
     values["val/loss_best"] = min(values["val/loss"], values["val/loss"] if best is None else best)
     return {**values, **missing(session)}, time.perf_counter() - start

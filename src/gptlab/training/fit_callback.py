@@ -11,8 +11,8 @@ from rich.markup import escape
 from gptlab.config.recipe import Settings
 from gptlab.console.terminal import Terminal
 from gptlab.runs import checkpoint
-from gptlab.runs.record import Record
-from gptlab.runs.tracker import Histogram, Mirror
+from gptlab.runs.record import RunFolder
+from gptlab.runs.tracker import Histogram, Tracker
 from gptlab.training.distributed import Ranks
 from gptlab.training.task import Task
 
@@ -27,8 +27,8 @@ class Rounds(Callback):
     def __init__(
         self,
         settings: Settings,
-        record: Record,
-        mirror: Mirror,
+        record: RunFolder,
+        mirror: Tracker,
         terminal: Terminal,
         ranks: Ranks,
         evaluate: Callable[[], dict[str, float]],
@@ -127,13 +127,13 @@ class Rounds(Callback):
         values = self.ranks.told(self.evaluate())
         self.write_row(self.step, {**values, "time/evaluate_s": time.perf_counter() - self.mark})
         sample = self.sample()
-        self.record.sample(sample)
+        self.record.append_sample(sample)
         self.state["written"][1] += 1
-        self.mirror.sample(sample)
+        self.mirror.log_sample(sample)
         self.say(values["val/loss"], sample["text"])
         if self.state["best"] is None or values["val/loss"] < self.state["best"]:
             self.state["best"], self.state["best_step"] = values["val/loss"], self.step
-            checkpoint.save(trainer, self.record.checkpoints, "best", weights_only=True)
+            checkpoint.save_checkpoint(trainer, self.record.checkpoints, "best", weights_only=True)
         self.state["evaluate_s"] += time.perf_counter() - self.mark
         self.mark = time.perf_counter()
 
@@ -147,7 +147,7 @@ class Rounds(Callback):
     def _save(self, trainer: Trainer, task: Task) -> None:
         self._time()
         task.share_sums(self.ranks.mean)
-        checkpoint.save(trainer, self.record.checkpoints, "last")
+        checkpoint.save_checkpoint(trainer, self.record.checkpoints, "last")
         self.saved = self.step
         self.mark = time.perf_counter()
 
@@ -159,6 +159,8 @@ class Rounds(Callback):
     def write_row(self, step: int, values: dict[str, Any]) -> None:
         """Add a row at a step to metrics.jsonl and W&B."""
         row = {"step": step, "tokens": step * self.settings.batch_size * self.settings.model.context, **values}
-        self.record.row({key: one._asdict() if isinstance(one, Histogram) else one for key, one in row.items()})
+        self.record.append_metrics(
+            {key: one._asdict() if isinstance(one, Histogram) else one for key, one in row.items()}
+        )
         self.state["written"][0] += 1
-        self.mirror.log(row)
+        self.mirror.log_metrics(row)

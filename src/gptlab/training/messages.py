@@ -8,7 +8,7 @@ import torch
 from gptlab.config.recipe import PARTS
 from gptlab.console.units import duration, spark
 from gptlab.model.compile_policy import missing
-from gptlab.runs.record import rows
+from gptlab.runs.record import read_rows
 from gptlab.training.probe import Probe
 from gptlab.training.session import Session
 
@@ -18,7 +18,7 @@ def introduce(session: Session, probe: Probe) -> None:
     settings, model, choices = session.settings, session.settings.model, session.recipe.choices
     say, corpus = session.terminal.fact, session.corpus
     tokens = settings.steps * settings.batch_size * model.context
-    session.terminal.say(f"[bold]{session.record.folder.name}[/]")
+    session.terminal.say(f"[bold]{session.record.path.name}[/]")
     say(
         "decoder",
         f"{model.layers} layers x {model.width} wide x {model.heads} heads, context {model.context}: "
@@ -58,7 +58,7 @@ def introduce(session: Session, probe: Probe) -> None:
 
 def conclude(session: Session, summary: dict[str, Any], texts: list[dict[str, Any]]) -> None:
     """The losses, the times, a sample."""
-    losses = [row["train/loss"] for row in rows(session.record.folder / "metrics.jsonl") if "train/loss" in row]
+    losses = [row["train/loss"] for row in read_rows(session.record.path / "metrics.jsonl") if "train/loss" in row]
     say = session.terminal
     say.say()
     if losses:

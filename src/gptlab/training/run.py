@@ -21,8 +21,8 @@ from gptlab.errors import Ended, Refused
 from gptlab.model.compile_policy import after_all
 from gptlab.runs import checkpoint
 from gptlab.runs import tracker as tracking
-from gptlab.runs.fingerprint import code
-from gptlab.runs.record import Record, now
+from gptlab.runs.fingerprint import fingerprint_recipe
+from gptlab.runs.record import RunFolder, utc_now
 from gptlab.training import memory as footprint
 from gptlab.training.distributed import Ranks
 from gptlab.training.final_evaluation import score
@@ -49,7 +49,7 @@ def run(
     log alone; `opened` is told the folder before training."""
     began = time.monotonic() if began is None else began
     hush()
-    mode = tracking.decide(recipe.settings.tracking)
+    mode = tracking.choose_mode(recipe.settings.tracking)
     corpus = corpus or read_corpus(recipe)
     settings = recipe.settings
     make = factory(recipe.config["trainer"], "trainer")()
@@ -59,17 +59,19 @@ def run(
     folder = to_resume(recipe)
     decoder = build(recipe, corpus.tokenizer.vocab, begins=folder is None)
     refuse_small_disk(recipe, decoder)
-    record = Record(folder) if folder else Record.create(recipe)
-    with record.locked(), record.removed_if_refused(folder is None):
+    record = RunFolder(folder) if folder else RunFolder.create(recipe)
+    with record.lock(), record.remove_if_refused(folder is None):
         if folder is None:
             begin(recipe, record, corpus)
-        elif record.facts()["data_sha256"] != corpus.sha256:
-            raise Refused(f"resume={folder} learned from another text (sha256 {record.facts()['data_sha256'][:8]}...)")
-        opened(record.folder)
+        elif record.read_facts()["data_sha256"] != corpus.sha256:
+            raise Refused(
+                f"resume={folder} learned from another text (sha256 {record.read_facts()['data_sha256'][:8]}...)"
+            )
+        opened(record.path)
         terminal = Terminal(record, quiet=quiet)
         mirror = open_mirror(recipe, record, decoder, mode, terminal, resumed=folder is not None)
         guarded(Session(recipe, record, corpus, decoder, mirror, terminal, ranks, fresh=folder is None, began=began))
-    return record.folder
+    return record.path
 
 
 def hush() -> None:
@@ -102,7 +104,7 @@ def guarded(session: Session) -> None:
         status = 0
     except Diverged as error:
         summary = {**known(session, None), "status": "diverged", "reason": str(error)}
-        record.finish(summary)
+        record.write_summary(summary)
         raise Ended(f"diverged at {error}") from error
     except Ended as ended:
         status, summary = ended.status, {"status": "interrupted"}
@@ -128,7 +130,7 @@ def guarded(session: Session) -> None:
             signal.signal(number, handler)
         session.mirror.finish(summary, status)
         if summary["status"] != "refused":
-            session.terminal.last(str(record.folder))
+            session.terminal.last(str(record.path))
 
 
 def stages(session: Session) -> dict[str, Any]:
@@ -153,8 +155,8 @@ def stages(session: Session) -> dict[str, Any]:
         **written,
         **timings(session, start_s, evaluate_s),
     }
-    session.record.finish(summary)
-    session.mirror.checkpoint(session.record.checkpoints)
+    session.record.write_summary(summary)
+    session.mirror.upload_checkpoint(session.record.checkpoints)
     conclude(session, summary, texts)
     return summary
 
@@ -165,7 +167,7 @@ def settle_compiling(session: Session, measured: Probe) -> None:
     seconds = min(settings.steps * measured.step_s, (settings.max_minutes or math.inf) * 60)
     if session.fresh and after_all(settings.compile, session.device.type, seconds) and not session.compiled:
         session.compile()
-    session.record.settle(compiled=session.compiled)
+    session.record.update_facts(compiled=session.compiled)
 
 
 def bound_time(session: Session, measured: Probe) -> None:
@@ -184,17 +186,17 @@ def bound_time(session: Session, measured: Probe) -> None:
 def fit(session: Session) -> None:
     """Trains to the end, or to a signal; from the newest checkpoint that can be read if the run is resumed."""
     record, terminal, rounds = session.record, session.terminal, session.rounds
-    path, passed = checkpoint.newest(record.checkpoints)
+    path, passed = checkpoint.find_newest_checkpoint(record.checkpoints)
     for line in passed:
         terminal.say(f"  [yellow]{line}[/]")
-    saved = checkpoint.load(path) if path else None
+    saved = checkpoint.load_checkpoint(path) if path else None
     if not session.fresh:
         record.rewind(*(saved["callbacks"]["Rounds"]["written"] if saved else (0, 0)))
         terminal.say(f"  going on from step {saved['global_step']:,}" if saved else "  no checkpoint: from the start")
-        if session.facts["code"] != code(session.recipe):
+        if session.facts["code"] != fingerprint_recipe(session.recipe):
             terminal.say("  [yellow]the code has changed since this run began: it goes on, but not as it would have[/]")
     if saved and saved["callbacks"]["Rounds"]["over"]:  # killed after its last step
-        session.decoder.load_state_dict(checkpoint.weights(saved))
+        session.decoder.load_state_dict(checkpoint.extract_decoder_weights(saved))
         rounds.state, rounds.step = saved["callbacks"]["Rounds"], saved["global_step"]
         session.ranks.told(None)
         return
@@ -205,7 +207,9 @@ def fit(session: Session) -> None:
         raise Ended(line, 128 + rounds.stopped)
     if session.shared:  # the others are gone; what was just saved is whole
         session.decoder = build(session.recipe, session.corpus.tokenizer.vocab)
-        session.decoder.load_state_dict(checkpoint.weights(checkpoint.load(record.checkpoints / "last.ckpt")))
+        session.decoder.load_state_dict(
+            checkpoint.extract_decoder_weights(checkpoint.load_checkpoint(record.checkpoints / "last.ckpt"))
+        )
     session.decoder.to(session.device)
 
 
@@ -245,7 +249,7 @@ def known(session: Session, measured: Probe | None) -> dict[str, Any]:
         "processes": session.ranks.size,
         "precision": session.precision,
         "compiled": session.compiled,
-        "ended": now(),
+        "ended": utc_now(),
         **told(session.decoder),
         **({"attention/kernel": measured.kernels} if measured else {}),
     }

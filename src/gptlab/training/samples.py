@@ -27,7 +27,7 @@ def draw(session: Session) -> tuple[list[dict[str, Any]], dict[str, float]]:
             values[f"time/generate_{'cached' if cached else 'uncached'}_s"] = seconds
         values |= judge(session, texts)
     for text in texts:
-        session.record.sample(text)
+        session.record.append_sample(text)
     session.write(1, 8, cached=True)  # warm
     each = []
     for _ in range(5):
@@ -36,7 +36,7 @@ def draw(session: Session) -> tuple[list[dict[str, Any]], dict[str, float]]:
         each.append((time.perf_counter() - began) * 1000 / sample.length)
     values["time/generate_ms_per_token"] = statistics.median(each)
     values["time/samples_s"] = time.perf_counter() - start
-    session.mirror.samples(texts)  # W&B may keep it waiting
+    session.mirror.log_sample_table(texts)  # W&B may keep it waiting
     return texts, values
 
 

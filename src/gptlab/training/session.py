@@ -21,8 +21,8 @@ from gptlab.errors import Ended
 from gptlab.generation.generate import generate
 from gptlab.model.compile_policy import at_once
 from gptlab.model.decoder import Decoder
-from gptlab.runs.record import Record
-from gptlab.runs.tracker import Mirror
+from gptlab.runs.record import RunFolder
+from gptlab.runs.tracker import Tracker
 from gptlab.training import memory as footprint
 from gptlab.training.callback import Callback, Row
 from gptlab.training.datamodule import Feed
@@ -40,10 +40,10 @@ class Session:
     """One run at work. `began` is when it was asked for, `fresh` says that it is not resumed."""
 
     recipe: Recipe
-    record: Record
+    record: RunFolder
     corpus: Corpus
     decoder: Decoder
-    mirror: Mirror
+    mirror: Tracker
     terminal: Terminal
     ranks: Ranks
     fresh: bool
@@ -52,7 +52,7 @@ class Session:
     def __post_init__(self) -> None:
         self.settings, config = self.recipe.settings, self.recipe.config
         settings, context = self.settings, self.settings.model.context
-        self.facts = self.record.facts()
+        self.facts = self.record.read_facts()
         self.feed = Feed(
             self.corpus,
             seed=settings.seed,
@@ -219,7 +219,7 @@ class Session:
 
     def how_to_go_on(self) -> str:
         """The command that resumes this run."""
-        folder = str(self.record.folder)
+        folder = str(self.record.path)
         if not re.fullmatch(r"[\w./+-]+", folder, re.ASCII):
             folder = shlex.quote(f'"{folder}"')  # for the shell, and then for hydra
         return f"go on with: python train.py resume={folder}"

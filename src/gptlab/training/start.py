@@ -14,8 +14,8 @@ from gptlab.corpus.corpus import Corpus
 from gptlab.errors import Refused
 from gptlab.model.decoder import Decoder
 from gptlab.runs import tracker as tracking
-from gptlab.runs.fingerprint import code
-from gptlab.runs.record import Record, free_bytes, now, unfinished
+from gptlab.runs.fingerprint import fingerprint_recipe
+from gptlab.runs.record import RunFolder, count_free_bytes, find_unfinished_run, utc_now
 from gptlab.training.session import outputs
 
 
@@ -23,14 +23,14 @@ def to_resume(recipe: Recipe) -> Path | None:
     """The folder to go on with, or none."""
     settings = recipe.settings
     if settings.resume == "auto":
-        return unfinished(outputs(recipe), recipe.hash)
+        return find_unfinished_run(outputs(recipe), recipe.hash)
     return Path(settings.resume) if settings.resume else None
 
 
 def refuse_small_disk(recipe: Recipe, decoder: Decoder) -> None:
     """Weights and two moments, for last, previous and the one being written; the best weights; and some."""
     need = 10 * 4 * sum(p.numel() for p in decoder.parameters()) + 8_000_000
-    free = free_bytes(outputs(recipe))
+    free = count_free_bytes(outputs(recipe))
     if free < need:
         raise Refused(
             f"outputs={outputs(recipe)} has {free / 1e6:.1f} MB free and this run may write {need / 1e6:.1f} MB; "
@@ -38,18 +38,18 @@ def refuse_small_disk(recipe: Recipe, decoder: Decoder) -> None:
         )
 
 
-def begin(recipe: Recipe, record: Record, corpus: Corpus) -> None:
+def begin(recipe: Recipe, record: RunFolder, corpus: Corpus) -> None:
     """Writes what is known at the start."""
-    stamp = now().translate(str.maketrans("", "", "-:"))
-    record.begin(
+    stamp = utc_now().translate(str.maketrans("", "", "-:"))
+    record.write_start(
         recipe,
         corpus.tokenizer.state(),
-        id=f"{recipe.hash}-s{recipe.settings.seed}-{stamp}{record.folder.name.removeprefix(recipe.folder)}",
+        id=f"{recipe.hash}-s{recipe.settings.seed}-{stamp}{record.path.name.removeprefix(recipe.folder)}",
         command=shlex.join(["python", *sys.argv]),
         choices=recipe.choices,
         differs=recipe.differs,
         hash=recipe.hash,
-        code=code(recipe),
+        code=fingerprint_recipe(recipe),
         git=commit(),
         cwd=str(Path.cwd()),
         data_sha256=corpus.sha256,
@@ -71,10 +71,10 @@ def commit() -> str:
         return ""
 
 
-def open_mirror(recipe: Recipe, record: Record, decoder: Decoder, mode: str, terminal: Terminal, resumed: bool):
+def open_mirror(recipe: Recipe, record: RunFolder, decoder: Decoder, mode: str, terminal: Terminal, resumed: bool):
     """W&B's run: every slot's choice is a flat key of its config, so that panels can group by it. A run that is never
     evaluated on its way is tagged `smoke`: it only shows that it runs."""
-    settings, facts = recipe.settings, record.facts()
+    settings, facts = recipe.settings, record.read_facts()
     choices = {slot: "+".join(v) if isinstance(v, list) else v for slot, v in recipe.choices.items()}
     experiment = str(choices.get("experiment") or "")
     size, variant = str(choices.get("model", "custom")), "-".join(recipe.differs) or "default"
@@ -99,6 +99,6 @@ def open_mirror(recipe: Recipe, record: Record, decoder: Decoder, mode: str, ter
             "git": facts["git"],
         },
     }
-    mirror = tracking.Mirror(mode, outputs(recipe), settings.tracking, identity, resumed, terminal.say)
-    mirror.axes()
+    mirror = tracking.Tracker(mode, outputs(recipe), settings.tracking, identity, resumed, terminal.say)
+    mirror.define_axes()
     return mirror

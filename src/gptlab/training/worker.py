@@ -10,8 +10,8 @@ from gptlab.config.recipe import Recipe
 from gptlab.console.terminal import Terminal
 from gptlab.corpus.corpus import Corpus
 from gptlab.errors import Ended
-from gptlab.runs.record import Record
-from gptlab.runs.tracker import Mirror
+from gptlab.runs.record import RunFolder
+from gptlab.runs.tracker import Tracker
 from gptlab.training.distributed import Ranks
 from gptlab.training.session import Session
 from gptlab.training.task import Diverged
@@ -19,16 +19,16 @@ from gptlab.training.task import Diverged
 NOWHERE = Path(os.devnull)
 
 
-class Silent(Record):
+class Silent(RunFolder):
     """A record that keeps nothing."""
 
-    def facts(self) -> dict[str, Any]:
+    def read_facts(self) -> dict[str, Any]:
         return {}
 
-    def row(self, row: dict[str, Any]) -> None:
+    def append_metrics(self, row: dict[str, Any]) -> None:
         pass
 
-    def sample(self, row: dict[str, Any]) -> None:
+    def append_sample(self, row: dict[str, Any]) -> None:
         pass
 
     def log(self, text: str) -> None:
@@ -40,7 +40,7 @@ def follow(recipe: Recipe, corpus: Corpus, ranks: Ranks) -> None:
     with NOWHERE.open("w") as nowhere:
         record = Silent(NOWHERE)
         terminal = Terminal(record, nowhere)
-        mirror = Mirror("disabled", NOWHERE, recipe.settings.tracking, {})
+        mirror = Tracker("disabled", NOWHERE, recipe.settings.tracking, {})
         decoder = build(recipe, corpus.tokenizer.vocab, begins=True)
         session = Session(recipe, record, corpus, decoder, mirror, terminal, ranks, fresh=True)
         ranks.meet()

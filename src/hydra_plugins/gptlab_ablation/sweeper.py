@@ -41,7 +41,7 @@ class AblationSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         """Runs the study of a command line."""
-        from gptlab.ablation.engine import conduct
+        from gptlab.ablation.engine import run_study
 
         parser = OverridesParser.create(config_loader=self.loader)
         axes: dict[str, list[str]] = {}
@@ -54,7 +54,7 @@ class AblationSweeper(Sweeper):
                 axes[key] = [*one.sweep_string_iterator()]
             else:
                 fixed[key] = str(one.input_line)
-        conduct(axes, fixed, self.launch, self.jobs())
+        run_study(axes, fixed, self.launch, self.jobs())
 
     def launch(self, cells: Sequence[str], jobs: int) -> None:
         """Has cells run, by the paths of their files; what becomes of them is in the study's ledger. A launcher that

@@ -14,7 +14,7 @@ from gptlab.report.figures import positions
 from gptlab.report.figures.study import COLOURS, GREY, line, painted, titled
 from gptlab.report.history import MOST, History
 from gptlab.report.model import Figure
-from gptlab.runs.record import read
+from gptlab.runs.record import read_json
 
 PARTS = {
     "start": "time/start_s",
@@ -27,7 +27,7 @@ PARTS = {
 def figures(folders: Mapping[str, Sequence[Path]]) -> list[Figure]:
     """Those plots that the runs have the numbers for. `folders`: finished runs by size."""
     texts = {size: [row for folder in some for row in history.last_texts(folder)] for size, some in folders.items()}
-    summaries = {size: [read(folder / "summary.json") for folder in some] for size, some in folders.items()}
+    summaries = {size: [read_json(folder / "summary.json") for folder in some] for size, some in folders.items()}
     told = {size: history.history(some[0], size) for size, some in folders.items() if some}
     tables = [
         one for size, some in folders.items() for folder in some[:1] for one in positions.figures(folder, size)[:1]

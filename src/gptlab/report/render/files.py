@@ -14,8 +14,8 @@ from gptlab.report.text import caveats as fairness
 from gptlab.report.text import sentences as words
 from gptlab.report.text.summary import answer
 from gptlab.report.text.view import Sentence, View, command, views
-from gptlab.runs.record import dump
-from gptlab.runs.record import write as written
+from gptlab.runs.record import to_json
+from gptlab.runs.record import write_atomically as written
 from gptlab.stats.results import METRICS, Findings, Run
 
 VERSION = 1
@@ -27,7 +27,7 @@ LAST = ("other_code", "folder", "reason", "log")
 def write(findings: Findings, folder: Path) -> None:
     """Writes all three."""
     written(folder / "results.csv", results(findings.runs))
-    written(folder / "comparison.json", dump(document(findings), indent=2) + "\n")
+    written(folder / "comparison.json", to_json(document(findings), indent=2) + "\n")
     written(folder / "table.tex", latex.table(findings))
 
 

@@ -12,14 +12,14 @@ from markupsafe import Markup
 
 from gptlab.report.model import Figure, Report, shortened
 from gptlab.report.text.view import Sentence, Strong
-from gptlab.runs.record import write
+from gptlab.runs.record import write_atomically
 
 NAME = "report.html"
 
 
 def save(report: Report, folder: Path) -> None:
     """Writes it into a study's or a run's folder."""
-    write(folder / NAME, page(report))
+    write_atomically(folder / NAME, page(report))
 
 
 def page(report: Report) -> str:

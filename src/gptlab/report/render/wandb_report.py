@@ -12,7 +12,7 @@ from gptlab.config.recipe import Tracking
 from gptlab.errors import Refused
 from gptlab.report.model import Report
 from gptlab.report.render import markdown
-from gptlab.runs.record import read, write
+from gptlab.runs.record import read_json, write_atomically
 
 LONGEST = 128
 """Characters of a title."""
@@ -84,7 +84,7 @@ def keep(report: Report, folder: Path, tracking: Tracking) -> Path:
     """Writes the spec beside the study, for a look or a later push."""
     built = build(report, tracking.project, tracking.entity or "entity", tracking.group or folder.name)
     path = folder / "report.spec.json"
-    write(path, json.dumps(spec(built), indent=1, ensure_ascii=False))
+    write_atomically(path, json.dumps(spec(built), indent=1, ensure_ascii=False))
     return path
 
 
@@ -96,12 +96,12 @@ def push(report: Report, folder: Path, tracking: Tracking) -> str:
         entity = tracking.entity or wr.interface._get_api().default_entity
         built = build(report, tracking.project, entity, tracking.group or folder.name)
         if known.exists():
-            built.id = read(known)["id"]
+            built.id = read_json(known)["id"]
         built.save()
     except Exception as error:  # of many kinds
         line = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise Refused(f"W&B does not save the report: {line}; its spec is {folder / 'report.spec.json'}") from error
-    write(known, json.dumps({"id": built.id, "url": built.url}))
+    write_atomically(known, json.dumps({"id": built.id, "url": built.url}))
     return built.url
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from gptlab.config.recipe import Tracking
 from gptlab.errors import Refused
-from gptlab.runs.tracker import Mirror
+from gptlab.runs.tracker import Tracker
 
 
 def summary_id(outputs: Path, study: str) -> str:
@@ -43,11 +43,11 @@ def summarize(
     for before in (outputs / "wandb").glob(f"*-{identity['id']}*"):  # offline, one that says less
         shutil.rmtree(before, ignore_errors=True)
     try:
-        mirror = Mirror(mode, outputs, tracking, identity, resumed=True, complain=complain)
+        mirror = Tracker(mode, outputs, tracking, identity, resumed=True, warn=complain)
     except Refused as refused:
         complain(f"no summary of {study}: {refused}")
         return
-    mirror.tables(tables)
+    mirror.log_tables(tables)
     for kind, path in files.items():
-        mirror.upload("study", kind, path)
+        mirror.upload_artifact("study", kind, path)
     mirror.finish({**summary, "status": "failed" if failed else "finished"}, int(failed))
