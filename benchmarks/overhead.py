@@ -23,11 +23,12 @@ from gptlab.config.factory import factory
 from gptlab.console.terminal import Terminal
 from gptlab.corpus.load import read_corpus
 from gptlab.runs import tracker as tracking
-from gptlab.runs.record import Record
-from gptlab.training.distributed import Ranks
-from gptlab.training.run import hush
-from gptlab.training.session import Session
-from gptlab.training.start import begin
+from gptlab.runs.record import RunFolder
+from gptlab.training.context import RunContext
+from gptlab.training.distributed import ProcessGroup
+from gptlab.training.run import Run, silence_lightning
+from gptlab.training.setup import TrainingSetup
+from gptlab.training.start import write_start
 
 BLOCK = 10
 """Steps of a turn."""
@@ -93,34 +94,42 @@ def plain_loop(recipe, corpus, device: torch.device, compiled: bool) -> Callable
 def main() -> None:
     overrides = [one for one in sys.argv[1:] if not one.startswith("rounds=")]
     rounds = next((int(one.removeprefix("rounds=")) for one in sys.argv[1:] if one.startswith("rounds=")), 40)
-    hush()
+    silence_lightning()
     with tempfile.TemporaryDirectory() as folder, wiring.one_line(overrides):
         recipe = wiring.compose([*QUIET, *overrides, f"outputs={folder}", f"steps={rounds * BLOCK}"])
         if wrong := wiring.check(recipe):
             sys.exit(f"error: {wrong[0]}")
         corpus = read_corpus(recipe)
         make = factory(recipe.config["trainer"], "trainer")()
-        ranks = Ranks(make(max_steps=recipe.settings.steps, accumulate_grad_batches=recipe.settings.accumulate))
-        record = Record.create(recipe)
-        begin(recipe, record, corpus)
-        mirror = tracking.Mirror("disabled", Path(folder), recipe.settings.tracking, {})
+        trainer = make(max_steps=recipe.settings.steps, accumulate_grad_batches=recipe.settings.accumulate)
+        run_folder = RunFolder.create(recipe)
+        write_start(recipe, run_folder, corpus)
         decoder = wiring.build(recipe, corpus.tokenizer.vocab)
-        session = Session(recipe, record, corpus, decoder, mirror, Terminal(record), ranks, fresh=True)
-        turns = Turns(plain_loop(recipe, corpus, session.device, session.compiled), session.device)
-        session.trainer.callbacks.append(turns)
-        session.train({"path": None, "seconds": None, "compiled": session.compiled})
-    report(session, turns)
+        context = RunContext(
+            recipe=recipe,
+            folder=run_folder,
+            corpus=corpus,
+            tracker=tracking.Tracker("disabled", Path(folder), recipe.settings.tracking, {}),
+            terminal=Terminal(run_folder),
+            processes=ProcessGroup(trainer),
+            fresh=True,
+        )
+        setup = Run(context, decoder).setup
+        turns = Turns(plain_loop(recipe, corpus, setup.device, setup.compiled), setup.device)
+        setup.trainer.callbacks.append(turns)
+        setup.fit({"path": None, "seconds": None, "compiled": setup.compiled})
+    report(setup, turns)
 
 
-def report(session: Session, turns: Turns) -> None:
+def report(setup: TrainingSetup, turns: Turns) -> None:
     """Both medians, their ratio, and MFU where the device's peak is known."""
     ours, plain = (statistics.median(times[2:]) for times in (turns.ours, turns.others))
-    settings = session.settings
+    settings = setup.context.settings
     tokens = settings.batch_size * settings.model.context
     console = Console(highlight=False)
-    console.print(f"{session.device_name}, torch {torch.__version__}, {session.params:,} parameters")
+    console.print(f"{setup.device_name}, torch {torch.__version__}, {setup.costs.params:,} parameters")
     for name, seconds in (("through our Trainer", ours), ("plain loop", plain)):
-        use = f", MFU {tokens / seconds / session.full_speed:.1%}" if session.full_speed else ""
+        use = f", MFU {tokens / seconds / setup.peak_tokens_per_s:.1%}" if setup.peak_tokens_per_s else ""
         console.print(f"{name:20} {seconds * 1000:8.2f} ms a step, {tokens / seconds:10,.0f} tokens/s{use}")
     console.print(f"{'ratio':20} {ours / plain:8.3f}")
 

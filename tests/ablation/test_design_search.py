@@ -11,7 +11,7 @@ from tiny_runs import program, tiny
 from gptlab import compose as wiring
 from gptlab.report.search import so_far
 from gptlab.study.search import Searches
-from gptlab.training.final_evaluation import halves
+from gptlab.training.final_evaluation import mean_of_halves
 
 pytest.importorskip("optuna", reason="optuna is not installed")
 AXES = ["attention=mha,linear", "attention.kv_heads=1,2", "model.heads=1,2,3", "mlp.hidden=8,16"]
@@ -95,7 +95,7 @@ def test_losses_of_both_halves_make_the_whole():
     import torch
 
     nats = torch.arange(7.0)
-    found = halves(nats)
+    found = mean_of_halves(nats)
     assert found["val/loss_select"] * 4 + found["val/loss_test"] * 3 == pytest.approx(nats.sum().item())
 
 

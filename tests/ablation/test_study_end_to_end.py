@@ -271,7 +271,9 @@ def test_a_cell_that_breaks_is_a_row_with_its_log_and_is_tried_again(tmp_path: P
 
     with monkeypatch.context() as patch:
         true = cells.train_recipe
-        patch.setattr(cells, "alone", lambda r, *a: broken(r) if r.choices["attention"] == "gqa" else true(r, *a))
+        patch.setattr(
+            cells, "train_recipe", lambda r, *a: broken(r) if r.choices["attention"] == "gqa" else true(r, *a)
+        )
         done = ablate(tmp_path, AXIS, "seeds=1")
     assert done.status == 1
     (bad,) = [run for run in compare(study_folder(tmp_path).path).runs if run.status == "failed"]
@@ -292,10 +294,10 @@ def test_out_of_memory_is_tried_once_more_in_halves(tmp_path: Path, monkeypatch:
             raise torch.OutOfMemoryError("planted")
         true(recipe, *more)
 
-    monkeypatch.setattr(cells, "alone", small)
+    monkeypatch.setattr(cells, "train_recipe", small)
     assert ablate(tmp_path, AXIS, "seeds=1").status == 0
     assert tried == [1, 2, 1, 2]
-    monkeypatch.setattr(cells, "alone", true)
+    monkeypatch.setattr(cells, "train_recipe", true)
     assert "2 done, 0 to run" in ablate(tmp_path, AXIS, "seeds=1").out
 
 
@@ -391,7 +393,7 @@ def test_every_launcher_gives_the_same_table(pool: Path, tmp_path: Path, launche
 
 
 def test_every_job_has_a_gpu_of_its_own_as_long_as_there_are_some(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(sharing, "HELD", [])
+    monkeypatch.setattr(sharing, "GPU_LOCKS", [])
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
     taken = [sharing.claim_gpu(sharing.list_gpus(), tmp_path) for _ in range(3)]
     assert taken[:2] == ["2", "5"]

@@ -577,7 +577,9 @@ def test_a_disk_that_fills_up_amid_a_run_ends_it_in_one_line_and_it_goes_on(tmp_
     assert json.loads("".join(summary))["status"] == "finished"
 
 
-@pytest.mark.parametrize("at", [(record, "append", 5), (record, "write", 3), (checkpoint, "save", 2)])
+@pytest.mark.parametrize(
+    "at", [(record, "append_line", 5), (record, "write_atomically", 3), (checkpoint, "save_checkpoint", 2)]
+)
 def test_a_full_disk_ends_a_run_in_one_line_and_it_goes_on(at: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     module, name, last = at
     true, calls = getattr(module, name), []

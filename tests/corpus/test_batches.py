@@ -14,7 +14,7 @@ from gptlab.corpus.token_files import Joined
 from gptlab.corpus.tokenizer.byte import Byte
 from gptlab.errors import Refused
 from gptlab.model.forward_pass import IGNORED
-from gptlab.training.datamodule import Feed
+from gptlab.training.datamodule import DataModule
 
 
 def corpus(train: int = 500, validation: int = 101) -> Corpus:
@@ -62,7 +62,7 @@ def test_all_places_are_equally_likely():
 
 @pytest.mark.parametrize("accumulate", [1, 2, 3])
 def test_feed_gives_the_same_batches_in_micro_batches_from_any_step(accumulate: int):
-    feed = Feed(corpus(), seed=5, batch_size=6, context=10, accumulate=accumulate)
+    feed = DataModule(corpus(), seed=5, batch_size=6, context=10, accumulate=accumulate)
     feed.trainer = type("Trainer", (), {"global_step": 7, "global_rank": 0, "world_size": 1})()  # type: ignore[assignment]
     micro: list[Tensor] = list(islice(feed, 2 * accumulate))
     assert [len(one) for one in micro] == [6 // accumulate] * 2 * accumulate

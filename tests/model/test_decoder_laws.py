@@ -281,10 +281,10 @@ def test_another_seed_is_another_start_and_leaves_torch_alone(case: str):
 @pytest.mark.parametrize("start", [0, 5])
 @pytest.mark.parametrize(("accumulate", "size"), [(1, 1), (2, 1), (3, 1), (1, 2), (3, 2), (1, 3)])
 def test_batch_k_depends_on_seed_and_step_alone(accumulate: int, size: int, start: int):
-    from gptlab.training.datamodule import Feed
+    from gptlab.training.datamodule import DataModule
 
     corpus = Corpus(np.arange(999, dtype=np.uint16), np.arange(99), Byte(), "")
-    feed = Feed(corpus, seed=3, batch_size=6, context=TIME, accumulate=accumulate)
+    feed = DataModule(corpus, seed=3, batch_size=6, context=TIME, accumulate=accumulate)
     parts = []
     for rank in range(size):  # processes
         feed.trainer = SimpleNamespace(global_step=start, global_rank=rank, world_size=size)  # type: ignore[assignment]

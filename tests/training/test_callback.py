@@ -17,7 +17,7 @@ from gptlab.runs.record import read_recipe
 from gptlab.runs.tracker import Histogram
 from gptlab.training.callback import Callback
 from gptlab.training.callback.gradient_norms import GradientNorms, measure_gradients
-from gptlab.training.session import build_callbacks
+from gptlab.training.setup import build_callbacks
 
 
 def row_values(folder: Path, prefix: str) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ import gptlab
 from gptlab import compose as wiring
 from gptlab.generation.generate import generate
 from gptlab.model import compile_policy as compiling
-from gptlab.training.peak_flops import PEAKS, peak
+from gptlab.training.cost.peak_flops import PEAKS, find_peak_flops
 
 # -- processes
 
@@ -107,12 +107,12 @@ def test_a_run_in_bfloat16_is_near_and_says_so(tmp_path: Path):
 
 
 def test_a_gpu_has_the_peak_of_its_data_sheet_or_none():
-    assert peak("NVIDIA H100 80GB HBM3", "bf16-mixed") == pytest.approx(989.4e12)
-    assert peak("NVIDIA A100-SXM4-40GB", "tf32") == pytest.approx(156e12)
-    assert peak("Tesla T4", "32-true") == pytest.approx(8.1e12)
+    assert find_peak_flops("NVIDIA H100 80GB HBM3", "bf16-mixed") == pytest.approx(989.4e12)
+    assert find_peak_flops("NVIDIA A100-SXM4-40GB", "tf32") == pytest.approx(156e12)
+    assert find_peak_flops("Tesla T4", "32-true") == pytest.approx(8.1e12)
     for name in ("Tesla T4 x", "NVIDIA A100-SXM4-40GB MIG 1g.5gb", "NVIDIA GeForce RTX 4090 Laptop GPU", "NVIDIA H100"):
-        assert peak(name, "32-true") is None
-    assert peak("Tesla T4", "bf16-mixed") is None
+        assert find_peak_flops(name, "32-true") is None
+    assert find_peak_flops("Tesla T4", "bf16-mixed") is None
 
 
 def test_narrower_numbers_have_no_lower_peak():
@@ -122,7 +122,7 @@ def test_narrower_numbers_have_no_lower_peak():
 
 
 def test_a_known_peak_puts_the_used_part_of_it_in_rows_and_summary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("gptlab.training.session.Session.full_speed", 1e6)
+    monkeypatch.setattr("gptlab.training.setup.TrainingSetup.peak_tokens_per_s", 1e6)
     folder = finished(*tiny(tmp_path))
     found = summary(folder)
     assert found["throughput/mfu"] == pytest.approx(found["throughput/tokens_per_s"] / 1e6)

@@ -1,7 +1,6 @@
 """Laws of the final measures: by position and by history, nothing is counted twice; samples are timed and judged."""
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,12 @@ from conftest import SIZES, choices, composed, decoder, tokens
 from tiny_runs import Done, finished, rows, summary, tiny, train
 
 from gptlab.build import build
-from gptlab.training.final_evaluation import by_position, ends_of_windows, overlap, position_table
+from gptlab.training.final_evaluation import (
+    average_by_position,
+    compute_position_table,
+    measure_overlap,
+    spread_window_ends,
+)
 
 HISTORY = [f"val/loss_at_{contexts}x" for contexts in (1, 2, 4)]
 
@@ -28,7 +32,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Done:
 @pytest.mark.parametrize("scored", [4, 7, 8, 40])
 def test_places_of_a_window_add_up_to_all_targets(scored: int):
     nats = np.random.default_rng(0).random(scored)
-    means, counts = by_position(nats, 4)
+    means, counts = average_by_position(nats, 4)
     assert counts.sum() == scored
     assert (means * counts).sum() == pytest.approx(nats.sum())
     assert means[1] == pytest.approx(nats[1::4].mean())
@@ -48,7 +52,7 @@ def test_a_run_keeps_the_loss_by_position(done: Done):
     ("length", "context", "budget"), [(400, 16, 64), (400, 16, 10_000), (65, 16, 64), (999, 7, 50)]
 )
 def test_windows_have_their_history_and_share_no_target(length: int, context: int, budget: int):
-    ends = ends_of_windows(length, context, budget)
+    ends = spread_window_ends(length, context, budget)
     assert ends[0] == 4 * context
     assert ends[-1] < length
     assert (np.diff(ends) >= context).all()
@@ -129,14 +133,14 @@ def test_both_ways_of_writing_are_timed_and_the_way_kept_is_a_setting(done: Done
 
 @pytest.mark.parametrize("position", ["learned", "learned_concat", "sinusoidal"])
 def test_positions_and_tokens_share_all_directions_with_themselves_and_few_by_chance(position: str):
-    session: Any = SimpleNamespace(decoder=build(composed("model=nano", f"position={position}"), 61))
-    table = position_table(session)
+    decoder = build(composed("model=nano", f"position={position}"), 61)
+    table = compute_position_table(decoder)
     assert table is not None
-    found = overlap(session, table)
+    found = measure_overlap(decoder, table)
     assert found["position/overlap_chance"] == 8 / 64
     assert 0 <= found["position/overlap"] < 0.5
-    weight = session.decoder.embedding.weight
-    assert overlap(session, weight if position != "learned_concat" else told(session.decoder))["position/overlap"] == (
+    weight = decoder.embedding.weight
+    assert measure_overlap(decoder, weight if position != "learned_concat" else told(decoder))["position/overlap"] == (
         pytest.approx(1)
     )
 

@@ -126,18 +126,18 @@ def test_first_loss_is_that_of_the_first_batch_by_hand(tmp_path: Path):
 
 
 def test_probe_leaves_no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    true, seen = gptlab.training.run.probe, []
+    true, seen = gptlab.training.run.probe_run, []
 
-    def watched(session: Any) -> Any:
-        decoder, random = session.decoder, torch.get_rng_state()
+    def watched(context: Any, setup: Any, *parts: Any) -> Any:
+        decoder, random = setup.decoder, torch.get_rng_state()
         before = {name: tensor.clone() for name, tensor in decoder.state_dict().items()}
-        measured = true(session)
+        measured = true(context, setup, *parts)
         seen.append(all((tensor == before[name]).all() for name, tensor in decoder.state_dict().items()))
         seen.append(all(p.grad is None for p in decoder.parameters()))
         seen.append(bool((torch.get_rng_state() == random).all()))
         return measured
 
-    monkeypatch.setattr(gptlab.training.run, "probe", watched)
+    monkeypatch.setattr(gptlab.training.run, "probe_run", watched)
     finished(*tiny(tmp_path, "steps=1", "dropout=0.3"))
     assert seen == [True, True, True]
 
@@ -262,7 +262,7 @@ def test_an_error_leaves_its_traceback_in_the_log_and_no_summary(tmp_path: Path,
     def broken(*_: Any) -> None:
         raise ZeroDivisionError("planted")
 
-    monkeypatch.setattr(gptlab.training.run, "draw", broken)
+    monkeypatch.setattr(gptlab.training.run, "write_final_samples", broken)
     with pytest.raises(ZeroDivisionError):
         train(*tiny(tmp_path))
     folder = next((tmp_path / "runs").iterdir())

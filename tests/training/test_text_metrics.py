@@ -15,8 +15,8 @@ from gptlab.corpus.tokenizer.byte import Byte
 from gptlab.corpus.tokenizer.char import Char
 from gptlab.training.metric import TextMetric
 from gptlab.training.metric.word_accuracy import WordAccuracy
-from gptlab.training.reference_texts import Texts
-from gptlab.training.samples import interval
+from gptlab.training.reference_texts import ReferenceTexts
+from gptlab.training.samples import bootstrap_interval
 
 TRAIN = "The cat sat; the dog's-tail! Is it? A cat\n"
 VALIDATION = "the bird sat\n"
@@ -95,7 +95,7 @@ def shakespeare() -> Corpus:
 
 @needs_canonical
 def test_words_of_shakespeare_are_as_many_as_the_definition_counts(shakespeare: Corpus):
-    texts = Texts(shakespeare)
+    texts = ReferenceTexts(shakespeare)
     assert len(WordAccuracy(texts.read).known) == 12_558
     assert len(WordAccuracy(texts.read, drop_empty=False, reference="all").known) == 13_321  # with the empty word
     assert len(WordAccuracy(texts.read, drop_empty=False, reference="all", lowercase=True).known) == 11_456
@@ -108,10 +108,10 @@ def test_words_of_shakespeare_are_as_many_as_the_definition_counts(shakespeare: 
 def test_real_text_and_blind_text_score_what_was_measured(
     shakespeare: Corpus, length: int, once: float, often: float, blind_once: float
 ):
-    texts, random = Texts(shakespeare), np.random.default_rng(0)
+    texts, random = ReferenceTexts(shakespeare), np.random.default_rng(0)
     text = CANONICAL.read_text()[len(shakespeare.train) :]
     windows = [text[at : at + length] for at in random.integers(0, len(text) - length, 1000)]
-    blind = texts.blind(300, length)
+    blind = texts.random_texts(300, length)
     found = {}
     for mode in ("set", "multiset"):
         metric = WordAccuracy(texts.read, mode=mode, drop_last_partial=False)
@@ -136,29 +136,32 @@ def corpus(tokenizer: Any) -> Corpus:
 def test_a_split_is_read_as_it_was_written(tokenizer: Any, chunk: int, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("gptlab.training.reference_texts.CHUNK", chunk)
     made = corpus(tokenizer)
-    texts = Texts(made)
+    texts = ReferenceTexts(made)
     for split in ("train", "validation"):
         assert "".join(texts.read(split)) == made.tokenizer.decode(getattr(made, split))
 
 
 def test_blind_texts_know_the_shares_alone_and_real_ones_begin_where_samples_do():
     made = corpus(Char)
-    texts, newline = Texts(made), int(made.tokenizer.encode("\n")[0])
-    blind, real = texts.blind(20, 50), texts.real(20, 50, after=newline)
+    texts, newline = ReferenceTexts(made), int(made.tokenizer.encode("\n")[0])
+    blind, real = texts.random_texts(20, 50), texts.validation_texts(20, 50, after=newline)
     assert [len(text) for text in (*blind, *real)] == [50] * 40
-    assert (blind, real) == (Texts(made).blind(20, 50), Texts(made).real(20, 50, after=newline))
+    assert (blind, real) == (
+        ReferenceTexts(made).random_texts(20, 50),
+        ReferenceTexts(made).validation_texts(20, 50, after=newline),
+    )
     assert all(text.startswith(("To be", "that")) for text in real)
     assert not any("To be" in text for text in blind)
-    assert len(texts.real(3, 10_000, after=newline)) == 3
+    assert len(texts.validation_texts(3, 10_000, after=newline)) == 3
 
 
 def test_the_interval_holds_the_mean_and_shrinks_with_more_texts():
     scores = np.random.default_rng(1).random(400)
-    (low, high), (narrow, wide) = interval(scores), interval(scores[:25])
+    (low, high), (narrow, wide) = bootstrap_interval(scores), bootstrap_interval(scores[:25])
     assert low < scores.mean() < high
     assert high - low == pytest.approx(2 * 1.96 * scores.std() / 20, rel=0.1)
     assert wide - narrow > 2 * (high - low)
-    assert interval(np.ones(3)) == (1.0, 1.0)
+    assert bootstrap_interval(np.ones(3)) == (1.0, 1.0)
 
 
 @pytest.mark.parametrize("choice", choices("metric"))

@@ -11,8 +11,6 @@ from gptlab.build import sketch
 from gptlab.config.recipe import Recipe, altered
 from gptlab.errors import Refused
 
-STEP_PER_FORWARD = 3
-"""A step takes about three times as long as its forward pass."""
 STARTUP_S = 2.0
 """Seconds to open and close a run, W&B's mirror included."""
 MATCHED_QUANTITY = {"tokens": "tokens", "flops": "training FLOPs", "time": "seconds of training"}
@@ -39,13 +37,10 @@ class CostEstimator:
     def count_costs(self, recipe: Recipe) -> dict[str, float]:
         """Return parameters, FLOPs to train on a token, and cache bytes a token."""
         if recipe.hash not in self.cached_counts:
-            decoder, context = sketch(recipe, self.load_corpus(recipe).tokenizer.vocab), recipe.settings.model.context
-            cache_bytes = sum(cache.nbytes for cache in decoder.new_cache(1, context) if cache is not None)
-            self.cached_counts[recipe.hash] = {
-                "params": sum(p.numel() for p in decoder.parameters()),
-                "flops_per_token": decoder.training_flops(context) / context,
-                "cache_bytes_per_token": cache_bytes / context,
-            }
+            from gptlab.model import costs
+
+            counts = costs.count_costs(sketch(recipe, self.load_corpus(recipe).tokenizer.vocab))
+            self.cached_counts[recipe.hash] = counts._asdict()
         return self.cached_counts[recipe.hash]
 
     def time_steps(self, recipes: dict[str, Recipe], rounds: int = 5) -> dict[str, float]:
@@ -59,15 +54,18 @@ class CostEstimator:
         cached_counts = turns({name: bench.step for name, bench in benches.items()}, 2.0 * len(benches), rounds)
         return {name: min(ms) for name, ms in cached_counts.items()}
 
-    def estimate_run_time(self, recipe: Recipe, step_ms: float) -> float:
-        """Return about how many seconds a run takes: training, evaluations and samples, counted as run.py does them."""
-        settings, context = recipe.settings, recipe.settings.model.context
-        sample, tokens = settings.sample, settings.batch_size * context
-        forward = step_ms / 1000 / STEP_PER_FORWARD / tokens
-        reread = sample.count * sum(min(1 + token, context) for token in range(sample.length))
-        scored = len(self.load_corpus(recipe).validation) + 7 * settings.evaluation.tokens + reread
-        written = (3 + 2 * (sample.count if sample.one_by_one else 1)) * sample.length * settings.model.layers
-        return settings.steps * step_ms / 1000 + scored * forward + 0.001 * written + STARTUP_S
+    def estimate_seconds(self, recipe: Recipe, step_ms: float) -> float:
+        """Return about how many seconds a run takes, from its start to its end."""
+        from gptlab.training.cost.run_time import STEP_PER_FORWARD, estimate_run_time
+
+        settings, step_s = recipe.settings, step_ms / 1000
+        time = estimate_run_time(
+            settings,
+            step_s=step_s,
+            forward_s=step_s / STEP_PER_FORWARD / (settings.batch_size * settings.model.context),
+            validation_tokens=len(self.load_corpus(recipe).validation),
+        )
+        return time.total_s + STARTUP_S
 
 
 def estimate_disk_use(params: float, recipe: Recipe) -> float:

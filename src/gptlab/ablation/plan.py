@@ -159,7 +159,7 @@ def estimate_run_times(plan: Plan) -> None:
     """Estimate the seconds of each cell that is not done."""
     for key in plan.to_run():
         cell = plan.cells[key]
-        plan.run_seconds[key] = plan.costs.estimate_run_time(cell.recipe, plan.step_ms[cell.variant.key])
+        plan.run_seconds[key] = plan.costs.estimate_seconds(cell.recipe, plan.step_ms[cell.variant.key])
 
 
 def _describe_mismatch_of_size(plan: Plan, size: str) -> list[str]:

@@ -9,7 +9,7 @@ did not is judged by the seeds that a diverging baseline finished, with its own 
 import math
 import statistics as plain
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gptlab.stats import paired_tests as statistics
 from gptlab.stats.paired_tests import Table, VarianceEstimate
@@ -65,25 +65,19 @@ def compare_pairs(
         seeds = tuple(differences[pair])
         mean, against_mean = (plain.fmean(values[arm][seed] for seed in seeds) for arm in pair)
         unstable = bool({*pair} & rule.unstable)
+        contrast = contrast_without_interval(*pair, seeds, mean, against_mean, "unstable" if unstable else "no verdict")
         own = statistics.own_variance(differences[pair])
         if own is None:
-            results.append(
-                contrast_without_interval(*pair, seeds, mean, against_mean, "unstable" if unstable else "no verdict")
-            )
+            results.append(contrast)
             continue
         variance, difference, n = variances[pair], means[pair], len(seeds)
         (low, high), interval90 = (statistics.t_interval(difference, variance, n, level) for level in (0.95, 0.9))
         verdict = rule.decide(difference, interval90, adjusted[pair], unstable)
-        more_seeds = (
-            _estimate_more_seeds(rule, difference, variance, n, len(pairs)) if verdict == "not resolved" else None
-        )
+        more_seeds = _estimate_more_seeds(rule, difference, variance, n, len(pairs))
+        more_seeds = more_seeds if verdict == "not resolved" else None
         results.append(
-            Contrast(
-                arm=pair[0],
-                against=pair[1],
-                seeds=seeds,
-                mean=mean,
-                against_mean=against_mean,
+            replace(
+                contrast,
                 difference=difference,
                 low=low,
                 high=high,

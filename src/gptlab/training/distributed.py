@@ -1,7 +1,7 @@
-"""The processes of one run: which one this is, and how they agree. Alone, everything is what it is.
+"""The process group of a run; every method is a no-op where there is one process.
 
-What they tell each other about the run goes from CPU to CPU, so that no GPU is waited for. The first process decides,
-writes and speaks; the others follow.
+Values about the run go from CPU to CPU (gloo), so that no GPU is waited for. The first process decides, writes and
+speaks; the others follow.
 """
 
 import os
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
     from lightning import Trainer
 
 
-class Ranks:
-    """The processes of a Lightning Trainer's strategy: one each device of each node."""
+class ProcessGroup:
+    """The processes of a Lightning Trainer's strategy: one for each device of each node."""
 
     def __init__(self, trainer: "Trainer") -> None:
         self.trainer = trainer
         self.rank, self.size = trainer.global_rank, trainer.world_size
         self.group: Any = None
 
-    def meet(self) -> None:
-        """Starts the other processes of this node, if no launcher did, and waits for all."""
+    def start(self) -> None:
+        """Start the other processes of this node, if no launcher did, and wait for all."""
         if self.size == 1 or self.group is not None:
             return
         strategy: Any = self.trainer.strategy
@@ -48,14 +48,14 @@ class Ranks:
         distributed.init_process_group(backend, rank=self.rank, world_size=self.size, device_id=device)
         self.group = distributed.new_group(backend="gloo")
 
-    def part(self) -> None:
-        """After training each process goes its own way: the first one evaluates, however long that takes."""
+    def destroy(self) -> None:
+        """Part from the other processes after training: the first one evaluates, however long that takes."""
         if self.group is not None:
             distributed.destroy_process_group()
             self.group = None
 
-    def end(self) -> None:
-        """Ends the processes that `meet` started, if there still are any."""
+    def kill_children(self) -> None:
+        """Kill the processes that `start` started, if there still are any."""
         launcher: Any = self.trainer.strategy.launcher
         children = [*getattr(launcher, "procs", [])]
         if children:
@@ -65,26 +65,26 @@ class Ranks:
             child.kill()
             child.wait()
 
-    def told(self, value: Any) -> Any:
-        """The first process's value, everywhere."""
+    def broadcast(self, value: Any) -> Any:
+        """Return the first process's value on every process."""
         if self.group is None:
             return value
-        held = [value]
-        distributed.broadcast_object_list(held, 0, self.group)
-        return held[0]
+        values = [value]
+        distributed.broadcast_object_list(values, 0, self.group)
+        return values[0]
 
-    def highest(self, *values: float) -> list[float]:
-        """The highest of each value."""
-        return self._reduced(values, distributed.ReduceOp.MAX).tolist() if self.group else [*values]
+    def all_reduce_max(self, *values: float) -> list[float]:
+        """Return the maximum of each value over the processes."""
+        return self._all_reduce(values, distributed.ReduceOp.MAX).tolist() if self.group else [*values]
 
-    def mean(self, named: dict[str, float]) -> dict[str, float]:
-        """The mean of each value."""
+    def all_reduce_mean(self, named: dict[str, float]) -> dict[str, float]:
+        """Return the mean of each value over the processes."""
         if self.group is None:
             return named
-        total = self._reduced(named.values(), distributed.ReduceOp.SUM)
+        total = self._all_reduce(named.values(), distributed.ReduceOp.SUM)
         return dict(zip(named, (total / self.size).tolist(), strict=True))
 
-    def _reduced(self, values: Any, how: Any) -> Tensor:
+    def _all_reduce(self, values: Any, operation: Any) -> Tensor:
         x = torch.tensor([*values], dtype=torch.float64)
-        distributed.all_reduce(x, how, self.group)
+        distributed.all_reduce(x, operation, self.group)
         return x

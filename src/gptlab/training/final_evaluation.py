@@ -1,4 +1,4 @@
-"""The final evaluation: every target of the validation split once, and what the position of a target does to its loss.
+"""The final evaluation: every target of the validation split once, and the loss by position and by history.
 
 By position: mean nats at each place of the window, so the first entry is that of a token which sees one other.
 By history: the same targets, about evaluation.tokens of them, each the last of 1, 2 and 4 contexts of text, so that
@@ -12,119 +12,134 @@ from typing import Any
 import numpy as np
 import torch
 
+from gptlab.corpus.corpus import Corpus
+from gptlab.model.decoder import Decoder
 from gptlab.model.eval_mode import eval_mode
 from gptlab.model.forward_pass import IGNORED
+from gptlab.training.context import RunContext
+from gptlab.training.cost.run_time import CONTEXTS
 from gptlab.training.evaluate import evaluate
-from gptlab.training.session import Session
+from gptlab.training.evaluator import Evaluator
+from gptlab.training.run_log import RunLog
+from gptlab.training.setup import TrainingSetup
+from gptlab.training.state import RunState
 
-CONTEXTS = (1, 2, 4)
 
-
-def score(session: Session) -> tuple[dict[str, Any], float]:
-    """Scores the validation split; writes evaluation.npz and a row. Returns the values for the summary, and seconds."""
-    start = time.perf_counter()
-    scores = evaluate(session.decoder, *session.all, session.lengths)
-    values = {**session.values(scores), **halves(scores.nats)}
+def evaluate_final(
+    context: RunContext, setup: TrainingSetup, evaluator: Evaluator, log: RunLog, state: RunState
+) -> tuple[dict[str, Any], float]:
+    """Score the validation split; write evaluation.npz and a row. Return the values for the summary, and seconds."""
+    start, decoder, corpus = time.perf_counter(), setup.decoder, context.corpus
+    scores = evaluator.score_all(decoder)
+    values: dict[str, Any] = {**evaluator.compute_values(scores), **mean_of_halves(scores.nats)}
+    setup.task.refuse_bad_value(values["val/loss"], state.step)
     nats = scores.nats.float().cpu().numpy()
-    means, counts = by_position(nats, session.settings.model.context)
-    table = position_table(session)
-    found: dict[str, Any] = {"nats": nats, "by_position": means, "targets_by_position": counts}
+    means, counts = average_by_position(nats, decoder.shape.context)
+    arrays: dict[str, Any] = {"nats": nats, "by_position": means, "targets_by_position": counts}
+    table = compute_position_table(decoder)
     if table is not None:
-        found["position_table"] = table.cpu().numpy().astype(np.float16)
-        values |= overlap(session, table)
-    np.savez_compressed(session.record.path / "evaluation.npz", **found)
-    values |= by_history(session)
-    row = {**session.at, **values}
-    session.record.append_metrics(row)
-    session.mirror.log_metrics(row)
-    best = session.rounds.state["best"]
-    values["val/loss_best"] = min(values["val/loss"], values["val/loss"] if best is None else best)
-    return {**values, **missing(session)}, time.perf_counter() - start
+        arrays["position_table"] = table.cpu().numpy().astype(np.float16)
+        values |= measure_overlap(decoder, table)
+    np.savez_compressed(context.folder.path / "evaluation.npz", **arrays)
+    values |= score_by_history(decoder, corpus, context.settings.evaluation.tokens, evaluator.token_bytes)
+    row = {**log.axes(), **values}
+    context.folder.append_metrics(row)
+    context.tracker.log_metrics(row)
+    best = state.best_loss
+    values["val/loss_best"] = values["val/loss"] if best is None else min(values["val/loss"], best)
+    return {**values, **explain_missing_history(decoder, corpus)}, time.perf_counter() - start
 
 
-def halves(nats: torch.Tensor) -> dict[str, float]:
-    """Mean nats of the first half of the targets, by which a search may choose, and of the second, for its verdict."""
+def mean_of_halves(nats: torch.Tensor) -> dict[str, float]:
+    """Return mean nats of the first half of the targets, by which a search chooses, and of the second, which judges."""
     first, second = nats.double().tensor_split(2)
     return {"val/loss_select": first.mean().item(), "val/loss_test": second.mean().item()}
 
 
-def by_position(nats: np.ndarray, context: int) -> tuple[np.ndarray, np.ndarray]:
-    """The nats of all targets in order, (N,), to the mean at each place of a window and how many targets were there,
-    (context,) each."""
+def average_by_position(nats: np.ndarray, context: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the mean at each place of a window and the number of targets there, (context,) each.
+
+    `nats` are those of all targets in order, (N,).
+    """
     place = np.arange(len(nats)) % context
     counts = np.bincount(place, minlength=context)
     return np.bincount(place, nats, minlength=context) / np.maximum(counts, 1), counts
 
 
 @torch.no_grad()
-def position_table(session: Session) -> torch.Tensor | None:
-    """(context, width): what a position adds to the embeddings, if it adds anything; for pictures."""
-    shape, position = session.decoder.shape, session.decoder.position
+def compute_position_table(decoder: Decoder) -> torch.Tensor | None:
+    """Return what a position adds to the embeddings, (context, width), for pictures; None if it adds nothing."""
+    shape, position = decoder.shape, decoder.position
     if "embed" not in position.provides:
         return None
-    empty = session.decoder.embedding.weight.new_zeros(1, shape.context, shape.width)
-    with eval_mode(session.decoder):
-        return position.embed(empty, torch.arange(shape.context, device=empty.device)[None])[0]
+    zeros = decoder.embedding.weight.new_zeros(1, shape.context, shape.width)
+    with eval_mode(decoder):
+        return position.embed(zeros, torch.arange(shape.context, device=zeros.device)[None])[0]
 
 
 @torch.no_grad()
-def overlap(session: Session, table: torch.Tensor) -> dict[str, float]:
-    """How far positions and tokens share their main directions, an eighth of the width each: the mean squared cosine of
-    the principal angles, 1 for the same subspace; and what chance gives."""
-    tokens = session.decoder.embedding.weight[None]
+def measure_overlap(decoder: Decoder, table: torch.Tensor) -> dict[str, float]:
+    """Return how far positions and tokens share their main directions, an eighth of the width each.
+
+    It is the mean squared cosine of the principal angles, 1 for the same subspace; beside it what chance gives.
+    """
+    tokens = decoder.embedding.weight[None]
     first = tokens.new_zeros(tokens.shape[:2], dtype=torch.long)
-    with eval_mode(session.decoder):
-        embed = session.decoder.position.embed
+    with eval_mode(decoder):
+        embed = decoder.position.embed
         tokens = (embed(tokens, first) - embed(torch.zeros_like(tokens), first))[0]
     width = table.shape[1]
-    ours, theirs = (directions(one.double(), max(1, width // 8)) for one in (tokens, table))
-    shared = (ours.T @ theirs).square().sum().item() / min(ours.shape[1], theirs.shape[1])
-    return {"position/overlap": shared, "position/overlap_chance": max(ours.shape[1], theirs.shape[1]) / width}
+    of_tokens, of_positions = (main_directions(rows.double(), max(1, width // 8)) for rows in (tokens, table))
+    smaller, larger = sorted((of_tokens.shape[1], of_positions.shape[1]))
+    overlap = (of_tokens.T @ of_positions).square().sum().item() / smaller
+    return {"position/overlap": overlap, "position/overlap_chance": larger / width}
 
 
-def directions(rows: torch.Tensor, many: int) -> torch.Tensor:
-    """Rows (N, width) to the directions in which they vary most, (width, at most `many`)."""
+def main_directions(rows: torch.Tensor, count: int) -> torch.Tensor:
+    """Return the directions in which rows (N, width) vary most, (width, at most `count`)."""
     centred = rows - rows.mean(0)
-    return torch.linalg.eigh(centred.T @ centred).eigenvectors[:, -min(many, max(1, len(rows) - 1)) :]
+    return torch.linalg.eigh(centred.T @ centred).eigenvectors[:, -min(count, max(1, len(rows) - 1)) :]
 
 
-def by_history(session: Session) -> dict[str, float]:
-    """Mean nats of the same targets after 1, 2 and 4 contexts, as far as the position knows."""
-    validation, context = session.corpus.validation, session.settings.model.context
-    contexts_there = reachable(session)
-    if not contexts_there:
+def score_by_history(decoder: Decoder, corpus: Corpus, tokens: int, token_bytes: np.ndarray) -> dict[str, float]:
+    """Return mean nats of the same targets, about `tokens` of them, after 1, 2 and 4 contexts of text."""
+    validation, context = corpus.validation, decoder.shape.context
+    multiples = find_history_multiples(decoder, corpus)
+    if not multiples:
         return {}
-    ends = ends_of_windows(len(validation), context, session.settings.evaluation.tokens)
+    ends = spread_window_ends(len(validation), context, tokens)
     values = {}
-    for contexts in contexts_there:
-        at = ends[:, None] + np.arange(-contexts * context, 0)
-        targets = validation[at + 1].astype(np.int64)
+    for contexts in multiples:
+        positions = ends[:, None] + np.arange(-contexts * context, 0)
+        targets = validation[positions + 1].astype(np.int64)
         targets[:, :-context] = IGNORED
-        scores = evaluate(session.decoder, validation[at].astype(np.int64), targets, session.lengths)
+        scores = evaluate(decoder, validation[positions].astype(np.int64), targets, token_bytes)
         values[f"val/loss_at_{contexts}x"] = scores.nats.double().mean().item()
     return values
 
 
-def ends_of_windows(length: int, context: int, tokens: int) -> np.ndarray:
-    """Where windows end, spread evenly over a split of `length` tokens, so that each has the longest history before it
-    and no target is in two of them."""
+def spread_window_ends(length: int, context: int, tokens: int) -> np.ndarray:
+    """Return where windows end, spread evenly over a split of `length` tokens.
+
+    Each has the longest history before it, and no target is in two of them.
+    """
     first, last = max(CONTEXTS) * context, length - 1
     return np.linspace(first, last, min(-(-tokens // context), 1 + (last - first) // context)).astype(int)
 
 
-def reachable(session: Session) -> list[int]:
-    """Contexts of history that the position knows and the validation split has."""
-    known, context = session.decoder.position.length, session.settings.model.context
-    if len(session.corpus.validation) <= max(CONTEXTS) * context:
+def find_history_multiples(decoder: Decoder, corpus: Corpus) -> list[int]:
+    """Return the contexts of history that the position knows and the validation split has."""
+    known, context = decoder.position.length, decoder.shape.context
+    if len(corpus.validation) <= max(CONTEXTS) * context:
         return []
     return [contexts for contexts in CONTEXTS if known is None or contexts * context <= known]
 
 
-def missing(session: Session) -> dict[str, str]:
-    """Why a loss by history is not there, if one is not."""
-    found = reachable(session)
-    if not found:
+def explain_missing_history(decoder: Decoder, corpus: Corpus) -> dict[str, str]:
+    """Return why a loss by history is missing, if one is."""
+    multiples = find_history_multiples(decoder, corpus)
+    if not multiples:
         return {"val/loss_at_missing": f"the validation split is no longer than {max(CONTEXTS)} contexts"}
-    if len(found) < len(CONTEXTS):
-        return {"val/loss_at_missing": f"the position knows {session.decoder.position.length} places alone"}
+    if len(multiples) < len(CONTEXTS):
+        return {"val/loss_at_missing": f"the position knows {decoder.position.length} places alone"}
     return {}

@@ -1,4 +1,4 @@
-"""What a run tells a person: what it is before it starts, what came of it after."""
+"""Console output of a run: what it is, before it starts; its results, after."""
 
 import time
 from typing import Any
@@ -9,20 +9,22 @@ from gptlab.config.recipe import PARTS
 from gptlab.console.units import duration, spark
 from gptlab.model.compile_policy import missing
 from gptlab.runs.record import read_rows
-from gptlab.training.probe import Probe
-from gptlab.training.session import Session
+from gptlab.training.context import RunContext
+from gptlab.training.cost.probe import Probe
+from gptlab.training.evaluator import Evaluator
+from gptlab.training.setup import TrainingSetup
 
 
-def introduce(session: Session, probe: Probe) -> None:
-    """What the run is, and how long it will take here."""
-    settings, model, choices = session.settings, session.settings.model, session.recipe.choices
-    say, corpus = session.terminal.fact, session.corpus
+def print_introduction(context: RunContext, setup: TrainingSetup, probe: Probe) -> None:
+    """Print what the run is, and how long it will take here."""
+    settings, model, choices = context.settings, context.settings.model, context.recipe.choices
+    say, corpus = context.terminal.fact, context.corpus
     tokens = settings.steps * settings.batch_size * model.context
-    session.terminal.say(f"[bold]{session.record.path.name}[/]")
+    context.terminal.say(f"[bold]{context.folder.path.name}[/]")
     say(
         "decoder",
         f"{model.layers} layers x {model.width} wide x {model.heads} heads, context {model.context}: "
-        f"{session.params:,} parameters, {session.flops_per_token / 1e6:.2f} MFLOPs/token to train",
+        f"{setup.costs.params:,} parameters, {setup.costs.flops_per_token / 1e6:.2f} MFLOPs/token to train",
         f"[dim]{', '.join(f'{slot} {choices.get(slot)}' for slot in (*PARTS, 'init'))}[/]",
     )
     say(
@@ -32,42 +34,44 @@ def introduce(session: Session, probe: Probe) -> None:
     )
     say(
         "recipe",
-        f"{settings.steps:,} steps x {settings.batch_size} x {model.context} = {amount(tokens)} tokens, "
+        f"{settings.steps:,} steps x {settings.batch_size} x {model.context} = {abbreviate(tokens)} tokens, "
         f"{tokens / len(corpus.train):.1f} epochs; {choices.get('optimizer')} at "
-        f"{session.recipe.config['optimizer']['lr']:g}, {choices.get('schedule')}",
+        f"{context.recipe.config['optimizer']['lr']:g}, {choices.get('schedule')}",
     )
-    mode = "disabled" if session.mirror.run is None else session.mirror.mode
-    many = f"{session.ranks.size} processes, each on " if session.ranks.size > 1 else ""
-    numerics = f"{session.precision}, torch {torch.__version__}, attention by {probe.kernels}"
-    say("device", f"{many}{session.device_name}, {numerics}, W&B {mode}")
-    if session.device.type == "cuda" and session.full_speed is None:
-        say("", f"[yellow]no peak known for {session.device_name} in {session.precision}: no MFU[/]")
-    if settings.compile == "auto" and session.device.type == "cuda" and not session.compiled:
+    mode = "disabled" if context.tracker.run is None else context.tracker.mode
+    processes = f"{context.processes.size} processes, each on " if context.processes.size > 1 else ""
+    numerics = f"{setup.precision}, torch {torch.__version__}, attention by {probe.kernels}"
+    say("device", f"{processes}{setup.device_name}, {numerics}, W&B {mode}")
+    if setup.device.type == "cuda" and setup.peak_tokens_per_s is None:
+        say("", f"[yellow]no peak known for {setup.device_name} in {setup.precision}: no MFU[/]")
+    if settings.compile == "auto" and setup.device.type == "cuda" and not setup.compiled:
         say("", f"[yellow]not compiled: {missing('cuda')} is not here[/]")
-    if session.compiled:
+    if setup.compiled:
         say("", "[yellow]compiled: the same seed need not give the same numbers again (seen on CPU, torch 2.13)[/]")
     bound = f", ended after {settings.max_minutes:g} min" if settings.max_minutes else ""
-    whole = duration(settings.steps * probe.step_s + probe.overhead_s)
-    spent = time.monotonic() - session.began + probe.final_s
-    fit = max(0, int((300 - spent) / (probe.step_s + (probe.overhead_s - probe.final_s) / settings.steps)))
+    whole = duration(probe.time.total_s)
+    spent = time.monotonic() - context.began + probe.time.final_s
+    fit = max(0, int((300 - spent) / (probe.step_s + probe.time.interim_s / settings.steps)))
     say("time", f"{probe.step_s * 1000:.0f} ms a step: about {whole} more{bound}; 5 minutes would fit {fit:,} steps")
-    if probe.alone_s < 0.8 * probe.step_s:  # threads that wait for a core which others use spin their time away
-        alone = f"{probe.alone_s * 1000:.0f} ms"
+    if probe.single_thread_s < 0.8 * probe.step_s:  # threads that wait for a core which others use spin their time away
+        alone = f"{probe.single_thread_s * 1000:.0f} ms"
         say("", f"[yellow]other work keeps the threads waiting: a step would take {alone} with trainer.threads=1[/]")
 
 
-def conclude(session: Session, summary: dict[str, Any], texts: list[dict[str, Any]]) -> None:
-    """The losses, the times, a sample."""
-    losses = [row["train/loss"] for row in read_rows(session.record.path / "metrics.jsonl") if "train/loss" in row]
-    say = session.terminal
+def print_results(
+    context: RunContext, evaluator: Evaluator, summary: dict[str, Any], texts: list[dict[str, Any]]
+) -> None:
+    """Print the losses, the times, a sample."""
+    losses = [row["train/loss"] for row in read_rows(context.folder.path / "metrics.jsonl") if "train/loss" in row]
+    say = context.terminal
     say.say()
     if losses:
         say.fact("loss", f"{losses[0]:.2f} {spark(losses)} {losses[-1]:.2f}")
-    metrics = "   ".join(f"{name.replace('_', ' ')} {summary[f'val/{name}']:.4g}" for name in session.metrics)
+    metrics = "   ".join(f"{name.replace('_', ' ')} {summary[f'val/{name}']:.4g}" for name in evaluator.token_metrics)
     say.fact("val", f"[bold]{summary['val/loss']:.4f} nats/token[/]   {metrics}")
-    for name in session.text_metrics if texts else ():
-        found, floor, ceiling = (summary[f"val/{name}{what}"] for what in ("", "_floor", "_ceiling"))
-        say.fact("", f"{name.replace('_', ' ')} {found:.2f} (floor {floor:.2f}, ceiling {ceiling:.2f})")
+    for name in evaluator.text_metrics if texts else ():
+        score, floor, ceiling = (summary[f"val/{name}{suffix}"] for suffix in ("", "_floor", "_ceiling"))
+        say.fact("", f"{name.replace('_', ' ')} {score:.2f} (floor {floor:.2f}, ceiling {ceiling:.2f})")
     say.fact(
         "time",
         f"{duration(summary['time/total_s'])} in all: start {duration(summary['time/start_s'])}, training "
@@ -86,6 +90,6 @@ def conclude(session: Session, summary: dict[str, Any], texts: list[dict[str, An
         say.text(texts[0]["text"])
 
 
-def amount(number: int) -> str:
-    """A large number in words: 76.8 k, 1.5 M."""
+def abbreviate(number: int) -> str:
+    """Return a large number with its unit: 76.8 k, 1.5 M."""
     return f"{number / 1e6:.1f} M" if number >= 1e6 else f"{number / 1e3:.1f} k"

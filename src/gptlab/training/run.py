@@ -4,7 +4,6 @@ import errno
 import logging
 import math
 import signal
-import statistics
 import time
 import warnings
 from collections.abc import Callable
@@ -19,21 +18,33 @@ from gptlab.corpus.corpus import Corpus
 from gptlab.corpus.load import read_corpus
 from gptlab.errors import Ended, Refused
 from gptlab.model.compile_policy import after_all
-from gptlab.runs import checkpoint
+from gptlab.model.decoder import Decoder
 from gptlab.runs import tracker as tracking
+from gptlab.runs.checkpoint import extract_decoder_weights, find_newest_checkpoint, load_checkpoint
 from gptlab.runs.fingerprint import fingerprint_recipe
-from gptlab.runs.record import RunFolder, utc_now
-from gptlab.training import memory as footprint
-from gptlab.training.distributed import Ranks
-from gptlab.training.final_evaluation import score
-from gptlab.training.messages import conclude, introduce
-from gptlab.training.probe import Probe, probe
-from gptlab.training.samples import draw
-from gptlab.training.session import Session
-from gptlab.training.start import begin, open_mirror, refuse_small_disk, to_resume
+from gptlab.runs.record import RunFolder
+from gptlab.training.callbacks.checkpoints import STATE_KEY, Checkpoints
+from gptlab.training.callbacks.interim_evaluation import InterimEvaluation
+from gptlab.training.callbacks.interim_sample import InterimSample
+from gptlab.training.callbacks.metrics_log import MetricsLog
+from gptlab.training.callbacks.progress_bar import ProgressBar
+from gptlab.training.callbacks.stop_on_signal import StopOnSignal
+from gptlab.training.callbacks.time_limit import TimeLimit
+from gptlab.training.context import RunContext
+from gptlab.training.cost.probe import Probe, probe_run
+from gptlab.training.distributed import ProcessGroup
+from gptlab.training.evaluator import Evaluator
+from gptlab.training.final_evaluation import evaluate_final
+from gptlab.training.messages import print_introduction, print_results
+from gptlab.training.run_log import RunLog
+from gptlab.training.sample_writer import SampleWriter
+from gptlab.training.samples import write_final_samples
+from gptlab.training.setup import TrainingSetup, build_callbacks
+from gptlab.training.start import find_run_to_resume, open_tracker, refuse_small_disk, write_start
+from gptlab.training.state import RunState, StepTimer
+from gptlab.training.summary import describe_run, measure_times
 from gptlab.training.task import Diverged
-from gptlab.training.worker import follow
-from gptlab.weights.change import told
+from gptlab.training.worker import follow_first_process
 
 
 def run(
@@ -44,38 +55,52 @@ def run(
     quiet: bool = False,
     opened: Callable[[Path], None] = lambda folder: None,
 ) -> Path | None:
-    """Trains, evaluates, samples, records; goes on with a run if `resume` says so. Returns the run's folder; none where
-    another process leads. `began` is the monotonic time from which the run's minutes count; a quiet run says all to its
-    log alone; `opened` is told the folder before training."""
+    """Train, evaluate, sample and record; go on with a run if `resume` says so.
+
+    Returns the run's folder; None where another process leads.
+
+    began   monotonic time from which the run's minutes count
+    quiet   says everything to log.txt alone
+    opened  called with the run's folder before training
+    """
     began = time.monotonic() if began is None else began
-    hush()
+    silence_lightning()
     mode = tracking.choose_mode(recipe.settings.tracking)
     corpus = corpus or read_corpus(recipe)
     settings = recipe.settings
-    make = factory(recipe.config["trainer"], "trainer")()
-    ranks = Ranks(make(max_steps=settings.steps, accumulate_grad_batches=settings.accumulate))
-    if ranks.rank:
-        return follow(recipe, corpus, ranks)
-    folder = to_resume(recipe)
-    decoder = build(recipe, corpus.tokenizer.vocab, begins=folder is None)
+    make_trainer = factory(recipe.config["trainer"], "trainer")()
+    processes = ProcessGroup(make_trainer(max_steps=settings.steps, accumulate_grad_batches=settings.accumulate))
+    if processes.rank:
+        return follow_first_process(recipe, corpus, processes, lambda *parts: Run(*parts).setup)
+    path = find_run_to_resume(recipe)
+    decoder = build(recipe, corpus.tokenizer.vocab, begins=path is None)
     refuse_small_disk(recipe, decoder)
-    record = RunFolder(folder) if folder else RunFolder.create(recipe)
-    with record.lock(), record.remove_if_refused(folder is None):
-        if folder is None:
-            begin(recipe, record, corpus)
-        elif record.read_facts()["data_sha256"] != corpus.sha256:
-            raise Refused(
-                f"resume={folder} learned from another text (sha256 {record.read_facts()['data_sha256'][:8]}...)"
-            )
-        opened(record.path)
-        terminal = Terminal(record, quiet=quiet)
-        mirror = open_mirror(recipe, record, decoder, mode, terminal, resumed=folder is not None)
-        guarded(Session(recipe, record, corpus, decoder, mirror, terminal, ranks, fresh=folder is None, began=began))
-    return record.path
+    folder = RunFolder(path) if path else RunFolder.create(recipe)
+    with folder.lock(), folder.remove_if_refused(path is None):
+        if path is None:
+            write_start(recipe, folder, corpus)
+        elif folder.read_facts()["data_sha256"] != corpus.sha256:
+            sha256 = folder.read_facts()["data_sha256"]
+            raise Refused(f"resume={path} learned from another text (sha256 {sha256[:8]}...)")
+        opened(folder.path)
+        terminal = Terminal(folder, quiet=quiet)
+        tracker = open_tracker(recipe, folder, decoder, mode, terminal, resumed=path is not None)
+        context = RunContext(
+            recipe=recipe,
+            folder=folder,
+            corpus=corpus,
+            tracker=tracker,
+            terminal=terminal,
+            processes=processes,
+            fresh=path is None,
+            began=began,
+        )
+        Run(context, decoder).finish()
+    return folder.path
 
 
-def hush() -> None:
-    """Lightning's advertisements, and a deprecation inside it that its users cannot mend (2.6.6)."""
+def silence_lightning() -> None:
+    """Turn off Lightning's advertisements, and a deprecation inside it that its users cannot mend (2.6.6)."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\)")
@@ -89,167 +114,164 @@ class Stopped(BaseException):
         self.status = 128 + number
 
 
-def stop(number: int, _: Any) -> None:
-    """Handles a signal by raising Stopped."""
+def raise_stopped(number: int, _: Any) -> None:
+    """Handle a signal by raising Stopped."""
     raise Stopped(number)
 
 
-def guarded(session: Session) -> None:
-    """All stages; whatever happens, the mirror is closed, and the last line names the folder."""
-    record, status = session.record, 1
-    summary: dict[str, Any] = {"status": "failed"}
-    handlers = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        summary = stages(session)
-        status = 0
-    except Diverged as error:
-        summary = {**known(session, None), "status": "diverged", "reason": str(error)}
-        record.write_summary(summary)
-        raise Ended(f"diverged at {error}") from error
-    except Ended as ended:
-        status, summary = ended.status, {"status": "interrupted"}
-        raise
-    except (KeyboardInterrupt, Stopped) as stopped:
-        status, summary = stopped.status if isinstance(stopped, Stopped) else 130, {"status": "interrupted"}
-        raise Ended(f"stopped; {session.how_to_go_on()}", status) from stopped
-    except Refused:
-        summary = {"status": "refused"}
-        raise
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            record.log_error(error)
+class Run:
+    """One run at work: its parts, and its stages from top to bottom."""
+
+    def __init__(self, context: RunContext, decoder: Decoder) -> None:
+        self.context = context
+        self.facts = context.folder.read_facts()
+        self.setup = TrainingSetup(context, decoder, compiled=self.facts.get("compiled"))
+        self.state = RunState()
+        self.log = RunLog(context, self.state)
+        self.evaluator = Evaluator(context.recipe, context.corpus)
+        self.writer = SampleWriter(context.recipe, context.corpus, self.setup.device)
+        self.stop_on_signal = StopOnSignal(context.processes, context.terminal)
+        self.setup.trainer.callbacks += self._make_callbacks()
+
+    def _make_callbacks(self) -> list[Any]:
+        """Return the user's callbacks, then the run's own in the order in which they act."""
+        context, state, log = self.context, self.state, self.log
+        timer = StepTimer(state)
+        evaluation = InterimEvaluation(context, self.setup, self.evaluator, log, state, timer)
+        return [
+            *build_callbacks(context.recipe, log.write_row),
+            self.stop_on_signal,
+            TimeLimit(state, context.processes),
+            ProgressBar(context.terminal, context.settings.steps),
+            MetricsLog(context, log, state, timer, self.setup.peak_tokens_per_s),
+            evaluation,
+            InterimSample(context, self.setup, evaluation, self.writer, log, state, timer),
+            Checkpoints(context, state, timer),
+        ]
+
+    def finish(self) -> None:
+        """Run all stages; whatever happens, the tracker is closed, and the last line names the folder."""
+        context, folder, status = self.context, self.context.folder, 1
+        summary: dict[str, Any] = {"status": "failed"}
+        handlers = {number: signal.signal(number, raise_stopped) for number in (signal.SIGTERM, signal.SIGHUP)}
+        try:
+            summary = self.run_stages()
+            status = 0
+        except Diverged as error:
+            summary = {
+                **describe_run(context, self.setup, self.state, self.facts),
+                "status": "diverged",
+                "reason": str(error),
+            }
+            folder.write_summary(summary)
+            raise Ended(f"diverged at {error}") from error
+        except Ended as ended:
+            status, summary = ended.status, {"status": "interrupted"}
             raise
-        raise Ended(f"the disk is full; free some, then {session.how_to_go_on()}") from error
-    except BaseException as error:
-        record.log_error(error)
-        raise
-    finally:
-        session.rounds.close()
-        session.ranks.end()
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-        session.mirror.finish(summary, status)
-        if summary["status"] != "refused":
-            session.terminal.last(str(record.path))
+        except (KeyboardInterrupt, Stopped) as stopped:
+            status, summary = stopped.status if isinstance(stopped, Stopped) else 130, {"status": "interrupted"}
+            raise Ended(f"stopped; {context.resume_command()}", status) from stopped
+        except Refused:
+            summary = {"status": "refused"}
+            raise
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                folder.log_error(error)
+                raise
+            raise Ended(f"the disk is full; free some, then {context.resume_command()}") from error
+        except BaseException as error:
+            folder.log_error(error)
+            raise
+        finally:
+            context.terminal.stop()
+            self.stop_on_signal.restore_handlers()
+            context.processes.kill_children()
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+            context.tracker.finish(summary, status)
+            if summary["status"] != "refused":
+                context.terminal.last(str(folder.path))
 
+    def run_stages(self) -> dict[str, Any]:
+        """Probe, introduce, train, evaluate, sample, sum up; return the summary."""
+        context, setup, terminal = self.context, self.setup, self.context.terminal
+        with terminal.working("measuring a step"):
+            probe = probe_run(context, setup, self.evaluator, self.writer)
+        self.settle_compiling(probe)
+        print_introduction(context, setup, probe)
+        with terminal.working("waiting for the other processes"):
+            context.processes.start()
+        self.limit_time(probe)
+        start_s = time.monotonic() - context.began
+        self.train()
+        with terminal.working("evaluating the whole validation split"), setup.numerics():
+            values, evaluate_s = evaluate_final(context, setup, self.evaluator, self.log, self.state)
+        with terminal.working("writing samples"):
+            texts, sample_values = write_final_samples(context, setup, self.evaluator, self.writer, self.log)
+        summary = {
+            **describe_run(context, setup, self.state, self.facts, probe),
+            "status": "finished",
+            **values,
+            **sample_values,
+            **measure_times(context, setup, self.state, start_s, evaluate_s),
+        }
+        context.folder.write_summary(summary)
+        context.tracker.upload_checkpoint(context.folder.checkpoints)
+        print_results(context, self.evaluator, summary, texts)
+        return summary
 
-def stages(session: Session) -> dict[str, Any]:
-    """Says what it is, trains, scores, writes, sums up."""
-    with session.terminal.working("measuring a step"):
-        measured = probe(session)
-    settle_compiling(session, measured)
-    introduce(session, measured)
-    with session.terminal.working("waiting for the other processes"):
-        session.ranks.meet()
-    bound_time(session, measured)
-    start_s = time.monotonic() - session.began
-    fit(session)
-    with session.terminal.working("evaluating the whole validation split"), session.numerics():
-        values, evaluate_s = score(session)
-    with session.terminal.working("writing samples"):
-        texts, written = draw(session)
-    summary = {
-        **known(session, measured),
-        "status": "finished",
-        **values,
-        **written,
-        **timings(session, start_s, evaluate_s),
-    }
-    session.record.write_summary(summary)
-    session.mirror.upload_checkpoint(session.record.checkpoints)
-    conclude(session, summary, texts)
-    return summary
+    def settle_compiling(self, probe: Probe) -> None:
+        """Compile a run that is long enough to pay for it; what was settled holds when the run is resumed."""
+        context, setup, settings = self.context, self.setup, self.context.settings
+        seconds = min(settings.steps * probe.step_s, (settings.max_minutes or math.inf) * 60)
+        if context.fresh and after_all(settings.compile, setup.device.type, seconds) and not setup.compiled:
+            setup.compile()
+        context.folder.update_facts(compiled=setup.compiled)
 
+    def limit_time(self, probe: Probe) -> None:
+        """Turn max_minutes into the seconds that training may take."""
+        minutes, task = self.context.settings.max_minutes, self.setup.task
+        if minutes is None:
+            return
+        # A fifth more than estimated for the end, and a second for the last checkpoint.
+        rest_s = time.monotonic() - self.context.began + 1.2 * probe.time.final_s + 1
+        task.seconds = minutes * 60 - rest_s
+        if task.seconds < 3 * min(probe.step_s, probe.single_thread_s):
+            raise Refused(
+                f"max_minutes={minutes:g} leaves no time to train: all the rest takes {rest_s:.0f} s here; give more"
+            )
 
-def settle_compiling(session: Session, measured: Probe) -> None:
-    """Compiles a run that is long enough to pay for it; what was settled holds when the run is resumed."""
-    settings = session.settings
-    seconds = min(settings.steps * measured.step_s, (settings.max_minutes or math.inf) * 60)
-    if session.fresh and after_all(settings.compile, session.device.type, seconds) and not session.compiled:
-        session.compile()
-    session.record.update_facts(compiled=session.compiled)
+    def train(self) -> None:
+        """Train to the end, or to a signal; from the newest checkpoint that can be read if the run is resumed."""
+        context, setup, state = self.context, self.setup, self.state
+        path, skipped = find_newest_checkpoint(context.folder.checkpoints)
+        for line in skipped:
+            context.terminal.say(f"  [yellow]{line}[/]")
+        checkpoint = load_checkpoint(path) if path else None
+        saved = checkpoint["callbacks"][STATE_KEY] if checkpoint else RunState().to_dict()
+        if not context.fresh:
+            self.announce_resume(checkpoint, saved)
+        if checkpoint and saved["finished"]:  # killed after its last step
+            setup.decoder.load_state_dict(extract_decoder_weights(checkpoint))
+            state.restore(saved)
+            context.processes.broadcast(None)
+            return
+        plan = {"path": path, "seconds": setup.task.seconds, "compiled": setup.compiled}
+        setup.fit(context.processes.broadcast(plan))
+        if self.stop_on_signal.signal and not state.finished:
+            name = signal.Signals(self.stop_on_signal.signal).name
+            line = f"stopped by {name} after step {state.step:,}; {context.resume_command()}"
+            raise Ended(line, 128 + self.stop_on_signal.signal)
+        if setup.is_sharded:  # the others are gone; what was just saved is whole
+            setup.decoder = build(context.recipe, context.corpus.tokenizer.vocab)
+            last = load_checkpoint(context.folder.checkpoints / "last.ckpt")
+            setup.decoder.load_state_dict(extract_decoder_weights(last))
+        setup.decoder.to(setup.device)
 
-
-def bound_time(session: Session, measured: Probe) -> None:
-    """Turns max_minutes into the seconds that training may take."""
-    minutes, task = session.settings.max_minutes, session.task
-    if minutes is None:
-        return
-    rest = time.monotonic() - session.began + 1.2 * measured.final_s + 1  # a second for the last checkpoint
-    task.seconds = minutes * 60 - rest
-    if task.seconds < 3 * min(measured.step_s, measured.alone_s):
-        raise Refused(
-            f"max_minutes={minutes:g} leaves no time to train: all the rest takes {rest:.0f} s here; give more"
-        )
-
-
-def fit(session: Session) -> None:
-    """Trains to the end, or to a signal; from the newest checkpoint that can be read if the run is resumed."""
-    record, terminal, rounds = session.record, session.terminal, session.rounds
-    path, passed = checkpoint.find_newest_checkpoint(record.checkpoints)
-    for line in passed:
-        terminal.say(f"  [yellow]{line}[/]")
-    saved = checkpoint.load_checkpoint(path) if path else None
-    if not session.fresh:
-        record.rewind(*(saved["callbacks"]["Rounds"]["written"] if saved else (0, 0)))
-        terminal.say(f"  going on from step {saved['global_step']:,}" if saved else "  no checkpoint: from the start")
-        if session.facts["code"] != fingerprint_recipe(session.recipe):
-            terminal.say("  [yellow]the code has changed since this run began: it goes on, but not as it would have[/]")
-    if saved and saved["callbacks"]["Rounds"]["over"]:  # killed after its last step
-        session.decoder.load_state_dict(checkpoint.extract_decoder_weights(saved))
-        rounds.state, rounds.step = saved["callbacks"]["Rounds"], saved["global_step"]
-        session.ranks.told(None)
-        return
-    session.train(session.ranks.told({"path": path, "seconds": session.task.seconds, "compiled": session.compiled}))
-    if rounds.stopped and not rounds.state["over"]:
-        name = signal.Signals(rounds.stopped).name
-        line = f"stopped by {name} after step {rounds.saved:,}; {session.how_to_go_on()}"
-        raise Ended(line, 128 + rounds.stopped)
-    if session.shared:  # the others are gone; what was just saved is whole
-        session.decoder = build(session.recipe, session.corpus.tokenizer.vocab)
-        session.decoder.load_state_dict(
-            checkpoint.extract_decoder_weights(checkpoint.load_checkpoint(record.checkpoints / "last.ckpt"))
-        )
-    session.decoder.to(session.device)
-
-
-def timings(session: Session, start_s: float, evaluate_s: float) -> dict[str, Any]:
-    """Times, speed and memory of a run."""
-    state, settings = session.rounds.state, session.settings
-    step_ms = statistics.median(state["step_ms"]) if state["step_ms"] else None
-    speed = settings.batch_size * settings.model.context / step_ms * 1000 if step_ms else None
-    full = session.full_speed
-    return {
-        "time/total_s": time.monotonic() - session.began,
-        "time/start_s": start_s,
-        "time/train_s": state["train_s"],
-        "time/evaluate_s": state["evaluate_s"] + evaluate_s,
-        "time/step_ms_median": step_ms,
-        "throughput/tokens_per_s": speed,
-        **({"throughput/mfu": speed / full} if speed and full else {}),
-        "memory/peak_bytes": footprint.peak_bytes(session.device),
-    }
-
-
-def known(session: Session, measured: Probe | None) -> dict[str, Any]:
-    """What a summary holds whether or not the run came to its end."""
-    context = session.settings.model.context
-    held = sum(one.nbytes for one in session.decoder.new_cache(1, context) if one is not None)
-    facts = {key: value for key, value in session.facts.items() if key not in ("choices", "differs", "command", "cwd")}
-    return {
-        **facts,
-        "seed": session.settings.seed,
-        "steps": session.rounds.step,
-        "tokens": session.rounds.tokens,
-        "params": session.params,
-        "params_trainable": session.params_trainable,
-        "flops_per_token": session.flops_per_token,
-        "cache_bytes_per_token": held / context,
-        "device": session.device_name,
-        "processes": session.ranks.size,
-        "precision": session.precision,
-        "compiled": session.compiled,
-        "ended": utc_now(),
-        **told(session.decoder),
-        **({"attention/kernel": measured.kernels} if measured else {}),
-    }
+    def announce_resume(self, checkpoint: dict[str, Any] | None, saved: dict[str, Any]) -> None:
+        """Drop the rows that come after the checkpoint, and say from which step the run goes on."""
+        say = self.context.terminal.say
+        self.context.folder.rewind(saved["rows"], saved["samples"])
+        say(f"  going on from step {checkpoint['global_step']:,}" if checkpoint else "  no checkpoint: from the start")
+        if self.facts["code"] != fingerprint_recipe(self.context.recipe):
+            say("  [yellow]the code has changed since this run began: it goes on, but not as it would have[/]")

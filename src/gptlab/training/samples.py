@@ -10,76 +10,103 @@ from typing import Any
 
 import numpy as np
 
-from gptlab.training.session import Session
+from gptlab.config.recipe import Settings
+from gptlab.model.decoder import Decoder
+from gptlab.training.context import RunContext
+from gptlab.training.cost.run_time import SINGLE_SAMPLES
+from gptlab.training.evaluator import Evaluator
+from gptlab.training.run_log import RunLog
+from gptlab.training.sample_writer import SampleWriter
+from gptlab.training.setup import TrainingSetup
 
-RESAMPLED = 9999
-"""Draws of a bootstrap."""
+BOOTSTRAP_DRAWS = 9999
+WARM_UP_TOKENS = 8, 2
+"""Tokens that are thrown away before the time of a token, and before that of the samples."""
+
+Sample = dict[str, Any]
 
 
-def draw(session: Session) -> tuple[list[dict[str, Any]], dict[str, float]]:
-    """Writes, judges and records the samples; also the median milliseconds of a token at batch 1, with caches."""
-    sample, start = session.settings.sample, time.perf_counter()
-    texts: list[dict[str, Any]] = []
+def write_final_samples(
+    context: RunContext, setup: TrainingSetup, evaluator: Evaluator, writer: SampleWriter, log: RunLog
+) -> tuple[list[Sample], dict[str, float]]:
+    """Write, judge and record the samples; return them and the values for the summary.
+
+    Among these is the median time of a token at batch 1, with caches, in milliseconds.
+    """
+    settings, start = context.settings, time.perf_counter()
+    texts: list[Sample] = []
     values: dict[str, float] = {}
-    if sample.count:
-        for cached in (not sample.cached, sample.cached):  # the last is kept
-            texts, seconds = timed(session, cached)
+    if settings.sample.count:
+        for cached in (not settings.sample.cached, settings.sample.cached):  # the last is kept
+            texts, seconds = time_samples(settings, setup.decoder, writer, cached)
             values[f"time/generate_{'cached' if cached else 'uncached'}_s"] = seconds
-        values |= judge(session, texts)
+        texts = [{**log.axes(), **text} for text in texts]
+        values |= judge_samples(evaluator, texts, settings.sample.length, last_prompt_token=int(writer.prompt[-1]))
     for text in texts:
-        session.record.append_sample(text)
-    session.write(1, 8, cached=True)  # warm
-    each = []
-    for _ in range(5):
-        began = time.perf_counter()
-        session.write(1, sample.length, cached=True)
-        each.append((time.perf_counter() - began) * 1000 / sample.length)
-    values["time/generate_ms_per_token"] = statistics.median(each)
+        context.folder.append_sample(text)
+    values["time/generate_ms_per_token"] = time_token(setup.decoder, writer, settings.sample.length)
     values["time/samples_s"] = time.perf_counter() - start
-    session.mirror.log_sample_table(texts)  # W&B may keep it waiting
+    context.tracker.log_sample_table(texts)  # W&B may keep it waiting
     return texts, values
 
 
-def timed(session: Session, cached: bool) -> tuple[list[dict[str, Any]], float]:
-    """All samples, and the seconds that they took. Alone, each has a seed of its own and its `seconds`."""
-    sample, seed = session.settings.sample, session.settings.seed
-    alone = sample.one_by_one
-    session.write(1 if alone else sample.count, 2, cached=cached)  # warm
-    rows, total = [], 0.0
-    for number in range(sample.count if alone else 1):
-        began = time.perf_counter()
-        written = session.write(1 if alone else sample.count, sample.length, seed=seed + number, cached=cached)
-        seconds = time.perf_counter() - began
-        rows += [{**row, "seconds": seconds} if alone else row for row in written]
-        total += seconds
-    return rows, total
+def time_token(decoder: Decoder, writer: SampleWriter, length: int) -> float:
+    """Return the median milliseconds of a token, of a few texts written one by one with caches."""
+    writer.write(decoder, 1, WARM_UP_TOKENS[0], cached=True)
+    times = []
+    for _ in range(SINGLE_SAMPLES):
+        start = time.perf_counter()
+        writer.write(decoder, 1, length, cached=True)
+        times.append((time.perf_counter() - start) * 1000 / length)
+    return statistics.median(times)
 
 
-def judge(session: Session, rows: list[dict[str, Any]]) -> dict[str, float]:
-    """What every text metric says of the samples, with a 95 % interval over them, of blind texts and of real ones, as
-    many and as long. Each row gets its own score."""
+def time_samples(
+    settings: Settings, decoder: Decoder, writer: SampleWriter, cached: bool
+) -> tuple[list[Sample], float]:
+    """Write all samples and return them with their seconds.
+
+    With sample.one_by_one each has a seed of its own and its own `seconds`.
+    """
+    sample, one_by_one = settings.sample, settings.sample.one_by_one
+    count = 1 if one_by_one else sample.count
+    writer.write(decoder, count, WARM_UP_TOKENS[1], cached=cached)
+    rows, total_s = [], 0.0
+    for number in range(sample.count if one_by_one else 1):
+        start = time.perf_counter()
+        texts = writer.write(decoder, count, sample.length, seed=settings.seed + number, cached=cached)
+        seconds = time.perf_counter() - start
+        rows += [{**text, "seconds": seconds} if one_by_one else text for text in texts]
+        total_s += seconds
+    return rows, total_s
+
+
+def judge_samples(evaluator: Evaluator, samples: list[Sample], length: int, last_prompt_token: int) -> dict[str, float]:
+    """Return every text metric of the samples, with a 95 % interval, a floor and a ceiling.
+
+    Floor and ceiling are of random and of real texts, as many and as long. Each sample gets its own score as a key.
+    """
     values: dict[str, float] = {}
-    length = session.settings.sample.length
     compared = {
-        "_floor": session.texts.blind(len(rows), length),
-        "_ceiling": session.texts.real(len(rows), length, after=int(session.prompt[-1])),
-        "": [row["text"] for row in rows],
+        "_floor": evaluator.texts.random_texts(len(samples), length),
+        "_ceiling": evaluator.texts.validation_texts(len(samples), length, after=last_prompt_token),
+        "": [sample["text"] for sample in samples],
     }
-    for name, metric in session.text_metrics.items():
-        each = np.empty(0)
+    for name, metric in evaluator.text_metrics.items():
+        scores = np.empty(0)
         for suffix, texts in compared.items():
             metric.reset()
             metric.update(texts)
-            each = metric.each().numpy()
-            values[f"val/{name}{suffix}"] = float(each.mean())
-        values[f"val/{name}_low"], values[f"val/{name}_high"] = interval(each)
-        for row, score in zip(rows, each.tolist(), strict=True):
-            row[name] = score
+            scores = metric.each().numpy()
+            values[f"val/{name}{suffix}"] = float(scores.mean())
+        values[f"val/{name}_low"], values[f"val/{name}_high"] = bootstrap_interval(scores)
+        for sample, score in zip(samples, scores.tolist(), strict=True):
+            sample[name] = score
     return values
 
 
-def interval(scores: np.ndarray) -> tuple[float, float]:
-    """The 95 % percentile bootstrap of a mean."""
-    drawn = np.random.default_rng(0).integers(0, len(scores), (RESAMPLED, len(scores)))
-    low, high = np.percentile(scores[drawn].mean(1), [2.5, 97.5])
+def bootstrap_interval(scores: np.ndarray) -> tuple[float, float]:
+    """Return the 95 % percentile bootstrap interval of a mean."""
+    draws = np.random.default_rng(0).integers(0, len(scores), (BOOTSTRAP_DRAWS, len(scores)))
+    low, high = np.percentile(scores[draws].mean(1), [2.5, 97.5])
     return float(low), float(high)

@@ -1,4 +1,4 @@
-"""The opening of a run: its folder, what is known at the start, its mirror."""
+"""The start of a run: the folder to resume, what is known at the start, the tracker."""
 
 import shlex
 import subprocess
@@ -12,45 +12,46 @@ from gptlab.config.recipe import Recipe
 from gptlab.console.terminal import Terminal
 from gptlab.corpus.corpus import Corpus
 from gptlab.errors import Refused
+from gptlab.model.costs import count_costs
 from gptlab.model.decoder import Decoder
 from gptlab.runs import tracker as tracking
 from gptlab.runs.fingerprint import fingerprint_recipe
 from gptlab.runs.record import RunFolder, count_free_bytes, find_unfinished_run, utc_now
-from gptlab.training.session import outputs
 
 
-def to_resume(recipe: Recipe) -> Path | None:
-    """The folder to go on with, or none."""
+def find_run_to_resume(recipe: Recipe) -> Path | None:
+    """Return the run folder to go on with, or None."""
     settings = recipe.settings
     if settings.resume == "auto":
-        return find_unfinished_run(outputs(recipe), recipe.hash)
+        return find_unfinished_run(Path(recipe.settings.outputs), recipe.hash)
     return Path(settings.resume) if settings.resume else None
 
 
 def refuse_small_disk(recipe: Recipe, decoder: Decoder) -> None:
-    """Weights and two moments, for last, previous and the one being written; the best weights; and some."""
-    need = 10 * 4 * sum(p.numel() for p in decoder.parameters()) + 8_000_000
-    free = count_free_bytes(outputs(recipe))
+    """Refuse a disk that the checkpoints would fill: last, previous, the one being written, the best; and some."""
+    need = 10 * 4 * count_costs(decoder).params + 8_000_000
+    outputs = Path(recipe.settings.outputs)
+    free = count_free_bytes(outputs)
     if free < need:
         raise Refused(
-            f"outputs={outputs(recipe)} has {free / 1e6:.1f} MB free and this run may write {need / 1e6:.1f} MB; "
+            f"outputs={outputs} has {free / 1e6:.1f} MB free and this run may write {need / 1e6:.1f} MB; "
             "free some, or set outputs=<folder>"
         )
 
 
-def begin(recipe: Recipe, record: RunFolder, corpus: Corpus) -> None:
-    """Writes what is known at the start."""
+def write_start(recipe: Recipe, folder: RunFolder, corpus: Corpus) -> None:
+    """Write what is known at the start of a run."""
     stamp = utc_now().translate(str.maketrans("", "", "-:"))
-    record.write_start(
+    folder.write_start(
         recipe,
         corpus.tokenizer.state(),
-        id=f"{recipe.hash}-s{recipe.settings.seed}-{stamp}{record.path.name.removeprefix(recipe.folder)}",
+        id=f"{recipe.hash}-s{recipe.settings.seed}-{stamp}{folder.path.name.removeprefix(recipe.folder)}",
         command=shlex.join(["python", *sys.argv]),
         choices=recipe.choices,
         differs=recipe.differs,
         hash=recipe.hash,
         code=fingerprint_recipe(recipe),
-        git=commit(),
+        git=read_git_commit(),
         cwd=str(Path.cwd()),
         data_sha256=corpus.sha256,
         train_tokens=len(corpus.train),
@@ -61,20 +62,24 @@ def begin(recipe: Recipe, record: RunFolder, corpus: Corpus) -> None:
     )
 
 
-def commit() -> str:
-    """The short git commit of the sources, with + if they were changed since; empty outside a repository."""
-    here = Path(__file__).parent
-    git = ["git", "-C", str(here), "describe", "--always", "--abbrev=8", "--dirty=+", "--exclude=*"]
+def read_git_commit() -> str:
+    """Return the short git commit of the sources, with + if they were changed since; empty outside a repository."""
+    git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--abbrev=8", "--dirty=+", "--exclude=*"]
     try:
         return subprocess.run(git, capture_output=True, text=True, timeout=5, check=True).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return ""
 
 
-def open_mirror(recipe: Recipe, record: RunFolder, decoder: Decoder, mode: str, terminal: Terminal, resumed: bool):
-    """W&B's run: every slot's choice is a flat key of its config, so that panels can group by it. A run that is never
-    evaluated on its way is tagged `smoke`: it only shows that it runs."""
-    settings, facts = recipe.settings, record.read_facts()
+def open_tracker(
+    recipe: Recipe, folder: RunFolder, decoder: Decoder, mode: str, terminal: Terminal, *, resumed: bool
+) -> tracking.Tracker:
+    """Open the run in W&B.
+
+    Every slot's choice is a flat key of its config, so that panels can group by it. A run that is never evaluated on
+    its way is tagged `smoke`: it only shows that it runs.
+    """
+    settings, facts = recipe.settings, folder.read_facts()
     choices = {slot: "+".join(v) if isinstance(v, list) else v for slot, v in recipe.choices.items()}
     experiment = str(choices.get("experiment") or "")
     size, variant = str(choices.get("model", "custom")), "-".join(recipe.differs) or "default"
@@ -92,13 +97,13 @@ def open_mirror(recipe: Recipe, record: RunFolder, decoder: Decoder, mode: str, 
             "size": size,
             "variant": variant,
             "seed": settings.seed,
-            "n_params": sum(p.numel() for p in decoder.parameters()),
+            "n_params": count_costs(decoder).params,
             "tokens_budget": settings.steps * settings.batch_size * settings.model.context,
             "data_sha256": facts["data_sha256"],
             "code": facts["code"],
             "git": facts["git"],
         },
     }
-    mirror = tracking.Tracker(mode, outputs(recipe), settings.tracking, identity, resumed, terminal.say)
-    mirror.define_axes()
-    return mirror
+    tracker = tracking.Tracker(mode, Path(recipe.settings.outputs), settings.tracking, identity, resumed, terminal.say)
+    tracker.define_axes()
+    return tracker

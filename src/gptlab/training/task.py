@@ -1,4 +1,4 @@
-"""What Lightning trains: the decoder, its loss, its optimiser and its schedule. Knows no variant.
+"""The LightningModule: the decoder, its loss, its optimizer and its schedule. Knows no variant.
 
 Before each micro-batch torch's random state is set by (seed, step, micro-batch, rank), so that dropout is a function of
 the step and a resumed run needs no saved random state.
@@ -19,7 +19,7 @@ from gptlab.training.schedule import Schedule
 
 
 class Diverged(Exception):
-    """Training left the numbers: the step, and the first bad tensor or value."""
+    """Training diverged: the step, and the first tensor or value that is not finite or too large."""
 
 
 class Task(LightningModule):
@@ -42,13 +42,13 @@ class Task(LightningModule):
         self.seconds: float | None = None
         self.spent = self.time = 0.0
         self.started = math.nan
-        self.afters: list[Callable[..., object]] = []
+        self.after_step_hooks: list[Callable[..., object]] = []
         self.weights: list[Tensor] = []
         self.sums: dict[str, Tensor] = {}
         self.first_loss = math.nan
 
     def configure_model(self) -> None:
-        """Under trainer=fsdp shares the weights out among the processes: those of each block, then the others."""
+        """Under trainer=fsdp, share the weights out among the processes: those of each block, then the others."""
         if self.device_mesh is not None:
             from torch.distributed.fsdp import fully_shard
 
@@ -56,13 +56,13 @@ class Task(LightningModule):
                 fully_shard(part, mesh=self.device_mesh["data_parallel"])
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        made = self.optimizer(self.decoder.trainable_parameters())
-        for group in made.param_groups:
+        optimizer = self.optimizer(self.decoder.trainable_parameters())
+        for group in optimizer.param_groups:
             group["peak"] = group["lr"]
-        return made
+        return optimizer
 
     def training_step(self, batch: Tensor, index: int) -> Tensor:
-        """(B, context + 1) tokens to the loss in nats per token, auxiliary losses added."""
+        """Return the loss of (B, context + 1) tokens in nats per token, auxiliary losses added."""
         micro = index % self.accumulate
         state = derive_seed(self.seed, self.global_step, micro, self.global_rank)
         torch.default_generator.manual_seed(state)
@@ -76,42 +76,44 @@ class Task(LightningModule):
         return output.loss + sum(output.losses.values())
 
     def configure_gradient_clipping(self, optimizer: torch.optim.Optimizer, *_: Any, **__: Any) -> None:
-        """Measures the gradient's norm, and clips it if asked."""
+        """Measure the gradient's norm, and clip it if asked."""
         norm: Any = torch.nn.utils.clip_grad_norm_(self.weights, self.clip or math.inf, foreach=True)
         norm = norm if self.device_mesh is None else norm.full_tensor()
         self._add("train/gradient_norm", norm)
         if not norm.is_cuda and not math.isfinite(norm):
-            bad = first_bad((f"gradient of {name}", p.grad) for name, p in self.decoder.named_parameters())
+            bad = find_non_finite((f"gradient of {name}", p.grad) for name, p in self.decoder.named_parameters())
             raise Diverged(f"step {self.global_step + 1}: the {bad or 'norm of the gradient'} is not finite")
 
     def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, closure: Any = None) -> None:
-        """Sets the learning rate of this step, then steps."""
+        """Set the learning rate of this step, then step."""
         factor = self.schedule(self.progress())
         for group in optimizer.param_groups:
             group["lr"] = group["peak"] * factor
         super().optimizer_step(epoch, batch_idx, optimizer, closure)
-        for after in self.afters:
-            after(self.global_step)
+        for hook in self.after_step_hooks:
+            hook(self.global_step)
 
     def progress(self) -> float:
-        """How far the schedule is, in (0, 1): by steps, or by time where that is further."""
+        """Return the progress of the schedule, in (0, 1): by steps, or by time where that is further."""
         done = (self.global_step + 1) / (self.steps + 1)
         return done if self.seconds is None else min(1.0, max(done, self.time / self.seconds))
 
     def elapsed(self) -> float:
-        """Seconds of training so far, those before a resume counted in. The schedule follows `time`, on which all ranks
-        agreed at the end of the last step."""
+        """Return the seconds of training so far, including those before a resume.
+
+        The schedule follows `time`, on which all processes agreed at the end of the last step.
+        """
         return self.spent + time.monotonic() - self.started
 
     def on_train_start(self) -> None:
         self.started, self.time = time.monotonic(), self.spent
         # Found once: to walk through all parts twice takes 0.26 ms a step (model=micro).
-        found = (getattr(part, "after_step", None) for part in self.decoder.modules())
-        self.afters = [after for after in found if callable(after)]
+        hooks = (getattr(part, "after_step", None) for part in self.decoder.modules())
+        self.after_step_hooks = [hook for hook in hooks if callable(hook)]
         self.weights = list(self.decoder.parameters())
 
     def share_sums(self, mean: Callable[[dict[str, float]], dict[str, float]]) -> None:
-        """Makes what was added so far the same on all ranks, so that any of them may save it."""
+        """Make the running sums the same on all processes, so that any of them may save them."""
         shared = mean({name: float(value) for name, value in self.sums.items()})
         self.sums = {name: torch.tensor(value, dtype=torch.float64) for name, value in shared.items()}
 
@@ -127,7 +129,7 @@ class Task(LightningModule):
         self.spent, self.seconds, self.first_loss = saved["spent"], saved["seconds"], saved["first_loss"]
 
     def means(self, steps: int) -> dict[str, float]:
-        """The means over the last `steps` steps of what was added, which begins anew."""
+        """Return the means over the last `steps` steps of what was added, and clear the sums."""
         values = {name: float(value) / steps for name, value in self.sums.items()}
         self.sums = {}
         return values
@@ -137,22 +139,26 @@ class Task(LightningModule):
         self.sums[name] = self.sums[name] + value if name in self.sums else value
 
     def _refuse_bad_loss(self, loss: Tensor, batch: Tensor) -> None:
-        """On CPU at once. On GPUs, where looking would wait for the step, `means` shows it to the next log line; so it
-        does where other processes would wait for one that stops."""
+        """Refuse a bad loss at once on a CPU.
+
+        On GPUs, where looking would wait for the step, the next log line finds it; so it does where other processes
+        would wait for one that stops.
+        """
         if not loss.is_cuda and self.trainer.world_size == 1:
             self.refuse_bad_value(float(loss.detach()), self.global_step + 1, batch)
 
     def refuse_bad_value(self, loss: float, step: int, batch: Tensor | None = None) -> None:
-        """Raises Diverged for a loss, met in a step or after it, that is not finite or far above where it began."""
+        """Raise Diverged for a loss that is not finite, or far above where it began."""
         if math.isnan(self.first_loss):
             self.first_loss = loss
         if not math.isfinite(loss):
-            raise Diverged(f"step {step}: {self._culprit(batch)}")
+            raise Diverged(f"step {step}: {self._find_culprit(batch)}")
         if loss > 4 * max(self.first_loss, math.log(self.decoder.shape.vocab)):
             raise Diverged(f"step {step}: the loss rose to {loss:.3g} from {self.first_loss:.3g} at birth")
 
-    def _culprit(self, batch: Tensor | None) -> str:
-        if bad := first_bad(self.decoder.named_parameters()):
+    def _find_culprit(self, batch: Tensor | None) -> str:
+        """Return a sentence that names the first weight, or the first layer's output, that is not finite."""
+        if bad := find_non_finite(self.decoder.named_parameters()):
             return f"the weight {bad} is not finite"
         outputs: list[tuple[str, Any]] = []
         hooks = [
@@ -165,10 +171,10 @@ class Task(LightningModule):
                 self.decoder(batch[:, :-1], batch[:, 1:])
         for hook in hooks:
             hook.remove()
-        bad = first_bad((name, out) for name, out in outputs if isinstance(out, Tensor))
+        bad = find_non_finite((name, out) for name, out in outputs if isinstance(out, Tensor))
         return f"the output of {bad} is not finite" if bad else "the loss is not finite"
 
 
-def first_bad(named: Any) -> str | None:
-    """The name of the first tensor that holds a NaN or an infinity."""
+def find_non_finite(named: Any) -> str | None:
+    """Return the name of the first tensor that holds a NaN or an infinity."""
     return next((name for name, x in named if x is not None and not torch.isfinite(x).all()), None)

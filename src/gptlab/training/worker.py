@@ -1,6 +1,7 @@
-"""What every process of a run but the first does: it trains its part of each batch, writes nothing, says nothing."""
+"""Every process of a run but the first: it trains its part of each batch, writes nothing, says nothing."""
 
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -10,17 +11,19 @@ from gptlab.config.recipe import Recipe
 from gptlab.console.terminal import Terminal
 from gptlab.corpus.corpus import Corpus
 from gptlab.errors import Ended
+from gptlab.model.decoder import Decoder
 from gptlab.runs.record import RunFolder
 from gptlab.runs.tracker import Tracker
-from gptlab.training.distributed import Ranks
-from gptlab.training.session import Session
+from gptlab.training.context import RunContext
+from gptlab.training.distributed import ProcessGroup
+from gptlab.training.setup import TrainingSetup
 from gptlab.training.task import Diverged
 
 NOWHERE = Path(os.devnull)
 
 
-class Silent(RunFolder):
-    """A record that keeps nothing."""
+class SilentFolder(RunFolder):
+    """A run folder that keeps nothing."""
 
     def read_facts(self) -> dict[str, Any]:
         return {}
@@ -35,16 +38,28 @@ class Silent(RunFolder):
         pass
 
 
-def follow(recipe: Recipe, corpus: Corpus, ranks: Ranks) -> None:
-    """Trains along to the end. How a run ends, the first process says."""
+def follow_first_process(
+    recipe: Recipe,
+    corpus: Corpus,
+    processes: ProcessGroup,
+    make_setup: Callable[[RunContext, Decoder], TrainingSetup],
+) -> None:
+    """Train along to the end, with the setup and callbacks of the first process, which says how a run ends."""
     with NOWHERE.open("w") as nowhere:
-        record = Silent(NOWHERE)
-        terminal = Terminal(record, nowhere)
-        mirror = Tracker("disabled", NOWHERE, recipe.settings.tracking, {})
+        folder = SilentFolder(NOWHERE)
+        context = RunContext(
+            recipe=recipe,
+            folder=folder,
+            corpus=corpus,
+            tracker=Tracker("disabled", NOWHERE, recipe.settings.tracking, {}),
+            terminal=Terminal(folder, nowhere),
+            processes=processes,
+            fresh=True,
+        )
         decoder = build(recipe, corpus.tokenizer.vocab, begins=True)
-        session = Session(recipe, record, corpus, decoder, mirror, terminal, ranks, fresh=True)
-        ranks.meet()
-        plan = ranks.told(None)
+        setup = make_setup(context, decoder)
+        processes.start()
+        plan = processes.broadcast(None)
         with suppress(Diverged, Ended, KeyboardInterrupt):
             if plan is not None:  # there may be nothing left to train
-                session.train(plan)
+                setup.fit(plan)

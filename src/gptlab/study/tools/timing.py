@@ -17,6 +17,7 @@ from gptlab.config.factory import factory
 from gptlab.config.recipe import Recipe
 from gptlab.corpus.corpus import Corpus
 from gptlab.generation.generate import generate
+from gptlab.training.cost.training_step import take_training_step
 
 TWIN = "A/A"
 STEP, WRITE = "time/step_ms", "time/generate_ms_per_token"
@@ -54,12 +55,7 @@ class Bench:
 
     def step(self) -> None:
         """One optimiser step."""
-        for micro in self.batch.chunk(self.settings.accumulate):
-            with self.numerics():
-                output = self.decoder(micro[:, :-1], micro[:, 1:])
-            (output.loss + sum(output.losses.values())).backward()
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        take_training_step(self.decoder, self.optimizer, self.batch, self.settings.accumulate, self.numerics)
 
     def write(self, length: int) -> None:
         """Writes one text of so many tokens, with caches."""

@@ -27,9 +27,9 @@ PEAKS: dict[str, tuple[float | None, float | None, float]] = {
 """torch.cuda.get_device_name, and the three figures; None where the GPU has no such products."""
 
 
-def peak(name: str, precision: str) -> float | None:
-    """FLOP/s of a GPU by its name and the trainer's precision, or none that is known."""
+def find_peak_flops(name: str, precision: str) -> float | None:
+    """Return the FLOP/s of a GPU by its name and the trainer's precision, None where they are unknown."""
     column = {"bf16-mixed": 0, "tf32": 1, "32-true": 2}[precision]
-    found = next((figures for pattern, figures in PEAKS.items() if re.fullmatch(pattern, name)), None)
-    tera = found[column] if found else None
+    peaks = next((figures for pattern, figures in PEAKS.items() if re.fullmatch(pattern, name)), None)
+    tera = peaks[column] if peaks else None
     return tera * TERA if tera else None

@@ -1,5 +1,8 @@
-"""The most memory that a run held: of the GPU, or of this process. Several runs may follow each other in a process, so
-the mark is set back when one begins, where the system can (Linux); elsewhere it is that of the whole process."""
+"""Peak memory of a run: of the GPU, or of this process.
+
+Several runs may follow each other in a process, so the mark is set back when one begins, where the system can (Linux);
+elsewhere it is that of the whole process.
+"""
 
 import ctypes
 import gc
@@ -12,8 +15,8 @@ import torch
 MARK, STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 
 
-def begin(device: torch.device) -> None:
-    """Forgets what was held before."""
+def reset_peak_memory(device: torch.device) -> None:
+    """Forget what was held before."""
     gc.collect()
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
@@ -24,11 +27,11 @@ def begin(device: torch.device) -> None:
 
 
 def peak_bytes(device: torch.device) -> int:
-    """Most bytes held since the beginning."""
+    """Return the most bytes held since `reset_peak_memory`."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated()
     if STATUS.exists():
-        (line,) = (one for one in STATUS.read_text().splitlines() if one.startswith("VmHWM"))
+        (line,) = (line for line in STATUS.read_text().splitlines() if line.startswith("VmHWM"))
         return int(line.split()[1]) * 1024
     import resource
 

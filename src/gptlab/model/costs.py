@@ -1,0 +1,32 @@
+"""What a decoder costs by counting: parameters, training FLOPs and cache bytes. The one place that counts them."""
+
+from typing import NamedTuple
+
+from gptlab.model.decoder import Decoder
+
+
+class DecoderCosts(NamedTuple):
+    """Counts of a decoder; the last three are for windows of the context's length.
+
+    params                 parameters, a tied one once
+    params_trainable       those that learn
+    flops_per_token        matmul FLOPs of training on one token
+    cache_bytes_per_token  of a full key-value cache
+    """
+
+    params: int
+    params_trainable: int
+    flops_per_token: float
+    cache_bytes_per_token: float
+
+
+def count_costs(decoder: Decoder) -> DecoderCosts:
+    """Count what a decoder costs; it may live on the meta device."""
+    context = decoder.shape.context
+    caches = decoder.new_cache(1, context)
+    return DecoderCosts(
+        params=sum(p.numel() for p in decoder.parameters()),
+        params_trainable=sum(p.numel() for _, p in decoder.trainable_parameters()),
+        flops_per_token=decoder.training_flops(context) / context,
+        cache_bytes_per_token=sum(cache.nbytes for cache in caches if cache is not None) / context,
+    )

@@ -1,0 +1,49 @@
+"""Checkpoints: last.ckpt and previous.ckpt, with the run's state inside."""
+
+from typing import Any
+
+import lightning
+
+from gptlab.runs import checkpoint
+from gptlab.training.callbacks import StepCallback
+from gptlab.training.context import RunContext
+from gptlab.training.state import RunState, StepTimer
+from gptlab.training.task import Task
+
+STATE_KEY = "run"
+"""Where the run's state stands among the callbacks of a checkpoint."""
+
+
+class Checkpoints(StepCallback):
+    """Saves each save_every steps and whenever training stops.
+
+    It comes last, so that what it saves knows of all rows that were written at the step. `saved_step`: of the last one.
+    """
+
+    def __init__(self, context: RunContext, state: RunState, timer: StepTimer) -> None:
+        self.context, self.state, self.timer = context, state, timer
+        self.saved_step = 0
+
+    @property
+    def state_key(self) -> str:
+        """The name of the run's state in a checkpoint."""
+        return STATE_KEY
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.state.to_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.state.restore(state_dict)
+
+    def on_train_start(self, trainer: lightning.Trainer, task: Task) -> None:
+        super().on_train_start(trainer, task)
+        self.saved_step = trainer.global_step
+
+    def on_step_end(self, trainer: lightning.Trainer, task: Task) -> None:
+        if self.state.step % self.context.settings.save_every and not trainer.should_stop:
+            return
+        self.timer.stop()
+        task.share_sums(self.context.processes.all_reduce_mean)
+        checkpoint.save_checkpoint(trainer, self.context.folder.checkpoints, "last")
+        self.saved_step = self.state.step
+        self.timer.resume()

@@ -1,0 +1,45 @@
+"""The interim evaluation: loss and metrics on the same tokens each time, and the best weights so far."""
+
+import lightning
+
+from gptlab.runs import checkpoint
+from gptlab.training.callbacks import StepCallback
+from gptlab.training.context import RunContext
+from gptlab.training.evaluator import Evaluator
+from gptlab.training.run_log import RunLog
+from gptlab.training.setup import TrainingSetup
+from gptlab.training.state import RunState, StepTimer
+from gptlab.training.task import Task
+
+
+class InterimEvaluation(StepCallback):
+    """Evaluates each evaluation.every steps, except at the end, which the final evaluation scores."""
+
+    def __init__(
+        self,
+        context: RunContext,
+        setup: TrainingSetup,
+        evaluator: Evaluator,
+        log: RunLog,
+        state: RunState,
+        timer: StepTimer,
+    ) -> None:
+        self.context, self.training, self.evaluator = context, setup, evaluator  # `setup` is a hook of Lightning's
+        self.run_log, self.state, self.timer = log, state, timer
+        self.loss = float("nan")  # of the last evaluation
+
+    def on_step_end(self, trainer: lightning.Trainer, task: Task) -> None:
+        step = self.state.step
+        if step % self.context.settings.evaluation.every or self.state.finished:
+            return
+        self.timer.stop()
+        with self.training.numerics(), self.training.gather_weights():
+            values = self.evaluator.compute_values(self.evaluator.score_interim(self.training.decoder))
+        task.refuse_bad_value(values["val/loss"], step)
+        values = self.context.processes.broadcast(values)
+        self.loss = values["val/loss"]
+        self.run_log.write_row(step, {**values, "time/evaluate_s": self.timer.seconds_since_mark()})
+        if self.state.best_loss is None or self.loss < self.state.best_loss:
+            self.state.best_loss, self.state.best_step = self.loss, step
+            checkpoint.save_checkpoint(trainer, self.context.folder.checkpoints, "best", weights_only=True)
+        self.state.evaluate_s += self.timer.resume()

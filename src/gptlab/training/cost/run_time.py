@@ -1,0 +1,62 @@
+"""How long a run will take, from the time of one step. The one estimate, for a run and for a study's bill; no torch."""
+
+from typing import NamedTuple
+
+from gptlab.config.recipe import Settings
+
+STEP_PER_FORWARD = 3
+"""A step takes about three times as long as its forward pass."""
+WRITE_S_PER_LAYER = 0.001
+"""Seconds to write one token, by layer, whatever the batch: the time of Python and of small kernels."""
+SINGLE_SAMPLES = 5
+"""Texts written one by one at the end, whose median is the time of a token."""
+WARM_UP_TOKENS = 10
+"""Tokens written and thrown away before samples are timed."""
+CONTEXTS = (1, 2, 4)
+"""Contexts of history before the targets that the final evaluation scores again."""
+
+
+class RunTime(NamedTuple):
+    """Seconds of training, of all interim evaluations, and of the final evaluation with its samples."""
+
+    train_s: float
+    interim_s: float
+    final_s: float
+
+    @property
+    def overhead_s(self) -> float:
+        """All that is not training."""
+        return self.interim_s + self.final_s
+
+    @property
+    def total_s(self) -> float:
+        """The whole run, once it has started."""
+        return self.train_s + self.overhead_s
+
+
+def estimate_run_time(
+    settings: Settings, *, step_s: float, forward_s: float, validation_tokens: int, prompt_tokens: int = 1
+) -> RunTime:
+    """Estimate a run's time from seconds of a step, and of a forward pass by token.
+
+    validation_tokens  of the split that the final evaluation scores
+    prompt_tokens      before every sample
+    """
+    sample, layers = settings.sample, settings.model.layers
+    interim_tokens = settings.evaluation.tokens
+    scored = validation_tokens + sum(CONTEXTS) * interim_tokens + _count_reread_tokens(settings, prompt_tokens)
+    # Both ways of writing, with caches and without, write all samples: in one batch, or one after another.
+    texts = SINGLE_SAMPLES + 2 * (sample.count if sample.one_by_one else 1)
+    written = texts * sample.length + WARM_UP_TOKENS
+    interim_s = interim_tokens * forward_s + sample.length * WRITE_S_PER_LAYER * layers
+    return RunTime(
+        train_s=settings.steps * step_s,
+        interim_s=(settings.steps // settings.evaluation.every) * interim_s,
+        final_s=scored * forward_s + written * WRITE_S_PER_LAYER * layers,
+    )
+
+
+def _count_reread_tokens(settings: Settings, prompt_tokens: int) -> int:
+    """Count the tokens that are read again and again when the samples are written without caches."""
+    sample, context = settings.sample, settings.model.context
+    return sample.count * sum(min(prompt_tokens + written, context) for written in range(sample.length))

@@ -1,0 +1,35 @@
+"""Rows and samples of a run: written to its folder and its tracker, and counted in its state."""
+
+from typing import Any
+
+from gptlab.runs.tracker import Histogram
+from gptlab.training.context import RunContext
+from gptlab.training.state import RunState
+
+
+class RunLog:
+    """Writes metrics.jsonl and samples.jsonl, and the same to W&B."""
+
+    def __init__(self, context: RunContext, state: RunState) -> None:
+        self.folder, self.tracker, self.state = context.folder, context.tracker, state
+        settings = context.settings
+        self.tokens_per_step = settings.batch_size * settings.model.context
+
+    def axes(self, step: int | None = None) -> dict[str, int]:
+        """Return the axes of every row: optimizer steps, and tokens trained on."""
+        step = self.state.step if step is None else step
+        return {"step": step, "tokens": step * self.tokens_per_step}
+
+    def write_row(self, step: int, values: dict[str, Any]) -> None:
+        """Add a row at a step to metrics.jsonl and W&B."""
+        row = {**self.axes(step), **values}
+        plain = {key: value._asdict() if isinstance(value, Histogram) else value for key, value in row.items()}
+        self.folder.append_metrics(plain)
+        self.state.rows += 1
+        self.tracker.log_metrics(row)
+
+    def write_sample(self, sample: dict[str, Any]) -> None:
+        """Add a generated text to samples.jsonl and W&B."""
+        self.folder.append_sample(sample)
+        self.state.samples += 1
+        self.tracker.log_sample(sample)

@@ -1,0 +1,124 @@
+"""The training setup of a run: decoder on its device, Lightning task, data module and trainer, and how they start."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+import torch
+
+from gptlab.config.factory import factory
+from gptlab.config.recipe import Recipe
+from gptlab.errors import Ended
+from gptlab.model.compile_policy import at_once
+from gptlab.model.costs import count_costs
+from gptlab.model.decoder import Decoder
+from gptlab.training.callback import Callback, Row
+from gptlab.training.context import RunContext
+from gptlab.training.cost.memory import reset_peak_memory
+from gptlab.training.cost.peak_flops import find_peak_flops
+from gptlab.training.datamodule import DataModule
+from gptlab.training.task import Task
+
+
+class TrainingSetup:
+    """What Lightning trains, and with what.
+
+    precision  of the trainer: 32-true, tf32 or bf16-mixed
+    compiled   whether the decoder is; `compiled` given says how a resumed run was begun
+    """
+
+    def __init__(self, context: RunContext, decoder: Decoder, compiled: bool | None = None) -> None:
+        self.context, self.decoder = context, decoder
+        settings, config = context.settings, context.recipe.config
+        self.data_module = DataModule(
+            context.corpus,
+            seed=settings.seed,
+            batch_size=settings.batch_size,
+            context=settings.model.context,
+            accumulate=settings.accumulate,
+        )
+        self.task = Task(
+            decoder,
+            factory(config["optimizer"], "optimizer"),
+            factory(config["schedule"], "schedule")(),
+            seed=settings.seed,
+            steps=settings.steps,
+            accumulate=settings.accumulate,
+            clip=settings.clip,
+        )
+        self.trainer: Any = context.processes.trainer
+        self.device: torch.device = self.trainer.strategy.root_device
+        self.precision: str = factory(config["trainer"], "trainer")().precision
+        reset_peak_memory(self.device)
+        decoder.to(self.device)
+        self.costs = count_costs(decoder)
+        self.compiled = False
+        if compiled if compiled is not None else at_once(settings.compile, self.device.type):
+            self.compile()
+
+    @property
+    def device_name(self) -> str:
+        """The GPU's name, or the CPU with its threads."""
+        if self.device.type == "cuda":
+            return torch.cuda.get_device_name()
+        threads = torch.get_num_threads()
+        return f"cpu, {threads} thread{'s' if threads > 1 else ''}"
+
+    @property
+    def peak_tokens_per_s(self) -> float | None:
+        """Tokens a second at the peak of all GPUs together, if it is known."""
+        peak = find_peak_flops(self.device_name, self.precision) if self.device.type == "cuda" else None
+        return peak and peak * self.context.processes.size / self.costs.flops_per_token
+
+    def numerics(self) -> AbstractContextManager[None]:
+        """Open the precision of training, which Lightning opens for its own steps."""
+        return self.trainer.precision_plugin.forward_context()
+
+    @property
+    def is_sharded(self) -> bool:
+        """Whether the decoder's weights are in shares: trainer=fsdp, once training has begun."""
+        return hasattr(self.decoder, "unshard")
+
+    @contextmanager
+    def gather_weights(self) -> Iterator[None]:
+        """Hold the weights outside the blocks in one piece, which a forward pass outside Lightning's steps needs."""
+        decoder: Any = self.decoder
+        if self.is_sharded:
+            decoder.unshard()
+        yield
+        if self.is_sharded:
+            decoder.reshard()
+
+    def compile(self) -> None:
+        """Compile the decoder in place, so that its state dict keeps its keys."""
+        self.compiled = True
+        self.decoder.compile()
+
+    def fit(self, plan: dict[str, Any]) -> None:
+        """Train to the end, or to a signal, as the first process planned.
+
+        The plan says from which checkpoint (`path`), in how many `seconds`, and whether `compiled`.
+        """
+        processes = self.context.processes
+        self.task.seconds = plan["seconds"]
+        if plan["compiled"] and not self.compiled:
+            self.compile()
+        try:
+            self.trainer.fit(self.task, self.data_module, ckpt_path=plan["path"], weights_only=True)
+        except SystemExit as ended:  # what Lightning makes of a KeyboardInterrupt
+            raise KeyboardInterrupt from ended
+        except RuntimeError as error:
+            if processes.size == 1 or "peer" not in str(error):  # gloo's words
+                raise
+            raise Ended(f"another process of this run has died; {self.context.resume_command()}") from error
+        processes.destroy()
+
+
+def build_callbacks(recipe: Recipe, write_row: Callable[[int, Row], None]) -> list[Callback]:
+    """Return the callbacks that a recipe lists, in order, connected to the run's rows."""
+    callbacks = []
+    for name, node in recipe.config["callback"].items():
+        callback: Callback = factory(node, f"callback.{name}")()
+        callback.name, callback.write_row = name, write_row
+        callbacks.append(callback)
+    return callbacks
