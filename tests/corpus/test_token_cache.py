@@ -215,7 +215,7 @@ def read_shards(folder: Path, make: Factory = BYTE, **knobs: object) -> Corpus:
     return read(Shards(path=str(folder), **knobs), make, 16, folder.parent / "cache")  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("dtype", ["uint16", "uint32"])
+@pytest.mark.parametrize("dtype", ["uint16", "uint32", "int64"])
 def test_files_of_tokens_are_read_as_they_stand(dtype: str, tmp_path: Path):
     tokens = np.random.default_rng(0).integers(0, 50257, 3000)
     parts = {"train_1": tokens[:999], "train_2": tokens[999:2000], "val": tokens[2000:]}
@@ -261,7 +261,14 @@ def test_the_largest_token_is_found_wherever_it_stands(tmp_path: Path, monkeypat
         ("日本語の文章\n".encode() * 10, "is a text; read it with data=text"),
         (b"\x93NUMPY\x01\x00" + bytes(120), "is an array of numpy; write it with array.tofile"),
         (np.array([20240520, 1, 9] + [0] * 253, "<i4").tobytes(), "has the header of llm.c; leave it out: tail -c"),
-        (np.arange(1000, dtype="<u4").tobytes(), "has zeros at every second place of data.dtype=uint16; try"),
+        (
+            np.arange(1000, dtype="<u4").tobytes(),
+            "has zeros between the tokens of data.dtype=uint16, so it holds uint",
+        ),
+        (
+            np.arange(1000, dtype="<i8").tobytes(),
+            "has zeros between the tokens of data.dtype=uint16, so it holds int",
+        ),
     ],
 )
 def test_files_of_another_kind_are_refused(content: bytes, line: str, tmp_path: Path):
@@ -270,6 +277,35 @@ def test_files_of_another_kind_are_refused(content: bytes, line: str, tmp_path: 
     with pytest.raises(Refused) as caught:
         read_shards(folder)
     assert f"val.bin {line}" in str(caught.value)
+
+
+WIDTHS = ("uint16", "uint32", "int64")
+
+
+@pytest.mark.parametrize("said", WIDTHS)
+@pytest.mark.parametrize("holds", WIDTHS)
+def test_tokens_are_read_by_the_width_that_they_have_or_not_at_all(holds: str, said: str, tmp_path: Path):
+    tokens = np.random.default_rng(0).integers(0, 50257, 3000).tolist()
+    folder = write(tmp_path / "tokens", holds, train=tokens, val=tokens)
+    if holds == said:
+        assert len(read_shards(folder, GPT2, dtype=said).train) == 3000
+        return
+    with pytest.raises(Refused, match=r"data\.dtype") as caught:
+        read_shards(folder, GPT2, dtype=said)
+    if WIDTHS.index(holds) > WIDTHS.index(said):  # the remedy that is named works
+        assert str(caught.value).endswith(f"take data.dtype={holds}")
+
+
+def test_a_token_below_zero_is_refused(tmp_path: Path):
+    folder = write(tmp_path / "tokens", "int64", train=[*range(99), -1], val=[*range(100)])
+    with pytest.raises(Refused, match=r"train.bin has the token 18446744073709551615 at place 99, beyond the vocab"):
+        read_shards(folder, dtype="int64")
+
+
+def test_the_second_header_of_llm_c_says_its_own_width(tmp_path: Path):
+    folder = write(tmp_path / "tokens", "uint32", train=[20240801, 7, 9] + [0] * 253, val=[*range(100)])
+    with pytest.raises(Refused, match=r"header of llm.c; leave it out: .* data.dtype=uint32"):
+        read_shards(folder, dtype="uint32")
 
 
 def test_tokens_of_another_width_are_beyond_the_vocabulary(tmp_path: Path):

@@ -16,8 +16,10 @@ BLOCK = 2**22
 """Bytes read at once where all of a file is read."""
 SAMPLE = 4096
 """Bytes that tell a file of another kind."""
-LLMC = 20240520
-"""The first number in the header of llm.c's and modded-nanogpt's files."""
+LLMC = {20240520: "uint16", 20240801: "uint32"}
+"""The first number in the header of llm.c's and modded-nanogpt's files, and the dtype of the tokens after it."""
+WIDE = {"uint16": ("uint32", "int64"), "uint32": ("int64",), "int64": ()}
+"""For each dtype the wider ones: a file of those reads as tokens with zeros between."""
 
 
 class Joined:
@@ -90,11 +92,25 @@ def foreign(head: bytes, dtype: str) -> str:
     if len(head) >= 64 and min(head) >= 9 and not set(head) & set(range(14, 32)):  # no token pair is so tidy
         return "is a text; read it with data=text"
     first = np.frombuffer(head[: len(head) // 4 * 4], "<u4")
-    if len(first) and first[0] == LLMC:
-        return "has the header of llm.c; leave it out: tail -c +1025 <file> > <another file>"
-    if dtype == "uint16" and len(first) >= 16 and first.any() and (first < 2**16).all():
-        return "has zeros at every second place of data.dtype=uint16; try data.dtype=uint32"
+    if len(first) and (inside := LLMC.get(int(first[0]))):
+        return (
+            "has the header of llm.c; leave it out: tail -c +1025 <file> > <another file>, and read that with "
+            f"data.dtype={inside}"
+        )
+    if wide := find_wider_dtype(head, dtype):
+        return f"has zeros between the tokens of data.dtype={dtype}, so it holds {wide}; take data.dtype={wide}"
     return ""
+
+
+def find_wider_dtype(head: bytes, dtype: str) -> str:
+    """Return the widest dtype whose upper halves are all zero in `head`, or "" if the tokens fit `dtype`."""
+    found = ""
+    for wide in WIDE[dtype]:
+        width = np.dtype(wide).itemsize
+        tokens = np.frombuffer(head[: len(head) // width * width], f"<u{width}")
+        if len(tokens) >= 8 and tokens.any() and (tokens < 2 ** (4 * width)).all():
+            found = wide
+    return found
 
 
 class Scan(NamedTuple):
@@ -127,7 +143,7 @@ def _scan(file: Path, dtype: str, shown: Patience) -> Scan:
     with file.open("rb") as stream:
         for start, block in enumerate(iter(lambda: stream.read(BLOCK), b"")):
             sha.update(block)
-            tokens = np.frombuffer(block, np.dtype(dtype).newbyteorder("<"))
+            tokens = np.frombuffer(block, f"<u{np.dtype(dtype).itemsize}")  # unsigned: less than 0 is then too large
             if (here := int(tokens.max())) > largest:
                 largest, at = here, start * BLOCK // tokens.itemsize + int(tokens.argmax())
             shown.moved(len(block))

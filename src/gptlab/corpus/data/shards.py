@@ -1,4 +1,5 @@
-"""Tokens that stand ready in files of nothing but uint16 or uint32, little-endian (nanoGPT's train.bin and val.bin).
+"""Tokens that stand ready in files of nothing but uint16, uint32 or int64 (numpy's default), little-endian, such as
+nanoGPT's train.bin and val.bin.
 
 They are memory-mapped, so they may be of any size. Several files of one split are one long row of tokens, in the order
 of their paths. The tokenizer must be the one that made them: tokenizer=gpt2 for nanoGPT's openwebtext and shakespeare.
@@ -23,7 +24,7 @@ class Shards(Data):
         self,
         *,
         path: str | None = None,
-        dtype: Literal["uint16", "uint32"] = "uint16",
+        dtype: Literal["uint16", "uint32", "int64"] = "uint16",
         validation: float | None = None,
     ) -> None:
         super().__init__(validation=0.1 if validation is None else validation)
