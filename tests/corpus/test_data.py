@@ -80,6 +80,30 @@ def test_a_folder_and_a_glob_are_one_text_in_the_order_of_their_paths(tmp_path: 
     assert Text(path=f"{tmp_path}/[ac].txt").text() == "a name that looks like a glob"
 
 
+def test_links_to_folders_are_followed_and_never_round_in_circles(tmp_path: Path):
+    (tmp_path / "tree" / "deep").mkdir(parents=True)
+    (tmp_path / "elsewhere" / "further").mkdir(parents=True)
+    (tmp_path / "tree" / "a.txt").write_text("a")
+    (tmp_path / "elsewhere" / "b.txt").write_text("b")
+    (tmp_path / "elsewhere" / "further" / "c.txt").write_text("c")
+    (tmp_path / "tree" / "linked").symlink_to("../elsewhere")
+    (tmp_path / "tree" / "z.txt").symlink_to("../elsewhere/b.txt")
+    assert Text(path=f"{tmp_path}/tree").text() == Text(path=f"{tmp_path}/tree/**").text() == "abcb"
+    (tmp_path / "tree" / "deep" / "above").symlink_to("../../tree")
+    (tmp_path / "elsewhere" / "further" / "above").symlink_to("..")
+    assert Text(path=f"{tmp_path}/tree").text() == "abcb"
+    assert Text(path=f"{tmp_path}/tree/linked").text() == "bc"
+
+
+@pytest.mark.parametrize("path", ["tree", "tree/*.txt", "tree/**"])
+def test_a_link_to_nowhere_is_refused(path: str, tmp_path: Path):
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / "a.txt").write_text("a")
+    (tmp_path / "tree" / "b.txt").symlink_to("nowhere.txt")
+    line = refusal(Text(path=f"{tmp_path}/{path}").text)
+    assert line.endswith("tree/b.txt, a link to nowhere.txt, which does not exist; mend the link or remove it")
+
+
 def test_a_text_file_is_read_exactly(tmp_path: Path):
     file = tmp_path / "mixed.txt"
     file.write_bytes(content := "\ufeffold\r\nmac\rnew\n\u2028\x00\U0001f40d é\n\n".encode())

@@ -50,15 +50,31 @@ def files(path: str, wanted: str, ending: str = "") -> list[Path]:
                 raise
             found = [Path(one) for one in glob.glob(str(given), recursive=True)]
         else:
-            found = [one for one in given.rglob(f"*{ending}") if not _hidden(one, given)] if given.is_dir() else [given]
-        found = sorted(one for one in found if one.is_file())
+            found = list(walk_files(given, ending)) if given.is_dir() else [given]
+        for file in found:
+            if not file.exists():
+                raise Refused(
+                    f"data.path={path} holds {file}, a link to {file.readlink()}, which does not exist; "
+                    "mend the link or remove it"
+                )
+        found = sorted(file for file in found if file.is_file())
     if not found:
         raise Refused(f"data.path={path} holds no {f'{ending} ' if ending else ''}file; give {wanted}")
     return found
 
 
-def _hidden(file: Path, folder: Path) -> bool:
-    return any(part.startswith(".") for part in file.relative_to(folder).parts)
+def walk_files(folder: Path, ending: str, above: tuple[Path, ...] = ()) -> Iterator[Path]:
+    """Yield the entries of a folder and below that end so, none hidden. Links to folders are followed, but not back to a
+    folder `above`, whose files are among the others already."""
+    above = (*above, folder.resolve())
+    for entry in folder.iterdir():
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir():
+            if entry.resolve() not in above:
+                yield from walk_files(entry, ending, above)
+        elif entry.name.endswith(ending):
+            yield entry
 
 
 def anchored(path: str, folder: str) -> str:
