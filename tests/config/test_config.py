@@ -1,6 +1,7 @@
 """Laws of configs: what prints is what runs, what is equal has one hash, every choice passes the check."""
 
 import ast
+import math
 import os
 import re
 import shutil
@@ -15,6 +16,7 @@ import yaml
 from conftest import CONF, ROOT, SIZES, choices, composed, menu
 
 from gptlab import compose as wiring
+from gptlab.config.factory import check_node, knobs, locate, own
 from gptlab.config.recipe import COSMETIC, LISTS, SLOTS, Recipe, check_settings, flat
 from gptlab.config.typecheck import conforms, describe, unknown
 from gptlab.runs import fingerprint as fingerprints
@@ -171,7 +173,8 @@ def test_names_of_folders_are_short_and_fit_for_every_file_system():
 @pytest.mark.parametrize(("value", "wanted", "fits"), [
     (1, int, True), (True, int, False), (1.0, int, False), ("1", int, False),
     (1, float, True), (False, float, False), (None, float, False), (None, float | None, True),
-    (True, bool, True), (1, bool, False), ("x", str, True), (1, str, False),
+    (math.nan, float, False), (math.inf, float | None, False), (-math.inf, float, False), (10**400, float, False),
+    ([0.9, math.nan], list[float], False), (True, bool, True), (1, bool, False), ("x", str, True), (1, str, False),
     ("a", Literal["a", "b"], True), ("c", Literal["a", "b"], False), (True, Literal[1], False),
     ([1, 2], list[int], True), ([1, "x"], list[int], False), ("ab", list[str], False), ([], list[str], True),
     ([0.9, 1], tuple[float, float], True), ([0.9], tuple[float, float], False), (0.9, tuple[float, float], False),
@@ -180,6 +183,16 @@ def test_names_of_folders_are_short_and_fit_for_every_file_system():
 ])  # fmt: skip
 def test_plain_values_conform_to_annotations(value: Any, wanted: Any, fits: bool):
     assert conforms(value, wanted) is fits
+
+
+@pytest.mark.parametrize("slot", SLOTS)
+def test_no_knob_of_any_choice_takes_nan_or_infinity(slot: str):
+    for choice, node in menu(*SIZES)[slot].items():
+        numbers = [key for key, p in knobs(locate(node["_target_"], slot)).items() if conforms(0.5, p.annotation)]
+        for key in {*numbers} & {*own(node)}:
+            for value in (math.nan, math.inf, -math.inf):
+                path = f"{slot}.{choice}" if slot in LISTS else slot
+                assert any(f"{key}={value} is not" in line for line in check_node({**node, key: value}, path)), key
 
 
 @pytest.mark.parametrize(("wanted", "words"), [

@@ -117,7 +117,7 @@ def check_node(node: Any, path: str) -> Iterator[str]:
         if key not in node:
             yield f"{path}.{key}: no value given"
         elif not conforms(node[key], parameter.annotation):
-            said = f"{path}.{key}={shown(node[key])} is not {describe(parameter.annotation)}"
+            said = f"{path}.{key}={shown(node[key])} is not {describe(parameter.annotation, node[key])}"
             menu = _menu(parameter.annotation) if isinstance(node[key], str) else None
             yield f"{said}; say {menu}@{path}.{key}={node[key]}" if menu else said
         else:

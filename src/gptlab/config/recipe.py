@@ -183,7 +183,7 @@ def _check(kind: Any, values: Any, path: str) -> Iterator[str]:
         elif is_dataclass(wanted):
             yield from _check(wanted, values[key], f"{path}{key}.")
         elif not conforms(values[key], wanted):
-            yield f"{path}{key}={shown(values[key])} is not {describe(wanted)}"
+            yield f"{path}{key}={shown(values[key])} is not {describe(wanted, values[key])}"
 
 
 def _out_of_range(values: dict[str, Any]) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """Plain values against annotated types, and both in words: annotations are the schema of a config."""
 
 import difflib
+import sys
 import types
 from collections.abc import Callable
 from typing import Any, Literal, Union, get_args, get_origin
@@ -21,7 +22,7 @@ def shown(value: Any) -> str:
 
 
 def conforms(value: Any, wanted: Any) -> bool:
-    """True if a plain value is of an annotated type. bool is no int; an int is a fine float."""
+    """True if a plain value is of an annotated type. bool is no int; an int is a fine float; NaN and inf are none."""
     origin, inside = get_origin(wanted), get_args(wanted)
     if wanted is Any:
         return True
@@ -32,7 +33,7 @@ def conforms(value: Any, wanted: Any) -> bool:
     if wanted is None or wanted is type(None):
         return value is None
     if wanted is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
+        return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
     if wanted is int:
         return isinstance(value, int) and not isinstance(value, bool)
     if origin is dict:
@@ -46,11 +47,13 @@ def conforms(value: Any, wanted: Any) -> bool:
     return isinstance(value, wanted)
 
 
-def describe(wanted: Any) -> str:
-    """An annotated type in words."""
+def describe(wanted: Any, value: Any = None) -> str:
+    """Describe an annotated type in words, for a `value` that is not of it."""
     origin, inside = get_origin(wanted), get_args(wanted)
     if origin in (Union, types.UnionType):
-        return " or ".join(describe(one) for one in inside)
+        return " or ".join(describe(kind, value) for kind in inside)
+    if wanted is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return "a finite number"
     if origin is Literal:
         return "one of " + ", ".join(map(str, inside))
     if origin is Callable or wanted is Callable:

@@ -64,8 +64,8 @@ def files(path: str, wanted: str, ending: str = "") -> list[Path]:
 
 
 def walk_files(folder: Path, ending: str, above: tuple[Path, ...] = ()) -> Iterator[Path]:
-    """Yield the entries of a folder and below that end so, none hidden. Links to folders are followed, but not back to a
-    folder `above`, whose files are among the others already."""
+    """Yield the entries of a folder and below that end so, none hidden. Links to folders are followed, but not back to
+    a folder `above`, whose files are among the others already."""
     above = (*above, folder.resolve())
     for entry in folder.iterdir():
         if entry.name.startswith("."):

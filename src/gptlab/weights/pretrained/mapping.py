@@ -78,7 +78,7 @@ def _entry(source: str, given: Any) -> Entry:
         if key not in KEYS:
             raise Refused(f"keys_mapping: {source}: {unknown(key, [*KEYS])}")
         if not conforms(value, KEYS[key]):
-            raise Refused(f"keys_mapping: {source}: {key}={shown(value)} is not {describe(KEYS[key])}")
+            raise Refused(f"keys_mapping: {source}: {key}={shown(value)} is not {describe(KEYS[key], value)}")
     to = (given["to"],) if isinstance(given["to"], str) else tuple(given["to"])
     if split and {split.get("parts", len(to)), len(split.get("sizes", to))} != {len(to)}:
         raise Refused(f"keys_mapping: {source}: split={split} does not give {len(to)} parts, one for each target")
