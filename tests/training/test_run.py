@@ -17,6 +17,7 @@ from gptlab.build import build
 from gptlab.config.recipe import Recipe
 from gptlab.corpus.corpus import Corpus
 from gptlab.corpus.load import read_corpus
+from gptlab.errors import Refused
 from gptlab.model.rng import derive_seed
 from gptlab.training.evaluate import evaluate
 from gptlab.training.task import Task
@@ -268,6 +269,20 @@ def test_an_error_leaves_its_traceback_in_the_log_and_no_summary(tmp_path: Path,
     folder = next((tmp_path / "runs").iterdir())
     assert not (folder / "summary.json").exists()
     assert "in broken" in (folder / "log.txt").read_text()
+
+
+def test_what_is_refused_after_training_keeps_what_was_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def refuse(*_: Any) -> None:
+        raise Refused("the prompt has no such token; give another")
+
+    monkeypatch.setattr(gptlab.training.run, "draw", refuse)
+    done = train(*tiny(tmp_path))
+    (folder,) = (tmp_path / "runs").iterdir()
+    line = f"error: the prompt has no such token; give another; what was trained is kept in {folder}\n"
+    assert (done.status, done.err) == (2, line)
+    assert "Refused: the prompt has no such token" in (folder / "log.txt").read_text()
+    monkeypatch.undo()
+    assert summary(finished(f"resume={folder}"))["status"] == "finished"
 
 
 def test_no_run_takes_the_signals_with_it(tmp_path: Path):

@@ -139,7 +139,9 @@ class SearchRun:
 
         seed = 10_000 * self.search.repeat + number
         if self.search.sampler == "grid":
-            return samplers.GridSampler(self.plan.spec.axes, seed=self.search.repeat)
+            sampler = samplers.GridSampler(self.plan.spec.axes, seed=self.search.repeat)
+            sampler.after_trial = lambda *_: None  # type: ignore[method-assign]  # it stops optimize(), unused here
+            return sampler
         if self.search.sampler == "random":
             return samplers.RandomSampler(seed=seed)
         return samplers.TPESampler(seed=seed, n_startup_trials=RANDOM_TRIALS, constant_liar=self.plan.jobs > 1)

@@ -90,13 +90,17 @@ class RunFolder:
 
     @contextmanager
     def remove_if_refused(self, fresh: bool) -> Iterator[None]:
-        """What is refused leaves nothing half-made."""
+        """Remove a fresh run that is refused before it has a checkpoint; what was trained stays."""
         try:
             yield
         except Refused:
-            if fresh:
+            if fresh and not self.has_checkpoint():
                 shutil.rmtree(self.path, ignore_errors=True)
             raise
+
+    def has_checkpoint(self) -> bool:
+        """Return whether the folder holds anything that was trained."""
+        return any(self.checkpoints.glob("*.ckpt"))
 
     def append_metrics(self, row: dict[str, Any]) -> None:
         """Add a row of metrics."""

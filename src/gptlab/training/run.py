@@ -171,8 +171,11 @@ class Run:
         except (KeyboardInterrupt, Stopped) as stopped:
             status, summary = stopped.status if isinstance(stopped, Stopped) else 130, {"status": "interrupted"}
             raise Ended(f"stopped; {context.resume_command()}", status) from stopped
-        except Refused:
+        except Refused as refused:
             summary = {"status": "refused"}
+            if folder.has_checkpoint():
+                folder.log_error(refused)
+                raise Refused(f"{refused}; what was trained is kept in {folder.path}") from refused
             raise
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
