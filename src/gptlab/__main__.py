@@ -34,7 +34,7 @@ Folder = Annotated[Path, typer.Argument(help="A run folder.")]
 def sample(
     run: Folder,
     prompt: Annotated[str | None, typer.Option(help="The text to continue; without one, a new line.")] = None,
-    length: Annotated[int, typer.Option(min=1, help="Tokens to write.")] = 500,
+    length: Annotated[int, typer.Option(min=1, max=10_000_000, help="Tokens to write.")] = 500,
     temperature: Annotated[float, typer.Option(min=0, help="0 takes the likeliest token.")] = 0.8,
     top_k: Annotated[int | None, typer.Option(min=1, help="Draw from the k likeliest.")] = None,
     top_p: Annotated[float | None, typer.Option(min=0, max=1, help="Draw from the likeliest that reach p.")] = None,
@@ -44,8 +44,8 @@ def sample(
         Beyond, typer.Option(help="A full context: read its half again, slide, or refuse.")
     ] = Beyond.crop,
     draft: Annotated[Path | None, typer.Option(help="A smaller run that guesses: the same chances, sooner.")] = None,
-    guesses: Annotated[int, typer.Option(min=1, help="Tokens that the draft guesses at once.")] = 4,
-    seed: Annotated[int, typer.Option(help="The same seed writes the same text.")] = 0,
+    guesses: Annotated[int, typer.Option(min=1, max=1024, help="Tokens that the draft guesses at once.")] = 4,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="The same seed writes the same text.")] = 0,
     which: Annotated[Which, typer.Option(help="The weights at the end, or those judged best on the way.")] = Which.last,
 ) -> None:
     """Writes text as a run's model would, as it comes."""

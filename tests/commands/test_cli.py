@@ -88,7 +88,7 @@ def test_samples_come_as_they_are_written(run: Path):
     (["{run}", "--prompt", "the é"], "--prompt='the é': tokenizer=char has never seen '\\xe9' (U+00E9) at character 4"),
     (["{run}", "--prompt", ""], "--prompt is empty; give a text of one character or more, or none at all"),
     (["{run}", "--beyond", "refuse"], "1 + 500 tokens go beyond model.context=16; try beyond=crop"),
-    (["{run}", "--repetition", "0"], "repetition=0.0 is not positive; 1 changes nothing, 1.2 is usual"),
+    (["{run}", "--repetition", "0"], "repetition=0.0 is not in [1e-6, 1e9]; 1 changes nothing, 1.2 is usual"),
     (["{run}", "--draft", "{run}", "--stop", "."], "--stop does not go with --draft; leave one of them out"),
     (["/none"], "/none is no run folder; see `python -m gptlab runs`"),
     (["{bare}"], "{bare} has no checkpoint `last`; it has none at all"),

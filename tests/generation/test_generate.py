@@ -86,7 +86,9 @@ def test_same_seed_same_text_another_seed_another():
     assert (written(model, given, 30, seed=8) != first).any()
 
 
-@pytest.mark.parametrize("how", [{"top_k": 1}, {"top_p": 1e-9}, {"temperature": 1e-6}])
+@pytest.mark.parametrize(
+    "how", [{"top_k": 1}, {"top_p": 1e-9}, {"temperature": 1e-6}, {"temperature": 1e-40}, {"temperature": 5e-324}]
+)
 def test_narrowest_choice_is_greedy(how: dict[str, Any]):
     model, given = decoder(), tokens(2, 5)
     assert (written(model, given, 80, **{"temperature": 5.0, **how}) == written(model, given, 80, temperature=0)).all()
@@ -109,6 +111,9 @@ def test_rows_of_a_batch_are_written_as_alone():
         ({"top_p": 1.0}, [0.1, 0.2, 0.4, 0.3]),
         ({"temperature": 0.5}, [1 / 30, 4 / 30, 16 / 30, 9 / 30]),
         ({"top_k": 3, "top_p": 0.5}, [0, 0, 4 / 7, 3 / 7]),
+        ({"temperature": 1e-40}, [0, 0, 1.0, 0]),
+        ({"temperature": 1e-40, "top_k": 3, "top_p": 0.5}, [0, 0, 1.0, 0]),
+        ({"temperature": 1e300}, [0.25, 0.25, 0.25, 0.25]),
     ],
 )
 def test_draws_have_the_chances_asked_for(how: dict[str, Any], chances: list[float]):
@@ -230,7 +235,8 @@ def test_all_steps_of_all_texts_are_one_graph(case: str, rows: int):
         ("", {"top_k": 0}, "top_k=0 leaves no token to draw; give 1 or more, or none"),
         ("", {"temperature": -1.0}, "temperature=-1.0 is not in [0, inf); 0 takes the likeliest token"),
         ("", {"temperature": float("nan")}, "temperature=nan is not in [0, inf); 0 takes the likeliest token"),
-        ("", {"repetition": 0.0}, "repetition=0.0 is not positive; 1 changes nothing, 1.2 is usual"),
+        ("", {"repetition": 0.0}, "repetition=0.0 is not in [1e-6, 1e9]; 1 changes nothing, 1.2 is usual"),
+        ("", {"repetition": 1e-40}, "repetition=1e-40 is not in [1e-6, 1e9]; 1 changes nothing, 1.2 is usual"),
         ("", {"beyond": "slide", "cached": False}, "beyond=slide lets a cache forget, and cached=false has none; try"),
         ("position=learned", {"beyond": "slide"}, "beyond=slide: position (Learned) gives each place a vector of its"),
         ("position=sinusoidal", {"beyond": "slide"}, "beyond=slide: position (Sinusoidal) gives each place a vector"),

@@ -31,14 +31,15 @@ class Sampler:
             raise Refused(f"top_k={self.top_k} leaves no token to draw; give 1 or more, or none")
         if self.top_p is not None and not 0 < self.top_p <= 1:
             raise Refused(f"top_p={self.top_p} is not in (0, 1]; 1 draws from all tokens; try 0.9")
-        if not 0 < self.repetition < float("inf"):
-            raise Refused(f"repetition={self.repetition} is not positive; 1 changes nothing, 1.2 is usual")
+        if not 1e-6 <= self.repetition <= 1e9:
+            raise Refused(f"repetition={self.repetition} is not in [1e-6, 1e9]; 1 changes nothing, 1.2 is usual")
 
     def chances(self, logits: Tensor) -> Tensor:
         """Logits (..., V) to the probabilities that are drawn from."""
         if self.temperature == 0:
             return torch.zeros_like(logits).scatter(-1, logits.argmax(-1, keepdim=True), 1.0)
-        logits = logits.float() / self.temperature
+        below = logits.float() - logits.float().amax(-1, keepdim=True)
+        logits = (below / self.temperature).masked_fill(below == 0, 0)  # in float32 a tiny temperature may be 0
         if self.top_k is not None:
             least = logits.topk(min(self.top_k, logits.shape[-1])).values[..., -1:]
             logits = logits.masked_fill(logits < least, -torch.inf)
