@@ -5,11 +5,13 @@ import importlib
 import inspect
 import json
 import random
+import re
 import tempfile
 from collections.abc import Callable, Iterable
 from functools import cache
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pooch
@@ -342,13 +344,133 @@ def test_what_cannot_write_every_text_is_refused(tmp_path: Path):
     with pytest.raises(ValueError, match=r"is not there, or has no tokenizer\.json"):
         File(path=str(tmp_path))
     path.write_text("{}")
-    with pytest.raises(ValueError, match=r"tokenizer.json is no tokenizer.json: 'model'"):
+    with pytest.raises(ValueError, match=r"tokenizer.json is no tokenizer.json: 'model' is missing"):
         File(path=str(path))
     tokenizers.Tokenizer(models.WordPiece({"[UNK]": 0}, unk_token="[UNK]")).save(str(path))
     with pytest.raises(ValueError, match="holds WordPiece that cannot write every text"):
         File(path=str(path))
     with pytest.raises(Refused, match=r"U\+2581\) at character 1 of 2 is how"):
         file(pieced).encode("a▁")
+
+
+def changed(make: Callable[[], tokenizers.Tokenizer], folder: Path, **parts: Any) -> File:
+    """Of a file in which some parts are others."""
+    told = json.loads(make().to_str())
+    for key, value in parts.items():
+        told[key] = {**told[key], **value} if key == "model" else value
+    (folder / "tokenizer.json").write_text(json.dumps(told), encoding="utf-8-sig")
+    return File(path=str(folder))
+
+
+def name_token(content: str, number: int, **more: bool) -> dict[str, Any]:
+    """An added token as a file has it."""
+    flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized", "special"), False)
+    return {"id": number, "content": content, **flags, **more}
+
+
+TRUNCATION = {"direction": "Right", "max_length": 5, "strategy": "LongestFirst", "stride": 0}
+PADDING = {
+    **dict.fromkeys(("pad_id", "pad_type_id"), 0),
+    "strategy": {"Fixed": 99},
+    "direction": "Right",
+    "pad_to_multiple_of": None,
+    "pad_token": "<|endoftext|>",
+}
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"truncation": TRUNCATION},
+        {"padding": PADDING},
+        {"model": {"dropout": 0.5}},
+        {"added_tokens": [name_token("</s>", 270, rstrip=True), name_token("the", 271, lstrip=True)]},
+        {"added_tokens": [name_token("<|endoftext|>", 0, rstrip=True, special=True)]},
+        {"added_tokens": [name_token("then", 270, single_word=True), name_token("  ", 271, normalized=True)]},
+        {"added_tokens": None},
+        {"normalizer": {"type": "Lowercase"}},
+        {"normalizer": {"type": "Replace", "pattern": {"String": "\n"}, "content": " "}},
+    ],
+    ids=lambda parts: json.dumps(parts)[:40],
+)
+def test_whatever_a_file_would_change_a_text_comes_back(parts: dict[str, Any], tmp_path: Path):
+    text = "The  then</s>   there\n\nthe  the é <|endoftext|>  thence" * 9
+    made = changed(leveled, tmp_path, **parts)
+    tokens = made.encode(text)
+    assert made.decode(tokens) == text
+    assert made.lengths()[tokens].sum() == len(text.encode())
+    assert (made.encode(text) == tokens).all()
+
+
+def test_pieces_that_stand_for_bytes_may_be_named_as_added_tokens(tmp_path: Path):
+    names = [name_token("<unk>", 0, special=True), *(name_token(f"<0x{at:02X}>", at + 1) for at in range(256))]
+    made = changed(pieced, tmp_path, added_tokens=names)
+    text = "the é 👩 <0x0A> <unk>"
+    assert made.decode(made.encode(text)) == text
+    assert made.lengths()[made.encode(text)].sum() == len(text.encode())
+
+
+def without_bytes() -> tokenizers.Tokenizer:
+    """Byte-level pairs that never learned most bytes."""
+    made = tokenizers.Tokenizer(models.BPE())
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # type: ignore[assignment]
+    made.train_from_iterator(["the then there " * 9], trainers.BpeTrainer(vocab_size=270))
+    return made
+
+
+SPLIT = {"type": "Split", "pattern": {"String": " "}, "behavior": "Removed", "invert": False}
+
+
+@pytest.mark.parametrize(
+    ("make", "parts", "line"),
+    [
+        (without_bytes, {}, r"'\xe9' (U+00E9) at character 65541 of 65551 comes back as ' the then'"),
+        (
+            leveled,
+            {
+                "pre_tokenizer": {
+                    "type": "Sequence",
+                    "pretokenizers": [SPLIT, {"type": "ByteLevel", "use_regex": False}],
+                }
+            },
+            "' ' (U+0020) at character 65540 of 65551 comes back as",
+        ),
+        (leveled, {"model": {"end_of_word_suffix": "</w>"}}, "(U+0065) at character 65535 of 65551 is lost"),
+    ],
+    ids=["bytes", "blanks", "suffix"],
+)
+def test_what_a_file_cannot_write_is_refused_where_it_stands(
+    make: Callable[[], tokenizers.Tokenizer], parts: dict[str, Any], line: str, tmp_path: Path
+):
+    if "pre_tokenizer" in parts:
+        parts["pre_tokenizer"]["pretokenizers"][1] |= {"add_prefix_space": False, "trim_offsets": True}
+    made = changed(make, tmp_path, **parts)
+    with pytest.raises(Refused) as refused:
+        made.encode("the" + "e" * (2**16) + "n é the then")
+    said = str(refused.value)
+    assert said.startswith(f"tokenizer.path={tmp_path} does not keep the text: ")
+    assert said.endswith("; take tokenizer=bpe or byte, or a tokenizer that writes all bytes")
+    assert line in said
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        (b"\x0a\xff\xfe", "is no text, so no tokenizer.json; one of SentencePiece becomes that by transformers"),
+        (b"[1]", "is no tokenizer.json: it holds no object; give"),
+        (b"{}", "is no tokenizer.json: 'model' is missing; give"),
+        (b'{"model": null}', "is no tokenizer.json: it holds no object; give"),
+        (b'{"model": {"type": "BPE", "vocab": [], "merges": 3}}', "is no tokenizer.json: "),
+        (b'{"model": {"type": "BPE", "vocab": {}, "merges": []}, "added_tokens": [7]}', "is no tokenizer.json: "),
+        (b'{"model": {"type": "BPE", "vocab": {}, "merges": []}, "normalizer": "NFC"}', "is no tokenizer.json: "),
+        (b"IQ== 0\n", "is no tokenizer.json: Expecting value"),
+    ],
+)
+def test_what_is_no_tokenizer_file_is_refused_in_one_line(content: bytes, line: str, tmp_path: Path):
+    (tmp_path / "t.json").write_bytes(content)
+    with pytest.raises(ValueError, match=re.escape(f"path={tmp_path}/t.json {line}")) as refused:
+        File(path=str(tmp_path / "t.json"))
+    assert "\n" not in str(refused.value)
 
 
 def test_tokens_of_another_file_at_the_same_place_are_others(tmp_path: Path):
