@@ -15,6 +15,7 @@ from torch import Tensor
 
 from gptlab import compose as wiring
 from gptlab.build import build, start
+from gptlab.errors import Refused
 from gptlab.model.decoder import Decoder
 
 transformers = pytest.importorskip("transformers", reason="transformers is not installed")
@@ -112,6 +113,30 @@ def test_names_without_prefix_shards_and_torch_files_say_the_same(tmp_path: Path
     (tmp_path / "plain" / "config.json").write_text((tmp_path / "sharded" / "config.json").read_text())
     assert far(model, ours(tmp_path / "plain")) < 1e-4
     assert far(model, ours(tmp_path / "plain" / "pytorch_model.bin")) < 1e-4
+
+
+@pytest.mark.parametrize("prefix", ["_orig_mod.", "module.", "base_model.model.", "module._orig_mod.", "net.inner."])
+@pytest.mark.parametrize("case", ["gpt2", "smollm", "llama 1"])
+def test_a_prefix_that_all_names_share_is_taken_off(case: str, prefix: str, tmp_path: Path):
+    model = saved(*CASES[case], tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    state = {f"{prefix}{name}": one for name, one in model.state_dict().items()}
+    torch.save(state, tmp_path / "pytorch_model.bin")
+    assert far(model, ours(tmp_path)) < 1e-5
+    torch.save({**state, "stranger": torch.ones(1)}, tmp_path / "pytorch_model.bin")
+    with pytest.raises(Refused, match="does not fit: stranger has no place$"):
+        start(wiring.compose(["pretrained=hf", f"pretrained.path={tmp_path}"]), ours_of(tmp_path))
+
+
+def test_torch_files_may_be_sharded(tmp_path: Path):
+    model = saved(*CASES["gpt2"], tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    places = {name: f"pytorch_model-0000{at % 2 + 1}-of-00002.bin" for at, name in enumerate(model.state_dict())}
+    for file in {*places.values()}:
+        part = {name: one for name, one in model.state_dict().items() if places[name] == file}
+        torch.save(part, tmp_path / file)
+    (tmp_path / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": places}))
+    assert far(model, ours(tmp_path)) < 1e-5
 
 
 def test_the_older_spelling_of_rotary_settings_is_read(tmp_path: Path):
@@ -233,6 +258,80 @@ def test_what_our_slots_cannot_express_is_named(checkpoint: Path, tmp_path: Path
     (copy / "config.json").write_text(json.dumps({**config, **change}))
     (copy / "model.safetensors").write_bytes((checkpoint / "model.safetensors").read_bytes())
     assert told in refused(copy, tmp_path / "out")
+
+
+def told_of(folder: Path) -> str:
+    """The line that a checkpoint is refused with."""
+    with pytest.raises(Refused) as caught:
+        wiring.compose(["pretrained=hf", f"pretrained.path={folder}"])
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        ([], "config.json holds no JSON object"),
+        ({"n_positions": None}, "pretrained: config.json has no n_positions; fetch it again or mend it"),
+        ({"vocab_size": "400"}, "has vocab_size='400', which is no whole number > 0"),
+        ({"n_head": 0, "n_layer": 2.5}, "has n_head=0, which is no whole number > 0; n_layer=2.5, which is no whole"),
+        ({"activation_function": ["gelu"]}, "has activation_function=['gelu'], which is not a string"),
+        ({"layer_norm_epsilon": float("nan")}, "has layer_norm_epsilon=nan, which is not a finite number"),
+        ({"model_type": ["gpt2"]}, "model_type=['gpt2'] is not known"),
+    ],
+)
+def test_a_config_of_gpt2_that_lacks_something_is_refused(content: Any, line: str, tmp_path: Path):
+    saved(*CASES["gpt2"], tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    whole = {**config, **content} if isinstance(content, dict) else content
+    (tmp_path / "config.json").write_text(json.dumps(whole))
+    assert line in told_of(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        ({"hidden_size": None}, "has no hidden_size"),
+        ({"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, "rope_type=llama3 without low_freq_factor"),
+        ({"rope_scaling": {"rope_type": "linear", "factor": "8"}}, "rope_scaling.factor='8', which is not a number"),
+        ({"rope_scaling": {"rope_type": "linear"}}, "rope_type=linear without factor"),
+        ({"rope_scaling": {"factor": 8.0}}, "has a rope_scaling without rope_type"),
+        ({"rope_scaling": 3}, "has rope_scaling=3, which is not"),
+        ({"layer_types": "full"}, "has layer_types='full', which is not a list"),
+    ],
+)
+def test_a_config_of_llama_that_lacks_something_is_refused(content: Any, line: str, tmp_path: Path):
+    saved(*CASES["llama 1"], tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config.pop("rope_parameters", None)
+    (tmp_path / "config.json").write_text(json.dumps({**config, **content}))
+    assert line in told_of(tmp_path)
+
+
+def test_older_names_and_nulls_in_a_config_are_read_as_transformers_does(tmp_path: Path):
+    model = saved(*CASES["gpt2"], tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    others = {"n_ctx": config.pop("n_positions"), "hidden_size": config.pop("n_embd"), "layer_norm_epsilon": None}
+    (tmp_path / "config.json").write_text(json.dumps({**config, **others}))
+    assert far(model, ours(tmp_path)) < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("index", "line"),
+    [
+        ("[]", "holds no JSON object; fetch it again"),
+        ("{", "cannot be read: Expecting property name"),
+        ('{"weight_map": null}', "has no weight_map of tensors to files; fetch it again"),
+        ('{"weight_map": {"a": 3}}', "has no weight_map of tensors to files"),
+        ('{"weight_map": {"a": "../x.safetensors"}}', "names '../x.safetensors', which is no file of its folder"),
+        ('{"weight_map": {"a": "x.safetensors"}}', "names x.safetensors, which is not there; fetch it too"),
+    ],
+)
+def test_an_index_that_names_no_files_is_refused(index: str, line: str, tmp_path: Path):
+    saved(*CASES["gpt2"], tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    (tmp_path / "model.safetensors.index.json").write_text(index)
+    assert f"model.safetensors.index.json {line}" in told_of(tmp_path)
 
 
 def test_a_torn_file_and_a_file_with_code_in_it_are_refused(checkpoint: Path, tmp_path: Path):

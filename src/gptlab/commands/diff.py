@@ -16,7 +16,7 @@ from gptlab.build import build, check, start
 from gptlab.config.recipe import Recipe
 from gptlab.errors import Refused
 from gptlab.model.decoder import Decoder
-from gptlab.weights.pretrained import files
+from gptlab.weights.pretrained import files, source
 
 CLOSE = 1e-4
 """Largest difference over largest value."""
@@ -44,7 +44,11 @@ def theirs(folder: Path) -> nn.Module:
         from transformers import AutoModelForCausalLM
     except ModuleNotFoundError as error:
         raise Refused("diff runs the checkpoint in transformers too: pip install 'gptlab[pretrained]'") from error
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
+    try:
+        return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
+    except Exception as error:  # of many kinds
+        line = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise Refused(f"transformers cannot open {folder}: {line[:160]}; save it with save_pretrained") from error
 
 
 def places(model: nn.Module, decoder: Decoder) -> list[Place]:
@@ -108,7 +112,7 @@ def show(checkpoint: str, overrides: list[str], compose: Callable[[list[str]], R
     for line in check(recipe):
         raise Refused(line)
     folder = files.found(checkpoint)
-    decoder = build(recipe, files.config(folder)["vocab_size"]).eval()
+    decoder = build(recipe, source(recipe.config["pretrained"]).vocab()).eval()
     start(recipe, decoder)
     found = places(theirs(folder), decoder)
     table = Table(box=None, header_style="bold", pad_edge=False)

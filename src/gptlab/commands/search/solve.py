@@ -35,7 +35,7 @@ def solve(
 ) -> tuple[Search, Guess]:
     """The search and its winner; the ranked table is shown whether or not there is one. `words`: overrides of train.py,
     the guess to begin with."""
-    parsed = parse(mapped.read(mapping))
+    parsed = parse(files.read_object(mapping))
     source = files.tensors(place)
     inputs, outputs = told(examples)
     outline = Outline(parsed, {name: tuple(one.shape) for name, one in source.items()})

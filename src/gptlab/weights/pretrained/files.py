@@ -1,6 +1,6 @@
 """A checkpoint on disk: its config and its tensors. Nothing in it is executed; what is not whole is refused in a line.
 
-A folder with config.json and model.safetensors (or its shards by model.safetensors.index.json, or pytorch_model.bin), a
+A folder with config.json and model.safetensors or pytorch_model.bin (or the shards of either by its .index.json), a
 lone .safetensors, .bin, .pt or .pth file, or a name of the Hugging Face hub, whose files are fetched once.
 """
 
@@ -16,7 +16,10 @@ from gptlab.errors import Refused
 if TYPE_CHECKING:
     from torch import Tensor
 
-NAMES = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
+NAMES = (
+    *("model.safetensors", "model.safetensors.index.json"),
+    *("pytorch_model.bin", "pytorch_model.bin.index.json"),
+)
 TORCH = (".bin", ".pt", ".pth")
 Shapes = dict[str, tuple[int, ...]]
 
@@ -43,14 +46,23 @@ def found(path: str) -> Path:
 def config(place: Path) -> dict[str, Any]:
     """config.json of a folder, or beside a file."""
     path = (place if place.is_dir() else place.parent) / "config.json"
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
+    if not path.exists():
         raise Refused(
-            f"{path} is not there; a checkpoint without one needs its keys_mapping.json: gptlab map"
-        ) from error
-    except (OSError, ValueError) as error:
-        raise Refused(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
+            f"{path} is not there; give the folder that has it, or find the sizes with: python -m gptlab search"
+        )
+    return read_object(path)
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Return the JSON object of a file, or refuse the file."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError) as error:
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise Refused(f"{path} cannot be read: {reason}; fetch it again") from error
+    if not isinstance(found, dict):
+        raise Refused(f"{path} holds no JSON object; fetch it again")
+    return found
 
 
 def files(place: Path) -> list[Path]:
@@ -60,11 +72,24 @@ def files(place: Path) -> list[Path]:
     for name in NAMES:
         path = place / name
         if path.exists() and name.endswith(".json"):
-            listed = json.loads(path.read_text(encoding="utf-8")).get("weight_map", {})
-            return [place / one for one in sorted({*listed.values()})]
+            return [place / shard for shard in shards(path)]
         if path.exists():
             return [path]
     raise Refused(f"{place} holds no weights: none of {', '.join(NAMES)} is there")
+
+
+def shards(index: Path) -> list[str]:
+    """Return the names of the files that an index spreads the tensors over."""
+    listed = read_object(index).get("weight_map")
+    if not isinstance(listed, dict) or not listed or not all(isinstance(name, str) for name in listed.values()):
+        raise Refused(f"{index} has no weight_map of tensors to files; fetch it again")
+    names = sorted({*listed.values()})
+    for name in names:
+        if not name or Path(name).name != name:
+            raise Refused(f"{index} names {name!r}, which is no file of its folder; fetch it again")
+        if not (index.parent / name).is_file():
+            raise Refused(f"{index} names {name}, which is not there; fetch it too")
+    return names
 
 
 def shapes(place: Path) -> Shapes:
@@ -119,7 +144,7 @@ def _torch(path: Path) -> "Mapping[str, Tensor]":
 
 def sha256(place: Path) -> str:
     """Of all files of weights, in order."""
-    stamps = tuple((str(one), one.stat().st_size, one.stat().st_mtime_ns) for one in files(place) if one.exists())
+    stamps = tuple((str(one), one.stat().st_size, one.stat().st_mtime_ns) for one in files(place))
     return _sha256(stamps)
 
 

@@ -6,6 +6,9 @@ far as shapes allow; fewer kv_heads pool the keys and values of neighbours by th
 arXiv:2305.13245), to be trained further; a smaller model.context cuts a table of positions.
 """
 
+import re
+from collections.abc import Mapping
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from gptlab.errors import Refused
@@ -25,15 +28,19 @@ class HuggingFace(Pretrained):
         self.path, self.sha256 = path, sha256
         self.place = files.found(path)
 
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The checked config.json."""
+        return families.check_config(files.config(self.place))
+
     def knobs(self) -> dict[str, Any]:
-        config = files.config(self.place)
-        return {**families.knobs(config), "vocab_multiple": 1}
+        return {**families.knobs(self.config), "vocab_multiple": 1}
 
     def stamp(self) -> str:
         return files.sha256(self.place)
 
     def vocab(self) -> int:
-        return files.config(self.place)["vocab_size"]
+        return self.config["vocab_size"]
 
     def check(self, decoder: "Decoder") -> None:
         import torch
@@ -53,17 +60,32 @@ class HuggingFace(Pretrained):
 
     def _state(self, decoder: "Decoder", tensors: "dict[str, Tensor]") -> "dict[str, Tensor]":
         """Weights under our names, as the decoder wants them."""
-        config = files.config(self.place)
-        family = families.family(config)
-        source = {name.removeprefix(family.prefix): one for name, one in tensors.items()}
+        family = families.family(self.config)
+        source = rename(tensors, family)
         wanted = {name: tuple(one.shape) for name, one in decoder.state_dict().items()}
         if _tied(decoder):
             wanted.pop("readout.head.weight")
             head, embedding = source.pop("lm_head.weight", None), source.get(family.embedding)
             if head is not None and embedding is not None and not head.is_meta and not head.equal(embedding):
                 refuse(["lm_head.weight is not the embedding, though the config ties them"])
-        fitted = {name: fit(name, one, wanted, config) for name, one in source.items()}
-        return apply(family.names(config), fitted, wanted)
+        fitted = {name: fit(name, one, wanted, self.config) for name, one in source.items()}
+        return apply(family.names(self.config), fitted, wanted)
+
+
+WRAPPERS = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
+"""What torch.compile and wrappers of modules put into names, at any depth."""
+
+
+def rename(tensors: "Mapping[str, Tensor]", family: families.Family) -> "dict[str, Tensor]":
+    """Take off what wrappers put before names (module., base_model.model.), which the embedding's name shows, then the
+    family's own prefix."""
+    renamed = {name: re.sub("|".join(map(re.escape, WRAPPERS)), "", name) for name in tensors}
+    embedding = next((name for name in renamed.values() if name.endswith(family.embedding)), family.embedding)
+    prefix = embedding.removesuffix(family.embedding).removesuffix(family.prefix)
+    source = {name.removeprefix(prefix).removeprefix(family.prefix): tensors[old] for old, name in renamed.items()}
+    if len(source) < len(tensors):
+        refuse([f"of {len(tensors)} tensors {len(tensors) - len(source)} have the name of another without its prefix"])
+    return source
 
 
 def _tied(decoder: "Decoder") -> bool:
@@ -73,11 +95,13 @@ def _tied(decoder: "Decoder") -> bool:
 
 def fit(name: str, tensor: "Tensor", wanted: Shapes, config: dict[str, Any]) -> "Tensor":
     """Cut and pooled where a decoder was asked for with fewer positions or fewer heads of keys and values."""
+    if not tensor.dim():
+        return tensor
     if name == "wpe.weight":
         rows = wanted["position.table.weight"][0] if "position.table.weight" in wanted else len(tensor)
         return tensor[:rows]
     if ".k_proj." in name or ".v_proj." in name:
-        rows = wanted["blocks.0.attention.k.weight"][0]
+        rows = wanted.get("blocks.0.attention.k.weight", (len(tensor),))[0]
         return pooled(tensor, rows, _head(config))
     return tensor
 

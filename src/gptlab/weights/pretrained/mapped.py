@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gptlab.config.recipe import PARTS
+from gptlab.config.typecheck import conforms
 from gptlab.errors import Refused
 from gptlab.weights.pretrained import Pretrained, files
 from gptlab.weights.pretrained.mapping import Entry, Mapping, apply, parse, places
@@ -32,10 +33,12 @@ class Mapped(Pretrained):
     def __init__(self, *, path: str, sha256: str | None = None) -> None:
         self.path, self.sha256 = path, sha256
         self.place = Path(path).expanduser()
-        self.told = read(self.place / "decoder.json")
+        self.told = files.read_object(self.place / "decoder.json")
         for key, kind in (("vocab", int), ("knobs", dict)):
             if not isinstance(self.told.get(key), kind):
                 raise Refused(f'pretrained.path={path}: its decoder.json is not {{"vocab": 512, "knobs": {{...}}}}')
+        if not conforms(self.told["vocab"], int) or self.told["vocab"] < 1:
+            raise Refused(f"pretrained.path={path}: its decoder.json has vocab={self.told['vocab']}; give tokens > 0")
 
     def knobs(self) -> dict[str, Any]:
         for key in self.told["knobs"]:
@@ -68,22 +71,11 @@ class Mapped(Pretrained):
 
     def _state(self, decoder: "Decoder", source: "dict[str, Tensor]") -> "dict[str, Tensor]":
         wanted = {name: tuple(one.shape) for name, one in decoder.named_parameters()}
-        mapping = parse(read(self.place / "keys_mapping.json"), decoder.shape.head)
+        mapping = parse(files.read_object(self.place / "keys_mapping.json"), decoder.shape.head)
         for name, (_, targets) in places(mapping, source).items():
             if targets == [TABLE] and TABLE in wanted:  # a smaller model.context cuts it
                 source = {**source, name: source[name][: wanted[TABLE][0]]}
         return apply(mapping, source, wanted)
-
-
-def read(path: Path) -> dict[str, Any]:
-    """A JSON object."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise Refused(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
-    if not isinstance(found, dict):
-        raise Refused(f"{path} holds no JSON object")
-    return found
 
 
 def write(folder: Path, mapping: Mapping, decoder: dict[str, Any]) -> None:

@@ -65,11 +65,14 @@ class Mapping:
 def parse(given: Map[str, Any], head: int = 0) -> Mapping:
     """keys_mapping.json as data."""
     entries = [_entry(source, one) for source, one in given.items() if source != "ignore"]
-    return Mapping(tuple(entries), tuple(given.get("ignore", ())), head)
+    ignore = given.get("ignore", [])
+    if not conforms(ignore, list[str]):
+        raise Refused(f"keys_mapping: ignore={shown(ignore)} is not a list of names")
+    return Mapping(tuple(entries), tuple(ignore), head)
 
 
 def _entry(source: str, given: Any) -> Entry:
-    if isinstance(given, str | list):
+    if isinstance(given, str) or (conforms(given, list[str]) and given):
         return Entry(source, (given,) if isinstance(given, str) else tuple(given))
     if not isinstance(given, dict) or "to" not in given:
         raise Refused(f"keys_mapping: {source}: {given!r} is no target, list of targets, or object with `to`")
@@ -108,7 +111,7 @@ def apply(mapping: Mapping, source: "Map[str, Tensor]", wanted: Shapes) -> "dict
         targets = [one.replace("{i}", index) for one in entry.to]
         try:
             parts = _parts(entry, tensor, targets, wanted, mapping.head)
-        except (ValueError, RuntimeError, IndexError) as error:
+        except (ValueError, RuntimeError, IndexError, ZeroDivisionError) as error:
             wrong.append(f"{name}: {str(error).splitlines()[0]}")
             continue
         for target, part in zip(targets, parts, strict=True):
