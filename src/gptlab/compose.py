@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import yaml
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -22,7 +23,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from gptlab.build import build as build
 from gptlab.build import check as check
 from gptlab.build import decoder as decoder
-from gptlab.config.hydra_messages import no_key, shortened, twice
+from gptlab.config.hydra_messages import listed, no_key, no_package, shortened, study_keys, twice, unreadable_yaml
 from gptlab.config.menu import CONF
 from gptlab.config.recipe import COSMETIC, LISTS, UNNAMED, Recipe, check_settings, flat
 from gptlab.config.resolvers import RESOLVERS
@@ -44,9 +45,24 @@ for resolver in RESOLVERS:
 def compose(overrides: list[str], config_name: str = "train") -> Recipe:
     """The recipe of command-line overrides, unchecked."""
     with one_line(overrides), _initialized():
-        config = hydra_compose(config_name, overrides, return_hydra_config=True)
+        config = compose_config(config_name, overrides, whole=True)
         made, first = _recipe(config, overrides, config_name)
         return _named(made, overrides, config_name, first)
+
+
+SEARCHED: list[str] = []
+"""Folders of the command line's hydra.searchpath, which each further composition must look in too."""
+
+
+def keep_searchpath(hydra: Any) -> None:
+    """Remember where hydra was told to look for YAMLs."""
+    SEARCHED[:] = [str(folder) for folder in hydra.searchpath]
+
+
+def compose_config(config_name: str, overrides: list[str], *, whole: bool = False) -> DictConfig:
+    """Compose as hydra does; a `whole` config has hydra's own part too."""
+    also = [f"hydra.searchpath={shown(SEARCHED)}"] if SEARCHED else []
+    return hydra_compose(config_name, [*also, *overrides], return_hydra_config=whole)
 
 
 @contextmanager
@@ -61,6 +77,7 @@ def _initialized() -> Iterator[None]:
 def recipe(config: DictConfig) -> Recipe:
     """The checked recipe of a config that @hydra.main composed."""
     hydra = HydraConfig.get()
+    keep_searchpath(hydra)
     overrides = OmegaConf.to_container(hydra.overrides.task, resolve=False)  # a${b} stays what was typed
     assert isinstance(overrides, list)
     config_name = str(hydra.job.config_name)
@@ -98,9 +115,11 @@ def _recipe(config: Any, overrides: list[str], config_name: str) -> tuple[Recipe
     first: list[str] = []
     if config.get("pretrained"):
         first = _stands_for(config, overrides, config_name)
-        config = hydra_compose(config_name, [*first, *overrides], return_hydra_config=True)
+        config = compose_config(config_name, [*first, *overrides], whole=True)
     plain = resolved(config)
     plain.setdefault("metric", {})  # metric=[] leaves no trace
+    if line := no_package(plain, overrides) or (study_keys(plain) if config_name == "train" else None):
+        raise Refused(line)
     return Recipe(plain, _choices(config)), first
 
 
@@ -110,7 +129,7 @@ def _stands_for(config: Any, overrides: list[str], config_name: str) -> list[str
 
     given = {str(one.key_or_group) for one in OverridesParser.create().parse_overrides(overrides)}
     slots, knobs = words(_resolved(config, "pretrained"), given)
-    there = hydra_compose(config_name, [*slots, *overrides])
+    there = compose_config(config_name, [*slots, *overrides])
     kept = [word for key, word in knobs.items() if OmegaConf.select(there, key, default=MISSING) is not MISSING]
     return [*(one for one in overrides if one.startswith("pretrained")), *slots, *kept]
 
@@ -145,7 +164,7 @@ def _resolved(config: DictConfig, key: str) -> Any:
 
 def _refuse_added_keys(overrides: list[str], config_name: str) -> None:
     """Every key has a default in conf/, so a key that `+` would add is a typing error; so is a choice named twice."""
-    if line := twice(overrides):
+    if line := twice(overrides) or listed(overrides):
         raise Refused(line)
     parsed = OverridesParser.create().parse_overrides(overrides)
     added = [o for o in parsed if o.is_add() or o.is_force_add() if not str(o.key_or_group).startswith("hydra")]
@@ -189,7 +208,7 @@ MISSING = object()
 def composed(overrides: list[str], config_name: str = "train") -> tuple[dict[str, Any], dict[str, Any]]:
     """The choices by slot, and the resolved config, of overrides."""
     with one_line(overrides), _initialized():
-        config = hydra_compose(config_name, overrides, return_hydra_config=True)
+        config = compose_config(config_name, overrides, whole=True)
         return _choices(config), resolved(config)
 
 
@@ -214,6 +233,10 @@ def one_line(overrides: list[str] | None = None) -> Iterator[None]:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else hydra prints and exits by itself
     try:
         yield
+    except yaml.YAMLError as error:
+        if FULL_ERROR:
+            raise
+        raise Refused(unreadable_yaml(error)) from error
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         line = shortened(error, sys.argv[1:] if overrides is None else overrides, _known)
         if FULL_ERROR or line is None:
@@ -229,7 +252,7 @@ def _known(choices: list[str]) -> Iterable[str]:
     GlobalHydra.instance().clear()
     program = "ablate" if Path(sys.argv[0]).stem == "ablate" else "train"
     with _initialized():
-        return flat(OmegaConf.to_container(hydra_compose(program, choices)))
+        return flat(OmegaConf.to_container(compose_config(program, choices)))
 
 
 @contextmanager

@@ -124,7 +124,7 @@ def test_a_prefix_that_all_names_share_is_taken_off(case: str, prefix: str, tmp_
     torch.save(state, tmp_path / "pytorch_model.bin")
     assert far(model, ours(tmp_path)) < 1e-5
     torch.save({**state, "stranger": torch.ones(1)}, tmp_path / "pytorch_model.bin")
-    with pytest.raises(Refused, match="does not fit: stranger has no place$"):
+    with pytest.raises(Refused, match=r"does not fit: stranger has no place$"):
         start(wiring.compose(["pretrained=hf", f"pretrained.path={tmp_path}"]), ours_of(tmp_path))
 
 

@@ -17,6 +17,8 @@ from gptlab.errors import Refused
 from gptlab.stats.labels import find_arm
 from gptlab.study import Study
 
+LONGEST_NAME = 200
+"""Bytes of a study's name: file systems take 255, and some files are named after it."""
 STUDY_DEFAULTS = ("model", "steps", "trainer.threads")
 """Keys that ablate.yaml changes in train.yaml; a recipe by name (experiment=...) keeps its own model and steps."""
 
@@ -68,6 +70,7 @@ def parse_command(axes: dict[str, list[str]], fixed: dict[str, str]) -> StudySpe
     axes, fixed = dict(axes), dict(fixed)
     options = _take_options(axes, fixed)
     name = _override_value(fixed.pop("name", None))
+    refuse_path(name)
     if "resume" in (*axes, *fixed):
         raise Refused("resume=... goes on with one run; a study goes on by the same command")
     shared = [*_default_overrides({*axes, *fixed}), *fixed.values()]
@@ -94,6 +97,14 @@ def parse_command(axes: dict[str, list[str]], fixed: dict[str, str]) -> StudySpe
         name or make_study_name(axes, base, options),
         *(options, study, axes, shared, base, variants, baselines, notes, base.settings.outputs),
     )
+
+
+def refuse_path(name: str | None) -> None:
+    """Refuse a name that is no name of a folder inside outputs/ablations."""
+    if name and (name.startswith(".") or {*name} & {*"/\\\0"}):
+        raise Refused(f"name={name} is no name of one folder; give letters, digits, - and _, and outputs=<folder>")
+    if name and len(name.encode()) > LONGEST_NAME:
+        raise Refused(f"name={name[:20]}... has {len(name.encode())} bytes, and a folder's has {LONGEST_NAME} at most")
 
 
 def compose_trial(spec: StudySpec, name: str, words: list[str]) -> Variant:

@@ -2,9 +2,12 @@
 
 import re
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import yaml
 
 from gptlab.config.menu import CONF, options
-from gptlab.config.recipe import LISTS
+from gptlab.config.recipe import LISTS, SLOTS
 from gptlab.config.typecheck import unknown
 
 Known = Callable[[list[str]], Iterable[str]]
@@ -16,6 +19,8 @@ def shortened(error: Exception, overrides: list[str], known: Known) -> str | Non
     message = str(error)
     if message.startswith("Config group override must be"):  # a plain ValueError
         return next(_no_options(overrides), "a choice is a name, as in attention=gqa")
+    if message.startswith("Only one of --run, --multirun, --cfg"):
+        return NO_PRINT
     if type(error).__module__.split(".")[0] not in ("hydra", "omegaconf"):
         return None
     if override := getattr(error, "override", None):
@@ -24,7 +29,8 @@ def shortened(error: Exception, overrides: list[str], known: Known) -> str | Non
         return _no_key(found[1] or found[2], overrides, known)
     for pattern, told in TOLD.items():
         if found := re.search(pattern, message):
-            return told(found[1])
+            printed = "Ambiguous" in pattern and any(word in ("-c", "--cfg") for word in overrides)
+            return f"{found[1]}: {NO_PRINT}" if printed else told(found[1])
     return " ".join(message.split())
 
 
@@ -43,7 +49,51 @@ def _no_options(overrides: list[str]) -> Iterator[str]:
 
 def _no_option(choice: str) -> str:
     group, _, option = choice.rpartition("/")
-    return f"{group}={option}: no such option; choose from {', '.join(options(group))}"
+    if group == "hydra/launcher" and (extra := LAUNCHERS.get(option)):
+        return f"{group}={option}: its plugin is not installed; run: pip install 'gptlab[{extra}]'"
+    known = ", ".join(options(group) or LAUNCHERS if group == "hydra/launcher" else options(group))
+    return f"{group}={option}: no such option" + (f"; choose from {known}" if known else "")
+
+
+def listed(overrides: list[str]) -> str | None:
+    """The line for a list where a slot takes one choice."""
+    for one in overrides:
+        key, _, value = one.lstrip("+").partition("=")
+        if key not in (*LISTS, "experiment") and key and value.startswith("[") and (CONF / key).is_dir():
+            return f"{one}: {key} is one choice and no list; say {key}={value.strip('[]').split(',')[0].strip()}"
+    return None
+
+
+def no_package(config: dict[str, Any], overrides: list[str]) -> str | None:
+    """The line for an experiment whose keys are not those of the whole config, as its YAML does not say so."""
+    if "experiment" not in config:
+        return None
+    said = next((one for one in overrides if one.lstrip("+").startswith("experiment=")), "experiment")
+    return f"{said}: its YAML sets nothing here; begin it with the line: # @package _global_"
+
+
+def study_keys(config: dict[str, Any]) -> str | None:
+    """The line for a study's settings that a YAML gives to a run."""
+    known = yaml.safe_load((CONF / "ablate.yaml").read_text(encoding="utf-8")).keys() - {
+        "defaults",
+        "hydra",
+        "cell",
+        *SLOTS,
+    }
+    of_runs = yaml.safe_load((CONF / "train.yaml").read_text(encoding="utf-8")).keys()
+    given = [key for key in config if key in known - of_runs]
+    words = " ".join(f"{key}={config[key]}".replace(" ", "") for key in given)
+    return (
+        f"{', '.join(given)}: of a study and not of a run; say it beside ablate.py instead: {words}" if given else None
+    )
+
+
+def unreadable_yaml(error: yaml.YAMLError) -> str:
+    """The line for a file that is no YAML."""
+    mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+    where = f"{mark.name}, line {mark.line + 1}, column {mark.column + 1}" if mark else getattr(error, "name", "a file")
+    problem = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error).splitlines()[0]
+    return f"{where}: no YAML: {' '.join(str(problem).split())}; mend that line"
 
 
 def _no_key(key: str, overrides: list[str], known: Known) -> str:
@@ -79,11 +129,23 @@ def no_key(key: str, known: Iterable[str]) -> str:
     return unknown(key, sorted(one for one in beside if not one.startswith("_")), path)
 
 
+LAUNCHERS = {"joblib": "parallel", "submitit_local": "parallel", "submitit_slurm": "parallel", "ray": "ray"}
+"""Hydra's launchers that are packages of their own, and our extras that bring them."""
+NO_PRINT = "-c prints one config, and these are several; give one value each, or dry_run=true for a study's plan"
+
+
+def _no_sweep(given: str) -> str:
+    if "interval(" in given:
+        return f"{given}: an interval has no points to take; list values, or give range(start, stop, step)"
+    return f"{given}: several values make a sweep; add -m"
+
+
 TOLD: dict[str, Callable[[str], str]] = {
     r"Could not (?:find|load) '([^']*)'": _no_option,
     r"Could not delete '([^']*)'": lambda key: f"~{key}: there is no such choice to leave out",
     r"already at '([^']*)'": lambda key: f"{key} is there already; leave out the +",
     r"Multiple values for (\S+?)\.": lambda key: f"{key} is there already; leave out the +",
+    r"Sweep parameters '([^']*)' requires": _no_sweep,
     r"Ambiguous value for argument '([^']*)'": lambda given: f"{given}: several values make a sweep; add -m",
 }
 """What hydra says, and what we say of the thing that it names."""

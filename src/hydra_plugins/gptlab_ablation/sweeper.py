@@ -22,6 +22,8 @@ class AblationSweeperConf:
     """hydra/sweeper=ablation."""
 
     _target_: str = "hydra_plugins.gptlab_ablation.sweeper.AblationSweeper"
+    params: dict[str, Any] | None = None
+    """Axes by key, as hydra's own sweeper takes them: for a study that lives in a YAML."""
 
 
 ConfigStore.instance().store(group="hydra/sweeper", name="ablation", node=AblationSweeperConf, provider="gptlab")
@@ -29,6 +31,9 @@ ConfigStore.instance().store(group="hydra/sweeper", name="ablation", node=Ablati
 
 class AblationSweeper(Sweeper):
     """Plans, launches what is missing, compares."""
+
+    def __init__(self, params: dict[str, Any] | None = None) -> None:
+        self.params = [f"{key}={value}" for key, value in (params or {}).items()]
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         from hydra.core.plugins import Plugins
@@ -42,11 +47,13 @@ class AblationSweeper(Sweeper):
     def sweep(self, arguments: list[str]) -> Any:
         """Runs the study of a command line."""
         from gptlab.ablation.engine import run_study
+        from gptlab.compose import keep_searchpath
 
         parser = OverridesParser.create(config_loader=self.loader)
         axes: dict[str, list[str]] = {}
         fixed: dict[str, str] = {}
-        for one in parser.parse_overrides(arguments):
+        keep_searchpath(self.hydra)
+        for one in parser.parse_overrides([*self.params, *arguments]):
             key = one.get_key_element()
             axes.pop(key, None)  # the last word counts
             fixed.pop(key, None)

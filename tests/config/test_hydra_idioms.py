@@ -1,0 +1,99 @@
+"""What hydra offers beside key=value: honoured, or refused in one line that names what to do instead."""
+
+from pathlib import Path
+
+import pytest
+from tiny_runs import ROOT, Done, program, tiny
+
+AXES = ["attention=mha,mqa", "dry_run=true"]
+
+
+def refused(done: Done) -> str:
+    """The one line."""
+    assert done.status == 2, done.out + done.err
+    assert done.err.startswith("error: ")
+    assert done.err.count("\n") == 1, done.err
+    return done.err.removeprefix("error: ").rstrip("\n")
+
+
+def yaml_in(folder: Path, text: str, name: str = "experiment/own.yaml") -> str:
+    """Write a YAML below a folder, whose path comes back."""
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text(text, encoding="utf-8")
+    return str(folder)
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("steps: 7\n\tseed: 1\n", "own.yaml, line 2, column 1: no YAML: found character"),
+        ("# @package _global_\nsteps: [7\n", "own.yaml, line 3, column 1: no YAML: expected ',' or ']'"),
+        ("steps: 7\n", "experiment=own: its YAML sets nothing here; begin it with the line: # @package _global_"),
+        (
+            "# @package _global_\nseeds: 2\n",
+            "seeds: of a study and not of a run; say it beside ablate.py instead: seeds=2",
+        ),
+    ],
+)
+def test_a_yaml_that_cannot_be_used_is_refused(text: str, line: str, tmp_path: Path):
+    folder = yaml_in(tmp_path / "conf", text)
+    assert line in refused(program("train.py", "--config-dir", folder, *tiny(tmp_path), "experiment=own"))
+
+
+def test_a_list_where_one_choice_stands_is_refused(tmp_path: Path):
+    line = "attention=[mha]: attention is one choice and no list; say attention=mha"
+    assert refused(program("train.py", *tiny(tmp_path), "attention=[mha]")) == line
+
+
+@pytest.mark.parametrize("flags", [["-c", "job"], ["--multirun", "-c", "job"]])
+def test_several_values_cannot_be_printed(flags: list[str], tmp_path: Path):
+    assert "-c prints one config, and these are several; give" in refused(program("ablate.py", *AXES, *flags))
+
+
+@pytest.mark.parametrize("way", ["--config-dir", "hydra.searchpath"])
+@pytest.mark.parametrize("name", ["train.py", "ablate.py"])
+def test_a_folder_of_ones_own_yamls_is_searched_every_time(name: str, way: str, tmp_path: Path):
+    nano = (ROOT / "conf" / "model" / "nano.yaml").read_text()
+    folder = yaml_in(tmp_path / "my conf", nano, "model/tiny.yaml")
+    words = [f"hydra.searchpath=['file://{folder}']"] if way != "--config-dir" else ["--config-dir", folder]
+    rest = [word for word in tiny(tmp_path) if not word.startswith("model")]
+    flags = ["--multirun"] if name == "ablate.py" and way == "--config-dir" else []
+    wrong = ["optimizer.lr=0.01,0.02", "dry_run=true"] if name == "ablate.py" else ["attention.kv_heads=3"]
+    done = program(name, *flags, *words, *rest, "model=tiny", "model.width=16", *wrong)
+    if name == "ablate.py":
+        assert done.status == 0, done.err
+    else:
+        assert refused(done).startswith("attention.kv_heads=3 does not divide")
+
+
+def test_hydras_own_axes_make_a_study(tmp_path: Path):
+    text = "# @package _global_\nhydra:\n  sweeper:\n    params:\n      optimizer.lr: 0.01,0.02\n"
+    folder = yaml_in(tmp_path / "conf", text)
+    words = ["--config-dir", folder, "--multirun", "experiment=own", "dry_run=true", "seeds=2"]
+    done = program("ablate.py", *words, *tiny(tmp_path))
+    assert done.status == 0, done.err
+    assert "4 cells, seeds 0, 1" in done.out
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (
+            "optimizer.lr=interval(1e-4,1e-2)",
+            "optimizer.lr=interval(1e-4,1e-2): an interval has no points to take; list",
+        ),
+        ("hydra/launcher=ray", "hydra/launcher=ray: its plugin is not installed; run: pip install 'gptlab[ray]'"),
+        ("hydra/launcher=slurm", "hydra/launcher=slurm: no such option; choose from joblib, submitit_local, submitit_"),
+        (
+            "name=../escape",
+            "name=../escape is no name of one folder; give letters, digits, - and _, and outputs=<folder>",
+        ),
+        ("name=/absolute", "name=/absolute is no name of one folder"),
+        ("name=a/b", "name=a/b is no name of one folder"),
+        ("name=.", "name=. is no name of one folder"),
+        (f"name={'a' * 201}", f"name={'a' * 20}... has 201 bytes, and a folder's has 200 at most"),
+    ],
+)
+def test_what_no_study_can_take_is_refused(words: str, line: str, tmp_path: Path):
+    assert refused(program("ablate.py", *tiny(tmp_path), *AXES, words)).startswith(line)
+    assert not [*tmp_path.iterdir()]
