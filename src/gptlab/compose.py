@@ -1,5 +1,6 @@
 """The command line to a checked recipe, and errors to one line. The only file that imports hydra."""
 
+import io
 import os
 import signal
 import sys
@@ -258,6 +259,9 @@ def _known(choices: list[str]) -> Iterable[str]:
 @contextmanager
 def entry() -> Iterator[None]:
     """Around a whole program: errors in one line on stderr, exit status 2 for what was refused."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal of another encoding loses a character, and no results
     try:
         with one_line():
             yield
@@ -270,6 +274,13 @@ def entry() -> Iterator[None]:
     except BrokenPipeError:  # whoever read the output has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(128 + signal.SIGPIPE)
+    except OSError as error:
+        if FULL_ERROR:
+            raise
+        reason = error.strerror or str(error).strip() or type(error).__name__
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"error: {where}{' '.join(reason.split())}; check that path and its rights", file=sys.stderr)
+        sys.exit(2)
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         sys.exit(130)

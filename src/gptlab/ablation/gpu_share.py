@@ -3,11 +3,12 @@
 This happens before torch is imported, since both are settled then.
 """
 
-import fcntl
 import os
 import sys
 from pathlib import Path
 from typing import IO
+
+from gptlab.runs.file_lock import try_lock
 
 GPU_LOCKS: list[IO[str]] = []
 """The lock of this process's GPU, held as long as it lives."""
@@ -36,12 +37,10 @@ def claim_gpu(gpus: list[str], locks: Path) -> str:
     """Return a GPU that no other job holds; with more jobs than GPUs they share, in turn."""
     locks.mkdir(parents=True, exist_ok=True)
     for gpu in gpus:
-        file = (locks / f"gpu-{gpu.replace('/', '_')}.lock").open("w")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.close()
-            continue
-        GPU_LOCKS.append(file)
-        return gpu
+        path = locks / f"gpu-{gpu.replace('/', '_')}.lock"
+        file = path.open("w")
+        if try_lock(file, path):
+            GPU_LOCKS.append(file)
+            return gpu
+        file.close()
     return gpus[os.getpid() % len(gpus)]

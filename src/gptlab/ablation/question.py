@@ -4,6 +4,7 @@ Everything that is wrong is reported at once.
 """
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from gptlab import compose as wiring
 from gptlab.ablation import design
@@ -14,6 +15,7 @@ from gptlab.config.menu import CONF
 from gptlab.config.recipe import Recipe, check_settings, flat
 from gptlab.config.typecheck import shown
 from gptlab.errors import Refused
+from gptlab.runs.record import check_writable
 from gptlab.stats.labels import find_arm
 from gptlab.study import Study
 
@@ -75,7 +77,7 @@ def parse_command(axes: dict[str, list[str]], fixed: dict[str, str]) -> StudySpe
         raise Refused("resume=... goes on with one run; a study goes on by the same command")
     shared = [*_default_overrides({*axes, *fixed}), *fixed.values()]
     base = wiring.compose(shared)
-    if problems := check_settings(base.config):
+    if problems := check_settings(base.config) or check_writable(Path(base.settings.outputs)):
         raise Refused("\nerror: ".join(problems))
     study = make_study(options)
     options = replace(options, design=study.design or options.design)

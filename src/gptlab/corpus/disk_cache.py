@@ -5,7 +5,6 @@ all in it is on disk. So what has its name is whole; a .part that nobody holds i
 """
 
 import errno
-import fcntl
 import os
 import shutil
 import time
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from gptlab.console.progress import patience
 from gptlab.errors import Refused
+from gptlab.runs.file_lock import try_lock
 
 
 def shelved(folder: Path, fill: Callable[[Path], None]) -> Path:
@@ -37,7 +37,7 @@ class Moved(Exception):
 
 def _wait_for(file: int, part: Path) -> None:
     with patience("waiting for another process that makes the same tokens") as shown:
-        while not _taken(file):
+        while not try_lock(file, part):
             time.sleep(0.1)
             shown.moved()
     try:
@@ -69,16 +69,8 @@ def _sweep(folder: Path) -> None:
     """Removes what killed processes left."""
     for part in folder.glob("*.part"):
         with suppress(Moved), _opened(part) as file:
-            if _taken(file):
+            if try_lock(file, part):
                 shutil.rmtree(part, ignore_errors=True)
-
-
-def _taken(file: int) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 @contextmanager

@@ -19,7 +19,7 @@ def items(folder: Path) -> list[Item]:
         return []
     found: dict[str, list[list[dict[str, Any]]]] = {}
     told: list[str] = []
-    searches: Any = read_json(path)
+    searches: Any = read_json(path, list)
     for one in searches:
         found.setdefault(one["name"], []).append(one["trials"])
     for name, repeats in found.items():

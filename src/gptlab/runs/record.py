@@ -7,7 +7,6 @@ evaluation.npz    nats of every scored target  checkpoints/     last, previous, 
 log.txt           what it said                 summary.json     the results; a run without it is unfinished
 """
 
-import fcntl
 import json
 import math
 import os
@@ -24,6 +23,7 @@ import yaml
 
 from gptlab.config.recipe import Recipe
 from gptlab.errors import Refused
+from gptlab.runs.file_lock import try_lock
 
 
 class RunFolder:
@@ -82,10 +82,8 @@ class RunFolder:
     def lock(self) -> Iterator[None]:
         """Hold the folder against a second process; the lock of a process that died is free."""
         with (self.path / ".lock").open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise Refused(f"{self.path} is at work in another process; wait for it or stop it") from error
+            if not try_lock(file, self.path):
+                raise Refused(f"{self.path} is at work in another process; wait for it or stop it")
             yield
 
     @contextmanager
@@ -166,7 +164,11 @@ def count_free_bytes(outputs: Path) -> int:
 
 def check_writable(outputs: Path) -> list[str]:
     """Return why runs cannot live in a folder, if they cannot; nothing is made to find out."""
-    parent = find_existing_parent(outputs)
+    try:
+        parent = find_existing_parent(outputs)
+    except (OSError, ValueError) as error:  # a name too long; a NUL in it
+        reason = getattr(error, "strerror", None) or error
+        return [f"outputs={str(outputs)[:80]} cannot be written: {reason}; set outputs=<folder>"]
     if parent.is_dir() and os.access(parent, os.W_OK | os.X_OK):
         return []
     return [f"outputs={outputs} cannot be written: {parent} is read-only or no folder; set outputs=<folder>"]
@@ -200,7 +202,8 @@ def utc_now() -> str:
 
 def to_json(value: Any, indent: int | None = None) -> str:
     """Return strict JSON; what is not finite becomes null."""
-    return json.dumps(_replace_non_finite(value), ensure_ascii=False, allow_nan=False, indent=indent)
+    text = json.dumps(_replace_non_finite(value), ensure_ascii=False, allow_nan=False, indent=indent)
+    return text.encode(errors="backslashreplace").decode()  # half a surrogate pair, of a file name that is no UTF-8
 
 
 def _replace_non_finite(value: Any) -> Any:
@@ -225,12 +228,15 @@ def write_atomically(path: Path, text: str) -> None:
         raise
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Return the content of a JSON file."""
+def read_json(path: Path, kind: type = dict) -> Any:
+    """Return the content of a JSON file, an object unless another `kind` is wanted."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # no JSON, no UTF-8
         raise Refused(f"{path} is not whole JSON ({error}); remove it, and repeat the command") from error
+    if not isinstance(content, kind):
+        raise Refused(f"{path} holds no {kind.__name__} in JSON; remove it, and repeat the command")
+    return content
 
 
 def append_line(path: Path, line: str) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from gptlab.config.recipe import Recipe
+from gptlab.runs.file_lock import try_lock
 from gptlab.runs.fingerprint import fingerprint_recipe
 from gptlab.runs.record import RunFolder, append_line, read_json, to_json, utc_now, write_atomically
 
@@ -158,20 +159,16 @@ def lock_or_owner(path: Path) -> Iterator[str | None]:
 
     The system frees the lock of a process that dies, so a dead owner's is simply taken.
     """
-    import fcntl
-
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+") as file:
         for left in reversed(range(LOCK_ATTEMPTS)):
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if try_lock(file, path):
                 break
-            except BlockingIOError:
-                if not left:
-                    file.seek(0)
-                    yield file.read().strip() or "another process"
-                    return
-                time.sleep(0.05)
+            if not left:
+                file.seek(0)
+                yield file.read().strip() or "another process"
+                return
+            time.sleep(0.05)
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()} since {utc_now()}")
         file.flush()
@@ -184,13 +181,7 @@ LOCK_ATTEMPTS = 4
 
 def is_held(path: Path) -> bool:
     """Whether a living process holds a lock."""
-    import fcntl
-
     if not path.exists():
         return False
     with path.open() as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
+        return not try_lock(file, path, shared=True)

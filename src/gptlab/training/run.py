@@ -76,7 +76,7 @@ def run(
     decoder = build(recipe, corpus.tokenizer.vocab, begins=path is None)
     refuse_small_disk(recipe, decoder)
     folder = RunFolder(path) if path else RunFolder.create(recipe)
-    with folder.lock(), folder.remove_if_refused(path is None):
+    with folder.remove_if_refused(path is None), folder.lock():
         if path is None:
             write_start(recipe, folder, corpus)
         elif folder.read_facts()["data_sha256"] != corpus.sha256:

@@ -1,0 +1,79 @@
+"""What the system lacks is told in one line: locks, letters of a terminal, names that are too long or no UTF-8."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tiny_runs import ROOT, summary, tiny
+
+NO_LOCKS = "import errno, fcntl, os\ndef no(*_): raise OSError({0}, os.strerror({0}))\nfcntl.flock = fcntl.lockf = no\n"
+
+
+def outside(name: str, *words: str, cwd: Path = ROOT, **variables: str) -> "subprocess.CompletedProcess[bytes]":
+    """python <name> <words>, in a process of its own, whose output are bytes."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("WANDB")}
+    return subprocess.run(
+        [sys.executable, str(ROOT / name), *words],
+        cwd=cwd,
+        env={**environment, "OMP_NUM_THREADS": "1", **variables},
+        capture_output=True,
+        timeout=120,
+    )
+
+
+def told(done: "subprocess.CompletedProcess[bytes]") -> str:
+    """The one line that was refused with."""
+    line = done.stderr.decode()
+    assert (done.returncode, line.count("\n")) == (2, 1), line
+    return line
+
+
+@pytest.mark.parametrize("number", ["errno.ENOLCK", "errno.ENOSYS"])
+def test_a_file_system_without_locks_is_named(number: str, tmp_path: Path):
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(NO_LOCKS.format(number))
+    line = told(outside("train.py", *tiny(tmp_path), PYTHONPATH=str(tmp_path / "site")))
+    assert "its file system locks no files (" in line
+    assert "set outputs=<folder on another file system>" in line
+    assert not [*(tmp_path / "runs").iterdir()]
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_a_terminal_of_another_encoding_loses_letters_and_no_results(encoding: str, tmp_path: Path):
+    words = ["sample.count=1", "attention=mha,mqa", "seeds=2", "timing=0", "name=found"]
+    done = outside("ablate.py", *tiny(tmp_path), *words, PYTHONIOENCODING=encoding)
+    assert (done.returncode, done.stderr) == (0, b"")
+    done = outside("train.py", *tiny(tmp_path), "sample.count=1", "seed=7", PYTHONIOENCODING=encoding)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert summary(Path(done.stdout.decode(encoding).splitlines()[-1]))["status"] == "finished"
+
+
+@pytest.mark.parametrize("name", ["train.py", "ablate.py"])
+def test_a_folder_whose_name_is_too_long_is_refused(name: str, tmp_path: Path):
+    words = [*tiny(tmp_path / ("x" * 300)), *(["seeds=1"] if name == "ablate.py" else [])]
+    line = told(outside(name, *words))
+    assert line.startswith("error: outputs=")
+    assert line.endswith("cannot be written: File name too long; set outputs=<folder>\n")
+
+
+@pytest.mark.parametrize("word", ["resume", "data.path", "pretrained.path"])
+def test_a_path_that_is_too_long_is_told_in_one_line(word: str, tmp_path: Path):
+    more = ["pretrained=hf"] if "pretrained" in word else []
+    assert "File name too long" in told(outside("train.py", *tiny(tmp_path), *more, f"{word}={'x' * 300}"))
+
+
+def test_a_file_name_that_is_no_utf8_is_read_like_any_other(tmp_path: Path):
+    path = os.fsencode(tmp_path) + b"/caf\xe9.txt"
+    with open(path, "wb") as file:
+        file.write((ROOT / "LICENSE").read_bytes())
+    rest = [word for word in tiny(tmp_path) if not word.startswith("data.path")]
+    done = outside("train.py", *rest, "data.path='" + os.fsdecode(path) + "'")
+    assert (done.returncode, done.stderr) == (0, b"")
+    folder = Path(done.stdout.decode().splitlines()[-1])
+    assert summary(folder)["status"] == "finished"
+    done = subprocess.run(
+        [sys.executable, "-m", "gptlab", "sample", str(folder), "--length", "3"], cwd=ROOT, capture_output=True
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
