@@ -459,7 +459,7 @@ def test_online_without_a_key_is_refused(forked: Any, tmp_path: Path):
 
 
 def test_a_wrong_mode_of_the_environment_is_refused(forked: Any, tmp_path: Path):
-    wanted = "tracking=bogus: no such option; choose from auto, disabled, offline, online"
+    wanted = "WANDB_MODE=bogus: no such way of tracking; set it to one of auto, disabled, offline, online"
     assert_refused(forked(WANDB_MODE="bogus"), wanted, tmp_path)
 
 

@@ -91,7 +91,7 @@ def test_hydras_own_axes_make_a_study(tmp_path: Path):
         ("name=/absolute", "name=/absolute is no name of one folder"),
         ("name=a/b", "name=a/b is no name of one folder"),
         ("name=.", "name=. is no name of one folder"),
-        (f"name={'a' * 201}", f"name={'a' * 20}... has 201 bytes, and a folder's has 200 at most"),
+        (f"name={'a' * 201}", f"name={'a' * 20}... has 201 bytes, and a folder's has 128 at most"),
     ],
 )
 def test_what_no_study_can_take_is_refused(words: str, line: str, tmp_path: Path):

@@ -1,5 +1,6 @@
 """Laws of the mirror in W&B, as far as they need no service: when it is online, and that it hurts nothing."""
 
+import json
 import subprocess
 import sys
 from dataclasses import replace
@@ -151,3 +152,75 @@ def test_a_key_may_stand_in_netrc_and_must_look_like_one(no_key: Path, monkeypat
     with pytest.raises(Refused, match="tracking=online needs an API key of 40 characters"):
         choose_mode(with_mode("online"))
     assert len(KEY) == tracking.MIN_KEY_LENGTH
+
+
+def opened_with(variables: dict[str, str], folder: Path, *more: str) -> dict[str, Any]:
+    """What wandb.init was given by a run in an environment, without opening anything."""
+    code = (
+        "import json, runpy, sys, wandb\n"
+        "def init(**given):\n"
+        "    wandb.setup()\n"  # reads the environment, and stumbles over what it cannot read
+        "    given.pop('settings'); given.pop('config'); print(json.dumps(given)); raise OSError('enough')\n"
+        "wandb.init = init\n"
+        "sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(ROOT / "train.py"), *tiny(folder, "steps=5"), *more],
+        cwd=ROOT,
+        env={**environment(folder / "home"), **variables},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stdout, done.stderr
+    assert done.stderr == "error: W&B cannot be opened (offline): enough; use tracking=disabled\n"
+    return json.loads(done.stdout.splitlines()[0])
+
+
+def test_the_environment_of_wandb_is_honoured(tmp_path: Path):
+    said = {
+        "WANDB_PROJECT": "mine",
+        "WANDB_NAME": "n" * 200,
+        "WANDB_TAGS": "x,, y ," + "z" * 70,
+        "WANDB_MODE": "offline",
+    }
+    given = opened_with(said, tmp_path, "tracking=offline")
+    assert (given["project"], given["name"]) == ("mine", "n" * 128)
+    assert given["tags"][:3] == ["x", "y", "z" * 64]
+
+
+def test_empty_variables_are_as_if_they_were_not_there(tmp_path: Path):
+    names = ("MODE", "PROJECT", "NAME", "TAGS", "ENTITY", "RUN_GROUP", "NOTES", "DIR", "API_KEY", "CACHE_DIR")
+    given = opened_with({f"WANDB_{name}": "" for name in names}, tmp_path, "tracking=offline")
+    assert given["project"] == "gptlab"
+    assert given["name"].startswith("nano-")
+
+
+def test_blanks_around_a_key_are_no_part_of_it(no_key: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("WANDB_API_KEY", f"{KEY}\n")
+    assert find_api_key() == KEY
+    assert choose_mode(with_mode("auto")) == "online"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "line"),
+    [
+        ("WANDB_API_KEY", f"{KEY} {KEY}", "WANDB_API_KEY has a blank or a line break inside; set it to the key alone"),
+        ("WANDB_RUN_GROUP", "g" * 129, f"WANDB_RUN_GROUP={'g' * 20}... has 129 characters, and W&B takes 128"),
+        ("WANDB_CACHE_DIR", f"{__file__}/x", f"WANDB_CACHE_DIR={__file__}/x cannot be written; set it to another"),
+    ],
+)
+def test_what_the_service_would_not_take_is_refused_by_name(
+    variable: str, value: str, line: str, no_key: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(tracking, "UNSET_FOLDERS", [])
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(Refused) as refused:
+        choose_mode(with_mode("offline"))
+    assert str(refused.value).startswith(line)
+    assert choose_mode(with_mode("disabled")) == "disabled"
+
+
+def test_a_group_that_is_too_long_is_refused(no_key: Path):
+    with pytest.raises(Refused, match=r"^tracking\.group=ggg.* has 129 characters"):
+        choose_mode(replace(TRACKING, group="g" * 129))

@@ -136,7 +136,7 @@ def offline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Ar
     """A whole run and a killed one with tracking=offline, uploaded later, and where they are; their environment would
     have them elsewhere."""
     home = tmp_path_factory.mktemp("offline")
-    hostile = dict.fromkeys(("WANDB_RUN_ID", "WANDB_NAME", "WANDB_PROJECT", "WANDB_RUN_GROUP"), "mine")
+    hostile = dict.fromkeys(("WANDB_RUN_ID", "WANDB_RUN_GROUP"), "mine")
     hostile |= {"WANDB_DIR": str(home / "elsewhere"), "WANDB_RESUME": "must", "WANDB_DISABLED": "true"}
     with service() as there:
         done = several(home, "offline", ["whole", "killed"], **hostile, WANDB_BASE_URL=there.url)

@@ -19,8 +19,8 @@ from gptlab.runs.record import check_writable
 from gptlab.stats.labels import find_arm
 from gptlab.study import Study
 
-LONGEST_NAME = 200
-"""Bytes of a study's name: file systems take 255, and some files are named after it."""
+LONGEST_NAME = 128
+"""Bytes of a study's name, which is a folder's and a group's of W&B."""
 STUDY_DEFAULTS = ("model", "steps", "trainer.threads")
 """Keys that ablate.yaml changes in train.yaml; a recipe by name (experiment=...) keeps its own model and steps."""
 

@@ -1,5 +1,6 @@
 """What hydra complains of, in one line that names the key and the remedy. Imports no hydra."""
 
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -49,6 +50,8 @@ def _no_options(overrides: list[str]) -> Iterator[str]:
 
 def _no_option(choice: str) -> str:
     group, _, option = choice.rpartition("/")
+    if group == "tracking" and option == os.environ.get("WANDB_MODE"):
+        return f"WANDB_MODE={option}: no such way of tracking; set it to one of {', '.join(options(group))}"
     if group == "hydra/launcher" and (extra := LAUNCHERS.get(option)):
         return f"{group}={option}: its plugin is not installed; run: pip install 'gptlab[{extra}]'"
     known = ", ".join(options(group) or LAUNCHERS if group == "hydra/launcher" else options(group))

@@ -1,6 +1,8 @@
 """What a config may say of another value, as in ${half_or_less:${model.heads}}. What is no number stays, for the check
 to name."""
 
+import os
+
 
 def half_or_less(heads: int) -> int:
     """The largest divisor of heads up to half of them, 1 for one head. What is no int stays, for the check to name."""
@@ -24,4 +26,9 @@ def inverse_root(number: float) -> float:
     return number**-0.5 if isinstance(number, int | float) and number > 0 else number
 
 
-RESOLVERS = (half_or_less, quarter, times, inverse_root)
+def environment(name: str, default: str) -> str:
+    """Return a variable of the environment; one that is empty is as if it were not there."""
+    return os.environ.get(name) or default
+
+
+RESOLVERS = (half_or_less, quarter, times, inverse_root, environment)

@@ -15,22 +15,26 @@ from urllib.parse import urlparse
 
 from gptlab.config.recipe import Tracking
 from gptlab.errors import Refused
+from gptlab.runs.record import check_writable
 
 MIN_KEY_LENGTH = 40
 """Shortest API key."""
 TIMEOUTS_S = {"init_timeout": 30, "finish_timeout": 60}
 """Seconds for what W&B would wait for much longer, or for ever."""
-UNSET_FOLDERS = [name for name in ("WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR") if name not in os.environ]
+FOLDERS = ("WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR")
+UNSET_FOLDERS = [name for name in FOLDERS if not os.environ.get(name)]
 """Places outside the outputs, where W&B would stage files; the user's own choice, if there is one, stands."""
 
 
 def read_timeouts() -> dict[str, float]:
     """Return TIMEOUTS_S, or what WANDB_INIT_TIMEOUT and WANDB_FINISH_TIMEOUT say instead."""
-    return {name: float(os.environ.get(f"WANDB_{name.upper()}", seconds)) for name, seconds in TIMEOUTS_S.items()}
+    return {name: float(os.environ.get(f"WANDB_{name.upper()}") or seconds) for name, seconds in TIMEOUTS_S.items()}
 
 
 def choose_mode(tracking: Tracking) -> str:
     """Return the mode for this machine: online, offline or disabled."""
+    if tracking.mode != "disabled":
+        check_environment(tracking)
     if tracking.mode == "auto":
         return "online" if find_api_key() and not os.environ.get("WANDB_MODE") else "offline"
     if tracking.mode == "online" and not find_api_key():
@@ -41,9 +45,45 @@ def choose_mode(tracking: Tracking) -> str:
     return tracking.mode
 
 
+LONGEST_NAME = 128
+"""Characters that the service takes for the name of a run, a group or a project."""
+
+
+def check_environment(tracking: Tracking) -> None:
+    """Refuse what the service would not take, and name the variable or knob that says it."""
+    names = {"tracking.project": tracking.project, "tracking.group": tracking.group, "tracking.entity": tracking.entity}
+    names["WANDB_RUN_GROUP"] = os.environ.get("WANDB_RUN_GROUP")
+    for knob, name in names.items():
+        if name and len(name) > LONGEST_NAME:
+            raise Refused(f"{knob}={name[:20]}... has {len(name)} characters, and W&B takes {LONGEST_NAME}; shorten it")
+    if len((os.environ.get("WANDB_API_KEY") or "").split()) > 1:
+        raise Refused("WANDB_API_KEY has a blank or a line break inside; set it to the key alone, or unset it")
+    for name in FOLDERS:
+        if (folder := os.environ.get(name)) and name not in UNSET_FOLDERS and check_writable(Path(folder)):
+            raise Refused(f"{name}={folder} cannot be written; set it to another folder, or unset it")
+
+
+def tidy_environment() -> None:
+    """Take out of the environment what W&B's own reading would stumble over: empty variables and blanks."""
+    for name, value in [*os.environ.items()]:
+        if name.startswith("WANDB_") and not value.strip():
+            del os.environ[name]
+    if "WANDB_API_KEY" in os.environ:
+        os.environ["WANDB_API_KEY"] = os.environ["WANDB_API_KEY"].strip()
+    if "WANDB_TAGS" in os.environ:
+        os.environ["WANDB_TAGS"] = ",".join(read_tags())
+        if not os.environ["WANDB_TAGS"]:
+            del os.environ["WANDB_TAGS"]
+
+
+def read_tags() -> list[str]:
+    """Return the tags of WANDB_TAGS, which commas part, as long as the service takes them."""
+    return [tag.strip()[:64] for tag in os.environ.get("WANDB_TAGS", "").split(",") if tag.strip()]
+
+
 def find_api_key() -> str | None:
     """Return the key of the environment or of ~/.netrc, if it looks like one."""
-    key = os.environ.get("WANDB_API_KEY")
+    key = os.environ.get("WANDB_API_KEY", "").strip()
     if not key:
         host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
         try:
@@ -98,12 +138,12 @@ class Tracker:
             for link in (outputs / "wandb").glob("*"):  # latest-run and its logs
                 if link.is_symlink() and not link.exists():
                     link.unlink(missing_ok=True)
-            line = " ".join(str(error).split()).partition(" Consider ")[0]
-            raise Refused(
-                f"W&B cannot be opened ({mode}): {line}; use tracking=offline or tracking=disabled"
-            ) from error
+            line = " ".join(str(error).split()).partition(" Consider ")[0].partition(" For further information")[0]
+            others = " or ".join(f"tracking={other}" for other in ("offline", "disabled") if other != mode)
+            raise Refused(f"W&B cannot be opened ({mode}): {line}; use {others}") from error
 
     def _open(self, outputs: Path, tracking: Tracking, identity: dict[str, Any], resumed: bool) -> None:
+        tidy_environment()
         for name in UNSET_FOLDERS:
             os.environ[name] = str(outputs / "wandb" / name.split("_")[1].lower())
         os.environ.setdefault("WANDB_SILENT", "true")  # the setting comes too late for what login says

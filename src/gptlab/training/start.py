@@ -1,5 +1,6 @@
 """The start of a run: the folder to resume, what is known at the start, the tracker."""
 
+import os
 import shlex
 import subprocess
 import sys
@@ -84,10 +85,10 @@ def open_tracker(
     experiment = str(choices.get("experiment") or "")
     size, variant = str(choices.get("model", "custom")), "-".join(recipe.differs) or "default"
     kind = "full" if settings.steps > settings.evaluation.every else "smoke"
-    tags = [*settings.tracking.tags, experiment, size, variant, kind, facts["git"]]
+    tags = [*settings.tracking.tags, *tracking.read_tags(), experiment, size, variant, kind, facts["git"]]
     identity = {
         "id": facts["id"],
-        "name": settings.name or recipe.label,
+        "name": (settings.name or os.environ.get("WANDB_NAME") or recipe.label)[: tracking.LONGEST_NAME],
         "group": settings.tracking.group,
         "job_type": "train",
         "tags": list(dict.fromkeys(tag[:64] for tag in tags if tag)),

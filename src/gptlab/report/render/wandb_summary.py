@@ -11,7 +11,7 @@ from typing import Any
 
 from gptlab.config.recipe import Tracking
 from gptlab.errors import Refused
-from gptlab.runs.tracker import Tracker
+from gptlab.runs.tracker import Tracker, read_tags
 
 
 def summary_id(outputs: Path, study: str) -> str:
@@ -37,7 +37,7 @@ def summarize(
         "name": study,
         "group": tracking.group or study,
         "job_type": "summary",
-        "tags": tracking.tags,
+        "tags": [*tracking.tags, *read_tags()],
         "config": {"study": study},
     }
     for before in (outputs / "wandb").glob(f"*-{identity['id']}*"):  # offline, one that says less
