@@ -16,7 +16,7 @@ from gptlab.config.factory import check_node, find_slot_package, knobs, locate, 
 from gptlab.config.recipe import KNOB_SLOTS, LISTS, MAYBE, SLOTS
 
 YAML_ALONE = {"model", "tracking", "experiment", "hydra"}
-HELPERS = {f"gptlab.weights.pretrained.{name}" for name in ("families", "files", "mapping")}
+HELPERS = {f"gptlab.weights.pretrained.{name}" for name in ("config_json", "families", "files", "mapping")}
 """Files beside a slot's choices that several of these share."""
 FILES = sorted(SOURCE.rglob("*.py"))
 ALL = FILES + sorted((ROOT / "src" / "hydra_plugins").rglob("*.py")) + sorted(ROOT.glob("*.py"))

@@ -1,9 +1,12 @@
 """Laws of data: what is read, where it is cut, what is refused."""
 
 import difflib
+import gzip
 import hashlib
 import importlib
 import inspect
+import lzma
+import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -194,6 +197,44 @@ def test_empty_and_foreign_files_are_refused(tmp_path: Path):
     file.write_bytes(b"x" * (BLOCK - 1) + b"\xc3\xc3")
     assert f"byte 0xc3 at offset {BLOCK - 1} of {BLOCK + 1}" in refusal(Text(path=str(file)).text)
     assert "has the sha256" in refusal(TinyShakespeare(path=str(file)).text)
+
+
+VERSE = "Où est-ce que tu vas, mon ami? " * 9
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        (
+            VERSE.encode("latin-1"),
+            "is not UTF-8: byte 0xf9 at offset 1 of 279; convert it from what it is, if it is Lat",
+        ),
+        (VERSE.encode("utf-16"), "is UTF-16; convert it: iconv -f utf-16 -t utf-8"),
+        (VERSE.encode("utf-16-le"), "is UTF-16 without a mark; convert it: iconv -f utf-16le -t utf-8"),
+        (VERSE.encode("utf-16-be"), "is UTF-16 without a mark; convert it: iconv -f utf-16be -t utf-8"),
+        (VERSE.encode("utf-32"), "is UTF-32; convert it: iconv -f utf-32 -t utf-8"),
+        (gzip.compress(VERSE.encode()), "is compressed by gzip; unpack it: gunzip --keep"),
+        (lzma.compress(VERSE.encode()), "is compressed by xz; unpack it: unxz --keep"),
+        (b"\x89PNG\r\n\x1a\n", "is a picture; leave it out, with a glob such as '*.txt'"),
+        (b"PAR1", "is Parquet; read it with data=huggingface"),
+        (
+            VERSE.encode() + "é".encode()[:1],
+            "ends inside a character: byte 0xc3 at offset 288 of 289; if it was cut, leave",
+        ),
+    ],
+)
+def test_a_file_of_another_kind_is_named_with_a_remedy_that_helps(content: bytes, line: str, tmp_path: Path):
+    (tmp_path / "file").write_bytes(content)
+    assert refusal(Text(path=f"{tmp_path}/file").text).startswith(f"data.path={tmp_path}/file {line}")
+    if "iconv" in line and "Lat" not in line:
+        encoding = line.split("iconv -f ")[1].split()[0]
+        done = subprocess.run(["iconv", "-f", encoding, "-t", "utf-8", str(tmp_path / "file")], capture_output=True)
+        assert done.stdout.decode() == VERSE
+
+
+def test_a_text_with_nulls_is_a_text(tmp_path: Path):
+    (tmp_path / "file").write_bytes(b"to\0be\0or\0\0not " * 99)
+    assert Text(path=f"{tmp_path}/file").text() == "to\0be\0or\0\0not " * 99
 
 
 @pytest.mark.parametrize("error", [requests.exceptions.ConnectionError("x\ny"), ValueError("hash"), PermissionError()])

@@ -2,6 +2,7 @@
 
 files     what is on disk: config.json, safetensors or torch files, shards; weights only, nothing is executed
 mapping   their tensors to ours, by name and layout: keys_mapping.json
+config_json  its config, checked
 families  what each family's config means in our choices, and its names
 export    a run in their layout
 differ    the first block and tensor that say something else than transformers does

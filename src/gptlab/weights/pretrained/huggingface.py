@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from gptlab.errors import Refused
 from gptlab.weights.pretrained import Pretrained, families, files
+from gptlab.weights.pretrained.config_json import check_config
 from gptlab.weights.pretrained.mapping import Shapes, apply, refuse
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ class HuggingFace(Pretrained):
     @cached_property
     def config(self) -> dict[str, Any]:
         """The checked config.json."""
-        return families.check_config(files.config(self.place))
+        return check_config(files.config(self.place))
 
     def knobs(self) -> dict[str, Any]:
         return {**families.knobs(self.config), "vocab_multiple": 1}
