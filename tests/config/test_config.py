@@ -263,6 +263,17 @@ def test_the_fingerprint_is_of_code_in_the_closure_alone(copied: Path):
     assert fingerprint(reversed(roots)) == first
 
 
+def test_sources_are_parsed_once_and_again_when_they_change(copied: Path):
+    first = fingerprint(["gptlab.training.task"])
+    parsed = fingerprints._parse_source.cache_info().misses
+    assert fingerprint(["gptlab.training.task"]) == first
+    assert fingerprints._parse_source.cache_info().misses == parsed
+    changed = copied / "training" / "task.py"
+    changed.write_text(f"{changed.read_text()}\nextra = 1\n")
+    assert fingerprint(["gptlab.training.task"]) != first
+    assert fingerprints._parse_source.cache_info().misses == parsed + 1
+
+
 def test_a_module_that_is_gone_has_no_fingerprint(copied: Path):
     with pytest.raises(ModuleNotFoundError, match=r"no module gptlab\.gone"):
         fingerprint(["gptlab.training.task", "gptlab.gone"])
