@@ -19,8 +19,8 @@ except ModuleNotFoundError as missing:
 def main(config: DictConfig) -> None:
     """Refuses what cannot run before lightning is imported, which takes two seconds; then runs."""
     began = time.monotonic()
-    with wiring.entry():
-        recipe = wiring.recipe(config)
+    with wiring.program():
+        recipe = wiring.recipe_of_main(config)
         from gptlab.corpus.load import read_corpus
 
         corpus = read_corpus(recipe)
@@ -30,5 +30,5 @@ def main(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    with wiring.entry():
+    with wiring.program():
         main()

@@ -100,7 +100,7 @@ def recipe(case: str = "", sizes: tuple[str, ...] = SIZES, **root: Any) -> Recip
 def decoder(case: str = "", sizes: tuple[str, ...] = SIZES) -> Decoder:
     """The decoder of a case in float64, at rest, every weight moved so that nothing is zero by luck."""
     try:
-        made = wiring.build(recipe(case, sizes), VOCAB).double().eval()
+        made = wiring.build_decoder(recipe(case, sizes), VOCAB).double().eval()
     except ValueError as refused:
         if "cannot honour" in str(refused):
             pytest.skip(f"refused: {refused}")

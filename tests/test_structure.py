@@ -12,8 +12,8 @@ import pytest
 import yaml
 from conftest import CONF, ROOT, SIZES, SOURCE, choices, menu
 
-from gptlab.config.factory import check_node, find_slot_package, knobs, locate, own
-from gptlab.config.recipe import KNOB_SLOTS, LISTS, MAYBE, SLOTS
+from gptlab.config.factory import check_node, find_slot_package, list_knobs, locate, read_knobs
+from gptlab.config.recipe import KNOB_SLOTS, LISTS, OPTIONAL_SLOTS, SLOTS
 
 YAML_ALONE = {"model", "tracking", "experiment", "hydra"}
 HELPERS = {f"gptlab.weights.pretrained.{name}" for name in ("config_json", "families", "files", "mapping")}
@@ -43,7 +43,7 @@ def test_yaml_keys_are_the_signature(slot: str, choice: str):
     for part in nested(node):
         target = locate(part["_target_"], slot if part is node else f"{slot}.{choice}.knob")
         assert part["_partial_"] is True
-        assert set(own(part)) == set(knobs(target)), target
+        assert set(list_knobs(part)) == set(read_knobs(target)), target
 
 
 def nested(value: Any) -> Iterator[dict[str, Any]]:
@@ -57,7 +57,7 @@ def nested(value: Any) -> Iterator[dict[str, Any]]:
 
 def test_every_knob_is_annotated():
     for slot, _, target in choosing():
-        for name, parameter in knobs(locate(target, slot)).items():
+        for name, parameter in read_knobs(locate(target, slot)).items():
             assert parameter.annotation is not parameter.empty, f"{target}: {name}"
 
 
@@ -79,7 +79,7 @@ def test_every_variant_file_is_named_by_some_yaml():
 
 def test_every_slot_has_one_package():
     menus = {path.name for path in CONF.iterdir() if path.is_dir()} - YAML_ALONE
-    assert menus == {*SLOTS, *MAYBE, *KNOB_SLOTS, "study"}
+    assert menus == {*SLOTS, *OPTIONAL_SLOTS, *KNOB_SLOTS, "study"}
     assert all(map(find_slot_package, menus))
 
 

@@ -10,6 +10,6 @@ if TYPE_CHECKING:
 
 def load(run: str | Path, which: str = "last") -> "tuple[Decoder, Tokenizer]":
     """The decoder of a run folder, with its `last` or `best` weights, in eval mode on the CPU, and its tokenizer."""
-    from gptlab.restore import load
+    from gptlab.restore import load_run
 
-    return load(run, which)
+    return load_run(run, which)

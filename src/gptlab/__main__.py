@@ -6,20 +6,20 @@ from typing import Annotated
 
 import typer
 
-from gptlab.compose import compose, entry
+from gptlab.compose import compose, program
 from gptlab.errors import Refused
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 
 
-class Which(StrEnum):
+class CheckpointName(StrEnum):
     """A run's checkpoints."""
 
     last = "last"
     best = "best"
 
 
-class Beyond(StrEnum):
+class FullContext(StrEnum):
     """What becomes of a text that is longer than the context."""
 
     crop = "crop"
@@ -41,21 +41,23 @@ def sample(
     repetition: Annotated[float, typer.Option(help="Above 1, what was said is less likely.")] = 1.0,
     stop: Annotated[str | None, typer.Option(help="End after any of the tokens of this text.")] = None,
     beyond: Annotated[
-        Beyond, typer.Option(help="A full context: read its half again, slide, or refuse.")
-    ] = Beyond.crop,
+        FullContext, typer.Option(help="A full context: read its half again, slide, or refuse.")
+    ] = FullContext.crop,
     draft: Annotated[Path | None, typer.Option(help="A smaller run that guesses: the same chances, sooner.")] = None,
     guesses: Annotated[int, typer.Option(min=1, max=1024, help="Tokens that the draft guesses at once.")] = 4,
     seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="The same seed writes the same text.")] = 0,
-    which: Annotated[Which, typer.Option(help="The weights at the end, or those judged best on the way.")] = Which.last,
+    which: Annotated[
+        CheckpointName, typer.Option(help="The weights at the end, or those judged best on the way.")
+    ] = CheckpointName.last,
 ) -> None:
     """Writes text as a run's model would, as it comes."""
     if top_p == 0:
         raise Refused("--top-p=0 leaves no token to draw; try 0.9")
-    from gptlab.commands.sample import stream
+    from gptlab.commands.sample import stream_text
 
     how = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
     drafted = None if draft is None else (draft, guesses)
-    texts = stream(run, which.value, prompt, length, drafted, stop, beyond.value, repetition, how)
+    texts = stream_text(run, which.value, prompt, length, drafted, stop, beyond.value, repetition, how)
     print(prompt or "", end="", flush=True)
     for text in texts:
         print(text, end="", flush=True)
@@ -65,9 +67,9 @@ def sample(
 @app.command()
 def runs(outputs: Annotated[Path, typer.Option(help="Where runs live.")] = Path("outputs")) -> None:
     """Lists all runs, the best first."""
-    from gptlab.commands.runs import show
+    from gptlab.commands.runs import print_runs
 
-    show(outputs)
+    print_runs(outputs)
 
 
 @app.command()
@@ -106,14 +108,14 @@ def compare(
     if len(folders) == 1 and measurement_folder.trains_nothing(folders[0]):
         measurement_folder.again(folders[0], console)
         return
-    found = rebuild.compare_any(folders, baseline, pairs)
-    table.show(found, console)
+    findings = rebuild.compare_any(folders, baseline, pairs)
+    table.show(findings, console)
     differing.print_differences(folders, console)
     into = to or (folders[0] if len(folders) == 1 else None)
     if into is not None and (to or (into / "study.json").exists()):
         into.mkdir(parents=True, exist_ok=True)
-        files.write(found, into)
-        pages(found, into, rebuild.pool(folders))
+        files.write(findings, into)
+        pages(findings, into, rebuild.pool(folders))
         print(into)
 
 
@@ -155,9 +157,9 @@ def diff(
     overrides: Annotated[list[str] | None, typer.Argument(help="What is done otherwise, as norm.eps=1e-3.")] = None,
 ) -> None:
     """Runs a checkpoint here and in transformers, and names the first block and tensor that differ."""
-    from gptlab.commands.diff import show
+    from gptlab.commands.diff import print_diff
 
-    if not show(checkpoint, overrides or [], compose):
+    if not print_diff(checkpoint, overrides or [], compose):
         raise typer.Exit(1)
 
 
@@ -181,17 +183,17 @@ def export(
     if (to is None) == (format is None):
         raise Refused("export takes one of --to and --format: --to hf, --to safetensors, --format mxint8")
     if to is not None:
-        from gptlab.commands.export_hf import export as write
+        from gptlab.commands.export_hf import export_run as write
 
         print(write(run, to.value, into or run / to.value, compose))
     elif format is not None:
-        from gptlab.commands.export_packed import export as pack
+        from gptlab.commands.export_packed import export_packed as pack
 
         folder = into or run / format
-        found = pack(run, format, folder, compose)
-        share = found["packed_bytes"] / found["unpacked_bytes"]
-        print(f"packed weights: {found['packed_bytes']:,} bytes, {share:.3f} of float32", end="; ")
-        print(f"with all that stays in floats {found['bytes']:,}, on disk {found['file_bytes']:,}")
+        facts = pack(run, format, folder, compose)
+        share = facts["packed_bytes"] / facts["unpacked_bytes"]
+        print(f"packed weights: {facts['packed_bytes']:,} bytes, {share:.3f} of float32", end="; ")
+        print(f"with all that stays in floats {facts['bytes']:,}, on disk {facts['file_bytes']:,}")
         print(folder)
 
 
@@ -203,9 +205,9 @@ def explain(
     ] = None,
 ) -> None:
     """Tells what a choice is: file, source, formula, knobs, and what it costs beside its slot's default."""
-    from gptlab.commands.explain import show
+    from gptlab.commands.explain import print_explanation
 
-    show(choice, overrides or [], compose)
+    print_explanation(choice, overrides or [], compose)
 
 
 @app.command()
@@ -223,10 +225,12 @@ def search(
     from gptlab.commands.search import solve
 
     words = overrides or []
-    found, best = solve.solve(weights, words, mapping, examples, known or [], compose, Console(highlight=False))
-    print(*(f"{key}={value}" for key, value in found.overrides(best).items()))
+    search, best = solve.solve_checkpoint(
+        weights, words, mapping, examples, known or [], compose, Console(highlight=False)
+    )
+    print(*(f"{key}={value}" for key, value in search.make_overrides(best).items()))
     if to is not None:
-        solve.write(found, best, words, to)
+        solve.write_checkpoint(search, best, words, to)
         print(f"python train.py pretrained=mapped pretrained.path={to}")
 
 
@@ -236,14 +240,14 @@ def new(
     name: Annotated[str, typer.Argument(help="What it will be called: my_idea")],
 ) -> None:
     """Begins a variant: writes a class that works and its YAML, and runs the laws on it."""
-    from gptlab.commands.new import refuse, show
+    from gptlab.commands.new import print_new_variant, refuse_bad_name
 
-    refuse(slot, name)
-    usual = compose([])
-    if not show(slot, name, usual.choices.get(slot) or list(usual.config[slot])):
+    refuse_bad_name(slot, name)
+    defaults = compose([])
+    if not print_new_variant(slot, name, defaults.choices.get(slot) or list(defaults.config[slot])):
         raise typer.Exit(1)
 
 
 if __name__ == "__main__":
-    with entry():
+    with program():
         app()

@@ -1,4 +1,4 @@
-"""The command line to a checked recipe, and errors to one line. The only file that imports hydra."""
+"""Command line to checked recipe, and errors to one line. The only file that imports hydra."""
 
 import io
 import os
@@ -21,14 +21,22 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from gptlab.build import build as build
-from gptlab.build import check as check
-from gptlab.build import decoder as decoder
-from gptlab.config.hydra_messages import listed, no_key, no_package, shortened, study_keys, twice, unreadable_yaml
+from gptlab.build import build_decoder as build_decoder
+from gptlab.build import build_uninitialized as build_uninitialized
+from gptlab.build import check_recipe as check_recipe
+from gptlab.config.hydra_messages import (
+    explain_hydra_error,
+    explain_unknown_key,
+    find_duplicate_choice,
+    listed,
+    no_package,
+    study_keys,
+    unreadable_yaml,
+)
 from gptlab.config.menu import CONF
-from gptlab.config.recipe import COSMETIC, LISTS, UNNAMED, Recipe, check_settings, flat
+from gptlab.config.recipe import COSMETIC_KEYS, KEYS_NOT_IN_NAME, LISTS, Recipe, check_settings, flatten
 from gptlab.config.resolvers import RESOLVERS
-from gptlab.config.typecheck import shown
+from gptlab.config.typecheck import format_value
 from gptlab.corpus.data import seen_from
 from gptlab.errors import Ended, Refused
 from gptlab.runs.record import check_writable, read_json, read_unfinished_recipe
@@ -44,11 +52,11 @@ for resolver in RESOLVERS:
 
 
 def compose(overrides: list[str], config_name: str = "train") -> Recipe:
-    """The recipe of command-line overrides, unchecked."""
-    with one_line(overrides), _initialized():
-        config = compose_config(config_name, overrides, whole=True)
-        made, first = _recipe(config, overrides, config_name)
-        return _named(made, overrides, config_name, first)
+    """Return the recipe of command-line overrides, unchecked."""
+    with errors_in_one_line(overrides), _hydra_initialized():
+        config = compose_with_hydra(config_name, overrides, whole=True)
+        recipe, implied = _make_recipe(config, overrides, config_name)
+        return _name_recipe(recipe, overrides, config_name, implied)
 
 
 SEARCHED: list[str] = []
@@ -60,14 +68,14 @@ def keep_searchpath(hydra: Any) -> None:
     SEARCHED[:] = [str(folder) for folder in hydra.searchpath]
 
 
-def compose_config(config_name: str, overrides: list[str], *, whole: bool = False) -> DictConfig:
+def compose_with_hydra(config_name: str, overrides: list[str], *, whole: bool = False) -> DictConfig:
     """Compose as hydra does; a `whole` config has hydra's own part too."""
-    also = [f"hydra.searchpath={shown(SEARCHED)}"] if SEARCHED else []
+    also = [f"hydra.searchpath={format_value(SEARCHED)}"] if SEARCHED else []
     return hydra_compose(config_name, [*also, *overrides], return_hydra_config=whole)
 
 
 @contextmanager
-def _initialized() -> Iterator[None]:
+def _hydra_initialized() -> Iterator[None]:
     if GlobalHydra.instance().is_initialized():
         yield
     else:
@@ -75,82 +83,90 @@ def _initialized() -> Iterator[None]:
             yield
 
 
-def recipe(config: DictConfig) -> Recipe:
-    """The checked recipe of a config that @hydra.main composed."""
+def recipe_of_main(config: DictConfig) -> Recipe:
+    """Return the checked recipe of a config that @hydra.main composed."""
     hydra = HydraConfig.get()
     keep_searchpath(hydra)
     overrides = OmegaConf.to_container(hydra.overrides.task, resolve=False)  # a${b} stays what was typed
     assert isinstance(overrides, list)
     config_name = str(hydra.job.config_name)
-    made, first = _recipe(OmegaConf.merge({"hydra": hydra}, config), overrides, config_name)
-    wrong = check_settings(made.config)
-    if not wrong and made.config["resume"] not in (None, "auto"):
-        made = _resumed(made, overrides)
-    if wrong := wrong or check_writable(Path(made.config["outputs"])) or check(made):
-        raise Refused("\nerror: ".join(wrong))
-    return made if made.config["resume"] not in (None, "auto") else _named(made, overrides, config_name, first)
+    recipe, implied = _make_recipe(OmegaConf.merge({"hydra": hydra}, config), overrides, config_name)
+    problems = check_settings(recipe.config)
+    if not problems and recipe.config["resume"] not in (None, "auto"):
+        recipe = _recipe_to_resume(recipe, overrides)
+    if problems := problems or check_writable(Path(recipe.config["outputs"])) or check_recipe(recipe):
+        raise Refused("\nerror: ".join(problems))
+    return (
+        recipe
+        if recipe.config["resume"] not in (None, "auto")
+        else _name_recipe(recipe, overrides, config_name, implied)
+    )
 
 
-def _resumed(made: Recipe, overrides: list[str]) -> Recipe:
-    """The recipe of the run folder to go on with. Overrides beside `resume` may only repeat what it was."""
-    folder = Path(made.config["resume"])
+def _recipe_to_resume(recipe: Recipe, overrides: list[str]) -> Recipe:
+    """Return the recipe of the run folder to resume. Overrides beside `resume` may only repeat what it was."""
+    folder = Path(recipe.config["resume"])
     saved = read_unfinished_recipe(folder)
     given = {o.key_or_group.split(".")[0] for o in OverridesParser.create().parse_overrides(overrides)}
-    if given - {*COSMETIC}:
-        here, there = flat(made.config), flat(saved.config)
-        keys = [k for k in {**there, **here} if here.get(k) != there.get(k) and k.split(".")[0] not in COSMETIC]
+    if given - {*COSMETIC_KEYS}:
+        asked, stored = flatten(recipe.config), flatten(saved.config)
+        keys = [
+            k for k in {**stored, **asked} if asked.get(k) != stored.get(k) and k.split(".")[0] not in COSMETIC_KEYS
+        ]
         if keys:
-            told = ", ".join(f"{k} ({there.get(k)} there, {here.get(k)} here)" for k in keys[:4])
-            told += f" and {len(keys) - 4} more" if len(keys) > 4 else ""
-            raise Refused(f"resume={folder} is a run of another config: {told}; say resume={folder} alone")
-    kept = {key: made.config[key] if key in given else saved.config[key] for key in COSMETIC}
-    kept |= {"resume": str(folder), "outputs": str(folder.absolute().parents[1])}
+            differences = ", ".join(f"{k} ({stored.get(k)} there, {asked.get(k)} here)" for k in keys[:4])
+            differences += f" and {len(keys) - 4} more" if len(keys) > 4 else ""
+            raise Refused(f"resume={folder} is a run of another config: {differences}; say resume={folder} alone")
+    cosmetic = {key: recipe.config[key] if key in given else saved.config[key] for key in COSMETIC_KEYS}
+    cosmetic |= {"resume": str(folder), "outputs": str(folder.absolute().parents[1])}
     began = read_json(folder / "run.json")["cwd"]
     files = {slot: seen_from(began, saved.config[slot]) for slot in ("data", "tokenizer")}
-    return Recipe({**saved.config, **kept, **files}, saved.choices, saved.differs)
+    return Recipe({**saved.config, **cosmetic, **files}, saved.choices, saved.differs)
 
 
-def _recipe(config: Any, overrides: list[str], config_name: str) -> tuple[Recipe, list[str]]:
-    """The recipe, and the overrides that a checkpoint to start from stands for."""
+def _make_recipe(config: Any, overrides: list[str], config_name: str) -> tuple[Recipe, list[str]]:
+    """Return the recipe, and the overrides that a checkpoint to start from stands for."""
     _refuse_added_keys(overrides, config_name)
-    first: list[str] = []
+    implied: list[str] = []
     if config.get("pretrained"):
-        first = _stands_for(config, overrides, config_name)
-        config = compose_config(config_name, [*first, *overrides], whole=True)
-    plain = resolved(config)
+        implied = _overrides_implied_by_checkpoint(config, overrides, config_name)
+        config = compose_with_hydra(config_name, [*implied, *overrides], whole=True)
+    plain = resolve_config(config)
     plain.setdefault("metric", {})  # metric=[] leaves no trace
     if line := no_package(plain, overrides) or (study_keys(plain) if config_name == "train" else None):
         raise Refused(line)
-    return Recipe(plain, _choices(config)), first
+    return Recipe(plain, _read_choices(config)), implied
 
 
-def _stands_for(config: Any, overrides: list[str], config_name: str) -> list[str]:
-    """What the checkpoint's own config says, in the words of the command line, as far as nothing else was said."""
+def _overrides_implied_by_checkpoint(config: Any, overrides: list[str], config_name: str) -> list[str]:
+    """Return the checkpoint's own config as overrides, as far as nothing else was said."""
     from gptlab.weights.pretrained import words
 
-    given = {str(one.key_or_group) for one in OverridesParser.create().parse_overrides(overrides)}
-    slots, knobs = words(_resolved(config, "pretrained"), given)
-    there = compose_config(config_name, [*slots, *overrides])
-    kept = [word for key, word in knobs.items() if OmegaConf.select(there, key, default=MISSING) is not MISSING]
-    return [*(one for one in overrides if one.startswith("pretrained")), *slots, *kept]
+    given = {str(override.key_or_group) for override in OverridesParser.create().parse_overrides(overrides)}
+    slots, knobs = words(_resolve_key(config, "pretrained"), given)
+    composed_config = compose_with_hydra(config_name, [*slots, *overrides])
+    known_knobs = [
+        word for key, word in knobs.items() if OmegaConf.select(composed_config, key, default=MISSING) is not MISSING
+    ]
+    return [*(override for override in overrides if override.startswith("pretrained")), *slots, *known_knobs]
 
 
-def _named(made: Recipe, overrides: list[str], config_name: str, first: list[str]) -> Recipe:
-    differs = _differs(made.config, made.choices, overrides, config_name, first)
-    name = made.config["pretrained"]["path"].rstrip("/").rpartition("/")[2] if first else made.choices["model"]
-    return replace(made, choices={**made.choices, "model": name}, differs=differs)
+def _name_recipe(recipe: Recipe, overrides: list[str], config_name: str, implied: list[str]) -> Recipe:
+    differs = _describe_differences(recipe.config, recipe.choices, overrides, config_name, implied)
+    name = recipe.config["pretrained"]["path"].rstrip("/").rpartition("/")[2] if implied else recipe.choices["model"]
+    return replace(recipe, choices={**recipe.choices, "model": name}, differs=differs)
 
 
-def resolved(config: DictConfig) -> dict[str, Any]:
-    """The config as plain data, without hydra's own part; missing values and broken references are refused."""
+def resolve_config(config: DictConfig) -> dict[str, Any]:
+    """Return the config as plain data, without hydra's own part; refuse missing values and broken references."""
     plain = {}
     for key in config:
         if key != "hydra":
-            plain[str(key)] = _resolved(config, str(key))
+            plain[str(key)] = _resolve_key(config, str(key))
     return plain
 
 
-def _resolved(config: DictConfig, key: str) -> Any:
+def _resolve_key(config: DictConfig, key: str) -> Any:
     try:
         node = config._get_node(key)
         if OmegaConf.is_config(node):
@@ -164,61 +180,67 @@ def _resolved(config: DictConfig, key: str) -> Any:
 
 
 def _refuse_added_keys(overrides: list[str], config_name: str) -> None:
-    """Every key has a default in conf/, so a key that `+` would add is a typing error; so is a choice named twice."""
-    if line := twice(overrides) or listed(overrides):
+    """Refuse a key that `+` would add, since every key has a default in conf/, and a choice named twice."""
+    if line := find_duplicate_choice(overrides) or listed(overrides):
         raise Refused(line)
     parsed = OverridesParser.create().parse_overrides(overrides)
     added = [o for o in parsed if o.is_add() or o.is_force_add() if not str(o.key_or_group).startswith("hydra")]
-    inside = tuple(f"{one.package}." for one in added if one.package)  # knobs of a choice that is added
+    inside = tuple(f"{override.package}." for override in added if override.package)  # knobs of a choice that is added
     rest = [str(o.input_line) for o in parsed if o not in added and not str(o.key_or_group).startswith(inside)]
-    known = _composed(rest, config_name)[1] if added else {}
-    for one in added:
-        key = str(one.key_or_group)
-        open_to = one.package and known.get(one.package.rpartition(".")[0]) == {}  # any name, as in kinds
+    known = _compose_flat(rest, config_name)[1] if added else {}
+    for override in added:
+        key = str(override.key_or_group)
+        open_to = override.package and known.get(override.package.rpartition(".")[0]) == {}  # any name, as in kinds
         if not open_to and not any(name == key or name.startswith(f"{key}.") for name in known):
-            raise Refused(no_key(key, known))
+            raise Refused(explain_unknown_key(key, known))
 
 
-def _differs(plain: dict, choices: dict, overrides: list[str], config_name: str, first: list[str]) -> tuple[str, ...]:
-    """What sets a recipe apart from the defaults, or from a checkpoint as it is, in the words of the command line:
-    choices, then the knobs asked for; those that only follow from others are left out."""
-    asked = {str(one.key_or_group) for one in OverridesParser.create().parse_overrides(overrides)}
-    named = [*first, *(f"{key}={choices[key]}" for key in ("model", "experiment") if choices.get(key))]
-    usual_choices, _ = _usual(tuple(named), config_name)
+def _describe_differences(
+    plain: dict, choices: dict, overrides: list[str], config_name: str, implied: list[str]
+) -> tuple[str, ...]:
+    """Return what sets a recipe apart from the defaults, or from a checkpoint as it is, as on the command line.
+
+    These are choices, then the knobs asked for; those that only follow from others are left out.
+    """
+    asked = {str(override.key_or_group) for override in OverridesParser.create().parse_overrides(overrides)}
+    named = [*implied, *(f"{key}={choices[key]}" for key in ("model", "experiment") if choices.get(key))]
+    usual_choices, _ = _compose_defaults(tuple(named), config_name)
     chosen = {k: v for k, v in choices.items() if v != usual_choices.get(k) and isinstance(v, str)}
     words = [f"{k}=[{v.replace('+', ',')}]" if k in LISTS else f"{k}={v}" for k, v in chosen.items()]
-    _, usual = _usual((*named, *(f"+{one}" if f"+{one}" in overrides else one for one in words)), config_name)
+    _, usual = _compose_defaults(
+        (*named, *(f"+{word}" if f"+{word}" in overrides else word for word in words)), config_name
+    )
     knobs = [
-        f"{key.rpartition('.')[2]}={value if isinstance(value, str) else shown(value)}"
-        for key, value in flat(plain).items()
-        if usual.get(key) != value and key in asked and not key.startswith(UNNAMED)
+        f"{key.rpartition('.')[2]}={value if isinstance(value, str) else format_value(value)}"
+        for key, value in flatten(plain).items()
+        if usual.get(key) != value and key in asked and not key.startswith(KEYS_NOT_IN_NAME)
     ]
     recipe = [choices["experiment"]] if choices.get("experiment") else []
-    return (*recipe, *(v for k, v in chosen.items() if k not in UNNAMED), *knobs)
+    return (*recipe, *(v for k, v in chosen.items() if k not in KEYS_NOT_IN_NAME), *knobs)
 
 
 @cache
-def _usual(overrides: tuple[str, ...], config_name: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Composed once: the arms of a study share it."""
-    return _composed([*overrides], config_name)
+def _compose_defaults(overrides: tuple[str, ...], config_name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Compose once what the arms of a study share."""
+    return _compose_flat([*overrides], config_name)
 
 
 MISSING = object()
 
 
-def composed(overrides: list[str], config_name: str = "train") -> tuple[dict[str, Any], dict[str, Any]]:
-    """The choices by slot, and the resolved config, of overrides."""
-    with one_line(overrides), _initialized():
-        config = compose_config(config_name, overrides, whole=True)
-        return _choices(config), resolved(config)
+def compose_config(overrides: list[str], config_name: str = "train") -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the choices by slot, and the resolved config, of overrides."""
+    with errors_in_one_line(overrides), _hydra_initialized():
+        config = compose_with_hydra(config_name, overrides, whole=True)
+        return _read_choices(config), resolve_config(config)
 
 
-def _composed(overrides: list[str], config_name: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    choices, config = composed(overrides, config_name)
-    return choices, flat(config)
+def _compose_flat(overrides: list[str], config_name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    choices, config = compose_config(overrides, config_name)
+    return choices, flatten(config)
 
 
-def _choices(config: DictConfig) -> dict[str, Any]:
+def _read_choices(config: DictConfig) -> dict[str, Any]:
     lists = {slot: "+".join(config[slot]) or None for slot in ("change", "callback")}  # hydra leaves lists out
     chosen = {**lists, **config.hydra.runtime.choices}
     return {str(slot): choice for slot, choice in chosen.items() if not str(slot).startswith("hydra/")}
@@ -228,9 +250,9 @@ def _choices(config: DictConfig) -> dict[str, Any]:
 
 
 @contextmanager
-def one_line(overrides: list[str] | None = None) -> Iterator[None]:
-    """Turns what hydra and omegaconf raise inside into Refused with one line; HYDRA_FULL_ERROR=1 asks for all."""
-    asked = os.environ.get("HYDRA_FULL_ERROR")
+def errors_in_one_line(overrides: list[str] | None = None) -> Iterator[None]:
+    """Turn what hydra and omegaconf raise inside into Refused with one line; HYDRA_FULL_ERROR=1 shows it all."""
+    before = os.environ.get("HYDRA_FULL_ERROR")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else hydra prints and exits by itself
     try:
         yield
@@ -239,31 +261,31 @@ def one_line(overrides: list[str] | None = None) -> Iterator[None]:
             raise
         raise Refused(unreadable_yaml(error)) from error
     except (HydraException, OmegaConfBaseException, ValueError) as error:
-        line = shortened(error, sys.argv[1:] if overrides is None else overrides, _known)
+        line = explain_hydra_error(error, sys.argv[1:] if overrides is None else overrides, _list_known_keys)
         if FULL_ERROR or line is None:
             raise
         raise Refused(line) from error
     finally:
         os.environ.pop("HYDRA_FULL_ERROR")
-        if asked is not None:
-            os.environ["HYDRA_FULL_ERROR"] = asked
+        if before is not None:
+            os.environ["HYDRA_FULL_ERROR"] = before
 
 
-def _known(choices: list[str]) -> Iterable[str]:
+def _list_known_keys(choices: list[str]) -> Iterable[str]:
     GlobalHydra.instance().clear()
     program = "ablate" if Path(sys.argv[0]).stem == "ablate" else "train"
-    with _initialized():
-        return flat(OmegaConf.to_container(compose_config(program, choices)))
+    with _hydra_initialized():
+        return flatten(OmegaConf.to_container(compose_with_hydra(program, choices)))
 
 
 @contextmanager
-def entry() -> Iterator[None]:
-    """Around a whole program: errors in one line on stderr, exit status 2 for what was refused."""
+def program() -> Iterator[None]:
+    """Wrap a whole program: errors in one line on stderr, exit status 2 for what was refused."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal of another encoding loses a character, and no results
     try:
-        with one_line():
+        with errors_in_one_line():
             yield
     except (Refused, Ended) as error:
         if FULL_ERROR:

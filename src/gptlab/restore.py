@@ -1,8 +1,8 @@
-"""A run folder back to a decoder and its tokenizer. Weights-only; no hydra, no corpus."""
+"""Run folder to decoder and tokenizer. Weights-only; no hydra, no corpus."""
 
 from pathlib import Path
 
-from gptlab.build import decoder as make
+from gptlab.build import build_uninitialized as make
 from gptlab.config.factory import check_node, locate
 from gptlab.config.recipe import PARTS, check_settings
 from gptlab.corpus.tokenizer import Tokenizer
@@ -13,22 +13,27 @@ from gptlab.runs.checkpoint import load_checkpoint as load_checkpoint
 from gptlab.runs.record import read_json, read_recipe
 
 
-def load(run: str | Path, which: str = "last") -> tuple[Decoder, Tokenizer]:
-    """The decoder of a run with its weights, in eval mode on the CPU, and the tokenizer. `which` is last or best."""
+def load_run(run: str | Path, which: str = "last") -> tuple[Decoder, Tokenizer]:
+    """Return a run's decoder, in eval mode on the CPU, and its tokenizer. `which` is last or best."""
     folder = Path(run)
     if not (folder / "run.json").exists():
         raise Refused(f"{folder} is no run folder; see `python -m gptlab runs`")
     path = folder / "checkpoints" / f"{which}.ckpt"
     if not path.exists():
-        there = ", ".join(sorted(one.stem for one in path.parent.glob("*.ckpt"))) or "none at all"
-        raise Refused(f"{folder} has no checkpoint `{which}`; it has {there}")
+        others = ", ".join(sorted(checkpoint.stem for checkpoint in path.parent.glob("*.ckpt"))) or "none at all"
+        raise Refused(f"{folder} has no checkpoint `{which}`; it has {others}")
     recipe = read_recipe(folder)
     nodes = {slot: recipe.config[slot] for slot in PARTS}
     nodes |= {f"change.{name}": node for name, node in recipe.config["change"].items()}
-    wrong = [*check_settings(recipe.config), *(one for path, node in nodes.items() for one in check_node(node, path))]
-    if wrong:
+    problems = [
+        *check_settings(recipe.config),
+        *(problem for path, node in nodes.items() for problem in check_node(node, path)),
+    ]
+    if problems:
         facts = read_json(folder / "run.json")
-        raise Refused(f"{folder} was made by another gptlab ({wrong[0]}); load it with that of commit {facts['git']}")
+        raise Refused(
+            f"{folder} was made by another gptlab ({problems[0]}); load it with that of commit {facts['git']}"
+        )
     kind = locate(recipe.config["tokenizer"]["_target_"], "tokenizer")
     tokenizer = kind.restore(read_json(folder / "tokenizer.json"))  # type: ignore[attr-defined]
     decoder = make(recipe, tokenizer.vocab)

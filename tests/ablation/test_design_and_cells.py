@@ -18,7 +18,7 @@ from gptlab.ablation.cells import (
     make_study_name,
 )
 from gptlab.ablation.options import KNOBS, StudyOptions, check_options
-from gptlab.config.recipe import altered
+from gptlab.config.recipe import set_values
 from gptlab.errors import Refused
 from gptlab.stats.labels import find_arm
 
@@ -29,7 +29,7 @@ USUAL = {"attention": "mha", "norm": "rmsnorm", "mlp": "swiglu"}
 @cache
 def usual() -> dict[str, Any]:
     """What conf/ablate.yaml says."""
-    return wiring.composed([], "ablate")[1]
+    return wiring.compose_config([], "ablate")[1]
 
 
 def knobs(**values: object) -> StudyOptions:
@@ -89,14 +89,16 @@ def test_an_axis_is_without_effect_only_if_it_never_has_one():
 
 def test_what_changes_no_number_has_no_signature():
     plain = composed("model=nano")
-    assert hash_without_seed(plain) == hash_without_seed(altered(plain, seed=5, save_every=3, model__lr=1.0, name="x"))
-    assert hash_without_seed(plain) != hash_without_seed(altered(plain, optimizer__lr=1.0))
+    assert hash_without_seed(plain) == hash_without_seed(
+        set_values(plain, seed=5, save_every=3, model__lr=1.0, name="x")
+    )
+    assert hash_without_seed(plain) != hash_without_seed(set_values(plain, optimizer__lr=1.0))
     assert hash_without_seed(plain) != hash_without_seed(composed("model=nano", "attention=gqa"))
 
 
 def test_a_knob_set_afterwards_is_the_one_of_the_command_line():
     said = composed("model=nano", "optimizer.lr=0.004", "steps=30", "seed=4")
-    set_later = altered(composed("model=nano"), optimizer__lr=0.004, steps=30, seed=4)
+    set_later = set_values(composed("model=nano"), optimizer__lr=0.004, steps=30, seed=4)
     assert set_later.hash == said.hash
     assert sorted(set_later.differs) == sorted(said.differs)
 
@@ -148,7 +150,7 @@ def test_more_seeds_are_the_same_study_and_another_question_another():
             {
                 name,
                 make_study_name(axes, base, knobs(match="params")),
-                make_study_name(axes, altered(base, steps=7), knobs()),
+                make_study_name(axes, set_values(base, steps=7), knobs()),
             }
         )
         == 3
@@ -177,4 +179,4 @@ def test_knobs_out_of_range_are_refused(wrong: dict[str, object], told: str):
 
 
 def test_every_knob_of_the_yaml_is_typed():
-    assert set(usual()) - set(wiring.composed([])[1]) == {*KNOBS, "cell"}
+    assert set(usual()) - set(wiring.compose_config([])[1]) == {*KNOBS, "cell"}

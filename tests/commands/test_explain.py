@@ -10,11 +10,11 @@ from test_cli import gptlab
 from typer.testing import CliRunner
 
 from gptlab.__main__ import app
-from gptlab.build import build
+from gptlab.build import build_decoder
 from gptlab.commands import explain
 from gptlab.config.recipe import KNOB_SLOTS, PARTS, SLOTS
 
-EVERY = [(slot, choice) for slot in explain.slots() for choice in choices(slot)]
+EVERY = [(slot, choice) for slot in explain.list_slots() for choice in choices(slot)]
 
 
 def said(*arguments: str) -> str:
@@ -26,7 +26,7 @@ def said(*arguments: str) -> str:
 
 @pytest.mark.parametrize(("slot", "choice"), EVERY)
 def test_every_choice_has_a_line(slot: str, choice: str):
-    line = explain.gist(slot, choice)
+    line = explain.summarize_choice(slot, choice)
     assert len(line) > 15
     assert "\n" not in line
 
@@ -38,11 +38,11 @@ def test_what_is_said_of_a_choice_is_its_file_its_words_and_its_knobs(slot: str)
     assert text.startswith(f"{slot}={choice}   src/gptlab/")
     assert f"conf/{slot}/{choice}.yaml" in text.splitlines()[0]
     for line in (CONF / slot / f"{choice}.yaml").read_text().splitlines():
-        assert (line in text) == (not line.startswith(explain.HIDDEN)) or line.startswith(("#", "  - "))
+        assert (line in text) == (not line.startswith(explain.NOT_KNOBS)) or line.startswith(("#", "  - "))
 
 
 def test_a_setting_of_a_shared_file_says_its_own_line():
-    assert explain.gist("attention", "mqa").startswith("kv_heads = 1")
+    assert explain.summarize_choice("attention", "mqa").startswith("kv_heads = 1")
     listed = said("attention").splitlines()
     assert [line.split()[0] for line in listed] == choices("attention")
 
@@ -50,7 +50,7 @@ def test_a_setting_of_a_shared_file_says_its_own_line():
 @pytest.mark.parametrize("slot", PARTS)
 def test_costs_are_those_of_the_decoder_that_is_built(slot: str):
     recipe = composed("model=nano")
-    found, made = explain.costs(recipe, slot), build(recipe, explain.VOCAB)
+    found, made = explain.describe_costs(recipe, slot), build_decoder(recipe, explain.VOCAB)
     assert found["parameters"] == f"{sum(p.numel() for p in made.parameters()):,}"
     assert found["FLOPs/token, forward"] == f"{made.flops(64) / 64:,.0f}"
     assert found["cache bytes/token"] == f"{2 * 2 * 64 * 4}"[:1] + ",024"
@@ -58,9 +58,9 @@ def test_costs_are_those_of_the_decoder_that_is_built(slot: str):
 
 def test_parameters_of_the_parts_are_those_of_the_whole():
     recipe = composed("model=nano", "bias=true", "readout=untied")
-    found = [int(explain.costs(recipe, slot)[f"of {slot}"].replace(",", "")) for slot in ("block", "readout")]
+    found = [int(explain.describe_costs(recipe, slot)[f"of {slot}"].replace(",", "")) for slot in ("block", "readout")]
     rest = explain.VOCAB * 64 + 64  # the embedding, the last norm
-    assert sum(found) + rest == int(explain.costs(recipe, "mlp")["parameters"].replace(",", ""))
+    assert sum(found) + rest == int(explain.describe_costs(recipe, "mlp")["parameters"].replace(",", ""))
 
 
 def test_a_choice_stands_beside_the_default_at_the_size_asked_for():

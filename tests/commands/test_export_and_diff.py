@@ -11,7 +11,7 @@ from tiny_runs import finished, program, tiny
 
 import gptlab
 from gptlab import compose as wiring
-from gptlab.build import build, start
+from gptlab.build import build_decoder, load_starting_weights
 
 transformers = pytest.importorskip("transformers", reason="transformers is not installed")
 RUNS = {
@@ -42,8 +42,8 @@ def test_transformers_opens_a_run_and_it_comes_back_exactly(run: Path):
     assert wanted is not None
     assert (found - wanted).abs().max() < 1e-4 * wanted.abs().max()
     recipe = wiring.compose(["pretrained=hf", f"pretrained.path={folder}"])
-    again = build(recipe, decoder.shape.vocab)
-    start(recipe, again)
+    again = build_decoder(recipe, decoder.shape.vocab)
+    load_starting_weights(recipe, again)
     state = again.state_dict()
     assert all(one.equal(state[name]) for name, one in decoder.state_dict().items())
 

@@ -103,18 +103,18 @@ def test_every_part_has_a_starter():
 )
 def test_what_cannot_be_begun_is_refused_in_one_line(slot: str, name: str, line: str):
     with pytest.raises(Refused) as refused:
-        new.refuse(slot, name)
+        new.refuse_bad_name(slot, name)
     assert str(refused.value) == line
 
 
 def test_outside_a_checkout_nothing_is_begun(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setattr(new, "ROOT", tmp_path)
     with pytest.raises(Refused, match="is no source checkout"):
-        new.begin("mlp", "my_idea")
+        new.write_variant("mlp", "my_idea")
 
 
 def test_what_fails_on_the_way_leaves_nothing(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(new, "rendered", lambda slot, kind: "no Python at all")
+    monkeypatch.setattr(new, "render_starter", lambda slot, kind: "no Python at all")
     with pytest.raises(SyntaxError):
-        new.begin("mlp", "half_made")
+        new.write_variant("mlp", "half_made")
     assert not list(SOURCE.rglob("half_made*")) + list(CONF.rglob("half_made*"))

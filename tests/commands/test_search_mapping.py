@@ -15,11 +15,11 @@ from tiny_runs import program
 from torch import Tensor
 
 from gptlab import compose as wiring
-from gptlab.build import build, start
-from gptlab.build import decoder as make
+from gptlab.build import build_decoder, load_starting_weights
+from gptlab.build import build_uninitialized as make
 from gptlab.commands.search.guesses import Search
 from gptlab.commands.search.outline import Outline
-from gptlab.commands.search.solve import guess, solve
+from gptlab.commands.search.solve import first_overrides, solve_checkpoint
 from gptlab.config.recipe import Recipe
 from gptlab.errors import Refused
 from gptlab.model.decoder import Decoder
@@ -82,9 +82,9 @@ def test_it_is_solved_from_a_wrong_guess_and_a_run_can_start_from_it(folder: Pat
 def begun(folder: Path, *words: str) -> Decoder:
     """The decoder that a run with these overrides starts from."""
     recipe = wiring.compose(["pretrained=mapped", f"pretrained.path={folder}", *words])
-    assert wiring.check(recipe) == []
-    made = build(recipe, given.VOCAB)
-    start(recipe, made)
+    assert wiring.check_recipe(recipe) == []
+    made = build_decoder(recipe, given.VOCAB)
+    load_starting_weights(recipe, made)
     return made
 
 
@@ -174,7 +174,7 @@ def found(state: dict, mapping: dict, inputs: Tensor, outputs: Tensor, tmp_path:
     save_file({"inputs": inputs, "outputs": outputs}, tmp_path / "examples.safetensors")
     (tmp_path / "keys_mapping.json").write_text(json.dumps(mapping))
     files, quiet = (tmp_path / "keys_mapping.json", tmp_path / "examples.safetensors"), Console(quiet=True)
-    _, best = solve(tmp_path / "weights.safetensors", [*words], *files, [], wiring.compose, quiet)
+    _, best = solve_checkpoint(tmp_path / "weights.safetensors", [*words], *files, [], wiring.compose, quiet)
     return vars(best)
 
 
@@ -240,9 +240,9 @@ def test_guesses_that_say_the_same_are_one(tmp_path: Path):
     state, mapping, inputs, outputs = moved(wiring.compose([*TINY, "model.heads=24"]))  # two features a head: one pair
     parsed = parse(mapping)
     outline = Outline(parsed, {name: tuple(one.shape) for name, one in state.items()})
-    recipe = wiring.compose(guess(outline, ["model.heads=24"], 32))
+    recipe = wiring.compose(first_overrides(outline, ["model.heads=24"], 32))
     made = Search(recipe, parsed, state, inputs, outputs, ("squares", "theta", "activation", "eps"))
-    ranked = made.ranked()
+    ranked = made.rank_guesses()
     assert [one.guess.pairs for one in ranked if one.guess.heads == 24] == ["halves"]
     assert {one.guess.heads for one in ranked} == {1, 2, 3, 4, 6, 8, 12, 24}
 

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from tiny_runs import TINY, Done, tiny, train
 
-from gptlab.config.menu import options
+from gptlab.config.menu import list_choices
 from gptlab.runs import checkpoint, record
 
 ROOT = Path(__file__).parents[2]
@@ -112,7 +112,7 @@ def assert_refused(done: Done, wanted: str, folder: Path) -> None:
     assert not list((folder / "here").iterdir())
 
 
-CHOICES = ", ".join(options("attention"))
+CHOICES = ", ".join(list_choices("attention"))
 
 REAL = [
     ("attention=foo", f"attention=foo: no such option; choose from {CHOICES}"),

@@ -16,9 +16,9 @@ import yaml
 from conftest import CONF, ROOT, SIZES, choices, composed, menu
 
 from gptlab import compose as wiring
-from gptlab.config.factory import check_node, knobs, locate, own
-from gptlab.config.recipe import COSMETIC, LISTS, SLOTS, Recipe, check_settings, flat
-from gptlab.config.typecheck import conforms, describe, unknown
+from gptlab.config.factory import check_node, list_knobs, locate, read_knobs
+from gptlab.config.recipe import COSMETIC_KEYS, LISTS, SLOTS, Recipe, check_settings, flatten
+from gptlab.config.typecheck import conforms, describe_type, explain_unknown
 from gptlab.runs import fingerprint as fingerprints
 from gptlab.runs.fingerprint import find_source, fingerprint, list_imports
 from gptlab.runs.record import read_recipe
@@ -40,7 +40,7 @@ def test_the_printed_config_is_whole_and_makes_the_same_recipe(tmp_path: Path):
     assert "${" not in str(plain)
     assert plain == composed(*overrides).config
     assert Recipe(plain).hash == composed(*overrides).hash
-    assert not wiring.check(Recipe(plain))
+    assert not wiring.check_recipe(Recipe(plain))
     assert not list(tmp_path.iterdir())
 
 
@@ -66,7 +66,7 @@ def test_every_choice_passes_the_check(slot: str, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
     for choice in choices(slot):
         path = ["data.path=some"] if slot == "data" and "path" in menu(*SIZES)["data"][choice] else []
-        assert wiring.check(composed(f"{slot}=[{choice}]" if slot in LISTS else f"{slot}={choice}", *path)) == []
+        assert wiring.check_recipe(composed(f"{slot}=[{choice}]" if slot in LISTS else f"{slot}={choice}", *path)) == []
 
 
 def test_an_experiment_overrules_the_defaults_and_is_overruled():
@@ -112,7 +112,7 @@ def test_the_hash_ignores_what_changes_no_number():
     usual = composed().hash
     assert re.fullmatch(r"[0-9a-f]{8}", usual)
     for key, value in {"name": "x", "resume": "auto", "outputs": "elsewhere", "tracking": "disabled"}.items():
-        assert key in COSMETIC
+        assert key in COSMETIC_KEYS
         assert composed(f"{key}={value}").hash == usual
     assert composed("tracking.project=x", "tracking.tags=[a,b]").hash == usual
 
@@ -126,11 +126,11 @@ def test_the_hash_is_that_of_values_however_they_were_written():
 def test_the_hash_changes_with_every_other_key():
     made = composed()
     seen = {made.hash}
-    for key in flat(made.config):
-        if key.split(".")[0] not in COSMETIC:
+    for key in flatten(made.config):
+        if key.split(".")[0] not in COSMETIC_KEYS:
             changed = changed_at(made.config, key.split("."))
             seen.add(Recipe(changed).hash)
-    assert len(seen) == 1 + sum(key.split(".")[0] not in COSMETIC for key in flat(made.config))
+    assert len(seen) == 1 + sum(key.split(".")[0] not in COSMETIC_KEYS for key in flatten(made.config))
 
 
 def changed_at(config: Any, path: list[str]) -> Any:
@@ -188,8 +188,8 @@ def test_plain_values_conform_to_annotations(value: Any, wanted: Any, fits: bool
 @pytest.mark.parametrize("slot", SLOTS)
 def test_no_knob_of_any_choice_takes_nan_or_infinity(slot: str):
     for choice, node in menu(*SIZES)[slot].items():
-        numbers = [key for key, p in knobs(locate(node["_target_"], slot)).items() if conforms(0.5, p.annotation)]
-        for key in {*numbers} & {*own(node)}:
+        numbers = [key for key, p in read_knobs(locate(node["_target_"], slot)).items() if conforms(0.5, p.annotation)]
+        for key in {*numbers} & {*list_knobs(node)}:
             for value in (math.nan, math.inf, -math.inf):
                 path = f"{slot}.{choice}" if slot in LISTS else slot
                 assert any(f"{key}={value} is not" in line for line in check_node({**node, key: value}, path)), key
@@ -200,10 +200,10 @@ def test_no_knob_of_any_choice_takes_nan_or_infinity(slot: str):
     (Literal["a", 1], "one of a, 1"), (Callable[..., Any], "a choice"),
 ])  # fmt: skip
 def test_types_are_described_in_words(wanted: Any, words: str):
-    assert describe(wanted) == words
+    assert describe_type(wanted) == words
     for kind in (list[int], tuple[float, float], dict[str, Callable]):
-        assert "typing" not in describe(kind)
-        assert "<" not in describe(kind)
+        assert "typing" not in describe_type(kind)
+        assert "<" not in describe_type(kind)
 
 
 def test_all_that_is_wrong_with_settings_is_told():
@@ -218,8 +218,11 @@ def test_all_that_is_wrong_with_settings_is_told():
 
 
 def test_unknown_keys_get_the_nearest_or_all():
-    assert unknown("model.widht", ["width", "heads"], "model.") == "model.widht: no such key; did you mean model.width?"
-    assert unknown("foo", ["width", "heads"]) == "foo: no such key; known: heads, width"
+    assert (
+        explain_unknown("model.widht", ["width", "heads"], "model.")
+        == "model.widht: no such key; did you mean model.width?"
+    )
+    assert explain_unknown("foo", ["width", "heads"]) == "foo: no such key; known: heads, width"
 
 
 # -- the fingerprint of code

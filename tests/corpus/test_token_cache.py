@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from gptlab.__main__ import app
 from gptlab.config.factory import Factory
-from gptlab.console.progress import patience
+from gptlab.console.progress import delayed_progress
 from gptlab.corpus.corpus import Corpus, read
 from gptlab.corpus.data.shards import Shards
 from gptlab.corpus.data.text import Text
@@ -104,11 +104,11 @@ def test_long_work_shows_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch):
         written = io.StringIO()
         console = Console(file=written, force_terminal=terminal, width=100)
         monkeypatch.setattr("rich.console.Console", lambda made=console: made)
-        with patience("making tokens", 8) as shown:
-            shown.moved(1)
+        with delayed_progress("making tokens", 8) as shown:
+            shown.advance(1)
             assert written.getvalue() == ""  # not in the first second
             shown.began -= 2
-            shown.moved(3)
+            shown.advance(3)
         assert ("making tokens" in written.getvalue()) == terminal
 
 

@@ -8,7 +8,7 @@ from conftest import SIZES, VOCAB, attentions, decoder, tokens
 from torch import Tensor
 
 from gptlab import compose as wiring
-from gptlab.build import build
+from gptlab.build import build_decoder
 from gptlab.errors import Refused
 from gptlab.generation.generate import DecodingState, generate
 from gptlab.generation.sampler import Sampler
@@ -65,7 +65,7 @@ def logits_of(model: Decoder, seen: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("context", [1, 2, 3])
 def test_a_context_of_few_tokens_writes_on(context: int):
-    model = build(wiring.compose([*SIZES, f"model.context={context}"]), VOCAB).eval()
+    model = build_decoder(wiring.compose([*SIZES, f"model.context={context}"]), VOCAB).eval()
     given = tokens(2, 5)
     assert (written(model, given, 9, temperature=0) == greedy(model, given, 9)).all()
 

@@ -19,7 +19,7 @@ CASES = ["", "attention=swa position=alibi", "attention=mla", "attention=shared 
 
 def draft(*more: str) -> Decoder:
     """A smaller decoder of the same tokens."""
-    made = wiring.build(wiring.compose([*SIZES, "model.layers=1", *more]), VOCAB).double().eval()
+    made = wiring.build_decoder(wiring.compose([*SIZES, "model.layers=1", *more]), VOCAB).double().eval()
     perturb(made, 0.1)
     return made
 
@@ -86,7 +86,7 @@ def test_what_cannot_speculate_is_refused(model: str, small: str, how: dict[str,
 
 
 def test_several_texts_and_other_tokens_are_refused():
-    other = wiring.build(wiring.compose([*SIZES]), VOCAB + 1)
+    other = wiring.build_decoder(wiring.compose([*SIZES]), VOCAB + 1)
     with pytest.raises(Refused, match="draft has 32 tokens, not 31; take one of the same tokenizer"):
         speculate(decoder(), other, tokens(1, 5), 9)
     with pytest.raises(Refused, match="one text at a time, not 2"):

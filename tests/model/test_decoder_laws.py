@@ -226,7 +226,7 @@ def newborn(case: str, sizes: tuple[str, ...] = SIZES) -> Recipe:
 
 def birth(case: str, vocab: int, sizes: tuple[str, ...] = SIZES) -> tuple[Tensor, Tensor]:
     """Logits of a newborn decoder (float32, init=gpt2), and their loss on random targets."""
-    made = wiring.build(newborn(case, sizes), vocab)
+    made = wiring.build_decoder(newborn(case, sizes), vocab)
     now, targets = (tokens(4, 64, key=key, below=vocab) for key in ("tokens", "targets"))
     with torch.no_grad():
         return made(now).logits.gather(-1, now[..., None]), made(now, targets).loss
@@ -258,7 +258,7 @@ def test_a_tied_head_starts_by_copying_which_costs_small_vocabularies(vocab: int
 def test_variants_start_from_the_same_shared_tensors(case: str):
     variant = newborn(case)
     default = Recipe(recipe().config | {"model": variant.config["model"]})
-    usual, other = (dict(wiring.build(one, VOCAB).named_parameters()) for one in (default, variant))
+    usual, other = (dict(wiring.build_decoder(one, VOCAB).named_parameters()) for one in (default, variant))
     shared = [name for name in usual if name in other and usual[name].shape == other[name].shape]
     assert "embedding.weight" in shared
     assert len(shared) >= len(usual) / 2
@@ -269,7 +269,9 @@ def test_variants_start_from_the_same_shared_tensors(case: str):
 @pytest.mark.parametrize("case", CASES)
 def test_another_seed_is_another_start_and_leaves_torch_alone(case: str):
     before = torch.get_rng_state()
-    first, again, other = (dict(wiring.build(recipe(case, seed=n), VOCAB).named_parameters()) for n in (0, 0, 1))
+    first, again, other = (
+        dict(wiring.build_decoder(recipe(case, seed=n), VOCAB).named_parameters()) for n in (0, 0, 1)
+    )
     assert torch.equal(before, torch.get_rng_state())
     for name, p in first.items():
         assert torch.equal(p, again[name])
@@ -304,7 +306,7 @@ def test_a_checkpoint_gives_the_decoder_back(case: str):
     made, file, now = decoder(case), io.BytesIO(), tokens(BATCH, TIME)
     torch.save(made.state_dict(), file)
     file.seek(0)
-    fresh = wiring.build(recipe(case, seed=1), VOCAB).double().eval()
+    fresh = wiring.build_decoder(recipe(case, seed=1), VOCAB).double().eval()
     assert not torch.allclose(logits(fresh, now), logits(made, now))
     fresh.load_state_dict(torch.load(file, weights_only=True), strict=True)
     assert torch.equal(logits(fresh, now), logits(made, now))

@@ -91,7 +91,7 @@ def test_a_pattern_of_one_kind_is_that_kind(case: str):
         "layout": ["it"],
         "kinds": {"it": kind.config[slot]},
     }
-    one, two = (wiring.build(made, VOCAB) for made in (kind, Recipe(kind.config | {slot: node})))
+    one, two = (wiring.build_decoder(made, VOCAB) for made in (kind, Recipe(kind.config | {slot: node})))
     assert torch.equal(one(tokens(BATCH, TIME)).logits, two(tokens(BATCH, TIME)).logits)
 
 
@@ -549,7 +549,9 @@ def test_a_mixture_that_chooses_alike_has_the_least_balance_loss():
 
 
 def test_a_mixture_promises_what_its_active_experts_cost():
-    dense, mixture = (wiring.build(recipe(case), VOCAB) for case in ("", "mlp=moe mlp.top_k=1 mlp.normalize=false"))
+    dense, mixture = (
+        wiring.build_decoder(recipe(case), VOCAB) for case in ("", "mlp=moe mlp.top_k=1 mlp.normalize=false")
+    )
     routers = 2 * TIME * 3 * 60 * 4
     assert mixture.flops(TIME) == dense.flops(TIME) + routers
 
@@ -561,7 +563,7 @@ def test_a_mixture_promises_what_its_active_experts_cost():
 @pytest.mark.parametrize("streams", [1, 3])
 def test_hyper_connections_start_as_the_pre_norm_residual(streams: int, block: str):
     hyper, pre = (
-        wiring.build(recipe(f"residual={residual} block={block}"), VOCAB).double()
+        wiring.build_decoder(recipe(f"residual={residual} block={block}"), VOCAB).double()
         for residual in (f"hyper residual.streams={streams}", "pre")
     )
     close(hyper(tokens(BATCH, TIME)).logits, pre(tokens(BATCH, TIME)).logits)
@@ -591,12 +593,12 @@ def test_each_branch_of_hyper_connections_takes_another_stream_first():
 def test_gpt2_has_its_published_number_of_parameters(model: str, count: int):
     made = composed("experiment=gpt2", f"model={model}", "vocab_multiple=1")
     with torch.device("meta"):
-        parts = wiring.decoder(made, 50257).parameters()
+        parts = wiring.build_uninitialized(made, 50257).parameters()
     assert sum(p.numel() for p in parts) == count
 
 
 def test_gpt2_starts_small_and_what_writes_into_the_stream_smaller():
-    made = wiring.build(composed("experiment=gpt2", "model=mini"), 65)
+    made = wiring.build_decoder(composed("experiment=gpt2", "model=mini"), 65)
     for name, p in made.named_parameters():
         if p.ndim == 2:
             wanted = 0.02 / math.sqrt(2 * 6) if name.endswith(".out.weight") else 0.02
@@ -628,7 +630,7 @@ def test_layers_of_different_streams_are_refused():
     kinds = {name: menu(*SIZES)["residual"][name] for name in ("pre", "hyper")}
     tiled = {"_target_": "gptlab.model.decoder.pattern", "_partial_": True, "layout": [*kinds], "kinds": kinds}
     with pytest.raises(ValueError, match=r"residual: layers of \[1, 2\] streams"):
-        wiring.build(Recipe(made | {"residual": tiled}), VOCAB)
+        wiring.build_decoder(Recipe(made | {"residual": tiled}), VOCAB)
 
 
 class Deaf(SoftmaxAttention):

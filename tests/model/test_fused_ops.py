@@ -41,7 +41,7 @@ def test_a_row_of_zeros_stays_zero_and_learns():
 
 
 def test_a_pass_in_training_makes_one_wheel_for_each_theta():
-    made = wiring.build(recipe("position=rope_local_global"), VOCAB)
+    made = wiring.build_decoder(recipe("position=rope_local_global"), VOCAB)
     position, now = made.position, tokens(BATCH, TIME)
     assert isinstance(position, Rope)
     with mock.patch.object(position, "wheel", wraps=position.wheel) as wheel:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from conftest import composed
 
-from gptlab.build import build
+from gptlab.build import build_decoder
 from gptlab.errors import Refused
 from gptlab.study import compile as compiling
 from gptlab.study.compile import Compile
@@ -18,7 +18,7 @@ def test_a_compiled_decoder_is_told_from_an_eager_one():
     study = Compile(backend="eager", lengths=[8], vocab=32, rounds=1)
     arms = {"a": composed(*NANO)}
     study.check(arms)
-    rows = study(arms, 0, build, Path())
+    rows = study(arms, 0, build_decoder, Path())
     found: dict[Any, Any] = {(row.metric, row.arm): row.value for row in rows}
     for kind in ("pass", "step"):
         assert {arm for metric, arm in found if metric == f"ms/{kind}"} == {"eager", "compiled", "A/A"}
@@ -32,7 +32,7 @@ def test_a_compiled_decoder_is_told_from_an_eager_one():
 def test_what_is_compiled_wrongly_is_not_timed(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(compiling, "TOLERANCE", {True: -1.0})
     with pytest.raises(ValueError, match="eager: compiled differs by"):
-        Compile(backend="eager", vocab=32, rounds=1)({"a": composed(*NANO)}, 0, build, Path())
+        Compile(backend="eager", vocab=32, rounds=1)({"a": composed(*NANO)}, 0, build_decoder, Path())
 
 
 @pytest.mark.parametrize(

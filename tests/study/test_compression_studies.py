@@ -10,8 +10,8 @@ from conftest import composed
 from tiny_runs import TINY, finished, program, tiny
 
 from gptlab import compose as wiring
-from gptlab.build import build
-from gptlab.config.recipe import flat
+from gptlab.build import build_decoder
+from gptlab.config.recipe import flatten
 from gptlab.study.mixed_precision import MixedPrecision, family_of
 from gptlab.study.mxint8 import MXInt8
 from gptlab.study.prune import Prune
@@ -36,9 +36,9 @@ def test_arms_differ_in_their_changes_alone_and_can_be_built(study: Quantize | P
     assert plain == []
     for name, words in others:
         recipe = wiring.compose([*TINY, "steps=8", "change=[lora]", *words])
-        assert wiring.check(recipe) == [], name
-        kept = {key: value for key, value in flat(recipe.config).items() if not key.startswith("change.")}
-        assert kept == {key: value for key, value in flat(base.config).items() if not key.startswith("change.")}
+        assert wiring.check_recipe(recipe) == [], name
+        kept = {key: value for key, value in flatten(recipe.config).items() if not key.startswith("change.")}
+        assert kept == {key: value for key, value in flatten(base.config).items() if not key.startswith("change.")}
         assert next(iter(recipe.config["change"])) == "lora"  # what was there comes first
     assert {one for pair in study.versus() for one in pair} <= arms.keys() - {first}
 
@@ -81,7 +81,7 @@ def test_packed_weights_take_a_quarter_and_say_nearly_the_same():
     arms = {
         name: wiring.compose([*TINY, "model.width=64", "model.heads=2", *w]) for name, w in study.arms(base).items()
     }
-    said: dict[Any, Any] = {(row.arm, row.metric): row.value for row in study(arms, 0, build, Path())}
+    said: dict[Any, Any] = {(row.arm, row.metric): row.value for row in study(arms, 0, build_decoder, Path())}
     assert said["mxint8", "of packed"] == pytest.approx(8.25 / 32, rel=0.02)
     assert said["int8", "of packed"] < 0.27
     assert said["mxint8", "of packed"] < said["mxint8", "of all"] < 1
@@ -97,7 +97,9 @@ def test_mixing_formats_is_at_least_as_good_as_what_it_begins_with(tmp_path: Pat
     }
     study = MixedPrecision(run=str(run), kinds=kinds, trials=4, tokens=64)
     study.check({"a": composed(*TINY)})
-    said: dict[Any, Any] = {(row.arm, row.metric): row.value for row in study({"a": composed(*TINY)}, 0, build, Path())}
+    said: dict[Any, Any] = {
+        (row.arm, row.metric): row.value for row in study({"a": composed(*TINY)}, 0, build_decoder, Path())
+    }
     assert said["float", "mean bits"] == 32
     assert said["int", "mean bits"] == 3 or said["int", "loss"] < said["float", "loss"] + 0.3
     for family in ("int", "mxfp"):
@@ -109,7 +111,7 @@ def test_mixing_formats_is_at_least_as_good_as_what_it_begins_with(tmp_path: Pat
 
 def test_pruning_begins_after_so_many_steps():
     words = [*TINY, "change=[prune]", "change.prune.start=3", "change.prune.ramp=4", "change.prune.every=2"]
-    made = build(wiring.compose(words), 31)
+    made = build_decoder(wiring.compose(words), 31)
     pruning: Any = made.get_submodule("pruning")
     found = []
     for step in range(8):

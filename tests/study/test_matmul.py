@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from conftest import composed
 
-from gptlab.build import build
+from gptlab.build import build_decoder
 from gptlab.errors import Refused
 from gptlab.study.matmul import ONE, Matmul, overtaken
 from gptlab.study.tools import parallel_matmul as matmul
@@ -44,7 +44,7 @@ def test_every_way_says_what_blas_says():
 def test_a_study_of_products_times_all_ways_in_turn():
     study, arms = Matmul(**KNOBS, rounds=1), {"a": composed("model=nano")}
     study.check(arms)
-    rows = study(arms, 0, build, Path())
+    rows = study(arms, 0, build_decoder, Path())
     timed = {row.arm for row in rows if row.metric == "ms N=16"}
     assert timed == {ONE, "BLAS, all threads", "loop", "A/A", *(f"threads {split}" for split in SPLITS)}
 
@@ -52,7 +52,7 @@ def test_a_study_of_products_times_all_ways_in_turn():
 def test_a_wrong_product_is_not_timed(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(matmul, "naive", lambda a, b: a @ b + 1e-9)
     with pytest.raises(ValueError, match="loop: N=16 differs from BLAS"):
-        Matmul(**KNOBS, rounds=1)({"a": composed("model=nano")}, 0, build, Path())
+        Matmul(**KNOBS, rounds=1)({"a": composed("model=nano")}, 0, build_decoder, Path())
 
 
 def test_faster_is_faster_from_there_on():

@@ -8,7 +8,7 @@ import pytest
 from conftest import composed
 from tiny_runs import program, tiny
 
-from gptlab.build import build
+from gptlab.build import build_decoder
 from gptlab.config.recipe import Recipe
 from gptlab.errors import Refused
 from gptlab.stats.measurements import Row, summarize_rows
@@ -66,7 +66,7 @@ def moved() -> dict[str, dict[str, float]]:
     }
     arms = {"none": recipe(), **{name: recipe(*words) for name, words in changes.items()}}
     found: dict[str, dict[str, float]] = {}
-    for row in Transplant(vocab=512, batch=1, rounds=1)(arms, 0, build, Path()):
+    for row in Transplant(vocab=512, batch=1, rounds=1)(arms, 0, build_decoder, Path()):
         if not isinstance(row.value, list):
             found.setdefault(row.arm, {})[row.metric] = row.value
     return found
@@ -87,7 +87,7 @@ def tried(study: Transplant, *arms: Recipe) -> Any:
     """The study on some arms."""
     named = dict(zip("abc", arms, strict=False))
     study.check(named)
-    return study(named, 0, build, Path())
+    return study(named, 0, build_decoder, Path())
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 import torch
 from conftest import composed
 
-from gptlab.build import build
+from gptlab.build import build_decoder
 from gptlab.errors import Refused
 from gptlab.report.measurement import report
 from gptlab.report.model import Figure
@@ -35,7 +35,7 @@ NAMES = ("logit SD", "max probability", "entropy", "Jacobian")
 
 def test_softmax_lets_through_what_it_did_elsewhere():
     found: dict[str, dict[str, float]] = {}
-    for row in SoftmaxScale(heads=[16, 64, 256, 1024], draws=24)({"a": composed()}, 0, build, Path()):
+    for row in SoftmaxScale(heads=[16, 64, 256, 1024], draws=24)({"a": composed()}, 0, build_decoder, Path()):
         assert isinstance(row.value, float)
         found.setdefault(row.arm, {})[row.metric] = row.value
     for arm, (*means, median) in KNOWN.items():
@@ -58,7 +58,7 @@ def test_the_jacobian_is_that_of_softmax():
 
 def test_numbers_of_widths_are_drawn_over_them_and_axes_are_refused():
     study = SoftmaxScale(heads=[4, 8], draws=2)
-    rows = study({"a": composed()}, 0, build, Path())
+    rows = study({"a": composed()}, 0, build_decoder, Path())
     told = report(summarize_rows({"study": "x", "command": []}, rows))
     (every,) = (section for section in told.sections if section.key == "where")
     assert {"Jacobian, median over head", "entropy over head"} <= {
@@ -82,7 +82,7 @@ def test_scores_cost_as_much_as_linears_at_six_widths():
     recipe = composed(
         "attention=mha", "mlp=gelu", "mlp.hidden=128", "model.width=32", "model.heads=2", "model.layers=1"
     )
-    rows = AttentionCost(lengths=[48, 96, 192], rounds=1)({"a": recipe}, 0, build, Path())
+    rows = AttentionCost(lengths=[48, 96, 192], rounds=1)({"a": recipe}, 0, build_decoder, Path())
     said = {(row.arm, row.metric): row.value for row in rows}
     assert said["block length=192", "scores' share of FLOPs"] == pytest.approx(0.5)
     assert said["scores length=96", "score bytes"] == 4 * 2 * 96**2
@@ -104,7 +104,7 @@ def test_attention_without_scores_has_no_such_cost():
 
 def test_a_graph_is_counted_drawn_and_loses_an_operator(tmp_path: Path):
     recipe = composed("model.width=16", "model.heads=2", "model.layers=1", "model.context=16")
-    rows = Graphed(length=8, vocab=11)({"a": recipe}, 0, build, tmp_path)
+    rows = Graphed(length=8, vocab=11)({"a": recipe}, 0, build_decoder, tmp_path)
     said: dict[str, Any] = {row.metric: row.value for row in rows}
     assert (said["only logits"], said["only loss"]) == (0, 3)
     assert said["loss"] == said["logits"] + 3
@@ -122,6 +122,6 @@ def test_a_graph_is_counted_drawn_and_loses_an_operator(tmp_path: Path):
 @pytest.mark.parametrize("choice", ["mlp=moe", "attention=mla", "residual=hyper"])
 def test_operators_of_python_are_drawn_too(choice: str, tmp_path: Path):
     recipe = composed("model.width=16", "model.heads=2", "model.layers=1", "model.context=16", choice)
-    assert Graphed(length=8, vocab=11)({"a": recipe}, 0, build, tmp_path)
+    assert Graphed(length=8, vocab=11)({"a": recipe}, 0, build_decoder, tmp_path)
     drawn = ElementTree.parse(tmp_path / "graph-0.svg").getroot()
     assert "getitem" in {one.text for one in drawn.findall("{*}text")}

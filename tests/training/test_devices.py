@@ -86,7 +86,7 @@ def test_two_processes_diverge_in_one_line(tmp_path: Path):
 @pytest.mark.filterwarnings("ignore:Mismatch dtype")  # a norm of bfloat16 has float32 weights
 @pytest.mark.parametrize("case", [case for case in CASES if not case.startswith("init=")])
 def test_under_bfloat16_the_loss_is_float32_and_near(case: str):
-    decoder, given = wiring.build(recipe(case), VOCAB).eval(), tokens(2, 9)
+    decoder, given = wiring.build_decoder(recipe(case), VOCAB).eval(), tokens(2, 9)
     exact = decoder(given, given).loss
     with torch.autocast("cpu", torch.bfloat16):
         loss = decoder(given, given).loss
@@ -138,7 +138,7 @@ def test_a_cpu_has_no_peak(tmp_path: Path):
 
 
 def test_a_compiled_decoder_keeps_its_keys():
-    decoder = wiring.build(recipe(), VOCAB)
+    decoder = wiring.build_decoder(recipe(), VOCAB)
     keys = list(decoder.state_dict())
     decoder.compile(backend="eager")
     decoder(tokens(2, 9), tokens(2, 9))

@@ -9,7 +9,7 @@ import torch
 from conftest import SIZES, choices, composed, decoder, tokens
 from tiny_runs import Done, finished, rows, summary, tiny, train
 
-from gptlab.build import build
+from gptlab.build import build_decoder
 from gptlab.training.final_evaluation import (
     average_by_position,
     compute_position_table,
@@ -133,7 +133,7 @@ def test_both_ways_of_writing_are_timed_and_the_way_kept_is_a_setting(done: Done
 
 @pytest.mark.parametrize("position", ["learned", "learned_concat", "sinusoidal"])
 def test_positions_and_tokens_share_all_directions_with_themselves_and_few_by_chance(position: str):
-    decoder = build(composed("model=nano", f"position={position}"), 61)
+    decoder = build_decoder(composed("model=nano", f"position={position}"), 61)
     table = compute_position_table(decoder)
     assert table is not None
     found = measure_overlap(decoder, table)

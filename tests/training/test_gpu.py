@@ -22,7 +22,7 @@ LONG = 256
 
 def on_gpu(case: str) -> Decoder:
     """The decoder of a case in float32; the heads are 32 wide, as flex wants powers of two."""
-    return wiring.build(recipe(case, SIZES), VOCAB).cuda().train()
+    return wiring.build_decoder(recipe(case, SIZES), VOCAB).cuda().train()
 
 
 def step(made: Decoder) -> tuple[Tensor, list[Tensor]]:

@@ -158,7 +158,7 @@ def test_an_orthogonal_matrix_has_singular_values_near_one():
 
 
 def test_muon_has_every_linear_of_the_blocks_and_nothing_else():
-    decoder = wiring.build(recipe("optimizer=muon"), VOCAB)
+    decoder = wiring.build_decoder(recipe("optimizer=muon"), VOCAB)
     optimizer = made("muon", dict(decoder.named_parameters()))
     assert isinstance(optimizer, Muon)
     linears = {m.weight for m in decoder.blocks.modules() if isinstance(m, torch.nn.Linear)}

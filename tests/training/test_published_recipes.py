@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from conftest import composed, normal, perturb, tokens
 from torch import Tensor
 
-from gptlab.build import build
+from gptlab.build import build_decoder
 from gptlab.model.decoder import Decoder
 
 VOCAB = 65
@@ -19,7 +19,7 @@ FIXED = ("final_norm=true", "attention.scale=null")
 
 def model(size: str, *more: str) -> Decoder:
     """One of the three, over the characters of Tiny Shakespeare."""
-    return build(composed(f"experiment=three_sizes_{size}", *more), VOCAB)
+    return build_decoder(composed(f"experiment=three_sizes_{size}", *more), VOCAB)
 
 
 @pytest.mark.parametrize("size", COUNTS)
@@ -78,6 +78,6 @@ def written_out(p: dict[str, Any], now: Tensor, slips: bool) -> Tensor:
 
 @pytest.mark.parametrize("final_norm", ["true", "false"])
 def test_the_last_norm_is_there_or_is_nothing(final_norm: str):
-    made = build(composed("model=nano", f"final_norm={final_norm}"), VOCAB).double()
+    made = build_decoder(composed("model=nano", f"final_norm={final_norm}"), VOCAB).double()
     x = 3 * normal(2, 5, 64)
     assert torch.equal(made.norm(x), x) == (final_norm == "false")

@@ -13,7 +13,7 @@ from tiny_runs import Done, ended, finished, numbers, rows, start, summary, tiny
 import gptlab.training.evaluate
 import gptlab.training.run
 from gptlab import compose as wiring
-from gptlab.build import build
+from gptlab.build import build_decoder
 from gptlab.config.recipe import Recipe
 from gptlab.corpus.corpus import Corpus
 from gptlab.corpus.load import read_corpus
@@ -121,7 +121,7 @@ def test_another_seed_computes_something_else(whole: Done, tmp_path: Path):
 def test_first_loss_is_that_of_the_first_batch_by_hand(tmp_path: Path):
     overrides = tiny(tmp_path, "log_every=1", "steps=2", "dropout=0.3")
     (recipe, corpus), found = world(*overrides), losses(finished(*overrides))
-    decoder, batch = build(recipe, corpus.tokenizer.vocab), torch.from_numpy(corpus.batch(0, 0, 8, 16))
+    decoder, batch = build_decoder(recipe, corpus.tokenizer.vocab), torch.from_numpy(corpus.batch(0, 0, 8, 16))
     torch.manual_seed(derive_seed(0, 0, 0, 0))
     assert decoder.train()(batch[:, :-1], batch[:, 1:]).loss.item() == found[0]
 
@@ -163,7 +163,7 @@ def test_scores_do_not_depend_on_how_many_windows_are_taken_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, logits: int
 ):
     recipe, corpus = world(*tiny(tmp_path))
-    decoder = build(recipe, corpus.tokenizer.vocab)
+    decoder = build_decoder(recipe, corpus.tokenizer.vocab)
     windows, lengths = corpus.windows(16), corpus.tokenizer.lengths()
     whole = evaluate(decoder, *windows, lengths)
     monkeypatch.setattr(gptlab.training.evaluate, "LOGITS", logits)
@@ -176,7 +176,7 @@ def test_scores_do_not_depend_on_how_many_windows_are_taken_at_once(
 def test_all_contexts_are_judged_by_the_same_targets(tmp_path: Path):
     def targets(context: int) -> list[int]:
         recipe, corpus = world(*tiny(tmp_path, f"model.context={context}"))
-        decoder = build(recipe, corpus.tokenizer.vocab)
+        decoder = build_decoder(recipe, corpus.tokenizer.vocab)
         return evaluate(decoder, *corpus.windows(context), corpus.tokenizer.lengths()).target.tolist()
 
     assert targets(1) == targets(7) == targets(16) == targets(100)
@@ -275,7 +275,7 @@ def test_what_is_refused_after_training_keeps_what_was_trained(tmp_path: Path, m
     def refuse(*_: Any) -> None:
         raise Refused("the prompt has no such token; give another")
 
-    monkeypatch.setattr(gptlab.training.run, "draw", refuse)
+    monkeypatch.setattr(gptlab.training.run, "write_final_samples", refuse)
     done = train(*tiny(tmp_path))
     (folder,) = (tmp_path / "runs").iterdir()
     line = f"error: the prompt has no such token; give another; what was trained is kept in {folder}\n"

@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import gptlab
 from gptlab import compose as wiring
-from gptlab.commands.export_hf import export
+from gptlab.commands.export_hf import export_run
 from gptlab.config.factory import factory
 from gptlab.config.recipe import Recipe
 from gptlab.errors import Refused
@@ -43,14 +43,14 @@ def recipe(*words: str) -> Recipe:
 
 def changed(*words: str) -> Decoder:
     """Its decoder in float64, at rest, every weight moved so that nothing is zero by luck."""
-    made = wiring.build(recipe(*words), VOCAB).double().eval()
+    made = wiring.build_decoder(recipe(*words), VOCAB).double().eval()
     perturb(made)
     return made
 
 
 def newborn(*words: str) -> Decoder:
     """Its decoder at birth, in float64."""
-    return wiring.build(recipe(*words), VOCAB).double().eval()
+    return wiring.build_decoder(recipe(*words), VOCAB).double().eval()
 
 
 def plain() -> Decoder:
@@ -86,7 +86,7 @@ def test_a_checkpoint_gives_a_changed_decoder_back(words: str):
     made, now, file = changed(words), tokens(BATCH, TIME), io.BytesIO()
     torch.save(made.state_dict(), file)
     file.seek(0)
-    fresh = wiring.build(recipe(words, "seed=1"), VOCAB).double().eval()
+    fresh = wiring.build_decoder(recipe(words, "seed=1"), VOCAB).double().eval()
     assert not torch.allclose(logits(fresh, now), logits(made, now))
     fresh.load_state_dict(torch.load(file, weights_only=True), strict=True)
     assert torch.equal(logits(fresh, now), logits(made, now))
@@ -156,7 +156,7 @@ def test_a_changed_decoder_is_one_graph(words: str):
 @pytest.mark.parametrize("words", LISTS)
 def test_changes_draw_by_seed_and_name_and_leave_torch_alone(words: str):
     before = torch.get_rng_state()
-    first, again = (wiring.build(recipe(words), VOCAB).state_dict() for _ in range(2))
+    first, again = (wiring.build_decoder(recipe(words), VOCAB).state_dict() for _ in range(2))
     assert torch.equal(before, torch.get_rng_state())
     assert all(torch.equal(first[name], again[name]) for name in first)
     usual = plain().float().state_dict()
@@ -179,7 +179,7 @@ def test_only_square_matrices_that_nothing_has_altered_are_left_out():
         (["change=[prune,identity]"], "change.identity.targets=*.attention.out: an earlier change has altered"),
     ):
         with pytest.raises(Refused, match=re.escape(line)):
-            wiring.build(recipe(*words), VOCAB)
+            wiring.build_decoder(recipe(*words), VOCAB)
     made, now = changed("change=[identity]"), tokens(BATCH, TIME)
     assert sum(p.numel() for p in made.parameters()) < sum(p.numel() for p in plain().parameters())
     torch.testing.assert_close(logits(merge(copy.deepcopy(made)), now), logits(made, now))
@@ -302,7 +302,9 @@ def test_a_pruned_weight_is_muons_as_it_was():
     usual, pruned = composed(*FEW, "optimizer=muon"), composed(*FEW, "optimizer=muon", "change=[prune]")
     groups = []
     for made in (usual, pruned):
-        optimizer = factory(made.config["optimizer"], "optimizer")(wiring.build(made, VOCAB).trainable_parameters())
+        optimizer = factory(made.config["optimizer"], "optimizer")(
+            wiring.build_decoder(made, VOCAB).trainable_parameters()
+        )
         groups.append([[p.shape for p in group["params"]] for group in optimizer.param_groups])
     assert groups[0][0]
     assert sorted(groups[0][0]) == sorted(groups[1][0])
@@ -370,14 +372,17 @@ NO_OPTION = f"change=lorra: no such option; choose from {', '.join(choices('chan
 )
 def test_what_cannot_be_changed_is_told_in_one_line(words: str, line: str):
     try:
-        wrong = wiring.check(composed(*FEW, *words.split()))
+        wrong = wiring.check_recipe(composed(*FEW, *words.split()))
     except Refused as refused:
         wrong = [str(refused)]
     assert wrong == [line]
 
 
 def test_an_untied_head_may_be_adapted():
-    assert wiring.check(recipe("readout=untied", "change=[lora]", "change.lora.targets=*", "change.lora.rank=3")) == []
+    assert (
+        wiring.check_recipe(recipe("readout=untied", "change=[lora]", "change.lora.targets=*", "change.lora.rank=3"))
+        == []
+    )
 
 
 # -- a run
@@ -406,7 +411,7 @@ def test_a_changed_run_is_loaded_and_summed_up(done: Path):
     assert found["params_trainable"] == sum(p.numel() for _, p in made.trainable_parameters()) < found["params"]
     assert {"sparsity": found["sparsity"]} == told(made)
     assert found["sparsity"] == pytest.approx(0.5, abs=1e-3)
-    born = wiring.build(read_recipe(done), tokenizer.vocab).state_dict()
+    born = wiring.build_decoder(read_recipe(done), tokenizer.vocab).state_dict()
     moved = {name.split(".")[-2] for name, value in made.state_dict().items() if not torch.equal(value, born[name])}
     assert moved == {"down", "up", "0"}  # 0 has the mask; the base, embeddings and norms are frozen
 
@@ -441,13 +446,13 @@ def test_what_is_stored_or_rounded_is_resumed_bit_for_bit(words: list[str], tmp_
 
 
 def test_a_changed_run_is_exported_merged_and_a_checkpoint_is_changed_after_it_is_loaded(done: Path, tmp_path: Path):
-    export(done, "hf", tmp_path / "hf", wiring.compose)
+    export_run(done, "hf", tmp_path / "hf", wiring.compose)
     made, tokenizer = gptlab.load(done)
     now = tokens(BATCH, 16, below=tokenizer.vocab)
     there = ["pretrained=hf", f"pretrained.path={tmp_path}/hf", "change=[lora]", "change.lora.rank=2"]
     begun = wiring.compose(there)
-    assert wiring.check(begun) == []
-    again = wiring.build(begun, tokenizer.vocab, begins=True).eval()
+    assert wiring.check_recipe(begun) == []
+    again = wiring.build_decoder(begun, tokenizer.vocab, load_start=True).eval()
     torch.testing.assert_close(logits(again, now), logits(made, now), atol=1e-5, rtol=0)
     assert {name.split(".")[-2] for name, _ in again.trainable_parameters()} == {"down", "up"}
 
@@ -455,6 +460,6 @@ def test_a_changed_run_is_exported_merged_and_a_checkpoint_is_changed_after_it_i
 def test_one_set_of_weights_is_transplanted_before_it_is_changed(tmp_path: Path):
     shares = {"none": 0, "a tenth": 0.1, "half": 0.5}
     arms = {name: recipe("change=[prune]", f"change.prune.sparsity={share}") for name, share in shares.items()}
-    rows = Transplant(vocab=VOCAB, batch=1, rounds=1)(arms, 0, wiring.build, tmp_path)
+    rows = Transplant(vocab=VOCAB, batch=1, rounds=1)(arms, 0, wiring.build_decoder, tmp_path)
     moved: Any = {row.arm: row.value for row in rows if row.metric == "RMSE"}
     assert 0 < moved["a tenth"] < moved["half"]

@@ -14,7 +14,7 @@ from tiny_runs import TINY, Done, finished, program, summary, train
 from torch import Tensor
 
 from gptlab import compose as wiring
-from gptlab.build import build, start
+from gptlab.build import build_decoder, load_starting_weights
 from gptlab.errors import Refused
 from gptlab.model.decoder import Decoder
 
@@ -77,9 +77,9 @@ def saved(kind: str, knobs: dict[str, Any], folder: Path, vocab: int = VOCAB, **
 def ours(folder: Path | str, *more: str) -> Decoder:
     """The decoder of a checkpoint."""
     recipe = wiring.compose(["pretrained=hf", f"pretrained.path={folder}", *more])
-    assert wiring.check(recipe) == []
-    decoder = build(recipe, VOCAB)
-    start(recipe, decoder)
+    assert wiring.check_recipe(recipe) == []
+    decoder = build_decoder(recipe, VOCAB)
+    load_starting_weights(recipe, decoder)
     return decoder.eval()
 
 
@@ -125,7 +125,7 @@ def test_a_prefix_that_all_names_share_is_taken_off(case: str, prefix: str, tmp_
     assert far(model, ours(tmp_path)) < 1e-5
     torch.save({**state, "stranger": torch.ones(1)}, tmp_path / "pytorch_model.bin")
     with pytest.raises(Refused, match=r"does not fit: stranger has no place$"):
-        start(wiring.compose(["pretrained=hf", f"pretrained.path={tmp_path}"]), ours_of(tmp_path))
+        load_starting_weights(wiring.compose(["pretrained=hf", f"pretrained.path={tmp_path}"]), ours_of(tmp_path))
 
 
 def test_torch_files_may_be_sharded(tmp_path: Path):
@@ -208,9 +208,9 @@ def test_fine_tuning_reads_with_the_checkpoints_own_tokenizer(tmp_path: Path):
 def ours_of(path: Path) -> Decoder:
     """On the meta device."""
     recipe = wiring.compose(["pretrained=hf", f"pretrained.path={path}"])
-    from gptlab.build import sketch
+    from gptlab.build import build_on_meta
 
-    return sketch(recipe, json.loads((path / "config.json").read_text())["vocab_size"])
+    return build_on_meta(recipe, json.loads((path / "config.json").read_text())["vocab_size"])
 
 
 # -- what is refused

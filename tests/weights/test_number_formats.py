@@ -10,7 +10,7 @@ import yaml
 from conftest import BATCH, CONF, ROOT, TIME, choices, normal
 from torch import Tensor, nn
 
-from gptlab.config.factory import check_node, factory, knobs, locate, own
+from gptlab.config.factory import check_node, factory, list_knobs, locate, read_knobs
 from gptlab.errors import Refused
 
 EVERY = choices("format")
@@ -50,8 +50,8 @@ def test_nothing_is_left_out():
 @pytest.mark.parametrize("choice", EVERY)
 def test_yaml_keys_are_the_signature(choice: str):
     assert not list(check_node(node(choice), "format"))
-    signature = knobs(locate(node(choice)["_target_"], "format"))
-    assert set(own(node(choice))) == set(signature)
+    signature = read_knobs(locate(node(choice)["_target_"], "format"))
+    assert set(list_knobs(node(choice))) == set(signature)
     setting = {"element", *(["fraction_width"] if choice == "int8" else [])}  # what makes one of a family
     assert all(node(choice)[name] == p.default for name, p in signature.items() if name not in setting)
 

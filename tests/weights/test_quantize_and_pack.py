@@ -89,8 +89,8 @@ def test_a_layout_gives_each_layer_its_own():
 def test_bits_are_the_mean_of_what_is_rounded():
     asked = [QUANTIZE, "+format@change.quantize.kinds.low=mxfp4", "change.quantize.layout=[*.mlp.*:low,*.q:float]"]
     recipe = composed(*FEW, *asked)
-    assert wiring.check(recipe) == []
-    found = told(wiring.build(recipe, VOCAB))
+    assert wiring.check_recipe(recipe) == []
+    found = told(wiring.build_decoder(recipe, VOCAB))
     usual = {name: part for name, part in linears(plain()).items() if name.startswith("blocks.")}
     total = bits = 0.0
     for name, part in usual.items():
@@ -238,7 +238,7 @@ def test_what_cannot_be_rounded_is_told_in_one_line(words: str, line: str):
 
 def complaints(*words: str) -> list[str]:
     try:
-        return wiring.check(composed(*FEW, *words))
+        return wiring.check_recipe(composed(*FEW, *words))
     except Refused as refused:
         return [str(refused)]
 

@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from gptlab.console.units import span
+from gptlab.console.units import format_minutes
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def print_bill(
     summary = f"{total} cells, seeds {', '.join(map(str, seeds))}: {total - to_run} done, {to_run} to run"
     if to_run:
         at_once = f", {jobs} at once" if jobs > 1 else ""
-        summary += f"; about {span(minutes)}{at_once}, {disk / 1e6:.0f} MB"
+        summary += f"; about {format_minutes(minutes)}{at_once}, {disk / 1e6:.0f} MB"
     console.print(f"  {summary}", soft_wrap=True)
 
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
 from gptlab.ablation.options import StudyOptions
-from gptlab.config.recipe import COSMETIC, Recipe, altered
+from gptlab.config.recipe import COSMETIC_KEYS, Recipe, set_values
 
-KEYS_WITHOUT_EFFECT = (*COSMETIC, "seed", "model.lr", "model.batch_size", "log_every", "save_every")
+KEYS_WITHOUT_EFFECT = (*COSMETIC_KEYS, "seed", "model.lr", "model.batch_size", "log_every", "save_every")
 """Keys that change no number of a run by themselves: sizes' lr and batch_size act through the knobs that take them."""
 
 
@@ -119,7 +119,7 @@ def make_baseline_cells(options: StudyOptions, baseline: Variant, rate: float | 
         recipe = set_seed_and_rate(baseline, seed, rate)
         for multiple in options.budgets:
             cells.append(
-                Cell(baseline, altered(recipe, steps=max(1, round(steps * multiple))), "budget", multiple, rate)
+                Cell(baseline, set_values(recipe, steps=max(1, round(steps * multiple))), "budget", multiple, rate)
             )
         if options.aa:
             cells.append(Cell(baseline, recipe, "twin", lr=rate))
@@ -139,8 +139,8 @@ def make_confirmation_cells(options: StudyOptions, pairs: list[tuple[Variant, fl
 
 def set_seed_and_rate(variant: Variant, seed: int, rate: float | None) -> Recipe:
     """Return a variant's recipe under a seed, at a learning rate if one is given."""
-    recipe = altered(variant.recipe, seed=seed)
-    return recipe if rate is None else altered(recipe, optimizer__lr=rate)
+    recipe = set_values(variant.recipe, seed=seed)
+    return recipe if rate is None else set_values(recipe, optimizer__lr=rate)
 
 
 def drop_duplicates(cells: list[Cell]) -> list[Cell]:

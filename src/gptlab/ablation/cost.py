@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from gptlab.ablation.cells import Adjustment, Variant
-from gptlab.build import sketch
-from gptlab.config.recipe import Recipe, altered
+from gptlab.build import build_on_meta
+from gptlab.config.recipe import Recipe, set_values
 from gptlab.errors import Refused
 
 STARTUP_S = 2.0
@@ -39,7 +39,7 @@ class CostEstimator:
         if recipe.hash not in self.cached_counts:
             from gptlab.model import costs
 
-            counts = costs.count_costs(sketch(recipe, self.load_corpus(recipe).tokenizer.vocab))
+            counts = costs.count_costs(build_on_meta(recipe, self.load_corpus(recipe).tokenizer.vocab))
             self.cached_counts[recipe.hash] = counts._asdict()
         return self.cached_counts[recipe.hash]
 
@@ -113,7 +113,7 @@ def count_training_tokens(recipe: Recipe) -> int:
 
 def set_knob(variant: Variant, knob: str, value: Any, reason: str) -> Variant:
     """Return a variant with a knob set, and the reason noted."""
-    recipe = altered(variant.recipe, **{knob.replace(".", "__"): value})
+    recipe = set_values(variant.recipe, **{knob.replace(".", "__"): value})
     return Variant(
         name=variant.name,
         overrides=[*variant.overrides, f"{knob}={value}"],
@@ -137,7 +137,7 @@ def match_parameters(
         node = node[part]
 
     def count_parameters(value: int) -> float:
-        return counts(altered(variant.recipe, **{path: value}))["params"]
+        return counts(set_values(variant.recipe, **{path: value}))["params"]
 
     low, high = 1, 2
     while count_parameters(high) < target:

@@ -14,8 +14,8 @@ from rich.console import Console
 from gptlab.ablation import plan as planning
 from gptlab.ablation.cells import hash_question
 from gptlab.ablation.question import StudySpec
-from gptlab.build import build
-from gptlab.config.recipe import altered, flat
+from gptlab.build import build_decoder
+from gptlab.config.recipe import flatten, set_values
 from gptlab.errors import Ended, Refused
 from gptlab.report.measurement_folder import _path, again
 from gptlab.runs.fingerprint import fingerprint
@@ -61,9 +61,9 @@ def _measure_block(
         study_folder.record_event(key, "running")
         began = time.perf_counter()
         try:
-            arms = {variant.key: altered(variant.recipe, seed=seed) for variant in spec.variants}
+            arms = {variant.key: set_values(variant.recipe, seed=seed) for variant in spec.variants}
             with console.status(f"[dim]measuring block {seed}[/]"):
-                rows = study(arms, seed, build, study_folder.path)
+                rows = study(arms, seed, build_decoder, study_folder.path)
         except Refused:
             study_folder.record_event(key, "stopped")
             raise
@@ -98,7 +98,7 @@ def _is_measured(study_folder: StudyFolder, key: str, code: str, reuse: str) -> 
 def _fingerprint_study(spec: StudySpec) -> str:
     """Return the code fingerprint of the study and of all parts of its arms."""
     nodes = [spec.options.study, *(variant.recipe.config for variant in spec.variants)]
-    targets = {str(value) for node in nodes for key, value in flat(node).items() if key.endswith("_target_")}
+    targets = {str(value) for node in nodes for key, value in flatten(node).items() if key.endswith("_target_")}
     return fingerprint(sorted(target.rpartition(".")[0] for target in targets))
 
 

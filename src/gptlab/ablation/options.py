@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from gptlab.config.typecheck import conforms, describe, shown
+from gptlab.config.typecheck import conforms, describe_type, format_value
 from gptlab.errors import Refused
 
 
@@ -58,7 +58,7 @@ KNOBS = tuple(field.name for field in dataclasses.fields(StudyOptions))
 def check_options(values: dict[str, Any]) -> StudyOptions:
     """Return the typed options, or refuse all that is wrong."""
     wrong = [
-        f"{name}={shown(values[name])} is not {describe(field.type, values[name])}"
+        f"{name}={format_value(values[name])} is not {describe_type(field.type, values[name])}"
         for name, field in ((candidate.name, candidate) for candidate in dataclasses.fields(StudyOptions))
         if not conforms(values[name], field.type)
     ]

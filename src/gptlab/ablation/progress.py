@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from gptlab.console.units import span
+from gptlab.console.units import format_minutes
 from gptlab.runs.record import read_json, read_rows
 from gptlab.runs.study_folder import TERMINAL_STATES, CellState, StudyFolder
 
@@ -123,7 +123,7 @@ def describe_progress(
     )
     parts += [f"{len(left)} left"] if left else []
     if seconds_left := estimate_seconds_left(study_folder, cells, states, seconds):
-        parts.append(f"about {span(seconds_left / max(1, jobs) / 60)}")
+        parts.append(f"about {format_minutes(seconds_left / max(1, jobs) / 60)}")
     return ", ".join(parts)
 
 

@@ -12,8 +12,8 @@ from gptlab.ablation.cells import Variant, hash_without_seed, make_study_name
 from gptlab.ablation.options import KNOBS, StudyOptions, check_options
 from gptlab.config.factory import check_node, factory
 from gptlab.config.menu import CONF
-from gptlab.config.recipe import Recipe, check_settings, flat
-from gptlab.config.typecheck import shown
+from gptlab.config.recipe import Recipe, check_settings, flatten
+from gptlab.config.typecheck import format_value
 from gptlab.errors import Refused
 from gptlab.runs.record import check_writable
 from gptlab.stats.labels import find_arm
@@ -115,7 +115,7 @@ def compose_trial(spec: StudySpec, name: str, words: list[str]) -> Variant:
         recipe = wiring.compose([*spec.shared, *words])
     except Refused as refused:
         raise Refused(str(refused).splitlines()[0]) from refused
-    if problems := wiring.check(recipe):
+    if problems := wiring.check_recipe(recipe):
         raise Refused(problems[0])
     return Variant(name, [*spec.shared, *words], recipe)
 
@@ -135,7 +135,7 @@ def _take_options(axes: dict[str, list[str]], fixed: dict[str, str]) -> StudyOpt
         if key in (*KNOBS, "name", "cell", "outputs") or key.startswith("study."):
             raise Refused(f"{key}={','.join(axes[key])}: a study has one {key}; give one value")
     lines = [fixed.pop(key) for key in [*fixed] if key in KNOBS or key.startswith("study.")]
-    _, config = wiring.composed(lines, "ablate")
+    _, config = wiring.compose_config(lines, "ablate")
     if "seed" in fixed:
         axes["seed"] = [_override_value(fixed.pop("seed")) or ""]
     if "seed" in axes:
@@ -148,7 +148,7 @@ def _take_options(axes: dict[str, list[str]], fixed: dict[str, str]) -> StudyOpt
 
 def _default_overrides(given: set[str]) -> list[str]:
     """Return what ablate.yaml changes in the runs, as overrides of train.yaml."""
-    choices, config = wiring.composed([], "ablate")
+    choices, config = wiring.compose_config([], "ablate")
     keys = [
         key for key in STUDY_DEFAULTS if key not in given and not ("experiment" in given and key in ("model", "steps"))
     ]
@@ -162,8 +162,10 @@ def _override_value(line: str | None) -> str | None:
 
 def _default_values(axes: dict[str, list[str]], shared: list[str]) -> dict[str, str]:
     """Return the value of each axis where the command line says nothing of it."""
-    choices, config = wiring.composed(shared)
-    defaults = {key: value if isinstance(value, str) else shown(value) for key, value in flat(config).items()} | choices
+    choices, config = wiring.compose_config(shared)
+    defaults = {
+        key: value if isinstance(value, str) else format_value(value) for key, value in flatten(config).items()
+    } | choices
     return {axis: str(defaults[axis]) for axis in axes if axis in defaults}
 
 
@@ -185,7 +187,7 @@ def _compose_arms(arms: list[tuple[str, list[str], str]], shared: list[str], bas
     for name, words, size in arms:
         try:
             recipe = wiring.compose([*shared, *words])
-            lines = wiring.check(recipe)
+            lines = wiring.check_recipe(recipe)
         except Refused as refused:
             recipe, lines = base, [_explain_unused_knob(line, words, base) for line in str(refused).split("\nerror: ")]
         variants.append(Variant(name, [*shared, *words], recipe, size))

@@ -24,7 +24,7 @@ from gptlab.ablation.cells import Variant, hash_without_seed, make_cells
 from gptlab.ablation.plan import Plan, estimate_run_times, set_outputs
 from gptlab.ablation.question import StudySpec
 from gptlab.ablation.question import compose_trial as composed
-from gptlab.config.recipe import flat
+from gptlab.config.recipe import flatten
 from gptlab.errors import Refused
 from gptlab.runs.record import read_json, to_json, write_atomically
 from gptlab.runs.study_folder import lock_or_owner
@@ -222,7 +222,7 @@ def find_knobs(plan: Plan, values: dict[str, Any]) -> frozenset[str]:
 @cache
 def compose_knobs(shared: tuple[str, ...], words: tuple[str, ...]) -> frozenset[str]:
     """Return the knobs of a command line."""
-    return frozenset(flat(wiring.composed([*shared, *words])[1]))
+    return frozenset(flatten(wiring.compose_config([*shared, *words])[1]))
 
 
 def compose_point(plan: Plan, values: dict[str, Any], search: Search | None = None) -> Variant:

@@ -1,1 +1,1 @@
-"""What `python -m gptlab` calls, one command a file."""
+"""Commands of `python -m gptlab`, one a file."""

@@ -1,7 +1,7 @@
-"""A run in another layout: a folder that transformers opens, or one safetensors file under our own names.
+"""Export a run: a folder that transformers opens, or one safetensors file under our own names.
 
-What a run is, its config says; what transformers will compute, config.json says. The one is derived from the other,
-read back as any checkpoint would be, and compared knob by knob: a run that would come back as another is refused.
+config.json is derived from the run's config, read back as any checkpoint would be, and compared knob by knob: a run
+that would come back as another is refused.
 """
 
 import json
@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gptlab.config.recipe import PARTS, Recipe, flat
-from gptlab.config.typecheck import shown
+from gptlab.config.recipe import PARTS, Recipe, flatten
+from gptlab.config.typecheck import format_value
 from gptlab.errors import Refused
 from gptlab.model.rope_scaling import HIGH
 from gptlab.runs.record import read_recipe, write_atomically
@@ -24,57 +24,58 @@ if TYPE_CHECKING:
 
 Compose = Callable[[list[str]], Recipe]
 ACTIVATIONS = {ours: theirs for theirs, ours in reversed(families.ACTIVATIONS.items())}
-SILENT = ("dropout", "original")
+KNOBS_WITHOUT_EFFECT = ("dropout", "original")
 """Knobs that change no logit of a finished run, or stand for another."""
 
 
-def export(run: Path, to: str, into: Path, compose: Compose) -> Path:
-    """Writes the folder, which must not be there yet."""
+def export_run(run: Path, to: str, into: Path, compose: Compose) -> Path:
+    """Write the folder, which must not be there yet."""
     from safetensors.torch import save_file
 
-    from gptlab.restore import load
+    from gptlab.restore import load_run
     from gptlab.weights.change import merge
 
     if into.exists():
         raise Refused(f"--into={into} is there already; name another folder")
     recipe = read_recipe(run)
-    decoder, _ = load(run)
+    decoder, _ = load_run(run)
     if to == "safetensors":
         into.mkdir(parents=True)
         write_atomically(into / "config.yaml", (run / "config.yaml").read_text(encoding="utf-8"))
         write_atomically(into / "tokenizer.json", (run / "tokenizer.json").read_text(encoding="utf-8"))
-        save_file(_apart(dict(decoder.state_dict())), into / "model.safetensors")
+        save_file(_copy_tensors(dict(decoder.state_dict())), into / "model.safetensors")
         return into
     state = dict(merge(decoder).state_dict())  # transformers knows no changes
-    config = derived(recipe, decoder)
-    refuse_changed(recipe, decoder, config, compose)
+    config = derive_config(recipe, decoder)
+    refuse_different_round_trip(recipe, decoder, config, compose)
     family = families.family(config)
     if config["tie_word_embeddings"]:
         state.pop("readout.head.weight")
     names = {
-        f"{family.prefix}{name}" if name != "lm_head.weight" else name: one for name, one in _renamed(config, state)
+        f"{family.prefix}{name}" if name != "lm_head.weight" else name: tensor
+        for name, tensor in _rename_tensors(config, state)
     }
     into.mkdir(parents=True)
     write_atomically(into / "config.json", json.dumps(config, indent=2))
-    save_file(_apart(names), into / "model.safetensors", {"format": "pt"})
+    save_file(_copy_tensors(names), into / "model.safetensors", {"format": "pt"})
     return into
 
 
-def _renamed(config: dict[str, Any], state: "dict[str, Tensor]") -> "list[tuple[str, Tensor]]":
-    return [*back(families.family(config).names(config), state, _layers(config)).items()]
+def _rename_tensors(config: dict[str, Any], state: "dict[str, Tensor]") -> "list[tuple[str, Tensor]]":
+    return [*back(families.family(config).names(config), state, _count_layers(config)).items()]
 
 
-def _layers(config: dict[str, Any]) -> int:
+def _count_layers(config: dict[str, Any]) -> int:
     return config.get("n_layer") or config["num_hidden_layers"]
 
 
-def _apart(state: "dict[str, Tensor]") -> "dict[str, Tensor]":
-    """Tensors that share no memory, as the format wants."""
-    return {name: one.detach().clone().contiguous() for name, one in state.items()}
+def _copy_tensors(state: "dict[str, Tensor]") -> "dict[str, Tensor]":
+    """Return tensors that share no memory, as the format wants."""
+    return {name: tensor.detach().clone().contiguous() for name, tensor in state.items()}
 
 
-def derived(recipe: Recipe, decoder: "Decoder") -> dict[str, Any]:
-    """config.json of the family that is nearest: GPT-2 where positions are learned, else one of Llama's kin."""
+def derive_config(recipe: Recipe, decoder: "Decoder") -> dict[str, Any]:
+    """Return config.json of the nearest family: GPT-2 where positions are learned, else one of Llama's kin."""
     config, tied = recipe.config, decoder.readout.head.weight is decoder.embedding.weight  # type: ignore[union-attr]
     common = {"vocab_size": decoder.shape.vocab, "tie_word_embeddings": bool(tied), "torch_dtype": "float32"}
     shape, mlp = decoder.shape, decoder.layers[0].mlp
@@ -92,10 +93,10 @@ def derived(recipe: Recipe, decoder: "Decoder") -> dict[str, Any]:
             "layer_norm_epsilon": config["norm"].get("eps", 1e-5),
             "scale_attn_weights": config["attention"].get("scale") is None,
         }
-    return {**common, **_llama(config, shape, mlp.hidden)}
+    return {**common, **_derive_llama_config(config, shape, mlp.hidden)}
 
 
-def _llama(config: dict[str, Any], shape: Any, hidden: int) -> dict[str, Any]:
+def _derive_llama_config(config: dict[str, Any], shape: Any, hidden: int) -> dict[str, Any]:
     attention, position = config["attention"], config["position"]
     window, bias, out = attention.get("window"), attention.get("bias", False), attention.get("out_bias", False)
     kind = "qwen3" if attention.get("qk_norm") else "qwen2" if bias and not out else "mistral" if window else "llama"
@@ -130,22 +131,28 @@ def _llama(config: dict[str, Any], shape: Any, hidden: int) -> dict[str, Any]:
     }
 
 
-def refuse_changed(recipe: Recipe, decoder: "Decoder", config: dict[str, Any], compose: Compose) -> None:
-    """Refuses a run that its own config.json would bring back as another."""
+def refuse_different_round_trip(recipe: Recipe, decoder: "Decoder", config: dict[str, Any], compose: Compose) -> None:
+    """Refuse a run that its own config.json would bring back as another."""
     knobs = families.knobs(config)
-    words = [f"{key}={shown(value).strip(chr(39))}" for key, value in knobs.items() if key != "tokenizer"]
-    again = compose([word for word in words if "." not in word.partition("=")[0]] + [w for w in words if "." in w])
-    here, there = (_settled(one, decoder) for one in (recipe, again))
-    wrong = [f"{key}={shown(here.get(key))}" for key in {**here, **there} if here.get(key) != there.get(key)]
-    if wrong:
-        told = ", ".join(sorted(wrong)[:4])
-        raise Refused(f"{config['model_type']} of transformers cannot say {told}; export it with --to safetensors")
+    words = [f"{key}={format_value(value).strip(chr(39))}" for key, value in knobs.items() if key != "tokenizer"]
+    round_trip = compose([word for word in words if "." not in word.partition("=")[0]] + [w for w in words if "." in w])
+    knobs_of_run, knobs_of_export = (_knobs_that_matter(either, decoder) for either in (recipe, round_trip))
+    differences = [
+        f"{key}={format_value(knobs_of_run.get(key))}"
+        for key in {**knobs_of_run, **knobs_of_export}
+        if knobs_of_run.get(key) != knobs_of_export.get(key)
+    ]
+    if differences:
+        differing_knobs = ", ".join(sorted(differences)[:4])
+        raise Refused(
+            f"{config['model_type']} of transformers cannot say {differing_knobs}; export it with --to safetensors"
+        )
 
 
-def _settled(recipe: Recipe, decoder: "Decoder") -> dict[str, Any]:
-    """What decides the logits, with the defaults that follow from sizes written out."""
-    found = flat({slot: recipe.config[slot] for slot in PARTS} | {"final_norm": recipe.config["final_norm"]})
-    found = {key: value for key, value in found.items() if key.rpartition(".")[2] not in SILENT}
-    usual: dict[str, Any] = {"mlp.hidden": decoder.layers[0].mlp.hidden, "attention.kv_heads": decoder.shape.heads}
-    usual["position.high"] = HIGH.get(recipe.config["position"].get("scaling"), 4.0)
-    return {key: usual.get(key) if value is None else value for key, value in found.items()}
+def _knobs_that_matter(recipe: Recipe, decoder: "Decoder") -> dict[str, Any]:
+    """Return what decides the logits, with the defaults that follow from sizes written out."""
+    knobs = flatten({slot: recipe.config[slot] for slot in PARTS} | {"final_norm": recipe.config["final_norm"]})
+    knobs = {key: value for key, value in knobs.items() if key.rpartition(".")[2] not in KNOBS_WITHOUT_EFFECT}
+    defaults: dict[str, Any] = {"mlp.hidden": decoder.layers[0].mlp.hidden, "attention.kv_heads": decoder.shape.heads}
+    defaults["position.high"] = HIGH.get(recipe.config["position"].get("scaling"), 4.0)
+    return {key: defaults.get(key) if value is None else value for key, value in knobs.items()}

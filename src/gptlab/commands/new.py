@@ -1,4 +1,4 @@
-"""A variant begun: a class that works and its YAML, from a slot's contract, then the laws run on it.
+"""Begin a variant: write a class that works and its YAML, from a slot's contract, then run the laws on it.
 
 The class is made from starters/<slot>.py.jinja, the YAML from the class: every keyword-only parameter with its default,
 or the root value that all choices take it from.
@@ -15,20 +15,20 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
-from gptlab.config.factory import PACKAGE, find_slot_package, knobs
-from gptlab.config.menu import CONF, options
+from gptlab.config.factory import PACKAGE, find_slot_package, read_knobs
+from gptlab.config.menu import CONF, list_choices
 from gptlab.config.recipe import LISTS, PARTS
-from gptlab.config.typecheck import shown
+from gptlab.config.typecheck import format_value
 from gptlab.errors import Refused
 
 ROOT = CONF.parent
-HERE = Path(__file__).parent
-STARTERS = {path.name.partition(".")[0]: path for path in sorted((HERE / "starters").glob("*.jinja"))}
-SHARED = {"bias": "${bias}", "dropout": "${dropout}", "lr": "${model.lr}"}
+FOLDER = Path(__file__).parent
+STARTERS = {path.name.partition(".")[0]: path for path in sorted((FOLDER / "starters").glob("*.jinja"))}
+KNOBS_FROM_ROOT = {"bias": "${bias}", "dropout": "${dropout}", "lr": "${model.lr}"}
 """Knobs that follow a root value in every choice."""
 
 
-class Written(NamedTuple):
+class WrittenFiles(NamedTuple):
     """The two files of a variant, and the name of its class."""
 
     code: Path
@@ -36,8 +36,8 @@ class Written(NamedTuple):
     kind: str
 
 
-class Laws(NamedTuple):
-    """How the laws went: how many held, the names of those that did not, the whole report, the command."""
+class LawResults(NamedTuple):
+    """Results of the laws: how many held, the names of those that did not, the whole report, the command."""
 
     held: int
     broken: list[str]
@@ -45,14 +45,14 @@ class Laws(NamedTuple):
     command: str
 
 
-def begin(slot: str, name: str) -> Written:
-    """Writes both files, or none."""
-    refuse(slot, name)
+def write_variant(slot: str, name: str) -> WrittenFiles:
+    """Write both files, or none."""
+    refuse_bad_name(slot, name)
     kind = "".join(word.capitalize() for word in name.split("_"))
-    written = Written(package_folder(slot) / f"{name}.py", CONF / slot / f"{name}.yaml", kind)
+    written = WrittenFiles(package_folder(slot) / f"{name}.py", CONF / slot / f"{name}.yaml", kind)
     try:
-        written.code.write_text(rendered(slot, kind), encoding="utf-8")
-        written.yaml.write_text(yaml_of(slot, name, kind), encoding="utf-8")
+        written.code.write_text(render_starter(slot, kind), encoding="utf-8")
+        written.yaml.write_text(make_yaml(slot, name, kind), encoding="utf-8")
     except BaseException as error:
         written.code.unlink(missing_ok=True)
         written.yaml.unlink(missing_ok=True)
@@ -62,8 +62,8 @@ def begin(slot: str, name: str) -> Written:
     return written
 
 
-def refuse(slot: str, name: str) -> None:
-    """What cannot be begun: outside a source checkout, in no slot, or by a name that is no name or taken."""
+def refuse_bad_name(slot: str, name: str) -> None:
+    """Refuse what cannot be begun: outside a source checkout, in no slot, or by a name that is no name or taken."""
     if not (ROOT / "tests" / "test_structure.py").exists() or PACKAGE != ROOT / "src" / "gptlab":
         raise Refused(
             f"{PACKAGE} is no source checkout, so a variant would have no laws; clone gptlab and begin it there"
@@ -72,7 +72,7 @@ def refuse(slot: str, name: str) -> None:
         raise Refused(f"{slot}: nothing to begin there; choose from {', '.join(STARTERS)}")
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or keyword.iskeyword(name):
         raise Refused(f"{name!r} is no name for a Python file; take small letters, digits and _, as in my_idea")
-    if name in options(slot) or (package_folder(slot) / f"{name}.py").exists():
+    if name in list_choices(slot) or (package_folder(slot) / f"{name}.py").exists():
         raise Refused(f"{slot}={name} is there already; take another name")
     package = find_slot_package(slot)
     if hasattr(import_module(package), name):  # a submodule would take that name's place in its package
@@ -84,45 +84,47 @@ def package_folder(slot: str) -> Path:
     return PACKAGE.parent.joinpath(*find_slot_package(slot).split("."))
 
 
-def rendered(slot: str, kind: str) -> str:
-    """The code of a starter."""
+def render_starter(slot: str, kind: str) -> str:
+    """Return the code of a starter."""
     from jinja2 import Environment, StrictUndefined
 
     template = STARTERS[slot].read_text(encoding="utf-8")
     return Environment(undefined=StrictUndefined, keep_trailing_newline=True).from_string(template).render(kind=kind)
 
 
-def yaml_of(slot: str, name: str, kind: str) -> str:
-    """The YAML of a class that has just been written."""
+def make_yaml(slot: str, name: str, kind: str) -> str:
+    """Return the YAML of a class that has just been written."""
     invalidate_caches()
     module = f"{find_slot_package(slot)}.{name}"
-    parameters = knobs(getattr(import_module(module), kind))
+    parameters = read_knobs(getattr(import_module(module), kind))
     lines = [f"# @package {slot}.{name}"] if slot in LISTS else []
     lines += [f"_target_: {module}.{kind}", "_partial_: true"]
-    lines += [f"{knob}: {SHARED.get(knob) or valued(parameter)}" for knob, parameter in parameters.items()]
+    lines += [
+        f"{knob}: {KNOBS_FROM_ROOT.get(knob) or format_default(parameter)}" for knob, parameter in parameters.items()
+    ]
     return "\n".join(lines) + "\n"
 
 
-def valued(parameter: inspect.Parameter) -> str:
-    """A default as YAML has it: 1e-06 would be a text there."""
-    return re.sub(r"^(\d+)e", r"\1.0e", shown(parameter.default))
+def format_default(parameter: inspect.Parameter) -> str:
+    """Return a default as YAML has it: 1e-06 would be a text there."""
+    return re.sub(r"^(\d+)e", r"\1.0e", format_value(parameter.default))
 
 
-def laws(slot: str, name: str) -> Laws:
-    """Runs every law that meets the choices of the slot on one of them, in a process of its own."""
+def run_laws(slot: str, name: str) -> LawResults:
+    """Run every law that meets the choices of the slot on one of them, in a process of its own."""
     if find_spec("pytest") is None:
         raise Refused(
             f"{slot}={name} is written, but pytest is not here to run its laws; run: make test ARGS='-k {name}'"
         )
     tests = sorted((ROOT / "tests").rglob("test_*.py"))
     always = ["test_structure.py", *(["test_decoder_laws.py"] if slot in (*PARTS, "init") else [])]
-    meeting = [
+    files_with_laws = [
         str(file.relative_to(ROOT)) for file in tests if file.name in always or f'choices("{slot}")' in file.read_text()
     ]
-    asked = [*meeting, "-k", f"{slot} and {name}"]
+    arguments = [*files_with_laws, "-k", f"{slot} and {name}"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--tb=short", "-rfE", *asked],
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--tb=short", "-rfE", *arguments],
         cwd=ROOT,
         env=environment,
         capture_output=True,
@@ -132,40 +134,40 @@ def laws(slot: str, name: str) -> Laws:
     broken = re.findall(r"^(?:FAILED|ERROR) (\S+?::\S.*?)(?: - .*)?$", done.stdout, re.M)
     if done.returncode and not broken:  # collection itself failed, or nothing was found
         broken = [f"pytest ended with status {done.returncode}"]
-    command = f'python -m pytest {" ".join(meeting)} -k "{slot} and {name}"'
-    return Laws(int(held[1]) if held else 0, broken, done.stdout + done.stderr, command)
+    command = f'python -m pytest {" ".join(files_with_laws)} -k "{slot} and {name}"'
+    return LawResults(int(held[1]) if held else 0, broken, done.stdout + done.stderr, command)
 
 
-def told(law: str) -> str:
-    """tests/model/test_decoder_laws.py::test_padding_changes_nothing[case] in words."""
-    found = re.fullmatch(r".*::test_(\w+)(?:\[(.*)\])?", law)
-    return law if found is None else found[1].replace("_", " ") + (f"  ({found[2]})" if found[2] else "")
+def describe_law(law: str) -> str:
+    """Return tests/model/test_decoder_laws.py::test_padding_changes_nothing[case] in words."""
+    match = re.fullmatch(r".*::test_(\w+)(?:\[(.*)\])?", law)
+    return law if match is None else match[1].replace("_", " ") + (f"  ({match[2]})" if match[2] else "")
 
 
-def commands(slot: str, name: str, default: str | list[str]) -> list[str]:
-    """What to run next: a training, and the comparison with the slot's default."""
+def next_commands(slot: str, name: str, default: str | list[str]) -> list[str]:
+    """Return what to run next: a training, and the comparison with the slot's default."""
     if isinstance(default, list):
         return [f"python train.py {slot}=[{','.join([*default, name])}]"]
     return [f"python train.py {slot}={name}", f"python ablate.py -m {slot}={default},{name}"]
 
 
-def show(slot: str, name: str, default: str | list[str]) -> bool:
-    """Begins a variant, runs its laws, says what came of it and what to run next. True if all laws hold."""
+def print_new_variant(slot: str, name: str, default: str | list[str]) -> bool:
+    """Begin a variant, run its laws, print the results and what to run next; return True if all laws hold."""
     from rich.console import Console
     from rich.markup import escape
 
     console = Console(highlight=False, soft_wrap=True)
-    written = begin(slot, name)
+    written = write_variant(slot, name)
     for path in (written.code, written.yaml):
         console.print(f"  [bold]written[/]   {path.relative_to(ROOT)}")
     with console.status(f"[dim]the laws of {slot}={name}[/]"):
-        found = laws(slot, name)
+        results = run_laws(slot, name)
     console.print(
-        f"  [bold]laws[/]      {found.held} hold" + (f", {len(found.broken)} do not:" if found.broken else "")
+        f"  [bold]laws[/]      {results.held} hold" + (f", {len(results.broken)} do not:" if results.broken else "")
     )
-    for law in found.broken:
-        console.print(f"            [red]{escape(told(law))}[/]")
-    then = [found.command] if found.broken else commands(slot, name, default)
+    for law in results.broken:
+        console.print(f"            [red]{escape(describe_law(law))}[/]")
+    then = [results.command] if results.broken else next_commands(slot, name, default)
     for number, line in enumerate(then):
         console.print(f"  [bold]{'' if number else 'next':<8}[/]  {escape(line)}")
-    return not found.broken
+    return not results.broken

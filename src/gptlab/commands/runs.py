@@ -1,4 +1,4 @@
-"""All runs of a place in a table, the best first."""
+"""List all runs of an outputs folder in a table, the best first."""
 
 from pathlib import Path
 from typing import Any
@@ -6,27 +6,27 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from gptlab.console.units import duration
+from gptlab.console.units import format_duration
 from gptlab.errors import Refused
 from gptlab.runs.record import RunFolder, read_json, read_rows
 
 
-def show(outputs: Path) -> None:
-    """Prints it."""
+def print_runs(outputs: Path) -> None:
+    """Print the table."""
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("run", overflow="fold")
     for name in ("val/loss", "bits/byte", "params", "steps", "time", "status"):
         table.add_column(name, justify="right", no_wrap=True)
-    found = sorted(map(_line, (outputs / "runs").glob("*/run.json")), key=lambda line: line[0])
-    for _, *cells in found:
+    rows = sorted(map(_describe_run, (outputs / "runs").glob("*/run.json")), key=lambda line: line[0])
+    for _, *cells in rows:
         table.add_row(*cells)
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = 200  # a line a run, for other programs
-    console.print(table if found else f"no runs in {outputs / 'runs'} yet; start one: python train.py")
+    console.print(table if rows else f"no runs in {outputs / 'runs'} yet; start one: python train.py")
 
 
-def _line(path: Path) -> tuple[float, *tuple[str, ...]]:
+def _describe_run(path: Path) -> tuple[float, *tuple[str, ...]]:
     folder = path.parent
     summary: dict[str, Any]
     try:
@@ -42,6 +42,6 @@ def _line(path: Path) -> tuple[float, *tuple[str, ...]]:
         f"{summary['val/bits_per_byte']:.3f}" if "val/bits_per_byte" in summary else "",
         f"{summary['params']:,}" if "params" in summary else "",
         f"{step:,}",
-        duration(summary["time/total_s"]) if "time/total_s" in summary else "",
+        format_duration(summary["time/total_s"]) if "time/total_s" in summary else "",
         summary.get("status", "at work" if RunFolder(folder).is_busy() else "unfinished"),
     )

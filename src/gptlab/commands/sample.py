@@ -1,4 +1,4 @@
-"""A run's text from the command line: loaded, checked, written as it comes."""
+"""Sample from a run on the command line: load, check, and write the text as it comes."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,10 +12,10 @@ from gptlab.errors import Refused
 from gptlab.generation.generate import Beyond, generate
 from gptlab.generation.speculative import speculate
 from gptlab.model.decoder import Decoder
-from gptlab.restore import load
+from gptlab.restore import load_run
 
 
-def stream(
+def stream_text(
     run: Path,
     which: str,
     prompt: str | None,
@@ -24,32 +24,37 @@ def stream(
     stop: str | None,
     beyond: Beyond,
     repetition: float,
-    how: dict[str, Any],
+    sampling: dict[str, Any],
 ) -> Iterator[str]:
-    """The text as it comes; what cannot be written is refused at once. `draft`: a run, and how many tokens it guesses
-    at a time; `how`: temperature, top_k, top_p, seed."""
-    decoder, tokenizer = load(run, which)
+    """Yield the text as it comes; what cannot be written is refused at once.
+
+    draft     a run, and how many tokens it guesses at a time
+    sampling  temperature, top_k, top_p, seed
+    """
+    decoder, tokenizer = load_run(run, which)
     tokens = torch.from_numpy(tokens_of_prompt(prompt, tokenizer, "--prompt").astype("int64"))[None]
     if draft is None:
-        stops = {int(one) for one in tokens_of_prompt(stop, tokenizer, "--stop")} if stop is not None else set()
-        drawn = generate(decoder, tokens, length, repetition=repetition, stop=stops, beyond=beyond, **how)
+        stops = {int(token) for token in tokens_of_prompt(stop, tokenizer, "--stop")} if stop is not None else set()
+        tokens_written = generate(decoder, tokens, length, repetition=repetition, stop=stops, beyond=beyond, **sampling)
     else:
-        refuse_alone(stop, beyond, repetition)
-        drawn = speculate(decoder, guesser(draft[0], tokenizer), tokens, length, guesses=draft[1], **how)
-    return tokenizer.stream(int(token) for token in drawn)
+        refuse_with_draft(stop, beyond, repetition)
+        tokens_written = speculate(
+            decoder, load_draft(draft[0], tokenizer), tokens, length, guesses=draft[1], **sampling
+        )
+    return tokenizer.stream(int(token) for token in tokens_written)
 
 
-def guesser(run: Path, tokenizer: Tokenizer) -> Decoder:
-    """The decoder of a draft, whose tokens must be those of the run."""
-    decoder, other = load(run)
+def load_draft(run: Path, tokenizer: Tokenizer) -> Decoder:
+    """Return the decoder of a draft, whose tokens must be those of the run."""
+    decoder, other = load_run(run)
     if other.pieces != tokenizer.pieces:
         raise Refused(f"--draft={run} has other tokens than the run; take one of the same tokenizer and text")
     return decoder
 
 
-def refuse_alone(stop: str | None, beyond: Beyond, repetition: float) -> None:
-    """Refuses what a draft's guesses are not judged by."""
-    asked = {"--stop": stop is not None, "--beyond": beyond != "crop", "--repetition": repetition != 1}
-    for option, given in asked.items():
+def refuse_with_draft(stop: str | None, beyond: Beyond, repetition: float) -> None:
+    """Refuse options that the guesses of a draft are not judged by."""
+    options = {"--stop": stop is not None, "--beyond": beyond != "crop", "--repetition": repetition != 1}
+    for option, given in options.items():
         if given:
             raise Refused(f"{option} does not go with --draft; leave one of them out")

@@ -1,4 +1,4 @@
-"""What hydra complains of, in one line that names the key and the remedy. Imports no hydra."""
+"""Hydra's errors in one line that names the key and the remedy. Imports no hydra."""
 
 import os
 import re
@@ -7,54 +7,54 @@ from typing import Any
 
 import yaml
 
-from gptlab.config.menu import CONF, options
+from gptlab.config.menu import CONF, list_choices
 from gptlab.config.recipe import LISTS, SLOTS
-from gptlab.config.typecheck import unknown
+from gptlab.config.typecheck import explain_unknown
 
-Known = Callable[[list[str]], Iterable[str]]
-"""All keys that there are with some choices."""
+ListKnownKeys = Callable[[list[str]], Iterable[str]]
+"""Lists all keys that exist with some choices."""
 
 
-def shortened(error: Exception, overrides: list[str], known: Known) -> str | None:
-    """What hydra says, in one line with the remedy; none if it is not hydra that says it."""
+def explain_hydra_error(error: Exception, overrides: list[str], known: ListKnownKeys) -> str | None:
+    """Return hydra's error in one line with the remedy; None if it is not hydra's."""
     message = str(error)
     if message.startswith("Config group override must be"):  # a plain ValueError
-        return next(_no_options(overrides), "a choice is a name, as in attention=gqa")
+        return next(_find_missing_options(overrides), "a choice is a name, as in attention=gqa")
     if message.startswith("Only one of --run, --multirun, --cfg"):
         return NO_PRINT
     if type(error).__module__.split(".")[0] not in ("hydra", "omegaconf"):
         return None
     if override := getattr(error, "override", None):
-        return _unreadable(override)
-    if found := re.search(r"Could not override '([^']*)'|Could not delete from config. '([^']*)' does not", message):
-        return _no_key(found[1] or found[2], overrides, known)
-    for pattern, told in TOLD.items():
-        if found := re.search(pattern, message):
+        return _explain_unreadable(override)
+    if match := re.search(r"Could not override '([^']*)'|Could not delete from config. '([^']*)' does not", message):
+        return _explain_missing_key(match[1] or match[2], overrides, known)
+    for pattern, explain in EXPLANATIONS.items():
+        if match := re.search(pattern, message):
             printed = "Ambiguous" in pattern and any(word in ("-c", "--cfg") for word in overrides)
-            return f"{found[1]}: {NO_PRINT}" if printed else told(found[1])
+            return f"{match[1]}: {NO_PRINT}" if printed else explain(match[1])
     return " ".join(message.split())
 
 
-def _unreadable(override: str) -> str:
+def _explain_unreadable(override: str) -> str:
     key, equals, value = override.partition("=")
     if not equals or not key:
         return f"{override!r} is not an override; write key=value"
     return f"{override} cannot be read; if the value is a text, quote it for hydra too: '{key}=\"{value}\"'"
 
 
-def _no_options(overrides: list[str]) -> Iterator[str]:
-    for group, _, value in (one.lstrip("+~").partition("=") for one in overrides):
-        if group and (CONF / group).is_dir() and value not in options(group):
-            yield _no_option(f"{group}/{value}")
+def _find_missing_options(overrides: list[str]) -> Iterator[str]:
+    for group, _, value in (override.lstrip("+~").partition("=") for override in overrides):
+        if group and (CONF / group).is_dir() and value not in list_choices(group):
+            yield _explain_missing_option(f"{group}/{value}")
 
 
-def _no_option(choice: str) -> str:
+def _explain_missing_option(choice: str) -> str:
     group, _, option = choice.rpartition("/")
     if group == "tracking" and option == os.environ.get("WANDB_MODE"):
-        return f"WANDB_MODE={option}: no such way of tracking; set it to one of {', '.join(options(group))}"
+        return f"WANDB_MODE={option}: no such way of tracking; set it to one of {', '.join(list_choices(group))}"
     if group == "hydra/launcher" and (extra := LAUNCHERS.get(option)):
         return f"{group}={option}: its plugin is not installed; run: pip install 'gptlab[{extra}]'"
-    known = ", ".join(options(group) or LAUNCHERS if group == "hydra/launcher" else options(group))
+    known = ", ".join(list_choices(group) or LAUNCHERS if group == "hydra/launcher" else list_choices(group))
     return f"{group}={option}: no such option" + (f"; choose from {known}" if known else "")
 
 
@@ -99,37 +99,39 @@ def unreadable_yaml(error: yaml.YAMLError) -> str:
     return f"{where}: no YAML: {' '.join(str(problem).split())}; mend that line"
 
 
-def _no_key(key: str, overrides: list[str], known: Known) -> str:
+def _explain_missing_key(key: str, overrides: list[str], known: ListKnownKeys) -> str:
     if re.fullmatch(r"\w+", key) and (CONF / key).is_dir():
         return f"{key}: nothing here takes it by itself; python -m gptlab explain {key} says what it is"
-    words = [one.partition("=") for one in overrides]
-    chosen = [f"{slot}={choice}" for slot, _, choice in words if choice in options(slot) or slot in LISTS]
-    return no_key(key, known([one for one in chosen if not one.startswith(f"{key}=")]))
+    words = [override.partition("=") for override in overrides]
+    chosen = [f"{slot}={choice}" for slot, _, choice in words if choice in list_choices(slot) or slot in LISTS]
+    return explain_unknown_key(
+        key, known([choice_word for choice_word in chosen if not choice_word.startswith(f"{key}=")])
+    )
 
 
-def twice(overrides: list[str]) -> str | None:
-    """The line for a list that names a choice more than once, of which hydra would take one."""
-    for one in overrides:
-        slot, _, listed = one.partition("=")
+def find_duplicate_choice(overrides: list[str]) -> str | None:
+    """Return the line for a list that names a choice more than once, of which hydra would take one."""
+    for override in overrides:
+        slot, _, listed = override.partition("=")
         names = [name.strip() for name in listed.strip("[]").split(",")]
         if slot in LISTS and len({*names}) < len(names):
-            return f"{one} names a choice twice; name each once"
+            return f"{override} names a choice twice; name each once"
     return None
 
 
-def no_key(key: str, known: Iterable[str]) -> str:
-    """The line for a key that none of the known ones is, with those that stand beside it."""
+def explain_unknown_key(key: str, known: Iterable[str]) -> str:
+    """Return the line for an unknown key, with those that stand beside it."""
     key = key.rpartition("@")[2]
     path = f"{key.rpartition('.')[0]}." if "." in key else ""
     known = list(known)
     slot, _, choice = path.rstrip(".").partition(".")
     if slot in LISTS and choice and not any(name.startswith(path) for name in known):
         listed = f"{choice} is not in the list; say {slot}=[{choice}]"
-        return f"{key}: {listed}" if choice in options(slot) else _no_option(f"{slot}/{choice}")
-    beside = {one.removeprefix(path).split(".")[0] for one in known if one.startswith(path)}
+        return f"{key}: {listed}" if choice in list_choices(slot) else _explain_missing_option(f"{slot}/{choice}")
+    beside = {name_beside.removeprefix(path).split(".")[0] for name_beside in known if name_beside.startswith(path)}
     if not beside:
-        return no_key(path.rstrip("."), known)
-    return unknown(key, sorted(one for one in beside if not one.startswith("_")), path)
+        return explain_unknown_key(path.rstrip("."), known)
+    return explain_unknown(key, sorted(name_beside for name_beside in beside if not name_beside.startswith("_")), path)
 
 
 LAUNCHERS = {"joblib": "parallel", "submitit_local": "parallel", "submitit_slurm": "parallel", "ray": "ray"}
@@ -143,12 +145,12 @@ def _no_sweep(given: str) -> str:
     return f"{given}: several values make a sweep; add -m"
 
 
-TOLD: dict[str, Callable[[str], str]] = {
-    r"Could not (?:find|load) '([^']*)'": _no_option,
+EXPLANATIONS: dict[str, Callable[[str], str]] = {
+    r"Could not (?:find|load) '([^']*)'": _explain_missing_option,
     r"Could not delete '([^']*)'": lambda key: f"~{key}: there is no such choice to leave out",
     r"already at '([^']*)'": lambda key: f"{key} is there already; leave out the +",
     r"Multiple values for (\S+?)\.": lambda key: f"{key} is there already; leave out the +",
     r"Sweep parameters '([^']*)' requires": _no_sweep,
     r"Ambiguous value for argument '([^']*)'": lambda given: f"{given}: several values make a sweep; add -m",
 }
-"""What hydra says, and what we say of the thing that it names."""
+"""Pattern of hydra's message, and what we say of the thing that it names."""

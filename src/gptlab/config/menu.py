@@ -5,6 +5,6 @@ from pathlib import Path
 CONF = Path(__file__).parents[3] / "conf"
 
 
-def options(group: str) -> list[str]:
-    """The choices of a slot."""
+def list_choices(group: str) -> list[str]:
+    """Return the choices of a slot."""
     return sorted(path.stem for path in (CONF / group).glob("*.yaml"))

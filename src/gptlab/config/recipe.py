@@ -1,4 +1,4 @@
-"""What a run was asked to be: the resolved config as plain data, its types, its hash, its name. No hydra, no torch."""
+"""Recipe: the resolved config of a run as plain data, its types, its hash, its name. No hydra, no torch."""
 
 import hashlib
 import json
@@ -7,22 +7,22 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any, Literal
 
-from gptlab.config.typecheck import conforms, describe, shown, unknown
+from gptlab.config.typecheck import conforms, describe_type, explain_unknown, format_value
 
 PARTS = ("attention", "position", "norm", "mlp", "residual", "block", "readout")
-"""The slots that make a decoder."""
+"""Slots that make a decoder."""
 SLOTS = (*PARTS, "init", "change", "data", "tokenizer", "optimizer", "schedule", "metric", "callback", "trainer")
-"""All slots whose choices are code and always there."""
+"""Slots whose choices are code and always there."""
 LISTS = ("change", "metric", "callback")
 """Slots of any number of choices, by name."""
 KNOB_SLOTS = ("format",)
 """Slots whose choices are knobs of the choices of others."""
-MAYBE = ("pretrained",)
+OPTIONAL_SLOTS = ("pretrained",)
 """Slots that a run may be without."""
-COSMETIC = ("name", "resume", "outputs", "tracking")
+COSMETIC_KEYS = ("name", "resume", "outputs", "tracking")
 """Keys that change no number of a run."""
-UNNAMED = (
-    *(*COSMETIC, "data.path", "tokenizer.path", "pretrained"),
+KEYS_NOT_IN_NAME = (
+    *(*COSMETIC_KEYS, "data.path", "tokenizer.path", "pretrained"),
     *("seed", "trainer", "log_every", "save_every", "evaluation", "sample"),
 )
 """Keys that the name of a run leaves out."""
@@ -30,7 +30,7 @@ UNNAMED = (
 
 @dataclass(frozen=True)
 class Model:
-    """Sizes, and the batch and learning rate that suit them."""
+    """Sizes of a model, and the batch and learning rate that suit them."""
 
     width: int
     heads: int
@@ -51,7 +51,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Sample:
-    """How samples are drawn."""
+    """Settings of samples."""
 
     prompt: str | None
     count: int
@@ -65,7 +65,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Tracking:
-    """Where W&B's mirror of a run goes."""
+    """Settings of the tracker (W&B)."""
 
     mode: Literal["offline", "online", "auto", "disabled"]
     project: str
@@ -101,7 +101,7 @@ class Settings:
     tracking: Tracking
 
 
-POSITIVE = (
+POSITIVE_KEYS = (
     *("steps", "batch_size", "accumulate", "vocab_multiple", "clip", "max_minutes", "log_every", "save_every"),
     *(f"model.{size}" for size in ("width", "heads", "layers", "context", "batch_size", "lr", "head")),
     *("evaluation.every", "evaluation.tokens", "sample.length", "sample.top_k"),
@@ -119,21 +119,26 @@ class Recipe:
     @property
     def settings(self) -> Settings:
         """The keys that are no slots, typed."""
-        return _typed(Settings, self.config)
+        return _make_typed(Settings, self.config)
 
     @property
     def hash(self) -> str:
         """Eight hex digits of all that can change a number, the order of changes too."""
-        kept = {key: value for key, value in self.config.items() if key not in COSMETIC}
+        config = {key: value for key, value in self.config.items() if key not in COSMETIC_KEYS}
         for slot in ("change", "callback"):  # none is as if there were no such slot
-            if not kept.get(slot):
-                kept.pop(slot, None)
-        order = "+".join(kept.get("change", ()))
-        return hashlib.sha256(f"{json.dumps(_equal(kept), sort_keys=True)}{order}".encode()).hexdigest()[:8]
+            if not config.get(slot):
+                config.pop(slot, None)
+        order = "+".join(config.get("change", ()))
+        return hashlib.sha256(f"{json.dumps(_normalize_numbers(config), sort_keys=True)}{order}".encode()).hexdigest()[
+            :8
+        ]
 
     @property
     def label(self) -> str:
-        """<model>-<what differs>-s<seed>, fit for a file name and, without `=`, for an override such as resume."""
+        """Its name <model>-<what differs>-s<seed>, fit for a file name.
+
+        It has no `=`, so that it is fit for an override such as resume too.
+        """
         parts = [str(self.choices.get("model", "custom")), *self.differs]
         text = re.sub(r"[^\w.+-]+", "_", "-".join(parts), flags=re.ASCII)[:80].rstrip("-_")
         return f"{text}-s{self.config['seed']}"
@@ -144,50 +149,52 @@ class Recipe:
         return f"{self.label}-{self.hash}"
 
 
-def _equal(value: Any) -> Any:
-    """The same for what is equal: 1.0 as 1."""
+def _normalize_numbers(value: Any) -> Any:
+    """Return the same value for what is equal: 1.0 as 1."""
     if isinstance(value, dict):
-        return {key: _equal(one) for key, one in value.items()}
+        return {key: _normalize_numbers(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_equal(one) for one in value]
+        return [_normalize_numbers(item) for item in value]
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def _typed(kind: Any, values: dict[str, Any]) -> Any:
+def _make_typed(kind: Any, values: dict[str, Any]) -> Any:
     pairs = [(item, values[item.name]) for item in fields(kind)]
-    return kind(**{one.name: _typed(one.type, value) if is_dataclass(one.type) else value for one, value in pairs})
+    return kind(
+        **{item.name: _make_typed(item.type, value) if is_dataclass(item.type) else value for item, value in pairs}
+    )
 
 
-def flat(config: Any, path: str = "") -> dict[str, Any]:
-    """A nested config as {dotted key: leaf}."""
+def flatten(config: Any, path: str = "") -> dict[str, Any]:
+    """Return a nested config as {dotted key: leaf}."""
     if not isinstance(config, dict) or not config:
         return {path: config}
-    return {k: v for key, value in config.items() for k, v in flat(value, f"{path}.{key}" if path else key).items()}
+    return {k: v for key, value in config.items() for k, v in flatten(value, f"{path}.{key}" if path else key).items()}
 
 
 def check_settings(config: dict[str, Any]) -> list[str]:
-    """What is wrong with the keys that are no slots: unknown, missing, of another type, out of range."""
-    rest = {key: value for key, value in config.items() if key not in (*SLOTS, *MAYBE)}
-    return list(_check(Settings, rest, "")) or list(_out_of_range(flat(rest)))
+    """Return what is wrong with the keys that are no slots: unknown, missing, of another type, out of range."""
+    rest = {key: value for key, value in config.items() if key not in (*SLOTS, *OPTIONAL_SLOTS)}
+    return list(_check_types(Settings, rest, "")) or list(_check_ranges(flatten(rest)))
 
 
-def _check(kind: Any, values: Any, path: str) -> Iterator[str]:
+def _check_types(kind: Any, values: Any, path: str) -> Iterator[str]:
     if not isinstance(values, dict):
-        yield f"{path.rstrip('.')}={shown(values)} is not a group of keys"
+        yield f"{path.rstrip('.')}={format_value(values)} is not a group of keys"
         return
     known = {item.name: item.type for item in fields(kind)}
-    yield from (unknown(path + key, list(known), path) for key in values if key not in known)
+    yield from (explain_unknown(path + key, list(known), path) for key in values if key not in known)
     for key, wanted in known.items():
         if key not in values:
             yield f"{path}{key}: no value given"
         elif is_dataclass(wanted):
-            yield from _check(wanted, values[key], f"{path}{key}.")
+            yield from _check_types(wanted, values[key], f"{path}{key}.")
         elif not conforms(values[key], wanted):
-            yield f"{path}{key}={shown(values[key])} is not {describe(wanted, values[key])}"
+            yield f"{path}{key}={format_value(values[key])} is not {describe_type(wanted, values[key])}"
 
 
-def _out_of_range(values: dict[str, Any]) -> Iterator[str]:
-    for key in POSITIVE:
+def _check_ranges(values: dict[str, Any]) -> Iterator[str]:
+    for key in POSITIVE_KEYS:
         if values[key] is not None and values[key] <= 0:
             yield f"{key}={values[key]} is not positive; give a number > 0"
     if not 0 <= values["dropout"] < 1:
@@ -204,19 +211,21 @@ def _out_of_range(values: dict[str, Any]) -> Iterator[str]:
         yield f"seed={values['seed']} is not in 0 .. 2^63 - 1; try 0"
 
 
-def altered(recipe: Recipe, **values: Any) -> Recipe:
-    """A recipe with some knobs set, dots of their paths written __; as if the command line had said so, since no other
-    knob is computed from these."""
+def set_values(recipe: Recipe, **values: Any) -> Recipe:
+    """Return a recipe with some knobs set, dots of their paths written __.
+
+    It is as if the command line had said so, since no other knob is computed from these.
+    """
     config, differs = recipe.config, list(recipe.differs)
     for name, value in values.items():
         path = name.split("__")
-        config = _set(config, path, value)
+        config = _set_path(config, path, value)
         if path[-1] != "seed":
-            said = f"{path[-1]}={value if isinstance(value, str) else shown(value)}"
-            differs = [one for one in differs if not one.startswith(f"{path[-1]}=")] + [said]
+            difference = f"{path[-1]}={value if isinstance(value, str) else format_value(value)}"
+            differs = [earlier for earlier in differs if not earlier.startswith(f"{path[-1]}=")] + [difference]
     return replace(recipe, config=config, differs=tuple(differs))
 
 
-def _set(config: dict[str, Any], path: list[str], value: Any) -> dict[str, Any]:
+def _set_path(config: dict[str, Any], path: list[str], value: Any) -> dict[str, Any]:
     first, *rest = path
-    return {**config, first: _set(config[first], rest, value) if rest else value}
+    return {**config, first: _set_path(config[first], rest, value) if rest else value}

@@ -1,28 +1,30 @@
-"""What a config may say of another value, as in ${half_or_less:${model.heads}}. What is no number stays, for the check
-to name."""
+"""OmegaConf resolvers, as in ${half_or_less:${model.heads}}. Non-numbers are returned unchanged.
+
+The type check reports them.
+"""
 
 import os
 
 
 def half_or_less(heads: int) -> int:
-    """The largest divisor of heads up to half of them, 1 for one head. What is no int stays, for the check to name."""
+    """Return the largest divisor of heads up to half of them, 1 for one head."""
     if not isinstance(heads, int):
         return heads
     return max((n for n in range(1, heads // 2 + 1) if heads % n == 0), default=1)
 
 
 def quarter(number: int) -> int:
-    """A quarter, at least 1. What is no int stays."""
+    """Return a quarter, at least 1."""
     return max(1, number // 4) if isinstance(number, int) else number
 
 
 def times(factor: float, number: float) -> float:
-    """A product, without the last digits that floats add. What is no number stays."""
+    """Return a product, without the last digits that floats add."""
     return float(f"{factor * number:.12g}") if isinstance(number, int | float) else number
 
 
 def inverse_root(number: float) -> float:
-    """1 / sqrt(number). What is no positive number stays."""
+    """Return 1 / sqrt(number)."""
     return number**-0.5 if isinstance(number, int | float) and number > 0 else number
 
 

@@ -1,4 +1,4 @@
-"""Plain values against annotated types, and both in words: annotations are the schema of a config."""
+"""Type checks of plain values against annotations, which are the schema of a config, and both in words."""
 
 import difflib
 import sys
@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Any, Literal, Union, get_args, get_origin
 
 
-def unknown(key: str, known: list[str], path: str = "") -> str:
-    """The line for a key that does not exist."""
+def explain_unknown(key: str, known: list[str], path: str = "") -> str:
+    """Return the line for a key that does not exist."""
     if key.removeprefix(path) in known:
         return f"{key} cannot be left out; give it a value"
     near = difflib.get_close_matches(key.removeprefix(path), known, 1, 0.5)
@@ -16,20 +16,20 @@ def unknown(key: str, known: list[str], path: str = "") -> str:
     return f"{key}: no such key; {hint}"
 
 
-def shown(value: Any) -> str:
-    """A value as it is written in a config."""
+def format_value(value: Any) -> str:
+    """Return a value as it is written in a config."""
     return {None: "null", True: "true", False: "false"}[value] if isinstance(value, bool | None) else repr(value)
 
 
 def conforms(value: Any, wanted: Any) -> bool:
-    """True if a plain value is of an annotated type. bool is no int; an int is a fine float; NaN and inf are none."""
+    """Whether a plain value is of an annotated type. bool is no int; an int is a fine float."""
     origin, inside = get_origin(wanted), get_args(wanted)
     if wanted is Any:
         return True
     if origin in (Union, types.UnionType):
-        return any(conforms(value, one) for one in inside)
+        return any(conforms(value, item) for item in inside)
     if origin is Literal:
-        return any(value == one and type(value) is type(one) for one in inside)
+        return any(value == item and type(value) is type(item) for item in inside)
     if wanted is None or wanted is type(None):
         return value is None
     if wanted is float:
@@ -37,21 +37,21 @@ def conforms(value: Any, wanted: Any) -> bool:
     if wanted is int:
         return isinstance(value, int) and not isinstance(value, bool)
     if origin is dict:
-        return isinstance(value, dict) and all(conforms(one, inside[1]) for one in value.values())
+        return isinstance(value, dict) and all(conforms(item, inside[1]) for item in value.values())
     if origin is tuple:
         return isinstance(value, list) and len(value) == len(inside) and all(map(conforms, value, inside))
     if origin is Callable or wanted is Callable:
         return isinstance(value, dict) and "_target_" in value
     if isinstance(origin, type):
-        return isinstance(value, list) and all(conforms(one, inside[0]) for one in value)
+        return isinstance(value, list) and all(conforms(item, inside[0]) for item in value)
     return isinstance(value, wanted)
 
 
-def describe(wanted: Any, value: Any = None) -> str:
-    """Describe an annotated type in words, for a `value` that is not of it."""
+def describe_type(wanted: Any, value: Any = None) -> str:
+    """Return an annotated type in words."""
     origin, inside = get_origin(wanted), get_args(wanted)
     if origin in (Union, types.UnionType):
-        return " or ".join(describe(kind, value) for kind in inside)
+        return " or ".join(describe_type(kind, value) for kind in inside)
     if wanted is float and isinstance(value, int | float) and not isinstance(value, bool):
         return "a finite number"
     if origin is Literal:
@@ -59,8 +59,8 @@ def describe(wanted: Any, value: Any = None) -> str:
     if origin is Callable or wanted is Callable:
         return "a choice"
     if origin is tuple:
-        return f"a list of {len(inside)} values, each {describe(inside[-1])}"
+        return f"a list of {len(inside)} values, each {describe_type(inside[-1])}"
     if inside:
-        return f"a list of {describe(inside[-1])}" if origin is not dict else f"named {describe(inside[-1])}s"
+        return f"a list of {describe_type(inside[-1])}" if origin is not dict else f"named {describe_type(inside[-1])}s"
     words = {int: "an int", float: "a number", bool: "true or false", str: "a string", type(None): "null"}
     return words.get(wanted, str(wanted))

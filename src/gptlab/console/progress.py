@@ -1,28 +1,28 @@
-"""A bar for work before a run has its terminal: only on a terminal, only after a second."""
+"""Progress bar for work before a run has its terminal: only on a terminal, only after a second."""
 
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 
-class Patience:
-    """Counts what is done of a total, if there is one."""
+class DelayedProgress:
+    """Counts what is done of a total, if there is one, and shows a bar after a second."""
 
     def __init__(self, what: str, total: int | None) -> None:
         self.what, self.total, self.done = what, total, 0
         self.began = time.monotonic()
         self.bar = None
 
-    def moved(self, amount: int = 0) -> None:
-        """So much more is done."""
+    def advance(self, amount: int = 0) -> None:
+        """Add to what is done."""
         self.done += amount
         if self.bar is None and time.monotonic() - self.began > 1:
-            self.bar = self.shown()
+            self.bar = self._make_bar()
         if self.bar is not None:
             self.bar.update(self.bar.task_ids[0], completed=self.done)
 
-    def shown(self):
-        """The bar. Imported here, because most texts are read before it would be there."""
+    def _make_bar(self):
+        """Return a new bar. rich is imported here, because most texts are read before a bar would be shown."""
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -36,11 +36,11 @@ class Patience:
 
 
 @contextmanager
-def patience(what: str, total: int | None = None) -> Iterator[Patience]:
-    """Shows what is being done and how far it is, as long as it lasts."""
-    shown = Patience(what, total)
+def delayed_progress(what: str, total: int | None = None) -> Iterator[DelayedProgress]:
+    """Show what is being done and how far it is, as long as it lasts."""
+    progress = DelayedProgress(what, total)
     try:
-        yield shown
+        yield progress
     finally:
-        if shown.bar is not None:
-            shown.bar.stop()
+        if progress.bar is not None:
+            progress.bar.stop()

@@ -1,4 +1,4 @@
-"""What a person sees while a run works; said to the terminal and, without colours, to the run's log.txt."""
+"""Terminal output of a run, also written to its log.txt without colours."""
 
 import os
 import sys
@@ -30,43 +30,43 @@ class Screen(Console):
 
 
 class Terminal:
-    """Says things, to the standard output or to a file, or to the log alone; shows one bar."""
+    """Prints to the standard output, to a file, or to the log alone; shows one bar."""
 
-    def __init__(self, record: LineLog, file: TextIO | None = None, quiet: bool = False) -> None:
+    def __init__(self, line_log: LineLog, file: TextIO | None = None, quiet: bool = False) -> None:
         self.console = Screen(highlight=False, file=file, quiet=quiet)
-        self.record = record
+        self.line_log = line_log
         self.bar: Progress | None = None
 
     def say(self, markup: str = "") -> None:
-        """A line in rich markup."""
+        """Print a line in rich markup."""
         self.console.print(markup, soft_wrap=True)
-        self.record.log(Text.from_markup(markup).plain)
+        self.line_log.log(Text.from_markup(markup).plain)
 
-    def fact(self, name: str, *lines: str) -> None:
-        """A named fact of one or more lines."""
+    def print_fact(self, name: str, *lines: str) -> None:
+        """Print a named fact of one or more lines."""
         for line in lines:
             text = Text.from_markup(line)
             width = self.console.width - INDENT if self.console.is_terminal else text.cell_len + 1
             for part in text.wrap(self.console, max(width, 20)):
                 self.console.print(Text.assemble((f"  {name:<{INDENT - 2}}", "bold"), part), soft_wrap=True)
                 name = ""
-            self.record.log(text.plain)
+            self.line_log.log(text.plain)
 
-    def text(self, text: str) -> None:
-        """What a model wrote: any characters, none of them markup."""
+    def print_text(self, text: str) -> None:
+        """Print a generated text: any characters, none of them markup."""
         for line in text.strip("\n").split("\n"):
             self.say(f"  [dim]│[/] {escape(line)}")
 
-    def last(self, line: str) -> None:
-        """A line as it is, for other programs to read; not for the log."""
+    def print_plain(self, line: str) -> None:
+        """Print a line as it is, for other programs to read; not for the log."""
         self.console.print(line, markup=False, soft_wrap=True)
 
-    def working(self, what: str) -> AbstractContextManager[Any]:
-        """Shows what is being done, on a terminal, as long as it lasts."""
+    def show_status(self, what: str) -> AbstractContextManager[Any]:
+        """Show what is being done, on a terminal, as long as it lasts."""
         return self.console.status(f"[dim]{what}[/]")
 
-    def start(self, steps: int, done: int) -> None:
-        """Shows the bar, on a terminal."""
+    def start_bar(self, steps: int, done: int) -> None:
+        """Show the bar, on a terminal."""
         self.bar = Progress(
             TextColumn("  "),
             BarColumn(28),
@@ -82,13 +82,13 @@ class Terminal:
         self.task = self.bar.add_task("train", total=steps, completed=done, loss="-", speed="")
         self.bar.start()
 
-    def advance(self, **values: Any) -> None:
-        """Moves the bar."""
+    def advance_bar(self, **values: Any) -> None:
+        """Move the bar."""
         if self.bar is not None:
             self.bar.update(self.task, **values)
 
-    def stop(self) -> None:
-        """Takes the bar away."""
+    def stop_bar(self) -> None:
+        """Take the bar away."""
         if self.bar is not None:
             self.bar.stop()
             self.bar = None

@@ -1,28 +1,28 @@
-"""Numbers as people read them: durations, and lines of small bars."""
+"""Numbers for people: durations, and sparklines."""
 
 BARS = "▁▂▃▄▅▆▇█"
 
 
-def spark(values: list[float], width: int = 40) -> str:
-    """Numbers as a line of small bars."""
+def draw_sparkline(values: list[float], width: int = 40) -> str:
+    """Return numbers as a line of small bars."""
     if len(values) < 2:
         return ""
-    picked = (
+    values_drawn = (
         [values[round(i * (len(values) - 1) / (width - 1))] for i in range(width)] if len(values) > width else values
     )
-    low, high = min(picked), max(picked)
-    return "".join(BARS[round((value - low) / ((high - low) or 1) * (len(BARS) - 1))] for value in picked)
+    low, high = min(values_drawn), max(values_drawn)
+    return "".join(BARS[round((value - low) / ((high - low) or 1) * (len(BARS) - 1))] for value in values_drawn)
 
 
-def duration(seconds: float) -> str:
-    """Seconds in words: 42 s, 3.5 min, 2.1 h."""
+def format_duration(seconds: float) -> str:
+    """Return seconds in words: 42 s, 3.5 min, 2.1 h."""
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.1f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
-def span(minutes: float) -> str:
-    """Minutes in words."""
+def format_minutes(minutes: float) -> str:
+    """Return minutes in words."""
     if minutes < 1.5:
         return f"{max(1, round(60 * minutes))} s"
     return f"{minutes:.0f} min" if minutes < 100 else f"{minutes / 60:.1f} h"

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from gptlab.console.progress import patience
+from gptlab.console.progress import delayed_progress
 from gptlab.errors import Refused
 from gptlab.runs.file_lock import try_lock
 
@@ -36,10 +36,10 @@ class Moved(Exception):
 
 
 def _wait_for(file: int, part: Path) -> None:
-    with patience("waiting for another process that makes the same tokens") as shown:
+    with delayed_progress("waiting for another process that makes the same tokens") as shown:
         while not try_lock(file, part):
             time.sleep(0.1)
-            shown.moved()
+            shown.advance()
     try:
         same = os.path.samestat(os.fstat(file), part.stat())
     except FileNotFoundError:

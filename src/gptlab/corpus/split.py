@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from gptlab.console.progress import patience
+from gptlab.console.progress import delayed_progress
 from gptlab.corpus.data import Data
 from gptlab.errors import Refused
 
@@ -48,7 +48,7 @@ def split(data: Data) -> Split:
     """Reads a text once. The first 1 - validation of the characters are learnt from, the rest is judged on."""
     held: list[str] = []
     length, sha = 0, hashlib.sha256()
-    with patience("reading the text") as shown:
+    with delayed_progress("reading the text") as shown:
         for chunk in data.chunks():
             sha.update(chunk.encode())
             length += len(chunk)
@@ -56,7 +56,7 @@ def split(data: Data) -> Split:
                 held.append(chunk)
             else:
                 held.clear()
-            shown.moved()
+            shown.advance()
     cut = int(length * (1 - data.validation))
     if not 0 < cut < length:
         raise Refused(

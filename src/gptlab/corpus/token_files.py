@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gptlab.console.progress import Patience, patience
+from gptlab.console.progress import DelayedProgress, delayed_progress
 from gptlab.corpus.disk_cache import shelved
 from gptlab.errors import Refused
 
@@ -124,11 +124,11 @@ class Scan(NamedTuple):
 def scanned(files: list[Path], dtype: str, cache: Path) -> list[Scan]:
     """The scans of files. Each is read whole once, at the disk's speed; after that its path, size and time of change
     stand for its content."""
-    with patience("reading the tokens", sum(file.stat().st_size for file in files)) as shown:
+    with delayed_progress("reading the tokens", sum(file.stat().st_size for file in files)) as shown:
         return [_scan_of(file, dtype, cache, shown) for file in files]
 
 
-def _scan_of(file: Path, dtype: str, cache: Path, shown: Patience) -> Scan:
+def _scan_of(file: Path, dtype: str, cache: Path, shown: DelayedProgress) -> Scan:
     def fill(folder: Path) -> None:
         (folder / "scan.json").write_text(json.dumps(_scan(file, dtype, shown)))
 
@@ -138,7 +138,7 @@ def _scan_of(file: Path, dtype: str, cache: Path, shown: Patience) -> Scan:
     return Scan(*json.loads((folder / "scan.json").read_text()))
 
 
-def _scan(file: Path, dtype: str, shown: Patience) -> Scan:
+def _scan(file: Path, dtype: str, shown: DelayedProgress) -> Scan:
     sha, largest, at = hashlib.sha256(), -1, 0
     with file.open("rb") as stream:
         for start, block in enumerate(iter(lambda: stream.read(BLOCK), b"")):
@@ -146,7 +146,7 @@ def _scan(file: Path, dtype: str, shown: Patience) -> Scan:
             tokens = np.frombuffer(block, f"<u{np.dtype(dtype).itemsize}")  # unsigned: less than 0 is then too large
             if (here := int(tokens.max())) > largest:
                 largest, at = here, start * BLOCK // tokens.itemsize + int(tokens.argmax())
-            shown.moved(len(block))
+            shown.advance(len(block))
     return Scan(sha.hexdigest(), largest, at)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from gptlab.config.factory import Factory
-from gptlab.console.progress import patience
+from gptlab.console.progress import delayed_progress
 from gptlab.corpus.disk_cache import shelved
 from gptlab.corpus.split import Part, Split
 from gptlab.corpus.token_files import mapped
@@ -58,11 +58,11 @@ def key(split: Split, make: Factory) -> str:
 
 def learned(split: Split, make: Factory) -> Tokenizer:
     """The tokenizer of a text."""
-    with patience("learning the vocabulary", len(split.train) + len(split.validation)) as shown:
+    with delayed_progress("learning the vocabulary", len(split.train) + len(split.validation)) as shown:
 
         def counted(part: Part) -> Iterator[str]:
             for chunk in part:
-                shown.moved(len(chunk))
+                shown.advance(len(chunk))
                 yield chunk
 
         return make(counted(split.train), counted(split.validation))
@@ -72,11 +72,11 @@ def encoded(tokenizer: Tokenizer, part: Part) -> Iterator[tuple[str, np.ndarray]
     """The portions of a part of a text and their tokens, in order. Threads suffice: the work lets Python's lock go."""
     waiting: deque[tuple[str, Future[np.ndarray]]] = deque()
     threads = cores()
-    with patience("tokenising the text", len(part)) as shown, ThreadPoolExecutor(threads) as pool:
+    with delayed_progress("tokenising the text", len(part)) as shown, ThreadPoolExecutor(threads) as pool:
 
         def first() -> tuple[str, np.ndarray]:
             portion, future = waiting.popleft()
-            shown.moved(len(portion))
+            shown.advance(len(portion))
             return portion, future.result()
 
         for portion in tokenizer.portions(part):

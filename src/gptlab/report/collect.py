@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from gptlab.config.recipe import flat
+from gptlab.config.recipe import flatten
 from gptlab.errors import Refused
 from gptlab.runs.record import read_json, read_recipe
 from gptlab.runs.study_folder import CellState, StudyFolder
@@ -52,7 +52,7 @@ def lone(folders: list[Path]) -> list[Run]:
         if not (folder / "run.json").exists():
             raise Refused(f"{folder} is neither a study nor a run: it holds no study.json and no run.json")
         recipes[folder] = read_recipe(folder)
-    leaves = {folder: {**flat(recipe.config), **_choices(recipe.choices)} for folder, recipe in recipes.items()}
+    leaves = {folder: {**flatten(recipe.config), **_choices(recipe.choices)} for folder, recipe in recipes.items()}
     keys = {key for one in leaves.values() for key in one}
     differ = [key for key in sorted(keys) if len({repr(one.get(key)) for one in leaves.values()}) > 1 and _counts(key)]
     slots = {key for key in differ if any(key in recipe.choices for recipe in recipes.values())}

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from gptlab.console.units import duration
+from gptlab.console.units import format_duration
 from gptlab.errors import Refused
 from gptlab.report.render.html import template
 from gptlab.runs.record import RunFolder, read_json, read_rows, write_atomically
@@ -39,7 +39,7 @@ def _study(folder: Path) -> dict[str, Any]:
         "href": _link("ablations", folder),
         "answers": answers or ["not compared yet"],
         "runs": f"{done} of {len(runs)}" if runs else "",
-        "time": duration(found["seconds"]) if found.get("seconds") else "",
+        "time": format_duration(found["seconds"]) if found.get("seconds") else "",
         "when": f"{when:017.3f}",
     }
 
@@ -53,7 +53,7 @@ def _run(folder: Path) -> dict[str, Any]:
         "loss": f"{loss:.4f}" if loss is not None else "",
         "params": f"{params:,}" if params else "",
         "steps": f"{summary['steps']:,}" if "steps" in summary else "",
-        "time": duration(summary["time/total_s"]) if "time/total_s" in summary else "",
+        "time": format_duration(summary["time/total_s"]) if "time/total_s" in summary else "",
         "status": summary.get("status") or ("at work" if RunFolder(folder).is_busy() else "unfinished"),
         "when": facts.get("started", ""),
     }

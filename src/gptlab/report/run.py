@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gptlab.console.units import duration
+from gptlab.console.units import format_duration
 from gptlab.errors import Refused
 from gptlab.report import history, setup
 from gptlab.report.figures import positions, sizes
@@ -56,7 +56,7 @@ def report(folder: Path) -> Report:
     made.add(
         "again", "To do it again", Code("The command:", facts["command"]), Code("The config that it led to:", config)
     )
-    taken = f", {duration(summary['time/total_s'])} in all" if "time/total_s" in summary else ""
+    taken = f", {format_duration(summary['time/total_s'])} in all" if "time/total_s" in summary else ""
     line = f"{status}{taken}; seed {recipe.config['seed']}, begun {facts['started']}."
     return Report(folder.name, line, {"": Words(_answer(summary, status))}, made.found, facts["command"])
 

@@ -7,7 +7,7 @@ write; learning rates; sizes; what is open; threats; cost; how to do it again; e
 from pathlib import Path
 from statistics import fmean
 
-from gptlab.console.units import duration
+from gptlab.console.units import format_duration
 from gptlab.report import history, setup
 from gptlab.report import search as searched
 from gptlab.report.figures import sizes
@@ -212,7 +212,7 @@ def _cost(findings: Findings) -> list[Item]:
         ("in all", "time/total_s"),
     ):
         spent = [sum(run.values.get(key, 0.0) for run in runs) for runs in groups.values()]
-        columns.append(Column(head, [duration(seconds) for seconds in spent]))
+        columns.append(Column(head, [format_duration(seconds) for seconds in spent]))
     return [Table("Time of this machine, seeds together", columns if groups else [])]
 
 

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from gptlab.config.recipe import COSMETIC, flat
+from gptlab.config.recipe import COSMETIC_KEYS, flatten
 from gptlab.runs.record import RunFolder, read_recipe
 
 MAX_RUNS = 6
@@ -30,9 +30,11 @@ def find_differences(folders: list[Path]) -> dict[str, list[str]]:
 def _describe_run(folder: Path) -> dict[str, Any]:
     recipe, facts = read_recipe(folder), RunFolder(folder).read_facts()
     choices = {slot: choice for slot, choice in recipe.choices.items() if isinstance(choice, str)}
-    knobs = {key: value for key, value in flat(recipe.config).items() if not key.endswith(("._target_", "._partial_"))}
+    knobs = {
+        key: value for key, value in flatten(recipe.config).items() if not key.endswith(("._target_", "._partial_"))
+    }
     description = {**knobs, **choices, **{key: facts[key] for key in FACTS if key in facts}}
-    return {key: value for key, value in description.items() if key.split(".")[0] not in COSMETIC}
+    return {key: value for key, value in description.items() if key.split(".")[0] not in COSMETIC_KEYS}
 
 
 def print_differences(folders: list[Path], console: Console) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
-from gptlab.config.recipe import MAYBE, SLOTS, Recipe, flat
+from gptlab.config.recipe import OPTIONAL_SLOTS, SLOTS, Recipe, flatten
 
 ROOT = Path(__file__).parents[2]
 
@@ -17,7 +17,10 @@ ROOT = Path(__file__).parents[2]
 def fingerprint_recipe(recipe: Recipe) -> str:
     """Return the fingerprint of the code behind a recipe's numbers."""
     targets = [
-        v for slot in (*SLOTS, *MAYBE) for k, v in flat(recipe.config.get(slot)).items() if k.endswith("_target_")
+        v
+        for slot in (*SLOTS, *OPTIONAL_SLOTS)
+        for k, v in flatten(recipe.config.get(slot)).items()
+        if k.endswith("_target_")
     ]
     always = [
         f"gptlab.{name}"

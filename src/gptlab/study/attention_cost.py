@@ -17,7 +17,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from gptlab.config.recipe import Recipe, altered
+from gptlab.config.recipe import Recipe, set_values
 from gptlab.errors import Refused
 from gptlab.stats.measurements import Row
 from gptlab.stats.timing import AA_CONTROL
@@ -43,13 +43,13 @@ class AttentionCost(Study):
 
     def longest(self, recipe: Recipe) -> Recipe:
         """The recipe with the longest of the lengths as its context."""
-        return altered(recipe, model__context=self.lengths[-1])
+        return set_values(recipe, model__context=self.lengths[-1])
 
     def check(self, arms: dict[str, Recipe]) -> None:
-        from gptlab.build import sketch
+        from gptlab.build import build_on_meta
 
         for name, recipe in arms.items():
-            first = sketch(self.longest(recipe), VOCAB).layers[0].attention
+            first = build_on_meta(self.longest(recipe), VOCAB).layers[0].attention
             if not hasattr(first, "kv_heads"):
                 raise Refused(
                     f"{name}: study=attention_cost counts scores of softmax, which {type(first).__name__} "

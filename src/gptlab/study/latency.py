@@ -14,7 +14,7 @@ are fitted to all rounds in parts of their median; a positive difference of thei
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from gptlab.config.recipe import Recipe, altered
+from gptlab.config.recipe import Recipe, set_values
 from gptlab.errors import Refused
 from gptlab.stats.elasticity import measure_elasticities
 from gptlab.stats.measurements import Row
@@ -60,12 +60,12 @@ class Latency(Study):
         self.sweeps, self.batch, self.vocab, self.rounds = sweeps, batch, vocab, rounds
 
     def check(self, arms: dict[str, Recipe]) -> None:
-        from gptlab.build import sketch
+        from gptlab.build import build_on_meta
 
         for name, recipe in arms.items():
             for point, at in self.points(recipe).items():
                 try:
-                    sketch(at.recipe, at.vocab)
+                    build_on_meta(at.recipe, at.vocab)
                 except ValueError as error:
                     told = str(error).splitlines()[0]
                     raise Refused(f"{name}: {point} does not fit: {told}; choose others by study.sweeps=") from error
@@ -92,10 +92,10 @@ class Latency(Study):
 
     def points(self, recipe: Recipe) -> dict[str, Point]:
         """All that is timed of one recipe, by name, the baseline first."""
-        from gptlab.build import sketch
+        from gptlab.build import build_on_meta
 
         base = Point(recipe, vocabulary(recipe, self.vocab), self.batch)
-        own = sizes(sketch(recipe, base.vocab), base)
+        own = sizes(build_on_meta(recipe, base.vocab), base)
         found = {BASE: base}
         for size in self.sweeps or SIZES:
             asked = self.sweeps[size] if self.sweeps else whole(own, size)
@@ -136,7 +136,7 @@ def moved(at: Point, own: dict[str, int], size: str, value: int) -> Point:
     if size == "batch":
         return at._replace(batch=value)
     if size == "vocab":
-        return Point(altered(recipe, vocab_multiple=1), value, at.batch)
+        return Point(set_values(recipe, vocab_multiple=1), value, at.batch)
     knobs: dict[str, int] = {"model__head": own["head"]}
     if size == "hidden":
         knobs[hidden(recipe)] = value
@@ -151,7 +151,7 @@ def moved(at: Point, own: dict[str, int], size: str, value: int) -> Point:
         knobs[hidden(recipe)] = own["hidden"]
     if recipe.config["attention"].get("kv_heads") == own["heads"]:  # as many, so that they follow
         knobs["attention__kv_heads"] = knobs.get("model__heads", own["heads"])
-    return at._replace(recipe=altered(recipe, **knobs))
+    return at._replace(recipe=set_values(recipe, **knobs))
 
 
 def hidden(recipe: Recipe) -> str:

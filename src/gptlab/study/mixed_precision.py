@@ -74,7 +74,7 @@ class MixedPrecision(Study):
 
         from gptlab.config.factory import factory
         from gptlab.corpus.load import read_corpus
-        from gptlab.restore import load
+        from gptlab.restore import load_run
         from gptlab.runs.record import read_recipe
         from gptlab.weights.change import merge
 
@@ -82,7 +82,7 @@ class MixedPrecision(Study):
         torch.set_num_threads(factory(next(iter(arms.values())).config["trainer"], "trainer")().threads)
         windows = read_corpus(recipe).windows(recipe.settings.model.context, self.tokens)
         given, wanted = (torch.from_numpy(one[0 : len(one)]) for one in windows)
-        rounded = Rounded(merge(load(self.run)[0]).eval(), self.kinds, given, wanted)
+        rounded = Rounded(merge(load_run(self.run)[0]).eval(), self.kinds, given, wanted)
         alone = {
             (name, kind): rounded.loss({name: kind}) - rounded.loss({})
             for name in rounded.linears

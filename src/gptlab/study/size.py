@@ -6,7 +6,7 @@ pass over one context, for each of its tokens.
 
 from pathlib import Path
 
-from gptlab.build import sketch
+from gptlab.build import build_on_meta
 from gptlab.config.recipe import Recipe
 from gptlab.stats.measurements import Row
 from gptlab.study import Build, Study, vocabulary
@@ -30,7 +30,7 @@ class Size(Study):
 
 def counts(recipe: Recipe, vocab: int) -> dict[str, float]:
     """All that is counted of one recipe."""
-    made, context = sketch(recipe, vocab), recipe.settings.model.context
+    made, context = build_on_meta(recipe, vocab), recipe.settings.model.context
     total = sum(p.numel() for p in made.parameters())
     parts = dict.fromkeys(("embedding", "position", "attention", "mlp", "norms", "readout"), 0)
     for name, p in made.named_parameters():  # a tied head is counted as the embedding

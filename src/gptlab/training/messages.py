@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from gptlab.config.recipe import PARTS
-from gptlab.console.units import duration, spark
+from gptlab.console.units import draw_sparkline, format_duration
 from gptlab.model.compile_policy import missing
 from gptlab.runs.record import read_rows
 from gptlab.training.context import RunContext
@@ -18,7 +18,7 @@ from gptlab.training.setup import TrainingSetup
 def print_introduction(context: RunContext, setup: TrainingSetup, probe: Probe) -> None:
     """Print what the run is, and how long it will take here."""
     settings, model, choices = context.settings, context.settings.model, context.recipe.choices
-    say, corpus = context.terminal.fact, context.corpus
+    say, corpus = context.terminal.print_fact, context.corpus
     tokens = settings.steps * settings.batch_size * model.context
     context.terminal.say(f"[bold]{context.folder.path.name}[/]")
     say(
@@ -49,7 +49,7 @@ def print_introduction(context: RunContext, setup: TrainingSetup, probe: Probe) 
     if setup.compiled:
         say("", "[yellow]compiled: the same seed need not give the same numbers again (seen on CPU, torch 2.13)[/]")
     bound = f", ended after {settings.max_minutes:g} min" if settings.max_minutes else ""
-    whole = duration(probe.time.total_s)
+    whole = format_duration(probe.time.total_s)
     spent = time.monotonic() - context.began + probe.time.final_s
     fit = max(0, int((300 - spent) / (probe.step_s + probe.time.interim_s / settings.steps)))
     say("time", f"{probe.step_s * 1000:.0f} ms a step: about {whole} more{bound}; 5 minutes would fit {fit:,} steps")
@@ -66,28 +66,29 @@ def print_results(
     say = context.terminal
     say.say()
     if losses:
-        say.fact("loss", f"{losses[0]:.2f} {spark(losses)} {losses[-1]:.2f}")
+        say.print_fact("loss", f"{losses[0]:.2f} {draw_sparkline(losses)} {losses[-1]:.2f}")
     metrics = "   ".join(f"{name.replace('_', ' ')} {summary[f'val/{name}']:.4g}" for name in evaluator.token_metrics)
-    say.fact("val", f"[bold]{summary['val/loss']:.4f} nats/token[/]   {metrics}")
+    say.print_fact("val", f"[bold]{summary['val/loss']:.4f} nats/token[/]   {metrics}")
     for name in evaluator.text_metrics if texts else ():
         score, floor, ceiling = (summary[f"val/{name}{suffix}"] for suffix in ("", "_floor", "_ceiling"))
-        say.fact("", f"{name.replace('_', ' ')} {score:.2f} (floor {floor:.2f}, ceiling {ceiling:.2f})")
-    say.fact(
+        say.print_fact("", f"{name.replace('_', ' ')} {score:.2f} (floor {floor:.2f}, ceiling {ceiling:.2f})")
+    total, start, training, evaluation, samples = (
+        format_duration(summary[f"time/{part}_s"]) for part in ("total", "start", "train", "evaluate", "samples")
+    )
+    say.print_fact(
         "time",
-        f"{duration(summary['time/total_s'])} in all: start {duration(summary['time/start_s'])}, training "
-        f"{duration(summary['time/train_s'])}, evaluation {duration(summary['time/evaluate_s'])}, samples "
-        f"{duration(summary['time/samples_s'])}",
+        f"{total} in all: start {start}, training {training}, evaluation {evaluation}, samples {samples}",
     )
     used = f" ({summary['throughput/mfu']:.1%} MFU)" if "throughput/mfu" in summary else ""
-    say.fact(
+    say.print_fact(
         "speed",
         f"{summary['time/step_ms_median'] or 0:.1f} ms a step, {summary['throughput/tokens_per_s'] or 0:,.0f} tokens/s "
         f"learnt{used}; writing {summary['time/generate_ms_per_token']:.2f} ms a token; peak memory "
         f"{summary['memory/peak_bytes'] / 1e9:.2f} GB",
     )
     if texts:
-        say.fact("sample", f"1 of {len(texts)}, all in samples.jsonl")
-        say.text(texts[0]["text"])
+        say.print_fact("sample", f"1 of {len(texts)}, all in samples.jsonl")
+        say.print_text(texts[0]["text"])
 
 
 def abbreviate(number: int) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from gptlab.build import build
+from gptlab.build import build_decoder
 from gptlab.config.factory import factory
 from gptlab.config.recipe import Recipe
 from gptlab.console.terminal import Terminal
@@ -73,7 +73,7 @@ def run(
     if processes.rank:
         return follow_first_process(recipe, corpus, processes, lambda *parts: Run(*parts).setup)
     path = find_run_to_resume(recipe)
-    decoder = build(recipe, corpus.tokenizer.vocab, begins=path is None)
+    decoder = build_decoder(recipe, corpus.tokenizer.vocab, load_start=path is None)
     refuse_small_disk(recipe, decoder)
     folder = RunFolder(path) if path else RunFolder.create(recipe)
     with folder.remove_if_refused(path is None), folder.lock():
@@ -186,30 +186,30 @@ class Run:
             folder.log_error(error)
             raise
         finally:
-            context.terminal.stop()
+            context.terminal.stop_bar()
             self.stop_on_signal.restore_handlers()
             context.processes.kill_children()
             for number, handler in handlers.items():
                 signal.signal(number, handler)
             context.tracker.finish(summary, status)
             if summary["status"] != "refused":
-                context.terminal.last(str(folder.path))
+                context.terminal.print_plain(str(folder.path))
 
     def run_stages(self) -> dict[str, Any]:
         """Probe, introduce, train, evaluate, sample, sum up; return the summary."""
         context, setup, terminal = self.context, self.setup, self.context.terminal
-        with terminal.working("measuring a step"):
+        with terminal.show_status("measuring a step"):
             probe = probe_run(context, setup, self.evaluator, self.writer)
         self.settle_compiling(probe)
         print_introduction(context, setup, probe)
-        with terminal.working("waiting for the other processes"):
+        with terminal.show_status("waiting for the other processes"):
             context.processes.start()
         self.limit_time(probe)
         start_s = time.monotonic() - context.began
         self.train()
-        with terminal.working("evaluating the whole validation split"), setup.numerics():
+        with terminal.show_status("evaluating the whole validation split"), setup.numerics():
             values, evaluate_s = evaluate_final(context, setup, self.evaluator, self.log, self.state)
-        with terminal.working("writing samples"):
+        with terminal.show_status("writing samples"):
             texts, sample_values = write_final_samples(context, setup, self.evaluator, self.writer, self.log)
         summary = {
             **describe_run(context, setup, self.state, self.facts, probe),
@@ -266,7 +266,7 @@ class Run:
             line = f"stopped by {name} after step {state.step:,}; {context.resume_command()}"
             raise Ended(line, 128 + self.stop_on_signal.signal)
         if setup.is_sharded:  # the others are gone; what was just saved is whole
-            setup.decoder = build(context.recipe, context.corpus.tokenizer.vocab)
+            setup.decoder = build_decoder(context.recipe, context.corpus.tokenizer.vocab)
             last = load_checkpoint(context.folder.checkpoints / "last.ckpt")
             setup.decoder.load_state_dict(extract_decoder_weights(last))
         setup.decoder.to(setup.device)

@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from gptlab.build import build
+from gptlab.build import build_decoder
 from gptlab.config.recipe import Recipe
 from gptlab.console.terminal import Terminal
 from gptlab.corpus.corpus import Corpus
@@ -56,7 +56,7 @@ def follow_first_process(
             processes=processes,
             fresh=True,
         )
-        decoder = build(recipe, corpus.tokenizer.vocab, begins=True)
+        decoder = build_decoder(recipe, corpus.tokenizer.vocab, load_start=True)
         setup = make_setup(context, decoder)
         processes.start()
         plan = processes.broadcast(None)

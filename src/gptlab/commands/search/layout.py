@@ -1,4 +1,4 @@
-"""How the matrices of a file lie: (out, in) as nn.Linear has them, or (in, out) as GPT-2's Conv1D.
+"""Layout of matrices in a file: (out, in) as nn.Linear has them, or (in, out) as GPT-2's Conv1D.
 
 Those that are not square tell by their shape; and a file is mostly of one kind, so they tell for the square ones too.
 """
@@ -9,59 +9,65 @@ from gptlab.weights.pretrained.mapping import Entry, Mapping, Shapes, places
 
 TABLES = ("embedding.weight", "position.table.weight", "readout.head.weight")
 """Rows by token or place, in every file."""
-TURNED = ("q", "k", "q_norm", "k_norm")
-"""What rope's pairs run through."""
+ROTATED = ("q", "k", "q_norm", "k_norm")
+"""Projections whose features rope pairs."""
 
 
-def laid(
+def complete_layout(
     mapping: Mapping, source: Shapes, wanted: Shapes, head: int, *, opposite: bool, by_head: bool, interleaved: bool
 ) -> Mapping:
-    """A mapping that leaves nothing open. `opposite`: square matrices lie the other way than the rest. by_head: q, k, v
-    of one head stand together. interleaved: rope pairs neighbours."""
-    found = {entry.source: (entry, source[name], to) for name, (entry, to) in places(mapping, source).items()}
-    telling = (
-        (_squeezed(entry, shape), _whole(to, wanted)) for entry, shape, to in found.values() if to[0] not in TABLES
+    """Return a mapping that leaves nothing open.
+
+    opposite     square matrices lie the other way than the rest
+    by_head      q, k, v of one head stand together
+    interleaved  rope pairs neighbours
+    """
+    entries = {entry.source: (entry, source[name], to) for name, (entry, to) in places(mapping, source).items()}
+    evidence = (
+        (_squeeze_shape(entry, shape), _stack_shapes(to, wanted))
+        for entry, shape, to in entries.values()
+        if to[0] not in TABLES
     )
-    in_first = sum(_lies(*one) for one in telling) > 0
-    made = []
-    for entry, shape, to in found.values():
-        whole = _whole(to, wanted)
-        lies = _lies(_squeezed(entry, shape), whole)
+    in_first = sum(_orientation(*one) for one in evidence) > 0
+    completed = []
+    for entry, shape, to in entries.values():
+        whole = _stack_shapes(to, wanted)
+        lies = _orientation(_squeeze_shape(entry, shape), whole)
         turned = lies > 0 or (lies == 0 and in_first != opposite)
         parts = tuple(wanted[one][0] if one in wanted else 0 for one in to)
-        made.append(
+        completed.append(
             replace(
                 entry,
                 axis=0,
                 sizes=parts if len(to) > 1 else None,
                 transpose=turned and len(whole) == 2 and to[0] not in TABLES,
-                interleaved=by_head and packed(entry.to),
-                permute="rope_i2h" if interleaved and any(one.split(".")[-2] in TURNED for one in to) else "none",
+                interleaved=by_head and holds_qkv(entry.to),
+                permute="rope_i2h" if interleaved and any(one.split(".")[-2] in ROTATED for one in to) else "none",
             )
         )
-    return replace(mapping, entries=tuple(made), head=head)
+    return replace(mapping, entries=tuple(completed), head=head)
 
 
-def packed(targets: tuple[str, ...]) -> bool:
-    """True for a source that holds queries, keys and values."""
+def holds_qkv(targets: tuple[str, ...]) -> bool:
+    """Whether a source holds queries, keys and values."""
     return len(targets) > 1 and all(".attention." in one for one in targets)
 
 
-def _squeezed(entry: Entry, shape: tuple[int, ...]) -> tuple[int, ...]:
+def _squeeze_shape(entry: Entry, shape: tuple[int, ...]) -> tuple[int, ...]:
     if entry.squeeze is None:
         return shape
     axis = entry.squeeze % len(shape)
     return shape[:axis] + shape[axis + 1 :]
 
 
-def _whole(targets: list[str], wanted: Shapes) -> tuple[int, ...]:
-    """The targets of one source, one under the other."""
+def _stack_shapes(targets: list[str], wanted: Shapes) -> tuple[int, ...]:
+    """Return the shape of a source's targets, one under the other."""
     shapes = [wanted.get(one, (0,)) for one in targets]
     return (sum(shape[0] for shape in shapes), *shapes[0][1:])
 
 
-def _lies(shape: tuple[int, ...], whole: tuple[int, ...]) -> int:
-    """1 as (in, out), -1 as (out, in), 0 if the shape does not tell."""
+def _orientation(shape: tuple[int, ...], whole: tuple[int, ...]) -> int:
+    """Return 1 for (in, out), -1 for (out, in), 0 if the shape does not tell."""
     if len(shape) != 2 or shape == shape[::-1]:
         return 0
     return 1 if shape == whole[::-1] else -1

@@ -1,4 +1,4 @@
-"""What the shapes of a mapped checkpoint fix: vocabulary, context, widths, depth, and which parts there are."""
+"""Outline of a mapped checkpoint from its shapes: vocabulary, context, widths, depth, and which parts there are."""
 
 import math
 from typing import Any
@@ -7,12 +7,12 @@ from gptlab.errors import Refused
 from gptlab.model.shape import divisors
 from gptlab.weights.pretrained.mapping import Mapping, Shapes, places
 
-USUAL = (64, 128, 32, 80, 96, 256)
+HEAD_WIDTHS = (64, 128, 32, 80, 96, 256)
 """Widths of a head, the likeliest first."""
 
 
 class Outline:
-    """Of source shapes, read whichever way a matrix lies: its entries over the width of the norms."""
+    """Sizes from source shapes, read whichever way a matrix lies: its entries over the width of the norms."""
 
     def __init__(self, mapping: Mapping, source: Shapes) -> None:
         self.entries: dict[str, int] = {}
@@ -20,26 +20,26 @@ class Outline:
             shares = entry.sizes or (1,) * len(targets)
             whole = math.prod(source[name])
             self.entries |= {one: whole * part // sum(shares) for one, part in zip(targets, shares, strict=True)}
-        self.width = self._entries("norm.weight")
-        self.vocab = self.over_width("embedding.weight")
-        self.queries = self.over_width("blocks.0.attention.q.weight")
-        self.keys = self.over_width("blocks.0.attention.k.weight")
-        self.hidden = self.over_width("blocks.0.mlp.up.weight")
+        self.width = self._count_entries("norm.weight")
+        self.vocab = self.other_side("embedding.weight")
+        self.queries = self.other_side("blocks.0.attention.q.weight")
+        self.keys = self.other_side("blocks.0.attention.k.weight")
+        self.hidden = self.other_side("blocks.0.mlp.up.weight")
         self.layers = 1 + max(int(name.split(".")[1]) for name in self.entries if name.startswith("blocks."))
         self.rotary = "position.table.weight" not in self.entries
 
-    def over_width(self, name: str) -> int:
-        """The other side of a matrix, one of whose sides is the width."""
-        return self._entries(name) // self.width
+    def other_side(self, name: str) -> int:
+        """Return the other side of a matrix, one of whose sides is the width."""
+        return self._count_entries(name) // self.width
 
-    def _entries(self, name: str) -> int:
+    def _count_entries(self, name: str) -> int:
         if name not in self.entries:
             raise Refused(f"keys_mapping: no tensor of the file leads to {name}, which tells a size")
         return self.entries[name]
 
-    def heads(self) -> list[int]:
-        """All numbers of heads that the widths of queries and keys allow, the likeliest first."""
-        found = []
+    def possible_heads(self) -> list[int]:
+        """Return all numbers of heads that the widths of queries and keys allow, the likeliest first."""
+        numbers = []
         for number in divisors(self.queries):
             head = self.queries // number
             shared = self.keys % head == 0 and number % max(1, self.keys // head) == 0
@@ -48,16 +48,18 @@ class Outline:
                 and head == self.entries.get("blocks.0.attention.q_norm.weight", head)
                 and not (self.rotary and head % 2)
             ):
-                found.append(number)
-        return sorted(found, key=lambda number: _rank(self.queries // number))
+                numbers.append(number)
+        return sorted(numbers, key=lambda number: _rank_head_width(self.queries // number))
 
-    def knobs(self, heads: int, longest: int) -> dict[str, Any]:
-        """Overrides of train.py that make such a decoder with so many heads. `longest`: its context, where no table of
-        positions tells it."""
+    def make_knobs(self, heads: int, longest: int) -> dict[str, Any]:
+        """Return overrides of train.py that make such a decoder with so many heads.
+
+        `longest`: its context, where no table of positions tells it.
+        """
         has = self.entries.__contains__
         return {
             "attention": "gqa",
-            **self.split(heads),
+            **self.split_heads(heads),
             "attention.bias": has("blocks.0.attention.q.bias"),
             "attention.out_bias": has("blocks.0.attention.out.bias"),
             "attention.qk_norm": has("blocks.0.attention.q_norm.weight"),
@@ -71,14 +73,14 @@ class Outline:
             "vocab_multiple": 1,
             "model.width": self.width,
             "model.layers": self.layers,
-            "model.context": longest if self.rotary else self.over_width("position.table.weight"),
+            "model.context": longest if self.rotary else self.other_side("position.table.weight"),
         }
 
-    def split(self, heads: int) -> dict[str, int]:
-        """The knobs that so many heads are."""
+    def split_heads(self, heads: int) -> dict[str, int]:
+        """Return the knobs that so many heads are."""
         head = self.queries // heads
         return {"model.heads": heads, "model.head": head, "attention.kv_heads": self.keys // head}
 
 
-def _rank(head: int) -> tuple[int, int]:
-    return (USUAL.index(head), 0) if head in USUAL else (len(USUAL), -head)
+def _rank_head_width(head: int) -> tuple[int, int]:
+    return (HEAD_WIDTHS.index(head), 0) if head in HEAD_WIDTHS else (len(HEAD_WIDTHS), -head)

@@ -2,7 +2,7 @@
 
 import math
 
-from gptlab.console.units import duration
+from gptlab.console.units import format_duration
 from gptlab.report.text.numbers import fixed, places, signed, span
 from gptlab.report.text.view import Sentence, Strong, View, command, plural, said, views
 from gptlab.stats.results import Findings, Front, Noise, Scaling
@@ -145,5 +145,5 @@ def scaled(scaling: Scaling) -> Sentence:
 def spent(findings: Findings) -> str:
     """The study in numbers."""
     done = sum(run.status == "finished" for run in findings.runs)
-    time = f", {duration(findings.seconds)} in all" if findings.seconds else ""
+    time = f", {format_duration(findings.seconds)} in all" if findings.seconds else ""
     return f"{done} of {plural(len(findings.runs), 'run')} finished{time}"

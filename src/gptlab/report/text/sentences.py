@@ -118,7 +118,7 @@ def _open(view: View, comparison: Comparison, contrast: Contrast) -> Sentence:
     if contrast.more_seeds is None:
         return said(*parts, " No sensible number of seeds would resolve it.")
     again = command(view.asked, contrast.more_seeds)
-    minutes = f" ({units.span(contrast.more_minutes)})" if contrast.more_minutes else ""
+    minutes = f" ({units.format_minutes(contrast.more_minutes)})" if contrast.more_minutes else ""
     more = plural(contrast.more_seeds, "more seed")
     return said(*parts, f" About {more}{minutes} would resolve it{':' if again else '.'}", command=again)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from gptlab.build import build
+from gptlab.build import build_decoder
 from gptlab.config.factory import factory
 from gptlab.config.recipe import Recipe
 from gptlab.corpus.corpus import Corpus
@@ -48,7 +48,7 @@ class Bench:
         self.settings = recipe.settings
         place = Place(recipe)
         self.device, self.numerics = place.device, place.numerics
-        self.decoder = build(recipe, corpus.tokenizer.vocab).to(self.device).train()
+        self.decoder = build_decoder(recipe, corpus.tokenizer.vocab).to(self.device).train()
         self.optimizer = factory(recipe.config["optimizer"], "optimizer")(self.decoder.trainable_parameters(), lr=0.0)
         rows = corpus.batch(self.settings.seed, 0, self.settings.batch_size, self.settings.model.context)
         self.batch = torch.from_numpy(rows).to(self.device)

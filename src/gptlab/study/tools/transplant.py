@@ -18,10 +18,10 @@ def weights_of(run: str | None, recipe: Recipe, vocab: int, build: Build) -> "di
     """Those of a run, or of a recipe's init and seed."""
     if run is None:
         return build(unchanged(recipe), vocab).state_dict()
-    from gptlab.restore import load
+    from gptlab.restore import load_run
     from gptlab.weights.change import merge
 
-    return merge(load(run)[0]).state_dict()
+    return merge(load_run(run)[0]).state_dict()
 
 
 def batches(recipe: Recipe, vocab: int | None, batch: int, block: int) -> "tuple[Tensor, Tensor]":
@@ -46,7 +46,7 @@ def unchanged(recipe: Recipe) -> Recipe:
 
 def transplanted(name: str, recipe: Recipe, vocab: int, build: Build, weights: "dict[str, Tensor]") -> "Decoder":
     """The decoder of a recipe with another's weights, all of them, and then with its changes."""
-    from gptlab.build import changed
+    from gptlab.build import apply_changes
 
     decoder = build(unchanged(recipe), vocab)
     try:
@@ -54,7 +54,7 @@ def transplanted(name: str, recipe: Recipe, vocab: int, build: Build, weights: "
     except RuntimeError as error:
         line = " ".join(str(error).split("\n\t")[1].split()) if "\n\t" in str(error) else str(error)
         raise Refused(f"{name}: the weights do not fit: {line[:160]}; change what has the same parameters") from error
-    return changed(recipe, decoder).eval()
+    return apply_changes(recipe, decoder).eval()
 
 
 def passing(decoder: "Decoder", tokens: "Tensor") -> Callable[[], None]:

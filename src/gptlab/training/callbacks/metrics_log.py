@@ -48,4 +48,4 @@ class MetricsLog(StepCallback):
             values["throughput/mfu"] = tokens_per_s / self.peak_tokens_per_s
         self.run_log.write_row(step, values)
         speed = f"{tokens_per_s / 1000:.1f} k tokens/s"
-        self.terminal.advance(completed=step, loss=f"{values['train/loss']:.3f}", speed=speed)
+        self.terminal.advance_bar(completed=step, loss=f"{values['train/loss']:.3f}", speed=speed)

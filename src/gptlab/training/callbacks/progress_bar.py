@@ -13,10 +13,10 @@ class ProgressBar(lightning.Callback):
         self.terminal, self.steps = terminal, steps
 
     def on_train_start(self, trainer: lightning.Trainer, task: Task) -> None:
-        self.terminal.start(self.steps, trainer.global_step)
+        self.terminal.start_bar(self.steps, trainer.global_step)
 
     def on_train_end(self, trainer: lightning.Trainer, task: Task) -> None:
-        self.terminal.stop()
+        self.terminal.stop_bar()
 
     def on_exception(self, trainer: lightning.Trainer, task: Task, exception: BaseException) -> None:
-        self.terminal.stop()
+        self.terminal.stop_bar()

@@ -48,4 +48,4 @@ class StopOnSignal(StepCallback):
     def _receive(self, number: int, _: Any) -> None:
         self.received = number
         signal.signal(number, signal.default_int_handler)  # a second one ends at once
-        self.terminal.advance(speed="stopping after this step")
+        self.terminal.advance_bar(speed="stopping after this step")

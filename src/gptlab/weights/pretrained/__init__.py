@@ -11,7 +11,7 @@ differ    the first block and tensor that say something else than transformers d
 from typing import TYPE_CHECKING, Any
 
 from gptlab.config.factory import check_node, factory
-from gptlab.config.typecheck import shown
+from gptlab.config.typecheck import format_value
 from gptlab.errors import Refused
 
 if TYPE_CHECKING:
@@ -53,6 +53,6 @@ def words(node: dict[str, Any], given: set[str]) -> tuple[list[str], dict[str, s
     """What a checkpoint stands for on a command line where nothing else was `given`: choices, and knobs by key."""
     found = source(node)
     wanted = {**found.knobs(), "pretrained.sha256": found.stamp()}
-    asked = {key: f"{key}={shown(value).strip(chr(39))}" for key, value in wanted.items() if key not in given}
+    asked = {key: f"{key}={format_value(value).strip(chr(39))}" for key, value in wanted.items() if key not in given}
     slots = [word for key, word in asked.items() if "." not in key and isinstance(wanted[key], str)]
     return slots, {key: word for key, word in asked.items() if word not in slots}

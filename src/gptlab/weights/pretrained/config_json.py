@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from gptlab.config.typecheck import conforms, describe, shown
+from gptlab.config.typecheck import conforms, describe_type, format_value
 from gptlab.errors import Refused
 from gptlab.weights.pretrained.families import FAMILIES, Config, family, rope
 
@@ -55,7 +55,7 @@ def check_config(config: Config) -> Config:
     wrong = [f"no {key}" for key in SIZES[kind] if key not in told]
     for key in (*SIZES[kind], *WHOLE):
         if key in told and (not conforms(told[key], int) or told[key] < 1):
-            wrong.append(f"{key}={shown(told[key])}, which is no whole number > 0")
+            wrong.append(f"{key}={format_value(told[key])}, which is no whole number > 0")
     wrong += list(_mistyped(told, TYPES, ""))
     if not wrong:
         wrong = list(_rope_wrong(told))
@@ -67,7 +67,7 @@ def check_config(config: Config) -> Config:
 def _mistyped(told: Config, types: dict[str, Any], path: str) -> Iterator[str]:
     for key, wanted in types.items():
         if told.get(key) is not None and not conforms(told[key], wanted):
-            yield f"{path}{key}={shown(told[key])}, which is not {describe(wanted, told[key])}"
+            yield f"{path}{key}={format_value(told[key])}, which is not {describe_type(wanted, told[key])}"
 
 
 def _rope_wrong(config: Config) -> Iterator[str]:

@@ -16,7 +16,7 @@ from collections.abc import Mapping as Map
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from gptlab.config.typecheck import conforms, describe, shown, unknown
+from gptlab.config.typecheck import conforms, describe_type, explain_unknown, format_value
 from gptlab.errors import Refused
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def parse(given: Map[str, Any], head: int = 0) -> Mapping:
     entries = [_entry(source, one) for source, one in given.items() if source != "ignore"]
     ignore = given.get("ignore", [])
     if not conforms(ignore, list[str]):
-        raise Refused(f"keys_mapping: ignore={shown(ignore)} is not a list of names")
+        raise Refused(f"keys_mapping: ignore={format_value(ignore)} is not a list of names")
     return Mapping(tuple(entries), tuple(ignore), head)
 
 
@@ -79,9 +79,11 @@ def _entry(source: str, given: Any) -> Entry:
     split = given.get("split", {})
     for key, value in [*given.items(), *(split.items() if isinstance(split, dict) else ())]:
         if key not in KEYS:
-            raise Refused(f"keys_mapping: {source}: {unknown(key, [*KEYS])}")
+            raise Refused(f"keys_mapping: {source}: {explain_unknown(key, [*KEYS])}")
         if not conforms(value, KEYS[key]):
-            raise Refused(f"keys_mapping: {source}: {key}={shown(value)} is not {describe(KEYS[key], value)}")
+            raise Refused(
+                f"keys_mapping: {source}: {key}={format_value(value)} is not {describe_type(KEYS[key], value)}"
+            )
     to = (given["to"],) if isinstance(given["to"], str) else tuple(given["to"])
     if split and {split.get("parts", len(to)), len(split.get("sizes", to))} != {len(to)}:
         raise Refused(f"keys_mapping: {source}: split={split} does not give {len(to)} parts, one for each target")
