@@ -60,7 +60,7 @@ def main() -> None:
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
     recipe = wiring.compose(["experiment=gpt2", f"model={asked.model}", "vocab_multiple=1"])
-    decoder = wiring.build(recipe, VOCAB).eval()
+    decoder = wiring.build_decoder(recipe, VOCAB).eval()
     prompt, length = torch.zeros(1, 1, dtype=torch.long), asked.tokens - 1
     limit = Bench(decoder, asked.tokens, ["sdpa"], 1).limit
     rungs = {name: RUNGS[name](decoder, 1) for name in {*OURS.values()}}

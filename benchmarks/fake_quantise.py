@@ -26,7 +26,7 @@ def stepping(words: list[str]) -> Callable[[], None]:
     from gptlab.config.factory import factory
 
     recipe = wiring.compose(["model=micro", *words])
-    decoder = wiring.build(recipe, VOCAB).train()
+    decoder = wiring.build_decoder(recipe, VOCAB).train()
     optimizer = factory(recipe.config["optimizer"], "optimizer")(decoder.trainable_parameters(), lr=0.0)
     draws = torch.Generator().manual_seed(0)
     tokens = torch.randint(VOCAB, (BATCH, recipe.settings.model.context + 1), generator=draws)

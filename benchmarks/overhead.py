@@ -67,7 +67,7 @@ class Turns(Callback):
 def plain_loop(recipe, corpus, device: torch.device, compiled: bool) -> Callable[[int], None]:
     """Batch, forward, backward, clip, rate, step: the same decoder, optimizer and precision, no framework."""
     settings = recipe.settings
-    decoder = wiring.build(recipe, corpus.tokenizer.vocab).to(device).train()
+    decoder = wiring.build_decoder(recipe, corpus.tokenizer.vocab).to(device).train()
     if compiled:
         decoder.compile()
     optimizer = factory(recipe.config["optimizer"], "optimizer")(decoder.named_parameters())
@@ -95,16 +95,16 @@ def main() -> None:
     overrides = [one for one in sys.argv[1:] if not one.startswith("rounds=")]
     rounds = next((int(one.removeprefix("rounds=")) for one in sys.argv[1:] if one.startswith("rounds=")), 40)
     silence_lightning()
-    with tempfile.TemporaryDirectory() as folder, wiring.one_line(overrides):
+    with tempfile.TemporaryDirectory() as folder, wiring.errors_in_one_line(overrides):
         recipe = wiring.compose([*QUIET, *overrides, f"outputs={folder}", f"steps={rounds * BLOCK}"])
-        if wrong := wiring.check(recipe):
+        if wrong := wiring.check_recipe(recipe):
             sys.exit(f"error: {wrong[0]}")
         corpus = read_corpus(recipe)
         make = factory(recipe.config["trainer"], "trainer")()
         trainer = make(max_steps=recipe.settings.steps, accumulate_grad_batches=recipe.settings.accumulate)
         run_folder = RunFolder.create(recipe)
         write_start(recipe, run_folder, corpus)
-        decoder = wiring.build(recipe, corpus.tokenizer.vocab)
+        decoder = wiring.build_decoder(recipe, corpus.tokenizer.vocab)
         context = RunContext(
             recipe=recipe,
             folder=run_folder,

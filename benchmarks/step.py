@@ -57,7 +57,7 @@ def ours(overrides: list[str]) -> tuple[nn.Module, torch.optim.Optimizer, Callab
     recipe = wiring.compose(
         ["model=micro", "vocab_multiple=1", *(f"model.{k}={v}" for k, v in SIZES.items()), *overrides]
     )
-    decoder = wiring.build(recipe, VOCAB).train()
+    decoder = wiring.build_decoder(recipe, VOCAB).train()
     optimizer = factory(recipe.config["optimizer"], "optimizer")(decoder.named_parameters())
     return decoder, optimizer, lambda tokens, targets: decoder(tokens, targets).loss
 
