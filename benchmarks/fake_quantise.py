@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from gptlab import compose as wiring
-from gptlab.config.menu import options
+from gptlab.config.menu import list_choices
 from gptlab.study.tools.timing import turns
 
 VOCAB, BATCH = 65, 12
@@ -49,7 +49,7 @@ def main() -> None:
     torch.set_num_threads(asked.threads)
     places = ["weight", "activation"] if asked.what == "both" else ["weight"]
     arms = {"float": [], "float again": []}
-    for name in options("format"):
+    for name in list_choices("format"):
         arms[name] = ["change=[quantize]", *(f"format@change.quantize.{place}={name}" for place in places)]
     times = turns({name: stepping(words) for name, words in arms.items()}, float("inf"), asked.rounds)
     table = Table(box=None, header_style="bold", pad_edge=False)
