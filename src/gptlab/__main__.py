@@ -97,7 +97,7 @@ def compare(
 
     from gptlab.report import findings as rebuild
     from gptlab.report import measurement_folder
-    from gptlab.report.publish import pages
+    from gptlab.report.publish import write_pages
     from gptlab.report.render import files
     from gptlab.report.render import terminal as table
     from gptlab.runs import diff as differing
@@ -105,17 +105,17 @@ def compare(
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = 140
-    if len(folders) == 1 and measurement_folder.trains_nothing(folders[0]):
-        measurement_folder.again(folders[0], console)
+    if len(folders) == 1 and measurement_folder.is_measurement_folder(folders[0]):
+        measurement_folder.report_measurements(folders[0], console)
         return
-    findings = rebuild.compare_any(folders, baseline, pairs)
-    table.show(findings, console)
+    findings = rebuild.compare_folders(folders, baseline, pairs)
+    table.print_study(findings, console)
     differing.print_differences(folders, console)
     into = to or (folders[0] if len(folders) == 1 else None)
     if into is not None and (to or (into / "study.json").exists()):
         into.mkdir(parents=True, exist_ok=True)
-        files.write(findings, into)
-        pages(findings, into, rebuild.pool(folders))
+        files.write_files(findings, into)
+        write_pages(findings, into, rebuild.find_pool(folders))
         print(into)
 
 
@@ -127,16 +127,16 @@ def report(
 ) -> None:
     """Makes the page of a study or of a run, report.html, and outputs/index.html; in W&B a report is updated."""
     from gptlab.report import publish as publishing
-    from gptlab.report.measurement_folder import trains_nothing
+    from gptlab.report.measurement_folder import is_measurement_folder
 
-    if push and trains_nothing(folder):
+    if push and is_measurement_folder(folder):
         raise Refused(f"{folder} trained nothing, so there are no runs in W&B to report on; say report without --push")
     if push:
-        publishing.settings(folder)  # refuses what is no study
-    path = publishing.page_of(folder)
+        publishing.read_tracking(folder)  # refuses what is no study
+    path = publishing.rebuild_page(folder)
     print(path)
     if push:
-        print(publishing.push(folder))
+        print(publishing.push_report(folder))
     if open_it:
         typer.launch(path.absolute().as_uri())
 
@@ -146,9 +146,9 @@ def sync(study: Annotated[Path, typer.Argument(help="A study's folder.")]) -> No
     """Uploads a study's offline runs to W&B, then saves its report there; safe to repeat."""
     from gptlab.report import publish as publishing
 
-    for run in publishing.sync(study):
+    for run in publishing.upload_offline_runs(study):
         print(f"uploaded {run.name}")
-    print(publishing.push(study))
+    print(publishing.push_report(study))
 
 
 @app.command()

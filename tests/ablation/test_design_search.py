@@ -9,7 +9,7 @@ from conftest import composed
 from tiny_runs import program, tiny
 
 from gptlab import compose as wiring
-from gptlab.report.search import so_far
+from gptlab.report.search import compute_running_best
 from gptlab.study.search import Searches
 from gptlab.training.final_evaluation import mean_of_halves
 
@@ -63,21 +63,11 @@ def test_a_knob_that_the_chosen_part_has_not_is_not_suggested(whole: tuple[Path,
     assert ("attention.kv_heads" in kinds["linear"]) == ("kv_heads" in composed("attention=linear").config["attention"])
 
 
-def test_a_grid_is_searched_to_its_last_point(tmp_path: Path):
-    words = [*ASKED, "sampler=grid", "attention=mha,mqa", "model.heads=1,2"]
-    done = program("ablate.py", *tiny(tmp_path), *words, "trials=9")
-    assert (done.status, done.err) == (0, "")
-    (one,) = json.loads((tmp_path / "ablations" / "found" / "search.json").read_text())
-    assert len({json.dumps(trial["values"]) for trial in one["trials"]}) == len(one["trials"]) == 4
-    assert (tmp_path / "ablations" / "found" / "report.md").exists()
-    assert program("ablate.py", *tiny(tmp_path), *words, "trials=9").status == 0
-
-
-def test_the_report_shows_the_best_so_far(whole: tuple[Path, list[dict[str, Any]]]):
+def test_the_report_shows_the_best_compute_running_best(whole: tuple[Path, list[dict[str, Any]]]):
     text = (whole[0] / "ablations" / "found" / "report.md").read_text()
     assert "test loss" in text
     assert "does not divide" in text.partition("Not trained: ")[2]
-    assert so_far([None, 3.0, 4.0, None, 2.0]) == [None, 3.0, 3.0, 3.0, 2.0]
+    assert compute_running_best([None, 3.0, 4.0, None, 2.0]) == [None, 3.0, 3.0, 3.0, 2.0]
 
 
 @pytest.mark.parametrize(

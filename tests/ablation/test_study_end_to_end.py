@@ -17,7 +17,7 @@ from tiny_runs import ROOT, Done, program, summary, tiny
 
 from gptlab.ablation import gpu_share as sharing
 from gptlab.ablation import worker as cells
-from gptlab.report.findings import compare
+from gptlab.report.findings import compare_study_folder
 from gptlab.runs.record import write_atomically
 from gptlab.runs.study_folder import StudyFolder, is_held, lock_or_owner
 
@@ -73,12 +73,12 @@ def trained(study: StudyFolder) -> list[str]:
 
 def losses(study: StudyFolder) -> dict[tuple[str, int, str], float]:
     """The loss of every cell."""
-    return {(run.arm, run.seed, run.role): run.values["val/loss"] for run in compare(study.path).runs}
+    return {(run.arm, run.seed, run.role): run.values["val/loss"] for run in compare_study_folder(study.path).runs}
 
 
 def verdicts(study: StudyFolder) -> Any:
     """What is concluded of the loss."""
-    comparison = compare(study.path).strata[0].comparisons[0]
+    comparison = compare_study_folder(study.path).strata[0].comparisons[0]
     assert comparison.metric.key == "val/loss"
     return [(c.arm, c.difference, c.low, c.high, c.p_holm, c.verdict) for c in comparison.contrasts]
 
@@ -206,8 +206,8 @@ def test_a_baseline_that_is_run_twice_says_the_same(tmp_path: Path):
     study = study_folder(tmp_path)
     found = losses(study)
     assert all(found["attention=mha", seed, "twin"] == found["attention=mha", seed, "arm"] for seed in (0, 1))
-    assert len({run.folder for run in compare(study.path).runs}) == 2 * 2 + 2 + 4 + 4
-    stratum = compare(study.path).strata[0]
+    assert len({run.folder for run in compare_study_folder(study.path).runs}) == 2 * 2 + 2 + 4 + 4
+    stratum = compare_study_folder(study.path).strata[0]
     noise, confirmed = stratum.comparisons[0].noise, stratum.confirmed
     assert noise is not None
     assert noise.twin == 0
@@ -219,10 +219,10 @@ def test_a_baseline_that_is_run_twice_says_the_same(tmp_path: Path):
 def test_learning_rates_are_the_same_grid_for_all(tmp_path: Path):
     done = ablate(tmp_path, "optimizer=adamw,muon", "tune=grid", "lr_grid=[1e-4,1e-2]", "seeds=2", "budget=[2]")
     assert done.status == 0, done.err
-    found = {(run.arm, run.role, run.budget, run.lr) for run in compare(study_folder(tmp_path).path).runs}
+    found = {(run.arm, run.role, run.budget, run.lr) for run in compare_study_folder(study_folder(tmp_path).path).runs}
     assert ("optimizer=adamw", "budget", 2.0, 1e-2) in found
     assert len(found) == 5
-    tunings = compare(study_folder(tmp_path).path).strata[0].tunings
+    tunings = compare_study_folder(study_folder(tmp_path).path).strata[0].tunings
     assert [(t.arm, sorted(t.losses)) for t in tunings] == [
         (a, [1e-4, 1e-2]) for a in ("optimizer=adamw", "optimizer=muon")
     ]
@@ -233,7 +233,7 @@ def test_sizes_are_compared_each_with_its_own_baseline(tmp_path: Path):
     smaller = [one for one in words(tmp_path) if not one.startswith(("model.layers", "model="))]
     done = program("ablate.py", *smaller, "model=nano,micro,mini", AXIS)
     assert done.status == 0, done.err
-    found = compare(study_folder(tmp_path).path)
+    found = compare_study_folder(study_folder(tmp_path).path)
     assert [stratum.size for stratum in found.strata] == ["nano", "micro", "mini"]
     assert {stratum.baseline for stratum in found.strata} == {"attention=mha"}
     assert {(one.arm, one.against) for one in found.scalings} == {
@@ -246,7 +246,7 @@ def test_arms_of_one_time_say_what_they_took(tmp_path: Path):
     assert done.status == 0, done.err
     study = study_folder(tmp_path)
     before = study.plan["settled"]
-    assert any("training time against mlp=swiglu" in line for line in compare(study.path).mismatch)
+    assert any("training time against mlp=swiglu" in line for line in compare_study_folder(study.path).mismatch)
     assert "2 done, 0 to run" in ablate(tmp_path, "mlp=swiglu,relu", "match=time", "seeds=1", "steps=60").out
     assert study.plan["settled"] == before
 
@@ -257,7 +257,7 @@ def test_arms_of_one_time_say_what_they_took(tmp_path: Path):
 def test_a_cell_that_diverges_is_a_row_and_the_rest_goes_on(tmp_path: Path):
     done = ablate(tmp_path, "optimizer.lr=1e-3,1e30", "clip=null")
     assert done.status == 1
-    runs = {(run.arm, run.seed): run for run in compare(study_folder(tmp_path).path).runs}
+    runs = {(run.arm, run.seed): run for run in compare_study_folder(study_folder(tmp_path).path).runs}
     assert [runs["optimizer.lr=1e+30", seed].status for seed in (0, 1)] == ["diverged"] * 2
     assert [runs["optimizer.lr=0.001", seed].status for seed in (0, 1)] == ["finished"] * 2
     again = ablate(tmp_path, "optimizer.lr=1e-3,1e30", "clip=null")
@@ -276,7 +276,7 @@ def test_a_cell_that_breaks_is_a_row_with_its_log_and_is_tried_again(tmp_path: P
         )
         done = ablate(tmp_path, AXIS, "seeds=1")
     assert done.status == 1
-    (bad,) = [run for run in compare(study_folder(tmp_path).path).runs if run.status == "failed"]
+    (bad,) = [run for run in compare_study_folder(study_folder(tmp_path).path).runs if run.status == "failed"]
     assert bad.reason == "RuntimeError: planted in seed 0"
     assert "Traceback" in Path(bad.log).read_text()
     assert "planted in seed 0" in done.out
@@ -306,7 +306,7 @@ def test_a_summary_that_is_not_whole_is_of_no_run(pool: Path, tmp_path: Path):
     study = study_folder(tmp_path / "pool")
     broken = study.pool / next(key for key in study.plan["cells"] if "gqa" in key)
     (broken / "summary.json").write_text('{"status": "fini')
-    (bad,) = [run for run in compare(study.path).runs if run.status != "finished"]
+    (bad,) = [run for run in compare_study_folder(study.path).runs if run.status != "finished"]
     assert "not whole" in bad.reason
     assert program("-m gptlab", "runs", "--outputs", str(tmp_path / "pool")).status == 0
     again = ablate(tmp_path / "pool", AXIS)

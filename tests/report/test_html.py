@@ -12,12 +12,14 @@ import pytest
 from findings import BASE, FULL, findings
 from tiny_runs import finished, program, summary, tiny
 
-from gptlab.report import history, index
-from gptlab.report import run as single
-from gptlab.report.figures import positions, sizes
+from gptlab.report import history
+from gptlab.report.figures.positions import draw_cosine, read_position_table
+from gptlab.report.figures.sizes import draw_size_figures
+from gptlab.report.index import render_index
 from gptlab.report.model import Figure, Report
-from gptlab.report.render.html import page
-from gptlab.report.study import report
+from gptlab.report.render.html import render_page
+from gptlab.report.run import build_run_report
+from gptlab.report.study import build_study_report
 from gptlab.runs.record import append_line, to_json
 from gptlab.stats.results import Run, Scaling, Tuning
 
@@ -50,12 +52,12 @@ def shown(pool: Path) -> Report:
     tuned = [Tuning(BASE, {1e-3: 2.5, 3e-3: 2.4}, None, False, None)]
     strata = [replace(stratum, runs=named(), tunings=tuned) for stratum in FULL.strata]
     sizes = [Scaling(BASE, "params", [(1e4, 2.5), (1e5, 2.2), (1e6, 1.9)], -0.13, -0.15, -0.11)]
-    return report(replace(FULL, strata=strata, runs=named(), scalings=sizes, study=f"study {EVIL}"), pool)
+    return build_study_report(replace(FULL, strata=strata, runs=named(), scalings=sizes, study=f"study {EVIL}"), pool)
 
 
 @pytest.fixture(scope="module")
 def text(shown: Report) -> str:
-    return page(shown)
+    return render_page(shown)
 
 
 @pytest.fixture(scope="module")
@@ -127,39 +129,39 @@ def test_a_text_is_a_text(text: str):
 
 
 def test_long_curves_are_thinned_and_say_so(pool: Path, text: str):
-    (first, *_) = history.means(history.read(named(), pool), "train/loss")
-    assert (len(first.points), first.thinned) == (history.MOST, 699)
+    (first, *_) = history.compute_mean_curves(history.read_histories(named(), pool), "train/loss")
+    assert (len(first.points), first.thinned) == (history.MAX_POINTS, 699)
     assert first.points[-1][0] == 69900
     assert "300 of 699 points are shown" in text
 
 
 def test_curves_over_seconds_compare_at_equal_times(pool: Path):
-    first, *_, last = history.read(named(), pool)
-    assert first.values("train/loss", "seconds")[0][-1] == pytest.approx(0.699 * (10 + first.seed))
+    first, *_, last = history.read_histories(named(), pool)
+    assert first.get_series("train/loss", "seconds")[0][-1] == pytest.approx(0.699 * (10 + first.seed))
     slow = history.History("slow", first.seed, first.columns | {"seconds": first.columns["seconds"] * 2})
-    (curve,) = history.differences([first, slow], "train/loss", first.arm, "seconds")
+    (curve,) = history.compute_difference_curves([first, slow], "train/loss", first.arm, "seconds")
     middle = curve.points[len(curve.points) // 2]
     assert middle[1] == pytest.approx(
-        np.interp(middle[0], *slow.values("train/loss", "seconds")) - _at(first, middle[0])
+        np.interp(middle[0], *slow.get_series("train/loss", "seconds")) - _at(first, middle[0])
     )
     assert middle[1] > 0.3
     assert last.arm
 
 
 def _at(one: history.History, seconds: float) -> float:
-    return float(np.interp(seconds, *one.values("train/loss", "seconds")))
+    return float(np.interp(seconds, *one.get_series("train/loss", "seconds")))
 
 
 def test_a_study_of_which_nothing_finished_has_a_page(tmp_path: Path):
     broken = [replace(run, status="failed", values={}) for run in FULL.runs]
-    assert "What is open" in page(report(replace(findings(), strata=[], runs=broken), tmp_path))
+    assert "What is open" in render_page(build_study_report(replace(findings(), strata=[], runs=broken), tmp_path))
 
 
 # -- runs
 
 
 def test_a_run_has_its_page(runs: list[Path]):
-    made = figures(single.report(runs[0]))
+    made = figures(build_run_report(runs[0]))
     assert {"Loss", "Learning rate", "Word accuracy of each text", "Where the time goes", "Position table"} <= {*made}
     assert {"Cosine of two positions", "Principal components of the positions"} <= {*made}
     found = summary(runs[0])
@@ -167,15 +169,15 @@ def test_a_run_has_its_page(runs: list[Path]):
 
 
 def test_the_cosine_of_a_position_with_itself_is_one(runs: list[Path]):
-    table = positions.table(runs[0])
+    table = read_position_table(runs[0])
     assert table is not None
     assert table.shape == (16, 12)
-    (trace,) = positions.cosine(table).data
+    (trace,) = draw_cosine(table).data
     assert np.diag(trace["z"]) == pytest.approx(1)
 
 
 def test_sizes_have_their_seven_plots(runs: list[Path]):
-    made = sizes.figures({"12": runs[:1], "24": runs[1:]})
+    made = draw_size_figures({"12": runs[:1], "24": runs[1:]})
     assert [one.title.partition(",")[0] for one in made] == [
         "Word accuracy of each text",
         "Time to write each text",
@@ -203,7 +205,7 @@ def test_the_index_leads_to_every_page(runs: list[Path]):
     assert done.status == 0, done.err
     links = [str(one["href"]) for tag, one in Seen((outputs / "index.html").read_text()).tags if tag == "a"]
     assert [(outputs / link).resolve() for link in links] == [(runs[0] / "report.html").resolve()]
-    assert runs[1].name in Seen(index.page(outputs)).cells
+    assert runs[1].name in Seen(render_index(outputs)).cells
 
 
 def test_what_is_neither_study_nor_run_is_refused(tmp_path: Path):
@@ -268,7 +270,10 @@ def test_it_is_dark_where_the_reader_is(text: str, tmp_path: Path):
 
 
 def test_runs_and_the_index_open_in_a_browser(runs: list[Path], tmp_path: Path):
-    for name, html in {"run": page(single.report(runs[0])), "index": index.page(runs[0].parent.parent)}.items():
+    for name, html in {
+        "run": render_page(build_run_report(runs[0])),
+        "index": render_index(runs[0].parent.parent),
+    }.items():
         (tmp_path / name).mkdir()
         told, _ = browse(html, tmp_path / name, 400)
         assert "wrong" not in told

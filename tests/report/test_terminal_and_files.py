@@ -16,14 +16,14 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from gptlab.report.render import files, latex, markdown
-from gptlab.report.render.terminal import show
-from gptlab.report.study import report
-from gptlab.report.text import caveats as fairness
-from gptlab.report.text import sentences as words
-from gptlab.report.text.forest_plot import Forest, forest
-from gptlab.report.text.numbers import MINUS, signed, supported
-from gptlab.report.text.summary import answer, leaders
-from gptlab.report.text.view import View, command, views
+from gptlab.report.render.terminal import print_study
+from gptlab.report.study import build_study_report
+from gptlab.report.text import caveats
+from gptlab.report.text.forest_plot import ForestPlot, fit_forest_plot
+from gptlab.report.text.numbers import MINUS, choose_decimals, format_signed
+from gptlab.report.text.sentences import describe_unfinished_runs, describe_verdicts
+from gptlab.report.text.summary import find_leaders, summarize_view
+from gptlab.report.text.view import View, build_command, make_views
 from gptlab.runs.record import to_json
 from gptlab.stats.results import (
     METRICS,
@@ -48,7 +48,7 @@ from gptlab.stats.results import (
 def shown(study: Findings, width: int = 100) -> str:
     """What a terminal of this width shows."""
     console = Console(width=width, file=io.StringIO(), highlight=False)
-    show(study, console)
+    print_study(study, console)
     return cast(io.StringIO, console.file).getvalue()
 
 
@@ -60,7 +60,7 @@ def test_the_table_holds_every_arm_and_fits(width: int):
         assert re.search(rf"^  {re.escape(arm.partition('=')[2])} ", head, re.M), arm
     for verdict in ("baseline", "better", "equivalent", "not resolved", "worse", "unstable", "failed"):
         assert f" {verdict}" in head
-    commands = [one.command for one in words.verdicts(views(FULL)[0])]  # stay whole, to be copied
+    commands = [one.command for one in describe_verdicts(make_views(FULL)[0])]  # stay whole, to be copied
     long = [line for line in text.splitlines() if cell_len(line) > width and line.strip() not in commands]
     assert not long
 
@@ -100,7 +100,7 @@ def test_an_arm_alone_has_its_spread():
     text = shown(findings(comparisons=[alone]))
     assert "against mha, 3 seeds" in text
     assert "Seeds alone move the loss by 0.012 nats/token (SD)." in text
-    assert "░" not in text + markdown.text(report(findings(comparisons=[alone])))
+    assert "░" not in text + markdown.render_markdown(build_study_report(findings(comparisons=[alone])))
 
 
 def test_what_was_done_to_match_is_told():
@@ -119,7 +119,7 @@ def test_nothing_finished_is_said():
 
 def test_seeds_of_one_fate_are_told_together():
     lost = [replace(RUNS[-1], seed=seed) for seed in (2, 1)] + [Run(BASE, 0, "diverged", role="budget", budget=0.5)]
-    first, second = map(str, words.unfinished(replace(FULL, runs=lost)))
+    first, second = map(str, describe_unfinished_runs(replace(FULL, runs=lost)))
     assert first.startswith(f"{BROKEN}: failed, seeds 1, 2 (OutOfMemoryError")
     assert second == f"{BASE} 0.5x: diverged, seed 0"
 
@@ -128,20 +128,20 @@ def test_seeds_of_one_fate_are_told_together():
 
 
 def test_marks_stand_where_the_numbers_are():
-    plot = Forest(-1.0, 1.0, 41, 0.1)  # a character is 0.05
-    line = plot.line(0.5, 0.25, 0.75)
+    plot = ForestPlot(-1.0, 1.0, 41, 0.1)  # a character is 0.05
+    line = plot.draw_row(0.5, 0.25, 0.75)
     assert {mark: line.index(mark) for mark in "│├●┤"} == {"│": 20, "├": 25, "●": 30, "┤": 35}
     assert [place for place, mark in enumerate(line) if mark == "░"] == [18, 19, 21, 22]
-    assert plot.line(-0.1, -0.3, 0.1)[14:23] == "├───●─┼─┤"
-    assert plot.line(0.9, 0.5, 1.5)[-11:] == "├───────●─▶"
-    assert plot.line(-3.0, -4.0, -2.0)[0] == "◀"
-    assert plot.line() == " " * 18 + "░░│░░" + " " * 18
-    assert plot.scale() == f"{MINUS}1.00{' ' * 15}0{' ' * 15}+1.00"
+    assert plot.draw_row(-0.1, -0.3, 0.1)[14:23] == "├───●─┼─┤"
+    assert plot.draw_row(0.9, 0.5, 1.5)[-11:] == "├───────●─▶"
+    assert plot.draw_row(-3.0, -4.0, -2.0)[0] == "◀"
+    assert plot.draw_row() == " " * 18 + "░░│░░" + " " * 18
+    assert plot.draw_scale() == f"{MINUS}1.00{' ' * 15}0{' ' * 15}+1.00"
 
 
 def test_one_wide_interval_does_not_squeeze_the_others():
-    assert forest([(-0.02, 0.01), (-0.01, 0.02), (1.0, 9.0)], 0.01, 40).high == pytest.approx(0.08)
-    assert forest([(0.01, 0.02)], 0.005, 40) == Forest(-0.005, 0.02, 40, 0.005)
+    assert fit_forest_plot([(-0.02, 0.01), (-0.01, 0.02), (1.0, 9.0)], 0.01, 40).high == pytest.approx(0.08)
+    assert fit_forest_plot([(0.01, 0.02)], 0.005, 40) == ForestPlot(-0.005, 0.02, 40, 0.005)
 
 
 # -- words
@@ -149,7 +149,7 @@ def test_one_wide_interval_does_not_squeeze_the_others():
 
 def sentences(study: Findings) -> list[str]:
     """The verdicts in words, with a plain minus."""
-    return [str(one).replace(MINUS, "-") for one in words.verdicts(views(study)[0])]
+    return [str(one).replace(MINUS, "-") for one in describe_verdicts(make_views(study)[0])]
 
 
 def test_each_verdict_has_its_sentence():
@@ -200,7 +200,9 @@ def test_one_seed_is_no_verdict():
     [(0.0071, "+0.012"), (0.0121, "+0.012"), (0.000_71, "+0.0123"), (0.071, "+0.01"), (0.71, "0.0"), (21.0, "0")],
 )
 def test_digits_follow_the_interval(half: float, told: str):
-    assert signed(0.0123, supported(contrast("attention=gqa", 0.0123, half, "not resolved"), 0.012)) == told
+    assert (
+        format_signed(0.0123, choose_decimals(contrast("attention=gqa", 0.0123, half, "not resolved"), 0.012)) == told
+    )
 
 
 @pytest.mark.parametrize(
@@ -214,40 +216,43 @@ def test_digits_follow_the_interval(half: float, told: str):
     ],
 )
 def test_the_command_is_the_studys_own_with_more_seeds(said: list[str], seeds: object, more: int, told: str):
-    assert command({"command": said, "seeds": seeds}, more) == told
+    assert build_command({"command": said, "seeds": seeds}, more) == told
 
 
 def test_noise_and_pairing_are_told_as_measured():
-    view = views(FULL)[0]
-    assert "A doubling is worth 0.146 nats/token (standard error 0.007)." in fairness.ladder(view)[0]
-    assert "pairing by seed cut the variance of a difference 3.1-fold (correlation +0.68)" in fairness.floor(view)[0]
-    assert fairness.floor(view)[2] == "The baseline run twice differs from itself by exactly 0."
+    view = make_views(FULL)[0]
+    assert "A doubling is worth 0.146 nats/token (standard error 0.007)." in caveats.describe_budgets(view)[0]
+    assert (
+        "pairing by seed cut the variance of a difference 3.1-fold (correlation +0.68)"
+        in caveats.describe_noise(view)[0]
+    )
+    assert caveats.describe_noise(view)[2] == "The baseline run twice differs from itself by exactly 0."
     noise = Noise(0.01, 0.014, -0.02, 0.98, 0.02, 0.0003)
-    told = fairness.floor(replace(view, comparison=replace(view.comparison, noise=noise)))
+    told = caveats.describe_noise(replace(view, comparison=replace(view.comparison, noise=noise)))
     assert "pairing by seed gained nothing" in told[0]
     assert "up to 0.0003" in told[2]
 
 
 def test_costs_of_one_outcome_share_a_front():
     other = replace(FRONT, cost=METRICS[3])
-    view = views(findings(comparisons=[comparison()], fronts=[FRONT, other]))[0]
-    assert [*map(str, fairness.fronts(view))] == [
+    view = make_views(findings(comparisons=[comparison()], fronts=[FRONT, other]))[0]
+    assert [*map(str, caveats.describe_fronts(view))] == [
         "Pareto front of loss and cache, peak memory: gqa; gqa dominates mha, swa."
     ]
     lone = comparison(gqa=(-0.3, 0, "no verdict"))
-    assert not fairness.fronts(
-        views(findings(comparisons=[lone], fronts=[FRONT]))[0]
+    assert not caveats.describe_fronts(
+        make_views(findings(comparisons=[lone], fronts=[FRONT]))[0]
     )  # no interval to be beaten beyond
 
 
 def test_ties_are_ties():
     tied = comparison(gqa=(-0.02, 0.007, "better"), mla=(-0.019, 0.007, "better"), swa=(-0.005, 0.004, "better"))
-    view = views(findings(comparisons=[tied]))[0]
-    assert [one.arm for one in leaders(view)] == ["attention=gqa", "attention=mla"]
-    assert "which of these is ahead is not shown" in str(answer(view)[1])
+    view = make_views(findings(comparisons=[tied]))[0]
+    assert [one.arm for one in find_leaders(view)] == ["attention=gqa", "attention=mla"]
+    assert "which of these is ahead is not shown" in str(summarize_view(view)[1])
     pair = replace(contrast("attention=gqa", -0.001, 0.0005, "better"), against="attention=mla")
-    view = views(findings(comparisons=[replace(tied, pairs=[pair])]))[0]
-    assert "attention=mla" not in [one.arm for one in leaders(view)]
+    view = make_views(findings(comparisons=[replace(tied, pairs=[pair])]))[0]
+    assert "attention=mla" not in [one.arm for one in find_leaders(view)]
 
 
 # -- files
@@ -257,8 +262,8 @@ def test_ties_are_ties():
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A study's files."""
     made = tmp_path_factory.mktemp("study")
-    files.write(FULL, made)
-    (made / "report.md").write_text(markdown.text(report(FULL)))
+    files.write_files(FULL, made)
+    (made / "report.md").write_text(markdown.render_markdown(build_study_report(FULL)))
     return made
 
 
@@ -294,7 +299,7 @@ def test_json_is_strict_and_every_key_is_documented(folder: Path):
 
 def dump_of(run: Run) -> str:
     """comparison.json of a study of one run."""
-    return to_json(files.document(replace(FULL, runs=[run])))
+    return to_json(files.build_document(replace(FULL, runs=[run])))
 
 
 def test_csv_gives_every_number_back(folder: Path):
@@ -308,7 +313,7 @@ def test_csv_gives_every_number_back(folder: Path):
 def test_latex_and_markdown_escape_names(folder: Path):
     tex, page = (folder / "table.tex").read_text(), (folder / "report.md").read_text()
     assert r"glob\_*\_\textbar{}\_\& &" in tex
-    assert latex.plain("50% of {a}\\b") == r"50\% of \{a\}\textbackslash{}b"
+    assert latex.escape_latex("50% of {a}\\b") == r"50\% of \{a\}\textbackslash{}b"
     body = tex.partition("\\midrule\n")[2].partition("    \\bottomrule")[0].splitlines()
     assert {line.count(" & ") for line in body} == {8}
     assert r"| glob\_\*\_\|\_\& |" in page

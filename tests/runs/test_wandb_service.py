@@ -305,13 +305,13 @@ SUM_UP = """
 import json, sys
 from pathlib import Path
 from gptlab import compose as wiring
-from gptlab.report.render.wandb_summary import summarize
+from gptlab.report.render.wandb_summary import upload_summary
 file, outputs = Path(sys.argv[1]), Path(sys.argv[2])
 for mode, failed in json.loads(sys.argv[3]):
     tables = {"ablation": (["arm", "loss", "seeds"], [["mha", 1.5, 3], ["gqa", None, "none"]]), "empty": (["x"], [])}
     tracking = wiring.compose(["tracking.tags=[mine]"]).settings.tracking
     files = {"report": file, "all": file.parent}
-    summarize(mode, outputs, tracking, "a+b-1", tables, {"best": "mha", "n": 2}, files, failed, print)
+    upload_summary(mode, outputs, tracking, "a+b-1", tables, {"best": "mha", "n": 2}, files, failed, print)
 """
 
 

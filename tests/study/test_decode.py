@@ -9,7 +9,7 @@ from conftest import SIZES, decoder, tokens
 from tiny_runs import program, tiny
 
 from gptlab.errors import Refused
-from gptlab.report.measurement_folder import compared
+from gptlab.report.measurement_folder import load_measurements
 from gptlab.study.decode import Bench
 from gptlab.study.tools.cached_decoding import RUNGS, FourBits
 from gptlab.study.tools.uncached_decoding import TOGGLES, Ladder, looked_up, table
@@ -126,7 +126,7 @@ def test_a_study_measures_each_block_once_and_ends_in_tables(pool: Path):
     done = program("ablate.py", *tiny(pool), *STUDY)
     assert "2 of them done" in done.out
     assert {path.name: path.read_bytes() for path in (folder / "rows").iterdir()} == before
-    found = compared(folder)
+    found = load_measurements(folder)
     (timing,) = found.timings
     assert (found.baseline, timing.rounds) == ("none", 12)
     assert [*timing.medians] == sorted(["none", "+linear", "attention-norm", "sdpa", "limit"])

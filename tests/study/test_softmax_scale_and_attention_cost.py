@@ -8,9 +8,8 @@ import pytest
 import torch
 from conftest import composed
 
-from gptlab.build import build_decoder
 from gptlab.errors import Refused
-from gptlab.report.measurement import report
+from gptlab.report.measurement import build_measurement_report
 from gptlab.report.model import Figure
 from gptlab.stats.measurements import summarize_rows
 from gptlab.study.attention_cost import AttentionCost, slopes
@@ -59,7 +58,7 @@ def test_the_jacobian_is_that_of_softmax():
 def test_numbers_of_widths_are_drawn_over_them_and_axes_are_refused():
     study = SoftmaxScale(heads=[4, 8], draws=2)
     rows = study({"a": composed()}, 0, build_decoder, Path())
-    told = report(summarize_rows({"study": "x", "command": []}, rows))
+    told = build_measurement_report(summarize_rows({"study": "x", "command": []}, rows))
     (every,) = (section for section in told.sections if section.key == "where")
     assert {"Jacobian, median over head", "entropy over head"} <= {
         one.title for one in every.items if isinstance(one, Figure)

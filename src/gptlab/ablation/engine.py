@@ -40,7 +40,7 @@ def run_study(axes: dict[str, list[str]], fixed: dict[str, str], launch: Launch,
         if spec.study.follow_up:
             run_study(axes, measuring.override_for_follow_up(fixed, spec.name, spec.study.follow_up), launch, jobs)
             if not spec.options.dry_run:
-                measuring.again(planning.open_study_folder(spec).path, console)
+                measuring.report_measurements(planning.open_study_folder(spec).path, console)
         return
     if searches := spec.options.design == "search":
         searching.refuse_empty_space(Plan(spec, planning.open_study_folder(spec), jobs))
@@ -70,18 +70,20 @@ def run_study(axes: dict[str, list[str]], fixed: dict[str, str], launch: Launch,
 
 def _report_study(plan: Plan, console: Console) -> None:
     """Compare what has run; print tables and verdicts, write the reports."""
-    from gptlab.report.findings import compare
-    from gptlab.report.publish import pages, sum_up
+    from gptlab.report.findings import compare_study_folder
+    from gptlab.report.publish import publish_summary, write_pages
     from gptlab.report.render import files
     from gptlab.report.render import terminal as table
 
     spec, study_folder = plan.spec, plan.folder
     study_folder.record_event("", "compared", seeds=spec.options.blocks)
-    findings = compare(study_folder.path)
-    table.show(findings, console)
-    files.write(findings, study_folder.path)
-    report = pages(findings, study_folder.path, study_folder.pool)
-    sum_up(study_folder.path, findings, report, lambda line: console.print(f"  {line}", markup=False, soft_wrap=True))
+    findings = compare_study_folder(study_folder.path)
+    table.print_study(findings, console)
+    files.write_files(findings, study_folder.path)
+    report = write_pages(findings, study_folder.path, study_folder.pool)
+    publish_summary(
+        study_folder.path, findings, report, lambda line: console.print(f"  {line}", markup=False, soft_wrap=True)
+    )
     console.print(f"\n{relative_to_cwd(study_folder.path)}", soft_wrap=True, markup=False)
     unfinished = [run for run in findings.runs if run.status != "finished"]
     if unfinished:
@@ -162,11 +164,11 @@ def _make_later_cells(plan: Plan) -> list[Cell]:
     These are the best arm and the baseline on seeds that had no part in choosing it, and the baseline's other budgets
     at its best learning rate.
     """
-    from gptlab.report.findings import compare
+    from gptlab.report.findings import compare_study_folder
 
     options, cells = plan.spec.options, []
     variants = {(cell.variant.size, cell.variant.name): cell.variant for cell in plan.cells.values()}
-    for stratum in compare(plan.folder.path).strata:
+    for stratum in compare_study_folder(plan.folder.path).strata:
         best = {tuning.arm: tuning.best for tuning in stratum.tunings}
         means = {arm.arm: arm.mean for arm in stratum.comparisons[0].arms if arm.mean is not None}
         if options.design == "search":  # the half that judges has no part in choosing
@@ -184,7 +186,7 @@ def _make_later_cells(plan: Plan) -> list[Cell]:
 def _time_arms(plan: Plan, console: Console) -> None:
     """Time all arms interleaved, once; the session is kept as long as the code and the arms are the same."""
     options, study_folder = plan.spec.options, plan.folder
-    runs = [run for run in gather.study(study_folder.path) if run.status == "finished"]
+    runs = [run for run in gather.collect_study_runs(study_folder.path) if run.status == "finished"]
     arms = {variant.key: variant for variant in plan.variants if any(run.arm == variant.name for run in runs)}
     if not options.timing or len(arms) < 2:
         return

@@ -17,7 +17,7 @@ from gptlab.ablation.question import StudySpec
 from gptlab.build import build_decoder
 from gptlab.config.recipe import flatten, set_values
 from gptlab.errors import Ended, Refused
-from gptlab.report.measurement_folder import _path, again
+from gptlab.report.measurement_folder import find_rows_path, report_measurements
 from gptlab.runs.fingerprint import fingerprint
 from gptlab.runs.record import read_json, to_json, write_atomically
 from gptlab.runs.study_folder import StudyFolder, lock_or_owner
@@ -46,7 +46,7 @@ def run_measurements(spec: StudySpec, console: Console) -> None:
     except KeyboardInterrupt as stopped:
         measured = sum(_is_measured(study_folder, key, code, "any_code") for key in keys.values())
         raise Ended(f"stopped: {measured} of {len(keys)} blocks done; the same command goes on", 130) from stopped
-    again(study_folder.path, console)
+    report_measurements(study_folder.path, console)
     if failures:
         raise Ended(f"{failures} of {len(keys)} blocks failed; the same command tries them again")
 
@@ -77,7 +77,7 @@ def _measure_block(
             return False
         seconds = time.perf_counter() - began
         write_atomically(
-            _path(study_folder, key),
+            find_rows_path(study_folder, key),
             to_json({"code": code, "seconds": seconds, "rows": [row._asdict() for row in rows]}),
         )
         study_folder.record_event(key, "finished")
@@ -91,7 +91,7 @@ def override_for_follow_up(fixed: dict[str, str], name: str, study: str) -> dict
 
 
 def _is_measured(study_folder: StudyFolder, key: str, code: str, reuse: str) -> bool:
-    path = _path(study_folder, key)
+    path = find_rows_path(study_folder, key)
     return path.exists() and (reuse == "any_code" or read_json(path)["code"] == code)
 
 

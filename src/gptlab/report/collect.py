@@ -1,29 +1,33 @@
-"""Run folders to the plain runs that are compared."""
+"""Run folders as the plain `Run`s that are compared."""
 
 import re
 from pathlib import Path
 from typing import Any
 
-from gptlab.config.recipe import flatten
+from gptlab.config.recipe import Recipe, flatten
 from gptlab.errors import Refused
 from gptlab.runs.record import read_json, read_recipe
 from gptlab.runs.study_folder import CellState, StudyFolder
 from gptlab.stats.results import Run
 
-FEW = 3
-"""Keys that name an arm."""
+MAX_NAMED_KEYS = 3
+"""Keys that name an arm; arms that differ in more are named by their folders."""
 FACTS = ("device", "torch", "code", "data_sha256", "precision", "hash")
+IGNORED = ("seed", "name", "outputs", "tracking", "resume", "log_every", "save_every")
+"""Keys of a config that make no other arm."""
 
 
-def study(folder: Path) -> list[Run]:
-    """The cells that a study asked for last, and what became of them."""
+def collect_study_runs(folder: Path) -> list[Run]:
+    """Return the cells that a study asked for last, and what became of them."""
     study_folder = StudyFolder(folder)
     states = study_folder.read_states()
-    return [_cell(study_folder, cell, states.get(key, CellState())) for key, cell in study_folder.read_cells().items()]
+    return [
+        _make_run(study_folder, cell, states.get(key, CellState())) for key, cell in study_folder.read_cells().items()
+    ]
 
 
-def _cell(study_folder: StudyFolder, cell: dict[str, Any], state: CellState) -> Run:
-    summary = _read(study_folder.pool / state.run / "summary.json") if state.run else {}
+def _make_run(study_folder: StudyFolder, cell: dict[str, Any], state: CellState) -> Run:
+    summary = _read_summary(study_folder.pool / state.run) if state.run else {}
     status: Any = state.status if state.status in ("finished", "diverged", "failed") else "missing"
     reason = state.reason
     if status in ("finished", "diverged") and not summary:
@@ -32,7 +36,7 @@ def _cell(study_folder: StudyFolder, cell: dict[str, Any], state: CellState) -> 
         arm=cell["arm"],
         seed=cell["seed"],
         status=status,
-        values=numbers(summary),
+        values=extract_numbers(summary),
         size=cell["size"],
         role=cell["role"],
         budget=cell["budget"],
@@ -41,64 +45,84 @@ def _cell(study_folder: StudyFolder, cell: dict[str, Any], state: CellState) -> 
         reason=reason,
         log=state.log,
         other_code=state.other_code,
-        facts={key: str(summary[key]) for key in FACTS if key in summary},
+        facts=_extract_facts(summary),
     )
 
 
-def lone(folders: list[Path]) -> list[Run]:
-    """Runs that no study made: an arm is what they differ in, the seed aside; by its folder's name if that is much."""
+def collect_lone_runs(folders: list[Path]) -> list[Run]:
+    """Return runs that no study made.
+
+    An arm is what they differ in, the seed aside; it is named by its folder where that would be much.
+    """
     recipes = {}
     for folder in folders:
         if not (folder / "run.json").exists():
             raise Refused(f"{folder} is neither a study nor a run: it holds no study.json and no run.json")
         recipes[folder] = read_recipe(folder)
-    leaves = {folder: {**flatten(recipe.config), **_choices(recipe.choices)} for folder, recipe in recipes.items()}
-    keys = {key for one in leaves.values() for key in one}
-    differ = [key for key in sorted(keys) if len({repr(one.get(key)) for one in leaves.values()}) > 1 and _counts(key)]
-    slots = {key for key in differ if any(key in recipe.choices for recipe in recipes.values())}
-    named = [key for key in differ if key in slots or key.split(".")[0] not in slots]
-    arms = {folder: tuple(f"{key}={one.get(key)}" for key in named) for folder, one in leaves.items()}
-    short = {folder: re.sub(r"-s\d+-[0-9a-f]{8}(-\d+)?$", "", folder.name) for folder in folders}
-    plain = len(named) <= FEW or len({*zip(arms.values(), short.values(), strict=True)}) > len({*arms.values()})
-    plain = plain or len({*short.values()}) < len({*arms.values()})
-    found = []
+    arms = _name_arms(recipes)
+    runs = []
     for folder, recipe in recipes.items():
-        summary = _read(folder / "summary.json")
+        summary = _read_summary(folder)
         status: Any = summary.get("status", "missing")
-        arm = (" ".join(arms[folder]) or "default") if plain else short[folder]
-        found.append(
+        runs.append(
             Run(
-                arm,
-                recipe.config["seed"],
-                status if status in ("finished", "diverged") else "missing",
-                numbers(summary),
+                arm=arms[folder],
+                seed=recipe.config["seed"],
+                status=status if status in ("finished", "diverged") else "missing",
+                values=extract_numbers(summary),
                 folder=folder.name,
                 reason=summary.get("reason", "" if summary else "it is not over"),
                 log=str(folder / "log.txt"),
-                facts={key: str(summary[key]) for key in FACTS if key in summary},
+                facts=_extract_facts(summary),
             )
         )
-    return found
+    return runs
 
 
-def _choices(choices: dict[str, Any]) -> dict[str, Any]:
-    return {slot: choice for slot, choice in choices.items() if isinstance(choice, str)}
+def _name_arms(recipes: dict[Path, Recipe]) -> dict[Path, str]:
+    """Return the name of each run's arm, by its folder."""
+    leaves = {folder: {**flatten(recipe.config), **_named_choices(recipe)} for folder, recipe in recipes.items()}
+    keys: set[str] = set()
+    for config in leaves.values():
+        keys |= {*config}
+    differing = []
+    for key in sorted(keys):
+        values = {repr(config.get(key)) for config in leaves.values()}
+        if len(values) > 1 and _makes_an_arm(key):
+            differing.append(key)
+    # the choice of a slot stands for all keys below it
+    slots = {key for key in differing if any(key in recipe.choices for recipe in recipes.values())}
+    named = [key for key in differing if key in slots or key.split(".")[0] not in slots]
+    by_keys = {folder: tuple(f"{key}={config.get(key)}" for key in named) for folder, config in leaves.items()}
+    by_folder = {folder: re.sub(r"-s\d+-[0-9a-f]{8}(-\d+)?$", "", folder.name) for folder in recipes}
+    # folders name arms only where each arm has one folder name, and each folder name one arm
+    arms, names = {*by_keys.values()}, {*by_folder.values()}
+    pairs = {*zip(by_keys.values(), by_folder.values(), strict=True)}
+    if len(named) <= MAX_NAMED_KEYS or len(pairs) > len(arms) or len(names) < len(arms):
+        return {folder: " ".join(arm) or "default" for folder, arm in by_keys.items()}
+    return by_folder
 
 
-def _counts(key: str) -> bool:
-    if key.endswith(("._target_", "._partial_")):
-        return False
-    return key.split(".")[0] not in ("seed", "name", "outputs", "tracking", "resume", "log_every", "save_every")
+def _named_choices(recipe: Recipe) -> dict[str, Any]:
+    return {slot: choice for slot, choice in recipe.choices.items() if isinstance(choice, str)}
 
 
-def numbers(summary: dict[str, Any]) -> dict[str, float]:
-    """What a summary holds that can be compared."""
+def _makes_an_arm(key: str) -> bool:
+    return not key.endswith(("._target_", "._partial_")) and key.split(".")[0] not in IGNORED
+
+
+def extract_numbers(summary: dict[str, Any]) -> dict[str, float]:
+    """Return the numbers of a summary that can be compared."""
     return {key: float(value) for key, value in summary.items() if isinstance(value, int | float) and key != "seed"}
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """A summary; one that is not there or not whole is of no run that is over."""
+def _extract_facts(summary: dict[str, Any]) -> dict[str, str]:
+    return {key: str(summary[key]) for key in FACTS if key in summary}
+
+
+def _read_summary(folder: Path) -> dict[str, Any]:
+    """Return a run's summary; empty where it is not there or not whole, since that run is not over."""
     try:
-        return read_json(path)
+        return read_json(folder / "summary.json")
     except (OSError, Refused):
         return {}

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from gptlab.report import collect as gather
+from gptlab.report.collect import collect_lone_runs, collect_study_runs
 from gptlab.runs.record import read_json
 from gptlab.runs.study_folder import StudyFolder
 from gptlab.stats.labels import find_arm
@@ -13,86 +13,99 @@ from gptlab.stats.results import Findings, Run
 from gptlab.stats.study_comparison import compare_study
 
 
-def compare(folder: Path, asked: dict[str, Any] | None = None) -> Findings:
-    """What a study's runs say, from its folder alone; `asked` instead of its own question."""
-    asked, runs = asked or StudyFolder(folder).plan, gather.study(folder)
-    asked = {**asked, "minutes_per_cell": _minutes(runs)}
-    path = folder / "timing.json"
-    timed = read_json(path)["timed"] if path.exists() else None
-    found = compare_study(asked["study"], asked, runs, timed)
-    seconds = sum(run.values.get("time/total_s", 0.0) for run in runs)
-    notes = [*asked["notes"], *found.notes, *_doubts(runs), *_looks(folder)]
-    took = _time_trained(runs, asked["baseline"]) if asked["match"] == "time" else []
-    return replace(found, mismatch=[*asked["mismatch"], *took], notes=notes, seconds=seconds)
+def compare_study_folder(folder: Path, plan: dict[str, Any] | None = None) -> Findings:
+    """Compare a study's runs, from its folder alone; `plan` replaces that of its study.json."""
+    plan, runs = plan or StudyFolder(folder).plan, collect_study_runs(folder)
+    plan = {**plan, "minutes_per_cell": _average_minutes(runs)}
+    timing_path = folder / "timing.json"
+    times = read_json(timing_path)["timed"] if timing_path.exists() else None
+    findings = compare_study(plan["study"], plan, runs, times)
+    mismatch = [*plan["mismatch"]]
+    if plan["match"] == "time":
+        mismatch += _describe_time_mismatch(runs, plan["baseline"])
+    notes = [*plan["notes"], *findings.notes, *_describe_differing_facts(runs), *_describe_looks(folder)]
+    return replace(findings, mismatch=mismatch, notes=notes, seconds=_sum_seconds(runs))
 
 
-def compare_any(folders: list[Path], baseline: str | None = None, pairs: bool = False) -> Findings:
-    """One study as it is, or lone runs and the runs of several studies, by what they differ in."""
+def compare_folders(folders: list[Path], baseline: str | None = None, pairs: bool = False) -> Findings:
+    """Compare one study as it is, or lone runs and the runs of several studies by what they differ in."""
     if len(folders) == 1 and (folders[0] / "study.json").exists():
-        asked = StudyFolder(folders[0]).plan
-        asked |= {"baseline": find_arm(baseline, [*asked["arms"]])} if baseline else {}
-        return compare(folders[0], {**asked, "pairs": asked["pairs"] or pairs})
-    found = [run for folder in folders for run in _runs(folder)]
-    runs = gather.lone([*dict.fromkeys(found)])
+        plan = StudyFolder(folders[0]).plan
+        plan |= {"baseline": find_arm(baseline, [*plan["arms"]])} if baseline else {}
+        return compare_study_folder(folders[0], {**plan, "pairs": plan["pairs"] or pairs})
+    run_folders: dict[Path, None] = {}
+    for folder in folders:
+        run_folders |= dict.fromkeys(_list_run_folders(folder))
+    runs = collect_lone_runs([*run_folders])
     arms = sorted({run.arm for run in runs})
-    first = find_arm(baseline, arms) if baseline else runs[0].arm
-    asked = {"baseline": first, "pairs": pairs, "seeds": sorted({run.seed for run in runs})}
-    asked |= {"study": "comparison", "arms": {arm: [] for arm in arms}}
-    compared = compare_study("comparison", asked, runs, None)
-    seconds = sum(run.values.get("time/total_s", 0.0) for run in runs)
-    return replace(compared, notes=[*compared.notes, *_doubts(runs)], seconds=seconds)
+    plan = {
+        "baseline": find_arm(baseline, arms) if baseline else runs[0].arm,
+        "pairs": pairs,
+        "seeds": sorted({run.seed for run in runs}),
+        "study": "comparison",
+        "arms": {arm: [] for arm in arms},
+    }
+    findings = compare_study("comparison", plan, runs, None)
+    return replace(findings, notes=[*findings.notes, *_describe_differing_facts(runs)], seconds=_sum_seconds(runs))
 
 
-def pool(folders: list[Path]) -> Path | None:
-    """Where the runs of these studies, and these runs, live; None if not all in one place."""
-    where = {StudyFolder(one).pool if (one / "study.json").exists() else one.parent for one in folders}
-    return where.pop() if len({one.resolve() for one in where}) == 1 else None
+def find_pool(folders: list[Path]) -> Path | None:
+    """Return where the runs of these studies, and these runs, live; None if not all in one place."""
+    pools = {StudyFolder(folder).pool if (folder / "study.json").exists() else folder.parent for folder in folders}
+    return pools.pop() if len({pool.resolve() for pool in pools}) == 1 else None
 
 
-def _runs(folder: Path) -> list[Path]:
-    """The runs of a study, or the run itself."""
+def _list_run_folders(folder: Path) -> list[Path]:
+    """Return the runs of a study, or the run itself."""
     if not (folder / "study.json").exists():
         return [folder]
     pool = StudyFolder(folder).pool
-    return [pool / run.folder for run in gather.study(folder) if run.folder and run.role == "arm"]
+    return [pool / run.folder for run in collect_study_runs(folder) if run.folder and run.role == "arm"]
 
 
-def _minutes(runs: list[Run]) -> dict[str, float]:
-    """What a cell of each arm took."""
-    taken: dict[str, list[float]] = {}
+def _sum_seconds(runs: list[Run]) -> float:
+    return sum(run.values.get("time/total_s", 0.0) for run in runs)
+
+
+def _average_minutes(runs: list[Run]) -> dict[str, float]:
+    """Return the minutes of a cell, by size and arm."""
+    minutes: dict[str, list[float]] = {}
     for run in runs:
         if run.role == "arm" and run.status == "finished":
-            taken.setdefault(f"{run.size}/{run.arm}".lstrip("/"), []).append(run.values["time/total_s"] / 60)
-    return {arm: sum(minutes) / len(minutes) for arm, minutes in taken.items()}
+            minutes.setdefault(f"{run.size}/{run.arm}".lstrip("/"), []).append(run.values["time/total_s"] / 60)
+    return {arm: sum(values) / len(values) for arm, values in minutes.items()}
 
 
-def _time_trained(runs: list[Run], baseline: str) -> list[str]:
-    """How far apart arms are in the seconds that their training took, which were to be equal."""
-    told = []
+def _describe_time_mismatch(runs: list[Run], baseline: str) -> list[str]:
+    """Return how far apart arms are in the seconds of training, which were to be equal."""
+    lines = []
     for size in dict.fromkeys(run.size for run in runs):
-        taken: dict[str, list[float]] = {}
+        seconds: dict[str, list[float]] = {}
         for run in runs:
             if run.size == size and run.role == "arm" and run.status == "finished":
-                taken.setdefault(run.arm, []).append(run.values["time/train_s"])
-        means = {arm: {"seconds": sum(one) / len(one)} for arm, one in taken.items()}
-        told += describe_mismatch(means, baseline) if baseline in means else []
-    return told
+                seconds.setdefault(run.arm, []).append(run.values["time/train_s"])
+        means = {arm: {"seconds": sum(values) / len(values)} for arm, values in seconds.items()}
+        lines += describe_mismatch(means, baseline) if baseline in means else []
+    return lines
 
 
-def _looks(folder: Path) -> list[str]:
-    """Adding seeds until a difference is found finds one in every seventh study of nothing."""
+def _describe_looks(folder: Path) -> list[str]:
+    """Return a warning where a study was compared with several numbers of seeds.
+
+    Adding seeds until a difference is found finds one in every seventh study of nothing.
+    """
     events = [event for event in StudyFolder(folder).read_events() if event["status"] == "compared"]
     looks = list(dict.fromkeys(len(event["seeds"]) for event in events))
     if len(looks) < 2:
         return []
-    told = ", ".join(map(str, looks))
-    return [f"look {len(looks)} at this study, with {told} seeds: p is not corrected for looking again; see confirm="]
+    counts = ", ".join(map(str, looks))
+    return [f"look {len(looks)} at this study, with {counts} seeds: p is not corrected for looking again; see confirm="]
 
 
-def _doubts(runs: list[Run]) -> list[str]:
-    """What the runs have not in common, and should."""
+def _describe_differing_facts(runs: list[Run]) -> list[str]:
+    """Return what the runs should have in common and have not: device, torch, text, precision, code."""
     notes = []
-    for fact, name in (
+    for fact, noun in (
         ("device", "devices"),
         ("torch", "versions of torch"),
         ("data_sha256", "texts"),
@@ -100,7 +113,7 @@ def _doubts(runs: list[Run]) -> list[str]:
     ):
         values = sorted({run.facts[fact] for run in runs if fact in run.facts})
         if len(values) > 1:
-            notes.append(f"the runs are of {len(values)} {name}: {', '.join(value[:24] for value in values)}")
-    if other := [run.folder for run in runs if run.other_code]:
-        notes.append(f"{len(other)} runs are of other code than today's (reuse=any_code): {', '.join(other[:3])}")
+            notes.append(f"the runs are of {len(values)} {noun}: {', '.join(value[:24] for value in values)}")
+    if reused := [run.folder for run in runs if run.other_code]:
+        notes.append(f"{len(reused)} runs are of other code than today's (reuse=any_code): {', '.join(reused[:3])}")
     return notes

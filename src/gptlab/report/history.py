@@ -1,10 +1,10 @@
-"""What happened while runs trained, from their folders alone: rows as columns, and curves by arm over seeds."""
+"""Training histories of runs, from their folders alone: logged rows as columns, and curves by arm over seeds."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from scipy import stats
@@ -12,8 +12,8 @@ from scipy import stats
 from gptlab.runs.record import read_rows
 from gptlab.stats.results import Run
 
-MOST = 300
-"""Points of a curve that are shown; of more, as many evenly spread ones, the first and the last one among them."""
+MAX_POINTS = 300
+"""Points of a curve that are drawn; of more, as many evenly spread ones, the first and the last one among them."""
 KEYS = (
     "step",
     "tokens",
@@ -26,27 +26,33 @@ KEYS = (
 )
 Axis = Literal["tokens", "seconds"]
 Point = tuple[float, float, float, float]
-"""Where, mean, low, high; low and high are the mean where there is one seed."""
+"""Position, mean, low, high; low and high are the mean where there is one seed."""
+Series = tuple[np.ndarray, np.ndarray]
+"""Positions in rising order, and values."""
 
 
 @dataclass(frozen=True)
 class History:
-    """One run's rows, a column a key, NaN where a row says nothing. `seconds`: of training, without evaluations."""
+    """One run's rows as columns by key, NaN where a row has no value.
+
+    The column `seconds` is of training, without evaluations.
+    """
 
     arm: str
     seed: int
     columns: dict[str, np.ndarray]
 
-    def values(self, key: str, over: Axis = "tokens") -> tuple[np.ndarray, np.ndarray]:
-        """Where a value was logged, and the value; both without NaN. Of two at one place the later one counts."""
-        there = ~np.isnan(self.columns[key])
-        at, first = np.unique(self.columns[over][there][::-1], return_index=True)
-        return at, self.columns[key][there][::-1][first]
+    def get_series(self, key: str, axis: Axis = "tokens") -> Series:
+        """Return where a value was logged, and the value; both without NaN."""
+        is_logged = ~np.isnan(self.columns[key])
+        # reversed, as np.unique keeps the first of equals: of two rows at one position the later one counts
+        positions, rows = np.unique(self.columns[axis][is_logged][::-1], return_index=True)
+        return positions, self.columns[key][is_logged][::-1][rows]
 
 
 @dataclass(frozen=True)
 class Curve:
-    """One arm. `thinned`: how many points there were, if some are left out."""
+    """Mean and interval of one arm. `thinned` is how many points there were, if some are left out, else 0."""
 
     arm: str
     points: list[Point]
@@ -54,140 +60,158 @@ class Curve:
     thinned: int = 0
 
 
-def read(runs: Sequence[Run], pool: Path) -> list[History]:
-    """The histories of the arms' runs that finished, each file read once."""
-    return [
-        history(pool / run.folder, run.arm, run.seed)
-        for run in runs
-        if run.role == "arm" and run.status == "finished" and run.folder
-    ]
+def read_histories(runs: Sequence[Run], pool: Path) -> list[History]:
+    """Return the histories of the arms' runs that finished; each file is read once."""
+    return [read_history(pool / run.folder, run.arm, run.seed) for run in runs if _is_finished_arm(run) and run.folder]
 
 
-def history(folder: Path, arm: str = "", seed: int = 0) -> History:
-    """One run's."""
-    missing = float("nan")
-    kept = [
-        [missing if (value := row.get(key)) is None else value for key in KEYS]
-        for row in read_rows(folder / "metrics.jsonl")
-    ]
-    table = np.array(kept, dtype=float).reshape(-1, len(KEYS))
+def _is_finished_arm(run: Run) -> bool:
+    return run.role == "arm" and run.status == "finished"
+
+
+def read_history(folder: Path, arm: str = "", seed: int = 0) -> History:
+    """Return the history of one run."""
+    rows = []
+    for row in read_rows(folder / "metrics.jsonl"):
+        values = [row.get(key) for key in KEYS]
+        rows.append([float("nan") if value is None else value for value in values])
+    table = np.array(rows, dtype=float).reshape(-1, len(KEYS))
     columns: dict[str, np.ndarray] = dict(zip(KEYS, table.T, strict=True))
-    return History(arm, seed, {**columns, "seconds": _seconds(columns)})
+    return History(arm, seed, {**columns, "seconds": _compute_seconds(columns)})
 
 
-def _seconds(columns: dict[str, np.ndarray]) -> np.ndarray:
-    """Of training until each row: steps times their milliseconds, summed."""
-    timed = ~np.isnan(columns["time/step_ms"])
-    steps = np.concatenate([[0.0], columns["step"][timed]])
-    taken = np.concatenate([[0.0], np.cumsum(np.diff(steps) * columns["time/step_ms"][timed] / 1000)])
-    return np.interp(columns["step"], steps, taken)
+def _compute_seconds(columns: dict[str, np.ndarray]) -> np.ndarray:
+    """Return the seconds of training until each row: steps times their milliseconds, summed."""
+    is_timed = ~np.isnan(columns["time/step_ms"])
+    steps = np.concatenate([[0.0], columns["step"][is_timed]])
+    seconds = np.concatenate([[0.0], np.cumsum(np.diff(steps) * columns["time/step_ms"][is_timed] / 1000)])
+    return np.interp(columns["step"], steps, seconds)
 
 
-def means(found: list[History], key: str, over: Axis = "tokens") -> list[Curve]:
-    """The mean over seeds where all of them have a value, with its 95 % t-interval."""
-    made = [_curve(arm, [one.values(key, over) for one in some], over) for arm, some in _by_arm(found).items()]
-    return [curve for curve in made if curve.points]
+# -- curves over seeds
 
 
-def differences(found: list[History], key: str, baseline: str, over: Axis = "tokens") -> list[Curve]:
-    """Each arm less the baseline, by seed, at the same tokens or after the same seconds."""
-    base = {one.seed: one.values(key, over) for one in found if one.arm == baseline}
-    made = []
-    for arm, some in _by_arm(found).items():
-        pairs = [(one.values(key, over), base[one.seed]) for one in some if one.seed in base]
-        if arm != baseline and pairs:
-            made.append(_curve(arm, [_less(here, there, over) for here, there in pairs], over))
-    return [curve for curve in made if curve.points]
+def compute_mean_curves(histories: list[History], key: str, axis: Axis = "tokens") -> list[Curve]:
+    """Return the mean over seeds where all of them have a value, with its 95 % t-interval."""
+    curves = []
+    for arm, group in _group_by_arm(histories).items():
+        curves.append(_average_series(arm, [history.get_series(key, axis) for history in group], axis))
+    return [curve for curve in curves if curve.points]
 
 
-def reached(found: list[History], key: str, target: float) -> dict[str, list[float]]:
-    """Seconds of training until a value first was at or below the target, by arm, of the seeds that came there."""
-    made: dict[str, list[float]] = {}
-    for one in found:
-        at, values = one.values(key, "seconds")
-        below = np.flatnonzero(values <= target)
-        made.setdefault(one.arm, []).extend([float(at[below[0]])] if len(below) else [])
-    return made
+def compute_difference_curves(histories: list[History], key: str, baseline: str, axis: Axis = "tokens") -> list[Curve]:
+    """Return each arm less the baseline, by seed, at the same tokens or after the same seconds."""
+    baseline_series = {history.seed: history.get_series(key, axis) for history in histories if history.arm == baseline}
+    curves = []
+    for arm, group in _group_by_arm(histories).items():
+        if arm == baseline:
+            continue
+        differences = []
+        for history in group:
+            if history.seed in baseline_series:
+                differences.append(_subtract(history.get_series(key, axis), baseline_series[history.seed], axis))
+        if differences:
+            curves.append(_average_series(arm, differences, axis))
+    return [curve for curve in curves if curve.points]
 
 
-def _by_arm(found: list[History]) -> dict[str, list[History]]:
-    made: dict[str, list[History]] = {}
-    for one in found:
-        made.setdefault(one.arm, []).append(one)
-    return made
+def find_times_to_target(histories: list[History], key: str, target: float) -> dict[str, list[float]]:
+    """Return the seconds of training until a value first was at or below the target, by arm.
+
+    Seeds that never reached it have no entry.
+    """
+    times: dict[str, list[float]] = {}
+    for history in histories:
+        seconds, values = history.get_series(key, "seconds")
+        reached = np.flatnonzero(values <= target)
+        times.setdefault(history.arm, []).extend([float(seconds[reached[0]])] if len(reached) else [])
+    return times
 
 
-Values = tuple[np.ndarray, np.ndarray]
+def _group_by_arm(histories: list[History]) -> dict[str, list[History]]:
+    groups: dict[str, list[History]] = {}
+    for history in histories:
+        groups.setdefault(history.arm, []).append(history)
+    return groups
 
 
-def _less(here: Values, there: Values, over: Axis) -> Values:
-    if over == "seconds":
-        at = _grid([here, there])
-        return at, np.interp(at, *here) - np.interp(at, *there)
-    at, mine, others = np.intersect1d(here[0], there[0], return_indices=True)
-    return at, here[1][mine] - there[1][others]
+def _subtract(series: Series, baseline: Series, axis: Axis) -> Series:
+    if axis == "seconds":
+        grid = _make_shared_grid([series, baseline])
+        return grid, np.interp(grid, *series) - np.interp(grid, *baseline)
+    positions, rows, baseline_rows = np.intersect1d(series[0], baseline[0], return_indices=True)
+    return positions, series[1][rows] - baseline[1][baseline_rows]
 
 
-def _grid(some: list[Values]) -> np.ndarray:
-    """Places that all of them reach: clocks never agree."""
-    if any(len(at) < 2 for at, _ in some):
+def _make_shared_grid(many_series: list[Series]) -> np.ndarray:
+    """Return evenly spread positions that all series reach, since clocks never agree; empty if there are none."""
+    if any(len(positions) < 2 for positions, _ in many_series):
         return np.empty(0)
-    first, last = max(at[0] for at, _ in some), min(at[-1] for at, _ in some)
-    return np.linspace(first, last, MOST) if last > first else np.empty(0)
+    first = max(positions[0] for positions, _ in many_series)
+    last = min(positions[-1] for positions, _ in many_series)
+    return np.linspace(first, last, MAX_POINTS) if last > first else np.empty(0)
 
 
-def _curve(arm: str, seeds: list[Values], over: Axis) -> Curve:
-    if over == "seconds":
-        shared = _grid(seeds)
-        table = np.array([np.interp(shared, *one) for one in seeds if len(shared)])
+def _average_series(arm: str, seeds: list[Series], axis: Axis) -> Curve:
+    """Return the mean of the series of all seeds with its interval, thinned to `MAX_POINTS`."""
+    if axis == "seconds":
+        shared = _make_shared_grid(seeds)
+        table = np.array([np.interp(shared, *series) for series in seeds if len(shared)])
     else:
-        shared = reduce(np.intersect1d, [at for at, _ in seeds])
-        table = np.array([values[np.isin(at, shared)] for at, values in seeds])
-    many = len(shared)
-    if not many:
+        shared = reduce(np.intersect1d, [positions for positions, _ in seeds])
+        table = np.array([values[np.isin(positions, shared)] for positions, values in seeds])
+    count = len(shared)
+    if not count:
         return Curve(arm, [], len(seeds))
-    kept = np.arange(many) if many <= MOST else np.linspace(0, many - 1, MOST).astype(int)
-    mean, half = table.mean(0), np.zeros(many)
+    indices = np.arange(count) if count <= MAX_POINTS else np.linspace(0, count - 1, MAX_POINTS).astype(int)
+    mean, half_width = table.mean(0), np.zeros(count)  # table is (seeds, count)
     if len(seeds) > 1:
-        edge = float(stats.t.ppf(0.975, len(seeds) - 1)) / len(seeds) ** 0.5
-        half = edge * table.std(0, ddof=1)
-    points = [(float(shared[i]), float(mean[i]), float(mean[i] - half[i]), float(mean[i] + half[i])) for i in kept]
-    return Curve(arm, points, len(seeds), many if many > len(kept) else 0)
+        factor = float(stats.t.ppf(0.975, len(seeds) - 1)) / len(seeds) ** 0.5
+        half_width = factor * table.std(0, ddof=1)
+    bands = np.stack([shared, mean, mean - half_width, mean + half_width])
+    points: list[Any] = [tuple(bands[:, index].tolist()) for index in indices]
+    return Curve(arm, points, len(seeds), count if count > len(indices) else 0)
 
 
 # -- other files of a run
 
 
-def by_position(runs: Sequence[Run], pool: Path) -> dict[str, list[float]]:
-    """Mean nats at each place of the window, over an arm's seeds."""
-    found: dict[str, list[np.ndarray]] = {}
+def average_loss_by_position(runs: Sequence[Run], pool: Path) -> dict[str, list[float]]:
+    """Return the mean nats at each position of the window over an arm's seeds, by arm.
+
+    Arms whose seeds have windows of several lengths are left out.
+    """
+    losses: dict[str, list[np.ndarray]] = {}
     for run in runs:
-        if run.role == "arm" and run.status == "finished":
-            means = of_positions(pool / run.folder)
-            found.setdefault(run.arm, []).extend([] if means is None else [np.array(means)])
-    alike = {arm: one for arm, one in found.items() if len({values.shape for values in one}) == 1}
-    return {arm: np.mean(one, 0).tolist() for arm, one in alike.items()}
+        if _is_finished_arm(run):
+            by_position = read_loss_by_position(pool / run.folder)
+            losses.setdefault(run.arm, []).extend([] if by_position is None else [np.array(by_position)])
+    averages = {}
+    for arm, arrays in losses.items():
+        if len({array.shape for array in arrays}) == 1:
+            averages[arm] = np.mean(arrays, 0).tolist()
+    return averages
 
 
-def of_positions(folder: Path) -> list[float] | None:
-    """One run's mean nats at each place of the window."""
+def read_loss_by_position(folder: Path) -> list[float] | None:
+    """Return one run's mean nats at each position of the window; None if it has not been evaluated so."""
     path = folder / "evaluation.npz"
     if not path.exists():
         return None
-    with np.load(path) as kept:
-        return kept["by_position"].tolist() if "by_position" in kept else None
+    with np.load(path) as arrays:
+        return arrays["by_position"].tolist() if "by_position" in arrays else None
 
 
-def last_texts(folder: Path) -> list[dict]:
-    """The rows of the final samples."""
-    found = list(read_rows(folder / "samples.jsonl"))
-    return [row for row in found if row.get("step") == found[-1].get("step")]
+def read_last_texts(folder: Path) -> list[dict]:
+    """Return the rows of the final samples."""
+    rows = list(read_rows(folder / "samples.jsonl"))
+    return [row for row in rows if row.get("step") == rows[-1].get("step")]
 
 
-def texts(runs: Sequence[Run], pool: Path, count: int = 2, length: int = 400) -> dict[str, list[str]]:
-    """The last texts of each arm's first seed, cut to a length."""
-    found: dict[str, list[str]] = {}
+def read_arm_texts(runs: Sequence[Run], pool: Path, count: int = 2, length: int = 400) -> dict[str, list[str]]:
+    """Return the last texts of each arm's first seed, cut to `length` characters."""
+    texts: dict[str, list[str]] = {}
     for run in sorted(runs, key=lambda run: run.seed):
-        if run.role == "arm" and run.status == "finished" and run.arm not in found:
-            found[run.arm] = [row["text"][:length] for row in last_texts(pool / run.folder)][-count:]
-    return {arm: one for arm, one in found.items() if one}
+        if _is_finished_arm(run) and run.arm not in texts:
+            texts[run.arm] = [row["text"][:length] for row in read_last_texts(pool / run.folder)][-count:]
+    return {arm: arm_texts for arm, arm_texts in texts.items() if arm_texts}

@@ -6,50 +6,51 @@ from urllib.parse import quote
 
 from gptlab.console.units import format_duration
 from gptlab.errors import Refused
-from gptlab.report.render.html import template
+from gptlab.report.render.html import load_template
 from gptlab.runs.record import RunFolder, read_json, read_rows, write_atomically
 
 
-def save(outputs: Path) -> Path:
-    """Writes it."""
+def save_index(outputs: Path) -> Path:
+    """Write the index of an outputs folder, and return its path."""
     path = outputs / "index.html"
-    write_atomically(path, page(outputs))
+    write_atomically(path, render_index(outputs))
     return path
 
 
-def page(outputs: Path) -> str:
-    """The page, from the folders alone."""
-    studies = sorted((_study(path.parent) for path in (outputs / "ablations").glob("*/study.json")), key=_age)
-    runs = sorted((_run(path.parent) for path in (outputs / "runs").glob("*/run.json")), key=_age)
-    return template("index.html.jinja").render(studies=studies[::-1], runs=runs[::-1])
+def render_index(outputs: Path) -> str:
+    """Return the page, from the folders alone."""
+    study_files, run_files = (outputs / "ablations").glob("*/study.json"), (outputs / "runs").glob("*/run.json")
+    studies = sorted((_describe_study(file.parent) for file in study_files), key=_get_sort_key, reverse=True)
+    runs = sorted((_describe_run(file.parent) for file in run_files), key=_get_sort_key, reverse=True)
+    return load_template("index.html.jinja").render(studies=studies, runs=runs)
 
 
-def _age(one: dict[str, Any]) -> tuple[str, str]:
-    return one["when"], one["name"]
+def _get_sort_key(row: dict[str, Any]) -> tuple[str, str]:
+    return row["when"], row["name"]
 
 
-def _study(folder: Path) -> dict[str, Any]:
-    found = _whole(folder / "comparison.json")
-    answers = [one["answer"][0]["text"] for one in found.get("strata", []) if one.get("answer")]
-    runs = found.get("runs", [])
-    done = sum(run["status"] == "finished" for run in runs)
-    when = max((row["at"] for row in read_rows(folder / "ledger.jsonl")), default=0.0)
+def _describe_study(folder: Path) -> dict[str, Any]:
+    comparison = _read_json_or_empty(folder / "comparison.json")
+    strata, runs = comparison.get("strata", []), comparison.get("runs", [])
+    answers = [stratum["answer"][0]["text"] for stratum in strata if stratum.get("answer")]
+    finished = sum(run["status"] == "finished" for run in runs)
+    last_event = max((row["at"] for row in read_rows(folder / "ledger.jsonl")), default=0.0)
     return {
         "name": folder.name,
-        "href": _link("ablations", folder),
+        "href": _link_report("ablations", folder),
         "answers": answers or ["not compared yet"],
-        "runs": f"{done} of {len(runs)}" if runs else "",
-        "time": format_duration(found["seconds"]) if found.get("seconds") else "",
-        "when": f"{when:017.3f}",
+        "runs": f"{finished} of {len(runs)}" if runs else "",
+        "time": format_duration(comparison["seconds"]) if comparison.get("seconds") else "",
+        "when": f"{last_event:017.3f}",  # seconds since 1970, as text that sorts like the number
     }
 
 
-def _run(folder: Path) -> dict[str, Any]:
-    summary, facts = _whole(folder / "summary.json"), _whole(folder / "run.json")
+def _describe_run(folder: Path) -> dict[str, Any]:
+    summary, facts = _read_json_or_empty(folder / "summary.json"), _read_json_or_empty(folder / "run.json")
     loss, params = summary.get("val/loss"), summary.get("params")
     return {
         "name": folder.name,
-        "href": _link("runs", folder),
+        "href": _link_report("runs", folder),
         "loss": f"{loss:.4f}" if loss is not None else "",
         "params": f"{params:,}" if params else "",
         "steps": f"{summary['steps']:,}" if "steps" in summary else "",
@@ -59,12 +60,12 @@ def _run(folder: Path) -> dict[str, Any]:
     }
 
 
-def _link(pool: str, folder: Path) -> str:
-    """Relative, so that the folder may be moved."""
-    return quote(f"{pool}/{folder.name}/report.html") if (folder / "report.html").exists() else ""
+def _link_report(parent: str, folder: Path) -> str:
+    """Return a relative link, so that outputs may be moved; empty where there is no page."""
+    return quote(f"{parent}/{folder.name}/report.html") if (folder / "report.html").exists() else ""
 
 
-def _whole(path: Path) -> dict[str, Any]:
+def _read_json_or_empty(path: Path) -> dict[str, Any]:
     try:
         return read_json(path)
     except (OSError, Refused):

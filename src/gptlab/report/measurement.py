@@ -1,119 +1,155 @@
-"""A study that trained nothing as a report: its answer, its table, ratios of times with what the clock can tell, and
-every number as bars."""
+"""The report of a study that trained nothing: its answer, tables, ratios of times, and every number as bars."""
 
-from gptlab.report.figures.curves import curves, over_sizes
-from gptlab.report.figures.study import GREY, painted, titled
+from gptlab.report.figures.curves import are_size_points, draw_size_curves
+from gptlab.report.figures.study import assign_colours, make_axis, make_error_bars, make_margin
 from gptlab.report.model import Code, Figure, Report, Sections, Table, Words
 from gptlab.report.text.columns import Column
-from gptlab.report.text.view import Sentence, Strong, command, said
+from gptlab.report.text.markup import Sentence, bold, escape, parse_sentence
+from gptlab.report.text.view import build_command
 from gptlab.stats.measurements import Measurements, describe_clocks, format_tables
 from gptlab.stats.results import Timing
 
-MOST = 12
+MAX_DRAWN = 12
 """Metrics that are drawn, and arms whose ratios are."""
 CAPTIONS = ("A mean over blocks; times are medians over rounds", "Of what is above; a mean over blocks")
 
 
-def report(found: Measurements) -> Report:
-    """The whole study."""
-    made = Sections()
-    axes = found.asked.get("axes", {})
-    asked = [f"{axis}: {', '.join(map(str, values))}" for axis, values in axes.items()]
-    made.add(
-        "question", "Question", Words([*asked, f"study={found.asked.get('kind', '')}, blocks of seed {_blocks(found)}"])
-    )
-    shown = [
-        Table(caption, [Column(head, [line[at] for line in lines], left=not at) for at, head in enumerate(heads)])
-        for (heads, lines), caption in zip(format_tables(found), CAPTIONS, strict=False)
-    ]
-    made.add(
+def build_measurement_report(measurements: Measurements) -> Report:
+    """Return the report of a whole study."""
+    plan, timings = measurements.asked, measurements.timings
+    command = build_command(plan)
+    sections = Sections()
+    sections.add("question", "Question", Words(_describe_question(measurements)))
+    sections.add(
         "results",
         "Results",
-        *shown,
-        *curves({one.metric.name: one.medians for one in found.timings}),
-        *(ratios(one) for one in found.timings if len(one.ratios) <= MOST),
+        *_build_tables(measurements),
+        *draw_size_curves({timing.metric.name: timing.medians for timing in timings}),
+        *(draw_ratios(timing) for timing in timings if len(timing.ratios) <= MAX_DRAWN),
     )
-    made.add("after", "Trained anew", Words(found.after))
-    made.add("floor", "What the clock can tell", Words(describe_clocks(found)))
-    drawn = {key: one for key, one in found.values.items() if len({*one.values()}) > 1}
-    lines = {key: one for key, one in drawn.items() if over_sizes(one)}
-    rest = {key: one for key, one in drawn.items() if key not in lines}
-    made.add("where", "Every number", *curves(lines), *(bars(found, key, one) for key, one in [*rest.items()][:MOST]))
-    made.add("again", "To do it again", Code("The same study goes on where it stands:", command(found.asked)))
-    made.add("raw", "Raw numbers", Words(["Every round of every block: results.csv."]))
-    line = f"{len(found.arms)} arms measured together, nothing was trained."
-    return Report(found.study, line, {"": Words(answer(found))}, made.found, command(found.asked))
+    sections.add("after", "Trained anew", Words(measurements.after))
+    sections.add("floor", "What the clock can tell", Words(describe_clocks(measurements)))
+    sections.add("where", "Every number", *_draw_numbers(measurements))
+    sections.add("again", "To do it again", Code("The same study goes on where it stands:", command))
+    sections.add("raw", "Raw numbers", Words(["Every round of every block: results.csv."]))
+    return Report(
+        title=measurements.study,
+        line=f"{len(measurements.arms)} arms measured together, nothing was trained.",
+        answers={"": Words(summarize_measurements(measurements))},
+        sections=sections.sections,
+        command=command,
+    )
 
 
-def answer(found: Measurements) -> list[Sentence]:
-    """What was faster and what slower than the baseline, beyond the clock's own doubt."""
-    told = []
-    for one in found.timings:
-        for verdict, word in (("better", "faster"), ("worse", "slower")):
-            arms = sorted(
-                (one.ratios[arm][0], arm) for arm, what in one.verdicts.items() if what == verdict and arm in one.ratios
+def _describe_question(measurements: Measurements) -> list[str]:
+    plan = measurements.asked
+    axes = [f"{axis}: {', '.join(map(str, values))}" for axis, values in plan.get("axes", {}).items()]
+    blocks = ", ".join(map(str, sorted({row.block for row in measurements.rows})))
+    return [*axes, f"study={plan.get('kind', '')}, blocks of seed {blocks}"]
+
+
+def _build_tables(measurements: Measurements) -> list[Table]:
+    tables = []
+    for (heads, lines), caption in zip(format_tables(measurements), CAPTIONS, strict=False):
+        columns = []
+        for number, head in enumerate(heads):
+            columns.append(Column(head, [line[number] for line in lines], left=number == 0))
+        tables.append(Table(caption, columns))
+    return tables
+
+
+def _draw_numbers(measurements: Measurements) -> list[Figure]:
+    """Draw each metric in which arms differ: over sizes where all arms are points of sizes, else as bars."""
+    over_sizes, as_bars = {}, {}
+    for metric, numbers in measurements.values.items():
+        if len({*numbers.values()}) > 1:
+            (over_sizes if are_size_points(numbers) else as_bars)[metric] = numbers
+    bars = [draw_bars(measurements, metric, numbers) for metric, numbers in [*as_bars.items()][:MAX_DRAWN]]
+    return [*draw_size_curves(over_sizes), *bars]
+
+
+def summarize_measurements(measurements: Measurements) -> list[Sentence]:
+    """Return what was faster and what slower than the baseline, beyond the spread of the clock."""
+    sentences = []
+    for timing in measurements.timings:
+        sentences += _describe_timing(timing, measurements.baseline)
+    if sentences:
+        return sentences
+    numbers, arms = len(measurements.values), len(measurements.arms)
+    return [parse_sentence(f"{numbers} numbers of {arms} arms; the table has them.")]
+
+
+def _describe_timing(timing: Timing, baseline: str) -> list[Sentence]:
+    metric = escape(timing.metric.name)
+    sentences = []
+    for verdict, adjective in (("better", "faster"), ("worse", "slower")):
+        arms = [arm for arm in timing.ratios if timing.verdicts.get(arm) == verdict]
+        if arms:
+            ranked = sorted((timing.ratios[arm][0], arm) for arm in arms)
+            ratio, arm = ranked[0] if verdict == "better" else ranked[-1]
+            more = f", and {len(arms) - 1} more" if len(arms) > 1 else ""
+            sentences.append(
+                parse_sentence(
+                    f"{metric}: {bold(arm)} is {adjective} than {bold(baseline)}: {ratio:.3g} of its time{more}."
+                )
             )
-            if arms:
-                ratio, arm = arms[0] if verdict == "better" else arms[-1]
-                rest = f", and {len(arms) - 1} more" if len(arms) > 1 else ""
-                parts = [f"{one.metric.name}: ", Strong(arm), f" is {word} than ", Strong(found.baseline)]
-                told.append(said(*parts, f": {ratio:.3g} of its time{rest}."))
-        same = [arm for arm, what in one.verdicts.items() if what not in ("better", "worse") and arm != found.baseline]
-        told += (
-            [said(f"{one.metric.name}: the clock does not tell {', '.join(same)} from the baseline.")] if same else []
-        )
-    return told or [said(f"{len(found.values)} numbers of {len(found.arms)} arms; the table has them.")]
+    same = [arm for arm, verdict in timing.verdicts.items() if verdict not in ("better", "worse") and arm != baseline]
+    if same:
+        arms = escape(", ".join(same))
+        sentences.append(parse_sentence(f"{metric}: the clock does not tell {arms} from the baseline."))
+    return sentences
 
 
-def ratios(one: Timing) -> Figure | None:
-    """Times over the baseline's, with 95 % intervals; the band is what the baseline differs from itself."""
-    arms = [*reversed(one.ratios)]
+def draw_ratios(timing: Timing) -> Figure | None:
+    """Draw times over the baseline's with 95 % intervals; a band shows how the baseline differs from itself."""
+    arms = [*reversed(timing.ratios)]  # plotly's y axis goes upwards
     if not arms:
         return None
-    values = [one.ratios[arm] for arm in arms]
+    colours = assign_colours(arms)
+    ratios, lows, highs = zip(*(timing.ratios[arm] for arm in arms), strict=True)
     trace = {
         "type": "scatter",
         "mode": "markers",
-        "x": [value[0] for value in values],
+        "x": [*ratios],
         "y": arms,
-        "marker": {"size": 10, "color": [painted(arms)[arm] for arm in arms]},
-        "error_x": {
-            "type": "data",
-            "symmetric": False,
-            "color": GREY,
-            "array": [value[2] - value[0] for value in values],
-            "arrayminus": [value[0] - value[1] for value in values],
+        "marker": {"size": 10, "color": [colours[arm] for arm in arms]},
+        "error_x": make_error_bars(ratios, lows, highs),
+    }
+    sentences, rows = [], []
+    for arm in arms:
+        ratio, low, high = timing.ratios[arm]
+        sentences.append(f"{arm} {ratio:.3f} ({low:.3f} to {high:.3f})")
+        rows.append((arm, timing.medians.get(arm), ratio, low, high, timing.verdicts.get(arm)))
+    return Figure(
+        title=f"{timing.metric.name}, over the baseline's",
+        data=[trace],
+        layout={
+            "xaxis": make_axis("time over the baseline's", type="log"),
+            "height": 130 + 34 * len(arms),
+            "shapes": [make_margin(1 - timing.spread, 1 + timing.spread)],
         },
-    }
-    band = {"type": "rect", "xref": "x", "yref": "paper", "x0": 1 - one.spread, "x1": 1 + one.spread, "y0": 0, "y1": 1}
-    layout = {
-        "xaxis": titled("time over the baseline's", type="log"),
-        "height": 130 + 34 * len(arms),
-        "shapes": [{**band, "fillcolor": GREY, "opacity": 0.18, "line": {"width": 0}}],
-    }
-    rows = [(arm, one.medians.get(arm), *one.ratios[arm], one.verdicts.get(arm)) for arm in arms]
-    alt = "; ".join(
-        f"{arm} {value[0]:.3f} ({value[1]:.3f} to {value[2]:.3f})" for arm, value in zip(arms, values, strict=True)
+        alt="; ".join(sentences),
+        heads=("arm", "median", "ratio", "low", "high", "verdict"),
+        rows=rows,
+        note="The shaded band is what the baseline differs from itself.",
     )
-    heads = ("arm", "median", "ratio", "low", "high", "verdict")
-    note = "The shaded band is what the baseline differs from itself."
-    return Figure(f"{one.metric.name}, over the baseline's", [trace], layout, alt, heads, rows, note)
 
 
-def bars(found: Measurements, key: str, values: dict[str, float]) -> Figure:
-    """One number of every arm."""
-    arms = [arm for arm in found.arms if arm in values]
-    colours = painted(arms)
+def draw_bars(measurements: Measurements, metric: str, numbers: dict[str, float]) -> Figure:
+    """Draw one number of every arm."""
+    arms = [arm for arm in measurements.arms if arm in numbers]
+    colours = assign_colours(arms)
     trace = {
         "type": "bar",
         "x": arms,
-        "y": [values[arm] for arm in arms],
+        "y": [numbers[arm] for arm in arms],
         "marker": {"color": [colours[arm] for arm in arms]},
     }
-    alt = "; ".join(f"{arm} {values[arm]:.4g}" for arm in arms)
-    rows = [(arm, values[arm]) for arm in arms]
-    return Figure(key, [trace], {"yaxis": titled(key), "height": 300, "showlegend": False}, alt, ("arm", key), rows)
-
-
-def _blocks(found: Measurements) -> str:
-    return ", ".join(map(str, sorted({row.block for row in found.rows})))
+    return Figure(
+        title=metric,
+        data=[trace],
+        layout={"yaxis": make_axis(metric), "height": 300, "showlegend": False},
+        alt="; ".join(f"{arm} {numbers[arm]:.4g}" for arm in arms),
+        heads=("arm", metric),
+        rows=[(arm, numbers[arm]) for arm in arms],
+    )

@@ -1,53 +1,63 @@
-"""The folder of a study that measures its arms together: read back, compared, written as a report."""
+"""The folder of a study that measures its arms together: read back, summarised, written as a report."""
 
 from pathlib import Path
 
 from rich.console import Console
 
-from gptlab.report import index, measurement
-from gptlab.report.render import html as page
-from gptlab.report.render import markdown
+from gptlab.report.index import save_index
+from gptlab.report.measurement import build_measurement_report, summarize_measurements
+from gptlab.report.render.html import save_page
+from gptlab.report.render.markdown import render_markdown
 from gptlab.runs.record import read_json, to_json, write_atomically
 from gptlab.runs.study_folder import StudyFolder
-from gptlab.stats import measurements as measured
+from gptlab.stats import measurements as stats
 from gptlab.stats.measurements import Measurements, Row
 
 
-def trains_nothing(folder: Path) -> bool:
-    """True of the folder of a study whose arms were measured together."""
+def is_measurement_folder(folder: Path) -> bool:
+    """Return whether this is the folder of a study that trained nothing and measured its arms together."""
     path = folder / "study.json"
     return path.exists() and "knobs" in read_json(path)
 
 
-def again(folder: Path, console: Console) -> None:
-    """Shows and writes what a study's blocks say, from its folder alone."""
-    found = compared(folder)
-    measured.print_measurements(found, console)
-    save(found, folder)
+def report_measurements(folder: Path, console: Console) -> None:
+    """Print and write what a study's blocks say, from its folder alone."""
+    measurements = load_measurements(folder)
+    stats.print_measurements(measurements, console)
+    save_measurement_report(measurements, folder)
     console.print(f"\n{folder}", soft_wrap=True, markup=False)
 
 
-def compared(folder: Path) -> Measurements:
-    """What a study's blocks say, from its folder alone."""
+def load_measurements(folder: Path) -> Measurements:
+    """Return the measurements of a study, from its folder alone."""
     study_folder = StudyFolder(folder)
-    paths = [_path(study_folder, key) for key in study_folder.plan["cells"]]
-    rows = [Row(**row) for path in paths if path.exists() for row in read_json(path)["rows"]]
-    after = folder.with_name(f"{folder.name}-{study_folder.plan['knobs'].get('follow_up')}") / "comparison.json"
-    told = [line["text"] for one in read_json(after)["strata"] for line in one["sentences"]] if after.exists() else []
-    return measured.summarize_rows(study_folder.plan, rows, told)
+    plan = study_folder.plan
+    rows: list[Row] = []
+    for key in plan["cells"]:
+        path = find_rows_path(study_folder, key)
+        if path.exists():
+            rows += [Row(**row) for row in read_json(path)["rows"]]
+    # arms of the same study that were trained afterwards, in a folder beside it
+    trained_path = folder.with_name(f"{folder.name}-{plan['knobs'].get('follow_up')}") / "comparison.json"
+    sentences: list[str] = []
+    if trained_path.exists():
+        for stratum in read_json(trained_path)["strata"]:
+            sentences += [line["text"] for line in stratum["sentences"]]
+    return stats.summarize_rows(plan, rows, sentences)
 
 
-def save(found: Measurements, folder: Path) -> None:
-    """Writes report.md, report.html, results.csv, comparison.json, and the index anew."""
-    told = measurement.report(found)
-    write_atomically(folder / "report.md", markdown.text(told))
-    page.save(told, folder)
-    write_atomically(folder / "results.csv", measured.write_results_csv(found.rows))
-    answer = [{"text": str(line)} for line in measurement.answer(found)]
-    document = {**measured.to_document(found), "strata": [{"answer": answer}]}
+def save_measurement_report(measurements: Measurements, folder: Path) -> None:
+    """Write report.md, report.html, results.csv and comparison.json, and the index of outputs."""
+    report = build_measurement_report(measurements)
+    write_atomically(folder / "report.md", render_markdown(report))
+    save_page(report, folder)
+    write_atomically(folder / "results.csv", stats.write_results_csv(measurements.rows))
+    answer = [{"text": str(sentence)} for sentence in summarize_measurements(measurements)]
+    document = {**stats.to_document(measurements), "strata": [{"answer": answer}]}
     write_atomically(folder / "comparison.json", to_json(document, indent=2) + "\n")
-    index.save(StudyFolder(folder).outputs)
+    save_index(StudyFolder(folder).outputs)
 
 
-def _path(study_folder: StudyFolder, key: str) -> Path:
+def find_rows_path(study_folder: StudyFolder, key: str) -> Path:
+    """Return where the rows of a block are."""
     return study_folder.path / "rows" / f"{key}.json"

@@ -1,7 +1,7 @@
-"""What a report is, before it is drawn: sections of words, tables, figures and texts. One model, several renderers.
+"""A report before it is rendered: sections of words, tables, figures and texts. One model, several renderers.
 
-`study.py` makes one of a study, `single.py` of a run, from run folders alone; `page.py` draws it as HTML, `markdown.py`
-as Markdown, `workspace.py` as a W&B Report.
+`study.py` builds it of a study, `run.py` of a run, `measurement.py` of a study that trains nothing, from run folders
+alone. `render/html.py` draws it as a page, `render/markdown.py` as Markdown, `render/wandb_report.py` as a W&B Report.
 """
 
 import csv
@@ -11,15 +11,15 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from gptlab.report.text.columns import Column
-from gptlab.report.text.view import Sentence
+from gptlab.report.text.markup import Sentence
 
 DIGITS = 6
-"""Of a number in a figure."""
+"""Significant digits of a number in a figure."""
 
 
 @dataclass(frozen=True)
 class Words:
-    """Sentences, as a list."""
+    """A list of sentences."""
 
     kind: ClassVar[str] = "words"
     lines: Sequence[Sentence | str]
@@ -44,8 +44,13 @@ class Table:
 
 @dataclass(frozen=True)
 class Figure:
-    """A title, plotly's data and layout, a sentence for those who cannot see it, its numbers as rows under heads, and a
-    note. `text`: the same in characters, where there is such a form."""
+    """A figure of plotly, with the same in words and in numbers.
+
+    data, layout  as plotly.js takes them
+    alt           a sentence for those who cannot see it
+    heads, rows   its numbers as a table
+    text          the figure in characters, where there is such a form
+    """
 
     kind: ClassVar[str] = "figure"
     title: str
@@ -59,29 +64,29 @@ class Figure:
 
     @property
     def csv(self) -> str:
-        """The numbers."""
-        out = io.StringIO()
-        csv.writer(out, lineterminator="\n").writerows([self.heads, *shortened(self.rows)])
-        return out.getvalue()
+        """The numbers as CSV, under a line of heads."""
+        file = io.StringIO()
+        csv.writer(file, lineterminator="\n").writerows([self.heads, *round_floats(self.rows)])
+        return file.getvalue()
 
 
 @dataclass(frozen=True)
 class Texts:
-    """What models wrote, side by side."""
+    """Texts that models wrote, side by side, by the model's name."""
 
     kind: ClassVar[str] = "texts"
-    by: Mapping[str, Sequence[str]]
+    by_name: Mapping[str, Sequence[str]]
 
     def __bool__(self) -> bool:
-        return bool(self.by)
+        return bool(self.by_name)
 
 
 @dataclass(frozen=True)
 class Code:
-    """Lines to copy, under a sentence."""
+    """Lines to copy, under a caption."""
 
     kind: ClassVar[str] = "code"
-    says: str
+    caption: str
     lines: str
 
     def __bool__(self) -> bool:
@@ -102,7 +107,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Report:
-    """`answers`: by size, where there are several. `line`: what it is of, in numbers."""
+    """A title, a line of numbers below it, the answers by size ("" where there is one), and the sections."""
 
     title: str
     line: str
@@ -111,27 +116,27 @@ class Report:
     command: str = ""
 
     @property
-    def drawn(self) -> bool:
-        """True where there is a figure."""
+    def has_figures(self) -> bool:
+        """Whether some section holds a figure."""
         return any(isinstance(item, Figure) for section in self.sections for item in section.items)
 
 
 @dataclass
 class Sections:
-    """Collects sections; those that would be empty are left out."""
+    """A list of sections that leaves out those without content."""
 
-    found: list[Section] = field(default_factory=list)
+    sections: list[Section] = field(default_factory=list)
 
     def add(self, key: str, heading: str, *items: Item | None) -> None:
-        """One more, of the items that are there."""
-        if kept := [item for item in items if item]:
-            self.found.append(Section(key, heading, kept))
+        """Append a section of the items that are not empty."""
+        if present := [item for item in items if item]:
+            self.sections.append(Section(key, heading, present))
 
 
-def shortened(value: Any) -> Any:
-    """Plain data whose floats have as many digits as a figure can show."""
+def round_floats(value: Any) -> Any:
+    """Return plain data whose floats have as many digits as a figure can show."""
     if isinstance(value, float):
         return float(f"{value:.{DIGITS}g}")
     if isinstance(value, dict):
-        return {key: shortened(one) for key, one in value.items()}
-    return [shortened(one) for one in value] if isinstance(value, list | tuple) else value
+        return {key: round_floats(item) for key, item in value.items()}
+    return [round_floats(item) for item in value] if isinstance(value, list | tuple) else value

@@ -1,10 +1,11 @@
-"""Where a study or a run is shown: as pages beside it, and in W&B as a run of its own and a report.
+"""Publishing a study or a run: pages beside it, and in W&B a run of its own and a report.
 
 All of it is safe to repeat: what is there already stays or is written again under the same id.
 """
 
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -12,15 +13,17 @@ from typing import Any
 
 from gptlab.config.recipe import Recipe, Tracking
 from gptlab.errors import Ended, Refused
-from gptlab.report import index, measurement_folder, study
-from gptlab.report import run as single
-from gptlab.report.findings import compare
+from gptlab.report import measurement_folder
+from gptlab.report.findings import compare_study_folder
+from gptlab.report.index import save_index
 from gptlab.report.model import Report
-from gptlab.report.render import html as page
-from gptlab.report.render import markdown
-from gptlab.report.render import wandb_report as workspace
-from gptlab.report.render.wandb_summary import summarize, summary_id
-from gptlab.runs import tracker as tracking
+from gptlab.report.render import wandb_report
+from gptlab.report.render.html import PAGE_NAME, save_page
+from gptlab.report.render.markdown import render_markdown
+from gptlab.report.render.wandb_summary import make_summary_id, upload_summary
+from gptlab.report.run import build_run_report
+from gptlab.report.study import build_study_report
+from gptlab.runs import tracker
 from gptlab.runs.record import read_json, write_atomically
 from gptlab.runs.study_folder import StudyFolder
 from gptlab.stats.results import Comparison, Findings
@@ -28,105 +31,132 @@ from gptlab.stats.results import Comparison, Findings
 FILES = ("report.html", "report.md", "comparison.json", "results.csv", "report.spec.json")
 """What is uploaded with a study's summary, as far as it is there."""
 
+# -- pages
 
-def settings(folder: Path) -> Tracking:
-    """How the runs of a study are tracked, as its first cell says."""
+
+def write_pages(findings: Findings, folder: Path, pool: Path | None) -> Report:
+    """Write report.md and report.html into a folder, and the index of what lies beside the pool of its runs."""
+    report = build_study_report(findings, pool)
+    write_atomically(folder / "report.md", render_markdown(report))
+    save_page(report, folder)
+    if pool is not None:
+        save_index(pool.parent)
+    return report
+
+
+def rebuild_page(folder: Path) -> Path:
+    """Write the page of a study or of a run once more, and return its path."""
+    if measurement_folder.is_measurement_folder(folder):
+        measurement_folder.save_measurement_report(measurement_folder.load_measurements(folder), folder)
+    elif (folder / "study.json").exists():
+        write_pages(compare_study_folder(folder), folder, StudyFolder(folder).pool)
+    else:
+        save_page(build_run_report(folder), folder)
+        save_index(folder.absolute().parent.parent)
+    return folder / PAGE_NAME
+
+
+# -- W&B
+
+
+def read_tracking(folder: Path) -> Tracking:
+    """Return how the runs of a study are tracked, as its first cell says."""
     if not (folder / "study.json").exists():
         raise Refused(f"{folder} is no study: it holds no study.json; studies live in outputs/ablations")
     cell = next(iter(StudyFolder(folder).read_cells().values()))
     return Recipe(cell["config"]).settings.tracking
 
 
-def pages(found: Findings, folder: Path, pool: Path | None) -> Report:
-    """Writes report.md and report.html into a folder, and the index of what lies beside the pool of its runs."""
-    report = study.report(found, pool)
-    write_atomically(folder / "report.md", markdown.text(report))
-    page.save(report, folder)
-    if pool is not None:
-        index.save(pool.parent)
-    return report
-
-
-def page_of(folder: Path) -> Path:
-    """The page of a study or of a run, made once more."""
-    if measurement_folder.trains_nothing(folder):
-        measurement_folder.save(measurement_folder.compared(folder), folder)
-    elif (folder / "study.json").exists():
-        pages(compare(folder), folder, StudyFolder(folder).pool)
-    else:
-        page.save(single.report(folder), folder)
-        index.save(folder.absolute().parent.parent)
-    return folder / page.NAME
-
-
-def sum_up(folder: Path, found: Findings, report: Report, say: Any) -> None:
-    """The study's own run in W&B, in the mode of its runs, and the spec of its report."""
-    how = settings(folder)
-    mode = tracking.choose_mode(how)
+def publish_summary(folder: Path, findings: Findings, report: Report, warn: Callable[[str], None]) -> None:
+    """Write the study's own run in W&B, in the mode of its runs, and the spec of its report."""
+    tracking = read_tracking(folder)
+    mode = tracker.choose_mode(tracking)
     if mode == "disabled":
         return
-    with suppress(Refused):  # an extra that is not installed; `push` says so
-        workspace.keep(report, folder, how)
-    comparisons = [one for stratum in found.strata for one in stratum.comparisons]
-    files = {name.replace(".", "-"): folder / name for name in FILES if (folder / name).exists()}
-    bad = any(run.status != "finished" for run in found.runs)
-    summarize(
-        mode, StudyFolder(folder).outputs, how, found.study, tables(comparisons), headline(found), files, bad, say
+    with suppress(Refused):  # an extra that is not installed; `push_report` says so
+        wandb_report.save_spec(report, folder, tracking)
+    comparisons = [comparison for stratum in findings.strata for comparison in stratum.comparisons]
+    upload_summary(
+        mode,
+        StudyFolder(folder).outputs,
+        tracking,
+        findings.study,
+        tables=build_summary_tables(comparisons),
+        summary=build_summary_numbers(findings),
+        files={name.replace(".", "-"): folder / name for name in FILES if (folder / name).exists()},
+        failed=any(run.status != "finished" for run in findings.runs),
+        warn=warn,
     )
 
 
-def tables(comparisons: list[Comparison]) -> dict[str, tuple[list[str], list[list[Any]]]]:
-    """Every arm in every metric, and every contrast with its interval, which W&B cannot compute."""
-    arms = [{"metric": one.metric.name, **asdict(arm)} for one in comparisons for arm in one.arms]
-    contrasts = [{"metric": one.metric.name, **asdict(contrast)} for one in comparisons for contrast in one.contrasts]
-    rows = {"ablation": arms, "ablation_ci": [{**one, "seeds": len(one["seeds"])} for one in contrasts]}
-    return {name: ([*found[0]], [[*row.values()] for row in found]) for name, found in rows.items() if found}
+def build_summary_tables(comparisons: list[Comparison]) -> dict[str, tuple[list[str], list[list[Any]]]]:
+    """Return columns and rows of two tables: every arm in every metric, and every contrast.
+
+    Contrasts have their intervals, which W&B cannot compute.
+    """
+    arms: list[dict[str, Any]] = []
+    contrasts: list[dict[str, Any]] = []
+    for comparison in comparisons:
+        metric = comparison.metric.name
+        arms += [{"metric": metric, **asdict(arm)} for arm in comparison.arms]
+        for contrast in comparison.contrasts:
+            contrasts.append({"metric": metric, **asdict(contrast), "seeds": len(contrast.seeds)})
+    tables = {}
+    for name, rows in (("ablation", arms), ("ablation_ci", contrasts)):
+        if rows:
+            tables[name] = ([*rows[0]], [[*row.values()] for row in rows])
+    return tables
 
 
-def headline(found: Findings) -> dict[str, Any]:
-    """Flat numbers of the deciding metric: each arm's difference from the baseline and what it means."""
-    flat: dict[str, Any] = {"cells": len(found.runs), "time/total_s": found.seconds}
-    for stratum in found.strata:
-        start = f"{stratum.size}/" if stratum.size else ""
+def build_summary_numbers(findings: Findings) -> dict[str, Any]:
+    """Return flat numbers of the deciding metric: each arm's difference from the baseline and its verdict."""
+    numbers: dict[str, Any] = {"cells": len(findings.runs), "time/total_s": findings.seconds}
+    for stratum in findings.strata:
+        prefix = f"{stratum.size}/" if stratum.size else ""
         for contrast in stratum.comparisons[0].contrasts:
-            flat[f"difference/{start}{contrast.arm}"] = contrast.difference
-            flat[f"verdict/{start}{contrast.arm}"] = contrast.verdict
-    return flat
+            numbers[f"difference/{prefix}{contrast.arm}"] = contrast.difference
+            numbers[f"verdict/{prefix}{contrast.arm}"] = contrast.verdict
+    return numbers
 
 
-def push(folder: Path) -> str:
-    """Saves a study's report, the one of last time if there was one, and returns its address."""
-    how = settings(folder)
-    refuse_without_key()
-    return workspace.push(study.report(compare(folder), StudyFolder(folder).pool), folder, how)
+def push_report(folder: Path) -> str:
+    """Save a study's report online, the one of last time if there was one, and return its address."""
+    tracking = read_tracking(folder)
+    require_api_key()
+    report = build_study_report(compare_study_folder(folder), StudyFolder(folder).pool)
+    return wandb_report.push_report(report, folder, tracking)
 
 
-def sync(folder: Path) -> list[Path]:
-    """Uploads the offline runs of a study as the command `wandb sync` does; returns which."""
-    how, found = settings(folder), offline(folder)
-    refuse_without_key()
-    where = ["--project", how.project, *(["--entity", how.entity] if how.entity else [])]
-    for run in found:
-        words = [sys.executable, "-m", "wandb", "sync", "--include-online", *where, str(run)]
-        done = subprocess.run(words, capture_output=True, text=True, check=False)
-        if done.returncode:
-            line = (done.stderr.strip() or done.stdout.strip() or "no word").splitlines()[-1]
-            raise Ended(f"wandb sync {run}: {line}; repeat the command when that is mended")
-    return found
+def upload_offline_runs(folder: Path) -> list[Path]:
+    """Upload the offline runs of a study as the command `wandb sync` does, and return their folders."""
+    tracking, runs = read_tracking(folder), find_offline_runs(folder)
+    require_api_key()
+    target = ["--project", tracking.project, *(["--entity", tracking.entity] if tracking.entity else [])]
+    for run in runs:
+        command = [sys.executable, "-m", "wandb", "sync", "--include-online", *target, str(run)]
+        process = subprocess.run(command, capture_output=True, text=True, check=False)
+        if process.returncode:
+            last_line = (process.stderr.strip() or process.stdout.strip() or "no word").splitlines()[-1]
+            raise Ended(f"wandb sync {run}: {last_line}; repeat the command when that is mended")
+    return runs
 
 
-def refuse_without_key() -> None:
-    """Nothing here asks for one."""
-    if not tracking.find_api_key():
+def require_api_key() -> None:
+    """Refuse to go on without a key of W&B, which would ask for one on the terminal."""
+    if not tracker.find_api_key():
         raise Refused("there is no W&B key of 40 characters; set WANDB_API_KEY (or run `wandb login`)")
 
 
-def offline(folder: Path) -> list[Path]:
-    """W&B's folders of a study's runs and of its summary that `wandb sync` has not uploaded."""
+def find_offline_runs(folder: Path) -> list[Path]:
+    """Return W&B's folders of a study's runs and of its summary that `wandb sync` has not uploaded."""
     study_folder = StudyFolder(folder)
-    runs = [study_folder.pool / state.run for state in study_folder.read_states().values() if state.run]
-    ids = {read_json(run / "run.json")["id"] for run in runs if (run / "run.json").exists()}
-    ids.add(summary_id(study_folder.outputs, study_folder.plan["study"]))
-    there = sorted((study_folder.outputs / "wandb").glob("*run-*"))  # also online ones, whose service was lost
-    mine = [run for run in there if any(run.name.endswith(f"-{one}") for one in ids) and not run.is_symlink()]
-    return [run for run in mine if not list(run.glob("*.synced"))]
+    run_folders = [study_folder.pool / state.run for state in study_folder.read_states().values() if state.run]
+    ids = {read_json(run / "run.json")["id"] for run in run_folders if (run / "run.json").exists()}
+    ids.add(make_summary_id(study_folder.outputs, study_folder.plan["study"]))
+    offline = []
+    # also online ones, whose service was lost
+    for run in sorted((study_folder.outputs / "wandb").glob("*run-*")):
+        belongs = any(run.name.endswith(f"-{run_id}") for run_id in ids)
+        if belongs and not run.is_symlink() and not list(run.glob("*.synced")):
+            offline.append(run)
+    return offline

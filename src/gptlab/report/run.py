@@ -1,4 +1,4 @@
-"""One run as a report: what it reached, what it was made of, how it went, what it writes."""
+"""The report of one run: what it reached, what it was made of, how it went, what it writes."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,19 +6,20 @@ from typing import Any
 
 from gptlab.console.units import format_duration
 from gptlab.errors import Refused
-from gptlab.report import history, setup
-from gptlab.report.figures import positions, sizes
-from gptlab.report.figures.study import COLOURS, GREY, line, titled
-from gptlab.report.history import History
+from gptlab.report.figures.positions import draw_position_figures
+from gptlab.report.figures.sizes import SPLITS, draw_time_totals, draw_violins, thin_points
+from gptlab.report.figures.study import COLOURS, GREY, make_axis, make_line
+from gptlab.report.history import MAX_POINTS, History, read_history, read_last_texts, read_loss_by_position
 from gptlab.report.model import Code, Figure, Item, Report, Sections, Table, Texts, Words
+from gptlab.report.setup import describe_run, make_facts_table
 from gptlab.report.text.columns import Column
-from gptlab.report.text.view import Strong, said
+from gptlab.report.text.markup import Sentence, bold, escape, parse_sentence
 from gptlab.runs.record import RunFolder, read_json, read_recipe
 
-SHOWN = 6
+MAX_TEXTS = 6
 """Texts of the page."""
-LONGEST = 600
-"""Characters of each."""
+MAX_CHARACTERS = 600
+"""Characters of each text."""
 METRICS = {
     "val/loss": "loss, nats/token",
     "val/loss_best": "best loss, nats/token",
@@ -35,111 +36,129 @@ METRICS = {
 }
 
 
-def report(folder: Path) -> Report:
-    """A run that is over or not. Refuses what is no run folder."""
+def build_run_report(folder: Path) -> Report:
+    """Return the report of a run that is over or not. Refuses what is no run folder."""
     if not (folder / "run.json").exists():
         raise Refused(f"{folder} is neither a study nor a run: it holds no study.json and no run.json")
     recipe, facts = read_recipe(folder), RunFolder(folder).read_facts()
     summary = read_json(folder / "summary.json") if (folder / "summary.json").exists() else {}
-    status = summary.get("status", "unfinished")
-    told, texts, made = history.history(folder, recipe.folder), history.last_texts(folder), Sections()
-    made.add("setup", "Setup", setup.together([setup.of_run(folder)]) if summary else None)
-    made.add("results", "Results", _numbers(summary), *_words(summary, texts))
-    made.add("curves", "On the way", *_curves(told))
-    made.add("timings", "Timings", *_timings(summary, told, texts))
-    made.add("where", "Where the loss is", _places(folder))
-    made.add("positions", "Positions", *positions.figures(folder))
-    made.add(
-        "samples", "What it writes", Texts({"": [row["text"][:LONGEST] for row in texts[:SHOWN]]} if texts else {})
-    )
+    status, command = summary.get("status", "unfinished"), facts["command"]
+    history, rows = read_history(folder, recipe.folder), read_last_texts(folder)
+    texts = [row["text"][:MAX_CHARACTERS] for row in rows[:MAX_TEXTS]]
     config = (folder / "config.yaml").read_text(encoding="utf-8")
-    made.add(
-        "again", "To do it again", Code("The command:", facts["command"]), Code("The config that it led to:", config)
+    sections = Sections()
+    sections.add("setup", "Setup", make_facts_table([describe_run(folder)]) if summary else None)
+    sections.add("results", "Results", _build_metrics_table(summary), *_draw_text_metrics(summary, rows))
+    sections.add("curves", "On the way", *_draw_curves(history))
+    sections.add("timings", "Timings", *_draw_timings(summary, history, rows))
+    sections.add("where", "Where the loss is", _draw_loss_by_position(folder))
+    sections.add("positions", "Positions", *draw_position_figures(folder))
+    sections.add("samples", "What it writes", Texts({"": texts} if texts else {}))
+    sections.add("again", "To do it again", Code("The command:", command), Code("The config that it led to:", config))
+    time = f", {format_duration(summary['time/total_s'])} in all" if "time/total_s" in summary else ""
+    return Report(
+        title=folder.name,
+        line=f"{status}{time}; seed {recipe.config['seed']}, begun {facts['started']}.",
+        answers={"": Words(_summarize_run(summary, status))},
+        sections=sections.sections,
+        command=command,
     )
-    taken = f", {format_duration(summary['time/total_s'])} in all" if "time/total_s" in summary else ""
-    line = f"{status}{taken}; seed {recipe.config['seed']}, begun {facts['started']}."
-    return Report(folder.name, line, {"": Words(_answer(summary, status))}, made.found, facts["command"])
 
 
-def _answer(summary: Mapping[str, Any], status: str) -> list:
+def _summarize_run(summary: Mapping[str, Any], status: str) -> list[Sentence]:
     if "val/loss" not in summary:
-        return [said("The run is ", Strong(status), f". {summary.get('reason', '')}".rstrip(". ") + ".")]
-    lines = [said("Loss ", Strong(f"{summary['val/loss']:.4f}"), " nats/token on the whole validation split.")]
+        reason = f". {summary.get('reason', '')}".rstrip(". ")
+        return [parse_sentence(f"The run is {bold(status)}{escape(reason)}.")]
+    sentences = [parse_sentence(f"Loss **{summary['val/loss']:.4f}** nats/token on the whole validation split.")]
     if "val/word_accuracy" in summary:
-        found, floor, ceiling = (summary.get(f"val/word_accuracy{end}", 0.0) for end in ("", "_floor", "_ceiling"))
-        lines.append(
-            said(
-                "Of the words that it writes ",
-                Strong(f"{found:.0%}"),
-                f" are words; blind {floor:.0%}, real {ceiling:.0%}.",
+        accuracy, floor, ceiling = (summary.get(f"val/word_accuracy{end}", 0.0) for end in ("", "_floor", "_ceiling"))
+        sentences.append(
+            parse_sentence(
+                f"Of the words that it writes **{accuracy:.0%}** are words; blind {floor:.0%}, real {ceiling:.0%}."
             )
         )
     speed = summary.get("throughput/tokens_per_s") or 0
-    return [*lines, said(f"{summary['params']:,} parameters; it learnt {speed:,.0f} tokens/s on {summary['device']}.")]
+    device = escape(str(summary["device"]))
+    sentences.append(parse_sentence(f"{summary['params']:,} parameters; it learnt {speed:,.0f} tokens/s on {device}."))
+    return sentences
 
 
-def _numbers(summary: Mapping[str, Any]) -> Table:
-    found = {name: summary[key] for key, name in METRICS.items() if summary.get(key) is not None}
-    values = [f"{value:,}" if isinstance(value, int) else f"{value:,.4g}" for value in found.values()]
-    return Table("The whole validation split, and what it cost", [Column("", [*found], left=True), Column("", values)])
+def _build_metrics_table(summary: Mapping[str, Any]) -> Table:
+    names, values = [], []
+    for key, name in METRICS.items():
+        value = summary.get(key)
+        if value is not None:
+            names.append(name)
+            values.append(f"{value:,}" if isinstance(value, int) else f"{value:,.4g}")
+    return Table("The whole validation split, and what it cost", [Column("", names, left=True), Column("", values)])
 
 
-def _words(summary: Mapping[str, Any], texts: list[dict[str, Any]]) -> list[Figure | None]:
-    """Each text metric as a violin of its texts, between blind and real ones."""
-    names = [key.removeprefix("val/").removesuffix("_floor") for key in summary if key.endswith("_floor")]
+def _draw_text_metrics(summary: Mapping[str, Any], rows: list[dict[str, Any]]) -> list[Figure | None]:
+    """Draw each text metric as a violin over texts, between those of random and of real ones."""
+    figures = []
+    for key in summary:
+        if key.endswith("_floor"):
+            name = key.removeprefix("val/").removesuffix("_floor")
+            title = f"{name.replace('_', ' ').capitalize()} of each text"
+            bounds = {end: summary.get(f"val/{name}_{end}") for end in ("floor", "ceiling")}
+            bounds = {end: bound for end, bound in bounds.items() if bound is not None}
+            figures.append(draw_violins(title, "share", {"texts": [row[name] for row in rows if name in row]}, bounds))
+    return figures
+
+
+def _draw_curves(history: History) -> list[Item | None]:
     return [
-        sizes.violins(
-            f"{name.replace('_', ' ').capitalize()} of each text",
-            "share",
-            {"texts": [row[name] for row in texts if name in row]},
-            {end: summary[f"val/{name}_{end}"] for end in ("floor", "ceiling") if f"val/{name}_{end}" in summary},
-        )
-        for name in names
+        _draw_lines("Loss", "nats/token", history, SPLITS),
+        _draw_lines("Learning rate", "learning rate", history, {"learning rate": ("lr", GREY)}),
+        _draw_lines("Norm of the gradient", "norm", history, {"gradient": ("train/gradient_norm", COLOURS[2])}),
     ]
 
 
-def _curves(told: History) -> list[Item | None]:
-    losses = {"training": ("train/loss", COLOURS[0]), "validation": ("val/loss", COLOURS[1])}
+def _draw_timings(summary: Mapping[str, Any], history: History, rows: list[dict[str, Any]]) -> list[Item | None]:
+    seconds = [row["seconds"] for row in rows if "seconds" in row]
     return [
-        _lines("Loss", "nats/token", told, losses),
-        _lines("Learning rate", "learning rate", told, {"learning rate": ("lr", GREY)}),
-        _lines("Norm of the gradient", "norm", told, {"gradient": ("train/gradient_norm", COLOURS[2])}),
+        draw_time_totals({"this run": [dict(summary)]}) if "time/total_s" in summary else None,
+        _draw_lines("Time of a step", "ms", history, {"step": ("time/step_ms", COLOURS[4])}),
+        _draw_lines("Time of each evaluation", "seconds", history, {"evaluation": ("time/evaluate_s", COLOURS[5])}),
+        draw_violins("Time to write each text", "seconds", {"texts": seconds}),
     ]
 
 
-def _timings(summary: Mapping[str, Any], told: History, texts: list[dict[str, Any]]) -> list[Item | None]:
-    return [
-        sizes.totals({"this run": [dict(summary)]}) if "time/total_s" in summary else None,
-        _lines("Time of a step", "ms", told, {"step": ("time/step_ms", COLOURS[4])}),
-        _lines("Time of each evaluation", "seconds", told, {"evaluation": ("time/evaluate_s", COLOURS[5])}),
-        sizes.violins(
-            "Time to write each text", "seconds", {"texts": [row["seconds"] for row in texts if "seconds" in row]}
-        ),
-    ]
-
-
-def _lines(title: str, unit: str, told: History, wanted: Mapping[str, tuple[str, str]]) -> Figure | None:
-    data, rows, alt, whole = [], [], [], 0
-    for name, (key, colour) in wanted.items():
-        x, y = (part.tolist() for part in told.values(key))
+def _draw_lines(title: str, unit: str, history: History, keys: Mapping[str, tuple[str, str]]) -> Figure | None:
+    """Draw logged values over tokens. `keys`: key and colour by the name of each line."""
+    traces, rows, sentences, most_points = [], [], [], 0
+    for name, (key, colour) in keys.items():
+        x, y = (column.tolist() for column in history.get_series(key))
         if y:
-            whole = max(whole, len(y))
-            x, y = sizes.thinned(x, y)
-            data.append(line(x, y, name, colour, mode="lines+markers" if len(y) < 30 else "lines"))
+            most_points = max(most_points, len(y))
+            x, y = thin_points(x, y)
+            traces.append(make_line(x, y, name, colour, mode="lines+markers" if len(y) < 30 else "lines"))
             rows += [(name, *point) for point in zip(x, y, strict=True)]
-            alt.append(f"{name} from {y[0]:.4g} to {y[-1]:.4g}")
-    if not data:
+            sentences.append(f"{name} from {y[0]:.4g} to {y[-1]:.4g}")
+    if not traces:
         return None
-    layout = {"xaxis": titled("tokens"), "yaxis": titled(unit), "height": 340}
-    note = f"Thinned: {history.MOST} of {whole} points are shown." if whole > history.MOST else ""
-    return Figure(title, data, layout, "; ".join(alt), ("what", "tokens", unit), rows, note)
+    is_thinned = most_points > MAX_POINTS
+    return Figure(
+        title=title,
+        data=traces,
+        layout={"xaxis": make_axis("tokens"), "yaxis": make_axis(unit), "height": 340},
+        alt="; ".join(sentences),
+        heads=("what", "tokens", unit),
+        rows=rows,
+        note=f"Thinned: {MAX_POINTS} of {most_points} points are shown." if is_thinned else "",
+    )
 
 
-def _places(folder: Path) -> Figure | None:
-    found = history.of_positions(folder)
-    if found is None or len(found) < 2:
+def _draw_loss_by_position(folder: Path) -> Figure | None:
+    losses = read_loss_by_position(folder)
+    if losses is None or len(losses) < 2:
         return None
-    places, title = [*range(len(found))], "Loss by position in the window"
-    layout = {"xaxis": titled("tokens before"), "yaxis": titled("nats/token"), "height": 320}
-    alt, rows = f"from {found[0]:.3f} to {found[-1]:.3f}", [*zip(places, found, strict=True)]
-    return Figure(title, [line(places, found, "loss", COLOURS[0])], layout, alt, ("place", "nats/token"), rows)
+    positions = [*range(len(losses))]
+    return Figure(
+        title="Loss by position in the window",
+        data=[make_line(positions, losses, "loss", COLOURS[0])],
+        layout={"xaxis": make_axis("tokens before"), "yaxis": make_axis("nats/token"), "height": 320},
+        alt=f"from {losses[0]:.3f} to {losses[-1]:.3f}",
+        heads=("place", "nats/token"),
+        rows=[*zip(positions, losses, strict=True)],
+    )

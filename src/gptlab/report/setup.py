@@ -9,8 +9,8 @@ from gptlab.report.text.columns import Column
 from gptlab.runs.record import read_json, read_recipe
 from gptlab.stats.results import Run
 
-MANY = 4
-"""Different values that are listed."""
+MAX_VALUES = 4
+"""Different values of a fact that are listed; the others are counted."""
 FACTS = {
     "device": "device",
     "precision": "precision",
@@ -25,52 +25,60 @@ FACTS = {
 SLOTS = ("data", "tokenizer", "model", "optimizer", "schedule")
 
 
-def table(runs: Sequence[Run], pool: Path | None) -> Table:
-    """Of all runs that finished; of the facts that are at hand, where there is no pool."""
-    over = [run for run in runs if run.status == "finished"]
-    if pool is None:
-        kept = [{name: run.facts[key] for key, name in FACTS.items() if key in run.facts} for run in over]
-    else:
-        kept = [of_run(pool / run.folder) for run in over if (pool / run.folder / "summary.json").exists()]
-    return together(kept)
+def build_setup_table(runs: Sequence[Run], pool: Path | None) -> Table:
+    """Return the setup of all runs that finished; without a pool, only the facts that the runs hold."""
+    facts = []
+    for run in runs:
+        if run.status != "finished":
+            continue
+        if pool is None:
+            facts.append({name: run.facts[key] for key, name in FACTS.items() if key in run.facts})
+        elif (pool / run.folder / "summary.json").exists():
+            facts.append(describe_run(pool / run.folder))
+    return make_facts_table(facts)
 
 
-def together(kept: Sequence[dict[str, str]]) -> Table:
-    """Each fact once, with every value that it has."""
-    found: dict[str, dict[str, None]] = {}
-    for one in kept:
-        for name, value in one.items():
-            found.setdefault(name, {})[value] = None
-    names, values = [*found], [_listed(value) for value in found.values()]
-    return Table("What every run was made of", [Column("", names, left=True), Column("", values, left=True)])
+def make_facts_table(facts: Sequence[dict[str, str]]) -> Table:
+    """Return a table of the facts of several runs: each fact once, with every value that it has."""
+    values_by_name: dict[str, dict[str, None]] = {}
+    for facts_of_run in facts:
+        for name, value in facts_of_run.items():
+            values_by_name.setdefault(name, {})[value] = None
+    values = [_join_values(values) for values in values_by_name.values()]
+    return Table(
+        "What every run was made of", [Column("", [*values_by_name], left=True), Column("", values, left=True)]
+    )
 
 
-def of_run(folder: Path) -> dict[str, str]:
-    """One run's."""
+def describe_run(folder: Path) -> dict[str, str]:
+    """Return the setup of one run that is over, by the name of each fact."""
     recipe, summary = read_recipe(folder), read_json(folder / "summary.json")
     config, choices = recipe.config, recipe.choices
-    found = {slot: str(choices[slot]) for slot in SLOTS if choices.get(slot)}
     model = config["model"]
-    found["sizes"] = (
-        f"width {model['width']}, {model['heads']} heads, {model['layers']} layers, context {model['context']}"
-    )
-    found |= {"learning rate": f"{model['lr']:g}", "batch": f"{config['batch_size']} x {model['context']} tokens"}
-    found |= _seen(summary)
-    return found | {name: str(summary[key]) for key, name in FACTS.items() if summary.get(key)}
+    facts = {slot: str(choices[slot]) for slot in SLOTS if choices.get(slot)}
+    facts |= {
+        "sizes": (
+            f"width {model['width']}, {model['heads']} heads, {model['layers']} layers, context {model['context']}"
+        ),
+        "learning rate": f"{model['lr']:g}",
+        "batch": f"{config['batch_size']} x {model['context']} tokens",
+    }
+    facts |= _describe_tokens(summary)
+    return facts | {name: str(summary[key]) for key, name in FACTS.items() if summary.get(key)}
 
 
-def _seen(summary: dict[str, Any]) -> dict[str, str]:
-    """How much was learnt from, and how often."""
-    tokens, there = summary.get("tokens", 0), summary.get("train_tokens")
-    found = {"steps": f"{summary.get('steps', 0):,}", "tokens seen": f"{tokens:,}"}
-    if there:
-        found |= {"tokens of the split": f"{there:,}", "epochs": f"{tokens / there:.2g}"}
+def _describe_tokens(summary: dict[str, Any]) -> dict[str, str]:
+    """Return how many tokens a run learnt from, and how often."""
+    tokens, split_tokens = summary.get("tokens", 0), summary.get("train_tokens")
+    facts = {"steps": f"{summary.get('steps', 0):,}", "tokens seen": f"{tokens:,}"}
+    if split_tokens:
+        facts |= {"tokens of the split": f"{split_tokens:,}", "epochs": f"{tokens / split_tokens:.2g}"}
     if params := summary.get("params"):
-        found["tokens per parameter"] = f"{tokens / params:.2g}"
-    return found
+        facts["tokens per parameter"] = f"{tokens / params:.2g}"
+    return facts
 
 
-def _listed(values: Iterable[str]) -> str:
-    every = [*values]
-    more = f", and {len(every) - MANY} more" if len(every) > MANY else ""
-    return ", ".join(every[:MANY]) + more
+def _join_values(values: Iterable[str]) -> str:
+    values = [*values]
+    more = f", and {len(values) - MAX_VALUES} more" if len(values) > MAX_VALUES else ""
+    return ", ".join(values[:MAX_VALUES]) + more

@@ -1,4 +1,4 @@
-"""A study as a report: from its answer to its raw numbers, in the order in which a reviewer asks.
+"""The report of a study: from its answer to its raw numbers, in the order in which a reviewer asks.
 
 Answer; question and rule; setup; noise floor; results; on the way; trade-offs; where the difference is; what the arms
 write; learning rates; sizes; what is open; threats; cost; how to do it again; every seed.
@@ -8,231 +8,280 @@ from pathlib import Path
 from statistics import fmean
 
 from gptlab.console.units import format_duration
-from gptlab.report import history, setup
-from gptlab.report import search as searched
-from gptlab.report.figures import sizes
+from gptlab.report import history
 from gptlab.report.figures import study as figures
-from gptlab.report.figures.curves import levels
+from gptlab.report.figures.curves import draw_levels
+from gptlab.report.figures.sizes import draw_size_figures
 from gptlab.report.model import Code, Figure, Item, Report, Sections, Table, Texts, Words
-from gptlab.report.text import caveats as fairness
-from gptlab.report.text import columns as tables
-from gptlab.report.text import sentences as words
+from gptlab.report.search import build_search_items
+from gptlab.report.setup import build_setup_table
+from gptlab.report.text import caveats, columns, sentences
 from gptlab.report.text.columns import Column
-from gptlab.report.text.summary import answer
-from gptlab.report.text.view import View, command, seeds, views
-from gptlab.stats.results import Findings, Run
+from gptlab.report.text.markup import Sentence
+from gptlab.report.text.summary import summarize_view
+from gptlab.report.text.view import View, build_command, list_seeds, make_views
+from gptlab.stats.results import Comparison, Findings, Run, Timing
 
 COSTS = ("memory/peak_bytes", "weight_bits", "cache_bytes_per_token", "params")
 DECIDED = ("better", "equivalent", "worse")
 MARKS = "✓ better, ✗ worse, = equivalent, ? not resolved, ! unstable."
+TIMES = {
+    "training": "time/train_s",
+    "evaluation": "time/evaluate_s",
+    "samples": "time/samples_s",
+    "in all": "time/total_s",
+}
 
 
-def report(findings: Findings, pool: Path | None = None) -> Report:
-    """The whole study. `pool`: where its runs live; without one there is nothing that only their folders know."""
-    shown, made = views(findings), Sections()
-    made.add("question", "Question and rule", Words(question(findings)))
+def build_study_report(findings: Findings, pool: Path | None = None) -> Report:
+    """Return the report of a whole study.
+
+    pool  where its runs live; without one, what only their folders know is left out
+    """
+    views, sections = make_views(findings), Sections()
+    sections.add("question", "Question and rule", Words(describe_question(findings)))
     if pool is not None:
-        made.add("search", "Search", *searched.items(pool.parent / "ablations" / findings.study))
-    made.add("setup", "Setup", setup.table(findings.runs, pool))
-    for view in shown:
-        made.add("floor", _of(view, "Noise floor"), Words(fairness.floor(view)))
-        made.add("results", _of(view, "Results"), *_results(view))
-        told = history.read(_best(view), pool) if pool else []
-        made.add("curves", _of(view, "On the way"), *_curves(view, told))
-        made.add("tradeoffs", _of(view, "Trade-offs"), *_tradeoffs(view))
-        made.add("where", _of(view, "Where the difference is"), *_where(view, pool))
-        made.add("samples", _of(view, "What the arms write"), _texts(view, pool))
-        made.add("rates", _of(view, "Learning rates"), *_rates(view))
-    made.add("sizes", "Sizes", Words([*map(fairness.scaled, findings.scalings)]), *_sizes(findings, pool))
-    made.add("open", "What is open", Words(_open(shown)), Words(words.unfinished(findings)))
-    made.add("threats", "Threats", Words(_threats(findings)))
-    made.add("cost", "Cost of the study", *_cost(findings))
-    made.add("again", "To do it again", *_again(findings))
-    for view in shown:
-        made.add("seeds", _of(view, "Every seed"), Table("The metric that decides", _seeds(view)))
-    made.add(
-        "raw", "Raw numbers", Words(["Every number of every run: results.csv. All that was computed: comparison.json."])
+        sections.add("search", "Search", *build_search_items(pool.parent / "ablations" / findings.study))
+    sections.add("setup", "Setup", build_setup_table(findings.runs, pool))
+    for view in views:
+        _add_view_sections(sections, view, pool)
+    sizes = Words([caveats.describe_scaling(scaling) for scaling in findings.scalings])
+    sections.add("sizes", "Sizes", sizes, *_draw_sizes(findings, pool))
+    sections.add(
+        "open", "What is open", Words(_describe_open(views)), Words(sentences.describe_unfinished_runs(findings))
     )
-    answers = {view.stratum.size: Words(answer(view), numbered=True) for view in shown}
-    return Report(findings.study, f"{fairness.spent(findings)}.", answers, made.found, command(findings.asked))
+    sections.add("threats", "Threats", Words(_describe_threats(findings)))
+    sections.add("cost", "Cost of the study", _build_cost_table(findings))
+    sections.add("again", "To do it again", *_build_commands(findings))
+    for view in views:
+        sections.add(
+            "seeds", _add_size(view, "Every seed"), Table("The metric that decides", _build_seed_columns(view))
+        )
+    files = "Every number of every run: results.csv. All that was computed: comparison.json."
+    sections.add("raw", "Raw numbers", Words([files]))
+    return Report(
+        title=findings.study,
+        line=f"{caveats.summarize_runs(findings)}.",
+        answers={view.stratum.size: Words(summarize_view(view), numbered=True) for view in views},
+        sections=sections.sections,
+        command=build_command(findings.asked),
+    )
 
 
-def question(findings: Findings) -> list[str]:
-    """What was asked, and by which rule it is judged."""
-    asked = findings.asked
-    lines = [f"{axis}: {', '.join(map(str, values))}" for axis, values in asked.get("axes", {}).items()]
-    lines += [f"every run: {' '.join(asked['base'])}"] if asked.get("base") else []
-    lines += [f"design {asked['design']}"] if asked.get("design") else []
-    lines += [f"seeds {', '.join(map(str, seeds(asked)))}"] if seeds(asked) else []
-    return lines + [f"{tables.heading(view)}. {fairness.judged(view)}" for view in views(findings)[:1]]
+def _add_view_sections(sections: Sections, view: View, pool: Path | None) -> None:
+    histories = history.read_histories(_select_best_runs(view), pool) if pool else []
+    sections.add("floor", _add_size(view, "Noise floor"), Words(caveats.describe_noise(view)))
+    sections.add("results", _add_size(view, "Results"), *_build_results(view))
+    sections.add("curves", _add_size(view, "On the way"), *_draw_curves(view, histories))
+    sections.add("tradeoffs", _add_size(view, "Trade-offs"), *_build_tradeoffs(view))
+    sections.add("where", _add_size(view, "Where the difference is"), *_draw_losses_by_place(view, pool))
+    sections.add("samples", _add_size(view, "What the arms write"), _collect_texts(view, pool))
+    sections.add("rates", _add_size(view, "Learning rates"), *_build_learning_rates(view))
 
 
-def _of(view: View, heading: str) -> str:
+def _add_size(view: View, heading: str) -> str:
     return f"{heading}, {view.stratum.size}" if view.stratum.size else heading
 
 
-def _best(view: View) -> list[Run]:
-    """The arms' runs, where learning rates were tuned at each one's best."""
-    best = {one.arm: one.best for one in view.tunings}
+def _select_best_runs(view: View) -> list[Run]:
+    """Return the arms' runs; where learning rates were tuned, those at each arm's best."""
+    best = {tuning.arm: tuning.best for tuning in view.tunings}
     return [run for run in view.stratum.runs if run.role == "arm" and run.lr == best.get(run.arm, run.lr)]
 
 
-def _results(view: View) -> list[Item | None]:
-    found = {(run.arm, run.seed): run for run in _best(view) if run.status == "finished"}
-    key, fresh = view.comparison.metric.key, view.stratum.confirmed
-    values = {who: run.values[key] for who, run in found.items() if key in run.values}
-    told = [
-        words.verdict(view, view.comparison, one)
-        for arm in view.order
-        if (one := view.contrasts.get(arm)) and one.verdict in DECIDED
-    ]
+# -- question, results, curves
+
+
+def describe_question(findings: Findings) -> list[str]:
+    """Return what was asked, and by which rule it is judged."""
+    plan = findings.asked
+    lines = [f"{axis}: {', '.join(map(str, values))}" for axis, values in plan.get("axes", {}).items()]
+    if plan.get("base"):
+        lines.append(f"every run: {' '.join(plan['base'])}")
+    if plan.get("design"):
+        lines.append(f"design {plan['design']}")
+    if seeds := list_seeds(plan):
+        lines.append(f"seeds {', '.join(map(str, seeds))}")
+    for view in make_views(findings)[:1]:
+        lines.append(f"{columns.describe_main_table(view)}. {caveats.describe_margin(view)}")
+    return lines
+
+
+def _build_results(view: View) -> list[Item | None]:
+    comparison, fresh = view.comparison, view.stratum.confirmed
+    key = comparison.metric.key
+    losses = {}
+    for run in _select_best_runs(view):
+        if run.status == "finished" and key in run.values:
+            losses[run.arm, run.seed] = run.values[key]
+    verdicts = []
+    for arm in view.order:
+        contrast = view.contrasts.get(arm)
+        if contrast and contrast.verdict in DECIDED:
+            verdicts.append(sentences.describe_contrast(view, comparison, contrast))
+    confirmation = sentences.describe_confirmation(view, fresh) if fresh else []
     return [
-        Table(tables.heading(view), tables.main(view)),
-        figures.forest(view),
-        *levels(view),
-        Words(told),
-        Table("Pairs", tables.pairs(view)) if view.comparison.pairs else None,
-        Words([f"On fresh seeds alone: {one}" for one in words.confirmed(view, fresh)]) if fresh else None,
+        Table(columns.describe_main_table(view), columns.build_main_columns(view)),
+        figures.draw_forest_plot(view),
+        *draw_levels(view),
+        Words(verdicts),
+        Table("Pairs", columns.build_pair_columns(view)) if comparison.pairs else None,
+        Words([f"On fresh seeds alone: {sentence}" for sentence in confirmation]),
         Words(view.notes),
-        figures.seeds(view, key, values),
+        figures.draw_seeds(view, key, losses),
     ]
 
 
-def _curves(view: View, told: list[history.History]) -> list[Item | None]:
-    unit, base, arms = view.comparison.metric.unit, view.comparison.baseline, view.comparison.arms
-    trained, over_time = "Training loss less the baseline's, by seed", "The same after equal seconds of training"
-    target = (
-        next((one.mean for one in arms if one.arm == base), None) if view.comparison.metric.key == "val/loss" else None
-    )
-    if not told:
+def _draw_curves(view: View, histories: list[history.History]) -> list[Item | None]:
+    """Draw losses while the arms trained, their differences from the baseline, and the time to its last loss."""
+    if not histories:
         return []
+    comparison, unit = view.comparison, view.comparison.metric.unit
+    training = history.compute_mean_curves(histories, "train/loss")
+    validation = history.compute_mean_curves(histories, "val/loss")
+    by_tokens = history.compute_difference_curves(histories, "train/loss", comparison.baseline)
+    by_seconds = history.compute_difference_curves(histories, "train/loss", comparison.baseline, "seconds")
     drawn: list[Item | None] = [
-        figures.curves(
-            "Training loss, mean over seeds with 95 % interval", unit, history.means(told, "train/loss"), view
-        ),
-        figures.curves("Validation loss on the way", unit, history.means(told, "val/loss"), view),
-        figures.curves(trained, unit, history.differences(told, "train/loss", base), view),
-        figures.curves(over_time, unit, history.differences(told, "train/loss", base, "seconds"), view, "seconds"),
+        figures.draw_curves("Training loss, mean over seeds with 95 % interval", unit, training, view),
+        figures.draw_curves("Validation loss on the way", unit, validation, view),
+        figures.draw_curves("Training loss less the baseline's, by seed", unit, by_tokens, view),
+        figures.draw_curves("The same after equal seconds of training", unit, by_seconds, view, "seconds"),
     ]
-    if target is not None:
+    target = next((row.mean for row in comparison.arms if row.arm == comparison.baseline), None)
+    if target is not None and comparison.metric.key == "val/loss":
         title = f"Seconds of training until the validation loss reached {target:.3f}, the baseline's last"
-        came = history.reached(told, "val/loss", target)
-        many = ", ".join(f"{view.names[arm]} {len(one)}" for arm, one in came.items())
-        drawn.append(figures.bars(title, "seconds", came, view, f"Seeds that came there: {many}."))
+        times = history.find_times_to_target(histories, "val/loss", target)
+        counts = ", ".join(f"{view.names[arm]} {len(values)}" for arm, values in times.items())
+        drawn.append(figures.draw_bars(title, "seconds", times, view, f"Seeds that came there: {counts}."))
     return drawn
 
 
-def _tradeoffs(view: View) -> list[Item | None]:
-    costs = [*view.stratum.timings, *(one for one in view.others if one.metric.key in COSTS)]
-    told = [*filter(None, [tables.shared(view), *fairness.ladder(view)]), *fairness.fronts(view)]
+# -- trade-offs, positions, texts, learning rates, sizes
+
+
+def _build_tradeoffs(view: View) -> list[Item | None]:
+    costs: list[Comparison | Timing] = [*view.stratum.timings]
+    costs += [comparison for comparison in view.others if comparison.metric.key in COSTS]
+    lines = [*filter(None, [columns.describe_shared_counts(view), *caveats.describe_budgets(view)])]
     return [
-        Table("Other measures, each against the baseline", tables.others(view), MARKS),
-        Words(told),
-        *(figures.front(view, one, view.stratum.fronts) for one in costs),
+        Table("Other measures, each against the baseline", columns.build_cost_columns(view), MARKS),
+        Words([*lines, *caveats.describe_fronts(view)]),
+        *(figures.draw_front(view, cost, view.stratum.fronts) for cost in costs),
     ]
 
 
-def _where(view: View, pool: Path | None) -> list[Item | None]:
-    """By place in the window, and by how much text stands before it."""
+def _draw_losses_by_place(view: View, pool: Path | None) -> list[Item | None]:
+    """Draw the loss by position in the window, and by how much text stands before it."""
     if pool is None:
         return []
-    runs = _best(view)
-    places = {arm: dict(enumerate(one)) for arm, one in history.by_position(runs, pool).items()}
-    known: dict[str, dict[str, list[float]]] = {}
+    runs = _select_best_runs(view)
+    averages = history.average_loss_by_position(runs, pool)
+    by_position = {arm: dict(enumerate(losses)) for arm, losses in averages.items()}
+    by_contexts: dict[str, dict[str, list[float]]] = {}
     for run in runs:
         for contexts in ("1x", "2x", "4x"):
-            if (value := run.values.get(f"val/loss_at_{contexts}")) is not None:
-                known.setdefault(run.arm, {}).setdefault(contexts, []).append(value)
-    means = {arm: {at: fmean(values) for at, values in one.items()} for arm, one in known.items()}
+            loss = run.values.get(f"val/loss_at_{contexts}")
+            if loss is not None:
+                by_contexts.setdefault(run.arm, {}).setdefault(contexts, []).append(loss)
+    means: dict[str, dict[str, float]] = {}
+    for arm, losses_by_contexts in by_contexts.items():
+        means[arm] = {contexts: fmean(losses) for contexts, losses in losses_by_contexts.items()}
     return [
-        figures.lines("Loss by position in the window", "tokens before", places, view),
-        figures.lines(
+        figures.draw_lines("Loss by position in the window", "tokens before", by_position, view),
+        figures.draw_lines(
             "Loss of the same targets after 1, 2 and 4 contexts", "contexts of text", means, view, type="category"
         ),
     ]
 
 
-def _texts(view: View, pool: Path | None) -> Texts | None:
-    found = history.texts(_best(view), pool) if pool else {}
-    return Texts({view.names.get(arm, arm): one for arm, one in found.items()})
+def _collect_texts(view: View, pool: Path | None) -> Texts | None:
+    texts = history.read_arm_texts(_select_best_runs(view), pool) if pool else {}
+    return Texts({view.short_name(arm): arm_texts for arm, arm_texts in texts.items()})
 
 
-def _rates(view: View) -> list[Item | None]:
-    found = view.tunings
-    if not found:
+def _build_learning_rates(view: View) -> list[Item | None]:
+    if not view.tunings:
         return []
-    curves = {one.arm: {rate: loss for rate, loss in sorted(one.losses.items()) if loss is not None} for one in found}
+    curves: dict[str, dict[float, float]] = {}
+    for tuning in view.tunings:
+        curves[tuning.arm] = {rate: loss for rate, loss in sorted(tuning.losses.items()) if loss is not None}
     return [
-        Table("Mean loss at each rate, a star for the best", tables.tuning(view)),
-        figures.lines("Loss over learning rate", "learning rate", curves, view, type="log"),
-        Words([words.tuned(view, one) for one in found]),
+        Table("Mean loss at each rate, a star for the best", columns.build_tuning_columns(view)),
+        figures.draw_lines("Loss over learning rate", "learning rate", curves, view, type="log"),
+        Words([sentences.describe_tuning(view, tuning) for tuning in view.tunings]),
     ]
 
 
-def _sizes(findings: Findings, pool: Path | None) -> list[Figure]:
-    """What models of several sizes have besides, where sizes are an axis."""
-    made = figures.scaling(findings.scalings)
+def _draw_sizes(findings: Findings, pool: Path | None) -> list[Figure]:
+    """Draw loss over size, and, where models are an axis, what models of several sizes have besides."""
+    scalings = figures.draw_scaling(findings.scalings)
     if pool is None or "model" not in findings.asked.get("axes", {}):
-        return made
+        return scalings
     folders: dict[str, list[Path]] = {}
     for run in findings.runs:
         if run.role == "arm" and run.status == "finished" and run.folder:
             name = " ".join(filter(None, [run.size, run.arm])).replace("model=", "")
             folders.setdefault(name, []).append(pool / run.folder)
-    return made + sizes.figures(folders)
+    return scalings + draw_size_figures(folders)
 
 
-def _open(shown: list[View]) -> list:
-    """Verdicts that more seeds, or another learning rate, may change."""
-    told = []
-    for view in shown:
-        rest = [arm for arm in view.order if arm != view.comparison.baseline and view.verdict(arm) not in DECIDED]
-        for arm in rest:
-            one = view.contrasts.get(arm)
-            told.append(words.verdict(view, view.comparison, one) if one else words.lost(view, arm))
-    return told
+# -- what is open, threats, cost, commands, seeds
 
 
-def _threats(findings: Findings) -> list:
-    return [*fairness.rules(findings), *findings.notes, *fairness.caveats(findings)]
+def _describe_open(views: list[View]) -> list[Sentence]:
+    """Return the verdicts that more seeds, or another learning rate, may change."""
+    verdicts = []
+    for view in views:
+        for arm in view.order:
+            if arm == view.comparison.baseline or view.get_verdict(arm) in DECIDED:
+                continue
+            contrast = view.contrasts.get(arm)
+            if contrast:
+                verdicts.append(sentences.describe_contrast(view, view.comparison, contrast))
+            else:
+                verdicts.append(sentences.describe_missing_arm(view, arm))
+    return verdicts
 
 
-def _cost(findings: Findings) -> list[Item]:
-    """Where the time went: runs by arm, and what each kind of work took."""
+def _describe_threats(findings: Findings) -> list[Sentence | str]:
+    return [*caveats.describe_rules(findings), *findings.notes, *caveats.list_caveats(findings)]
+
+
+def _build_cost_table(findings: Findings) -> Table | None:
+    """Return where the time went: runs by arm, and what each kind of work took."""
     groups: dict[str, list[Run]] = {}
     for run in findings.runs:
         if run.status in ("finished", "diverged"):
             role = {"arm": "", "twin": "again", "budget": "other budgets", "confirm": "fresh seeds"}[run.role]
             groups.setdefault(" ".join(filter(None, [run.size, run.arm, role])), []).append(run)
-    columns = [Column("runs of", [*groups], left=True), Column("runs", [str(len(runs)) for runs in groups.values()])]
-    for head, key in (
-        ("training", "time/train_s"),
-        ("evaluation", "time/evaluate_s"),
-        ("samples", "time/samples_s"),
-        ("in all", "time/total_s"),
-    ):
-        spent = [sum(run.values.get(key, 0.0) for run in runs) for runs in groups.values()]
-        columns.append(Column(head, [format_duration(seconds) for seconds in spent]))
-    return [Table("Time of this machine, seeds together", columns if groups else [])]
+    if not groups:
+        return None
+    table = [Column("runs of", [*groups], left=True), Column("runs", [str(len(runs)) for runs in groups.values()])]
+    for head, key in TIMES.items():
+        seconds = [sum(run.values.get(key, 0.0) for run in runs) for runs in groups.values()]
+        table.append(Column(head, [format_duration(total) for total in seconds]))
+    return Table("Time of this machine, seeds together", table)
 
 
-def _again(findings: Findings) -> list[Item]:
+def _build_commands(findings: Findings) -> list[Item]:
     return [
-        Code("The same study goes on where it stands:", command(findings.asked)),
-        Code("With two more seeds; what is done is used again:", command(findings.asked, 2)),
+        Code("The same study goes on where it stands:", build_command(findings.asked)),
+        Code("With two more seeds; what is done is used again:", build_command(findings.asked, 2)),
     ]
 
 
-def _seeds(view: View) -> list[Column]:
-    """The metric that decides, an arm a row, a seed a column."""
-    runs = _best(view)
-    found, every = {(run.arm, run.seed): run for run in runs}, sorted({run.seed for run in runs})
-    columns = [Column(view.axis or "arm", [view.names[arm] for arm in view.order], left=True)]
-    for seed in every:
-        columns.append(Column(f"seed {seed}", [_value(view, found.get((arm, seed))) for arm in view.order]))
-    return columns
+def _build_seed_columns(view: View) -> list[Column]:
+    """Return the metric that decides, an arm a row, a seed a column."""
+    runs = {(run.arm, run.seed): run for run in _select_best_runs(view)}
+    table = [Column(view.axis or "arm", [view.names[arm] for arm in view.order], left=True)]
+    for seed in sorted({seed for _, seed in runs}):
+        table.append(Column(f"seed {seed}", [_format_run(view, runs.get((arm, seed))) for arm in view.order]))
+    return table
 
 
-def _value(view: View, run: Run | None) -> str:
-    number = run.values.get(view.comparison.metric.key) if run and run.status == "finished" else None
-    return f"{number:.4f}" if number is not None else run.status if run else ""
+def _format_run(view: View, run: Run | None) -> str:
+    """Return the metric of a run that finished, else its status; empty where there is no run."""
+    if run is None:
+        return ""
+    value = run.values.get(view.comparison.metric.key) if run.status == "finished" else None
+    return f"{value:.4f}" if value is not None else run.status

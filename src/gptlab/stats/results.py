@@ -1,4 +1,4 @@
-"""Results of a study as plain data: `report.findings.compare` makes it from runs; tables, files and the report read it.
+"""Results of a study as plain data, by `report.findings.compare_study_folder`; tables, files and the report read it.
 
 An arm is one recipe under several seeds; a block is one seed over all arms. Differences are arm less baseline, in the
 unit of the metric; losses are nats per token.

@@ -1,1 +1,1 @@
-"""Figures of a report."""
+"""Figures of a report, as plain plotly JSON with their numbers and a sentence."""

@@ -5,80 +5,112 @@ three principal components show the curve on which they lie. Large tables are th
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from gptlab.report.figures.study import COLOURS, line, titled
+from gptlab.report.figures.study import COLOURS, make_axis, make_line
 from gptlab.report.model import Figure
 
-MOST = (128, 192)
+MAX_SHAPE = (128, 192)
 """Rows and columns of a picture."""
 
 
-def table(folder: Path) -> np.ndarray | None:
-    """(context, width): a run's table, if its position has one."""
+def read_position_table(folder: Path) -> np.ndarray | None:
+    """Return a run's table (context, width); None if its position has none."""
     path = folder / "evaluation.npz"
     if not path.exists():
         return None
-    with np.load(path) as kept:
-        return kept["position_table"].astype(float) if "position_table" in kept else None
+    with np.load(path) as arrays:
+        return arrays["position_table"].astype(float) if "position_table" in arrays else None
 
 
-def figures(folder: Path, name: str = "") -> list[Figure]:
-    """The three pictures; none where nothing is added."""
-    found, of = table(folder), f", {name}" if name else ""
-    return [] if found is None else [heat(found, of), cosine(found, of), components(found, of)]
+def draw_position_figures(folder: Path, name: str = "") -> list[Figure]:
+    """Draw the three pictures of a run, whose name stands in their titles; none where nothing is added."""
+    table, suffix = read_position_table(folder), f", {name}" if name else ""
+    if table is None:
+        return []
+    return [draw_table(table, suffix), draw_cosine(table, suffix), draw_components(table, suffix)]
 
 
-def heat(found: np.ndarray, of: str = "") -> Figure:
-    """Position by dimension."""
-    rows, columns = (_kept(count, most) for count, most in zip(found.shape, MOST, strict=True))
-    shown = found[np.ix_(rows, columns)]
-    return _map(f"Position table{of}", shown, rows, columns, "dimension", found.shape, "Viridis", None)
+def draw_table(table: np.ndarray, suffix: str = "") -> Figure:
+    """Draw position by dimension."""
+    rows, columns = (_spread_indices(count, most) for count, most in zip(table.shape, MAX_SHAPE, strict=True))
+    return _draw_heatmap(
+        f"Position table{suffix}",
+        table[np.ix_(rows, columns)],
+        rows,
+        columns,
+        x_title="dimension",
+        full_shape=table.shape,
+        style={"colorscale": "Viridis"},
+    )
 
 
-def cosine(found: np.ndarray, of: str = "") -> Figure:
-    """Position by position."""
-    length = np.linalg.norm(found, axis=1, keepdims=True)
-    unit, rows = found / np.where(length > 0, length, 1), _kept(len(found), MOST[0])
-    shown = (unit @ unit.T)[np.ix_(rows, rows)]
-    return _map(f"Cosine of two positions{of}", shown, rows, rows, "position", (len(found),) * 2, "RdBu", 1.0)
+def draw_cosine(table: np.ndarray, suffix: str = "") -> Figure:
+    """Draw the cosine of every two positions; a position of zeros has cosine 0 with all."""
+    length = np.linalg.norm(table, axis=1, keepdims=True)
+    unit, rows = table / np.where(length > 0, length, 1), _spread_indices(len(table), MAX_SHAPE[0])
+    return _draw_heatmap(
+        f"Cosine of two positions{suffix}",
+        (unit @ unit.T)[np.ix_(rows, rows)],
+        rows,
+        rows,
+        x_title="position",
+        full_shape=(len(table), len(table)),
+        style={"colorscale": "RdBu", "zmin": -1.0, "zmax": 1.0, "reversescale": True},
+    )
 
 
-def components(found: np.ndarray, of: str = "") -> Figure:
-    """The first three principal components over position."""
-    left, sizes, _ = np.linalg.svd(found - found.mean(0), full_matrices=False)
+def draw_components(table: np.ndarray, suffix: str = "") -> Figure:
+    """Draw the first three principal components over position."""
+    left, sizes, _ = np.linalg.svd(table - table.mean(0), full_matrices=False)
     shares = sizes**2 / max(float((sizes**2).sum()), 1e-30)
-    rows = _kept(len(found), MOST[0])
-    drawn = (left * sizes)[:, :3][rows]
-    names = [f"component {at + 1}: {shares[at]:.0%}" for at in range(drawn.shape[1])]
-    data = [line(rows.tolist(), drawn[:, at].tolist(), name, COLOURS[at]) for at, name in enumerate(names)]
-    layout = {"xaxis": titled("position"), "height": 320}
-    alt = f"they hold {shares[:3].sum():.0%} of the variance"
-    values = [(int(row), *one) for row, one in zip(rows, drawn.tolist(), strict=True)]
-    heads = ("position", *names)
-    return Figure(f"Principal components of the positions{of}", data, layout, alt, heads, values)
+    rows = _spread_indices(len(table), MAX_SHAPE[0])
+    scores = (left * sizes)[:, :3][rows]
+    names = [f"component {number + 1}: {shares[number]:.0%}" for number in range(scores.shape[1])]
+    traces = [
+        make_line(rows.tolist(), scores[:, number].tolist(), name, COLOURS[number]) for number, name in enumerate(names)
+    ]
+    return Figure(
+        title=f"Principal components of the positions{suffix}",
+        data=traces,
+        layout={"xaxis": make_axis("position"), "height": 320},
+        alt=f"they hold {shares[:3].sum():.0%} of the variance",
+        heads=("position", *names),
+        rows=[(int(row), *values) for row, values in zip(rows, scores.tolist(), strict=True)],
+    )
 
 
-def _kept(count: int, most: int) -> np.ndarray:
+def _spread_indices(count: int, most: int) -> np.ndarray:
+    """Return at most `most` evenly spread indices below `count`, the first and the last one among them."""
     return np.unique(np.linspace(0, count - 1, min(count, most)).astype(int))
 
 
-def _map(
+def _draw_heatmap(
     title: str,
-    shown: np.ndarray,
+    values: np.ndarray,
     rows: np.ndarray,
     columns: np.ndarray,
-    across: str,
-    full: tuple[int, ...],
-    scale: str,
-    limit: float | None,
+    x_title: str,
+    full_shape: tuple[int, ...],
+    style: dict[str, Any],
 ) -> Figure:
-    ends = {"zmin": -limit, "zmax": limit, "reversescale": True} if limit else {}
-    trace = {"type": "heatmap", "x": columns.tolist(), "y": rows.tolist(), "z": shown.tolist(), "colorscale": scale}
-    layout = {"xaxis": titled(across), "yaxis": titled("position", autorange="reversed"), "height": 420}
-    whole = shown.shape == full
-    note = "" if whole else f"Thinned: {shown.shape[0]} of {full[0]} rows, {shown.shape[1]} of {full[1]} columns."
-    alt = f"{full[0]} by {full[1]} values from {shown.min():.3g} to {shown.max():.3g}"
-    values = [(int(row), *one) for row, one in zip(rows, shown.tolist(), strict=True)]
-    return Figure(title, [{**trace, **ends}], layout, alt, ("position", *map(str, columns)), values, note)
+    """Draw `values` at positions `rows`; they are part of a table of `full_shape`."""
+    trace = {"type": "heatmap", "x": columns.tolist(), "y": rows.tolist(), "z": values.tolist(), **style}
+    (height, width), (full_height, full_width) = values.shape, full_shape
+    is_whole = values.shape == full_shape
+    note = "" if is_whole else f"Thinned: {height} of {full_height} rows, {width} of {full_width} columns."
+    return Figure(
+        title=title,
+        data=[trace],
+        layout={
+            "xaxis": make_axis(x_title),
+            "yaxis": make_axis("position", autorange="reversed"),
+            "height": 420,
+        },
+        alt=f"{full_height} by {full_width} values from {values.min():.3g} to {values.max():.3g}",
+        heads=("position", *map(str, columns)),
+        rows=[(int(row), *line) for row, line in zip(rows, values.tolist(), strict=True)],
+        note=note,
+    )

@@ -9,10 +9,9 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from gptlab.report import history
-from gptlab.report.figures import positions
-from gptlab.report.figures.study import COLOURS, GREY, line, painted, titled
-from gptlab.report.history import MOST, History
+from gptlab.report.figures.positions import draw_position_figures
+from gptlab.report.figures.study import COLOURS, GREY, assign_colours, make_axis, make_line
+from gptlab.report.history import MAX_POINTS, History, read_history, read_last_texts
 from gptlab.report.model import Figure
 from gptlab.runs.record import read_json
 
@@ -22,146 +21,187 @@ PARTS = {
     "evaluation": "time/evaluate_s",
     "samples": "time/samples_s",
 }
+SPLITS = {"training": ("train/loss", COLOURS[0]), "validation": ("val/loss", COLOURS[1])}
 
 
-def figures(folders: Mapping[str, Sequence[Path]]) -> list[Figure]:
-    """Those plots that the runs have the numbers for. `folders`: finished runs by size."""
-    texts = {size: [row for folder in some for row in history.last_texts(folder)] for size, some in folders.items()}
-    summaries = {size: [read_json(folder / "summary.json") for folder in some] for size, some in folders.items()}
-    told = {size: history.history(some[0], size) for size, some in folders.items() if some}
-    tables = [
-        one for size, some in folders.items() for folder in some[:1] for one in positions.figures(folder, size)[:1]
+def draw_size_figures(run_folders: Mapping[str, Sequence[Path]]) -> list[Figure]:
+    """Draw those plots that the runs have the numbers for. `run_folders`: finished runs by size."""
+    texts: dict[str, list[dict]] = {}
+    summaries: dict[str, list[dict]] = {}
+    histories: dict[str, History] = {}
+    tables: list[Figure] = []
+    for size, folders in run_folders.items():
+        summaries[size] = [read_json(folder / "summary.json") for folder in folders]
+        texts[size] = [row for folder in folders for row in read_last_texts(folder)]
+        for folder in folders[:1]:  # of curves and tables one run of each size
+            histories[size] = read_history(folder, size)
+            tables += draw_position_figures(folder, size)[:1]
+    accuracies, bounds = _collect_text_values(texts, "word_accuracy"), _average_bounds(summaries)
+    figures = [
+        draw_violins("Word accuracy of each text", "share of words", accuracies, bounds),
+        draw_violins("Time to write each text", "seconds", _collect_writing_seconds(texts, summaries)),
+        draw_loss_panels(histories),
+        draw_over_tokens("Time of a step", "ms", "time/step_ms", histories),
+        draw_over_tokens("Time of each evaluation", "seconds", "time/evaluate_s", histories),
+        draw_time_totals(summaries),
     ]
-    made = [
-        violins("Word accuracy of each text", "share of words", _of_texts(texts, "word_accuracy"), _bounds(summaries)),
-        violins("Time to write each text", "seconds", _seconds(texts, summaries)),
-        panels(told),
-        over_steps("Time of a step", "ms", "time/step_ms", told),
-        over_steps("Time of each evaluation", "seconds", "time/evaluate_s", told),
-        totals(summaries),
-    ]
-    return [one for one in made if one is not None] + tables
+    return [figure for figure in figures if figure is not None] + tables
 
 
-def violins(
-    title: str, unit: str, found: Mapping[str, list[float]], bounds: Mapping[str, float] | None = None
+# -- texts
+
+
+def draw_violins(
+    title: str, unit: str, values: Mapping[str, list[float]], bounds: Mapping[str, float] | None = None
 ) -> Figure | None:
-    """One a size, every value a point."""
-    found = {size: values for size, values in found.items() if values}
-    if not found:
+    """Draw a violin for each size, every value a point, and dotted lines at the bounds."""
+    values = {size: numbers for size, numbers in values.items() if numbers}
+    if not values:
         return None
-    paint = painted([*found])
-    data = [
-        {
-            "type": "violin",
-            "y": values,
-            "name": size,
-            "line": {"color": paint[size]},
-            "spanmode": "hard",  # no density where no value can be
-            "points": "all",
-            "pointpos": 0,
-            "jitter": 0.3,
-            "marker": {"size": 3},
-            "meanline": {"visible": True},
-        }
-        for size, values in found.items()
-    ]
-    look = {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "line": {"color": GREY, "dash": "dot", "width": 1.5}}
-    layout: dict[str, Any] = {"yaxis": titled(unit), "height": 380, "showlegend": False}
-    layout["shapes"] = [{**look, "y0": value, "y1": value} for value in (bounds or {}).values()]
-    note = "Dotted: " + ", ".join(f"{name} {value:.2f}" for name, value in bounds.items()) + "." if bounds else ""
-    alt = "; ".join(f"{size}: mean {fmean(values):.3g} of {len(values)}" for size, values in found.items())
-    rows = [(size, value) for size, values in found.items() for value in values]
-    return Figure(title, data, layout, alt, ("size", unit), rows, note)
+    colours, traces, rows, sentences = assign_colours([*values]), [], [], []
+    for size, numbers in values.items():
+        traces.append(
+            {
+                "type": "violin",
+                "y": numbers,
+                "name": size,
+                "line": {"color": colours[size]},
+                "spanmode": "hard",  # no density where no value can be
+                "points": "all",
+                "pointpos": 0,
+                "jitter": 0.3,
+                "marker": {"size": 3},
+                "meanline": {"visible": True},
+            }
+        )
+        rows += [(size, number) for number in numbers]
+        sentences.append(f"{size}: mean {fmean(numbers):.3g} of {len(numbers)}")
+    bounds = bounds or {}
+    dotted = {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "line": {"color": GREY, "dash": "dot", "width": 1.5}}
+    return Figure(
+        title=title,
+        data=traces,
+        layout={
+            "yaxis": make_axis(unit),
+            "height": 380,
+            "showlegend": False,
+            "shapes": [{**dotted, "y0": bound, "y1": bound} for bound in bounds.values()],
+        },
+        alt="; ".join(sentences),
+        heads=("size", unit),
+        rows=rows,
+        note=f"Dotted: {', '.join(f'{name} {bound:.2f}' for name, bound in bounds.items())}." if bounds else "",
+    )
 
 
-def panels(found: Mapping[str, History]) -> Figure | None:
-    """Training and validation loss, a panel a size, one scale of loss for all."""
-    if not found:
+def _collect_text_values(texts: Mapping[str, list[dict]], key: str) -> dict[str, list[float]]:
+    return {size: [row[key] for row in rows if key in row] for size, rows in texts.items()}
+
+
+def _collect_writing_seconds(
+    texts: Mapping[str, list[dict]], summaries: Mapping[str, list[dict]]
+) -> dict[str, list[float]]:
+    """Return the seconds of each text by size; where a run wrote all texts in one batch, their mean for each run."""
+    seconds = _collect_text_values(texts, "seconds")
+    for size, values in seconds.items():
+        texts_per_run = len(texts[size]) / max(1, len(summaries[size]))
+        if not values and texts_per_run:
+            batches = [summary.get("time/generate_cached_s") for summary in summaries[size]]
+            seconds[size] = [batch / texts_per_run for batch in batches if batch is not None]
+    return seconds
+
+
+def _average_bounds(summaries: Mapping[str, list[dict[str, Any]]]) -> dict[str, float]:
+    """Return the word accuracy of random and of real texts, where all runs know it."""
+    every_summary = [summary for group in summaries.values() for summary in group]
+    bounds = {}
+    for name in ("floor", "ceiling"):
+        key = f"val/word_accuracy_{name}"
+        if every_summary and all(key in summary for summary in every_summary):
+            bounds[name] = fmean(summary[key] for summary in every_summary)
+    return bounds
+
+
+# -- curves
+
+
+def draw_loss_panels(histories: Mapping[str, History]) -> Figure | None:
+    """Draw training and validation loss, a panel a size, with one scale of loss for all."""
+    if not histories:
         return None
-    data, rows, notes = [], [], []
+    traces, rows, sentences = [], [], []
     layout: dict[str, Any] = {"height": 380}
-    wide = 1 / len(found)
-    for at, (size, one) in enumerate(found.items(), 1):
-        tail = "" if at == 1 else str(at)
-        for key, colour in (("train/loss", COLOURS[0]), ("val/loss", COLOURS[1])):
-            x, y = thinned(*(part.tolist() for part in one.values(key)))
-            name = {"train/loss": "training", "val/loss": "validation"}[key]
-            shown = {"xaxis": f"x{tail}", "yaxis": f"y{tail}", "legendgroup": name, "showlegend": at == 1}
-            data.append(line(x, y, name, colour, **shown))
-            rows += [(size, name, *point) for point in zip(x, y, strict=True)]
-            notes += [f"{size} {name} {y[-1]:.4f}"] if y else []
-        layout[f"xaxis{tail}"] = titled(f"{size}, tokens", domain=[(at - 1) * wide + 0.03, at * wide - 0.01])
-        layout[f"yaxis{tail}"] = {"matches": "y", "showticklabels": at == 1, "anchor": f"x{tail}"}
-    return Figure("Loss of each size", data, layout, "; ".join(notes), ("size", "split", "tokens", "nats/token"), rows)
+    width = 1 / len(histories)
+    for number, (size, history) in enumerate(histories.items(), 1):
+        axis = "" if number == 1 else str(number)  # plotly calls them xaxis, xaxis2, ...
+        for split, (key, colour) in SPLITS.items():
+            x, y = thin_points(*(column.tolist() for column in history.get_series(key)))
+            panel = {"xaxis": f"x{axis}", "yaxis": f"y{axis}", "legendgroup": split, "showlegend": number == 1}
+            traces.append(make_line(x, y, split, colour, **panel))
+            rows += [(size, split, *point) for point in zip(x, y, strict=True)]
+            sentences += [f"{size} {split} {y[-1]:.4f}"] if y else []
+        domain = [(number - 1) * width + 0.03, number * width - 0.01]
+        layout[f"xaxis{axis}"] = make_axis(f"{size}, tokens", domain=domain)
+        layout[f"yaxis{axis}"] = {"matches": "y", "showticklabels": number == 1, "anchor": f"x{axis}"}
+    return Figure(
+        title="Loss of each size",
+        data=traces,
+        layout=layout,
+        alt="; ".join(sentences),
+        heads=("size", "split", "tokens", "nats/token"),
+        rows=rows,
+    )
 
 
-def over_steps(title: str, unit: str, key: str, found: Mapping[str, History]) -> Figure | None:
-    """A value of each row, a line a size."""
-    paint, data, rows = painted([*found]), [], []
-    for size, one in found.items():
-        x, y = thinned(*(part.tolist() for part in one.values(key)))
+def draw_over_tokens(title: str, unit: str, key: str, histories: Mapping[str, History]) -> Figure | None:
+    """Draw a logged value over tokens, a line a size."""
+    colours, traces, rows = assign_colours([*histories]), [], []
+    for size, history in histories.items():
+        x, y = thin_points(*(column.tolist() for column in history.get_series(key)))
         if y:
-            data.append(line(x, y, size, paint[size], mode="lines+markers" if len(y) < 30 else "lines"))
+            traces.append(make_line(x, y, size, colours[size], mode="lines+markers" if len(y) < 30 else "lines"))
             rows += [(size, *point) for point in zip(x, y, strict=True)]
-    if not data:
+    if not traces:
         return None
-    layout = {"xaxis": titled("tokens"), "yaxis": titled(unit, type="log"), "height": 340}
-    alt = "; ".join(f"{one['name']}: {fmean(one['y']):.3g} {unit} on average" for one in data)
-    return Figure(title, data, layout, alt, ("size", "tokens", unit), rows)
+    return Figure(
+        title=title,
+        data=traces,
+        layout={"xaxis": make_axis("tokens"), "yaxis": make_axis(unit, type="log"), "height": 340},
+        alt="; ".join(f"{trace['name']}: {fmean(trace['y']):.3g} {unit} on average" for trace in traces),
+        heads=("size", "tokens", unit),
+        rows=rows,
+    )
 
 
-def totals(summaries: Mapping[str, list[dict[str, Any]]]) -> Figure | None:
-    """Minutes of a run by what they went into, stacked."""
-    found = {size: some for size, some in summaries.items() if some}
-    if not found:
-        return None
-    minutes = {
-        part: [fmean(one.get(key) or 0.0 for one in some) / 60 for some in found.values()]
-        for part, key in PARTS.items()
-    }
-    data = [
-        {"type": "bar", "name": part, "x": [*found], "y": values, "marker": {"color": COLOURS[at]}}
-        for at, (part, values) in enumerate(minutes.items())
-    ]
-    rows = [(size, *(values[at] for values in minutes.values())) for at, size in enumerate(found)]
-    alt = "; ".join(f"{row[0]}: {sum(row[1:]):.2f} minutes" for row in rows)
-    layout = {"barmode": "stack", "yaxis": titled("minutes a run"), "height": 340}
-    return Figure("Where the time goes", data, layout, alt, ("size", *(f"{part}, minutes" for part in minutes)), rows)
-
-
-def _of_texts(texts: Mapping[str, list[dict]], key: str) -> dict[str, list[float]]:
-    return {size: [row[key] for row in some if key in row] for size, some in texts.items()}
-
-
-def _seconds(texts: Mapping[str, list[dict]], summaries: Mapping[str, list[dict]]) -> dict[str, list[float]]:
-    """Of each text; where a run wrote all of them in one batch, its mean: one value a run."""
-    made = _of_texts(texts, "seconds")
-    for size, values in made.items():
-        if not values:
-            count = len(texts[size]) / max(1, len(summaries[size]))
-            made[size] = [
-                one["time/generate_cached_s"] / count
-                for one in summaries[size]
-                if count and "time/generate_cached_s" in one
-            ]
-    return made
-
-
-def _bounds(summaries: Mapping[str, list[dict[str, Any]]]) -> dict[str, float]:
-    """What blind and real texts would have."""
-    every = [one for some in summaries.values() for one in some]
-    keys = {name: f"val/word_accuracy_{name}" for name in ("floor", "ceiling")}
-    return {
-        name: fmean(one[key] for one in every)
-        for name, key in keys.items()
-        if every and all(key in one for one in every)
-    }
-
-
-def thinned(x: list[float], y: list[float]) -> tuple[list[float], list[float]]:
-    """As many evenly spread points as a curve shows."""
-    if len(x) <= MOST:
+def thin_points(x: list[float], y: list[float]) -> tuple[list[float], list[float]]:
+    """Return at most `MAX_POINTS` evenly spread points, the first and the last one among them."""
+    if len(x) <= MAX_POINTS:
         return x, y
-    kept = [round(at * (len(x) - 1) / (MOST - 1)) for at in range(MOST)]
-    return [x[at] for at in kept], [y[at] for at in kept]
+    indices = [round(number * (len(x) - 1) / (MAX_POINTS - 1)) for number in range(MAX_POINTS)]
+    return [x[index] for index in indices], [y[index] for index in indices]
+
+
+# -- totals
+
+
+def draw_time_totals(summaries: Mapping[str, list[dict[str, Any]]]) -> Figure | None:
+    """Draw the minutes of a run by what they went into, stacked; means over the runs of a size."""
+    summaries = {size: group for size, group in summaries.items() if group}
+    if not summaries:
+        return None
+    minutes: dict[str, list[float]] = {}
+    for part, key in PARTS.items():
+        minutes[part] = [fmean(summary.get(key) or 0.0 for summary in group) / 60 for group in summaries.values()]
+    traces = [
+        {"type": "bar", "name": part, "x": [*summaries], "y": values, "marker": {"color": colour}}
+        for (part, values), colour in zip(minutes.items(), COLOURS, strict=False)
+    ]
+    rows = [(size, *parts) for size, parts in zip(summaries, zip(*minutes.values(), strict=True), strict=True)]
+    return Figure(
+        title="Where the time goes",
+        data=traces,
+        layout={"barmode": "stack", "yaxis": make_axis("minutes a run"), "height": 340},
+        alt="; ".join(f"{size}: {sum(parts):.2f} minutes" for size, *parts in rows),
+        heads=("size", *(f"{part}, minutes" for part in minutes)),
+        rows=rows,
+    )

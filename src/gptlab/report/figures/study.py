@@ -8,214 +8,305 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from gptlab.report.history import MOST, Axis, Curve
+from gptlab.report.history import MAX_POINTS, Axis, Curve
 from gptlab.report.model import Figure
-from gptlab.report.text.forest_plot import legended, plotted
+from gptlab.report.text.forest_plot import render_forest_plot, render_legend
 from gptlab.report.text.view import View
 from gptlab.stats.results import Comparison, Front, Scaling, Timing
 
 GREY = "#8a8f98"
 COLOURS = ("#2f6fde", "#d9682b", "#2a9d76", "#a548c7", "#c99700", "#d23f6b", "#3aa6b9", "#7a6a53", "#5b5fc7", "#6f9e2f")
 CHARACTERS = 60
-"""Of a plot in characters."""
+"""Width of a plot in characters."""
 AXES = {"tokens": "tokens", "seconds": "seconds of training"}
 
 
-def colours(view: View) -> dict[str, str]:
-    """By arm."""
+# -- parts of figures
+
+
+def assign_arm_colours(view: View) -> dict[str, str]:
+    """Return a colour for each arm, grey for the baseline."""
     others = [arm for arm in view.order if arm != view.comparison.baseline]
-    return {view.comparison.baseline: GREY, **painted(others)}
+    return {view.comparison.baseline: GREY, **assign_colours(others)}
 
 
-def painted(names: Sequence[str]) -> dict[str, str]:
-    """A colour each, in their order."""
-    return {name: COLOURS[at % len(COLOURS)] for at, name in enumerate(names)}
+def assign_colours(names: Sequence[str]) -> dict[str, str]:
+    """Return a colour for each name, in their order; they begin again after `COLOURS`."""
+    return {name: COLOURS[number % len(COLOURS)] for number, name in enumerate(names)}
 
 
-def line(x: Sequence[Any], y: Sequence[Any], name: str, colour: str | None = None, **more: Any) -> dict[str, Any]:
-    """A line of plotly."""
-    drawn = {"width": 2, **({"color": colour} if colour else {})}
-    return {"type": "scatter", "mode": "lines", "x": [*x], "y": [*y], "name": name, "line": drawn, **more}
+def make_line(x: Sequence[Any], y: Sequence[Any], name: str, colour: str | None = None, **more: Any) -> dict[str, Any]:
+    """Return a trace of plotly: a line."""
+    style = {"width": 2, **({"color": colour} if colour else {})}
+    return {"type": "scatter", "mode": "lines", "x": [*x], "y": [*y], "name": name, "line": style, **more}
 
 
-def titled(text: str, **more: Any) -> dict[str, Any]:
-    """An axis with its title."""
+def make_band(
+    x: Sequence[Any], low: Sequence[Any], high: Sequence[Any], colour: str, **line: Any
+) -> list[dict[str, Any]]:
+    """Return two traces of plotly: the edges of a band, shaded between them."""
+    edge = {"line": {"width": 0, **line}, "hoverinfo": "skip", "showlegend": False}
+    shade = {"fill": "tonexty", "fillcolor": f"{colour}26"}  # 26: 15 % opaque
+    return [make_line(x, high, "") | edge, make_line(x, low, "") | edge | shade]
+
+
+def make_axis(text: str, **more: Any) -> dict[str, Any]:
+    """Return an axis with its title."""
     return {"title": {"text": text}, **more}
 
 
-def forest(view: View) -> Figure | None:
-    """Differences from the baseline with their intervals."""
-    found = [view.contrasts[arm] for arm in reversed(view.order) if arm in view.contrasts]
-    if not found:
+def make_difference_axis(view: View) -> dict[str, Any]:
+    """Return an axis of differences from the baseline."""
+    metric, baseline = view.comparison.metric, view.short_name(view.comparison.baseline)
+    return make_axis(f"Difference in {metric.name} from {baseline} ({metric.unit})")
+
+
+def make_margin(low: float, high: float) -> dict[str, Any]:
+    """Return a shape of plotly: a grey band from `low` to `high` on the x axis."""
+    place = {"type": "rect", "xref": "x", "yref": "paper", "x0": low, "x1": high, "y0": 0, "y1": 1}
+    return {**place, "fillcolor": GREY, "opacity": 0.18, "line": {"width": 0}}
+
+
+def make_error_bars(values: Sequence[float], lows: Sequence[float], highs: Sequence[float]) -> dict[str, Any]:
+    """Return error bars of plotly, from `lows` to `highs` around `values`."""
+    return {
+        "type": "data",
+        "symmetric": False,
+        "color": GREY,
+        "array": [high - value for value, high in zip(values, highs, strict=True)],
+        "arrayminus": [value - low for value, low in zip(values, lows, strict=True)],
+    }
+
+
+# -- figures of arms
+
+
+def draw_forest_plot(view: View) -> Figure | None:
+    """Draw differences from the baseline with their intervals; None where no arm can be compared."""
+    # plotly's y axis goes upwards, tables go downwards
+    contrasts = [view.contrasts[arm] for arm in reversed(view.order) if arm in view.contrasts]
+    if not contrasts:
         return None
-    paint, one = colours(view), view.comparison
+    colours, delta = assign_arm_colours(view), view.comparison.delta
+    differences = [contrast.difference for contrast in contrasts]
+    lows, highs = [contrast.low for contrast in contrasts], [contrast.high for contrast in contrasts]
     trace = {
         "type": "scatter",
         "mode": "markers",
-        "x": [contrast.difference for contrast in found],
-        "y": [view.names[contrast.arm] for contrast in found],
-        "marker": {"size": 10, "color": [paint[contrast.arm] for contrast in found]},
-        "error_x": {
-            "type": "data",
-            "symmetric": False,
-            "color": GREY,
-            "array": [contrast.high - contrast.difference for contrast in found],
-            "arrayminus": [contrast.difference - contrast.low for contrast in found],
-        },
-        "text": [contrast.verdict for contrast in found],
+        "x": differences,
+        "y": [view.names[contrast.arm] for contrast in contrasts],
+        "marker": {"size": 10, "color": [colours[contrast.arm] for contrast in contrasts]},
+        "error_x": make_error_bars(differences, lows, highs),
+        "text": [contrast.verdict for contrast in contrasts],
         "hovertemplate": "%{y}: %{x:.4f}, %{text}<extra></extra>",
     }
-    band = {"type": "rect", "xref": "x", "yref": "paper", "x0": -one.delta, "x1": one.delta, "y0": 0, "y1": 1}
-    layout = {
-        "xaxis": titled(f"{one.metric.name} less that of {view.names[one.baseline]}, {one.metric.unit}"),
-        "height": 130 + 38 * len(found),
-        "shapes": [{**band, "fillcolor": GREY, "opacity": 0.18, "line": {"width": 0}}],
-    }
-    heads = ("arm", "difference", "low", "high", "p (Holm)", "verdict")
-    rows = [(c.arm, c.difference, c.low, c.high, c.p_holm, c.verdict) for c in found]
-    alt = "; ".join(
-        f"{c.arm} {c.difference:+.4f}, 95 % interval {c.low:+.4f} to {c.high:+.4f}, {c.verdict}" for c in found
-    )
-    text = characters(view)
-    title = "Differences from the baseline, with 95 % intervals"
-    return Figure(title, [trace], layout, alt, heads, rows, "The shaded band is the margin of equivalence.", text)
-
-
-def characters(view: View) -> str:
-    """The forest for those who read in a terminal."""
-    plot, wide = plotted(view, CHARACTERS), max(map(len, view.names.values()))
-    rows = [("", plot.head), *((view.names[arm], cell) for arm, cell in zip(view.order, plot.cells, strict=True))]
-    return "\n".join(f"{name:{wide}}  {cell}" for name, cell in [*rows, ("", legended(view, plot))])
-
-
-def curves(title: str, unit: str, found: list[Curve], view: View, over: Axis = "tokens") -> Figure | None:
-    """Means, each with a band."""
-    if not found or max(len(curve.points) for curve in found) < 2:
-        return None
-    paint, data = colours(view), []
-    found = sorted(found, key=lambda curve: view.order.index(curve.arm))
-    for curve in found:
-        x, mean, low, high = ([*column] for column in zip(*curve.points, strict=True))
-        colour = paint.get(curve.arm, GREY)
-        if curve.seeds > 1:
-            edge = {"line": {"width": 0}, "hoverinfo": "skip", "showlegend": False}
-            data += [
-                line(x, high, "") | edge,
-                line(x, low, "") | edge | {"fill": "tonexty", "fillcolor": f"{colour}26"},
-            ]
-        data.append(line(x, mean, view.names.get(curve.arm, curve.arm), colour))
-    layout = {"xaxis": titled(AXES[over]), "yaxis": titled(unit), "height": 380}
-    thin = max(curve.thinned for curve in found)
-    note = f"Thinned: {len(found[0].points)} of {thin} points are shown." if thin else ""
-    note = f"Between logged rows, drawn at {MOST} places." if over == "seconds" else note
-    rows = [(curve.arm, *point) for curve in found for point in curve.points]
-    alt = "; ".join(f"{curve.arm} ends at {curve.points[-1][1]:.4f}" for curve in found)
-    return Figure(title, data, layout, alt, ("arm", over, "mean", "low", "high"), rows, note)
-
-
-def lines(title: str, x: str, found: Mapping[str, Mapping[Any, float]], view: View, **xaxis: Any) -> Figure | None:
-    """A line an arm, over anything: places of the window, contexts of history, learning rates."""
-    if max((len(one) for one in found.values()), default=0) < 2:
-        return None
-    paint, mode = colours(view), "lines" if max(map(len, found.values())) > 9 else "lines+markers"
-    ordered = sorted(found.items(), key=lambda pair: view.order.index(pair[0]))
-    data = [
-        line([*one], [*one.values()], view.names.get(arm, arm), paint.get(arm, GREY), mode=mode) for arm, one in ordered
+    sentences = [
+        f"{c.arm} {c.difference:+.4f}, 95 % interval {c.low:+.4f} to {c.high:+.4f}, {c.verdict}" for c in contrasts
     ]
-    layout = {"xaxis": titled(x, **xaxis), "yaxis": titled(view.comparison.metric.unit), "height": 340}
-    rows = [(arm, at, value) for arm, one in ordered for at, value in one.items()]
-    alt = "; ".join(f"{arm} from {next(iter(one.values())):.3f} to {[*one.values()][-1]:.3f}" for arm, one in ordered)
-    return Figure(title, data, layout, alt, ("arm", x, view.comparison.metric.unit), rows)
+    return Figure(
+        title="Differences from the baseline, with 95 % intervals",
+        data=[trace],
+        layout={
+            "xaxis": make_difference_axis(view),
+            "height": 130 + 38 * len(contrasts),
+            "shapes": [make_margin(-delta, delta)],
+        },
+        alt="; ".join(sentences),
+        heads=("arm", "difference", "low", "high", "p (Holm)", "verdict"),
+        rows=[(c.arm, c.difference, c.low, c.high, c.p_holm, c.verdict) for c in contrasts],
+        note="The shaded band is the margin of equivalence.",
+        text=render_forest_text(view),
+    )
 
 
-def seeds(view: View, key: str, values: dict[tuple[str, int], float]) -> Figure | None:
-    """Every seed a line across the arms: lines that run alike show what pairing is worth. `values`: by arm and seed."""
+def render_forest_text(view: View) -> str:
+    """Return the forest plot in characters, for those who read Markdown or a terminal."""
+    plot, width = render_forest_plot(view, CHARACTERS), max(map(len, view.names.values()))
+    rows = [("", plot.head)]
+    rows += [(view.names[arm], cell) for arm, cell in zip(view.order, plot.cells, strict=True)]
+    rows += [("", render_legend(view, plot))]
+    return "\n".join(f"{name:{width}}  {cell}" for name, cell in rows)
+
+
+def draw_curves(title: str, unit: str, curves: list[Curve], view: View, axis: Axis = "tokens") -> Figure | None:
+    """Draw means over tokens or seconds, each with a band; None where no curve has two points."""
+    if not curves or max(len(curve.points) for curve in curves) < 2:
+        return None
+    colours, traces = assign_arm_colours(view), []
+    curves = sorted(curves, key=lambda curve: view.order.index(curve.arm))
+    for curve in curves:
+        x, mean, low, high = ([*column] for column in zip(*curve.points, strict=True))
+        colour = colours.get(curve.arm, GREY)
+        if curve.seeds > 1:
+            traces += make_band(x, low, high, colour)
+        traces.append(make_line(x, mean, view.short_name(curve.arm), colour))
+    most_points = max(curve.thinned for curve in curves)
+    note = f"Thinned: {len(curves[0].points)} of {most_points} points are shown." if most_points else ""
+    if axis == "seconds":
+        note = f"Between logged rows, drawn at {MAX_POINTS} places."
+    return Figure(
+        title=title,
+        data=traces,
+        layout={"xaxis": make_axis(AXES[axis]), "yaxis": make_axis(unit), "height": 380},
+        alt="; ".join(f"{curve.arm} ends at {curve.points[-1][1]:.4f}" for curve in curves),
+        heads=("arm", axis, "mean", "low", "high"),
+        rows=[(curve.arm, *point) for curve in curves for point in curve.points],
+        note=note,
+    )
+
+
+def draw_lines(
+    title: str, x_title: str, lines: Mapping[str, Mapping[Any, float]], view: View, **xaxis: Any
+) -> Figure | None:
+    """Draw a line for each arm over anything: positions, contexts of history, learning rates."""
+    longest = max(map(len, lines.values()), default=0)
+    if longest < 2:
+        return None
+    colours, unit = assign_arm_colours(view), view.comparison.metric.unit
+    mode = "lines" if longest > 9 else "lines+markers"
+    traces, rows, sentences = [], [], []
+    for arm, values in sorted(lines.items(), key=lambda pair: view.order.index(pair[0])):
+        x, y = [*values], [*values.values()]
+        traces.append(make_line(x, y, view.short_name(arm), colours.get(arm, GREY), mode=mode))
+        rows += [(arm, *point) for point in values.items()]
+        sentences.append(f"{arm} from {y[0]:.3f} to {y[-1]:.3f}")
+    return Figure(
+        title=title,
+        data=traces,
+        layout={"xaxis": make_axis(x_title, **xaxis), "yaxis": make_axis(unit), "height": 340},
+        alt="; ".join(sentences),
+        heads=("arm", x_title, unit),
+        rows=rows,
+    )
+
+
+def draw_seeds(view: View, key: str, values: dict[tuple[str, int], float]) -> Figure | None:
+    """Draw every seed as a line across the arms, by `values` of (arm, seed).
+
+    Lines that run alike show what pairing by seed is worth.
+    """
     if len({arm for arm, _ in values}) < 2:
         return None
-    data, every = [], sorted({seed for _, seed in values})
-    for seed in every:
+    traces, sentences = [], []
+    for seed in sorted({seed for _, seed in values}):
         arms = [arm for arm in view.order if (arm, seed) in values]
-        names, mine = [view.names[arm] for arm in arms], [values[arm, seed] for arm in arms]
-        data.append(line(names, mine, f"seed {seed}", mode="lines+markers"))
-    layout = {"yaxis": titled(view.comparison.metric.unit), "height": 360}
-    rows = [(*who, value) for who, value in values.items()]
-    alt = "; ".join(
-        f"seed {seed} from {min(one['y']):.4f} to {max(one['y']):.4f}" for seed, one in zip(every, data, strict=True)
+        losses = [values[arm, seed] for arm in arms]
+        traces.append(make_line([view.names[arm] for arm in arms], losses, f"seed {seed}", mode="lines+markers"))
+        sentences.append(f"seed {seed} from {min(losses):.4f} to {max(losses):.4f}")
+    return Figure(
+        title="Every seed across the arms",
+        data=traces,
+        layout={"yaxis": make_axis(view.comparison.metric.unit), "height": 360},
+        alt="; ".join(sentences),
+        heads=("arm", "seed", key),
+        rows=[(arm, seed, value) for (arm, seed), value in values.items()],
     )
-    return Figure("Every seed across the arms", data, layout, alt, ("arm", "seed", key), rows)
 
 
-def bars(title: str, unit: str, found: Mapping[str, list[float]], view: View, note: str = "") -> Figure | None:
-    """The mean of each arm; an arm without a value has no bar."""
-    heights = {arm: fmean(found[arm]) for arm in view.order if found.get(arm)}
-    if len(heights) < 2:
+def draw_bars(title: str, unit: str, values: Mapping[str, list[float]], view: View, note: str = "") -> Figure | None:
+    """Draw the mean of each arm; an arm without a value has no bar."""
+    means = {arm: fmean(values[arm]) for arm in view.order if values.get(arm)}
+    if len(means) < 2:
         return None
-    paint, names = colours(view), [view.names[arm] for arm in heights]
-    trace = {"type": "bar", "x": names, "y": [*heights.values()], "marker": {"color": [paint[arm] for arm in heights]}}
-    rows = [(arm, number, value) for arm, values in found.items() for number, value in enumerate(values)]
-    alt = "; ".join(f"{arm} {value:.3g}" for arm, value in heights.items())
-    return Figure(title, [trace], {"yaxis": titled(unit), "height": 320}, alt, ("arm", "run", unit), rows, note)
+    colours = assign_arm_colours(view)
+    trace = {
+        "type": "bar",
+        "x": [view.names[arm] for arm in means],
+        "y": [*means.values()],
+        "marker": {"color": [colours[arm] for arm in means]},
+    }
+    rows = []
+    for arm, arm_values in values.items():
+        rows += [(arm, number, value) for number, value in enumerate(arm_values)]
+    return Figure(
+        title=title,
+        data=[trace],
+        layout={"yaxis": make_axis(unit), "height": 320},
+        alt="; ".join(f"{arm} {mean:.3g}" for arm, mean in means.items()),
+        heads=("arm", "run", unit),
+        rows=rows,
+        note=note,
+    )
 
 
-def front(view: View, cost: Comparison | Timing, fronts: list[Front]) -> Figure | None:
-    """Loss against a cost, with the interval of the difference, and a line through those that nothing dominates."""
-    losses = {arm.arm: arm.mean for arm in view.comparison.arms if arm.mean is not None}
-    timed = isinstance(cost, Timing)
-    costs = cost.medians if timed else {arm.arm: arm.mean for arm in cost.arms if arm.mean is not None}
+def draw_front(view: View, cost: Comparison | Timing, fronts: list[Front]) -> Figure | None:
+    """Draw loss against a cost, with the interval of the difference, and a line through the Pareto front."""
+    losses = {row.arm: row.mean for row in view.comparison.arms if row.mean is not None}
+    if isinstance(cost, Timing):
+        costs = cost.medians
+    else:
+        costs = {row.arm: row.mean for row in cost.arms if row.mean is not None}
     arms = [arm for arm in view.order if arm in losses and arm in costs]
     if len({costs[arm] for arm in arms}) < 2:
         return None
-    paint = colours(view)
-    halves = {arm: (one.high - one.low) / 2 for arm, one in view.contrasts.items()}
-    trace = {
+    colours = assign_arm_colours(view)
+    half_widths = dict.fromkeys(arms, 0.0)
+    half_widths |= {arm: (contrast.high - contrast.low) / 2 for arm, contrast in view.contrasts.items()}
+    points = {
         "type": "scatter",
         "mode": "markers+text",
         "x": [costs[arm] for arm in arms],
         "y": [losses[arm] for arm in arms],
-        "error_y": {"type": "data", "color": GREY, "array": [halves.get(arm, 0.0) for arm in arms], "thickness": 1},
+        "error_y": {"type": "data", "color": GREY, "array": [half_widths[arm] for arm in arms], "thickness": 1},
         "text": [view.names[arm] for arm in arms],
         "textposition": "top right",
-        "marker": {"size": 11, "color": [paint[arm] for arm in arms]},
+        "marker": {"size": 11, "color": [colours[arm] for arm in arms]},
     }
-    kept = next((one.front for one in fronts if one.cost.key == cost.metric.key), [])
-    edge = sorted((costs[arm], losses[arm]) for arm in kept if arm in costs and arm in losses)
-    places, heights = [at for at, _ in edge], [height for _, height in edge]
-    data = [line(places, heights, "front", GREY, hoverinfo="skip")] if len(edge) > 1 else []
-    layout = {
-        "xaxis": titled(f"{cost.metric.name}, {cost.metric.unit}"),
-        "yaxis": titled(view.comparison.metric.unit),
-        "height": 340,
-        "showlegend": False,
-    }
-    rows = [(arm, costs[arm], losses[arm], halves.get(arm, 0.0), arm in kept) for arm in arms]
-    alt = "; ".join(f"{arm}: {costs[arm]:g} and {losses[arm]:.4f}" for arm in arms)
-    heads = ("arm", cost.metric.key, "loss", "half the interval of its difference", "on the front")
-    return Figure(f"Loss against {cost.metric.name}", [*data, trace], layout, alt, heads, rows)
+    front_arms = next((front.front for front in fronts if front.cost.key == cost.metric.key), [])
+    front = sorted((costs[arm], losses[arm]) for arm in front_arms if arm in costs and arm in losses)
+    traces = [points]
+    if len(front) > 1:
+        x, y = [cost for cost, _ in front], [loss for _, loss in front]
+        traces.insert(0, make_line(x, y, "front", GREY, hoverinfo="skip"))
+    return Figure(
+        title=f"Loss against {cost.metric.name}",
+        data=traces,
+        layout={
+            "xaxis": make_axis(f"{cost.metric.name}, {cost.metric.unit}"),
+            "yaxis": make_axis(view.comparison.metric.unit),
+            "height": 340,
+            "showlegend": False,
+        },
+        alt="; ".join(f"{arm}: {costs[arm]:g} and {losses[arm]:.4f}" for arm in arms),
+        heads=("arm", cost.metric.key, "loss", "half the interval of its difference", "on the front"),
+        rows=[(arm, costs[arm], losses[arm], half_widths[arm], arm in front_arms) for arm in arms],
+    )
 
 
-def scaling(found: list[Scaling]) -> list[Figure]:
-    """Loss over size, an arm a colour: points, the fitted line, and the band of its slope."""
-    made = []
-    for against in dict.fromkeys(one.against for one in found):
-        mine = [one for one in found if one.against == against]
-        paint, data, rows = painted([one.arm for one in mine]), [], []
-        for one in mine:
-            x, y = [point[0] for point in one.points], [point[1] for point in one.points]
-            logs = [math.log(value) for value in x]
-            ends = [min(logs), fmean(logs), max(logs)]
-            fits = [[fmean(y) + slope * (at - ends[1]) for at in ends] for slope in (one.low, one.high, one.slope)]
-            places, colour = [math.exp(at) for at in ends], paint[one.arm]
-            edge = {"line": {"width": 0}, "hoverinfo": "skip", "showlegend": False}
-            data += [
-                line(places, fits[0], "") | edge,
-                line(places, fits[1], "") | edge | {"fill": "tonexty", "fillcolor": f"{colour}26"},
-                line(places, fits[2], one.arm, colour),
-                line(x, y, one.arm, colour, mode="markers", showlegend=False),
-            ]
-            rows += [(one.arm, *point, one.slope, one.low, one.high) for point in one.points]
-        what = {"params": "parameters", "flops": "training FLOPs"}[against]
-        layout = {"xaxis": titled(what, type="log"), "yaxis": titled("nats/token"), "height": 380}
-        alt = "; ".join(f"{one.arm}: slope {one.slope:.4f} per ln, {one.low:.4f} to {one.high:.4f}" for one in mine)
-        heads = ("arm", against, "loss", "slope", "low", "high")
-        made.append(Figure(f"Loss over {what}, with the 95 % band of the slope", data, layout, alt, heads, rows))
-    return made
+# -- figures of sizes
+
+
+def draw_scaling(scalings: list[Scaling]) -> list[Figure]:
+    """Draw loss over size for each kind of size: points, the fitted line, and the band of its slope."""
+    by_axis: dict[str, list[Scaling]] = {}
+    for scaling in scalings:
+        by_axis.setdefault(scaling.against, []).append(scaling)
+    return [_draw_scaling_over(against, group) for against, group in by_axis.items()]
+
+
+def _draw_scaling_over(against: str, scalings: list[Scaling]) -> Figure:
+    colours, traces, rows, sentences = assign_colours([scaling.arm for scaling in scalings]), [], [], []
+    for scaling in scalings:
+        arm, colour = scaling.arm, colours[scaling.arm]
+        sizes, losses = [size for size, _ in scaling.points], [loss for _, loss in scaling.points]
+        logs = [math.log(size) for size in sizes]
+        # least squares pass through the means, so the band of the slope has no width there
+        x = [min(logs), fmean(logs), max(logs)]
+        low, high, fit = (
+            [fmean(losses) + slope * (log - x[1]) for log in x] for slope in (scaling.low, scaling.high, scaling.slope)
+        )
+        x = [math.exp(log) for log in x]
+        traces += make_band(x, low, high, colour)
+        traces.append(make_line(x, fit, arm, colour))
+        traces.append(make_line(sizes, losses, arm, colour, mode="markers", showlegend=False))
+        rows += [(arm, *point, scaling.slope, scaling.low, scaling.high) for point in scaling.points]
+        sentences.append(f"{arm}: slope {scaling.slope:.4f} per ln, {scaling.low:.4f} to {scaling.high:.4f}")
+    axis = {"params": "parameters", "flops": "training FLOPs"}[against]
+    return Figure(
+        title=f"Loss over {axis}, with the 95 % band of the slope",
+        data=traces,
+        layout={"xaxis": make_axis(axis, type="log"), "yaxis": make_axis("nats/token"), "height": 380},
+        alt="; ".join(sentences),
+        heads=("arm", against, "loss", "slope", "low", "high"),
+        rows=rows,
+    )

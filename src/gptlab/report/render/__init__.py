@@ -1,1 +1,1 @@
-"""Drawings of a report: page, Markdown, LaTeX, terminal, W&B."""
+"""Renderers of a report: HTML page, Markdown, LaTeX, terminal, W&B."""

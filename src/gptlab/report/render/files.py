@@ -1,4 +1,4 @@
-"""What a study leaves beside its runs: results.csv, comparison.json, table.tex.
+"""The files that a study leaves beside its runs: results.csv, comparison.json, table.tex.
 
 Each is written whole or not at all, and can be made again from the runs at any time. docs/comparison.md has the keys.
 """
@@ -9,61 +9,57 @@ import io
 from pathlib import Path
 from typing import Any
 
-from gptlab.report.render import latex
-from gptlab.report.text import caveats as fairness
-from gptlab.report.text import sentences as words
-from gptlab.report.text.summary import answer
-from gptlab.report.text.view import Sentence, View, command, views
-from gptlab.runs.record import to_json
-from gptlab.runs.record import write_atomically as written
+from gptlab.report.render.latex import render_table
+from gptlab.report.text.caveats import list_caveats
+from gptlab.report.text.markup import Sentence
+from gptlab.report.text.sentences import describe_verdicts
+from gptlab.report.text.summary import summarize_view
+from gptlab.report.text.view import build_command, make_views
+from gptlab.runs.record import to_json, write_atomically
 from gptlab.stats.results import METRICS, Findings, Run
 
 VERSION = 1
-"""Of comparison.json: it grows when a key goes or changes its meaning, not when one is added."""
+"""Version of comparison.json: it grows when a key goes or changes its meaning, not when one is added."""
 FIRST = ("arm", "size", "seed", "role", "budget", "lr", "status")
 LAST = ("other_code", "folder", "reason", "log")
+"""Columns of results.csv before and after the numbers."""
 
 
-def write(findings: Findings, folder: Path) -> None:
-    """Writes all three."""
-    written(folder / "results.csv", results(findings.runs))
-    written(folder / "comparison.json", to_json(document(findings), indent=2) + "\n")
-    written(folder / "table.tex", latex.table(findings))
+def write_files(findings: Findings, folder: Path) -> None:
+    """Write all three."""
+    write_atomically(folder / "results.csv", format_results_csv(findings.runs))
+    write_atomically(folder / "comparison.json", to_json(build_document(findings), indent=2) + "\n")
+    write_atomically(folder / "table.tex", render_table(findings))
 
 
-def results(runs: list[Run]) -> str:
-    """A row a run: what it was, every number of its summary, where it lies."""
-    known = [metric.key for metric in METRICS]
-    keys = [*known, *sorted({key for run in runs for key in run.values} - {*known})]
-    file = io.StringIO()
-    rows = csv.writer(file, lineterminator="\n")
-    rows.writerow([*FIRST, *keys, *LAST])
+def format_results_csv(runs: list[Run]) -> str:
+    """Return a row for each run: what it was, every number of its summary, where it lies."""
+    compared = [metric.key for metric in METRICS]
+    others: set[str] = set()
     for run in runs:
-        rows.writerow(
-            [getattr(run, name) for name in FIRST]
-            + [run.values.get(key) for key in keys]
-            + [getattr(run, name) for name in LAST]
-        )
+        others |= {*run.values} - {*compared}
+    keys = [*compared, *sorted(others)]
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow([*FIRST, *keys, *LAST])
+    for run in runs:
+        first, last = ([getattr(run, name) for name in names] for names in (FIRST, LAST))
+        writer.writerow([*first, *map(run.values.get, keys), *last])
     return file.getvalue()
 
 
-def document(findings: Findings) -> dict[str, Any]:
-    """comparison.json as plain data."""
-    found = dataclasses.asdict(findings)
-    told = {id(view.stratum): view for view in views(findings)}
-    for plain, stratum in zip(found["strata"], findings.strata, strict=True):
+def build_document(findings: Findings) -> dict[str, Any]:
+    """Return comparison.json as plain data."""
+    document = dataclasses.asdict(findings)
+    views = {id(view.stratum): view for view in make_views(findings)}
+    for plain, stratum in zip(document["strata"], findings.strata, strict=True):
         del plain["runs"]  # they stand below, each with its size
-        plain |= _told(told.get(id(stratum)))
-    caveats = [str(one) for one in fairness.caveats(findings)]
-    return {"version": VERSION, **found, "command": command(findings.asked), "caveats": caveats}
+        view = views.get(id(stratum))
+        plain["answer"] = [_to_dict(sentence) for sentence in summarize_view(view)] if view else []
+        plain["sentences"] = [_to_dict(sentence) for sentence in describe_verdicts(view)] if view else []
+    caveats = [str(sentence) for sentence in list_caveats(findings)]
+    return {"version": VERSION, **document, "command": build_command(findings.asked), "caveats": caveats}
 
 
-def _told(view: View | None) -> dict[str, Any]:
-    return {
-        "answer": [_said(one) for one in answer(view)] if view else [],
-        "sentences": [_said(one) for one in words.verdicts(view)] if view else [],
-    }
-
-
-def _said(sentence: Sentence) -> dict[str, str]:
+def _to_dict(sentence: Sentence) -> dict[str, str]:
     return {"text": str(sentence), "command": sentence.command}

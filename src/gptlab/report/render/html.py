@@ -1,4 +1,4 @@
-"""A report as one file: opens by file://, asks no host for anything, tells all of it also without JavaScript.
+"""A report as one HTML file: it opens by file://, loads nothing from any host, and is complete without JavaScript.
 
 plotly.js is inlined once; every figure is JSON beside its numbers as CSV. Text of users is escaped: by jinja2 in the
 page, and inside JSON no `<` is left as it is.
@@ -7,31 +7,31 @@ page, and inside JSON no `<` is left as it is.
 import json
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-from gptlab.report.model import Figure, Report, shortened
-from gptlab.report.text.view import Sentence, Strong
+from gptlab.report.model import Figure, Report, round_floats
+from gptlab.report.text.markup import Sentence, Strong
 from gptlab.runs.record import write_atomically
 
-NAME = "report.html"
+PAGE_NAME = "report.html"
 
 
-def save(report: Report, folder: Path) -> None:
-    """Writes it into a study's or a run's folder."""
-    write_atomically(folder / NAME, page(report))
+def save_page(report: Report, folder: Path) -> None:
+    """Write the page into a study's or a run's folder."""
+    write_atomically(folder / PAGE_NAME, render_page(report))
 
 
-def page(report: Report) -> str:
-    """The whole page."""
+def render_page(report: Report) -> str:
+    """Return the whole page; plotly.js is in it only where there is a figure."""
     from plotly.offline import get_plotlyjs
 
-    plotly = Markup(get_plotlyjs()) if report.drawn else None
-    return template("page.html.jinja").render(report=report, plotly=plotly)
+    plotly = Markup(get_plotlyjs()) if report.has_figures else None
+    return load_template("page.html.jinja").render(report=report, plotly=plotly)
 
 
-def template(name: str):
-    """A page's form."""
+def load_template(name: str) -> Template:
+    """Return a template of this folder, which escapes all that it prints."""
     environment = Environment(
         loader=PackageLoader("gptlab.report.render", "."),
         autoescape=True,
@@ -39,22 +39,21 @@ def template(name: str):
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"sentence": sentence, "embedded": embedded}
+    environment.filters |= {"render_sentence": render_sentence, "embed_figure": embed_figure}
     return environment.get_template(name)
 
 
-def sentence(one: Sentence | str) -> Markup:
-    """A sentence with its weights and its command."""
-    if isinstance(one, str):
-        return Markup("{}").format(one)
-    parts = [
-        Markup("<strong>{}</strong>").format(p) if isinstance(p, Strong) else Markup("{}").format(p) for p in one.parts
-    ]
-    tail = Markup("<pre>{}</pre>").format(one.command) if one.command else Markup("")
-    return Markup("").join(parts) + tail
+def render_sentence(sentence: Sentence | str) -> Markup:
+    """Return a sentence with its bold parts, and its command as a block."""
+    if isinstance(sentence, str):
+        return Markup("{}").format(sentence)
+    html = Markup("")
+    for part in sentence.parts:
+        html += Markup("<strong>{}</strong>" if isinstance(part, Strong) else "{}").format(part)
+    return html + Markup("<pre>{}</pre>").format(sentence.command) if sentence.command else html
 
 
-def embedded(figure: Figure) -> Markup:
-    """A figure's JSON, which cannot end the script that holds it."""
-    text = json.dumps(shortened({"data": figure.data, "layout": figure.layout}), ensure_ascii=False)
+def embed_figure(figure: Figure) -> Markup:
+    """Return a figure's JSON, which cannot end the script that holds it."""
+    text = json.dumps(round_floats({"data": figure.data, "layout": figure.layout}), ensure_ascii=False)
     return Markup(text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029"))

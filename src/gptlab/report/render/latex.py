@@ -3,9 +3,9 @@
 import re
 from collections.abc import Iterable
 
-from gptlab.report.text import columns as tables
+from gptlab.report.text.columns import build_main_columns, describe_main_table
 from gptlab.report.text.numbers import MINUS
-from gptlab.report.text.view import View, views
+from gptlab.report.text.view import View, make_views
 from gptlab.stats.results import Findings
 
 SPECIAL = {
@@ -22,29 +22,29 @@ SPECIAL = {
 }
 
 
-def plain(text: str) -> str:
-    """Text that means nothing to LaTeX, on one line."""
-    return re.sub(".", lambda one: SPECIAL.get(one[0], one[0]), " ".join(text.split()))
+def escape_latex(text: str) -> str:
+    """Return text that means nothing to LaTeX, on one line."""
+    return re.sub(".", lambda match: SPECIAL.get(match[0], match[0]), " ".join(text.split()))
 
 
-def table(findings: Findings) -> str:
-    """A tabular for each size."""
-    return "% \\usepackage{booktabs}\n" + "\n".join(map(_tabular, views(findings)))
+def render_table(findings: Findings) -> str:
+    """Return a tabular for each size."""
+    return "% \\usepackage{booktabs}\n" + "\n".join(map(_render_tabular, make_views(findings)))
 
 
-def _tabular(view: View) -> str:
-    found = tables.main(view)
-    rows = zip(*(one.cells for one in found), strict=True)
-    title = ": ".join(filter(None, [view.stratum.size, tables.heading(view)]))
+def _render_tabular(view: View) -> str:
+    columns = build_main_columns(view)
+    rows = zip(*(column.cells for column in columns), strict=True)
+    caption = ": ".join(filter(None, [view.stratum.size, describe_main_table(view)]))
     lines = [
         "\\begin{table}",
         "  \\centering",
-        f"  \\caption{{{plain(title)}}}",
-        f"  \\begin{{tabular}}{{{''.join('l' if one.left else 'r' for one in found)}}}",
+        f"  \\caption{{{escape_latex(caption)}}}",
+        f"  \\begin{{tabular}}{{{''.join('l' if column.left else 'r' for column in columns)}}}",
         "    \\toprule",
-        _row(one.head for one in found),
+        _render_row(column.head for column in columns),
         "    \\midrule",
-        *(_row(row) for row in rows),
+        *(_render_row(row) for row in rows),
         "    \\bottomrule",
         "  \\end{tabular}",
         "\\end{table}",
@@ -52,5 +52,5 @@ def _tabular(view: View) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _row(cells: Iterable[str]) -> str:
-    return f"    {' & '.join(plain(cell) for cell in cells)} \\\\"
+def _render_row(cells: Iterable[str]) -> str:
+    return f"    {' & '.join(escape_latex(cell) for cell in cells)} \\\\"

@@ -1,78 +1,87 @@
-"""A report as Markdown. All text of users is escaped; a figure is told in characters where it has that form."""
+"""A report as Markdown. All text of users is escaped; a figure is drawn in characters where it has that form."""
 
 import re
 from collections.abc import Iterable
 
 from gptlab.report.model import Code, Figure, Item, Report, Table, Words
 from gptlab.report.text.columns import Column
-from gptlab.report.text.view import Sentence, Strong
+from gptlab.report.text.markup import Sentence, Strong
 
 
-def text(report: Report) -> str:
-    """The page."""
-    parts = [f"# {plain(report.title)}", plain(report.line)]
+def render_markdown(report: Report) -> str:
+    """Return the page."""
+    parts = [f"# {escape_markdown(report.title)}", escape_markdown(report.line)]
     for size, answer in report.answers.items():
-        parts += [f"## Answer{f', {plain(size)}' if size else ''}", item(answer)]
+        parts += [f"## Answer{f', {escape_markdown(size)}' if size else ''}", render_item(answer)]
     for section in report.sections:
-        told = [found for one in section.items if (found := item(one))]
-        parts += [f"## {plain(section.heading)}", *told] if told else []
+        items = [text for text in map(render_item, section.items) if text]
+        parts += [f"## {escape_markdown(section.heading)}", *items] if items else []
     return "\n\n".join(filter(None, parts)) + "\n"
 
 
-def item(one: Item) -> str:
-    """One part of a section; empty for what Markdown cannot show."""
-    if isinstance(one, Words):
-        return _numbered(one.lines) if one.numbered else _listed(one.lines)
-    if isinstance(one, Table):
-        return _titled(one)
-    if isinstance(one, Code):
-        return f"{plain(one.says)}\n\n{_block(one.lines)}"
-    return _block(one.text) if isinstance(one, Figure) and one.text else ""
+def render_item(item: Item) -> str:
+    """Return one item of a section; empty for what Markdown cannot show."""
+    if isinstance(item, Words):
+        return _render_list(item)
+    if isinstance(item, Table):
+        return _render_table(item)
+    if isinstance(item, Code):
+        return f"{escape_markdown(item.caption)}\n\n{_indent(item.lines)}"
+    return _indent(item.text) if isinstance(item, Figure) and item.text else ""
 
 
-def plain(text: str) -> str:
-    """Text that means nothing to Markdown, on one line."""
+def escape_markdown(text: str) -> str:
+    """Return text that means nothing to Markdown, on one line."""
     return re.sub(r"([\\`*_{}\[\]<>#|~&$])", r"\\\1", " ".join(text.split()))
 
 
-def _titled(one: Table) -> str:
-    if not any(column.head for column in one.columns):
-        rows = zip(*(column.cells for column in one.columns), strict=True)
-        return "\n".join(f"- {plain(name)}: {plain(value)}" for name, value in rows)
-    return "\n\n".join(filter(None, [f"{plain(one.caption)}:", _table(one.columns), plain(one.foot)]))
+# -- sentences
 
 
-def _sentence(sentence: Sentence | str, deep: int) -> str:
-    """A sentence of a list; its command is a block of the same item, whose text stands so deep."""
+def _render_list(words: Words) -> str:
+    lines = []
+    for number, sentence in enumerate(words.lines, 1):
+        marker = f"{number}." if words.numbered else "-"
+        lines.append(f"{marker} {_render_sentence(sentence, depth=3 if words.numbered else 2)}")
+    return "\n".join(lines)
+
+
+def _render_sentence(sentence: Sentence | str, depth: int) -> str:
+    """Return a sentence of a list, whose text is indented by `depth`; its command is a block of the same item."""
     if isinstance(sentence, str):
-        return plain(sentence)
-    marked = (f"**{plain(part)}**" if isinstance(part, Strong) else _kept(part) for part in sentence.parts)
-    return "".join(marked) + (f"\n\n{_block(sentence.command, ' ' * (deep + 4))}" if sentence.command else "")
+        return escape_markdown(sentence)
+    text = ""
+    for part in sentence.parts:
+        text += f"**{escape_markdown(part)}**" if isinstance(part, Strong) else _escape_part(part)
+    return text + (f"\n\n{_indent(sentence.command, ' ' * (depth + 4))}" if sentence.command else "")
 
 
-def _kept(part: str) -> str:
-    """A part of a sentence with its outer blanks."""
+def _escape_part(part: str) -> str:
+    """Return a part of a sentence, escaped, with its outer blanks."""
     inner = part.strip()
     before, _, after = part.partition(inner) if inner else (part, "", "")
-    return f"{before}{plain(inner)}{after}"
+    return f"{before}{escape_markdown(inner)}{after}"
 
 
-def _listed(sentences: Iterable[Sentence | str]) -> str:
-    return "\n".join(f"- {_sentence(one, 2)}" for one in sentences)
+# -- tables and blocks
 
 
-def _numbered(sentences: Iterable[Sentence | str]) -> str:
-    return "\n".join(f"{number}. {_sentence(one, 3)}" for number, one in enumerate(sentences, 1))
+def _render_table(table: Table) -> str:
+    if not any(column.head for column in table.columns):  # a list of facts
+        rows = zip(*(column.cells for column in table.columns), strict=True)
+        return "\n".join(f"- {escape_markdown(name)}: {escape_markdown(value)}" for name, value in rows)
+    parts = [f"{escape_markdown(table.caption)}:", _render_grid(table.columns), escape_markdown(table.foot)]
+    return "\n\n".join(filter(None, parts))
 
 
-def _block(text: str, indent: str = "    ") -> str:
-    """Lines as they are."""
-    return "\n".join(f"{indent}{line}".rstrip() for line in text.splitlines())
-
-
-def _table(columns: Iterable[Column]) -> str:
+def _render_grid(columns: Iterable[Column]) -> str:
     columns = [*columns]
-    heads = [plain(one.head) for one in columns]
-    rules = [":--" if one.left else "--:" for one in columns]
-    rows = [[plain(cell) for cell in row] for row in zip(*(one.cells for one in columns), strict=True)]
+    heads = [escape_markdown(column.head) for column in columns]
+    rules = [":--" if column.left else "--:" for column in columns]
+    rows = [map(escape_markdown, row) for row in zip(*(column.cells for column in columns), strict=True)]
     return "\n".join(f"| {' | '.join(row)} |" for row in (heads, rules, *rows))
+
+
+def _indent(text: str, indent: str = "    ") -> str:
+    """Return lines as they are, as an indented block."""
+    return "\n".join(f"{indent}{line}".rstrip() for line in text.splitlines())

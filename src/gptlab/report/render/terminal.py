@@ -1,4 +1,4 @@
-"""A study on the terminal: a table, its forest plot, the verdicts in words, the price, the doubts. From 60 columns on.
+"""A study on the terminal: a table, its forest plot, verdicts in words, costs, caveats. From 60 columns on.
 
 Colour repeats what words say and says nothing by itself.
 """
@@ -12,161 +12,173 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from gptlab.report.text import caveats as fairness
-from gptlab.report.text import columns as tables
-from gptlab.report.text import sentences as words
+from gptlab.report.text import caveats, columns, sentences
 from gptlab.report.text.columns import Column
-from gptlab.report.text.forest_plot import legended, plotted
-from gptlab.report.text.summary import headline
-from gptlab.report.text.view import MARKS, Sentence, Strong, View, said, views
+from gptlab.report.text.forest_plot import render_forest_plot, render_legend
+from gptlab.report.text.markup import Sentence, Strong, parse_sentence
+from gptlab.report.text.summary import summarize_verdicts
+from gptlab.report.text.view import MARKS, View, make_views
 from gptlab.stats.results import Findings
 
 COLOURS = {"better": "green", "worse": "red", "equivalent": "cyan", "not resolved": "yellow"}
 COLOURS |= {"unstable": "magenta", "failed": "magenta"}
 INDENT, GAP = 2, 2
-NARROW, WIDE = 30, 48
+MIN_PLOT, MAX_PLOT = 30, 48
 """Characters of a forest plot."""
-LINE = 100
-"""A sentence is no wider, so that the eye finds its next line."""
-GLUE = "\ue000"
+MAX_NAME = 24
+"""Characters at which names of arms may be folded."""
+MAX_LINE = 100
+"""Characters of a sentence's line, so that the eye finds the next one."""
+NO_BREAK = "\ue000"
 """Stands for a blank while lines are broken, so that a number keeps its percent sign."""
 SPARE = ("seeds", "worth\ncompute", "net of\nspeed", "p (Holm)", "p")
 """Columns that go where there is no room, in this order; the sentences hold their numbers too."""
 
 
-def show(findings: Findings, console: Console) -> None:
-    """Prints a study."""
-    console.print(Text.assemble((findings.study, "bold"), f"   {fairness.spent(findings)}"), soft_wrap=True)
-    shown = views(findings)
+def print_study(findings: Findings, console: Console) -> None:
+    """Print a study."""
+    console.print(Text.assemble((findings.study, "bold"), f"   {caveats.summarize_runs(findings)}"), soft_wrap=True)
+    views = make_views(findings)
     if base := findings.asked.get("base"):
-        paragraph(said(f"every run: {' '.join(base)}"), console, style="dim")
-    for view in shown:
-        _size(view, console)
-    if not shown:
+        print_paragraph(f"every run: {' '.join(base)}", console, style="dim")
+    for view in views:
+        _print_view(view, console)
+    if not views:
         console.print(Text("  no run finished, so nothing can be compared"))
-    doubts = [*fairness.rules(findings), *findings.notes]
-    section("fairness", [*map(said, doubts), *fairness.caveats(findings)], console)
-    section("sizes", map(fairness.scaled, findings.scalings), console)
-    section("did not finish", words.unfinished(findings), console)
+    rules = [*caveats.describe_rules(findings), *findings.notes]
+    print_section("fairness", [*rules, *caveats.list_caveats(findings)], console)
+    print_section("sizes", map(caveats.describe_scaling, findings.scalings), console)
+    print_section("did not finish", sentences.describe_unfinished_runs(findings), console)
 
 
-def _size(view: View, console: Console) -> None:
-    """All about one size."""
-    size = [Strong(view.stratum.size), ": "] if view.stratum.size else []
-    paragraph(said(*size, tables.heading(view)), console, before=True)
-    _main(view, console)
+def _print_view(view: View, console: Console) -> None:
+    """Print all about one size."""
+    size, caption = view.stratum.size, columns.describe_main_table(view)
+    print_paragraph(Sentence((Strong(size), ": ", caption) if size else (caption,)), console, space_before=True)
+    _print_main_table(view, console)
     console.print()
-    paragraph(headline(view), console)
-    section("verdicts", words.verdicts(view), console)
-    if view.stratum.confirmed:
-        section("on fresh seeds alone", words.confirmed(view, view.stratum.confirmed), console)
+    print_paragraph(summarize_verdicts(view), console)
+    print_section("verdicts", sentences.describe_verdicts(view), console)
+    if fresh := view.stratum.confirmed:
+        print_section("on fresh seeds alone", sentences.describe_confirmation(view, fresh), console)
     if view.comparison.pairs:
-        paragraph(said(Strong("pairs")), console, before=True)
-        _print(tables.pairs(view), console)
-    _others(view, console)
-    section("trade-offs", [*map(said, fairness.ladder(view)), *fairness.fronts(view)], console)
+        print_paragraph(parse_sentence("**pairs**"), console, space_before=True)
+        _print_table(columns.build_pair_columns(view), console)
+    _print_cost_tables(view, console)
+    print_section("trade-offs", [*caveats.describe_budgets(view), *caveats.describe_fronts(view)], console)
     if view.tunings:
-        paragraph(said(Strong("learning rates"), ": mean loss at each, a star for the best"), console, before=True)
-        _print(tables.tuning(view), console)
-        section("", (words.tuned(view, one) for one in view.tunings), console)
-    section("noise", map(said, [*fairness.floor(view), fairness.judged(view), *view.notes]), console)
+        caption = parse_sentence("**learning rates**: mean loss at each, a star for the best")
+        print_paragraph(caption, console, space_before=True)
+        _print_table(columns.build_tuning_columns(view), console)
+        print_section("", (sentences.describe_tuning(view, tuning) for tuning in view.tunings), console)
+    noise = [*caveats.describe_noise(view), caveats.describe_margin(view), *view.notes]
+    print_section("noise", noise, console)
 
 
-def _main(view: View, console: Console) -> None:
-    found = tables.main(view)
+# -- tables
+
+
+def _print_main_table(view: View, console: Console) -> None:
+    """Print the main table with the forest plot beside it, or below it where there is no room."""
+    table = columns.build_main_columns(view)
     room = console.width - INDENT
     for head in SPARE:
-        if wide(found) > room:
-            found = [one for one in found if one.head != head]
-    beside = room - wide(found) - GAP
+        if measure_width(table) > room:
+            table = [column for column in table if column.head != head]
     if not view.contrasts:
-        _print(found, console, view)
+        _print_table(table, console, view)
         return
-    if beside >= NARROW:
-        plot = plotted(view, min(beside, WIDE))
-        _print([*found[:-1], plot, found[-1]], console, view)
+    room_beside = room - measure_width(table) - GAP
+    if room_beside >= MIN_PLOT:
+        plot = render_forest_plot(view, min(room_beside, MAX_PLOT))
+        _print_table([*table[:-1], plot, table[-1]], console, view)
     else:
-        _print(found, console, view)
-        plot = plotted(view, max(NARROW, min(room - wide(found[:1]) - GAP, WIDE)))
-        _print([found[0], plot], console, view, before=True)
-    paragraph(said(legended(view, plot)), console, style="dim")
+        _print_table(table, console, view)
+        plot = render_forest_plot(view, max(MIN_PLOT, min(room - measure_width(table[:1]) - GAP, MAX_PLOT)))
+        _print_table([table[0], plot], console, view, space_before=True)
+    print_paragraph(render_legend(view, plot), console, style="dim")
 
 
-def _others(view: View, console: Console) -> None:
-    """As many columns as fit, then the next ones below."""
-    every = found = tables.others(view)
-    while len(found) > 1:
-        arm, *rest = found
-        many = 1
-        while many < len(rest) and wide([arm, *rest[: many + 1]]) <= console.width - INDENT:
-            many += 1
-        _print([arm, *rest[:many]], console, before=True)
-        found = [arm, *rest[many:]]
-    marks = [
-        f"{mark} {verdict}"
-        for verdict, mark in MARKS.items()
-        if any(mark in cell for one in every[1:] for cell in one.cells)
-    ]
-    lines = [f"against {view.name(view.comparison.baseline)}: {'  '.join(marks)}"] if marks else []
-    for line in [*lines, tables.shared(view)]:
-        if line:
-            paragraph(said(line), console, style="dim")
+def _print_cost_tables(view: View, console: Console) -> None:
+    """Print as many columns as fit, then the next ones below, then what their marks mean."""
+    table = columns.build_cost_columns(view)
+    names, rest = table[:1], table[1:]
+    cells = "".join(cell for column in rest for cell in column.cells)
+    while rest:
+        count = 1
+        while count < len(rest) and measure_width([*names, *rest[: count + 1]]) <= console.width - INDENT:
+            count += 1
+        _print_table([*names, *rest[:count]], console, space_before=True)
+        rest = rest[count:]
+    marks = [f"{mark} {verdict}" for verdict, mark in MARKS.items() if mark in cells]
+    if marks:
+        line = f"against {view.short_name(view.comparison.baseline)}: {'  '.join(marks)}"
+        print_paragraph(line, console, style="dim")
+    if counts := columns.describe_shared_counts(view):
+        print_paragraph(counts, console, style="dim")
 
 
-def wide(found: list[Column]) -> int:
-    """Characters that columns take side by side; names of arms may be folded at 24."""
-    widths = [max(cell_len(text) for text in (*one.head.splitlines(), *one.cells, "")) for one in found]
-    return min(widths[0], 24) + sum(widths[1:]) + GAP * (len(widths) - 1)
+def measure_width(table: list[Column]) -> int:
+    """Return the characters that columns take side by side; names of arms may be folded at `MAX_NAME`."""
+    widths = []
+    for column in table:
+        widths.append(max(cell_len(text) for text in (*column.head.splitlines(), *column.cells, "")))
+    return min(widths[0], MAX_NAME) + sum(widths[1:]) + GAP * (len(widths) - 1)
 
 
-def _print(found: list[Column], console: Console, view: View | None = None, before: bool = False) -> None:
-    """A table; with a view its verdicts have colours."""
-    table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold")
-    for number, one in enumerate(found):
-        table.add_column(headed(one), overflow="fold", no_wrap=number > 0)
-    for row, cells in enumerate(zip(*(one.cells for one in found), strict=True)):
-        verdict = view.verdict(view.order[row]) if view else ""
-        table.add_row(*(_coloured(cell, one.coloured, verdict) for cell, one in zip(cells, found, strict=True)))
-    console.print(Padding(table, (int(before), 0, 0, INDENT), expand=False))
+def _print_table(table: list[Column], console: Console, view: View | None = None, space_before: bool = False) -> None:
+    """Print a table; with a view, its rows are arms, and their verdicts have colours."""
+    grid = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold")
+    for number, column in enumerate(table):
+        grid.add_column(align_head(column), overflow="fold", no_wrap=number > 0)
+    for row, cells in enumerate(zip(*(column.cells for column in table), strict=True)):
+        verdict = view.get_verdict(view.order[row]) if view else ""
+        grid.add_row(
+            *(_colour_cell(cell, column.colour_pattern, verdict) for cell, column in zip(cells, table, strict=True))
+        )
+    console.print(Padding(grid, (int(space_before), 0, 0, INDENT), expand=False))
 
 
-def _coloured(cell: str, pattern: str, verdict: str) -> Text:
+def _colour_cell(cell: str, pattern: str, verdict: str) -> Text:
     text = Text(cell, style="dim" if pattern else "")
     if pattern and verdict in COLOURS:
         text.highlight_regex(pattern, f"not dim {COLOURS[verdict]}")
     return text
 
 
-def headed(column: Column) -> Text:
-    """A head whose last line stands on the cells."""
-    across = max(map(cell_len, [*column.head.splitlines(), *column.cells]))
+def align_head(column: Column) -> Text:
+    """Return a head whose lines end where the cells end, unless the column is aligned to the left."""
+    width = max(map(cell_len, [*column.head.splitlines(), *column.cells]))
     lines = column.head.split("\n")
-    return Text("\n".join(line if column.left else line.rjust(across) for line in lines))
+    return Text("\n".join(line if column.left else line.rjust(width) for line in lines))
 
 
 # -- sentences
 
 
-def section(name: str, sentences: Iterable[Sentence], console: Console) -> None:
-    """A heading and its sentences; nothing where there are none."""
-    for number, sentence in enumerate(sentences):
+def print_section(name: str, lines: Iterable[Sentence | str], console: Console) -> None:
+    """Print a heading and its sentences; nothing where there are none."""
+    for number, line in enumerate(lines):
         if not number:
             console.print()
             if name:
                 console.print(Text(f"{' ' * INDENT}{name}", style="bold"))
-        paragraph(sentence, console)
+        print_paragraph(line, console)
 
 
-def paragraph(sentence: Sentence, console: Console, style: str = "", before: bool = False) -> None:
-    """A sentence, wrapped; its command on a line of its own, whole, to be copied."""
+def print_paragraph(sentence: Sentence | str, console: Console, style: str = "", space_before: bool = False) -> None:
+    """Print a sentence, wrapped; its command on a line of its own, whole, to be copied."""
+    if isinstance(sentence, str):
+        sentence = Sentence((sentence,))
     text = Text(style=style)
     for part in sentence.parts:
-        text.append(re.sub(r"(?<=\d) (?=%)", GLUE, part), style="bold" if isinstance(part, Strong) else "")
-    if before:
+        text.append(re.sub(r"(?<=\d) (?=%)", NO_BREAK, part), style="bold" if isinstance(part, Strong) else "")
+    if space_before:
         console.print()
-    for number, line in enumerate(text.wrap(console, min(console.width, LINE) - 2 * INDENT)):
+    for number, line in enumerate(text.wrap(console, min(console.width, MAX_LINE) - 2 * INDENT)):
         line.rstrip()
-        line.plain = line.plain.replace(GLUE, " ")
-        console.print(Text(" " * (INDENT if style or not number else 2 * INDENT)).append_text(line))
+        line.plain = line.plain.replace(NO_BREAK, " ")
+        indent = INDENT if style or not number else 2 * INDENT
+        console.print(Text(" " * indent).append_text(line))
     if sentence.command:
         console.print(Text(f"{' ' * 2 * INDENT}{sentence.command}", style="cyan"), soft_wrap=True)

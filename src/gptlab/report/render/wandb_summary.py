@@ -1,6 +1,6 @@
 """A study's own run in W&B: what its runs say together, beside them in their group.
 
-Its id is that of the study's place, so that a study summed up again goes on with the same run.
+Its id follows from the study's place, so that a study summed up again goes on with the same run.
 """
 
 import hashlib
@@ -14,12 +14,12 @@ from gptlab.errors import Refused
 from gptlab.runs.tracker import Tracker, read_tags
 
 
-def summary_id(outputs: Path, study: str) -> str:
-    """The id of a study's own run."""
+def make_summary_id(outputs: Path, study: str) -> str:
+    """Return the id of a study's own run."""
     return f"summary-{hashlib.sha256(f'{outputs.absolute()}/{study}'.encode()).hexdigest()[:16]}"
 
 
-def summarize(
+def upload_summary(
     mode: str,
     outputs: Path,
     tracking: Tracking,
@@ -28,26 +28,33 @@ def summarize(
     summary: dict[str, Any],
     files: dict[str, Path],
     failed: bool,
-    complain: Callable[[str], None] = print,
+    warn: Callable[[str], None] = print,
 ) -> None:
-    """Opens the run, writes it and closes it. tables: columns and rows by name; files: a file or folder by the name of
-    its artifact; failed: some cell did not finish. A study outlives its summary: what fails here is told, once."""
+    """Open the study's run, write it and close it.
+
+    tables  columns and rows by name
+    files   a file or folder by the name of its artifact
+    failed  whether some cell did not finish
+
+    A study outlives its summary: what fails here is passed to `warn`, once.
+    """
     identity = {
-        "id": summary_id(outputs, study),
+        "id": make_summary_id(outputs, study),
         "name": study,
         "group": tracking.group or study,
         "job_type": "summary",
         "tags": [*tracking.tags, *read_tags()],
         "config": {"study": study},
     }
-    for before in (outputs / "wandb").glob(f"*-{identity['id']}*"):  # offline, one that says less
-        shutil.rmtree(before, ignore_errors=True)
+    # an offline summary from before says less; only the new one is to be synced
+    for earlier in (outputs / "wandb").glob(f"*-{identity['id']}*"):
+        shutil.rmtree(earlier, ignore_errors=True)
     try:
-        mirror = Tracker(mode, outputs, tracking, identity, resumed=True, warn=complain)
+        tracker = Tracker(mode, outputs, tracking, identity, resumed=True, warn=warn)
     except Refused as refused:
-        complain(f"no summary of {study}: {refused}")
+        warn(f"no summary of {study}: {refused}")
         return
-    mirror.log_tables(tables)
+    tracker.log_tables(tables)
     for kind, path in files.items():
-        mirror.upload_artifact("study", kind, path)
-    mirror.finish({**summary, "status": "failed" if failed else "finished"}, int(failed))
+        tracker.upload_artifact("study", kind, path)
+    tracker.finish({**summary, "status": "failed" if failed else "finished"}, int(failed))

@@ -1,1 +1,1 @@
-"""Sentences and tables of a report."""
+"""Sentences and tables of a report, as text that every renderer can escape."""

@@ -1,10 +1,11 @@
-"""Under which rules arms were compared, what noise there is, and what the study cannot say."""
+"""The rules under which arms were compared, the noise, and what the study cannot show."""
 
 import math
 
 from gptlab.console.units import format_duration
-from gptlab.report.text.numbers import fixed, places, signed, span
-from gptlab.report.text.view import Sentence, Strong, View, command, plural, said, views
+from gptlab.report.text.markup import Sentence, bold, parse_sentence
+from gptlab.report.text.numbers import count_decimals, format_fixed, format_range, format_signed
+from gptlab.report.text.view import View, build_command, make_views, pluralize
 from gptlab.stats.results import Findings, Front, Noise, Scaling
 
 MATCHED = {
@@ -23,127 +24,139 @@ SCALE = (
 )
 
 
-def rules(findings: Findings) -> list[str]:
-    """What was the same for all arms, what was changed to make it so, and how far apart they remain."""
-    found = [MATCHED.get(findings.asked.get("match", ""), ""), TUNED.get(findings.asked.get("tune", ""), "")]
-    settled = [f"{arm}: {why}" for arm, knobs in findings.asked.get("settled", {}).items() for *_, why in knobs]
-    return [*filter(None, found), *settled, *findings.mismatch]
+# -- rules
 
 
-def floor(view: View) -> list[str]:
-    """How much differs when nothing does, and what these seeds could have seen."""
+def describe_rules(findings: Findings) -> list[str]:
+    """Return what was the same for all arms, what was changed to make it so, and how far apart they remain."""
+    plan = findings.asked
+    rules = [MATCHED.get(plan.get("match", ""), ""), TUNED.get(plan.get("tune", ""), "")]
+    for arm, adjustments in plan.get("settled", {}).items():
+        rules += [f"{arm}: {reason}" for *_, reason in adjustments]
+    return [*filter(None, rules), *findings.mismatch]
+
+
+def describe_margin(view: View) -> str:
+    """Return what counts as equivalent, and where that margin comes from."""
+    comparison = view.comparison
+    margin = format_fixed(comparison.delta, count_decimals(comparison.delta))
+    return f"Equivalent means within {margin} {comparison.metric.unit}: {comparison.delta_from}."
+
+
+# -- noise
+
+
+def describe_noise(view: View) -> list[str]:
+    """Return how much runs differ when nothing does, and which difference these seeds could have seen."""
     noise, unit = view.comparison.noise, view.comparison.metric.unit
     if noise is None:
         spread = next((row.sd for row in view.comparison.arms if row.arm == view.comparison.baseline), None)
-        return [f"Seeds alone move the loss by {_two(spread)} {unit} (SD)."] if spread else []
-    told = [
-        f"Seeds alone move the loss by {_two(noise.seed_sd)} {unit} (SD), a paired difference by "
-        f"{_two(noise.pair_sd)}; {_pairing(noise)}.",
-        f"This study would have seen a difference of {_two(noise.smallest)} with 80 % power.",
+        return [f"Seeds alone move the loss by {_format_sd(spread)} {unit} (SD)."] if spread else []
+    lines = [
+        f"Seeds alone move the loss by {_format_sd(noise.seed_sd)} {unit} (SD), a paired difference by "
+        f"{_format_sd(noise.pair_sd)}; {_describe_pairing(noise)}.",
+        f"This study would have seen a difference of {_format_sd(noise.smallest)} with 80 % power.",
     ]
     if noise.twin is not None:
-        exact = "exactly 0" if noise.twin == 0 else f"up to {_two(noise.twin)}: a smaller difference means nothing"
-        told.append(f"The baseline run twice differs from itself by {exact}.")
-    return told
+        limit = f"up to {_format_sd(noise.twin)}: a smaller difference means nothing"
+        lines.append(f"The baseline run twice differs from itself by {limit if noise.twin else 'exactly 0'}.")
+    return lines
 
 
-def _pairing(noise: Noise) -> str:
+def _describe_pairing(noise: Noise) -> str:
+    correlation = f"(correlation {format_signed(noise.rho, 2)})"
     if noise.gain < 1.1:
-        return f"pairing by seed gained nothing (correlation {signed(noise.rho, 2)})"
-    return (
-        f"pairing by seed cut the variance of a difference {noise.gain:.2g}-fold (correlation {signed(noise.rho, 2)})"
-    )
+        return f"pairing by seed gained nothing {correlation}"
+    return f"pairing by seed cut the variance of a difference {noise.gain:.2g}-fold {correlation}"
 
 
-def _two(number: float) -> str:
-    """Two digits, as an SD of few seeds has no more."""
+def _format_sd(number: float) -> str:
+    """Return two digits: an SD of few seeds has no more."""
     return f"{number:.2g}"
 
 
-def judged(view: View) -> str:
-    """What counts as equal, and by which variance."""
-    one = view.comparison
-    return f"Equivalent means within {fixed(one.delta, places(one.delta))} {one.metric.unit}: {one.delta_from}."
+# -- caveats
 
 
-def caveats(findings: Findings) -> list[Sentence]:
-    """What a reader must know before going further; that of scale always."""
-    found = []
-    for view in views(findings):
-        if lone(view):
-            arms = len(view.contrasts)
-            chance = round(100 * arms / (arms + 1))
-            found.append(
-                said(
-                    "One seed: ",
-                    Strong("no verdict possible"),
-                    f". The order of the arms may be noise: of {plural(arms, 'arm')} ",
-                    f"equal to the baseline some looks better in {chance} % of studies.",
-                    command=command(findings.asked, 2),
-                )
+def list_caveats(findings: Findings) -> list[Sentence]:
+    """Return what a reader must know before going further; the caveat of small scale always."""
+    caveats = []
+    view = next((view for view in make_views(findings) if has_one_seed(view)), None)
+    if view is not None:
+        arms = len(view.contrasts)
+        chance = round(100 * arms / (arms + 1))
+        caveats.append(
+            parse_sentence(
+                f"One seed: **no verdict possible**. The order of the arms may be noise: of {pluralize(arms, 'arm')} "
+                f"equal to the baseline some looks better in {chance} % of studies.",
+                build_command(findings.asked, 2),
             )
-            break
-    return [*found, said(SCALE)]
+        )
+    return [*caveats, parse_sentence(SCALE)]
 
 
-def lone(view: View) -> bool:
-    """True where no arm has two seeds in common with the baseline."""
-    return bool(view.contrasts) and all(len(one.seeds) < 2 for one in view.contrasts.values())
+def has_one_seed(view: View) -> bool:
+    """Return whether no arm has two seeds in common with the baseline."""
+    return bool(view.contrasts) and all(len(contrast.seeds) < 2 for contrast in view.contrasts.values())
+
+
+def summarize_runs(findings: Findings) -> str:
+    """Return how many runs finished, and the time of all."""
+    finished = sum(run.status == "finished" for run in findings.runs)
+    time = f", {format_duration(findings.seconds)} in all" if findings.seconds else ""
+    return f"{finished} of {pluralize(len(findings.runs), 'run')} finished{time}"
 
 
 # -- budgets and sizes
 
 
-def ladder(view: View) -> list[str]:
-    """What compute is worth to the baseline."""
+def describe_budgets(view: View) -> list[str]:
+    """Return what a doubling of compute is worth to the baseline."""
     exchange = view.stratum.exchange
     if exchange is None:
         return []
     worth, error = -exchange.slope * math.log(2), exchange.slope_error * math.log(2)
-    decimals = places(1.96 * error)
-    steps = ", ".join(f"{loss:.3f} at {budget:g}x" for budget, loss in sorted(exchange.budgets.items()))
+    losses = ", ".join(f"{loss:.3f} at {budget:g}x" for budget, loss in sorted(exchange.budgets.items()))
+    gain = f"{format_fixed(worth, count_decimals(1.96 * error))} {view.comparison.metric.unit}"
     return [
-        f"The baseline with more and with less compute: {steps}. A doubling is worth {fixed(worth, decimals)} "
-        f"{view.comparison.metric.unit} (standard error {error:.1g})."
+        f"The baseline with more and with less compute: {losses}. A doubling is worth {gain} "
+        f"(standard error {error:.1g})."
     ]
 
 
-def fronts(view: View) -> list[Sentence]:
-    """Loss against each cost: who is beaten on both, and by whom. Costs with the same outcome are told together. One
-    seed has no interval to be beaten beyond."""
+def describe_fronts(view: View) -> list[Sentence]:
+    """Return, for loss against each cost, the Pareto front and who is dominated by whom.
+
+    Costs with the same outcome share a sentence. One seed has no interval to be beaten beyond, hence no front.
+    """
     outcomes: dict[str, tuple[Front, list[str]]] = {}
-    for one in [] if lone(view) else view.stratum.fronts:
-        outcomes.setdefault(repr((one.front, one.dominated)), (one, []))[1].append(one.cost.name)
-    found = []
-    for one, costs in outcomes.values():
-        beaten: dict[str, list[str]] = {}
-        for arm, by in one.dominated.items():
-            beaten.setdefault(by, []).append(arm)
-        parts = [f"Pareto front of {view.comparison.metric.name} and {', '.join(costs)}: ", *_arms(view, one.front)]
-        for by, arms in beaten.items():
-            parts += ["; ", view.name(by), " dominates ", *_arms(view, arms)]
-        found.append(said(*parts, "."))
-    return found
+    for front in [] if has_one_seed(view) else view.stratum.fronts:
+        outcome = repr((front.front, front.dominated))
+        outcomes.setdefault(outcome, (front, []))[1].append(front.cost.name)
+    sentences = []
+    for front, costs in outcomes.values():
+        dominated_by: dict[str, list[str]] = {}
+        for arm, winner in front.dominated.items():
+            dominated_by.setdefault(winner, []).append(arm)
+        sentence = f"Pareto front of {view.comparison.metric.name} and {', '.join(costs)}: "
+        sentence += _join_names(view, front.front)
+        for winner, arms in dominated_by.items():
+            sentence += f"; {view.bold_name(winner)} dominates {_join_names(view, arms)}"
+        sentences.append(parse_sentence(f"{sentence}."))
+    return sentences
 
 
-def _arms(view: View, arms: list[str]) -> list[str]:
-    return [part for number, arm in enumerate(arms) for part in (", " if number else "", view.name(arm))]
+def _join_names(view: View, arms: list[str]) -> str:
+    return ", ".join(map(view.bold_name, arms))
 
 
-def scaled(scaling: Scaling) -> Sentence:
-    """How fast an arm gains with size."""
-    what = {"params": "parameters", "flops": "FLOPs"}[scaling.against]
-    gain, ends = -scaling.slope * math.log(2), sorted((-scaling.low * math.log(2), -scaling.high * math.log(2)))
-    decimals = places((ends[1] - ends[0]) / 2)
-    return said(
-        Strong(scaling.arm),
-        f" gains {fixed(gain, decimals)} nats/token for each doubling of {what} (95 % interval "
-        f"{span(ends[0], ends[1], decimals)}; {len(scaling.points)} sizes).",
+def describe_scaling(scaling: Scaling) -> Sentence:
+    """Return how fast an arm's loss falls with size."""
+    axis = {"params": "parameters", "flops": "FLOPs"}[scaling.against]
+    gain = -scaling.slope * math.log(2)
+    low, high = sorted((-scaling.low * math.log(2), -scaling.high * math.log(2)))
+    decimals = count_decimals((high - low) / 2)
+    return parse_sentence(
+        f"{bold(scaling.arm)} gains {format_fixed(gain, decimals)} nats/token for each doubling of {axis} "
+        f"(95 % interval {format_range(low, high, decimals)}; {len(scaling.points)} sizes)."
     )
-
-
-def spent(findings: Findings) -> str:
-    """The study in numbers."""
-    done = sum(run.status == "finished" for run in findings.runs)
-    time = f", {format_duration(findings.seconds)} in all" if findings.seconds else ""
-    return f"{done} of {plural(len(findings.runs), 'run')} finished{time}"

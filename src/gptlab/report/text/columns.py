@@ -1,9 +1,19 @@
-"""The tables as columns of plain text, for the terminal, Markdown, LaTeX. One that says nothing is left out."""
+"""Tables as columns of plain text, for the terminal, Markdown and LaTeX. Empty columns are dropped."""
 
 from dataclasses import dataclass, replace
 
-from gptlab.report.text.numbers import aligned, chance, fixed, interval, percent, places, signed, supported, value
-from gptlab.report.text.view import MARKS, View, plural
+from gptlab.report.text.numbers import (
+    align_decimal_points,
+    choose_decimals,
+    count_decimals,
+    format_change,
+    format_fixed,
+    format_p_value,
+    format_signed,
+    format_value,
+    get_interval,
+)
+from gptlab.report.text.view import MARKS, View, pluralize
 from gptlab.stats.results import STEP, WRITE, Comparison, ComputeValue, Contrast, Metric, Timing, Tuning
 
 LAST = ("memory/peak_bytes", "cache_bytes_per_token", "params", "flops_per_token")
@@ -12,185 +22,239 @@ LAST = ("memory/peak_bytes", "cache_bytes_per_token", "params", "flops_per_token
 
 @dataclass(frozen=True)
 class Column:
-    """A head of one or two lines, and a cell an arm. `coloured`: which characters take the verdict's colour, a pattern;
-    the others step back."""
+    """A head of one or two lines, and a cell for each arm.
+
+    left            whether cells are aligned to the left
+    colour_pattern  regular expression of the characters that take the verdict's colour; the others are dimmed
+    """
 
     head: str
     cells: list[str]
     left: bool = False
-    coloured: str = ""
+    colour_pattern: str = ""
 
     @property
-    def empty(self) -> bool:
-        """True where it says nothing of any arm."""
+    def is_empty(self) -> bool:
+        """Whether all cells are blank."""
         return not any(cell.strip() for cell in self.cells)
 
 
-def kept(columns: list[Column]) -> list[Column]:
-    """Those that say something."""
-    return [one for one in columns if not one.empty]
+def drop_empty_columns(columns: list[Column]) -> list[Column]:
+    """Return the columns that have some cell."""
+    return [column for column in columns if not column.is_empty]
 
 
-def spans(ends: list[tuple[float, float, int] | None]) -> list[str]:
-    """Intervals, each with its decimals."""
-    texts = [f"[{signed(end[0], end[2])}, {signed(end[1], end[2])}]" if end else "" for end in ends]
-    return [text.rjust(max(map(len, texts))) for text in texts]
+# -- the metric that decides
 
 
-def main(view: View) -> list[Column]:
-    """The metric that decides: baseline first, then by difference."""
-    one, order, found = view.comparison, view.order, view.contrasts
-    means = {row.arm: row for row in one.arms}
-    decimals = {arm: supported(contrast, one.delta) for arm, contrast in found.items()}
-    decimals[one.baseline] = max(decimals.values(), default=places(one.delta))
-    losses = ["" if (m := means[arm].mean) is None else fixed(m, decimals.get(arm, places(one.delta))) for arm in order]
-    many = {arm: f"{row.finished}/{row.finished + row.diverged + row.failed}" for arm, row in means.items()}
-    tested = [found[arm] if arm in found and interval(found[arm]) else None for arm in order]
+def build_main_columns(view: View) -> list[Column]:
+    """Return the table of the metric that decides: baseline first, then by difference."""
+    comparison, order, contrasts = view.comparison, view.order, view.contrasts
+    delta, baseline = comparison.delta, comparison.baseline
+    rows = {row.arm: row for row in comparison.arms}
+    decimals = {arm: choose_decimals(contrast, delta) for arm, contrast in contrasts.items()}
+    decimals[baseline] = max(decimals.values(), default=count_decimals(delta))
+    means, p_values, verdicts = [], [], []
+    for arm in order:
+        mean, contrast = rows[arm].mean, contrasts.get(arm)
+        means.append("" if mean is None else format_fixed(mean, decimals.get(arm, count_decimals(delta))))
+        p_values.append(format_p_value(contrast.p_holm) if contrast and get_interval(contrast) else "")
+        verdicts.append(view.get_verdict(arm))
+    seeds = [f"{row.finished}/{row.finished + row.diverged + row.failed}" for row in map(rows.__getitem__, order)]
     columns = [
         Column(view.axis or "arm", [view.names[arm] for arm in order], left=True),
-        Column(one.metric.name, aligned(losses)),
-        *differences([found.get(arm) for arm in order], one.delta),
-        Column("p (Holm)" if len(found) > 1 else "p", aligned(chance(two.p_holm) if two else "" for two in tested)),
-        Column("seeds", [many[arm] for arm in order] if len({*many.values()}) > 1 else [""] * len(order)),
-        *_exchanged(view.stratum.exchange, order),
-        Column("verdict", [view.verdict(arm) for arm in order], left=True, coloured=".+"),
+        Column(comparison.metric.name, align_decimal_points(means)),
+        *build_difference_columns([contrasts.get(arm) for arm in order], delta),
+        Column("p (Holm)" if len(contrasts) > 1 else "p", align_decimal_points(p_values)),
+        Column("seeds", seeds if len({*seeds}) > 1 else [""] * len(order)),
+        *_build_compute_columns(view.stratum.exchange, order),
+        Column("verdict", verdicts, left=True, colour_pattern=".+"),
     ]
-    return kept(columns)
+    return drop_empty_columns(columns)
 
 
-def heading(view: View) -> str:
-    """What the table is of."""
-    one, base = view.comparison, view.comparison.baseline
-    seeds = {len(two.seeds) for two in one.contrasts} or {row.finished for row in one.arms}
-    many = f", {plural(seeds.pop(), 'seed')}" if len(seeds) == 1 else ""
-    pooled = f", {one.variance} variance" if one.variance != "none" else ""
-    way = f"{one.metric.name} in {one.metric.unit}, {one.metric.better} is better"
-    return f"{way}; against {view.name(base) if view.axis else base}{many}{pooled}"
+def describe_main_table(view: View) -> str:
+    """Return the caption of the main table: metric, unit, direction, baseline, seeds, variance."""
+    comparison, baseline = view.comparison, view.comparison.baseline
+    counts = {len(contrast.seeds) for contrast in comparison.contrasts} or {row.finished for row in comparison.arms}
+    seeds = f", {pluralize(counts.pop(), 'seed')}" if len(counts) == 1 else ""
+    variance = f", {comparison.variance} variance" if comparison.variance != "none" else ""
+    metric = comparison.metric
+    reference = view.short_name(baseline) if view.axis else baseline
+    return f"{metric.name} in {metric.unit}, {metric.better} is better; against {reference}{seeds}{variance}"
 
 
-def differences(contrasts: list[Contrast | None], delta: float) -> list[Column]:
-    """Differences and their 95 % intervals, each with its own digits."""
-    numbers = [signed(one.difference, supported(one, delta)) if one else "" for one in contrasts]
-    ends = [(*both, supported(one, delta)) if one and (both := interval(one)) else None for one in contrasts]
-    return [Column("difference", aligned(numbers)), Column("95 % interval", spans(ends))]
-
-
-def pairs(view: View) -> list[Column]:
-    """All arms with each other, where that was asked for."""
-    one = view.comparison
-    found: list[Contrast | None] = [*one.pairs]
+def build_difference_columns(contrasts: list[Contrast | None], delta: float) -> list[Column]:
+    """Return the columns of differences and their 95 % intervals, each row with its own digits."""
+    differences: list[str] = []
+    intervals: list[tuple[float, float, int] | None] = []
+    for contrast in contrasts:
+        if contrast is None:
+            differences.append("")
+            intervals.append(None)
+            continue
+        decimals, ends = choose_decimals(contrast, delta), get_interval(contrast)
+        differences.append(format_signed(contrast.difference, decimals))
+        intervals.append((*ends, decimals) if ends else None)
     return [
-        Column("pair", [f"{view.name(two.arm)} less {view.name(two.against)}" for two in one.pairs], left=True),
-        *differences(found, one.delta),
-        Column("p (Holm)", aligned(chance(two.p_holm) for two in one.pairs)),
-        Column("verdict", [two.verdict for two in one.pairs], left=True),
+        Column("difference", align_decimal_points(differences)),
+        Column("95 % interval", format_intervals(intervals)),
     ]
 
 
-def _exchanged(exchange: ComputeValue | None, order: list[str]) -> list[Column]:
-    """What arms are worth in compute of the baseline, and what is left of a difference once speed is paid for."""
+def format_intervals(intervals: list[tuple[float, float, int] | None]) -> list[str]:
+    """Return intervals (low, high, decimals) as texts of one width; None gives a blank."""
+    texts = []
+    for interval in intervals:
+        if interval is None:
+            texts.append("")
+        else:
+            low, high, decimals = interval
+            texts.append(f"[{format_signed(low, decimals)}, {format_signed(high, decimals)}]")
+    width = max(map(len, texts), default=0)
+    return [text.rjust(width) for text in texts]
+
+
+def build_pair_columns(view: View) -> list[Column]:
+    """Return the table of all pairs of arms, where they were compared."""
+    pairs = view.comparison.pairs
+    names = [f"{view.short_name(pair.arm)} less {view.short_name(pair.against)}" for pair in pairs]
+    return [
+        Column("pair", names, left=True),
+        *build_difference_columns([*pairs], view.comparison.delta),
+        Column("p (Holm)", align_decimal_points(format_p_value(pair.p_holm) for pair in pairs)),
+        Column("verdict", [pair.verdict for pair in pairs], left=True),
+    ]
+
+
+def _build_compute_columns(exchange: ComputeValue | None, order: list[str]) -> list[Column]:
+    """Return what arms are worth in compute of the baseline, and their difference net of speed."""
     if exchange is None:
         return []
-    worth, net = ([found.get(arm) for arm in order] for found in (exchange.equivalents, exchange.net))
-    factor = [f"{fixed(one[0], places((one[2] - one[1]) / 2))}x" if one else "" for one in worth]
-    left = [signed(one[0], places((one[2] - one[1]) / 2)) if one else "" for one in net]
-    return [Column("worth\ncompute", aligned(factor)), Column("net of\nspeed", aligned(left))]
+    factors, net_differences = [], []
+    for arm in order:
+        factor, net = exchange.equivalents.get(arm), exchange.net.get(arm)
+        factors.append(f"{format_fixed(factor[0], _count_interval_decimals(factor))}x" if factor else "")
+        net_differences.append(format_signed(net[0], _count_interval_decimals(net)) if net else "")
+    return [
+        Column("worth\ncompute", align_decimal_points(factors)),
+        Column("net of\nspeed", align_decimal_points(net_differences)),
+    ]
 
 
-def tuning(view: View) -> list[Column]:
-    """Mean loss over the grid of learning rates, an arm a row; a star marks the best."""
-    rows = view.tunings
-    rates = sorted({rate for row in rows for rate in row.losses})
-    decimals = places(view.comparison.delta)
-    columns = [Column(view.axis or "arm", [view.name(row.arm) for row in rows], left=True)]
-    for rate in rates:
-        cells = [_at(row, rate, decimals) + ("*" if rate == row.best else " ") for row in rows]
+def _count_interval_decimals(estimate: tuple[float, float, float]) -> int:
+    _, low, high = estimate
+    return count_decimals((high - low) / 2)
+
+
+def build_tuning_columns(view: View) -> list[Column]:
+    """Return the mean loss over the grid of learning rates, an arm a row; a star marks the best."""
+    tunings = view.tunings
+    rates: set[float] = set()
+    for tuning in tunings:
+        rates |= {*tuning.losses}
+    decimals = count_decimals(view.comparison.delta)
+    columns = [Column(view.axis or "arm", [view.short_name(tuning.arm) for tuning in tunings], left=True)]
+    for rate in sorted(rates):
+        cells = [_format_tuned_loss(tuning, rate, decimals) for tuning in tunings]
         columns.append(Column(f"{rate:g}", cells))
     return columns
 
 
-def _at(row: Tuning, rate: float, decimals: int) -> str:
-    if rate not in row.losses:
-        return ""
-    loss = row.losses[rate]
-    return "diverged" if loss is None else fixed(loss, decimals)
+def _format_tuned_loss(tuning: Tuning, rate: float, decimals: int) -> str:
+    mark = "*" if rate == tuning.best else " "
+    if rate not in tuning.losses:
+        return mark
+    loss = tuning.losses[rate]
+    return f"{'diverged' if loss is None else format_fixed(loss, decimals)}{mark}"
 
 
 # -- the other metrics
 
 
-def others(view: View) -> list[Column]:
-    """Every other metric: its value, its change in percent, and the mark of its verdict."""
-    if not (measured := [*view.others, *view.stratum.timings]):
+def build_cost_columns(view: View) -> list[Column]:
+    """Return every other metric: its value, its change in percent, and the mark of its verdict."""
+    measures = [measure for measure in (*view.others, *view.stratum.timings) if not is_shared_count(measure)]
+    columns = []
+    for measure in sorted(measures, key=_rank_measure):
+        is_comparison = isinstance(measure, Comparison)
+        columns.append(_build_metric_column(view, measure) if is_comparison else _build_timing_column(view, measure))
+    columns = drop_empty_columns(columns)
+    if not columns:
         return []
-    ranked = sorted(measured, key=_place)
-    columns = [
-        _compared(view, one) if isinstance(one, Comparison) else _timed(view, one) for one in ranked if not same(one)
-    ]
-    columns = kept(columns)
     names = Column(view.axis or "arm", [view.names[arm] for arm in view.order], left=True)
-    filled = [row for row in range(len(names.cells)) if any(one.cells[row].strip() for one in columns)]
-    return [replace(one, cells=[one.cells[row] for row in filled]) for one in (names, *columns)] if columns else []
+    # an arm of which nothing was measured has no row
+    rows = [row for row in range(len(names.cells)) if any(column.cells[row].strip() for column in columns)]
+    return [replace(column, cells=[column.cells[row] for row in rows]) for column in (names, *columns)]
 
 
-def same(one: Comparison | Timing) -> bool:
-    """True for a count that all arms share."""
-    return isinstance(one, Comparison) and not one.metric.seeded and not any(two.difference for two in one.contrasts)
+def is_shared_count(measure: Comparison | Timing) -> bool:
+    """Return whether this is a count, as of parameters, that is the same for all arms."""
+    if not isinstance(measure, Comparison) or measure.metric.seeded:
+        return False
+    return not any(contrast.difference for contrast in measure.contrasts)
 
 
-def shared(view: View) -> str:
-    """The counts that all arms share, in words."""
-    told = [
-        f"{one.metric.name} {value(one.metric, mean)}{_after(one.metric)}"
-        for one in sorted(view.others, key=_place)
-        if same(one) and (mean := one.arms[0].mean) is not None
-    ]
-    return f"The same for all arms: {', '.join(told)}." if told else ""
+def describe_shared_counts(view: View) -> str:
+    """Return a sentence of the counts that are the same for all arms; empty if there are none."""
+    counts = []
+    for comparison in sorted(view.others, key=_rank_measure):
+        metric, mean = comparison.metric, comparison.arms[0].mean
+        if is_shared_count(comparison) and mean is not None:
+            counts.append(f"{metric.name} {format_value(metric, mean)}{_format_unit(metric)}")
+    return f"The same for all arms: {', '.join(counts)}." if counts else ""
 
 
-def _place(one: Comparison | Timing) -> int:
+def _rank_measure(measure: Comparison | Timing) -> int:
+    """Return the place of a measure: qualities first, then times, then sizes."""
     keys = (STEP.key, WRITE.key, *LAST)
-    return keys.index(one.metric.key) + 1 if one.metric.key in keys else 0
+    return keys.index(measure.metric.key) + 1 if measure.metric.key in keys else 0
 
 
-def _after(metric: Metric) -> str:
-    """A unit after its number: 4,096 bytes/token, 1.66 M/token."""
+def _format_unit(metric: Metric) -> str:
+    """Return a unit as it follows its number: 4,096 bytes/token, 1.66 M/token."""
     unit = metric.unit.removeprefix(metric.name)
     return unit if unit.startswith("/") or not unit else f" {unit}"
 
 
-def _compared(view: View, one: Comparison) -> Column:
-    found = {two.arm: two for two in one.contrasts}
-    halves = {arm: (ends[1] - ends[0]) / 2 for arm, two in found.items() if (ends := interval(two))}
-    halves[one.baseline] = min(halves.values(), default=0.0)
-    means = {row.arm: row.mean for row in one.arms}
+def _build_metric_column(view: View, comparison: Comparison) -> Column:
+    contrasts = {contrast.arm: contrast for contrast in comparison.contrasts}
+    half_widths = {}
+    for arm, contrast in contrasts.items():
+        if ends := get_interval(contrast):
+            half_widths[arm] = (ends[1] - ends[0]) / 2
+    half_widths[comparison.baseline] = min(half_widths.values(), default=0.0)
+    means = {row.arm: row.mean for row in comparison.arms}
     cells = []
     for arm in view.order:
-        mean, two = means.get(arm), found.get(arm)
-        plain = value(one.metric, mean, halves.get(arm, 0.0)) if mean is not None else ""
-        if two is None or not two.against_mean or not two.difference:
-            cells.append((plain, "", MARKS.get(two.verdict, "") if two and plain else ""))
+        mean, contrast = means.get(arm), contrasts.get(arm)
+        half_width = half_widths.get(arm, 0.0)
+        text = format_value(comparison.metric, mean, half_width) if mean is not None else ""
+        if contrast is None or not contrast.against_mean or not contrast.difference:
+            cells.append((text, "", MARKS.get(contrast.verdict, "") if contrast and text else ""))
             continue
-        half = halves.get(arm, 0.0) / abs(two.against_mean)
-        share = percent(two.mean / two.against_mean, half if one.metric.seeded and half else None)
-        cells.append((plain, share, MARKS.get(two.verdict, "")))
-    return _column(one.metric, cells)
+        relative = half_width / abs(contrast.against_mean) if comparison.metric.seeded else 0.0
+        change = format_change(contrast.mean / contrast.against_mean, relative or None)
+        cells.append((text, change, MARKS.get(contrast.verdict, "")))
+    return _join_cells(comparison.metric, cells)
 
 
-def _timed(view: View, one: Timing) -> Column:
+def _build_timing_column(view: View, timing: Timing) -> Column:
     cells = []
     for arm in view.order:
-        plain = f"{one.medians[arm]:.3g}" if arm in one.medians else ""
-        if arm == view.comparison.baseline or arm not in one.ratios:
-            cells.append((plain, "", ""))
+        text = f"{timing.medians[arm]:.3g}" if arm in timing.medians else ""
+        if arm == view.comparison.baseline or arm not in timing.ratios:
+            cells.append((text, "", ""))
             continue
-        ratio, low, high = one.ratios[arm]
-        cells.append((plain, percent(ratio, (high - low) / 2), MARKS.get(one.verdicts.get(arm, ""), "")))
-    return _column(one.metric, cells)
+        ratio, low, high = timing.ratios[arm]
+        cells.append((text, format_change(ratio, (high - low) / 2), MARKS.get(timing.verdicts.get(arm, ""), "")))
+    return _join_cells(timing.metric, cells)
 
 
-def _column(metric: Metric, cells: list[tuple[str, str, str]]) -> Column:
-    values, shares = (aligned(cell[part] for cell in cells) for part in (0, 1))
-    marks = [cell[2] or " " for cell in cells]
+def _join_cells(metric: Metric, cells: list[tuple[str, str, str]]) -> Column:
+    """Return cells of (value, change, mark) as one column, each part aligned."""
+    values = align_decimal_points(value for value, _, _ in cells)
+    changes = align_decimal_points(change for _, change, _ in cells)
+    marks = [mark or " " for _, _, mark in cells]
     unit = "" if metric.unit == metric.name else metric.unit
-    return Column(f"{metric.name}\n{unit}".strip(), [" ".join(row) for row in zip(values, shares, marks, strict=True)])
+    return Column(f"{metric.name}\n{unit}".strip(), [" ".join(row) for row in zip(values, changes, marks, strict=True)])

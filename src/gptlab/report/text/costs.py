@@ -1,96 +1,94 @@
-"""What an arm costs beside the baseline, in sentences; and what is left of its gain."""
+"""What an arm costs beside the baseline, and what is left of its gain, in sentences."""
 
 from dataclasses import dataclass, field
 
-from gptlab.report.text.numbers import MINUS, fixed, percent, places, span
-from gptlab.report.text.view import Strong, View
+from gptlab.report.text.numbers import MINUS, count_decimals, format_change, format_fixed, format_range
+from gptlab.report.text.view import View
 from gptlab.stats.results import STEP, WRITE
 
 TIMES = {STEP.key: "a step", WRITE.key: "at writing"}
 SIZES = {"memory/peak_bytes": "less peak memory", "cache_bytes_per_token": "less cache", "params": "fewer parameters"}
-"""Of the summaries, what a person pays; its opposite is more of it."""
+"""What a person pays, of the metrics in summary.json; the opposite of each phrase begins with more."""
 
 
 @dataclass
-class Price:
-    """An arm's price in phrases, and which way it goes."""
+class CostDifference:
+    """Phrases about an arm's speed and size, and whether it is cheaper or dearer than the baseline in some of them."""
 
     speed: list[str] = field(default_factory=list)
     size: list[str] = field(default_factory=list)
     cheaper: bool = False
     dearer: bool = False
 
+    def add_verdict(self, verdict: str) -> None:
+        """Count a verdict of one cost."""
+        self.cheaper |= verdict == "better"
+        self.dearer |= verdict == "worse"
 
-def price(view: View, arm: str) -> Price:
-    """What an arm costs more or less than the baseline, where that is certain."""
-    found = Price()
-    for key, what in TIMES.items():
-        timing = view.timing(key)
+
+def compare_costs(view: View, arm: str) -> CostDifference:
+    """Return what an arm costs more or less than the baseline, where that is certain."""
+    cost = CostDifference()
+    for key, action in TIMES.items():
+        timing = view.find_timing(key)
         if timing is None or arm not in timing.ratios:
             continue
-        verdict, (ratio, low, high), spread = timing.verdicts.get(arm), timing.ratios[arm], _share(timing.spread)
+        verdict, (ratio, low, high) = timing.verdicts.get(arm), timing.ratios[arm]
+        spread = f"{100 * timing.spread:.2g} %"
         if verdict in ("better", "worse"):
-            share = _bare(percent(ratio, (high - low) / 2))
-            found.speed.append(f"{share} {'faster' if ratio < 1 else 'slower'} {what} (A/A spread {spread})")
-            _lean(found, verdict)
+            change = _drop_sign(format_change(ratio, (high - low) / 2))
+            cost.speed.append(f"{change} {'faster' if ratio < 1 else 'slower'} {action} (A/A spread {spread})")
+            cost.add_verdict(verdict)
         elif key == STEP.key:
-            found.speed.append(f"no faster or slower {what} than the clock can tell (A/A spread {spread})")
+            cost.speed.append(f"no faster or slower {action} than the clock can tell (A/A spread {spread})")
     for key, less in SIZES.items():
-        compared = view.metric(key)
-        one = next((one for one in compared.contrasts if one.arm == arm), None) if compared else None
-        if one and one.verdict in ("better", "worse") and one.against_mean:
-            what = less if one.difference < 0 else f"more {less.partition(' ')[2]}"
-            share = _bare(percent(one.mean / one.against_mean))
-            if share != "0 %":
-                found.size.append(f"{share} {what}")
-                _lean(found, one.verdict)
-    return found
+        comparison = view.find_comparison(key)
+        contrasts = comparison.contrasts if comparison else []
+        contrast = next((contrast for contrast in contrasts if contrast.arm == arm), None)
+        if contrast and contrast.verdict in ("better", "worse") and contrast.against_mean:
+            phrase = less if contrast.difference < 0 else f"more {less.partition(' ')[2]}"
+            change = _drop_sign(format_change(contrast.mean / contrast.against_mean))
+            if change != "0 %":
+                cost.size.append(f"{change} {phrase}")
+                cost.add_verdict(contrast.verdict)
+    return cost
 
 
-def _lean(found: Price, verdict: str) -> None:
-    found.cheaper |= verdict == "better"
-    found.dearer |= verdict == "worse"
+def describe_costs(view: View, arm: str) -> str:
+    """Return a sentence of an arm's costs, with a blank before it; empty where nothing is certain."""
+    cost = compare_costs(view, arm)
+    speed, size = join_phrases(cost.speed), join_phrases(cost.size)
+    phrases = [f"is {speed}"] if speed else []
+    phrases += [f"takes {size}"] if size else []
+    return f" {view.bold_name(arm)} {', and '.join(phrases)}." if phrases else ""
 
 
-def told(view: View, arm: str) -> list[str]:
-    """The price as a sentence."""
-    found = price(view, arm)
-    speed = ["is ", joined(found.speed)] if found.speed else []
-    size = [", and takes " if speed else "takes ", joined(found.size)] if found.size else []
-    return [" ", view.name(arm), " ", *speed, *size, "."] if speed or size else []
+def join_phrases(phrases: list[str]) -> str:
+    """Return "a, b and c"; empty for no phrases."""
+    return " and ".join(filter(None, [", ".join(phrases[:-1]), *phrases[-1:]]))
 
 
-def joined(phrases: list[str]) -> str:
-    """a, b and c."""
-    return " and ".join(filter(None, [", ".join(phrases[:-1]), phrases[-1]]))
+def _drop_sign(change: str) -> str:
+    return change.lstrip("+" + MINUS).replace(".0 %", " %")
 
 
-def _bare(share: str) -> str:
-    """A change in percent without its sign."""
-    return share.lstrip("+" + MINUS).replace(".0 %", " %")
+def describe_compute_value(view: View, arm: str) -> str:
+    """Return sentences of what a difference is worth in compute of the baseline, and net of speed.
 
-
-def _share(number: float) -> str:
-    return f"{100 * number:.2g} %"
-
-
-def net(view: View, arm: str) -> list[str]:
-    """What a difference is worth in compute of the baseline, and what is left of it once speed is paid for."""
+    A blank stands before them; they are empty where budgets were not varied.
+    """
     exchange, unit = view.stratum.exchange, view.comparison.metric.unit
     if exchange is None or arm not in exchange.equivalents:
-        return []
+        return ""
     factor, low, high = exchange.equivalents[arm]
-    decimals = places((high - low) / 2)
-    parts = [f" The baseline would need {fixed(factor, decimals)} times the compute ({span(low, high, decimals)})."]
+    decimals = count_decimals((high - low) / 2)
+    interval = format_range(low, high, decimals)
+    sentences = f" The baseline would need {format_fixed(factor, decimals)} times the compute ({interval})."
     if arm in exchange.net:
-        left, low, high = exchange.net[arm]
-        decimals = places((high - low) / 2)
-        size = f"{fixed(abs(left), decimals)} {unit} {'better' if left < 0 else 'worse'}"
-        ends = (-high, -low) if left < 0 else (low, high)
-        worth = "worth it" if high < 0 else "not worth it" if low > 0 else "open whether it is worth it"
-        parts += [
-            f" Net of speed it is {size} ({span(*ends, decimals)}). Verdict: ",
-            Strong(worth),
-            " at this scale.",
-        ]
-    return parts
+        net, low, high = exchange.net[arm]
+        decimals = count_decimals((high - low) / 2)
+        size = f"{format_fixed(abs(net), decimals)} {unit} {'better' if net < 0 else 'worse'}"
+        interval = format_range(-high, -low, decimals) if net < 0 else format_range(low, high, decimals)
+        verdict = "worth it" if high < 0 else "not worth it" if low > 0 else "open whether it is worth it"
+        sentences += f" Net of speed it is {size} ({interval}). Verdict: **{verdict}** at this scale."
+    return sentences

@@ -1,6 +1,6 @@
-"""A forest plot in characters: a line an arm, its difference and 95 % interval, zero, and the margin of equivalence.
+"""A forest plot in characters: a line for each arm, its difference and 95 % interval, zero, and the margin.
 
-├───●───┤   │░░           interval and point; zero; the margin, shaded
+├───●───┤   │░░           interval and point; zero; the margin of equivalence, shaded
 ◀           ▶             goes on beyond the edge
 """
 
@@ -8,7 +8,7 @@ import statistics
 from dataclasses import dataclass
 
 from gptlab.report.text.columns import Column
-from gptlab.report.text.numbers import fixed, interval, places, signed
+from gptlab.report.text.numbers import count_decimals, format_fixed, format_signed, get_interval
 from gptlab.report.text.view import View
 
 REACH = 4
@@ -16,77 +16,85 @@ REACH = 4
 
 
 @dataclass(frozen=True)
-class Forest:
-    """From `low` at the first character's middle to `high` at the last one's; `delta` shades both sides of zero."""
+class ForestPlot:
+    """The scale of a plot, in the unit of the metric: `low` at the middle of the first character, `high` of the last.
+
+    `delta`, the margin of equivalence, is shaded on both sides of zero.
+    """
 
     low: float
     high: float
     width: int
     delta: float
 
-    def at(self, number: float) -> int:
-        """The character where a number stands, beyond the edges too."""
+    def find_column(self, number: float) -> int:
+        """Return the character where a number stands; below 0 or from `width` on where it lies beyond an edge."""
         return round((number - self.low) / (self.high - self.low) * (self.width - 1))
 
-    def line(self, point: float | None = None, low: float | None = None, high: float | None = None) -> str:
-        """One arm; the baseline without a point; one seed has a point without an interval."""
+    def draw_row(self, point: float | None = None, low: float | None = None, high: float | None = None) -> str:
+        """Draw one arm: the baseline without a point; one seed with a point but no interval."""
         cells = [" "] * self.width
-        for place in range(max(0, self.at(-self.delta)), min(self.width - 1, self.at(self.delta)) + 1):
-            cells[place] = "░"
-        zero = self.at(0)
+        shaded = range(max(0, self.find_column(-self.delta)), min(self.width - 1, self.find_column(self.delta)) + 1)
+        for column in shaded:
+            cells[column] = "░"
+        zero = self.find_column(0)
         cells[zero] = "│"
         if point is None:
             return "".join(cells)
-        first, last = (self.at(point if end is None else end) for end in (low, high))
-        for place in range(max(first, 0), min(last, self.width - 1) + 1):
-            cells[place] = "┼" if place == zero else "─"
-        for place, end in ((first, "├"), (last, "┤"), (self.at(point), "●")):
-            if 0 <= place < self.width:
-                cells[place] = end
+        first, last = (self.find_column(point if end is None else end) for end in (low, high))
+        for column in range(max(first, 0), min(last, self.width - 1) + 1):
+            cells[column] = "┼" if column == zero else "─"
+        for column, mark in ((first, "├"), (last, "┤"), (self.find_column(point), "●")):
+            if 0 <= column < self.width:
+                cells[column] = mark
+        # arrows last: they replace what stands at the edge
         if first < 0:
             cells[0] = "◀"
         if last >= self.width:
             cells[-1] = "▶"
         return "".join(cells)
 
-    def scale(self) -> str:
-        """The numbers at the edges, and zero."""
-        decimals = places((self.high - self.low) / 8)
-        left, right = signed(self.low, decimals), signed(self.high, decimals)
+    def draw_scale(self) -> str:
+        """Draw the numbers at the edges, and zero where there is room."""
+        decimals = count_decimals((self.high - self.low) / 8)
+        left, right = format_signed(self.low, decimals), format_signed(self.high, decimals)
         cells = [*left, *" " * (self.width - len(left) - len(right)), *right]
-        zero = self.at(0)
-        if all(0 <= place < self.width and cells[place] == " " for place in range(zero - 1, zero + 2)):
+        zero = self.find_column(0)
+        if all(0 <= column < self.width and cells[column] == " " for column in range(zero - 1, zero + 2)):
             cells[zero] = "0"
         return "".join(cells)
 
 
-def forest(extents: list[tuple[float, float]], delta: float, width: int) -> Forest:
-    """A plot that holds these intervals, zero and the margin; those that go far beyond the usual one are cut."""
-    far = [max(abs(low), abs(high)) for low, high in extents]
-    limit = REACH * max(statistics.median(far), delta) if far else delta
-    low = max(-limit, min([-delta, *(low for low, _ in extents)]))
-    high = min(limit, max([delta, *(high for _, high in extents)]))
-    return Forest(low, high, width, delta) if low < high else Forest(-1.0, 1.0, width, delta)
+def fit_forest_plot(intervals: list[tuple[float, float]], delta: float, width: int) -> ForestPlot:
+    """Return a plot that holds these intervals, zero and the margin; those far beyond the usual one are cut."""
+    reaches = [max(abs(low), abs(high)) for low, high in intervals]
+    limit = REACH * max(statistics.median(reaches), delta) if reaches else delta
+    low = max(-limit, min([-delta, *(low for low, _ in intervals)]))
+    high = min(limit, max([delta, *(high for _, high in intervals)]))
+    return ForestPlot(low, high, width, delta) if low < high else ForestPlot(-1.0, 1.0, width, delta)
 
 
-def plotted(view: View, width: int) -> Column:
-    """The plot of a table's rows, its scale as the head."""
-    ends = {arm: interval(one) for arm, one in view.contrasts.items()}
-    points = [(one.difference, one.difference) for one in view.contrasts.values()]
-    plot = forest(
-        [found or point for found, point in zip(ends.values(), points, strict=True)], view.comparison.delta, width
-    )
-    lines = []
+def render_forest_plot(view: View, width: int) -> Column:
+    """Return the plot of a table's rows as a column, its scale as the head."""
+    intervals = {arm: get_interval(contrast) for arm, contrast in view.contrasts.items()}
+    extents = []
+    for arm, contrast in view.contrasts.items():
+        extents.append(intervals[arm] or (contrast.difference, contrast.difference))
+    plot = fit_forest_plot(extents, view.comparison.delta, width)
+    rows = []
     for arm in view.order:
-        one = view.contrasts.get(arm)
-        blank = one is None and arm != view.comparison.baseline
-        lines.append(" " * width if blank else plot.line(one.difference, *(ends[arm] or ())) if one else plot.line())
-    return Column(plot.scale(), lines, left=True, coloured="[├─┼●┤◀▶]+")
+        contrast = view.contrasts.get(arm)
+        if contrast:
+            rows.append(plot.draw_row(contrast.difference, *(intervals[arm] or ())))
+        else:  # an arm that could not be compared has a blank row
+            rows.append(plot.draw_row() if arm == view.comparison.baseline else " " * width)
+    return Column(plot.draw_scale(), rows, left=True, colour_pattern="[├─┼●┤◀▶]+")
 
 
-def legended(view: View, plot: Column) -> str:
-    """What the characters mean."""
-    margin = fixed(view.comparison.delta, places(view.comparison.delta))
-    cut = "   ◀ ▶ goes on beyond" if any(mark in cell for cell in plot.cells for mark in "◀▶") else ""
-    point = "├─●─┤ 95 % interval" if any("─" in cell for cell in plot.cells) else "● one seed, no interval"
-    return f"{point}   ░ within {margin}: equivalent{cut}"
+def render_legend(view: View, plot: Column) -> str:
+    """Return a line that explains the characters of a plot."""
+    characters = {*"".join(plot.cells)}
+    margin = format_fixed(view.comparison.delta, count_decimals(view.comparison.delta))
+    arrows = "   ◀ ▶ goes on beyond" if characters & {*"◀▶"} else ""
+    point = "├─●─┤ 95 % interval" if "─" in characters else "● one seed, no interval"
+    return f"{point}   ░ within {margin}: equivalent{arrows}"

@@ -1,177 +1,200 @@
-"""What is found, in sentences: one verdict an arm, with its size, its certainty and its price."""
+"""Findings in sentences: one verdict for each arm, with its size, its certainty and its price."""
 
 import math
 
 from gptlab.console import units
-from gptlab.report.text.costs import Price, net, price, told
-from gptlab.report.text.numbers import chance, fixed, places, signed, span, supported
-from gptlab.report.text.view import Sentence, Strong, View, command, plural, said
+from gptlab.report.text.costs import CostDifference, compare_costs, describe_compute_value, describe_costs
+from gptlab.report.text.markup import Sentence, bold, escape, parse_sentence
+from gptlab.report.text.numbers import (
+    choose_decimals,
+    count_decimals,
+    format_fixed,
+    format_p_value,
+    format_range,
+    format_signed,
+)
+from gptlab.report.text.view import View, build_command, pluralize
 from gptlab.stats.results import Comparison, Contrast, Findings, Run, Tuning
 
-
-def verdicts(view: View) -> list[Sentence]:
-    """A sentence for each arm but the baseline, in the order of the table."""
-    rest = [arm for arm in view.order if arm != view.comparison.baseline]
-    return [
-        verdict(view, view.comparison, view.contrasts[arm]) if arm in view.contrasts else lost(view, arm)
-        for arm in rest
-    ]
+# -- verdicts
 
 
-def verdict(view: View, comparison: Comparison, contrast: Contrast) -> Sentence:
-    """What one contrast says."""
+def describe_verdicts(view: View) -> list[Sentence]:
+    """Return a sentence for each arm but the baseline, in the order of the table."""
+    sentences = []
+    for arm in view.order:
+        if arm in view.contrasts:
+            sentences.append(describe_contrast(view, view.comparison, view.contrasts[arm]))
+        elif arm != view.comparison.baseline:
+            sentences.append(describe_missing_arm(view, arm))
+    return sentences
+
+
+def describe_contrast(view: View, comparison: Comparison, contrast: Contrast) -> Sentence:
+    """Return the verdict of one contrast as a sentence."""
     if contrast.verdict in ("better", "worse"):
-        return _decided(view, comparison, contrast)
+        return _describe_decided(view, comparison, contrast)
     if contrast.verdict == "equivalent":
-        return _equivalent(view, comparison, contrast)
+        return _describe_equivalent(view, comparison, contrast)
     if contrast.verdict == "unstable":
-        return unstable(view, comparison, contrast.arm)
-    return _open(view, comparison, contrast)
+        return describe_unstable_arm(view, comparison, contrast.arm)
+    return _describe_unresolved(view, comparison, contrast)
 
 
-def lost(view: View, arm: str) -> Sentence:
-    """An arm that shares no finished seed with the baseline."""
-    row = next(one for one in view.comparison.arms if one.arm == arm)
+def describe_missing_arm(view: View, arm: str) -> Sentence:
+    """Return why an arm that shares no finished seed with the baseline has no verdict."""
+    row = next(row for row in view.comparison.arms if row.arm == arm)
     if row.diverged:
-        return unstable(view, view.comparison, arm)
-    name = view.name(arm)
-    why = f"{row.failed} of its runs failed" if row.failed else "it shares no finished seed with the baseline"
-    return said(name, ": ", Strong("no verdict"), f"; {why}.")
+        return describe_unstable_arm(view, view.comparison, arm)
+    reason = f"{row.failed} of its runs failed" if row.failed else "it shares no finished seed with the baseline"
+    return parse_sentence(f"{view.bold_name(arm)}: **no verdict**; {reason}.")
 
 
-def unstable(view: View, comparison: Comparison, arm: str) -> Sentence:
-    """An arm of which some seeds diverged."""
-    row = next(one for one in comparison.arms if one.arm == arm)
-    many = f" diverged in {row.diverged} of {row.finished + row.diverged + row.failed} seeds; "
-    rest = "no run finished. " if not row.finished else "the loss of those that finished cannot be compared. "
-    rate = "at every learning rate of the grid" if view.asked.get("tune") == "grid" else "at the shared learning rate"
-    return said(view.name(arm), many, rest, "Verdict: ", Strong("unstable"), f" {rate}.")
+def describe_unstable_arm(view: View, comparison: Comparison, arm: str) -> Sentence:
+    """Return the verdict of an arm of which some seeds diverged."""
+    row = next(row for row in comparison.arms if row.arm == arm)
+    seeds = row.finished + row.diverged + row.failed
+    rest = "the loss of those that finished cannot be compared" if row.finished else "no run finished"
+    is_grid = view.plan.get("tune") == "grid"
+    rate = "at every learning rate of the grid" if is_grid else "at the shared learning rate"
+    return parse_sentence(
+        f"{view.bold_name(arm)} diverged in {row.diverged} of {seeds} seeds; {rest}. Verdict: **unstable** {rate}."
+    )
 
 
-def evidence(comparison: Comparison, contrast: Contrast) -> str:
-    """On how many seeds, by which variance, how likely by chance."""
-    many, tests = len(contrast.seeds), len(comparison.contrasts)
-    parts = [f"{many} paired seeds", f"{comparison.variance} variance"]
-    if contrast.verdict in ("better", "worse"):
-        holm = f" by Holm over {tests}" if tests > 1 else ""
-        own = f", {chance(contrast.p_own)} with its own variance" if comparison.variance != "own" else ""
-        parts.append(f"p {compared(contrast.p_holm)}{holm}{own}")
-    return "; ".join(parts)
-
-
-def compared(p: float) -> str:
-    """A p-value after its sign."""
-    return chance(p) if p < 0.001 else f"= {chance(p)}"
-
-
-def _decided(view: View, comparison: Comparison, contrast: Contrast) -> Sentence:
-    decimals = supported(contrast, comparison.delta)
-    ends = sorted((contrast.low, contrast.high))
-    if contrast.difference < 0:
-        ends = [-ends[1], -ends[0]]
-    size = f"{fixed(abs(contrast.difference), decimals)} {comparison.metric.unit}"
-    sure = f" (95 % interval {span(ends[0], ends[1], decimals)}; {evidence(comparison, contrast)})."
-    does = " beats " if contrast.verdict == "better" else " is worse than "
-    parts = [view.name(contrast.arm), does, view.name(contrast.against), f" by {size}", sure]
+def _describe_decided(view: View, comparison: Comparison, contrast: Contrast) -> Sentence:
+    arm, against, unit = view.bold_name(contrast.arm), view.bold_name(contrast.against), comparison.metric.unit
+    decimals = choose_decimals(contrast, comparison.delta)
+    low, high = contrast.low, contrast.high
+    if contrast.difference < 0:  # the size is told without its sign
+        low, high = -high, -low
+    relation = "beats" if contrast.verdict == "better" else "is worse than"
+    size = f"{format_fixed(abs(contrast.difference), decimals)} {unit}"
+    interval = format_range(low, high, decimals)
+    costs = ""
     if comparison is view.comparison:
-        parts += [*told(view, contrast.arm), *net(view, contrast.arm)]
-    return said(*parts)
+        costs = describe_costs(view, contrast.arm) + describe_compute_value(view, contrast.arm)
+    return parse_sentence(
+        f"{arm} {relation} {against} by {size} "
+        f"(95 % interval {interval}; {describe_evidence(comparison, contrast)}).{costs}"
+    )
 
 
-def _equivalent(view: View, comparison: Comparison, contrast: Contrast) -> Sentence:
-    margin = fixed(comparison.delta, places(comparison.delta))
-    decimals = supported(contrast, comparison.delta)
-    within = f" within {margin} {comparison.metric.unit}"
-    sure = f" (90 % interval {span(contrast.low90, contrast.high90, decimals)}; {evidence(comparison, contrast)})."
-    same = contrast.low90 == contrast.high90 == 0
-    sure = " (no difference at all)." if same else f"{sure} {bound(comparison, contrast)}"
-    parts = [view.name(contrast.arm), " and ", view.name(contrast.against), " are ", Strong("equivalent"), within, sure]
+def _describe_equivalent(view: View, comparison: Comparison, contrast: Contrast) -> Sentence:
+    arm, against, unit = view.bold_name(contrast.arm), view.bold_name(contrast.against), comparison.metric.unit
+    margin = format_fixed(comparison.delta, count_decimals(comparison.delta))
+    if contrast.low90 == contrast.high90 == 0:
+        certainty = "(no difference at all)."
+    else:
+        interval = format_range(contrast.low90, contrast.high90, choose_decimals(contrast, comparison.delta))
+        evidence, bound = describe_evidence(comparison, contrast), describe_bound(comparison, contrast)
+        certainty = f"(90 % interval {interval}; {evidence}). {bound}"
+    costs = ""
     if comparison is view.comparison:
-        cost = price(view, contrast.arm)
-        parts += told(view, contrast.arm)
-        taken = _cheaper(contrast, cost)
-        parts += [" Verdict: ", Strong(f"take {view.name(taken)}"), ", the cheaper one."] if taken else []
-    return said(*parts)
+        costs = describe_costs(view, contrast.arm)
+        cheaper = _find_cheaper_arm(contrast, compare_costs(view, contrast.arm))
+        if cheaper:
+            costs += f" Verdict: {bold(f'take {view.short_name(cheaper)}')}, the cheaper one."
+    return parse_sentence(f"{arm} and {against} are **equivalent** within {margin} {unit} {certainty}{costs}")
 
 
-def _cheaper(contrast: Contrast, cost: Price) -> str | None:
-    """Which of two that are equal is cheaper in something and dearer in nothing."""
+def _find_cheaper_arm(contrast: Contrast, cost: CostDifference) -> str | None:
+    """Return which of two equal arms is cheaper in something and dearer in nothing."""
     if cost.cheaper == cost.dearer:
         return None
     return contrast.arm if cost.cheaper else contrast.against
 
 
-def _open(view: View, comparison: Comparison, contrast: Contrast) -> Sentence:
-    decimals = supported(contrast, comparison.delta)
-    parts = [
-        view.name(contrast.arm),
-        " less ",
-        view.name(contrast.against),
-        f": {signed(contrast.difference, decimals)} {comparison.metric.unit}",
-    ]
+def _describe_unresolved(view: View, comparison: Comparison, contrast: Contrast) -> Sentence:
+    arm, against, unit = view.bold_name(contrast.arm), view.bold_name(contrast.against), comparison.metric.unit
+    decimals = choose_decimals(contrast, comparison.delta)
+    difference = f"{arm} less {against}: {format_signed(contrast.difference, decimals)} {unit}"
     if contrast.verdict == "no verdict":
-        return said(*parts, ", from one seed: ", Strong("no verdict"), ".")
-    parts += [f" (95 % interval {span(contrast.low, contrast.high, decimals)}; {evidence(comparison, contrast)}): "]
-    parts += [Strong("not resolved"), f". {bound(comparison, contrast)}"]
+        return parse_sentence(f"{difference}, from one seed: **no verdict**.")
+    interval = format_range(contrast.low, contrast.high, decimals)
+    sentence = (
+        f"{difference} (95 % interval {interval}; {describe_evidence(comparison, contrast)}): **not resolved**. "
+        f"{describe_bound(comparison, contrast)}"
+    )
     if noise := comparison.noise:
-        parts += [f" The smallest effect that {len(contrast.seeds)} seeds can see here is {noise.smallest:.2g}."]
+        sentence += f" The smallest effect that {len(contrast.seeds)} seeds can see here is {noise.smallest:.2g}."
     if contrast.more_seeds is None:
-        return said(*parts, " No sensible number of seeds would resolve it.")
-    again = command(view.asked, contrast.more_seeds)
+        return parse_sentence(f"{sentence} No sensible number of seeds would resolve it.")
+    command = build_command(view.plan, contrast.more_seeds)
     minutes = f" ({units.format_minutes(contrast.more_minutes)})" if contrast.more_minutes else ""
-    more = plural(contrast.more_seeds, "more seed")
-    return said(*parts, f" About {more}{minutes} would resolve it{':' if again else '.'}", command=again)
+    seeds = pluralize(contrast.more_seeds, "more seed")
+    end = ":" if command else "."
+    return parse_sentence(f"{sentence} About {seeds}{minutes} would resolve it{end}", command)
 
 
-def bound(comparison: Comparison, contrast: Contrast) -> str:
-    """How large a difference may still be, by two one-sided tests at 5 %."""
-    beyond = max(abs(contrast.low90), abs(contrast.high90))
-    decimals = supported(contrast, comparison.delta)
-    up = math.ceil(round(beyond * 10**decimals, 6)) / 10**decimals
-    return f"No difference beyond {fixed(up, decimals)}."
+def describe_evidence(comparison: Comparison, contrast: Contrast) -> str:
+    """Return the number of seeds, the variance, and the p-value of a decided contrast."""
+    tests = len(comparison.contrasts)
+    phrases = [f"{len(contrast.seeds)} paired seeds", f"{comparison.variance} variance"]
+    if contrast.verdict in ("better", "worse"):
+        holm = f" by Holm over {tests}" if tests > 1 else ""
+        has_own = comparison.variance != "own"
+        own = f", {format_p_value(contrast.p_own)} with its own variance" if has_own else ""
+        phrases.append(f"p {format_p_equation(contrast.p_holm)}{holm}{own}")
+    return "; ".join(phrases)
+
+
+def format_p_equation(p: float) -> str:
+    """Return a p-value after its sign: <0.001 or = 0.012."""
+    return format_p_value(p) if p < 0.001 else f"= {format_p_value(p)}"
+
+
+def describe_bound(comparison: Comparison, contrast: Contrast) -> str:
+    """Return how large a difference may still be, by two one-sided tests at 5 %."""
+    largest = max(abs(contrast.low90), abs(contrast.high90))
+    decimals = choose_decimals(contrast, comparison.delta)
+    # up, not to the nearest: a bound that is rounded down would not hold
+    bound = math.ceil(round(largest * 10**decimals, 6)) / 10**decimals
+    return f"No difference beyond {format_fixed(bound, decimals)}."
 
 
 # -- learning rates
 
 
-def tuned(view: View, tuning: Tuning) -> Sentence:
-    """Where an arm's best learning rate lies, and how much depends on it."""
-    name = view.name(tuning.arm)
+def describe_tuning(view: View, tuning: Tuning) -> Sentence:
+    """Return where an arm's best learning rate lies, and how much depends on it."""
+    arm = view.bold_name(tuning.arm)
     if tuning.best is None:
-        return said(name, " diverged at every learning rate of the grid.")
-    parts = [name, f" is best at {tuning.best:g}"]
-    if tuning.sensitivity is not None:
-        parts += [f" (over the grid it loses {tuning.sensitivity:.2g} on average)"]
-    if tuning.edge:
-        parts += [", which is at the edge of the grid: its loss is an ", Strong("upper bound")]
-    return said(*parts, ".")
+        return parse_sentence(f"{arm} diverged at every learning rate of the grid.")
+    has_sensitivity = tuning.sensitivity is not None
+    sensitivity = f" (over the grid it loses {tuning.sensitivity:.2g} on average)" if has_sensitivity else ""
+    edge = ", which is at the edge of the grid: its loss is an **upper bound**" if tuning.edge else ""
+    return parse_sentence(f"{arm} is best at {tuning.best:g}{sensitivity}{edge}.")
 
 
 # -- fresh seeds, failures
 
 
-def confirmed(view: View, fresh: Comparison) -> list[Sentence]:
-    """The winner and the baseline on seeds that chose nothing."""
-    return [verdict(view, fresh, one) for one in fresh.contrasts]
+def describe_confirmation(view: View, fresh: Comparison) -> list[Sentence]:
+    """Return the verdicts on seeds that chose nothing."""
+    return [describe_contrast(view, fresh, contrast) for contrast in fresh.contrasts]
 
 
-def unfinished(findings: Findings) -> list[Sentence]:
-    """What failed, diverged or was never made: why, and where to read on. Seeds of one fate are told together."""
-    fates: dict[tuple[str, ...], list[Run]] = {}
+def describe_unfinished_runs(findings: Findings) -> list[Sentence]:
+    """Return what failed, diverged or was never made: why, and where its log is.
+
+    Seeds of one arm with the same end share a sentence.
+    """
+    groups: dict[tuple[str, ...], list[Run]] = {}
     for run in findings.runs:
         if run.status != "finished":
-            fates.setdefault((_label(run), run.status, run.reason), []).append(run)
+            groups.setdefault((_label_run(run), run.status, run.reason), []).append(run)
     sentences = []
-    for (label, status, reason), runs in fates.items():
-        which = sorted({run.seed for run in runs})
-        many = f"seed{'s' if len(which) > 1 else ''} {', '.join(map(str, which))}"
+    for (label, status, reason), runs in groups.items():
+        numbers = sorted({run.seed for run in runs})
+        seeds = f"seed{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}"
         why = f" ({reason})" if reason else ""
         log = next((f"; see {run.log}" for run in runs if run.log), "")
-        sentences.append(said(Strong(label), f": {status}, {many}{why}{log}"))
+        sentences.append(parse_sentence(f"{bold(label)}: {status}, {seeds}{escape(why + log)}"))
     return sentences
 
 
-def _label(run: Run) -> str:
-    """A run by its size, arm, learning rate and role, the seed aside."""
+def _label_run(run: Run) -> str:
+    """Return a run's size, arm, learning rate and role, but not its seed."""
     role = {"arm": "", "twin": "again", "budget": f"{run.budget:g}x", "confirm": "on fresh seeds"}[run.role]
     return " ".join(filter(None, [run.size, run.arm, "" if run.lr is None else f"lr={run.lr:g}", role]))

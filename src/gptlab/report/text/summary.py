@@ -1,80 +1,108 @@
 """A study in five lines: verdict, size, certainty, cost, and what would change it."""
 
-from gptlab.report.text.costs import joined, net, told
-from gptlab.report.text.numbers import fixed, interval, places, signed, span, supported
-from gptlab.report.text.sentences import evidence
-from gptlab.report.text.view import Sentence, View, command, plural, said
+from gptlab.report.text.costs import describe_compute_value, describe_costs, join_phrases
+from gptlab.report.text.markup import Sentence, parse_sentence
+from gptlab.report.text.numbers import (
+    choose_decimals,
+    count_decimals,
+    format_fixed,
+    format_range,
+    format_signed,
+    get_interval,
+)
+from gptlab.report.text.sentences import describe_evidence
+from gptlab.report.text.view import View, build_command, pluralize
 from gptlab.stats.results import Contrast
 
 ORDER = ("better", "equivalent", "not resolved", "worse", "unstable", "failed", "no verdict")
 
 
-def headline(view: View) -> Sentence:
-    """Which arms are what, against the baseline."""
-    base = view.comparison.baseline
-    parts: list[str] = ["Against ", view.name(base), ": "]
+def summarize_view(view: View) -> list[Sentence]:
+    """Return the five lines."""
+    leaders = find_leaders(view)
+    nearest = leaders
+    if not leaders:  # the one with the best difference, if any can be compared
+        contrasts = [view.contrasts[arm] for arm in view.order if arm in view.contrasts]
+        nearest = [contrast for contrast in contrasts if contrast.verdict != "unstable"][:1]
+    return [
+        summarize_verdicts(view),
+        _describe_size(view, leaders, nearest),
+        _describe_certainty(view, nearest),
+        _describe_cost(view, nearest),
+        _describe_next_steps(view),
+    ]
+
+
+def summarize_verdicts(view: View) -> Sentence:
+    """Return the arms grouped by verdict, in one sentence."""
+    baseline = view.comparison.baseline
+    groups = []
     for verdict in ORDER:
-        arms = [arm for arm in view.order if arm != base and view.verdict(arm) == verdict]
-        for number, arm in enumerate(arms):
-            parts += [", " if number else "; " if len(parts) > 3 else "", view.name(arm)]
-        parts += [f" {verdict}"] if arms else []
-    return said(*parts, "." if len(parts) > 3 else "nothing to compare.")
+        arms = [arm for arm in view.order if arm != baseline and view.get_verdict(arm) == verdict]
+        if arms:
+            groups.append(f"{', '.join(map(view.bold_name, arms))} {verdict}")
+    return parse_sentence(
+        f"Against {view.bold_name(baseline)}: {'; '.join(groups)}{'.' if groups else 'nothing to compare.'}"
+    )
 
 
-def leaders(view: View) -> list[Contrast]:
-    """The best of the arms that are better than the baseline, and those that are not shown to be behind it: ties."""
-    good = [view.contrasts[arm] for arm in view.order if view.verdict(arm) == "better"]
-    return [one for one in good if one is good[0] or not _behind(view, one, good[0])]
+def find_leaders(view: View) -> list[Contrast]:
+    """Return the best of the arms that are better than the baseline, and those not shown to be behind it: ties."""
+    better = [view.contrasts[arm] for arm in view.order if view.get_verdict(arm) == "better"]
+    return [contrast for contrast in better if contrast is better[0] or not _is_behind(view, contrast, better[0])]
 
 
-def _behind(view: View, one: Contrast, best: Contrast) -> bool:
-    """By the pair itself where pairs were compared, else by intervals that do not meet."""
+def _is_behind(view: View, contrast: Contrast, best: Contrast) -> bool:
+    """Decide by the pair itself where pairs were compared, else by intervals that do not meet."""
     for pair in view.comparison.pairs:
-        if {pair.arm, pair.against} == {one.arm, best.arm}:
+        if {pair.arm, pair.against} == {contrast.arm, best.arm}:
             return pair.verdict in ("better", "worse")
-    return one.low > best.high or one.high < best.low
+    return contrast.low > best.high or contrast.high < best.low
 
 
-def answer(view: View) -> list[Sentence]:
-    """The five lines."""
-    first = leaders(view)
-    nearest = first or [one for arm in view.order if (one := view.contrasts.get(arm)) and one.verdict != "unstable"][:1]
-    return [headline(view), _size(view, first, nearest), _certainty(view, nearest), _cost(view, nearest), _change(view)]
-
-
-def _size(view: View, first: list[Contrast], nearest: list[Contrast]) -> Sentence:
+def _describe_size(view: View, leaders: list[Contrast], nearest: list[Contrast]) -> Sentence:
     if not nearest:
-        return said("Size: no arm shares a finished seed with the baseline.")
-    parts: list[str] = ["Size: "]
-    for number, one in enumerate(nearest):
-        decimals = supported(one, view.comparison.delta)
-        ends = f" (95 % interval {span(*both, decimals)})" if (both := interval(one)) else ""
-        difference = signed(one.difference, decimals)
-        parts += [", " if number else "", view.name(one.arm), f" {difference} {view.comparison.metric.unit}{ends}"]
-    tie = "; which of these is ahead is not shown." if len(first) > 1 else "."
-    return said(*parts, tie if first else "; no arm is shown to be better.")
+        return parse_sentence("Size: no arm shares a finished seed with the baseline.")
+    sizes = []
+    for contrast in nearest:
+        decimals, ends = choose_decimals(contrast, view.comparison.delta), get_interval(contrast)
+        difference = f"{format_signed(contrast.difference, decimals)} {view.comparison.metric.unit}"
+        interval = f" (95 % interval {format_range(*ends, decimals)})" if ends else ""
+        sizes.append(f"{view.bold_name(contrast.arm)} {difference}{interval}")
+    end = "; which of these is ahead is not shown." if len(leaders) > 1 else "."
+    return parse_sentence(f"Size: {', '.join(sizes)}{end if leaders else '; no arm is shown to be better.'}")
 
 
-def _certainty(view: View, nearest: list[Contrast]) -> Sentence:
-    if not nearest or interval(nearest[0]) is None:
-        return said("Certainty: none; a verdict needs two seeds or more.")
+def _describe_certainty(view: View, nearest: list[Contrast]) -> Sentence:
+    if not nearest or get_interval(nearest[0]) is None:
+        return parse_sentence("Certainty: none; a verdict needs two seeds or more.")
     noise, fresh = view.comparison.noise, view.stratum.confirmed
-    seen = f"; differences of {noise.smallest:.2g} would have been seen" if noise else ""
-    again = [f"{one.verdict} on {plural(len(one.seeds), 'fresh seed')}" for one in fresh.contrasts] if fresh else []
-    return said(f"Certainty: {evidence(view.comparison, nearest[0])}{seen}{'; ' if again else ''}{', '.join(again)}.")
+    power = f"; differences of {noise.smallest:.2g} would have been seen" if noise else ""
+    contrasts = fresh.contrasts if fresh else []
+    verdicts = [f"{contrast.verdict} on {pluralize(len(contrast.seeds), 'fresh seed')}" for contrast in contrasts]
+    confirmation = f"; {', '.join(verdicts)}" if verdicts else ""
+    return parse_sentence(f"Certainty: {describe_evidence(view.comparison, nearest[0])}{power}{confirmation}.")
 
 
-def _cost(view: View, nearest: list[Contrast]) -> Sentence:
-    parts = [part for one in nearest for part in (*told(view, one.arm), *net(view, one.arm))]
-    return said("Cost:", *(parts or [" no difference was measured."]))
+def _describe_cost(view: View, nearest: list[Contrast]) -> Sentence:
+    costs = [describe_costs(view, contrast.arm) + describe_compute_value(view, contrast.arm) for contrast in nearest]
+    return parse_sentence(f"Cost:{''.join(costs) or ' no difference was measured.'}")
 
 
-def _change(view: View) -> Sentence:
-    left = [one for one in view.contrasts.values() if one.verdict == "not resolved" and one.more_seeds]
-    more = max((one.more_seeds or 0 for one in left), default=0)
-    parts = [f"{plural(more, 'more seed')} for {joined([view.names[one.arm] for one in left])}"] if left else []
-    parts += ["learning rates tuned for each arm (tune=grid)"] if view.asked.get("tune") == "shared" else []
-    parts += ["another size, or more tokens"]
-    margin = fixed(view.comparison.delta, places(view.comparison.delta))
-    parts += [f"a margin of equivalence other than {margin}"] if "equivalent" in map(view.verdict, view.order) else []
-    return said(f"What would change it: {', '.join(parts)}.", command=command(view.asked, more) if more else "")
+def _describe_next_steps(view: View) -> Sentence:
+    unresolved = [
+        contrast for contrast in view.contrasts.values() if contrast.verdict == "not resolved" and contrast.more_seeds
+    ]
+    extra_seeds = max((contrast.more_seeds or 0 for contrast in unresolved), default=0)
+    steps = []
+    if unresolved:
+        names = join_phrases([view.bold_name(contrast.arm) for contrast in unresolved])
+        steps.append(f"{pluralize(extra_seeds, 'more seed')} for {names}")
+    if view.plan.get("tune") == "shared":
+        steps.append("learning rates tuned for each arm (tune=grid)")
+    steps.append("another size, or more tokens")
+    if "equivalent" in map(view.get_verdict, view.order):
+        margin = format_fixed(view.comparison.delta, count_decimals(view.comparison.delta))
+        steps.append(f"a margin of equivalence other than {margin}")
+    command = build_command(view.plan, extra_seeds) if extra_seeds else ""
+    return parse_sentence(f"What would change it: {', '.join(steps)}.", command)
