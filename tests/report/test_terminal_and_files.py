@@ -15,11 +15,13 @@ from findings import BASE, BROKEN, FRONT, FULL, ROWS, RUNS, comparison, contrast
 from rich.cells import cell_len
 from rich.console import Console
 
+from gptlab.report.figures.study import draw_forest_plot
 from gptlab.report.render import files, latex, markdown
 from gptlab.report.render.terminal import print_study
 from gptlab.report.study import build_study_report
 from gptlab.report.text import caveats
 from gptlab.report.text.forest_plot import ForestPlot, fit_forest_plot
+from gptlab.report.text.markup import Sentence, Strong, bold, escape, parse_sentence
 from gptlab.report.text.numbers import MINUS, choose_decimals, format_signed
 from gptlab.report.text.sentences import describe_unfinished_runs, describe_verdicts
 from gptlab.report.text.summary import find_leaders, summarize_view
@@ -147,6 +149,19 @@ def test_one_wide_interval_does_not_squeeze_the_others():
 # -- words
 
 
+def test_a_template_spells_its_parts():
+    sentence = parse_sentence("**mha** beats **gqa** by 2 * 3.", "again")
+    assert sentence == Sentence(("mha", " beats ", "gqa", " by 2 * 3."), "again")
+    assert [isinstance(part, Strong) for part in sentence.parts] == [True, False, True, False]
+
+
+@pytest.mark.parametrize("name", ["glob_*_|_&", "**", "a**b**c", "*", "\\", "a\\*", "\\**", "x*", "*x"])
+def test_any_name_stays_itself_in_a_template(name: str):
+    sentence = parse_sentence(f"{escape(name)} and {bold(name)}{escape(name)}.")
+    assert sentence.parts == (f"{name} and ", name, f"{name}.")
+    assert isinstance(sentence.parts[1], Strong)
+
+
 def sentences(study: Findings) -> list[str]:
     """The verdicts in words, with a plain minus."""
     return [str(one).replace(MINUS, "-") for one in describe_verdicts(make_views(study)[0])]
@@ -253,6 +268,12 @@ def test_ties_are_ties():
     pair = replace(contrast("attention=gqa", -0.001, 0.0005, "better"), against="attention=mla")
     view = make_views(findings(comparisons=[replace(tied, pairs=[pair])]))[0]
     assert "attention=mla" not in [one.arm for one in find_leaders(view)]
+
+
+def test_the_axis_of_differences_names_the_metric_and_the_baseline():
+    figure = draw_forest_plot(make_views(FULL)[0])
+    assert figure is not None
+    assert figure.layout["xaxis"]["title"]["text"] == "Difference in loss from mha (nats/token)"
 
 
 # -- files

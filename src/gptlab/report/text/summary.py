@@ -1,7 +1,7 @@
 """A study in five lines: verdict, size, certainty, cost, and what would change it."""
 
 from gptlab.report.text.costs import describe_compute_value, describe_costs, join_phrases
-from gptlab.report.text.markup import Sentence, parse_sentence
+from gptlab.report.text.markup import Sentence, escape, parse_sentence
 from gptlab.report.text.numbers import (
     choose_decimals,
     count_decimals,
@@ -96,8 +96,8 @@ def _describe_next_steps(view: View) -> Sentence:
     extra_seeds = max((contrast.more_seeds or 0 for contrast in unresolved), default=0)
     steps = []
     if unresolved:
-        names = join_phrases([view.bold_name(contrast.arm) for contrast in unresolved])
-        steps.append(f"{pluralize(extra_seeds, 'more seed')} for {names}")
+        names = join_phrases([view.short_name(contrast.arm) for contrast in unresolved])
+        steps.append(f"{pluralize(extra_seeds, 'more seed')} for {escape(names)}")
     if view.plan.get("tune") == "shared":
         steps.append("learning rates tuned for each arm (tune=grid)")
     steps.append("another size, or more tokens")
