@@ -21,8 +21,8 @@ from torch import Tensor
 
 from gptlab import compose as wiring
 from gptlab.model.decoder import Decoder
-from gptlab.study.decode import Bench
-from gptlab.study.tools.cached_decoding import RUNGS
+from gptlab.study.decode import DecodeBench
+from gptlab.study.tools.cached_decoding import CACHED_VARIANTS
 
 VOCAB = 50257
 OURS = {"ours, eager": "sdpa", "ours, eager again": "sdpa", "ours, compiled": "compile", "ours, int8": "int8"}
@@ -62,15 +62,18 @@ def main() -> None:
     recipe = wiring.compose(["experiment=gpt2", f"model={asked.model}", "vocab_multiple=1"])
     decoder = wiring.build_decoder(recipe, VOCAB).eval()
     prompt, length = torch.zeros(1, 1, dtype=torch.long), asked.tokens - 1
-    limit = Bench(decoder, asked.tokens, ["sdpa"], 1).limit
-    rungs = {name: RUNGS[name](decoder, 1) for name in {*OURS.values()}}
-    writers = {"transformers": transformers_generate(decoder), **{arm: rungs[name].write for arm, name in OURS.items()}}
+    time_limit = DecodeBench(decoder, asked.tokens, ["sdpa"], 1).time_limit
+    variants = {name: CACHED_VARIANTS[name](decoder, 1) for name in {*OURS.values()}}
+    writers = {
+        "transformers": transformers_generate(decoder),
+        **{arm: variants[name].write for arm, name in OURS.items()},
+    }
     times: dict[str, list[float]] = {name: [] for name in (*writers, "limit")}
     order = [*times]
     for turn in range(asked.rounds + 1):
         random.Random(turn).shuffle(order)
         for name in order:
-            one = limit() if name == "limit" else clocked(lambda act=writers[name]: act(prompt, length)) / length
+            one = time_limit() if name == "limit" else clocked(lambda act=writers[name]: act(prompt, length)) / length
             times[name] += [one] if turn else []  # the first is to warm up, and to compile
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in (f"{asked.threads} threads, torch {torch.__version__}", "ms a token", "least", "ratio", "of limit"):

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from gptlab import compose as wiring
 from gptlab.config.menu import list_choices
-from gptlab.study.tools.timing import turns
+from gptlab.study.tools.timing import time_interleaved
 
 VOCAB, BATCH = 65, 12
 
@@ -51,7 +51,7 @@ def main() -> None:
     arms = {"float": [], "float again": []}
     for name in list_choices("format"):
         arms[name] = ["change=[quantize]", *(f"format@change.quantize.{place}={name}" for place in places)]
-    times = turns({name: stepping(words) for name, words in arms.items()}, float("inf"), asked.rounds)
+    times = time_interleaved({name: stepping(words) for name, words in arms.items()}, float("inf"), asked.rounds)
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in (f"{asked.what}, {asked.threads} threads, torch {torch.__version__}", "ms a step", "ratio"):
         table.add_column(column, justify="left" if not table.columns else "right")

@@ -138,7 +138,7 @@ def apply_changes(recipe: Recipe, decoder: "Decoder") -> "Decoder":
     for name, node in recipe.config["change"].items():
         make = factory(node, f"change.{name}")
         change = make()
-        make.call(change.meet, recipe.settings.steps)
+        make.call(change.check_compatible, recipe.settings.steps)
         decoder = make.call(change, decoder, recipe.settings.seed)
     return decoder
 

@@ -12,7 +12,7 @@ from tiny_runs import TINY, finished, program, tiny
 from gptlab import compose as wiring
 from gptlab.build import build_decoder
 from gptlab.config.recipe import flatten
-from gptlab.study.mixed_precision import MixedPrecision, family_of
+from gptlab.study.mixed_precision import MixedPrecision, find_family
 from gptlab.study.mxint8 import MXInt8
 from gptlab.study.prune import Prune
 from gptlab.study.quantize import Quantize
@@ -106,7 +106,7 @@ def test_mixing_formats_is_at_least_as_good_as_what_it_begins_with(tmp_path: Pat
         assert said["mixed", "objective"] <= said[f"{family} trial=1", "best objective"] + 1e-9
     assert said["mixed trial=3", "best objective"] <= said["mixed trial=1", "best objective"]
     assert said["mixed", "objective"] == pytest.approx(said["mixed", "loss"] + 0.01 * said["mixed", "mean bits"])
-    assert [*map(family_of, ("int4", "mxfp8", "log"))] == ["int", "mxfp", "log"]
+    assert [*map(find_family, ("int4", "mxfp8", "log"))] == ["int", "mxfp", "log"]
 
 
 def test_pruning_begins_after_so_many_steps():
@@ -116,7 +116,7 @@ def test_pruning_begins_after_so_many_steps():
     found = []
     for step in range(8):
         pruning.after_step(step)
-        found.append(round(pruning.tell()["sparsity"], 2))
+        found.append(round(pruning.summary_metrics()["sparsity"], 2))
     assert found == [0, 0, 0, 0, 0.44, 0.44, 0.5, 0.5]
     with torch.no_grad():
         assert all(mask.kept.float().mean().item() == pytest.approx(0.5, abs=0.01) for mask in pruning.masks.values())

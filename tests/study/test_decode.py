@@ -10,9 +10,9 @@ from tiny_runs import program, tiny
 
 from gptlab.errors import Refused
 from gptlab.report.measurement_folder import load_measurements
-from gptlab.study.decode import Bench
-from gptlab.study.tools.cached_decoding import RUNGS, FourBits
-from gptlab.study.tools.uncached_decoding import TOGGLES, Ladder, looked_up, table
+from gptlab.study.decode import DecodeBench
+from gptlab.study.tools.cached_decoding import CACHED_VARIANTS, Int4Linear
+from gptlab.study.tools.uncached_decoding import TOGGLES, UncachedDecoder, look_up_activation, tabulate_activation
 
 SMALL = (*SIZES, "model.layers=2")
 
@@ -22,29 +22,29 @@ SMALL = (*SIZES, "model.layers=2")
 )
 def test_all_combinations_of_the_ladder_say_what_the_whole_says(case: str):
     made = decoder(case, SMALL)
-    ladder, now = Ladder(made, 9), tokens(1, 9)
+    ladder, now = UncachedDecoder(made, 9), tokens(1, 9)
     with torch.no_grad():
         whole = made(now).logits
     for number, chosen in enumerate(product([False, True], repeat=len(TOGGLES) - 1)):
         on = frozenset(name for name, there in zip(TOGGLES, chosen, strict=False) if there)
-        ladder.read(now[:, :6], on, fresh=True)
+        ladder.compute_logits(now[:, :6], on, fresh=True)
         for length in (7, 8, 9) if number % 8 == 7 else (7,):
-            torch.testing.assert_close(ladder.read(now[:, :length], on), whole[:, length - 1])
+            torch.testing.assert_close(ladder.compute_logits(now[:, :length], on), whole[:, length - 1])
 
 
 def test_what_the_toggles_leave_out_is_not_computed():
     made = decoder("position=learned mlp=gelu_tanh", SMALL)
-    ladder, now = Ladder(made, 9), tokens(1, 9)
-    ladder.read(now[:, :8], frozenset(), fresh=True)
-    kept = {name: rows.clone() for name, rows in ladder.kept.items()}
-    ladder.read(now, frozenset(TOGGLES[:5]))
+    ladder, now = UncachedDecoder(made, 9), tokens(1, 9)
+    ladder.compute_logits(now[:, :8], frozenset(), fresh=True)
+    kept = {name: rows.clone() for name, rows in ladder.stored.items()}
+    ladder.compute_logits(now, frozenset(TOGGLES[:5]))
     for name, rows in kept.items():
-        assert torch.equal(rows[:, :8], ladder.kept[name][:, :8]), name
+        assert torch.equal(rows[:, :8], ladder.stored[name][:, :8]), name
 
 
 def test_the_table_is_the_activation_at_halves():
     act = torch.nn.GELU(approximate="tanh")
-    halves = table(act)
+    halves = tabulate_activation(act)
     assert halves.nbytes == 2**17
     for bits, value in {
         0x3C00: 0.84130859375,
@@ -54,8 +54,8 @@ def test_the_table_is_the_activation_at_halves():
     }.items():
         assert halves[bits].item() == value
     x = torch.linspace(-12, 12, 9999)
-    assert (looked_up(x, halves) - act(x)).abs().max() < 4e-3
-    odd = looked_up(torch.tensor([-torch.inf, torch.inf, torch.nan, -10.0, 10.0, -0.0]), halves)
+    assert (look_up_activation(x, halves) - act(x)).abs().max() < 4e-3
+    odd = look_up_activation(torch.tensor([-torch.inf, torch.inf, torch.nan, -10.0, 10.0, -0.0]), halves)
     assert odd[[0, 1, 3, 4, 5]].tolist() == [0, torch.inf, 0, 10, 0]
     assert odd[2].isnan()
 
@@ -63,7 +63,7 @@ def test_the_table_is_the_activation_at_halves():
 @pytest.mark.parametrize("case", ["attention=linear", "residual=hyper"])
 def test_what_has_no_rows_has_no_ladder(case: str):
     with pytest.raises(Refused, match="the ladder needs"):
-        Ladder(decoder(case, SMALL), 9).read(tokens(1, 9), frozenset(), fresh=True)
+        UncachedDecoder(decoder(case, SMALL), 9).compute_logits(tokens(1, 9), frozenset(), fresh=True)
 
 
 # -- the rungs
@@ -71,7 +71,7 @@ def test_what_has_no_rows_has_no_ladder(case: str):
 
 @pytest.mark.parametrize(("rung", "off"), [("naive", 1e-6), ("sdpa", 1e-6), ("bf16", 0.05), ("int8", 0.05)])
 def test_a_rung_says_what_the_whole_says_up_to_its_numbers(rung: str, off: float):
-    found = Bench(decoder("position=learned mlp=gelu_tanh", SMALL).float(), 20, [rung], 1).exactness(rung)
+    found = DecodeBench(decoder("position=learned mlp=gelu_tanh", SMALL).float(), 20, [rung], 1).measure_exactness(rung)
     assert found["logits off"] < off
     assert found["tokens alike"] > (0.99 if off < 0.01 else 0.7)
 
@@ -83,7 +83,7 @@ def test_four_bits_are_sixteen_levels_a_group():
     step = (high - low) / 15
     near = (((weight - low) / step).round() * step + low).flatten(1)[:, :40]
     x = torch.randn(2, 3, 40).bfloat16()
-    found = FourBits(linear).bfloat16()(x)
+    found = Int4Linear(linear).bfloat16()(x)
     wanted = x.float() @ near.T + linear.bias
     assert (found.float() - wanted).abs().max() < 0.03
     assert (linear.weight - near).abs().max() <= step.max() / 2 + 1e-6
@@ -92,10 +92,10 @@ def test_four_bits_are_sixteen_levels_a_group():
 def test_bytes_that_a_token_meets():
     made = decoder("readout=untied", SMALL).float()
     weights = sum(p.numel() for name, p in made.named_parameters() if name != "embedding.weight")
-    assert RUNGS["sdpa"](made, 1).nbytes() == 4 * weights
-    assert RUNGS["bf16"](made, 1).nbytes() == 2 * weights
-    assert RUNGS["int8"](made, 1).nbytes() < 1.1 * weights
-    assert RUNGS["int4"](made, 1).nbytes() < 1.1 * weights
+    assert CACHED_VARIANTS["sdpa"](made, 1).count_weight_bytes() == 4 * weights
+    assert CACHED_VARIANTS["bf16"](made, 1).count_weight_bytes() == 2 * weights
+    assert CACHED_VARIANTS["int8"](made, 1).count_weight_bytes() < 1.1 * weights
+    assert CACHED_VARIANTS["int4"](made, 1).count_weight_bytes() < 1.1 * weights
 
 
 # -- the study

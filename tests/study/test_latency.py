@@ -10,19 +10,19 @@ from tiny_runs import program, tiny
 from gptlab.build import build_on_meta
 from gptlab.errors import Refused
 from gptlab.stats.elasticity import fit_elasticity, measure_elasticities
-from gptlab.study.latency import SIZES, Latency, sizes
+from gptlab.study.latency import SIZES, Latency, read_sizes
 
 
 @pytest.mark.parametrize("words", [("attention=mha",), ("mlp=moe", "attention=gqa", "attention.kv_heads=1")])
 def test_one_size_is_changed_and_the_others_are_held(words: tuple[str, ...]):
     study = Latency(vocab=64)
-    base, *points = study.points(composed("model=nano", *words)).items()
-    own = sizes(build_on_meta(base[1].recipe, 64), base[1])
+    base, *points = study.make_points(composed("model=nano", *words)).items()
+    own = read_sizes(build_on_meta(base[1].recipe, 64), base[1])
     alike = {"head": {"head", "head_shared"}, "head_shared": {"head", "head_shared", "heads"}}
     assert {name.partition("=")[0] for name, _ in points} == set(SIZES)
     for name, at in points:
         size, _, value = name.partition("=")
-        found = sizes(build_on_meta(at.recipe, at.vocab), at)
+        found = read_sizes(build_on_meta(at.recipe, at.vocab), at)
         assert found[size] == int(value)
         moved = alike.get(size, {size}) if int(value) != own[size] else set()
         assert {one for one in SIZES if found[one] != own[one]} == moved, name

@@ -12,7 +12,7 @@ from gptlab.build import build_decoder
 from gptlab.config.recipe import Recipe
 from gptlab.errors import Refused
 from gptlab.stats.measurements import Row, summarize_rows
-from gptlab.study.size import Size, counts
+from gptlab.study.size import Size, count_sizes
 from gptlab.study.transplant import Transplant
 
 FIRST = ["experiment=gpt2", "vocab_multiple=1", "model.width=256", "model.heads=2", "model.layers=3"]
@@ -37,7 +37,7 @@ def recipe(*more: str) -> Recipe:
     ],
 )
 def test_sizes_are_the_known_ones(words: list[str], vocab: int, total: int):
-    found = counts(composed(*words), vocab)
+    found = count_sizes(composed(*words), vocab)
     assert found["parameters"] == total
     parts = ("embedding", "position", "attention", "mlp", "norms", "readout")
     assert sum(found[part] for part in parts) == total

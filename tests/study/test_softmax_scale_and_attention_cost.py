@@ -9,12 +9,13 @@ import torch
 from conftest import composed
 
 from gptlab.errors import Refused
+from gptlab.build import build_decoder
 from gptlab.report.measurement import build_measurement_report
 from gptlab.report.model import Figure
 from gptlab.stats.measurements import summarize_rows
-from gptlab.study.attention_cost import AttentionCost, slopes
+from gptlab.study.attention_cost import AttentionCost, compute_slopes
 from gptlab.study.graph import Graphed
-from gptlab.study.softmax_scale import SoftmaxScale, jacobian
+from gptlab.study.softmax_scale import SoftmaxScale, jacobian_norm
 
 # -- softmax_scale
 
@@ -52,7 +53,7 @@ def test_softmax_lets_through_what_it_did_elsewhere():
 def test_the_jacobian_is_that_of_softmax():
     z = torch.randn(5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     whole = torch.autograd.functional.jacobian(lambda x: x.softmax(-1), z)
-    torch.testing.assert_close(jacobian(z.softmax(-1)[None])[0], torch.linalg.norm(whole))
+    torch.testing.assert_close(jacobian_norm(z.softmax(-1)[None])[0], torch.linalg.norm(whole))
 
 
 def test_numbers_of_widths_are_drawn_over_them_and_axes_are_refused():
@@ -74,7 +75,7 @@ def test_a_square_has_slope_2_and_a_line_1():
     times = {
         f"{kind} length={n}": [n**power, n**power] for kind, power in (("scores", 2), ("block", 1)) for n in (8, 16)
     }
-    assert slopes(times) == {"scores length=16": pytest.approx(2), "block length=16": pytest.approx(1)}
+    assert compute_slopes(times) == {"scores length=16": pytest.approx(2), "block length=16": pytest.approx(1)}
 
 
 def test_scores_cost_as_much_as_linears_at_six_widths():

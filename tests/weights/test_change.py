@@ -26,7 +26,7 @@ from gptlab.model.attention_kernels import kernel
 from gptlab.model.decoder import Decoder
 from gptlab.runs.record import read_recipe
 from gptlab.study.transplant import Transplant
-from gptlab.weights.change import merge, told
+from gptlab.weights.change import merge, summary_metrics
 from gptlab.weights.change.prune import Prune
 
 LISTS = [f"change=[{one}]" for one in choices("change")]
@@ -90,7 +90,7 @@ def test_a_checkpoint_gives_a_changed_decoder_back(words: str):
     assert not torch.allclose(logits(fresh, now), logits(made, now))
     fresh.load_state_dict(torch.load(file, weights_only=True), strict=True)
     assert torch.equal(logits(fresh, now), logits(made, now))
-    assert told(fresh) == told(made)
+    assert summary_metrics(fresh) == summary_metrics(made)
 
 
 @pytest.mark.parametrize("words", LISTS)
@@ -245,7 +245,7 @@ def test_exactly_so_many_weights_are_zero(method: str, sparsity: float):
     total = sum(part.weight.numel() for name, part in usual.items() if name != "readout.head")
     assert sum(zeros(every).values()) == round(sparsity * total)
     assert zeros(every) != zeros(made)
-    assert told(every) == {"sparsity": pytest.approx(sparsity, abs=1 / total)}
+    assert summary_metrics(every) == {"sparsity": pytest.approx(sparsity, abs=1 / total)}
     assert dict(every.named_parameters()).keys() == dict(made.named_parameters()).keys()
 
 
@@ -294,7 +294,7 @@ def test_the_ramp_grows_as_its_formula_and_what_is_pruned_stays_pruned(method: s
         pruning.after_step(step)
         now = {name: part.weight == 0 for name, part in linears(made).items()}
         assert all((now[name] | ~before[name]).all() for name in now)
-        assert told(made)["sparsity"] == pytest.approx(0.8 * (1 - (1 - done / 10) ** 3), abs=1e-3)
+        assert summary_metrics(made)["sparsity"] == pytest.approx(0.8 * (1 - (1 - done / 10) ** 3), abs=1e-3)
         before = now
 
 
@@ -409,7 +409,7 @@ def test_a_changed_run_is_loaded_and_summed_up(done: Path):
     found = summary(done)
     assert found["params"] == sum(p.numel() for p in made.parameters())
     assert found["params_trainable"] == sum(p.numel() for _, p in made.trainable_parameters()) < found["params"]
-    assert {"sparsity": found["sparsity"]} == told(made)
+    assert {"sparsity": found["sparsity"]} == summary_metrics(made)
     assert found["sparsity"] == pytest.approx(0.5, abs=1e-3)
     born = wiring.build_decoder(read_recipe(done), tokenizer.vocab).state_dict()
     moved = {name.split(".")[-2] for name, value in made.state_dict().items() if not torch.equal(value, born[name])}
@@ -438,8 +438,8 @@ def test_a_changed_run_is_resumed_bit_for_bit(done: Path, tmp_path: Path):
 def test_what_is_stored_or_rounded_is_resumed_bit_for_bit(words: list[str], tmp_path: Path):
     folder = finished(*tiny(tmp_path, *words))
     made, found = gptlab.load(folder)[0], summary(folder)
-    assert {key: found[key] for key in told(made)} == told(made)
-    assert told(made).get("weight_bits") == (2 if "quantize" in words[0] else None)
+    assert {key: found[key] for key in summary_metrics(made)} == summary_metrics(made)
+    assert summary_metrics(made).get("weight_bits") == (2 if "quantize" in words[0] else None)
     killed = tampered(folder, tmp_path / "killed")
     assert train(f"resume={killed}").status == 0
     assert numbers(killed) == numbers(folder)

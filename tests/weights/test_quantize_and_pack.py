@@ -22,7 +22,7 @@ import gptlab
 from gptlab import compose as wiring
 from gptlab.errors import Refused
 from gptlab.model.decoder import Decoder
-from gptlab.weights.change import merge, told
+from gptlab.weights.change import merge, summary_metrics
 from gptlab.weights.change.lora import Lora
 from gptlab.weights.change.pack import Pack, PackedLinear
 from gptlab.weights.change.prune import Prune
@@ -90,7 +90,7 @@ def test_bits_are_the_mean_of_what_is_rounded():
     asked = [QUANTIZE, "+format@change.quantize.kinds.low=mxfp4", "change.quantize.layout=[*.mlp.*:low,*.q:float]"]
     recipe = composed(*FEW, *asked)
     assert wiring.check_recipe(recipe) == []
-    found = told(wiring.build_decoder(recipe, VOCAB))
+    found = summary_metrics(wiring.build_decoder(recipe, VOCAB))
     usual = {name: part for name, part in linears(plain()).items() if name.startswith("blocks.")}
     total = bits = 0.0
     for name, part in usual.items():
@@ -99,7 +99,7 @@ def test_bits_are_the_mean_of_what_is_rounded():
             total += part.weight.numel()
             bits += part.weight.numel() * kept + 8 * part.out_features * -(-part.in_features // 32)
     assert found == {"weight_bits": pytest.approx(bits / total)}
-    assert told(rounded(None, "binary")(plain())) == {"activation_bits": 1}
+    assert summary_metrics(rounded(None, "binary")(plain())) == {"activation_bits": 1}
 
 
 def test_a_fitted_fraction_keeps_what_half_the_width_rounds_away():
@@ -170,7 +170,7 @@ def test_what_is_pruned_is_rounded_and_what_is_rounded_pruned(first: str):
             assert on_grid(part.weight, "integer")
             masked = zeros(decoder)[name]
             assert masked >= round(0.5 * part.weight.numel())
-    assert told(decoder)["sparsity"] == pytest.approx(0.5, abs=1e-3)
+    assert summary_metrics(decoder)["sparsity"] == pytest.approx(0.5, abs=1e-3)
     folded, now = merge(copy.deepcopy(decoder)), tokens(BATCH, TIME)
     assert torch.equal(logits(folded, now), logits(decoder, now))
 

@@ -48,10 +48,12 @@ class CostEstimator:
 
         The minimum over rounds, since neighbours on the machine only add.
         """
-        from gptlab.study.tools.timing import Bench, turns
+        from gptlab.study.tools.timing import TrainingBench, time_interleaved
 
-        benches = {name: Bench(recipe, self.load_corpus(recipe)) for name, recipe in recipes.items()}
-        cached_counts = turns({name: bench.step for name, bench in benches.items()}, 2.0 * len(benches), rounds)
+        benches = {name: TrainingBench(recipe, self.load_corpus(recipe)) for name, recipe in recipes.items()}
+        cached_counts = time_interleaved(
+            {name: bench.step for name, bench in benches.items()}, 2.0 * len(benches), rounds
+        )
         return {name: min(ms) for name, ms in cached_counts.items()}
 
     def estimate_seconds(self, recipe: Recipe, step_ms: float) -> float:

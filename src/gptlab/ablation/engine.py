@@ -194,9 +194,10 @@ def _time_arms(plan: Plan, console: Console) -> None:
     path = study_folder.path / "timing.json"
     if path.exists() and read_json(path)["stamp"] == stamp:
         return
-    from gptlab.study.tools.timing import TWIN, Bench, here, session
+    from gptlab.stats.timing import AA_CONTROL
+    from gptlab.study.tools.timing import TrainingBench, describe_device, time_benches
 
-    device = here(next(iter(arms.values())).recipe)
+    device = describe_device(next(iter(arms.values())).recipe)
     if others := sorted({run.facts.get("device", device) for run in runs} - {device}):
         study_folder.record_event("", "untimed", reason=f"the runs were on {', '.join(others)}, and this is {device}")
         return
@@ -205,12 +206,13 @@ def _time_arms(plan: Plan, console: Console) -> None:
             return
         with console.status(f"[dim]timing {len(arms)} arms in turn[/]"):
             benches = {
-                key: Bench(variant.recipe, plan.costs.load_corpus(variant.recipe)) for key, variant in arms.items()
+                key: TrainingBench(variant.recipe, plan.costs.load_corpus(variant.recipe))
+                for key, variant in arms.items()
             }
             controls = {
-                f"{baseline.size}/{TWIN}".lstrip("/"): baseline.key
+                f"{baseline.size}/{AA_CONTROL}".lstrip("/"): baseline.key
                 for baseline in plan.baselines.values()
                 if baseline.key in arms
             }
-            times = session(benches, controls, options.timing)
+            times = time_benches(benches, controls, options.timing)
         write_atomically(path, to_json({"stamp": stamp, "device": device, "timed": times}))

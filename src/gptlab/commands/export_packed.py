@@ -16,7 +16,7 @@ from gptlab.config.recipe import Recipe
 from gptlab.errors import Refused
 from gptlab.restore import load_run
 from gptlab.runs.record import read_json, read_recipe, to_json, write_atomically
-from gptlab.weights.change import merge, told
+from gptlab.weights.change import merge, summary_metrics
 
 Compose = Callable[[list[str]], Recipe]
 
@@ -51,7 +51,7 @@ def export_packed(run: Path, format: str, into: Path, compose: Compose) -> dict[
     bytes_by_storage = {
         tensor.untyped_storage().data_ptr(): tensor.nbytes for tensor in state.values()
     }  # a tied weight once
-    facts = {**told(decoder), "bytes": sum(bytes_by_storage.values()), "file_bytes": path.stat().st_size}
+    facts = {**summary_metrics(decoder), "bytes": sum(bytes_by_storage.values()), "file_bytes": path.stat().st_size}
     write_atomically(temporary / "summary.json", to_json({"status": "packed", "of": run.name, **facts}, indent=2))
     temporary.rename(into)
     return facts

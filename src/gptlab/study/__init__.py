@@ -1,4 +1,4 @@
-"""What is measured on the arms of a study."""
+"""Studies: what is measured on the arms of an ablation. `Study` is the contract of the slot."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,61 +11,79 @@ if TYPE_CHECKING:
     from gptlab.model.decoder import Decoder
 
 Build = Callable[[Recipe, int], "Decoder"]
-"""A recipe and how many tokens there are, to its decoder under the recipe's seed."""
+"""Builds the decoder of a recipe for a vocabulary size, with weights drawn by the recipe's init and seed."""
 
 
 class Search(NamedTuple):
-    """One row of trials: the sampler that suggests them, which repeat it is, words that all of them have, and what arms
-    of these words are called besides."""
+    """One series of trials of design=search.
+
+    name       how the search is called in the report
+    sampler    suggests the trials: grid, random or tpe
+    repeat     number of the repeat, from 0
+    overrides  words of a command line that all of its trials have
+    label      added to the names of its arms, "" for none
+    """
 
     name: str
     sampler: str
     repeat: int = 0
-    words: tuple[str, ...] = ()
+    overrides: tuple[str, ...] = ()
     label: str = ""
 
 
 class Study:
-    """The slot's contract: __init__(*, knobs). `together` says that all arms are measured in one process, a cell a
-    block, so that clocks can be compared; else each arm and seed is a run of its own, and the study is not called."""
+    """Contract of the slot `study`: __init__(*, knobs).
+
+    together   True if all arms are measured in one process, a cell a block, so that clocks can be compared; else each
+               arm and seed is a run of its own, and the study is not called
+    follow_up  another study of the same arms that is run next, or None
+    design     the only design that the study has, or None
+    """
 
     together: ClassVar[bool] = True
     follow_up: str | None = None
-    """Another study that is then asked the same, or none."""
     design: ClassVar[str | None] = None
-    """The only design that it has, or none."""
 
     def arms(self, base: Recipe) -> dict[str, list[str]]:
-        """Arms of its own, by name, as words of a command line; none leaves them to the axes. The first is `base`."""
+        """Return the study's own arms by name, as words of a command line; none leaves them to the axes.
+
+        The first arm is `base`.
+        """
         return {}
 
     def versus(self) -> list[tuple[str, str]]:
-        """Which of them are compared with each other, besides all with the baseline."""
+        """Return the pairs of arms that are compared with each other, besides all with the baseline."""
         return []
 
     def searches(self, sampler: str, base: Recipe) -> list[Search]:
-        """What is searched by design=search, each over as many trials; `sampler` is the one asked for."""
+        """Return the searches of design=search, each with as many trials.
+
+        `sampler` is the one of the command line.
+        """
         return [Search(sampler, sampler)]
 
     def check(self, arms: dict[str, Recipe]) -> None:
-        """Refuses arms that cannot be measured, before anything is."""
+        """Refuse arms that cannot be measured, before anything is."""
 
     def __call__(self, arms: dict[str, Recipe], block: int, build: Build, folder: Path) -> list[Row]:
-        """Measures all arms, by name, under one seed. `folder` is the study's, for plots and the like. The first arm of
-        the rows is the baseline, unless the study was asked for another."""
+        """Measure all arms, by name, under one seed.
+
+        `folder` is the study's, for plots and the like. The first arm of the rows is the baseline, unless the command
+        line names another.
+        """
         raise NotImplementedError
 
 
-def vocabulary(recipe: Recipe, asked: int | None) -> int:
-    """How many tokens there are: as asked, else as in the recipe's text."""
-    if asked is not None:
-        return asked
+def get_vocab_size(recipe: Recipe, override: int | None) -> int:
+    """Return the number of tokens: `override`, or where it is None that of the recipe's text."""
+    if override is not None:
+        return override
     from gptlab.corpus.load import read_corpus
 
     return read_corpus(recipe).tokenizer.vocab
 
 
-def following(base: Recipe, change: str) -> str:
-    """The word for a change after those that a recipe has."""
-    before = [one for one in (base.choices.get("change") or "").split("+") if one]
-    return f"change=[{','.join([*before, change])}]"
+def append_change(base: Recipe, change: str) -> str:
+    """Return the override that appends a change to those of a recipe."""
+    earlier = [name for name in (base.choices.get("change") or "").split("+") if name]
+    return f"change=[{','.join([*earlier, change])}]"

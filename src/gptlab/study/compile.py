@@ -1,4 +1,4 @@
-"""What torch.compile costs and gives, of a pass (no gradient) and of a step (loss and gradient, no optimiser).
+"""Costs and gains of torch.compile, of a pass (no gradient) and of a step (loss and gradient, no optimiser).
 
 first          seconds of the first call: tracing, compiling, nothing taken from a cache on disk
 break-even     calls after which compiling has paid: (first - eager) / (eager - compiled); none if it never does
@@ -7,8 +7,8 @@ recompiles     graphs more, when other lengths are read after it
 ms a call      of calls by their number, `compiled call=1` is the first
 off            largest difference from eager, in parts of the largest logit, or of the largest gradient
 
-A mean over calls that holds the first says how often was called, not how fast. What differs by more than TOLERANCE
-fails before it is timed. Both are without dropout, which draws otherwise where it is compiled.
+A mean over calls that includes the first depends on the number of calls. Differences beyond TOLERANCE are refused
+before anything is timed. Both are without dropout, which draws otherwise where it is compiled.
 """
 
 import statistics
@@ -23,23 +23,30 @@ from gptlab.errors import Refused
 from gptlab.model.compile_policy import missing
 from gptlab.stats.measurements import Row
 from gptlab.stats.timing import AA_CONTROL
-from gptlab.study import Build, Study, vocabulary
+from gptlab.study import Build, Study, get_vocab_size
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from gptlab.model.decoder import Decoder
-    from gptlab.study.tools.timing import Place
+    from gptlab.study.tools.timing import Placement
 
 EAGER, COMPILED = "eager", "compiled"
-CALLS = (1, 2, 3, 5, 10, 20)
-"""Calls that are drawn."""
+REPORTED_CALLS = (1, 2, 3, 5, 10, 20)
+"""Numbers of the calls that the report draws."""
 TOLERANCE = {True: 1e-4, False: 5e-2}
-"""In 32 bits, and in bf16, which has 8 bits: compiled, it rounds elsewhere."""
+"""Largest relative difference by full precision: in 32 bits, and in bf16, whose 8 bits are rounded elsewhere."""
 
 
 class Compile(Study):
-    """lengths: null is half the context, then a quarter. vocab: null is that of the recipe's text."""
+    """Time decoders eager and compiled.
+
+    backend  of torch.compile
+    lengths  numbers of tokens that are read after the context; null is half the context, then a quarter
+    batch    sequences of a call
+    vocab    vocabulary size; null is that of the recipe's text
+    rounds   rounds in which eager and compiled are timed, interleaved
+    """
 
     def __init__(
         self,
@@ -58,128 +65,135 @@ class Compile(Study):
     def check(self, arms: dict[str, Recipe]) -> None:
         import torch
 
-        from gptlab.study.tools.timing import Place
+        from gptlab.study.tools.timing import Placement
 
         if self.backend not in (known := torch.compiler.list_backends(exclude_tags=())):
             raise Refused(f"study.backend={self.backend} is not known; choose from {', '.join(known)}")
         for name, recipe in arms.items():
-            if self.backend == "inductor" and (lacking := missing(Place(recipe).device.type)):
+            if self.backend == "inductor" and (lacking := missing(Placement(recipe).device.type)):
                 raise Refused(
                     f"study=compile needs {lacking}, which is not here; install it or use study.backend=eager"
                 )
             context = recipe.settings.model.context
-            if wrong := [length for length in self.others(context) if not 0 < length < context]:
-                told = f"study.lengths={wrong} is not in 1 .. model.context - 1 = {context - 1}"
-                raise Refused(f"{name}: {told}; give shorter ones, or [] for none")
+            if unfit := [length for length in self.other_lengths(context) if not 0 < length < context]:
+                problem = f"study.lengths={unfit} is not in 1 .. model.context - 1 = {context - 1}"
+                raise Refused(f"{name}: {problem}; give shorter ones, or [] for none")
 
-    def others(self, context: int) -> list[int]:
-        """Lengths that are read after the context."""
+    def other_lengths(self, context: int) -> list[int]:
+        """Return the lengths that are read after the context."""
         return [context // 2, context // 4] if self.lengths is None else self.lengths
 
     def __call__(self, arms: dict[str, Recipe], block: int, build: Build, folder: Path) -> list[Row]:
-        from gptlab.study.tools.timing import Place
+        from gptlab.study.tools.timing import Placement
 
         rows = []
         for name, recipe in arms.items():
-            place, prefix = Place(recipe), f"{name}: " if len(arms) > 1 else ""
-            decoder = build(recipe, vocabulary(recipe, self.vocab)).to(place.device).eval()
+            placement, prefix = Placement(recipe), f"{name}: " if len(arms) > 1 else ""
+            decoder = build(recipe, get_vocab_size(recipe, self.vocab)).to(placement.device).eval()
             context = recipe.settings.model.context
-            for kind, act in (("pass", a_pass), ("step", a_step)):
-                tried = Tried(act, decoder, place, self.tokens(decoder, context).to(place.device), self.backend)
+            for kind, function in (("pass", run_pass), ("step", run_step)):
+                bench = CompileBench(
+                    function=function,
+                    decoder=decoder,
+                    placement=placement,
+                    tokens=self.draw_tokens(decoder, context).to(placement.device),
+                    backend=self.backend,
+                )
                 rows += [
                     Row(arm, block, f"{prefix}{metric.format(kind)}", value)
-                    for arm, metric, value in tried.told(self.others(context), self.rounds)
+                    for arm, metric, value in bench.measure(self.other_lengths(context), self.rounds)
                 ]
         return rows
 
-    def tokens(self, decoder: "Decoder", length: int) -> "Tensor":
-        """Random tokens, (batch, length + 1)."""
+    def draw_tokens(self, decoder: "Decoder", length: int) -> "Tensor":
+        """Return random tokens, (batch, length + 1)."""
         import torch
 
-        draws = torch.Generator().manual_seed(0)
-        return torch.randint(decoder.shape.tokens, (self.batch, length + 1), generator=draws)
+        generator = torch.Generator().manual_seed(0)
+        return torch.randint(decoder.shape.tokens, (self.batch, length + 1), generator=generator)
 
 
-class Tried(NamedTuple):
-    """One way to call a decoder, as it is and compiled."""
+class CompileBench(NamedTuple):
+    """A function of a decoder and tokens (B, T + 1), to be measured eager and compiled."""
 
-    act: "Callable[..., list[Tensor]]"
+    function: "Callable[..., list[Tensor]]"
     decoder: "Decoder"
-    place: "Place"
+    placement: "Placement"
     tokens: "Tensor"
     backend: str
 
-    def told(self, lengths: list[int], rounds: int) -> list[tuple[str, str, float | list[float]]]:
-        """(arm, metric, value), `{}` in the metric standing for what is called."""
+    def measure(self, lengths: list[int], rounds: int) -> list[tuple[str, str, float | list[float]]]:
+        """Return (arm, metric, value), `{}` in the metric standing for the name of the function."""
         import torch
         from torch._dynamo.utils import counters
         from torch._inductor.utils import fresh_cache
 
-        from gptlab.study.tools.timing import turns
+        from gptlab.study.tools.timing import time_interleaved
 
         torch._dynamo.reset()
         counters.clear()
         compiled = cast("Decoder", torch.compile(self.decoder, backend=self.backend))
-        eager = self.called(self.decoder)
-        with fresh_cache():
-            said, first = self.clocked(compiled)
-            graphs, off = counters["stats"]["unique_graphs"], apart(said, eager)
-        if not off <= TOLERANCE[self.place.wide]:
-            raise ValueError(f"{self.backend}: compiled differs by {off:.2g}, more than {TOLERANCE[self.place.wide]}")
-        calls = {COMPILED: [first], EAGER: []}
-        for _ in range(CALLS[-1]):
-            calls[EAGER].append(self.clocked(self.decoder)[1])
-            calls[COMPILED].append(self.clocked(compiled)[1])
-        ways = {EAGER: self.decoder, COMPILED: compiled, AA_CONTROL: self.decoder}
-        acts = {name: partial(self.called, way) for name, way in ways.items()}
-        times = turns(acts, float("inf"), rounds)
+        eager_results = self.call(self.decoder)
+        with fresh_cache():  # inductor would else take the code of an earlier run from disk
+            results, first_s = self.time_call(compiled)
+            graphs, error = counters["stats"]["unique_graphs"], largest_difference(results, eager_results)
+        tolerance = TOLERANCE[self.placement.full_precision]
+        if not error <= tolerance:  # NaN is not
+            raise ValueError(f"{self.backend}: compiled differs by {error:.2g}, more than {tolerance}")
+        call_times = {COMPILED: [first_s], EAGER: []}
+        for _ in range(REPORTED_CALLS[-1]):
+            call_times[EAGER].append(self.time_call(self.decoder)[1])
+            call_times[COMPILED].append(self.time_call(compiled)[1])
+        decoders = {EAGER: self.decoder, COMPILED: compiled, AA_CONTROL: self.decoder}
+        actions = {name: partial(self.call, decoder) for name, decoder in decoders.items()}
+        times = time_interleaved(actions, float("inf"), rounds)
         for length in lengths:
-            self.called(compiled, length)
-        slow, quick = (statistics.median(times[name]) / 1000 for name in (EAGER, COMPILED))
-        found = {"{}: first s": first, "{}: off": off, "{}: graphs": graphs}
-        found["{}: recompiles"] = counters["stats"]["unique_graphs"] - graphs
-        if quick < slow:
-            found["{}: break-even calls"] = max(1.0, (first - slow) / (slow - quick))
-        return [
-            *((arm, "ms/{}", ms) for arm, ms in times.items()),
-            *((COMPILED, *one) for one in found.items()),
-            *((f"{arm} call={n}", "{}: ms a call", 1000 * s[n - 1]) for arm, s in calls.items() for n in CALLS),
-        ]
+            self.call(compiled, length)
+        eager_s, compiled_s = (statistics.median(times[name]) / 1000 for name in (EAGER, COMPILED))
+        metrics = {"{}: first s": first_s, "{}: off": error, "{}: graphs": graphs}
+        metrics["{}: recompiles"] = counters["stats"]["unique_graphs"] - graphs
+        if compiled_s < eager_s:
+            metrics["{}: break-even calls"] = max(1.0, (first_s - eager_s) / (eager_s - compiled_s))
+        rows: list[tuple[str, str, float | list[float]]] = [(arm, "ms/{}", ms) for arm, ms in times.items()]
+        rows += [(COMPILED, metric, value) for metric, value in metrics.items()]
+        for arm, seconds in call_times.items():
+            rows += [(f"{arm} call={n}", "{}: ms a call", 1000 * seconds[n - 1]) for n in REPORTED_CALLS]
+        return rows
 
-    def clocked(self, way: "Decoder") -> "tuple[list[Tensor], float]":
-        """What one call says, and its seconds."""
+    def time_call(self, decoder: "Decoder") -> "tuple[list[Tensor], float]":
+        """Return the results of one call, and its seconds."""
         from gptlab.study.tools.timing import synchronize
 
         synchronize()
-        began = time.perf_counter()
-        said = self.called(way)
+        start = time.perf_counter()
+        results = self.call(decoder)
         synchronize()
-        return said, time.perf_counter() - began
+        return results, time.perf_counter() - start
 
-    def called(self, way: "Decoder", length: int | None = None) -> "list[Tensor]":
-        """What one call says."""
-        with self.place.numerics():
-            return self.act(way, self.tokens if length is None else self.tokens[:, : length + 1])
+    def call(self, decoder: "Decoder", length: int | None = None) -> "list[Tensor]":
+        """Return the results of one call, on the first `length` tokens where given."""
+        with self.placement.numerics():
+            return self.function(decoder, self.tokens if length is None else self.tokens[:, : length + 1])
 
 
-def a_pass(way: "Decoder", tokens: "Tensor") -> "list[Tensor]":
-    """The logits, without gradient."""
+def run_pass(decoder: "Decoder", tokens: "Tensor") -> "list[Tensor]":
+    """Return the logits, computed without gradient."""
     import torch
 
     with torch.no_grad():  # what is compiled under inference mode is compiled for it alone
-        return [way(tokens[:, :-1]).logits]
+        return [decoder(tokens[:, :-1]).logits]
 
 
-def a_step(way: "Decoder", tokens: "Tensor") -> "list[Tensor]":
-    """All gradients."""
-    output = way(tokens[:, :-1], tokens[:, 1:])
+def run_step(decoder: "Decoder", tokens: "Tensor") -> "list[Tensor]":
+    """Return all gradients of the loss."""
+    output = decoder(tokens[:, :-1], tokens[:, 1:])
     (output.loss + sum(output.losses.values())).backward()
-    found = [p.grad for p in way.parameters() if p.grad is not None]
-    way.zero_grad(set_to_none=True)
-    return found
+    gradients = [p.grad for p in decoder.parameters() if p.grad is not None]
+    decoder.zero_grad(set_to_none=True)
+    return gradients
 
 
-def apart(found: "list[Tensor]", wanted: "list[Tensor]") -> float:
-    """The largest difference, in parts of the largest number."""
-    most = max(one.abs().max().item() for one in wanted)
-    return max((a - b).abs().max().item() for a, b in zip(found, wanted, strict=True)) / most
+def largest_difference(results: "list[Tensor]", reference: "list[Tensor]") -> float:
+    """Return the largest difference, in parts of the largest number."""
+    largest = max(tensor.abs().max().item() for tensor in reference)
+    return max((a - b).abs().max().item() for a, b in zip(results, reference, strict=True)) / largest

@@ -1,18 +1,21 @@
-"""What makes writing fast: a ladder from all rows for each token to the weights' bandwidth, every rung timed in turn.
+"""Time of decoding a token: variants from recomputing all rows to the weights' bandwidth, timed interleaved.
 
-none .. +table   without caches, op by op (`ladder`); "+norm" has all toggles up to norm, "attention-norm" these two
-naive .. int4    with caches (`rungs`)
+none .. +table   without caches, op by op (tools/uncached_decoding.py); "+norm" sets all toggles up to norm,
+                 "attention-norm" these two
+naive .. int4    with caches (tools/cached_decoding.py)
 limit            all Linears once for one token and nothing else: the memory's bandwidth, since each weight is read once
 
-Each rung is also given one text, token by token, and its logits are held against one whole pass in float32: their
-largest difference in parts of the largest logit, and how often the likeliest token is the same. Weights are random:
-what a token costs does not depend on them, but how often a draft is right does, so `speculative` tells its cost alone.
-A rung of the ladder is timed at POINTS lengths, evenly spaced, and its rows before are read without the clock.
+Each variant also reads one text, token by token, and its logits are compared with one whole pass in float32: `logits
+off` is the largest difference in parts of the largest logit, `tokens alike` how often the likeliest token is the same.
+Weights are random: what a token costs does not depend on them, but how often a draft is right does, so `speculative`
+shows its cost alone. An uncached variant is timed at POINTS lengths, evenly spaced; the rows before are computed off
+the clock.
 """
 
 import random
 import statistics
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,23 +23,29 @@ from gptlab.config.recipe import Recipe
 from gptlab.errors import Refused
 from gptlab.stats.measurements import Row
 from gptlab.stats.timing import AA_CONTROL
-from gptlab.study import Build, Study, vocabulary
+from gptlab.study import Build, Study, get_vocab_size
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from gptlab.model.decoder import Decoder
-    from gptlab.study.tools.cached_decoding import Rung
+    from gptlab.study.tools.cached_decoding import DecodingVariant
 
 POINTS = 8
 CHECKED = 64
-"""Tokens of the text that is read by all."""
+"""Number of tokens of the text that all variants read to be compared."""
 LIMIT = "limit"
 
 
 class Decode(Study):
-    """tokens: of a text, its first one included; null is the context, at most 200. vocab: null is that of the recipe's
-    text. draft_layers: the first so many layers guess for the rung `speculative`."""
+    """Time and check decoding variants.
+
+    tokens        length of a text, its first token included; null is the context, at most 200
+    rungs         names of variants; null takes all
+    rounds        rounds in which all variants are timed, interleaved
+    vocab         vocabulary size; null is that of the recipe's text
+    draft_layers  number of first layers that draft for `speculative`
+    """
 
     def __init__(
         self,
@@ -56,161 +65,179 @@ class Decode(Study):
         self.vocab, self.draft_layers = vocab, draft_layers
 
     def check(self, arms: dict[str, Recipe]) -> None:
-        self.names()
+        self.list_variants()
         for name, recipe in arms.items():
             model = recipe.settings.model
-            if not POINTS <= self.length(recipe) <= model.context:
-                told = f"study.tokens={self.tokens} is not in {POINTS} .. model.context={model.context}"
-                raise Refused(f"{name}: {told}; try study.tokens={model.context}, or a larger context")
-            if "speculative" in self.names() and self.draft_layers >= model.layers:
-                told = f"study.draft_layers={self.draft_layers} is not less than model.layers={model.layers}"
-                raise Refused(f"{name}: {told}; try 1, or leave speculative out of study.rungs")
+            if not POINTS <= self.text_length(recipe) <= model.context:
+                problem = f"study.tokens={self.tokens} is not in {POINTS} .. model.context={model.context}"
+                raise Refused(f"{name}: {problem}; try study.tokens={model.context}, or a larger context")
+            if "speculative" in self.list_variants() and self.draft_layers >= model.layers:
+                problem = f"study.draft_layers={self.draft_layers} is not less than model.layers={model.layers}"
+                raise Refused(f"{name}: {problem}; try 1, or leave speculative out of study.rungs")
 
-    def length(self, recipe: Recipe) -> int:
-        """Tokens of a text."""
+    def text_length(self, recipe: Recipe) -> int:
+        """Return the number of tokens of a text."""
         return min(200, recipe.settings.model.context) if self.tokens is None else self.tokens
 
     def __call__(self, arms: dict[str, Recipe], block: int, build: Build, folder: Path) -> list[Row]:
         rows = []
         for name, recipe in arms.items():
-            found = self.measured(recipe, block, build)
+            arm_rows = self.measure_decoder(recipe, block, build)
             prefix = f"{name.replace('/', ':')} " if len(arms) > 1 else ""
             rows += [
-                row._replace(arm=row.arm if row.arm == AA_CONTROL and not rows else prefix + row.arm) for row in found
+                row._replace(arm=row.arm if row.arm == AA_CONTROL and not rows else prefix + row.arm)
+                for row in arm_rows
             ]
         return rows
 
-    def measured(self, recipe: Recipe, block: int, build: Build) -> list[Row]:
-        """One decoder on all rungs."""
+    def measure_decoder(self, recipe: Recipe, block: int, build: Build) -> list[Row]:
+        """Return the rows of all variants of one recipe's decoder."""
         import torch
 
         from gptlab.config.factory import factory
 
         torch.set_num_threads(factory(recipe.config["trainer"], "trainer")().threads)
-        decoder = build(recipe, vocabulary(recipe, self.vocab)).eval()
-        bench = Bench(decoder, self.length(recipe), self.names(), self.draft_layers)
-        exact = {name: bench.exactness(name) for name in bench.names}
-        times = bench.times(self.rounds, block)
-        limit = statistics.median(times[LIMIT])
+        decoder = build(recipe, get_vocab_size(recipe, self.vocab)).eval()
+        bench = DecodeBench(decoder, self.text_length(recipe), self.list_variants(), self.draft_layers)
+        exactness = {name: bench.measure_exactness(name) for name in bench.names}
+        times = bench.time_interleaved(self.rounds, block)
+        limit_ms = statistics.median(times[LIMIT])
         rows = [Row(name, block, "ms/token", ms) for name, ms in times.items()]
         for name in bench.names:
             ms = statistics.median(times[name])
-            share = bench.nbytes(name) / bench.nbytes(LIMIT) * limit / ms
-            told = {"tokens/s": 1000 / ms, "of bandwidth": share, **exact[name]}
-            rows += [Row(name, block, metric, value) for metric, value in told.items()]
+            bandwidth_share = bench.count_weight_bytes(name) / bench.count_weight_bytes(LIMIT) * limit_ms / ms
+            metrics = {"tokens/s": 1000 / ms, "of bandwidth": bandwidth_share, **exactness[name]}
+            rows += [Row(name, block, metric, value) for metric, value in metrics.items()]
         return rows
 
-    def names(self) -> list[str]:
-        """The rungs asked for, or all."""
-        from gptlab.study.tools.cached_decoding import RUNGS
+    def list_variants(self) -> list[str]:
+        """Return the names of the variants to be timed."""
+        from gptlab.study.tools.cached_decoding import CACHED_VARIANTS
         from gptlab.study.tools.uncached_decoding import TOGGLES
 
-        every = ["none", *(f"+{toggle}" for toggle in TOGGLES), *RUNGS]
+        known = ["none", *(f"+{toggle}" for toggle in TOGGLES), *CACHED_VARIANTS]
         for name in self.rungs or ():
-            if name not in every and not set(name.split("-")) <= {*TOGGLES}:
-                raise Refused(f"study.rungs: {name} is no rung; choose from {', '.join(every)}, or join toggles by -")
-        return self.rungs or every
+            if name not in known and not set(name.split("-")) <= {*TOGGLES}:
+                raise Refused(f"study.rungs: {name} is no rung; choose from {', '.join(known)}, or join toggles by -")
+        return self.rungs or known
 
 
-class Bench:
-    """One decoder on all its rungs."""
+class DecodeBench:
+    """One decoder in all its decoding variants, `cached` and `uncached`."""
 
     def __init__(self, decoder: "Decoder", tokens: int, names: list[str], draft_layers: int) -> None:
         import torch
 
-        from gptlab.study.tools.cached_decoding import RUNGS
-        from gptlab.study.tools.uncached_decoding import Ladder
+        from gptlab.study.tools.cached_decoding import CACHED_VARIANTS
+        from gptlab.study.tools.uncached_decoding import UncachedDecoder
 
         self.decoder, self.names, self.tokens = decoder, names, tokens
         self.text: Tensor = torch.randint(decoder.shape.tokens, (1, tokens), generator=torch.Generator().manual_seed(0))
-        self.rungs: dict[str, Rung] = {one: RUNGS[one](decoder, draft_layers) for one in names if one in RUNGS}
-        self.toggles = {one: toggled(one) for one in names if one not in RUNGS}
-        self.ladder: Ladder | None = Ladder(decoder, tokens) if self.toggles else None
+        self.cached: dict[str, DecodingVariant] = {
+            name: CACHED_VARIANTS[name](decoder, draft_layers) for name in names if name in CACHED_VARIANTS
+        }
+        self.toggles = {name: parse_toggles(name) for name in names if name not in CACHED_VARIANTS}
+        self.uncached: UncachedDecoder | None = UncachedDecoder(decoder, tokens) if self.toggles else None
 
-    def exactness(self, name: str) -> dict[str, float]:
-        """How far from a whole pass, token by token."""
+    def measure_exactness(self, name: str) -> dict[str, float]:
+        """Return how far a variant's logits, token by token, are from those of one whole pass."""
         import torch
 
         text = self.text[:, :CHECKED]
         with torch.inference_mode():
-            whole = self.decoder.forward(text).logits
-        assert whole is not None
-        whole = whole[0, :, : self.decoder.shape.tokens]
-        said = self.rungs[name].logits(text) if name in self.rungs else self.climbed(name, text)
-        off = (said - whole[-len(said) :]).abs().max() / whole.abs().max()
-        same = (said.argmax(-1) == whole[-len(said) :].argmax(-1)).float().mean()
-        return {"logits off": off.item(), "tokens alike": same.item()}
+            reference = self.decoder.forward(text).logits
+        assert reference is not None
+        reference = reference[0, :, : self.decoder.shape.tokens]
+        if name in self.cached:
+            logits = self.cached[name].compute_logits(text)
+        else:
+            logits = self.compute_uncached_logits(name, text)  # one row less: the first token only fills the rows
+        largest_error = (logits - reference[-len(logits) :]).abs().max() / reference.abs().max()
+        agreement = (logits.argmax(-1) == reference[-len(logits) :].argmax(-1)).float().mean()
+        return {"logits off": largest_error.item(), "tokens alike": agreement.item()}
 
-    def climbed(self, name: str, text: "Tensor") -> "Tensor":
-        """The logits of a rung of the ladder, (T - 1, V)."""
+    def compute_uncached_logits(self, name: str, text: "Tensor") -> "Tensor":
+        """Return the logits of an uncached variant, (T - 1, V)."""
         import torch
 
-        assert self.ladder is not None
-        on = self.toggles[name]
-        self.ladder.read(text[:, :1], on, fresh=True)
-        said = [self.ladder.read(text[:, : at + 1], on) for at in range(1, text.shape[1])]
-        return torch.cat(said)[:, : self.decoder.shape.tokens]
+        assert self.uncached is not None
+        toggles = self.toggles[name]
+        self.uncached.compute_logits(text[:, :1], toggles, fresh=True)
+        logits = [
+            self.uncached.compute_logits(text[:, : position + 1], toggles) for position in range(1, text.shape[1])
+        ]
+        return torch.cat(logits)[:, : self.decoder.shape.tokens]
 
-    def nbytes(self, name: str) -> int:
-        """Bytes of weights that one token meets."""
-        from gptlab.study.tools.cached_decoding import Rung
+    def count_weight_bytes(self, name: str) -> int:
+        """Return the bytes of weights that one token needs."""
+        from gptlab.study.tools.cached_decoding import DecodingVariant
 
-        return (self.rungs[name] if name in self.rungs else Rung(self.decoder)).nbytes()
+        return (self.cached[name] if name in self.cached else DecodingVariant(self.decoder)).count_weight_bytes()
 
-    def times(self, rounds: int, seed: int) -> dict[str, list[float]]:
-        """Milliseconds a token of all rungs, the first of them twice, and of the limit; a number a round."""
-        acts: dict[str, Any] = {name: lambda rung=rung: self.written(rung) for name, rung in self.rungs.items()}
-        acts |= {LIMIT: self.limit}
-        if self.names[0] in self.rungs:
-            acts |= {AA_CONTROL: acts[self.names[0]]}
-        climbs = {**self.toggles, **({} if AA_CONTROL in acts else {AA_CONTROL: self.toggles[self.names[0]]})}
-        order, draws = [*acts, ""], random.Random(seed)
-        for act in acts.values():
-            act()  # warm, compiled
-        found: dict[str, list[float]] = {name: [] for name in (*self.names, AA_CONTROL, LIMIT)}
+    def time_interleaved(self, rounds: int, seed: int) -> dict[str, list[float]]:
+        """Return milliseconds a token by variant, one a round, the limit and an A/A control included."""
+        timers: dict[str, Any] = {
+            name: lambda variant=variant: self.time_cached(variant) for name, variant in self.cached.items()
+        }
+        timers |= {LIMIT: self.time_limit}
+        if self.names[0] in self.cached:
+            timers |= {AA_CONTROL: timers[self.names[0]]}
+        toggle_sets = {**self.toggles, **({} if AA_CONTROL in timers else {AA_CONTROL: self.toggles[self.names[0]]})}
+        order, generator = [*timers, ""], random.Random(seed)  # "" stands for all uncached variants, timed together
+        for timer in timers.values():
+            timer()  # warms up, and compiles
+        times: dict[str, list[float]] = {name: [] for name in (*self.names, AA_CONTROL, LIMIT)}
         for _ in range(rounds):
-            draws.shuffle(order)
+            generator.shuffle(order)
             for name in order:
-                each = {name: acts[name]()} if name else self.climb(climbs, draws)
-                for one, ms in each.items():
-                    found[one].append(ms)
-        return found
+                ms_by_name = {name: timers[name]()} if name else self.time_uncached(toggle_sets, generator)
+                for variant_name, ms in ms_by_name.items():
+                    times[variant_name].append(ms)
+        return times
 
-    def written(self, rung: "Rung") -> float:
-        return _clocked(lambda: rung.write(self.text[:, :1], self.tokens - 1)) / (self.tokens - 1)
+    def time_cached(self, variant: "DecodingVariant") -> float:
+        """Return milliseconds a token of writing one text with caches."""
+        return _measure_ms(lambda: variant.write(self.text[:, :1], self.tokens - 1)) / (self.tokens - 1)
 
-    def climb(self, climbs: dict[str, frozenset[str]], draws: random.Random) -> dict[str, float]:
-        """The rungs of the ladder, in turn at each length; the rows before are read once for all."""
-        ladder, names = self.ladder, [*climbs]
-        found = dict.fromkeys(names, 0.0)
-        if ladder is None:
-            return found
+    def time_uncached(self, toggle_sets: dict[str, frozenset[str]], generator: random.Random) -> dict[str, float]:
+        """Return milliseconds a token of the uncached variants, as means over POINTS lengths.
+
+        The variants are shuffled at each length; the rows before are computed once for all.
+        """
+        uncached, names = self.uncached, [*toggle_sets]
+        times = dict.fromkeys(names, 0.0)
+        if uncached is None:
+            return times
         for point in range(POINTS):
             length = 2 + (self.tokens - 2) * (2 * point + 1) // (2 * POINTS)
-            ladder.read(self.text[:, : length - 1], frozenset(), fresh=True)
-            draws.shuffle(names)
+            uncached.compute_logits(self.text[:, : length - 1], frozenset(), fresh=True)
+            generator.shuffle(names)
             for name in names:
-                on = climbs[name]
-                found[name] += _clocked(lambda n=length, on=on: ladder.read(self.text[:, :n], on)) / POINTS
-        return found
+                toggles = toggle_sets[name]
+                text = self.text[:, :length]
+                times[name] += _measure_ms(lambda x=text, on=toggles: uncached.compute_logits(x, on)) / POINTS
+        return times
 
-    def limit(self) -> float:
-        """All weights once, as one token needs them: the least of some passes, since neighbours only add."""
+    def time_limit(self) -> float:
+        """Return milliseconds of reading all weights once, as one token needs them.
+
+        The median of twenty passes.
+        """
         import torch
 
-        parts = [one for one in self.decoder.modules() if isinstance(one, torch.nn.Linear)]
-        given = [torch.randn(1, one.in_features) for one in parts]
+        linears = [linear for linear in self.decoder.modules() if isinstance(linear, torch.nn.Linear)]
+        inputs = [torch.randn(1, linear.in_features) for linear in linears]
 
-        def once() -> None:
+        def apply_linears() -> None:
             with torch.inference_mode():
-                for part, x in zip(parts, given, strict=True):
-                    torch.nn.functional.linear(x, part.weight)
+                for linear, x in zip(linears, inputs, strict=True):
+                    torch.nn.functional.linear(x, linear.weight)
 
-        return statistics.median(_clocked(once) for _ in range(20))
+        return statistics.median(_measure_ms(apply_linears) for _ in range(20))
 
 
-def toggled(name: str) -> frozenset[str]:
-    """The toggles of a rung of the ladder."""
+def parse_toggles(name: str) -> frozenset[str]:
+    """Return the toggles of an uncached variant's name."""
     from gptlab.study.tools.uncached_decoding import TOGGLES
 
     if name == "none":
@@ -220,7 +247,8 @@ def toggled(name: str) -> frozenset[str]:
     return frozenset(name.split("-"))
 
 
-def _clocked(act: Any) -> float:
-    began = time.perf_counter()
-    act()
-    return (time.perf_counter() - began) * 1000
+def _measure_ms(action: Callable[[], object]) -> float:
+    """Return the milliseconds of one call."""
+    start = time.perf_counter()
+    action()
+    return (time.perf_counter() - start) * 1000

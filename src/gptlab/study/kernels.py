@@ -1,12 +1,13 @@
-"""Kernels of attention, alone: the plain formula against torch's fused ones, on random numbers.
+"""Time of attention kernels alone: the plain formula against torch's fused ones, on random numbers.
 
 naive                         every score written out (`attend`)
-math flash efficient cudnn    scaled_dot_product_attention, held to one backend (torch.nn.attention.sdpa_kernel)
+math flash efficient cudnn    scaled_dot_product_attention, restricted to one backend (torch.nn.attention.sdpa_kernel)
 flex                          FlexAttention, compiled for each case; it has no backward on CPU
 
-Random numbers, since all ones make all weights equal, whatever the scores: a kernel that is wrong would pass. Before a
-kernel is timed, output and gradients are held against the plain formula in double precision. A kernel that does not
-take a case is counted in `cases refused`, and has no time there. All see causally, through a window where there is one.
+Inputs are random, since equal ones make all weights equal whatever the scores, so that a wrong kernel would pass.
+Before a kernel is timed, its output and gradients are compared with the plain formula in double precision. A kernel
+that does not take a case is counted in `cases refused`, and has no time there. All are causal, through a window where
+there is one.
 """
 
 from collections.abc import Callable
@@ -23,7 +24,7 @@ from gptlab.study import Build, Study
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from gptlab.study.tools.timing import Place
+    from gptlab.study.tools.timing import Placement
 
 NAIVE = "naive"
 FUSED = {
@@ -34,11 +35,11 @@ FUSED = {
 }
 KERNELS = (NAIVE, *FUSED, "flex")
 TOLERANCE = {True: 1e-4, False: 5e-2}
-"""In parts of the largest number: in 32 bits, and in bf16, which has 8."""
+"""Largest difference in parts of the largest number, by full precision: in 32 bits, and in bf16, which has 8."""
 
 
-class Case(NamedTuple):
-    """What all kernels are given; `window`: keys that a query sees, none for all."""
+class AttentionCase(NamedTuple):
+    """Sizes that all kernels are given; `window` is the number of keys that a query sees, None for all."""
 
     batch: int
     length: int
@@ -49,7 +50,16 @@ class Case(NamedTuple):
 
 
 class Kernels(Study):
-    """lengths, heads, windows: null follows the recipe. kernels: the plain formula is always among them."""
+    """Time attention kernels over lengths, heads, key heads and windows, one changed at a time.
+
+    kernels   names of kernels; null takes all, flex on GPUs alone. The plain formula is always among them
+    lengths   numbers of tokens; null is 1/4, 1/2, 1 and 2 of the recipe's context
+    heads     numbers of heads; null is 1/2, 1 and 2 of the recipe's
+    kv_heads  numbers of key heads, divisors of the recipe's heads
+    windows   keys that a query sees; null is a quarter of the context
+    batch     sequences of a case
+    rounds    rounds in which all kernels are timed, interleaved
+    """
 
     def __init__(
         self,
@@ -62,9 +72,9 @@ class Kernels(Study):
         batch: int = 1,
         rounds: int = 12,
     ) -> None:
-        for name, given in (("lengths", lengths), ("heads", heads), ("kv_heads", kv_heads), ("windows", windows)):
-            if given and min(given) < 1:
-                raise ValueError(f"{name}={given} has a number below 1; give numbers > 0")
+        for name, numbers in (("lengths", lengths), ("heads", heads), ("kv_heads", kv_heads), ("windows", windows)):
+            if numbers and min(numbers) < 1:
+                raise ValueError(f"{name}={numbers} has a number below 1; give numbers > 0")
         for name, value in (("batch", batch), ("rounds", rounds)):
             if value < 1:
                 raise ValueError(f"{name}={value} is less than 1; give 1 or more")
@@ -83,96 +93,112 @@ class Kernels(Study):
                 if model.heads % value:
                     raise Refused(f"{name}: study.kv_heads={value} does not divide model.heads={model.heads}; try 1")
 
-    def cases(self, recipe: Recipe) -> dict[str, Case]:
-        """One thing is changed at a time; by `what=number`."""
+    def list_cases(self, recipe: Recipe) -> dict[str, AttentionCase]:
+        """Return the cases of a recipe by `size=number`, each with one size changed."""
         model = recipe.settings.model
-        own = Case(self.batch, model.context, model.heads, model.heads, model.head or model.width // model.heads)
-        context, heads = own.length, own.heads
+        base = AttentionCase(
+            batch=self.batch,
+            length=model.context,
+            heads=model.heads,
+            kv_heads=model.heads,
+            head=model.head or model.width // model.heads,
+        )
+        context, heads = base.length, base.heads
         lengths = self.lengths if self.lengths is not None else [context // 4, context // 2, context, 2 * context]
-        several = self.heads if self.heads is not None else [heads // 2, heads, 2 * heads]
+        head_counts = self.heads if self.heads is not None else [heads // 2, heads, 2 * heads]
         windows = self.windows if self.windows is not None else [context // 4]
-        return {
-            **{f"length={n}": own._replace(length=n) for n in lengths if n},
-            **{f"heads={n}": own._replace(heads=n, kv_heads=n) for n in several if n},
-            **{f"kv_heads={n}": own._replace(kv_heads=n) for n in self.kv_heads},
-            **{f"window={n}": own._replace(window=n) for n in windows if n},
+        return {  # a half or a quarter of 1 is 0, and left out
+            **{f"length={n}": base._replace(length=n) for n in lengths if n},
+            **{f"heads={n}": base._replace(heads=n, kv_heads=n) for n in head_counts if n},
+            **{f"kv_heads={n}": base._replace(kv_heads=n) for n in self.kv_heads},
+            **{f"window={n}": base._replace(window=n) for n in windows if n},
         }
 
     def __call__(self, arms: dict[str, Recipe], block: int, build: Build, folder: Path) -> list[Row]:
-        from gptlab.study.tools.timing import Place, turns
+        from gptlab.study.tools.timing import Placement, time_interleaved
 
-        rows, refused, off = [], {}, {}
+        rows, refused_cases, largest_errors = [], {}, {}
         for name, recipe in arms.items():
-            place, prefix = Place(recipe), f"{name}: " if len(arms) > 1 else ""
-            names = self.kernels or [one for one in KERNELS if one != "flex" or place.device.type == "cuda"]
-            for case, what in self.cases(recipe).items():
+            placement, prefix = Placement(recipe), f"{name}: " if len(arms) > 1 else ""
+            kernels = self.kernels or [
+                kernel for kernel in KERNELS if kernel != "flex" or placement.device.type == "cuda"
+            ]
+            for case_name, case in self.list_cases(recipe).items():
                 for kind, backward in (("forward", False), ("forward and backward", True)):
-                    bench = Tried(what, place, block, backward)
-                    acts: dict[str, Callable[[], Any]] = {}
-                    for kernel in dict.fromkeys([NAIVE, *names]):
-                        act, told = bench.tried(kernel)
-                        refused[kernel] = refused.get(kernel, 0) + (act is None)
-                        if act is not None:
-                            acts[kernel], off[kernel] = act, max(told, off.get(kernel, 0.0))
-                    times = turns({**acts, AA_CONTROL: acts[NAIVE]}, float("inf"), self.rounds)
-                    rows += [Row(one, block, f"{prefix}ms {kind} {case}", ms) for one, ms in times.items()]
-        for metric, found in (("cases refused", refused), ("off", off)):
-            rows += [Row(kernel, block, metric, value) for kernel, value in found.items()]
+                    bench = KernelBench(case, placement, block, backward)
+                    runs: dict[str, Callable[[], Any]] = {}
+                    for kernel in dict.fromkeys([NAIVE, *kernels]):
+                        run_kernel, error = bench.prepare_kernel(kernel)
+                        refused_cases[kernel] = refused_cases.get(kernel, 0) + (run_kernel is None)
+                        if run_kernel is not None:
+                            runs[kernel] = run_kernel
+                            largest_errors[kernel] = max(error, largest_errors.get(kernel, 0.0))
+                    times = time_interleaved({**runs, AA_CONTROL: runs[NAIVE]}, float("inf"), self.rounds)
+                    rows += [Row(arm, block, f"{prefix}ms {kind} {case_name}", ms) for arm, ms in times.items()]
+        for metric, by_kernel in (("cases refused", refused_cases), ("off", largest_errors)):
+            rows += [Row(kernel, block, metric, value) for kernel, value in by_kernel.items()]
         return rows
 
 
-class Tried:
-    """A case with its numbers, and what the plain formula says of them in double precision."""
+class KernelBench:
+    """The inputs of one case, and the plain formula's results in double precision."""
 
-    def __init__(self, case: Case, place: "Place", seed: int, backward: bool) -> None:
+    def __init__(self, case: AttentionCase, placement: "Placement", seed: int, backward: bool) -> None:
         import torch
 
         from gptlab.model.forward_pass import PassMask
         from gptlab.model.mask import Mask
 
-        draws = torch.Generator().manual_seed(seed)
-        self.place, self.backward = place, backward
+        generator = torch.Generator().manual_seed(seed)
+        self.placement, self.backward = placement, backward
         shapes = [(case.batch, case.length, heads, case.head) for heads in (case.heads, case.kv_heads, case.kv_heads)]
-        exact = [torch.randn(shape, generator=draws, dtype=torch.float64).to(place.device) for shape in shapes]
-        self.given = [one.to(torch.float32 if place.wide else torch.bfloat16).requires_grad_(backward) for one in exact]
-        self.slope = torch.randn(shapes[0], generator=draws, dtype=torch.float64).to(place.device)
-        mask, at = Mask(case.window), torch.arange(case.length, device=place.device)[None]
-        self.sight = PassMask(mask, at, at, mask.whole(case.length))
-        self.wanted = self.said(NAIVE, [one.detach().double().requires_grad_(backward) for one in self.given])
+        exact = [torch.randn(shape, generator=generator, dtype=torch.float64).to(placement.device) for shape in shapes]
+        self.inputs = [
+            tensor.to(torch.float32 if placement.full_precision else torch.bfloat16).requires_grad_(backward)
+            for tensor in exact
+        ]
+        self.output_gradient = torch.randn(shapes[0], generator=generator, dtype=torch.float64).to(placement.device)
+        mask, positions = Mask(case.window), torch.arange(case.length, device=placement.device)[None]
+        self.pass_mask = PassMask(mask, positions, positions, mask.whole(case.length))
+        # of the inputs as they were rounded: what is held against it is the kernel, not bf16
+        self.reference = self.run_attention(
+            NAIVE, [tensor.detach().double().requires_grad_(backward) for tensor in self.inputs]
+        )
 
-    def said(self, kernel: str, given: "list[Tensor]") -> "list[Tensor]":
-        """The output, or with backward the gradients of q, k and v, which need it."""
+    def run_attention(self, kernel: str, inputs: "list[Tensor]") -> "list[Tensor]":
+        """Return the output (B, T, H, D), or with backward the gradients of q, k and v, which need it."""
         import torch
 
-        from gptlab.model import attention_kernels as attend
-        from gptlab.model.attention_kernels import attend as attended
+        from gptlab.model import attention_kernels
 
-        with ExitStack() as held:
-            held.enter_context(attend.kernel("sdpa" if kernel in FUSED else kernel))
+        with ExitStack() as stack:
+            stack.enter_context(attention_kernels.kernel("sdpa" if kernel in FUSED else kernel))
             if kernel in FUSED:
                 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-                held.enter_context(sdpa_kernel(getattr(SDPBackend, FUSED[kernel])))
-            held.enter_context(torch.set_grad_enabled(self.backward))
-            way = torch.compile(attended, dynamic=False) if kernel == "flex" else attended
-            q, k, v = given
-            out = way(q, k, v, self.sight)
-            return [*torch.autograd.grad(out, given, self.slope.to(out.dtype))] if self.backward else [out]
+                stack.enter_context(sdpa_kernel(getattr(SDPBackend, FUSED[kernel])))
+            stack.enter_context(torch.set_grad_enabled(self.backward))
+            attend = attention_kernels.attend
+            if kernel == "flex":
+                attend = torch.compile(attend, dynamic=False)
+            q, k, v = inputs
+            out = attend(q, k, v, self.pass_mask)
+            return [*torch.autograd.grad(out, inputs, self.output_gradient.to(out.dtype))] if self.backward else [out]
 
-    def tried(self, kernel: str) -> "tuple[Callable[[], Any] | None, float]":
-        """What is to be timed, none if the kernel does not take the case; and how far it is off."""
+    def prepare_kernel(self, kernel: str) -> "tuple[Callable[[], Any] | None, float]":
+        """Return the call to be timed, None if the kernel does not take the case, and its largest relative error."""
         import torch
 
         if kernel == "flex":
             torch._dynamo.reset()  # each case is a graph of its own, and there is a limit to them
         try:
-            found = self.said(kernel, self.given)
+            results = self.run_attention(kernel, self.inputs)
         except (RuntimeError, NotImplementedError) as error:
             if kernel == NAIVE or "out of memory" in str(error):
                 raise
             return None, 0.0
-        pairs = list(zip(found, self.wanted, strict=True))
-        off = max(((a.double() - b).abs().max() / b.abs().max()).item() for a, b in pairs)
-        if not off <= TOLERANCE[self.place.wide]:
-            raise ValueError(f"{kernel} differs from the plain formula by {off:.2g} of the largest number")
-        return lambda: self.said(kernel, self.given), off
+        pairs = list(zip(results, self.reference, strict=True))
+        largest_error = max(((a.double() - b).abs().max() / b.abs().max()).item() for a, b in pairs)
+        if not largest_error <= TOLERANCE[self.placement.full_precision]:
+            raise ValueError(f"{kernel} differs from the plain formula by {largest_error:.2g} of the largest number")
+        return lambda: self.run_attention(kernel, self.inputs), largest_error

@@ -1,4 +1,4 @@
-"""How the time of a forward pass follows each size: one is changed at a time, all points are timed in turn.
+"""Time of a forward pass over each size: one is changed at a time, all points are timed interleaved.
 
 length batch vocab layers hidden   as they say; `hidden` is the MLP's width
 width                              of the residual stream; heads, their width and `hidden` stay
@@ -19,7 +19,7 @@ from gptlab.errors import Refused
 from gptlab.stats.elasticity import measure_elasticities
 from gptlab.stats.measurements import Row
 from gptlab.stats.timing import AA_CONTROL
-from gptlab.study import Build, Study, vocabulary
+from gptlab.study import Build, Study, get_vocab_size
 
 if TYPE_CHECKING:
     from gptlab.model.decoder import Decoder
@@ -30,7 +30,7 @@ BASE = "baseline"
 
 
 class Point(NamedTuple):
-    """What is timed: a decoder of a recipe and a vocabulary, on a batch of one context each."""
+    """A point of a sweep: the decoder of a recipe and a vocabulary, on `batch` sequences of one context."""
 
     recipe: Recipe
     vocab: int
@@ -38,8 +38,13 @@ class Point(NamedTuple):
 
 
 class Latency(Study):
-    """sweeps: values by size, the recipe's own is always among them; null is all sizes at FACTORS. vocab: null is that
-    of the recipe's text. batch: sequences of one context, where it is not swept."""
+    """Time forward passes while one size at a time is swept.
+
+    sweeps  values by size, the recipe's own always among them; null sweeps all sizes by FACTORS
+    batch   sequences of one context, where it is not swept
+    vocab   vocabulary size; null is that of the recipe's text
+    rounds  rounds in which all points are timed, interleaved
+    """
 
     def __init__(
         self,
@@ -63,52 +68,56 @@ class Latency(Study):
         from gptlab.build import build_on_meta
 
         for name, recipe in arms.items():
-            for point, at in self.points(recipe).items():
+            for point_name, point in self.make_points(recipe).items():
                 try:
-                    build_on_meta(at.recipe, at.vocab)
+                    build_on_meta(point.recipe, point.vocab)
                 except ValueError as error:
-                    told = str(error).splitlines()[0]
-                    raise Refused(f"{name}: {point} does not fit: {told}; choose others by study.sweeps=") from error
+                    reason = str(error).splitlines()[0]
+                    raise Refused(
+                        f"{name}: {point_name} does not fit: {reason}; choose others by study.sweeps="
+                    ) from error
 
     def __call__(self, arms: dict[str, Recipe], block: int, build: Build, folder: Path) -> list[Row]:
-        from gptlab.study.tools.timing import turns
+        from gptlab.study.tools.timing import time_interleaved
 
         points = {
-            f"{name.replace('/', ':')} {point}" if len(arms) > 1 else point: at
+            f"{name.replace('/', ':')} {point_name}" if len(arms) > 1 else point_name: point
             for name, recipe in arms.items()
-            for point, at in self.points(recipe).items()
+            for point_name, point in self.make_points(recipe).items()
         }
-        made: dict[Any, Decoder] = {}
-        for at in points.values():  # those that differ in nothing but the batch are one
-            key = (at.recipe.hash, at.vocab)
-            made[key] = made[key] if key in made else build(at.recipe, at.vocab).eval()
-        acts = {name: passing(made[at.recipe.hash, at.vocab], at) for name, at in points.items()}
-        times = turns({**acts, AA_CONTROL: acts[next(iter(acts))]}, float("inf"), self.rounds)
+        decoders: dict[Any, Decoder] = {}
+        for point in points.values():  # those that differ in nothing but the batch are one
+            key = (point.recipe.hash, point.vocab)
+            decoders[key] = decoders[key] if key in decoders else build(point.recipe, point.vocab).eval()
+        passes = {
+            name: make_forward_pass(decoders[point.recipe.hash, point.vocab], point) for name, point in points.items()
+        }
+        times = time_interleaved({**passes, AA_CONTROL: passes[next(iter(passes))]}, float("inf"), self.rounds)
         rows = [Row(name, block, "ms/pass", ms) for name, ms in times.items()]
-        for name, at in points.items():
-            told = shares(made[at.recipe.hash, at.vocab], at)
-            rows += [Row(name, block, metric, value) for metric, value in told.items()]
+        for name, point in points.items():
+            flop_shares = count_flop_shares(decoders[point.recipe.hash, point.vocab], point)
+            rows += [Row(name, block, metric, value) for metric, value in flop_shares.items()]
         return rows + [Row(arm, block, metric, value) for arm, metric, value in measure_elasticities(times, block)]
 
-    def points(self, recipe: Recipe) -> dict[str, Point]:
-        """All that is timed of one recipe, by name, the baseline first."""
+    def make_points(self, recipe: Recipe) -> dict[str, Point]:
+        """Return all points of one recipe by name, the baseline first."""
         from gptlab.build import build_on_meta
 
-        base = Point(recipe, vocabulary(recipe, self.vocab), self.batch)
-        own = sizes(build_on_meta(recipe, base.vocab), base)
-        found = {BASE: base}
+        base = Point(recipe, get_vocab_size(recipe, self.vocab), self.batch)
+        own_sizes = read_sizes(build_on_meta(recipe, base.vocab), base)
+        points = {BASE: base}
         for size in self.sweeps or SIZES:
-            asked = self.sweeps[size] if self.sweeps else whole(own, size)
-            values = sorted({*asked, own[size]})
+            swept = self.sweeps[size] if self.sweeps else list_default_values(own_sizes, size)
+            values = sorted({*swept, own_sizes[size]})
             if len(values) < 3:
                 raise Refused(f"study.sweeps: {size} has the values {values}; three show a slope and a bend, give more")
-            found |= {f"{size}={value}": moved(base, own, size, value) for value in values}
-        return found
+            points |= {f"{size}={value}": change_size(base, own_sizes, size, value) for value in values}
+        return points
 
 
-def sizes(made: "Decoder", at: Point) -> dict[str, int]:
-    """The sizes of a recipe's decoder."""
-    shape = made.shape
+def read_sizes(decoder: "Decoder", point: Point) -> dict[str, int]:
+    """Return the sizes of a decoder, by the names of SIZES."""
+    shape = decoder.shape
     return {
         "length": shape.context,
         "vocab": shape.vocab,
@@ -117,45 +126,45 @@ def sizes(made: "Decoder", at: Point) -> dict[str, int]:
         "head_shared": shape.head,
         "heads": shape.heads,
         "layers": shape.layers,
-        "hidden": made.layers[0].mlp.hidden,
-        "batch": at.batch,
+        "hidden": decoder.layers[0].mlp.hidden,
+        "batch": point.batch,
     }
 
 
-def whole(own: dict[str, int], size: str) -> list[int]:
-    """A size's default values: those of FACTORS that are whole, and for heads that share a width, that divide it."""
-    values = [int(own[size] * factor) for factor in FACTORS if (own[size] * factor).is_integer()]
-    return [one for one in values if size != "head_shared" or own["heads"] * own["head"] % one == 0]
+def list_default_values(own_sizes: dict[str, int], size: str) -> list[int]:
+    """Return a size's default values: those of FACTORS that are whole, and for heads that share a width, divide it."""
+    values = [int(own_sizes[size] * factor) for factor in FACTORS if (own_sizes[size] * factor).is_integer()]
+    return [value for value in values if size != "head_shared" or own_sizes["heads"] * own_sizes["head"] % value == 0]
 
 
-def moved(at: Point, own: dict[str, int], size: str, value: int) -> Point:
-    """A point with one size changed and all others held, those that would follow it too."""
-    recipe = at.recipe
-    if value == own[size]:
-        return at
+def change_size(point: Point, own_sizes: dict[str, int], size: str, value: int) -> Point:
+    """Return a point with one size changed and all others held, those that would follow it too."""
+    recipe = point.recipe
+    if value == own_sizes[size]:
+        return point
     if size == "batch":
-        return at._replace(batch=value)
+        return point._replace(batch=value)
     if size == "vocab":
-        return Point(set_values(recipe, vocab_multiple=1), value, at.batch)
-    knobs: dict[str, int] = {"model__head": own["head"]}
+        return Point(set_values(recipe, vocab_multiple=1), value, point.batch)
+    knobs: dict[str, int] = {"model__head": own_sizes["head"]}
     if size == "hidden":
-        knobs[hidden(recipe)] = value
+        knobs[find_hidden_knob(recipe)] = value
     elif size == "head_shared":
-        total = own["heads"] * own["head"]
+        total = own_sizes["heads"] * own_sizes["head"]
         if total % value:
             raise Refused(f"study.sweeps: head_shared={value} does not divide heads x head = {total}; give a divisor")
         knobs |= {"model__head": value, "model__heads": total // value}
     else:
         knobs["model__context" if size == "length" else f"model__{size}"] = value
     if size == "width":
-        knobs[hidden(recipe)] = own["hidden"]
-    if recipe.config["attention"].get("kv_heads") == own["heads"]:  # as many, so that they follow
-        knobs["attention__kv_heads"] = knobs.get("model__heads", own["heads"])
-    return at._replace(recipe=set_values(recipe, **knobs))
+        knobs[find_hidden_knob(recipe)] = own_sizes["hidden"]
+    if recipe.config["attention"].get("kv_heads") == own_sizes["heads"]:  # as many, so that they follow
+        knobs["attention__kv_heads"] = knobs.get("model__heads", own_sizes["heads"])
+    return point._replace(recipe=set_values(recipe, **knobs))
 
 
-def hidden(recipe: Recipe) -> str:
-    """The knob of the MLP's width."""
+def find_hidden_knob(recipe: Recipe) -> str:
+    """Return the path of the knob of the MLP's width."""
     node, path = recipe.config["mlp"], "mlp"
     if "expert" in node:
         node, path = node["expert"], "mlp__expert"
@@ -166,35 +175,35 @@ def hidden(recipe: Recipe) -> str:
     return f"{path}__hidden"
 
 
-def shares(made: "Decoder", at: Point) -> dict[str, float]:
-    """FLOPs of one pass, and the parts of attention (its scores too), of MLPs and of all else, the readout."""
+def count_flop_shares(decoder: "Decoder", point: Point) -> dict[str, float]:
+    """Return the FLOPs of one pass, and the shares of attention, its scores, MLPs, and all else (the readout)."""
     from torch import nn
 
-    def weights(part: nn.Module) -> int:
-        return sum(one.weight.numel() for one in part.modules() if isinstance(one, nn.Linear))
+    def count_linear_weights(part: nn.Module) -> int:
+        return sum(linear.weight.numel() for linear in part.modules() if isinstance(linear, nn.Linear))
 
-    length = at.recipe.settings.model.context
-    total = made.flops(length)
-    pairs = sum(b.attention.pairs(length) * b.attention.pair_flops() for b in made.layers)
-    attention = pairs + 2 * length * sum(weights(block.attention) for block in made.layers)
-    mlp = 2 * length * sum(weights(block.mlp) - block.mlp.inactive_weights() for block in made.layers)
-    found = {"attention": attention, "scores": pairs, "mlp": mlp, "readout": total - attention - mlp}
-    return {"MFLOPs/pass": at.batch * total / 1e6, **{f"{name} share": one / total for name, one in found.items()}}
+    length = point.recipe.settings.model.context
+    total = decoder.flops(length)
+    scores = sum(block.attention.pairs(length) * block.attention.pair_flops() for block in decoder.layers)
+    attention = scores + 2 * length * sum(count_linear_weights(block.attention) for block in decoder.layers)
+    mlp = 2 * length * sum(count_linear_weights(block.mlp) - block.mlp.inactive_weights() for block in decoder.layers)
+    flops = {"attention": attention, "scores": scores, "mlp": mlp, "readout": total - attention - mlp}
+    return {"MFLOPs/pass": point.batch * total / 1e6, **{f"{name} share": one / total for name, one in flops.items()}}
 
 
-def passing(made: "Decoder", at: Point) -> Any:
-    """A forward pass over random tokens, to be timed at its trainer's device and precision."""
+def make_forward_pass(decoder: "Decoder", point: Point) -> Any:
+    """Return a forward pass over random tokens, to be timed at its trainer's device and precision."""
     import torch
 
-    from gptlab.study.tools.timing import Place
+    from gptlab.study.tools.timing import Placement
 
-    place, context = Place(at.recipe), at.recipe.settings.model.context
-    draws = torch.Generator().manual_seed(0)
-    tokens = torch.randint(at.vocab, (at.batch, context), generator=draws).to(place.device)
-    made.to(place.device)
+    placement, context = Placement(point.recipe), point.recipe.settings.model.context
+    generator = torch.Generator().manual_seed(0)
+    tokens = torch.randint(point.vocab, (point.batch, context), generator=generator).to(placement.device)
+    decoder.to(placement.device)
 
-    def act() -> None:
-        with torch.inference_mode(), place.numerics():
-            made.forward(tokens)
+    def run_pass() -> None:
+        with torch.inference_mode(), placement.numerics():
+            decoder.forward(tokens)
 
-    return act
+    return run_pass

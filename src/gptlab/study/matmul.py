@@ -1,10 +1,10 @@
-"""One matrix product over several workers (`matmul`), against BLAS with one thread, with many, and a loop in Python.
+"""Time of one matrix product over several workers, against BLAS with one thread, with many, and a loop in Python.
 
-Each product is held against BLAS before it is timed, within the bound of any order of summing: |difference| <=
-2 K eps |A| |B|, number by number. A product of N has 2 N^3 FLOPs on 24 N^2 bytes, N / 12 a byte: small ones are
-bound by what is sent. `faster from N`: from this size on, the median is below that of one thread. Pools are made
-before, as is shared memory; github.com/ravidcohen1/dle-assignment makes a pool in every call, cuts along the inner side
-alone, and calls the many-threaded BLAS naive.
+Each product is compared with BLAS before it is timed, within the bound of any order of summing: |difference| <= 2 K eps
+|A| |B|, number by number. A product of N has 2 N^3 FLOPs on 24 N^2 bytes, N / 12 a byte: small ones are bound by what
+is sent. `faster from N`: from this size on, the median is below that of one thread. Pools and shared memory are set up
+off the clock; github.com/ravidcohen1/dle-assignment makes a pool in every call, cuts along the inner side alone, and
+calls the many-threaded BLAS naive.
 """
 
 import shutil
@@ -20,13 +20,21 @@ from gptlab.stats.measurements import Row
 from gptlab.stats.timing import AA_CONTROL
 from gptlab.study import Build, Study
 
-ONE, MANY, LOOP = "BLAS, one thread", "BLAS, all threads", "loop"
-LOOPED = 256
-"""The largest N for the loop, which takes seconds beyond."""
+ONE_THREAD, ALL_THREADS, LOOP = "BLAS, one thread", "BLAS, all threads", "loop"
+MAX_LOOP_SIZE = 256
+"""Largest N for the loop, which takes seconds beyond."""
 
 
 class Matmul(Study):
-    """sizes: N of N x N. depth: of the recursive product, 2^depth pieces."""
+    """Time parallel matrix products.
+
+    sizes     N of N x N, in float64
+    splits    how products are cut into pieces: rows, columns, inner, grid, recursive
+    backends  threads, shared, pickled
+    workers   number of threads or processes
+    depth     of the recursive product, which has 2^depth pieces
+    rounds    rounds in which all products of a size are timed, interleaved
+    """
 
     def __init__(
         self,
@@ -52,93 +60,101 @@ class Matmul(Study):
 
         if len(arms) > 1:
             raise Refused("study=matmul has no model, so that its arms would be alike; leave the axes out")
-        for name, asked, known in (("splits", self.splits, SPLITS), ("backends", self.backends, BACKENDS)):
-            for one in asked:
-                if one not in known:
-                    raise Refused(f"study.{name}={one} is not known; choose from {', '.join(known)}")
+        for name, chosen, known in (("splits", self.splits, SPLITS), ("backends", self.backends, BACKENDS)):
+            for value in chosen:
+                if value not in known:
+                    raise Refused(f"study.{name}={value} is not known; choose from {', '.join(known)}")
         shared = Path("/dev/shm")
         if "shared" in self.backends and shared.exists():  # more than there is ends the process without a word
-            need, free = self.nbytes(), shutil.disk_usage(shared).free
-            if need > free:
-                told = f"study.sizes={self.sizes} need {need >> 20} MiB of shared memory, {free >> 20} are free"
-                raise Refused(f"{told}; give smaller ones, fewer study.splits, or study.backends=[threads,pickled]")
+            needed, free = self.count_shared_bytes(), shutil.disk_usage(shared).free
+            if needed > free:
+                problem = f"study.sizes={self.sizes} need {needed >> 20} MiB of shared memory, {free >> 20} are free"
+                raise Refused(f"{problem}; give smaller ones, fewer study.splits, or study.backends=[threads,pickled]")
 
-    def nbytes(self) -> int:
-        """Shared memory of all products, which workers keep open: A, B and each summand of C."""
-        from gptlab.study.tools.parallel_matmul import counts
+    def count_shared_bytes(self) -> int:
+        """Return the shared memory of all products, which workers keep open: A, B and each summand of C."""
+        from gptlab.study.tools.parallel_matmul import count_cuts
 
-        along = [counts(split, self.workers, self.depth, (n, n, n))[1] for n in self.sizes for split in self.splits]
+        summand_counts = [
+            count_cuts(split, self.workers, self.depth, (n, n, n))[1] for n in self.sizes for split in self.splits
+        ]
         sides = [n for n in self.sizes for _ in self.splits]
-        return sum(8 * n * n * (2 + summands) for n, summands in zip(sides, along, strict=True))
+        return sum(8 * n * n * (2 + summands) for n, summands in zip(sides, summand_counts, strict=True))
 
     def __call__(self, arms: dict[str, Recipe], block: int, build: Build, folder: Path) -> list[Row]:
         from gptlab.study.tools import parallel_matmul as matmul
 
-        rows, medians = [], {}
-        with ExitStack() as pools:
-            pool: dict[str, Any] = {}
+        rows, times_by_size = [], {}
+        with ExitStack() as stack:
+            pool_by_backend: dict[str, Any] = {}
             if "threads" in self.backends:
-                pool["threads"] = pools.enter_context(matmul.threads(self.workers))
+                pool_by_backend["threads"] = stack.enter_context(matmul.make_thread_pool(self.workers))
             if {"shared", "pickled"} & {*self.backends}:
-                pool["shared"] = pool["pickled"] = pools.enter_context(matmul.processes(self.workers))
+                pool_by_backend["shared"] = pool_by_backend["pickled"] = stack.enter_context(
+                    matmul.make_process_pool(self.workers)
+                )
             for size in self.sizes:
-                times = self.timed(size, block, pool)
+                times = self.time_products(size, block, pool_by_backend)
                 rows += [Row(name, block, f"ms N={size}", ms) for name, ms in times.items()]
-                medians[size] = times
-        return rows + [Row(name, block, "faster from N", size) for name, size in overtaken(medians).items()]
+                times_by_size[size] = times
+        return rows + [Row(name, block, "faster from N", size) for name, size in find_crossovers(times_by_size).items()]
 
-    def timed(self, size: int, seed: int, pool: dict[str, Any]) -> dict[str, list[float]]:
-        """Milliseconds of every way at one size, each held against BLAS before."""
+    def time_products(self, size: int, seed: int, pool_by_backend: dict[str, Any]) -> dict[str, list[float]]:
+        """Return milliseconds of every product of one size, each compared with BLAS before."""
         import numpy as np
         import torch
 
         from gptlab.study.tools import parallel_matmul as matmul
-        from gptlab.study.tools.timing import turns
+        from gptlab.study.tools.timing import time_interleaved
 
-        draws, many = np.random.default_rng(seed), torch.get_num_threads()
-        a, b = draws.standard_normal((size, size)), draws.standard_normal((size, size))
+        generator, all_threads = np.random.default_rng(seed), torch.get_num_threads()
+        a, b = generator.standard_normal((size, size)), generator.standard_normal((size, size))
         left, right = torch.from_numpy(a), torch.from_numpy(b)
-        whole = partial(torch.matmul, left, right)
-        wanted, bound = whole().numpy(), 2 * size * np.finfo(float).eps * (abs(a) @ abs(b))
-        with ExitStack() as made:
-            ways: dict[str, Callable[[], Any]] = {}
+        multiply_by_blas = partial(torch.matmul, left, right)
+        reference, bound = multiply_by_blas().numpy(), 2 * size * np.finfo(float).eps * (abs(a) @ abs(b))
+        with ExitStack() as stack:
+            products: dict[str, Callable[[], Any]] = {}
             for backend in self.backends:
                 for split in self.splits:
-                    cut = matmul.pieces(split, self.workers, self.depth, (size, size, size))
-                    way = made.enter_context(matmul.Product(a, b, pool[backend], backend, cut))
-                    ways[f"{backend} {split}"] = way
-            if size <= LOOPED:
-                ways[LOOP] = partial(matmul.naive, a, b)
-            for name, way in ways.items():
-                if not (abs(way() - wanted) <= bound).all():
+                    pieces = matmul.cut_product(split, self.workers, self.depth, (size, size, size))
+                    product = stack.enter_context(matmul.Product(a, b, pool_by_backend[backend], backend, pieces))
+                    products[f"{backend} {split}"] = product
+            if size <= MAX_LOOP_SIZE:
+                products[LOOP] = partial(matmul.multiply_in_loop, a, b)
+            for name, product in products.items():
+                if not (abs(product() - reference) <= bound).all():
                     raise ValueError(f"{name}: N={size} differs from BLAS by more than any order of summing can")
-            acts = {ONE: partial(on, 1, whole), MANY: partial(on, many, whole), AA_CONTROL: partial(on, 1, whole)}
-            acts |= {name: partial(on, 1, way) for name, way in ways.items()}
+            actions = {
+                ONE_THREAD: partial(run_with_threads, 1, multiply_by_blas),
+                ALL_THREADS: partial(run_with_threads, all_threads, multiply_by_blas),
+                AA_CONTROL: partial(run_with_threads, 1, multiply_by_blas),
+            }
+            actions |= {name: partial(run_with_threads, 1, product) for name, product in products.items()}
             try:
-                return turns(acts, float("inf"), self.rounds)
+                return time_interleaved(actions, float("inf"), self.rounds)
             finally:
-                torch.set_num_threads(many)
+                torch.set_num_threads(all_threads)
 
 
-def on(threads: int, act: Callable[[], Any]) -> None:
-    """Acts with so many BLAS threads in this process."""
+def run_with_threads(threads: int, action: Callable[[], Any]) -> None:
+    """Run an action with `threads` BLAS threads in this process."""
     import torch
 
     torch.set_num_threads(threads)
-    act()
+    action()
 
 
-def overtaken(times: dict[int, dict[str, list[float]]]) -> dict[str, int]:
-    """The size from which on a way is faster than one thread, of those that are at the largest."""
+def find_crossovers(times: dict[int, dict[str, list[float]]]) -> dict[str, int]:
+    """Return the size from which on a product is faster than one thread, of those that are at the largest size."""
     import statistics
 
-    found = {}
+    crossovers = {}
     for name in times[max(times)]:
-        if name in (ONE, AA_CONTROL):
+        if name in (ONE_THREAD, AA_CONTROL):
             continue
         for size in sorted(times, reverse=True):
-            here = times[size]
-            if statistics.median(here[name]) >= statistics.median(here[ONE]):
+            size_times = times[size]
+            if statistics.median(size_times[name]) >= statistics.median(size_times[ONE_THREAD]):
                 break
-            found[name] = size
-    return found
+            crossovers[name] = size
+    return crossovers

@@ -1,13 +1,14 @@
 """A number format for each Linear of a trained run: which layers bear few bits, and what mixing formats is worth.
 
-alone      one Linear rounded at a time: what its loss changes by; the cheap look before the search
+alone      change of the loss if one Linear alone is rounded; the cheap look before the search
 <family>   a search in which each Linear is float or of one family: int4 and int8 are of int, mxfp4 and mxfp8 of mxfp
-mixed      a search over all of them
+mixed      a search over all formats
 
-A trial is judged by its loss and price times its mean bits a weight, or by its loss alone among those within most_bits.
-It is suggested by optuna's TPE, after these: every Linear alike, in each format; and for each what was best alone.
-Nothing is trained, weights alone are rounded. Searches choose on the first half of the validation tokens that are read;
-`test loss` is that of the second half. Mean bits count what blocks and rows share; a float has 32.
+A trial minimises its loss plus price times its mean bits a weight, or its loss alone among those within most_bits.
+Trials are suggested by optuna's TPE, after these: every Linear alike, in each format; and for each Linear the format
+that was best alone. Nothing is trained, weights alone are rounded. Searches choose on the first half of the validation
+tokens that are read; `test loss` is that of the second half. Mean bits include what blocks and rows share; a float has
+32.
 """
 
 import re
@@ -29,15 +30,22 @@ if TYPE_CHECKING:
 
 FLOAT, MIXED = "float", "mixed"
 FLOAT_BITS = 32.0
-DRAWN = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100, 150, 200, 300, 500)
-"""Trials at which the best so far is told."""
-BEYOND = 100.0
-"""Nats for each bit above most_bits."""
+REPORTED_TRIALS = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100, 150, 200, 300, 500)
+"""Trials at which the best objective so far is a row."""
+EXCESS_BIT_PENALTY = 100.0
+"""Nats for each mean bit above most_bits."""
 
 
 class MixedPrecision(Study):
-    """run: a run folder. kinds: formats by name, whose letters are their family. trials: of each search. price: nats
-    that a bit costs. most_bits: on average, or null. tokens: of the validation split, both halves."""
+    """Search a number format for each Linear of one run.
+
+    run        a run folder; must be given
+    kinds      formats by name; the letters of a name are its family
+    trials     trials of each search
+    price      nats that one mean bit costs
+    most_bits  limit of the mean bits, which replaces the price; null sets none
+    tokens     tokens of the validation split, both halves
+    """
 
     def __init__(
         self,
@@ -81,113 +89,130 @@ class MixedPrecision(Study):
         recipe = read_recipe(Path(self.run))
         torch.set_num_threads(factory(next(iter(arms.values())).config["trainer"], "trainer")().threads)
         windows = read_corpus(recipe).windows(recipe.settings.model.context, self.tokens)
-        given, wanted = (torch.from_numpy(one[0 : len(one)]) for one in windows)
-        rounded = Rounded(merge(load_run(self.run)[0]).eval(), self.kinds, given, wanted)
+        inputs, targets = (torch.from_numpy(array[0 : len(array)]) for array in windows)
+        rounded = RoundedDecoder(merge(load_run(self.run)[0]).eval(), self.kinds, inputs, targets)
         alone = {
-            (name, kind): rounded.loss({name: kind}) - rounded.loss({})
+            (name, kind): rounded.measure_loss({name: kind}) - rounded.measure_loss({})
             for name in rounded.linears
             for kind in self.kinds
         }
         rows = [Row(name, block, f"alone {kind}", change) for (name, kind), change in alone.items()]
-        families = dict.fromkeys(map(family_of, self.kinds))
+        families = dict.fromkeys(map(find_family, self.kinds))
         for family in [*families, MIXED]:
-            mine = [kind for kind in self.kinds if family in (MIXED, family_of(kind))]
-            rows += self.searched(family, mine, rounded, alone, block)
-        return [Row(FLOAT, block, metric, value) for metric, value in self.told(rounded, {}).items()] + rows
+            kinds = [kind for kind in self.kinds if family in (MIXED, find_family(kind))]
+            rows += self.run_search(family, kinds, rounded, alone, block)
+        return [Row(FLOAT, block, metric, value) for metric, value in self.measure_layout(rounded, {}).items()] + rows
 
-    def told(self, rounded: "Rounded", layout: dict[str, str]) -> dict[str, float]:
-        """What a layout comes to."""
+    def measure_layout(self, rounded: "RoundedDecoder", layout: dict[str, str]) -> dict[str, float]:
+        """Return losses, mean bits and objective of a layout {Linear: format}."""
         return {
-            "test loss": rounded.loss(layout, test=True),
-            "loss": rounded.loss(layout),
-            "mean bits": rounded.bits(layout),
-            "objective": self.objective(rounded, layout),
+            "test loss": rounded.measure_loss(layout, test=True),
+            "loss": rounded.measure_loss(layout),
+            "mean bits": rounded.mean_bits(layout),
+            "objective": self.compute_objective(rounded, layout),
         }
 
-    def objective(self, rounded: "Rounded", layout: dict[str, str]) -> float:
-        """What a search minimises."""
-        bits = rounded.bits(layout)
+    def compute_objective(self, rounded: "RoundedDecoder", layout: dict[str, str]) -> float:
+        """Return what a search minimises."""
+        bits = rounded.mean_bits(layout)
         if self.most_bits is None:
-            return rounded.loss(layout) + self.price * bits
-        return rounded.loss(layout) + BEYOND * max(0.0, bits - self.most_bits)
+            return rounded.measure_loss(layout) + self.price * bits
+        return rounded.measure_loss(layout) + EXCESS_BIT_PENALTY * max(0.0, bits - self.most_bits)
 
-    def searched(
-        self, family: str, kinds: list[str], rounded: "Rounded", alone: dict[tuple[str, str], float], block: int
+    def run_search(
+        self, family: str, kinds: list[str], rounded: "RoundedDecoder", alone: dict[tuple[str, str], float], block: int
     ) -> list[Row]:
-        """One search: its best layout, and the best so far on the way."""
+        """Run one search, and return the rows of its best layout and of its best objective so far."""
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        found = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=block, multivariate=True))
+        search = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=block, multivariate=True))
         choices = [FLOAT, *kinds]
 
-        def cost(name: str, kind: str) -> float:
-            share = rounded.linears[name].weight.numel() / rounded.numbers
-            return (alone[name, kind] if kind != FLOAT else 0.0) + self.price * share * rounded.width(name, kind)
+        def estimate_cost(name: str, kind: str) -> float:
+            """Return the objective's change by one Linear, as if Linears added up."""
+            share = rounded.linears[name].weight.numel() / rounded.weight_count
+            return (alone[name, kind] if kind != FLOAT else 0.0) + self.price * share * rounded.count_bits(name, kind)
 
         for kind in kinds:
-            found.enqueue_trial(dict.fromkeys(rounded.linears, kind))
-        found.enqueue_trial({name: min(choices, key=lambda kind: cost(name, kind)) for name in rounded.linears})
+            search.enqueue_trial(dict.fromkeys(rounded.linears, kind))
+        search.enqueue_trial(
+            {name: min(choices, key=lambda kind: estimate_cost(name, kind)) for name in rounded.linears}
+        )
 
-        def judged(trial: "optuna.Trial") -> float:
-            return self.objective(rounded, {name: trial.suggest_categorical(name, choices) for name in rounded.linears})
+        def evaluate_trial(trial: "optuna.Trial") -> float:
+            layout = {name: trial.suggest_categorical(name, choices) for name in rounded.linears}
+            return self.compute_objective(rounded, layout)
 
-        found.optimize(judged, n_trials=self.trials)
-        values = [trial.value for trial in found.trials if trial.value is not None]
-        rows = [Row(family, block, metric, value) for metric, value in self.told(rounded, found.best_params).items()]
-        steps = [at for at in DRAWN if at <= self.trials]
-        return rows + [Row(f"{family} trial={at}", block, "best objective", min(values[:at])) for at in steps]
+        search.optimize(evaluate_trial, n_trials=self.trials)
+        values = [trial.value for trial in search.trials if trial.value is not None]
+        best = self.measure_layout(rounded, search.best_params)
+        rows = [Row(family, block, metric, value) for metric, value in best.items()]
+        reported = [trials for trials in REPORTED_TRIALS if trials <= self.trials]
+        return rows + [
+            Row(f"{family} trial={trials}", block, "best objective", min(values[:trials])) for trials in reported
+        ]
 
 
-def family_of(kind: str) -> str:
-    """The name of a format as far as its first digit."""
+def find_family(kind: str) -> str:
+    """Return the name of a format up to its first digit."""
     return re.split(r"\d", kind)[0]
 
 
-class Rounded:
-    """A decoder whose Linears take any of some formats: each is rounded once, and then exchanged."""
+class RoundedDecoder:
+    """A decoder whose Linears are rounded to any of some formats: each once, then copied in.
 
-    def __init__(self, decoder: "Decoder", kinds: dict[str, Callable[..., Format]], given: "Tensor", wanted: "Tensor"):
+    weights        rounded weights by (Linear, format)
+    weight_count   number of weights of all Linears
+    halves         (inputs, targets) to choose by, and to test on
+    cached_losses  losses by layout and half
+    """
+
+    def __init__(
+        self, decoder: "Decoder", kinds: dict[str, Callable[..., Format]], inputs: "Tensor", targets: "Tensor"
+    ):
         import torch
         from torch import nn
 
         self.decoder = decoder
-        every = {name: part for name, part in decoder.blocks.named_modules() if isinstance(part, nn.Linear)}
-        self.linears: dict[str, nn.Linear] = {f"blocks.{name}": part for name, part in every.items()}
-        self.numbers = sum(part.weight.numel() for part in self.linears.values())
+        linears = {name: linear for name, linear in decoder.blocks.named_modules() if isinstance(linear, nn.Linear)}
+        self.linears: dict[str, nn.Linear] = {f"blocks.{name}": linear for name, linear in linears.items()}
+        self.weight_count = sum(linear.weight.numel() for linear in self.linears.values())
         self.formats = {kind: make() for kind, make in kinds.items()}
         with torch.no_grad():
             self.weights = {
-                (name, kind): one(part.weight)
-                for name, part in self.linears.items()
-                for kind, one in self.formats.items()
+                (name, kind): format(linear.weight)
+                for name, linear in self.linears.items()
+                for kind, format in self.formats.items()
             }
-        self.weights |= {(name, FLOAT): part.weight.detach().clone() for name, part in self.linears.items()}
-        self.halves = [*zip(given.tensor_split(2), wanted.tensor_split(2), strict=True)]
-        self.known: dict[tuple[frozenset[tuple[str, str]], bool], float] = {}
+        self.weights |= {(name, FLOAT): linear.weight.detach().clone() for name, linear in self.linears.items()}
+        self.halves = [*zip(inputs.tensor_split(2), targets.tensor_split(2), strict=True)]
+        self.cached_losses: dict[tuple[frozenset[tuple[str, str]], bool], float] = {}
 
-    def width(self, name: str, kind: str) -> float:
-        """Mean bits of a Linear's weights in a format."""
+    def count_bits(self, name: str, kind: str) -> float:
+        """Return the mean bits of a Linear's weights in a format."""
         return FLOAT_BITS if kind == FLOAT else self.formats[kind].bits(self.linears[name].in_features)
 
-    def bits(self, layout: dict[str, str]) -> float:
-        """Mean bits of all weights; what a layout does not name is float."""
-        held = (self.width(name, layout.get(name, FLOAT)) * one.weight.numel() for name, one in self.linears.items())
-        return sum(held) / self.numbers
+    def mean_bits(self, layout: dict[str, str]) -> float:
+        """Return the mean bits of all weights; Linears that the layout does not name are float."""
+        total = 0.0
+        for name, linear in self.linears.items():
+            total += self.count_bits(name, layout.get(name, FLOAT)) * linear.weight.numel()
+        return total / self.weight_count
 
-    def loss(self, layout: dict[str, str], test: bool = False) -> float:
-        """Nats a token on the half that chooses, or on the other."""
+    def measure_loss(self, layout: dict[str, str], test: bool = False) -> float:
+        """Return nats a token on the half that chooses, or on the other one (`test`)."""
         import torch
 
         key = (frozenset(layout.items()), test)
-        if key not in self.known:
-            given, wanted = self.halves[test]
+        if key not in self.cached_losses:
+            inputs, targets = self.halves[test]
             with torch.inference_mode():
                 for name, linear in self.linears.items():
                     linear.weight.copy_(self.weights[name, layout.get(name, FLOAT)])
                 total = sum(
                     float(self.decoder.forward(a, b).loss) * len(a)  # type: ignore[arg-type]
-                    for a, b in zip(given.split(32), wanted.split(32), strict=True)
+                    for a, b in zip(inputs.split(32), targets.split(32), strict=True)
                 )
-            self.known[key] = total / len(given)
-        return self.known[key]
+            self.cached_losses[key] = total / len(inputs)
+        return self.cached_losses[key]

@@ -1,11 +1,11 @@
-"""Weights packed in bytes, against the same weights in floats: what they take, what a pass takes, and what they say.
+"""Packed weights against the same in floats: bytes, time of a pass and of a token, and loss.
 
-MXINT8 is 8 bits and an eighth of two: 8.25 bits a weight, which saves 74.2 % of float32. A whole decoder saves less:
-embeddings, norms, biases and the head stay in floats, and are told apart here. No time is won: packed weights are made
-floats again each time they are met.
+MXINT8 has 8 bits a weight and 8 bits a block of 32: 8.25 bits a weight, 74.2 % less than float32. A whole decoder saves
+less: embeddings, norms, biases and the head stay in floats, and are counted apart. No time is won: packed weights are
+unpacked to floats whenever they are used.
 
 of packed   bytes of what is packed, over the same in float32      of all    all weights, over all in float32
-ms/token    writing with caches                                    MiB peak  on the accelerator, if there is one
+ms/token    generation with caches                                 MiB peak  on the accelerator, if there is one
 """
 
 from pathlib import Path
@@ -14,19 +14,31 @@ from typing import TYPE_CHECKING, cast
 from gptlab.config.recipe import Recipe
 from gptlab.stats.measurements import Row
 from gptlab.stats.timing import AA_CONTROL
-from gptlab.study import Build, Study, following, vocabulary
-from gptlab.study.tools.transplant import batches, distances, passing, transplanted, weights_of
+from gptlab.study import Build, Study, append_change, get_vocab_size
+from gptlab.study.tools.transplant import (
+    build_transplant,
+    load_weights,
+    make_batch,
+    make_forward_pass,
+    measure_distances,
+)
 
 if TYPE_CHECKING:
     from gptlab.model.decoder import Decoder
 
-WRITTEN = 16
-"""Tokens that are written to time one."""
+GENERATED_TOKENS = 16
+"""Number of tokens that are generated to time one."""
 
 
 class MXInt8(Study):
-    """run: a run folder whose weights are packed; null, those of init and seed. formats: that can be stored. vocab:
-    null is that of the recipe's text, which is then read; else tokens are random. batch: sequences of one context."""
+    """Measure memory, time and loss of packed formats.
+
+    run      a run folder whose weights are packed; null takes those of init and seed
+    formats  names of formats that can be stored
+    vocab    vocabulary size, with random tokens; null reads the recipe's text
+    batch    sequences of one context
+    rounds   rounds in which all arms are timed, interleaved
+    """
 
     def __init__(
         self, *, run: str | None = None, formats: list[str], vocab: int | None = None, batch: int = 4, rounds: int = 12
@@ -39,54 +51,62 @@ class MXInt8(Study):
         self.run, self.formats, self.vocab, self.batch, self.rounds = run, formats, vocab, batch, rounds
 
     def arms(self, base: Recipe) -> dict[str, list[str]]:
-        packed = {one: [following(base, "pack"), f"format@change.pack.format={one}"] for one in self.formats}
+        packed = {
+            format: [append_change(base, "pack"), f"format@change.pack.format={format}"] for format in self.formats
+        }
         return {"float32": [], **packed}
 
     def __call__(self, arms: dict[str, Recipe], block: int, build: Build, folder: Path) -> list[Row]:
         import torch
 
         from gptlab.generation.generate import generate
-        from gptlab.study.tools.timing import Place, turns
-        from gptlab.weights.change import told
+        from gptlab.study.tools.timing import Placement, time_interleaved
+        from gptlab.weights.change import summary_metrics
 
         base, first = next(iter(arms.items()))
-        place, vocab = Place(first), vocabulary(first, self.vocab)
-        weights = weights_of(self.run, first, vocab, build)
+        placement, vocab = Placement(first), get_vocab_size(first, self.vocab)
+        weights = load_weights(self.run, first, vocab, build)
         decoders = {
-            name: transplanted(name, recipe, vocab, build, weights).to(place.device) for name, recipe in arms.items()
+            name: build_transplant(name, recipe, vocab, build, weights).to(placement.device)
+            for name, recipe in arms.items()
         }
-        tokens, targets = (one.to(place.device) for one in batches(first, self.vocab, self.batch, block))
-        floats = held(decoders[base])
+        tokens, targets = (tensor.to(placement.device) for tensor in make_batch(first, self.vocab, self.batch, block))
+        float_bytes = count_stored_bytes(decoders[base])
         logits, rows = {}, []
         for name, decoder in decoders.items():
             with torch.inference_mode():
-                if place.device.type == "cuda":
+                if placement.device.type == "cuda":
                     torch.cuda.reset_peak_memory_stats()
                 logits[name] = cast(torch.Tensor, decoder.forward(tokens).logits)
-                found = {"MiB": held(decoder) / 2**20, "of all": held(decoder) / floats}
-                if place.device.type == "cuda":
-                    found["MiB peak"] = torch.cuda.max_memory_allocated() / 2**20
-                found["loss"] = cast(torch.Tensor, decoder.forward(tokens, targets).loss).item()
-            if (numbers := told(decoder)) and "packed_bytes" in numbers:
-                found["of packed"] = numbers["packed_bytes"] / numbers["unpacked_bytes"]
+                metrics = {
+                    "MiB": count_stored_bytes(decoder) / 2**20,
+                    "of all": count_stored_bytes(decoder) / float_bytes,
+                }
+                if placement.device.type == "cuda":
+                    metrics["MiB peak"] = torch.cuda.max_memory_allocated() / 2**20
+                metrics["loss"] = cast(torch.Tensor, decoder.forward(tokens, targets).loss).item()
+            if (byte_counts := summary_metrics(decoder)) and "packed_bytes" in byte_counts:
+                metrics["of packed"] = byte_counts["packed_bytes"] / byte_counts["unpacked_bytes"]
             if name != base:
-                apart = distances(logits[base], logits[name])
-                found |= {key: apart[key] for key in ("RMSE/std", "KL", "top-1 alike")}
-            rows += [Row(name, block, metric, value) for metric, value in found.items()]
-        length = min(WRITTEN, first.settings.model.context)
+                distances = measure_distances(logits[base], logits[name])
+                metrics |= {key: distances[key] for key in ("RMSE/std", "KL", "top-1 alike")}
+            rows += [Row(name, block, metric, value) for metric, value in metrics.items()]
+        length = min(GENERATED_TOKENS, first.settings.model.context)
 
-        def writing(name: str) -> None:
+        def generate_text(name: str) -> None:
             for _ in generate(decoders[name], tokens[:1, :1], length):
                 pass
 
-        passes = {name: passing(one, tokens) for name, one in decoders.items()}
-        writes = {name: lambda name=name: writing(name) for name in decoders}
-        for metric, acts, each in (("ms/pass", passes, 1), ("ms/token", writes, length)):
-            times = turns({**acts, AA_CONTROL: acts[base]}, float("inf"), self.rounds)
-            rows = [*(Row(name, block, metric, [ms / each for ms in found]) for name, found in times.items()), *rows]
+        passes = {name: make_forward_pass(decoder, tokens) for name, decoder in decoders.items()}
+        generations = {name: lambda name=name: generate_text(name) for name in decoders}
+        for metric, actions, units in (("ms/pass", passes, 1), ("ms/token", generations, length)):
+            times = time_interleaved({**actions, AA_CONTROL: actions[base]}, float("inf"), self.rounds)
+            ms_per_unit = {name: [ms / units for ms in times_of_arm] for name, times_of_arm in times.items()}
+            rows = [*(Row(name, block, metric, ms) for name, ms in ms_per_unit.items()), *rows]
         return rows
 
 
-def held(decoder: "Decoder") -> int:
-    """Bytes of all that is kept of a decoder, a tied weight once."""
-    return sum({one.untyped_storage().data_ptr(): one.nbytes for one in decoder.state_dict().values()}.values())
+def count_stored_bytes(decoder: "Decoder") -> int:
+    """Return the bytes of a decoder's tensors, a tied weight once."""
+    by_storage = {tensor.untyped_storage().data_ptr(): tensor.nbytes for tensor in decoder.state_dict().values()}
+    return sum(by_storage.values())

@@ -1,21 +1,27 @@
-"""Sparsity: the smallest weights left out or any, before and after training goes on without them, against a dense run.
+"""Sparsity: weights pruned by magnitude or at random, before and after further training, against a dense run.
 
-dense                          the whole training, nothing left out
+dense                          the whole training, nothing pruned
 l1, untrained sparsity=s       the same training, then pruned
 l1 sparsity=s                  the same first steps, pruned, then trained for the steps that are left
 
-All arms have the same seeds, batches and number of steps. Zeros in no pattern make nothing faster: no time is claimed.
+All arms have the same seeds, batches and number of steps. Unstructured zeros make nothing faster: no time is claimed.
 """
 
 from typing import ClassVar, Literal
 
 from gptlab.config.recipe import Recipe
-from gptlab.study import Study, following
+from gptlab.study import Study, append_change
 
 
 class Prune(Study):
-    """sparsities: in (0, 1). last: the share of the steps that come after pruning. ramp: the share of those over which
-    it is pruned little by little."""
+    """Compare sparsities and methods of pruning.
+
+    sparsities  shares of zeros, in (0, 1)
+    methods     l1, random or both
+    scope       layer prunes each Linear to the sparsity, global all of them together
+    last        share of the steps that come after pruning
+    ramp        share of those over which the sparsity grows; 0 prunes at once
+    """
 
     together: ClassVar[bool] = False
 
@@ -28,7 +34,7 @@ class Prune(Study):
         last: float = 0.5,
         ramp: float = 0.0,
     ) -> None:
-        if not sparsities or not all(0 < one < 1 for one in sparsities):
+        if not sparsities or not all(0 < sparsity < 1 for sparsity in sparsities):
             raise ValueError(f"sparsities={sparsities} are not all in (0, 1); try [0.5,0.9]")
         if not methods or not {*methods} <= {"l1", "random"}:
             raise ValueError(f"methods={methods} are not of l1 and random; try [l1,random]")
@@ -42,23 +48,23 @@ class Prune(Study):
     def arms(self, base: Recipe) -> dict[str, list[str]]:
         steps = base.settings.steps
         start, node = round(steps * (1 - self.last)), "change.prune"
-        found: dict[str, list[str]] = {"dense": []}
+        arms: dict[str, list[str]] = {"dense": []}
         for method in self.methods:
-            kind = [following(base, "prune"), f"{node}.method={method}", f"{node}.scope={self.scope}"]
-            for name, at, ramp in (
+            overrides = [append_change(base, "prune"), f"{node}.method={method}", f"{node}.scope={self.scope}"]
+            for name, prune_start, ramp_steps in (
                 (method, start, round(self.ramp * (steps - start))),
                 (f"{method}, untrained", steps, 0),
             ):
-                for share in self.sparsities:
-                    found[f"{name} sparsity={share:g}"] = [
-                        *kind,
-                        f"{node}.sparsity={share}",
-                        f"{node}.start={at}",
-                        f"{node}.ramp={ramp}",
+                for sparsity in self.sparsities:
+                    arms[f"{name} sparsity={sparsity:g}"] = [
+                        *overrides,
+                        f"{node}.sparsity={sparsity}",
+                        f"{node}.start={prune_start}",
+                        f"{node}.ramp={ramp_steps}",
                     ]
-        return found
+        return arms
 
     def versus(self) -> list[tuple[str, str]]:
         if len(self.methods) < 2:
             return []
-        return [(f"l1 sparsity={share:g}", f"random sparsity={share:g}") for share in self.sparsities]
+        return [(f"l1 sparsity={sparsity:g}", f"random sparsity={sparsity:g}") for sparsity in self.sparsities]

@@ -12,12 +12,17 @@ format@change.quantize.weight=mxfp4,mxint8.
 from typing import ClassVar, Literal
 
 from gptlab.config.recipe import Recipe
-from gptlab.study import Study, following
+from gptlab.study import Study, append_change
 
 
 class Quantize(Study):
-    """widths: in bits. rounds: weight, activation or both. fraction: row or tensor fits the point to the largest
-    magnitude, half puts it at half the width, as MASE does. last: the share of the steps that QAT rounds."""
+    """Compare widths of fixed point, rounded after or during training.
+
+    widths    in bits
+    rounds    what is rounded: weight, activation or both
+    fraction  row or tensor fits the point to the largest magnitude; half puts it at half the width, as MASE does
+    last      share of the steps that QAT rounds
+    """
 
     together: ClassVar[bool] = False
 
@@ -37,20 +42,24 @@ class Quantize(Study):
 
     def arms(self, base: Recipe) -> dict[str, list[str]]:
         steps = base.settings.steps
-        begins = {"ptq": steps, "qat": round(steps * (1 - self.last))}
-        rounded = {f"{way} width={w}": self.words(base, w, at) for way, at in begins.items() for w in self.widths}
-        return {"float": [], **rounded}
+        starts = {"ptq": steps, "qat": round(steps * (1 - self.last))}
+        quantized = {
+            f"{method} width={width}": self.make_overrides(base, width, start)
+            for method, start in starts.items()
+            for width in self.widths
+        }
+        return {"float": [], **quantized}
 
-    def words(self, base: Recipe, width: int, start: int) -> list[str]:
-        """A command line that rounds after so many steps."""
+    def make_overrides(self, base: Recipe, width: int, start: int) -> list[str]:
+        """Return the words that round to `width` bits after `start` steps."""
         node, fraction = "change.quantize", "null" if self.fraction == "half" else self.fraction
-        made = [following(base, "quantize"), f"{node}.start={start}"]
-        made += [f"{node}.weight=null"] if self.rounds == "activation" else []
-        for what in ("weight", "activation"):
-            if self.rounds in (what, "both"):
-                made += [f"format@{node}.{what}=integer", f"{node}.{what}.width={width}"]
-                made += [f"{node}.{what}.fraction_width={fraction}"]
-        return made
+        overrides = [append_change(base, "quantize"), f"{node}.start={start}"]
+        overrides += [f"{node}.weight=null"] if self.rounds == "activation" else []
+        for operand in ("weight", "activation"):
+            if self.rounds in (operand, "both"):
+                overrides += [f"format@{node}.{operand}=integer", f"{node}.{operand}.width={width}"]
+                overrides += [f"{node}.{operand}.fraction_width={fraction}"]
+        return overrides
 
     def versus(self) -> list[tuple[str, str]]:
         return [(f"qat width={width}", f"ptq width={width}") for width in self.widths]

@@ -1,7 +1,9 @@
-"""What a decoder holds and costs: parameters by part, bytes, FLOPs of a token, bytes of cache. Counted, not recited.
+"""Size of a decoder: parameters by part, bytes, FLOPs of a token, bytes of cache.
+
+Counted on what is built, not by formula.
 
 The decoder is built without memory (meta device), so the largest sizes take no longer. FLOPs are those of a forward
-pass over one context, for each of its tokens.
+pass over one context, divided by its tokens.
 """
 
 from pathlib import Path
@@ -9,11 +11,14 @@ from pathlib import Path
 from gptlab.build import build_on_meta
 from gptlab.config.recipe import Recipe
 from gptlab.stats.measurements import Row
-from gptlab.study import Build, Study, vocabulary
+from gptlab.study import Build, Study, get_vocab_size
 
 
 class Size(Study):
-    """vocab: null is that of the recipe's text."""
+    """Count what each arm holds and costs.
+
+    vocab  vocabulary size; null is that of the recipe's text
+    """
 
     def __init__(self, *, vocab: int | None = None) -> None:
         if vocab is not None and vocab < 2:
@@ -24,26 +29,26 @@ class Size(Study):
         return [
             Row(name, block, metric, value)
             for name, recipe in arms.items()
-            for metric, value in counts(recipe, vocabulary(recipe, self.vocab)).items()
+            for metric, value in count_sizes(recipe, get_vocab_size(recipe, self.vocab)).items()
         ]
 
 
-def counts(recipe: Recipe, vocab: int) -> dict[str, float]:
-    """All that is counted of one recipe."""
-    made, context = build_on_meta(recipe, vocab), recipe.settings.model.context
-    total = sum(p.numel() for p in made.parameters())
+def count_sizes(recipe: Recipe, vocab: int) -> dict[str, float]:
+    """Return all counts of one recipe's decoder, by metric."""
+    decoder, context = build_on_meta(recipe, vocab), recipe.settings.model.context
+    total = sum(p.numel() for p in decoder.parameters())
     parts = dict.fromkeys(("embedding", "position", "attention", "mlp", "norms", "readout"), 0)
-    for name, p in made.named_parameters():  # a tied head is counted as the embedding
-        words = name.split(".")
-        inside = words[2] if words[0] == "blocks" else words[0]
-        parts[inside if inside in parts else "norms"] += p.numel()
-    held = sum(one.nbytes for one in made.new_cache(1, context) if one is not None)
+    for name, p in decoder.named_parameters():  # a tied head is counted as the embedding
+        path = name.split(".")
+        part = path[2] if path[0] == "blocks" else path[0]
+        parts[part if part in parts else "norms"] += p.numel()
+    cache_bytes = sum(cache.nbytes for cache in decoder.new_cache(1, context) if cache is not None)
     return {
         "parameters": total,
         **parts,
         "MiB float32": 4 * total / 2**20,
         "MiB bf16": 2 * total / 2**20,
         "MiB int8": total / 2**20,
-        "MFLOPs/token": made.flops(context) / context / 1e6,
-        "cache bytes/token": held / context,
+        "MFLOPs/token": decoder.flops(context) / context / 1e6,
+        "cache bytes/token": cache_bytes / context,
     }

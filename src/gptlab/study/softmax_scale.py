@@ -1,4 +1,4 @@
-"""Why scores are divided by sqrt(D): what softmax says and lets through, raw and scaled, over the width D of a head.
+"""Why scores are divided by sqrt(D): statistics and gradients of softmax, raw and scaled, over the width D of a head.
 
     q, k, v = N(0, 1)        z = scale q k^T        p = softmax(z)        y = p v
 
@@ -8,7 +8,7 @@ gradient q, median     norm of dL/dq of a query, for dL/dy of length 1 in any di
 gradient W_q, W_k      norm of dL/dW where tokens are at right angles and of length 1: that of dL/dq over all queries
 
 Raw scores of wide heads saturate softmax: most queries copy one token, and their gradients vanish. Means hide that: the
-few queries that waver between two tokens keep a large Jacobian, and raw scores hand it on sqrt(D) times as large, so
+few queries that waver between two tokens keep a large Jacobian, and raw scores pass it on sqrt(D) times as large, so
 that W_q learns from them alone. All tokens see each other, as in Vaswani 2017 (arXiv:1706.03762, note 4).
 """
 
@@ -25,7 +25,12 @@ if TYPE_CHECKING:
 
 
 class SoftmaxScale(Study):
-    """heads: widths of a head. draws: of `length` tokens each; a block is a seed of its own."""
+    """Measure softmax on random queries and keys, without a decoder.
+
+    heads   widths of a head
+    length  tokens of a draw, which all see each other
+    draws   number of draws; each block has a seed of its own
+    """
 
     def __init__(self, *, heads: list[int], length: int = 64, draws: int = 64) -> None:
         if not heads or min(heads) < 1:
@@ -45,52 +50,52 @@ class SoftmaxScale(Study):
         rows = []
         for kind in ("raw", "scaled"):
             for head in self.heads:
-                random = torch.Generator().manual_seed(block)  # the same numbers for both
+                generator = torch.Generator().manual_seed(block)  # the same numbers for both
                 scale = 1.0 if kind == "raw" else head**-0.5
-                drawn = [measured(head, self.length, scale, random) for _ in range(self.draws)]
-                rows += [Row(f"{kind} head={head}", block, name, value) for name, value in pooled(drawn).items()]
+                draws = [measure_draw(head, self.length, scale, generator) for _ in range(self.draws)]
+                rows += [Row(f"{kind} head={head}", block, name, value) for name, value in pool_draws(draws).items()]
         return rows
 
 
-def measured(head: int, length: int, scale: float, random: "Generator") -> "dict[str, Tensor]":
-    """One draw: numbers of each query, and of each matrix."""
+def measure_draw(head: int, length: int, scale: float, generator: "Generator") -> "dict[str, Tensor]":
+    """Return the statistics of one draw: (T,) of queries, () of matrices."""
     import torch
 
-    q, k, v, slope = (torch.randn(length, head, generator=random) for _ in range(4))
-    slope = slope / slope.norm(dim=-1, keepdim=True)
+    q, k, v, output_gradient = (torch.randn(length, head, generator=generator) for _ in range(4))
+    output_gradient = output_gradient / output_gradient.norm(dim=-1, keepdim=True)
     z = (scale * q @ k.T).double()
     p = z.softmax(-1)
-    back = (slope @ v.T).double()  # dL/dp
-    scores = p * (back - (p * back).sum(-1, keepdim=True))  # dL/dz
-    to_q, to_k = scale * scores @ k.double(), scale * scores.T @ q.double()
+    p_gradient = (output_gradient @ v.T).double()  # dL/dp
+    z_gradient = p * (p_gradient - (p * p_gradient).sum(-1, keepdim=True))  # dL/dz
+    q_gradient, k_gradient = scale * z_gradient @ k.double(), scale * z_gradient.T @ q.double()
     return {
         "logit SD": z.std(),
         "max probability": p.amax(-1),
         "entropy": -(p * z.log_softmax(-1)).sum(-1),
-        "Jacobian": jacobian(p),
-        "gradient q": to_q.norm(dim=-1),
-        "gradient W_q": to_q.norm(),
-        "gradient W_k": to_k.norm(),
+        "Jacobian": jacobian_norm(p),
+        "gradient q": q_gradient.norm(dim=-1),
+        "gradient W_q": q_gradient.norm(),
+        "gradient W_k": k_gradient.norm(),
     }
 
 
-def jacobian(p: "Tensor") -> "Tensor":
-    """Frobenius norms of diag(p) - p p^T, of probabilities (T, S) to (T,)."""
-    two, three = p.square().sum(-1), p.pow(3).sum(-1)
-    return (two - 2 * three + two.square()).clamp(min=0).sqrt()
+def jacobian_norm(p: "Tensor") -> "Tensor":
+    """Return Frobenius norms of diag(p) - p p^T, of probabilities (T, S) to (T,)."""
+    squares, cubes = p.square().sum(-1), p.pow(3).sum(-1)
+    return (squares - 2 * cubes + squares.square()).clamp(min=0).sqrt()
 
 
-def pooled(drawn: "list[dict[str, Tensor]]") -> dict[str, float]:
-    """Means over all draws, and medians over all queries of what is skewed."""
+def pool_draws(draws: "list[dict[str, Tensor]]") -> dict[str, float]:
+    """Return means over all draws, and medians over all queries of what is skewed."""
     import torch
 
-    every = {name: torch.cat([one[name].reshape(-1) for one in drawn]) for name in drawn[0]}
-    found = {}
-    for name, values in every.items():
+    samples = {name: torch.cat([draw[name].reshape(-1) for draw in draws]) for name in draws[0]}
+    summary = {}
+    for name, values in samples.items():
         if name == "gradient q":
-            found["gradient q, median"] = values.median().item()
+            summary["gradient q, median"] = values.median().item()
             continue
-        found[name] = values.mean().item()
+        summary[name] = values.mean().item()
         if name == "Jacobian":
-            found["Jacobian, median"] = values.median().item()
-    return found
+            summary["Jacobian, median"] = values.median().item()
+    return summary

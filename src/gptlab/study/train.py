@@ -1,4 +1,4 @@
-"""Every arm is trained under every seed, an ordinary run each, and judged by its loss: what a study is by default."""
+"""Training: every arm is trained under every seed, a run each, and judged by its loss. The default study."""
 
 from typing import ClassVar
 
@@ -6,6 +6,6 @@ from gptlab.study import Study
 
 
 class Train(Study):
-    """The knobs of conf/ablate.yaml are its own."""
+    """Train all arms; its knobs are those of conf/ablate.yaml."""
 
     together: ClassVar[bool] = False

@@ -1,34 +1,42 @@
-"""The same weights under one change: how far do the logits move? Asked before anything is trained anew.
+"""The same weights under one change: how far do the logits move? To be measured before anything is trained anew.
 
 a are the logits of the first arm, b those of another, over all tokens of a batch:
 
     RMSE^2 = mean (a - b)^2 = MAD^2 + SD^2        MAD, SD: mean and deviation of |a - b|
 
-softmax forgets what all logits of a token share, so `RMSE/std, centred` takes each token's mean off; KL is of softmax a
-to softmax b, in nats. Random weights answer for themselves alone: with tied N(0, 1) embeddings a net copies its token,
-whatever is changed. A change that alters no logit is refused, as an experiment with epsilon once was not
+softmax ignores what all logits of a token share, so `RMSE/std, centred` subtracts each token's mean; KL is of softmax a
+to softmax b, in nats. Random weights say nothing of trained ones: with tied N(0, 1) embeddings a decoder copies its
+token, whatever is changed. A change that alters no logit is refused, as an experiment with epsilon once was not
 (github.com/ravidcohen1/dle-assignment).
 """
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, cast
+from typing import Literal, cast
 
 from gptlab.config.recipe import Recipe
 from gptlab.errors import Refused
 from gptlab.stats.measurements import Row
 from gptlab.stats.timing import AA_CONTROL
-from gptlab.study import Build, Study, vocabulary
-from gptlab.study.tools.transplant import batches, distances, passing, transplanted, weights_of
-
-if TYPE_CHECKING:
-    pass
+from gptlab.study import Build, Study, get_vocab_size
+from gptlab.study.tools.transplant import (
+    build_transplant,
+    load_weights,
+    make_batch,
+    make_forward_pass,
+    measure_distances,
+)
 
 
 class Transplant(Study):
-    """run: a run folder whose weights all arms take; null, those of init and seed. vocab: null is that of the recipe's
-    text, which is then read; else tokens are random. batch: sequences of one context. follow_up: train asks of the same
-    arms what training them anew makes of the change, under every seed."""
+    """Measure how far each arm moves the logits of the first one's weights.
+
+    run        a run folder whose weights all arms take; null takes those of init and seed
+    vocab      vocabulary size, with random tokens; null reads the recipe's text
+    batch      sequences of one context
+    rounds     rounds in which all arms are timed, interleaved
+    follow_up  train: the same arms are then trained anew, under every seed; null for none
+    """
 
     def __init__(
         self,
@@ -55,24 +63,31 @@ class Transplant(Study):
         import torch
 
         from gptlab.config.factory import factory
-        from gptlab.study.tools.timing import turns
+        from gptlab.study.tools.timing import time_interleaved
 
         first = next(iter(arms.values()))
         torch.set_num_threads(factory(first.config["trainer"], "trainer")().threads)
-        vocab = vocabulary(first, self.vocab)
-        weights = weights_of(self.run, first, vocab, build)
-        decoders = {name: transplanted(name, recipe, vocab, build, weights) for name, recipe in arms.items()}
-        tokens, targets = batches(first, self.vocab, self.batch, block)
+        vocab = get_vocab_size(first, self.vocab)
+        weights = load_weights(self.run, first, vocab, build)
+        decoders = {name: build_transplant(name, recipe, vocab, build, weights) for name, recipe in arms.items()}
+        tokens, targets = make_batch(first, self.vocab, self.batch, block)
         with torch.inference_mode():
-            logits = {name: cast(torch.Tensor, one.forward(tokens).logits) for name, one in decoders.items()}
-            losses = {name: cast(torch.Tensor, one.forward(tokens, targets).loss) for name, one in decoders.items()}
+            logits = {name: cast(torch.Tensor, decoder.forward(tokens).logits) for name, decoder in decoders.items()}
+            losses = {
+                name: cast(torch.Tensor, decoder.forward(tokens, targets).loss) for name, decoder in decoders.items()
+            }
         base, *others = arms
         rows = []
         for name in others:
             if torch.equal(logits[name], logits[base]):
                 raise Refused(f"{name} changes no logit of {base}: it has no effect on these weights; leave it out")
-            told = {**distances(logits[base], logits[name]), "loss change": (losses[name] - losses[base]).item()}
-            rows += [Row(name, block, metric, value) for metric, value in told.items()]
-        acts: dict[str, Callable[[], None]] = {name: passing(one, tokens) for name, one in decoders.items()}
-        times = turns({**acts, AA_CONTROL: acts[base]}, float("inf"), self.rounds)
+            metrics = {
+                **measure_distances(logits[base], logits[name]),
+                "loss change": (losses[name] - losses[base]).item(),
+            }
+            rows += [Row(name, block, metric, value) for metric, value in metrics.items()]
+        passes: dict[str, Callable[[], None]] = {
+            name: make_forward_pass(decoder, tokens) for name, decoder in decoders.items()
+        }
+        times = time_interleaved({**passes, AA_CONTROL: passes[base]}, float("inf"), self.rounds)
         return [*(Row(name, block, "ms/pass", times[name]) for name in (*arms, AA_CONTROL)), *rows]

@@ -10,7 +10,7 @@ from gptlab.training.cost.memory import peak_bytes
 from gptlab.training.cost.probe import Probe
 from gptlab.training.setup import TrainingSetup
 from gptlab.training.state import RunState
-from gptlab.weights.change import told
+from gptlab.weights.change import summary_metrics
 
 NOT_IN_SUMMARY = ("choices", "differs", "command", "cwd")
 """Facts of run.json that stay there."""
@@ -32,7 +32,7 @@ def describe_run(
         "precision": setup.precision,
         "compiled": setup.compiled,
         "ended": utc_now(),
-        **told(setup.decoder),
+        **summary_metrics(setup.decoder),
         **({"attention/kernel": probe.kernels} if probe else {}),
     }
 

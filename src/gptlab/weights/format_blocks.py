@@ -1,6 +1,6 @@
-"""Runs of values along the last axis that share a power of two.
+"""Blocks of values along the last axis that share a power of two.
 
-What they share cannot be told where one of them is NaN or infinite: then the whole block is NaN, as in OCP's formats.
+The scale of a block that holds NaN or infinity is unknown: then the whole block is NaN, as in OCP's formats.
 """
 
 from collections.abc import Callable
@@ -9,33 +9,38 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gptlab.weights.format_bits import power
+from gptlab.weights.format_bits import exp2
 
 
-def cut(x: Tensor, block: int) -> tuple[Tensor, Tensor]:
-    """(..., D) to blocks (..., N, block), the last filled up with zeros, and the largest magnitudes (..., N, 1)."""
-    ragged = -x.shape[-1] % block
-    rows = (F.pad(x, (0, ragged)) if ragged else x).unflatten(-1, (-1, block))
-    return rows, rows.abs().amax(-1, keepdim=True)
+def split_blocks(x: Tensor, block: int) -> tuple[Tensor, Tensor]:
+    """Return x (..., D) as blocks (..., N, block), the last padded with zeros, and largest magnitudes (..., N, 1)."""
+    padding = -x.shape[-1] % block
+    blocks = (F.pad(x, (0, padding)) if padding else x).unflatten(-1, (-1, block))
+    return blocks, blocks.abs().amax(-1, keepdim=True)
 
 
-def join(rows: Tensor, like: Tensor) -> Tensor:
-    """Blocks (..., N, block) back to (..., D) as `like` has it."""
-    return rows.flatten(-2)[..., : like.shape[-1]]
+def join_blocks(blocks: Tensor, like: Tensor) -> Tensor:
+    """Return blocks (..., N, block) as (..., D), with the D of `like`."""
+    return blocks.flatten(-2)[..., : like.shape[-1]]
 
 
-def spread(each: Tensor, block: int, like: Tensor) -> Tensor:
-    """What a block shares (..., N, 1), at each of its values (..., D). By index: of an expanded view that is cut off,
-    inductor makes wrong numbers on CPU (torch 2.13, 2026-11)."""
-    return each.squeeze(-1).index_select(-1, torch.arange(like.shape[-1], device=like.device) // block)
+def expand_blocks(shared: Tensor, block: int, like: Tensor) -> Tensor:
+    """Return what blocks share (..., N, 1), at each of their values (..., D).
+
+    By index: of an expanded view that is cut off, inductor makes wrong numbers on CPU (torch 2.13, 2026-11).
+    """
+    return shared.squeeze(-1).index_select(-1, torch.arange(like.shape[-1], device=like.device) // block)
 
 
-def scales(top: Tensor, log2: Callable[[Tensor], Tensor], width: int) -> Tensor:
-    """(..., N, 1) to powers of two, whose exponents are the log2 of it in so many bits, with a sign; 1 for zeros."""
-    exponent = torch.where(top > 0, log2(top), 0).clamp(-(2 ** (width - 1)), 2 ** (width - 1) - 1)
-    return power(exponent, top.dtype).where(top.isfinite(), torch.nan)
+def compute_scales(largest: Tensor, log2: Callable[[Tensor], Tensor], width: int) -> Tensor:
+    """Return powers of two for blocks' largest magnitudes (..., N, 1); 1 for zeros.
+
+    Their exponents are `log2` of the magnitudes, clamped to `width` bits with a sign.
+    """
+    exponent = torch.where(largest > 0, log2(largest), 0).clamp(-(2 ** (width - 1)), 2 ** (width - 1) - 1)
+    return exp2(exponent, largest.dtype).where(largest.isfinite(), torch.nan)
 
 
-def shared_bits(width: int, block: int, features: int) -> float:
-    """What blocks that share so many bits add to each value of a row, whose last block may be ragged."""
+def count_shared_bits(width: int, block: int, features: int) -> float:
+    """Return the bits that shared scales of `width` bits add to each value of a row, whose last block may be ragged."""
     return width * -(-features // block) / features

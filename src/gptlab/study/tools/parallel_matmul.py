@@ -1,12 +1,12 @@
-"""One matrix product over several workers: cut into pieces, multiplied apart, put together by the parent.
+"""One matrix product over several workers: cut into pieces, multiplied apart, assembled by the parent.
 
 C = A B is cut into (rows, inner, columns) pieces. Rows and columns need no sum; inner pieces give C in parts, each of
 its whole size, which the parent adds. A recursive product halves the longest side again and again: all of its tree is
 opened by the parent, since a worker that waits for work of its own pool can wait forever, and a worker of a
 multiprocessing.Pool may have no children at all.
 
-threads   in this process: BLAS lets go of the interpreter
-shared    processes that read A and B and write C in shared memory; only the piece's place is sent
+threads   in this process: BLAS releases the interpreter's lock
+shared    processes that read A and B and write C in shared memory; only the piece's ranges are sent
 pickled   processes that are sent their parts of A and B, and send back their part of C
 
 Workers live as long as the pool and have one BLAS thread each. They are spawned: a fork of a process in which OpenMP
@@ -30,7 +30,7 @@ BACKENDS = ("threads", "shared", "pickled")
 
 
 class Piece(NamedTuple):
-    """A part of the product: (from, to) of rows, inner and columns, and which of the summands of C it belongs to."""
+    """A part of the product: (start, stop) of rows, inner and columns, and the index of its summand of C."""
 
     rows: tuple[int, int]
     inner: tuple[int, int]
@@ -38,63 +38,70 @@ class Piece(NamedTuple):
     summand: int
 
 
-class Held(NamedTuple):
-    """An array in shared memory."""
+class SharedArray(NamedTuple):
+    """Name and shape of an array in shared memory, as sent to workers."""
 
     name: str
     shape: tuple[int, ...]
 
 
-def counts(split: str, workers: int, depth: int, sides: tuple[int, int, int]) -> tuple[int, int, int]:
-    """Pieces along rows, inner and columns."""
+def count_cuts(split: str, workers: int, depth: int, sides: tuple[int, int, int]) -> tuple[int, int, int]:
+    """Return the numbers of pieces along rows, inner and columns."""
     if split == "grid":
         across = max(n for n in range(1, math.isqrt(workers) + 1) if workers % n == 0)
         return workers // across, 1, across
-    found = [workers if split == side else 1 for side in ("rows", "inner", "columns")]
+    cuts = [workers if split == side else 1 for side in ("rows", "inner", "columns")]
     for _ in range(depth if split == "recursive" else 0):
-        longest = max(range(3), key=lambda side: sides[side] / found[side])
-        found[longest] *= 2
-    return found[0], found[1], found[2]
+        longest = max(range(3), key=lambda side: sides[side] / cuts[side])
+        cuts[longest] *= 2
+    return cuts[0], cuts[1], cuts[2]
 
 
-def pieces(split: str, workers: int, depth: int, sides: tuple[int, int, int]) -> list[Piece]:
-    """All pieces of a product of sides (rows, inner, columns)."""
-    cuts = []
-    for side, count in zip(sides, counts(split, workers, depth, sides), strict=True):
+def cut_product(split: str, workers: int, depth: int, sides: tuple[int, int, int]) -> list[Piece]:
+    """Return all pieces of a product of sides (rows, inner, columns)."""
+    ranges = []
+    for side, count in zip(sides, count_cuts(split, workers, depth, sides), strict=True):
         ends = [side * n // count for n in range(count + 1)]
-        cuts.append([*pairwise(ends)])
-    return [Piece(r, k, c, number) for r, (number, k), c in product(cuts[0], enumerate(cuts[1]), cuts[2])]
+        ranges.append([*pairwise(ends)])
+    return [Piece(r, k, c, number) for r, (number, k), c in product(ranges[0], enumerate(ranges[1]), ranges[2])]
 
 
 class Product(AbstractContextManager):
-    """A B over a pool, again and again: `pool` is of threads, or of processes made by `processes`."""
+    """A B over a pool, computed at each call.
 
-    def __init__(self, a: np.ndarray, b: np.ndarray, pool: Executor, backend: str, cut: list[Piece]) -> None:
-        self.a, self.b, self.pool, self.backend, self.cut = a, b, pool, backend, cut
+    pool     of threads, or of processes made by `make_process_pool`
+    backend  one of BACKENDS
+    pieces   of `cut_product`
+    """
+
+    def __init__(self, a: np.ndarray, b: np.ndarray, pool: Executor, backend: str, pieces: list[Piece]) -> None:
+        self.a, self.b, self.pool, self.backend, self.pieces = a, b, pool, backend, pieces
         self.memories: list[SharedMemory] = []
-        shape = (1 + max(piece.summand for piece in cut), a.shape[0], b.shape[1])
+        shape = (1 + max(piece.summand for piece in pieces), a.shape[0], b.shape[1])
         if backend == "shared":
-            self.held = [self.share(a.shape), self.share(b.shape), self.share(shape)]
-            self.arrays = [attached(memory, one.shape) for memory, one in zip(self.memories, self.held, strict=True)]
+            self.shared = [self.allocate_shared(a.shape), self.allocate_shared(b.shape), self.allocate_shared(shape)]
+            self.arrays = [
+                view_shared(memory, array.shape) for memory, array in zip(self.memories, self.shared, strict=True)
+            ]
             self.arrays[0][:], self.arrays[1][:] = a, b
         else:
             self.arrays = [a, b, np.empty(shape)]
 
-    def share(self, shape: tuple[int, ...]) -> Held:
-        """An array that processes can open by its name."""
+    def allocate_shared(self, shape: tuple[int, ...]) -> SharedArray:
+        """Allocate an array that processes can open by its name."""
         self.memories.append(SharedMemory(create=True, size=8 * math.prod(shape)))
-        return Held(self.memories[-1].name, shape)
+        return SharedArray(self.memories[-1].name, shape)
 
     def __call__(self) -> np.ndarray:
         a, b, c = self.arrays
         if self.backend == "threads":
-            list(self.pool.map(lambda piece: multiplied(a, b, c, piece), self.cut))
+            list(self.pool.map(lambda piece: multiply_piece(a, b, c, piece), self.pieces))
         elif self.backend == "shared":
-            list(self.pool.map(_in_place, [self.held] * len(self.cut), self.cut))
+            list(self.pool.map(_multiply_shared, [self.shared] * len(self.pieces), self.pieces))
         else:
-            lefts = (a[slice(*piece.rows), slice(*piece.inner)] for piece in self.cut)
-            rights = (b[slice(*piece.inner), slice(*piece.columns)] for piece in self.cut)
-            for piece, part in zip(self.cut, self.pool.map(_sent, lefts, rights), strict=True):
+            lefts = (a[slice(*piece.rows), slice(*piece.inner)] for piece in self.pieces)
+            rights = (b[slice(*piece.inner), slice(*piece.columns)] for piece in self.pieces)
+            for piece, part in zip(self.pieces, self.pool.map(_multiply_pickled, lefts, rights), strict=True):
                 c[piece.summand, slice(*piece.rows), slice(*piece.columns)] = part
         return c.sum(0) if len(c) > 1 else c[0]
 
@@ -105,45 +112,46 @@ class Product(AbstractContextManager):
             memory.unlink()
 
 
-def threads(workers: int) -> Executor:
-    """Threads of this process."""
+def make_thread_pool(workers: int) -> Executor:
+    """Return a pool of threads of this process."""
     return ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
 
 
-def processes(workers: int) -> Executor:
-    """Processes that were spawned, for both ways to give them numbers."""
+def make_process_pool(workers: int) -> Executor:
+    """Return a pool of spawned processes, for both `shared` and `pickled`."""
     context = multiprocessing.get_context("spawn")
     return ProcessPoolExecutor(workers, context, initializer=torch.set_num_threads, initargs=(1,))
 
 
-def multiplied(a: np.ndarray, b: np.ndarray, c: np.ndarray, piece: Piece) -> None:
-    """One piece, written where it belongs."""
+def multiply_piece(a: np.ndarray, b: np.ndarray, c: np.ndarray, piece: Piece) -> None:
+    """Multiply one piece, and write it where it belongs in c (summands, rows, columns)."""
     left, right = a[slice(*piece.rows), slice(*piece.inner)], b[slice(*piece.inner), slice(*piece.columns)]
-    into = c[piece.summand, slice(*piece.rows), slice(*piece.columns)]
-    torch.matmul(torch.from_numpy(left), torch.from_numpy(right), out=torch.from_numpy(into))
+    target = c[piece.summand, slice(*piece.rows), slice(*piece.columns)]
+    torch.matmul(torch.from_numpy(left), torch.from_numpy(right), out=torch.from_numpy(target))
 
 
-def naive(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """A dot product for each number of C, in a loop of Python."""
+def multiply_in_loop(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return the product by a dot product for each number of C, in a loop of Python."""
     columns = np.ascontiguousarray(b.T)
     return np.array([[row @ column for column in columns] for row in a])
 
 
-def attached(memory: SharedMemory, shape: tuple[int, ...]) -> np.ndarray:
-    """Shared memory as float64."""
+def view_shared(memory: SharedMemory, shape: tuple[int, ...]) -> np.ndarray:
+    """Return shared memory as an array of float64."""
     return np.ndarray(shape, np.float64, memory.buf)
 
 
 @cache
-def _opened(held: Held) -> tuple[SharedMemory, np.ndarray]:
-    memory = SharedMemory(held.name)
-    return memory, attached(memory, held.shape)
+def _open_shared(shared: SharedArray) -> tuple[SharedMemory, np.ndarray]:
+    """Open an array once in each worker; the memory is kept with it, since the array is a view."""
+    memory = SharedMemory(shared.name)
+    return memory, view_shared(memory, shared.shape)
 
 
-def _in_place(held: list[Held], piece: Piece) -> None:
-    a, b, c = (_opened(Held(*one))[1] for one in held)
-    multiplied(a, b, c, piece)
+def _multiply_shared(shared: list[SharedArray], piece: Piece) -> None:
+    a, b, c = (_open_shared(SharedArray(*array))[1] for array in shared)
+    multiply_piece(a, b, c, piece)
 
 
-def _sent(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+def _multiply_pickled(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     return (torch.from_numpy(left) @ torch.from_numpy(right)).numpy()

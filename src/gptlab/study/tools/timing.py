@@ -1,7 +1,7 @@
-"""Decoders timed against each other: in one process, in turn, the baseline also against itself.
+"""Interleaved timing of decoders: in one process, in random order each round, the baseline also against itself.
 
-Neighbours and heat change a machine from minute to minute, so arms take turns in an order drawn anew each round, and
-nothing smaller than what the baseline differs from itself is believed.
+Neighbours and heat change a machine from minute to minute, so the order is drawn anew each round, and nothing smaller
+than the difference of the baseline from itself (A/A control) is believed.
 """
 
 import random
@@ -19,105 +19,112 @@ from gptlab.corpus.corpus import Corpus
 from gptlab.generation.generate import generate
 from gptlab.training.cost.training_step import take_training_step
 
-TWIN = "A/A"
-STEP, WRITE = "time/step_ms", "time/generate_ms_per_token"
-LEAST = 0.02
-"""Seconds that one turn takes at least: shorter ones are repeated."""
-MOST_ROUNDS = 40
+STEP_MS, GENERATE_MS = "time/step_ms", "time/generate_ms_per_token"
+MIN_TURN_S = 0.02
+"""Seconds that one measurement takes at least: shorter actions are repeated."""
+MAX_ROUNDS = 40
 
 
-class Place:
-    """The device, threads and precision of a recipe's trainer."""
+class Placement:
+    """The device, threads and precision of a recipe's trainer. On a CPU it sets torch's threads."""
 
     def __init__(self, recipe: Recipe) -> None:
         trainer = factory(recipe.config["trainer"], "trainer")()
         self.device = torch.device("cuda" if trainer.accelerator == "gpu" else "cpu")
         if self.device.type == "cpu":
             torch.set_num_threads(trainer.threads)
-        self.wide = trainer.precision != "bf16-mixed"
+        self.full_precision = trainer.precision != "bf16-mixed"
 
     def numerics(self) -> Any:
-        """The precision of training."""
-        return nullcontext() if self.wide else torch.autocast(self.device.type, torch.bfloat16)
+        """Return the context of the training precision."""
+        return nullcontext() if self.full_precision else torch.autocast(self.device.type, torch.bfloat16)
 
 
-class Bench:
+class TrainingBench:
     """A decoder with its optimiser and a batch, at its trainer's device and precision. Steps do not learn (lr = 0)."""
 
     def __init__(self, recipe: Recipe, corpus: Corpus) -> None:
         self.settings = recipe.settings
-        place = Place(recipe)
-        self.device, self.numerics = place.device, place.numerics
+        placement = Placement(recipe)
+        self.device, self.numerics = placement.device, placement.numerics
         self.decoder = build_decoder(recipe, corpus.tokenizer.vocab).to(self.device).train()
         self.optimizer = factory(recipe.config["optimizer"], "optimizer")(self.decoder.trainable_parameters(), lr=0.0)
         rows = corpus.batch(self.settings.seed, 0, self.settings.batch_size, self.settings.model.context)
         self.batch = torch.from_numpy(rows).to(self.device)
 
     def step(self) -> None:
-        """One optimiser step."""
+        """Take one optimiser step."""
         take_training_step(self.decoder, self.optimizer, self.batch, self.settings.accumulate, self.numerics)
 
-    def write(self, length: int) -> None:
-        """Writes one text of so many tokens, with caches."""
+    def generate_text(self, length: int) -> None:
+        """Generate one text of `length` tokens, with caches."""
         with self.numerics():
             for _ in generate(self.decoder, self.batch[:1, :1], length):
                 pass
 
 
-def session(
-    benches: dict[str, Bench], again: dict[str, str], seconds: float, rounds: int = MOST_ROUNDS
+def time_benches(
+    benches: dict[str, TrainingBench], controls: dict[str, str], seconds: float, rounds: int = MAX_ROUNDS
 ) -> dict[str, dict[str, list[float]]]:
-    """Milliseconds a step and a token: for each arm a number a round, and for those that are timed `again` by another
-    name."""
-    arms = {**benches, **{name: benches[arm] for name, arm in again.items()}}
-    length = {name: bench.settings.model.context for name, bench in arms.items()}
-    steps = turns({name: bench.step for name, bench in arms.items()}, 0.75 * seconds, rounds)
-    writes = turns(
-        {name: lambda n=name, b=bench: b.write(length[n]) for name, bench in arms.items()}, 0.25 * seconds, rounds
-    )
-    return {STEP: steps, WRITE: {name: [ms / length[name] for ms in found] for name, found in writes.items()}}
+    """Time a training step and a generated token of each arm, and of each control {name: arm}.
+
+    Returns milliseconds by metric and name, one a round.
+    """
+    arms = {**benches, **{name: benches[arm] for name, arm in controls.items()}}
+    lengths = {name: bench.settings.model.context for name, bench in arms.items()}
+    step_times = time_interleaved({name: bench.step for name, bench in arms.items()}, 0.75 * seconds, rounds)
+    writers = {name: lambda n=name, b=bench: b.generate_text(lengths[n]) for name, bench in arms.items()}
+    text_times = time_interleaved(writers, 0.25 * seconds, rounds)
+    token_times = {name: [ms / lengths[name] for ms in times] for name, times in text_times.items()}
+    return {STEP_MS: step_times, GENERATE_MS: token_times}
 
 
-def turns(acts: Mapping[str, Callable[[], object]], seconds: float, rounds: int) -> dict[str, list[float]]:
-    """Milliseconds of each act, once a round, until the time or the rounds are up; the warm-up is not counted."""
-    began = time.perf_counter()
-    repeats = {name: repeated(act) for name, act in acts.items()}
-    found: dict[str, list[float]] = {name: [] for name in acts}
-    order, draws = sorted(acts), random.Random(0)
+def time_interleaved(
+    actions: Mapping[str, Callable[[], object]], seconds: float, rounds: int
+) -> dict[str, list[float]]:
+    """Time each action once a round, in random order, until the seconds or the rounds are up.
+
+    Returns milliseconds by action, one a round; the warm-up is not among them.
+    """
+    start = time.perf_counter()
+    repeats = {name: count_repeats(action) for name, action in actions.items()}
+    times: dict[str, list[float]] = {name: [] for name in actions}
+    order, generator = sorted(actions), random.Random(0)
     for number in range(rounds):
-        if number >= 3 and (time.perf_counter() - began) * (number + 1) / number > seconds:
+        # at least three rounds; then only if another one of the mean length so far still fits
+        if number >= 3 and (time.perf_counter() - start) * (number + 1) / number > seconds:
             break
-        draws.shuffle(order)
+        generator.shuffle(order)
         for name in order:
-            found[name].append(milliseconds(acts[name], repeats[name]))
-    return found
+            times[name].append(measure_ms(actions[name], repeats[name]))
+    return times
 
 
-def repeated(act: Callable[[], object]) -> int:
-    """Warms up, and says how often an act must be repeated to be timed."""
-    act()
-    once = max(milliseconds(act, 1), 1e-3) / 1000
-    return max(1, round(LEAST / once))
+def count_repeats(action: Callable[[], object]) -> int:
+    """Warm an action up, and return how often it must be repeated to be timed."""
+    action()
+    seconds = max(measure_ms(action, 1), 1e-3) / 1000
+    return max(1, round(MIN_TURN_S / seconds))
 
 
-def milliseconds(act: Callable[[], object], times: int) -> float:
-    """Of one act, as the mean of some."""
+def measure_ms(action: Callable[[], object], repeats: int) -> float:
+    """Return the milliseconds of one action, as the mean of `repeats`."""
     synchronize()
     start = time.perf_counter()
-    for _ in range(times):
-        act()
+    for _ in range(repeats):
+        action()
     synchronize()
-    return (time.perf_counter() - start) * 1000 / times
+    return (time.perf_counter() - start) * 1000 / repeats
 
 
 def synchronize() -> None:
-    """Waits for the GPU, if there is one."""
+    """Wait for the GPU, if there is one."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
 
 
-def here(recipe: Recipe) -> str:
-    """The device that a recipe would run on here, in the words of a run's summary."""
+def describe_device(recipe: Recipe) -> str:
+    """Return the device that a recipe would run on in this process, in the words of a run's summary."""
     trainer = factory(recipe.config["trainer"], "trainer")()
     if trainer.accelerator == "gpu":
         return torch.cuda.get_device_name()

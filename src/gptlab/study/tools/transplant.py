@@ -1,4 +1,4 @@
-"""One set of weights in several decoders, and how far apart these are on the same tokens."""
+"""One set of weights in several decoders, and the distances of their logits on the same tokens."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,18 +14,18 @@ if TYPE_CHECKING:
     from gptlab.model.decoder import Decoder
 
 
-def weights_of(run: str | None, recipe: Recipe, vocab: int, build: Build) -> "dict[str, Tensor]":
-    """Those of a run, or of a recipe's init and seed."""
+def load_weights(run: str | None, recipe: Recipe, vocab: int, build: Build) -> "dict[str, Tensor]":
+    """Return the weights of a run, changes merged, or where it is None those of a recipe's init and seed."""
     if run is None:
-        return build(unchanged(recipe), vocab).state_dict()
+        return build(drop_changes(recipe), vocab).state_dict()
     from gptlab.restore import load_run
     from gptlab.weights.change import merge
 
     return merge(load_run(run)[0]).state_dict()
 
 
-def batches(recipe: Recipe, vocab: int | None, batch: int, block: int) -> "tuple[Tensor, Tensor]":
-    """Tokens and their targets, (batch, context): of the validation text, or random ones of a vocabulary."""
+def make_batch(recipe: Recipe, vocab: int | None, batch: int, block: int) -> "tuple[Tensor, Tensor]":
+    """Return tokens and their targets, (batch, context): of the validation text, or random ones of `vocab`."""
     import torch
 
     context = recipe.settings.model.context
@@ -34,21 +34,21 @@ def batches(recipe: Recipe, vocab: int | None, batch: int, block: int) -> "tuple
 
         inputs, targets = read_corpus(recipe).windows(context, batch * context)
         return torch.from_numpy(inputs[0:batch]), torch.from_numpy(targets[0:batch])
-    random = torch.Generator().manual_seed(block)
-    both = torch.randint(vocab, (batch, context + 1), generator=random)
-    return both[:, :-1], both[:, 1:]
+    generator = torch.Generator().manual_seed(block)
+    tokens = torch.randint(vocab, (batch, context + 1), generator=generator)
+    return tokens[:, :-1], tokens[:, 1:]
 
 
-def unchanged(recipe: Recipe) -> Recipe:
-    """A recipe without changes."""
+def drop_changes(recipe: Recipe) -> Recipe:
+    """Return a recipe without changes."""
     return replace(recipe, config={**recipe.config, "change": {}})
 
 
-def transplanted(name: str, recipe: Recipe, vocab: int, build: Build, weights: "dict[str, Tensor]") -> "Decoder":
-    """The decoder of a recipe with another's weights, all of them, and then with its changes."""
+def build_transplant(name: str, recipe: Recipe, vocab: int, build: Build, weights: "dict[str, Tensor]") -> "Decoder":
+    """Build the decoder of a recipe with the given weights, then apply the recipe's changes."""
     from gptlab.build import apply_changes
 
-    decoder = build(unchanged(recipe), vocab)
+    decoder = build(drop_changes(recipe), vocab)
     try:
         decoder.load_state_dict(weights)
     except RuntimeError as error:
@@ -57,32 +57,32 @@ def transplanted(name: str, recipe: Recipe, vocab: int, build: Build, weights: "
     return apply_changes(recipe, decoder).eval()
 
 
-def passing(decoder: "Decoder", tokens: "Tensor") -> Callable[[], None]:
-    """A forward pass to be timed."""
+def make_forward_pass(decoder: "Decoder", tokens: "Tensor") -> Callable[[], None]:
+    """Return a forward pass to be timed."""
     import torch
 
-    def act() -> None:
+    def run_pass() -> None:
         with torch.inference_mode():
             decoder.forward(tokens)
 
-    return act
+    return run_pass
 
 
-def distances(a: "Tensor", b: "Tensor") -> dict[str, float]:
-    """Of two tensors of logits (B, T, V), in double precision."""
+def measure_distances(a: "Tensor", b: "Tensor") -> dict[str, float]:
+    """Return the distances of two tensors of logits (B, T, V), in double precision."""
     a, b = a.double(), b.double()
-    gap = (a - b).abs()
+    absolute = (a - b).abs()
     centred = (a - b) - (a - b).mean(-1, keepdim=True)
     p, q = a.log_softmax(-1), b.log_softmax(-1)
-    found = {
-        "RMSE": gap.square().mean().sqrt(),
-        "MAD": gap.mean(),
-        "SD": gap.std(correction=0),
+    metrics = {
+        "RMSE": absolute.square().mean().sqrt(),
+        "MAD": absolute.mean(),
+        "SD": absolute.std(correction=0),
         "% first greater": 100 * (a > b).double().mean(),
         "% ties": 100 * (a == b).double().mean(),
-        "RMSE/std": gap.square().mean().sqrt() / a.std(correction=0),
+        "RMSE/std": absolute.square().mean().sqrt() / a.std(correction=0),
         "RMSE/std, centred": centred.square().mean().sqrt() / (a - a.mean(-1, keepdim=True)).std(correction=0),
         "KL": (p.exp() * (p - q)).sum(-1).mean(),
         "top-1 alike": (a.argmax(-1) == b.argmax(-1)).double().mean(),
     }
-    return {name: value.item() for name, value in found.items()}
+    return {name: value.item() for name, value in metrics.items()}

@@ -1,8 +1,7 @@
-"""What is done to the Linears of a decoder that has its first weights, drawn or loaded: adapted, pruned,
-rounded, packed.
+"""Changes of a decoder that has its first weights, drawn or loaded: adapters, pruning, rounding, packing.
 
-A change takes every nn.Linear whose name fits a glob, so no part knows of it. Changes follow each other in the order of
-their list; what one leaves behind, the next one finds.
+A change takes every nn.Linear whose name fits a glob, so no part of the model knows of it. Changes are applied in the
+order of their list, each to what the one before left.
 """
 
 import re
@@ -20,90 +19,113 @@ if TYPE_CHECKING:
 
 
 class Change:
-    """The slot's contract: __init__(*, targets, knobs)."""
+    """Contract of the slot `change`: __init__(*, targets, knobs).
+
+    targets               globs of names of Linears
+    needs_whole_matrices  True if it cannot work on shares of a weight (trainer=fsdp)
+    """
 
     needs_whole_matrices = False
-    """True if it cannot work on weights in shares (trainer=fsdp)."""
 
     def __init__(self, *, targets: str | list[str]) -> None:
         self.targets = [targets] if isinstance(targets, str) else targets
 
     def __call__(self, decoder: "Decoder", seed: int = 0) -> "Decoder":
-        """The decoder, changed in place. What is drawn depends on the seed and the names of Linears alone."""
+        """Change the decoder in place, and return it.
+
+        Random numbers depend on the seed and the names of Linears alone.
+        """
         raise NotImplementedError
 
-    def meet(self, steps: int) -> None:
-        """Refuses what a training of so many steps cannot keep."""
+    def check_compatible(self, steps: int) -> None:
+        """Refuse knobs that do not go with a training of `steps` steps."""
 
-    def linears(self, decoder: "Decoder") -> dict[str, nn.Linear]:
-        """The Linears that any of `targets` names; one whose weight is an embedding's too is refused, and so is a glob
-        that names none."""
-        every = {name: part for name, part in decoder.named_modules() if isinstance(part, nn.Linear)}
-        found = {name: part for name, part in every.items() if any(fnmatchcase(name, glob) for glob in self.targets)}
-        idle = [glob for glob in self.targets if not any(fnmatchcase(name, glob) for name in found)]
-        if idle or not found:
-            kinds = ", ".join(sorted({re.sub(r"\.\d+(?=\.)", ".*", name) for name in every}))
-            raise ValueError(f"targets={','.join(idle)} fits no Linear; there are {kinds}")
-        held = Counter(id(p) for part in decoder.modules() for p in part.parameters(recurse=False))
-        for name, part in found.items():
-            if held[id(part.weight)] > 1:
+    def find_linears(self, decoder: "Decoder") -> dict[str, nn.Linear]:
+        """Return the Linears that any of `targets` names.
+
+        Raises ValueError if a glob names none, or if a weight is the embedding's too.
+        """
+        linears = {name: module for name, module in decoder.named_modules() if isinstance(module, nn.Linear)}
+        targets = {
+            name: part for name, part in linears.items() if any(fnmatchcase(name, glob) for glob in self.targets)
+        }
+        unmatched = [glob for glob in self.targets if not any(fnmatchcase(name, glob) for name in targets)]
+        if unmatched or not targets:
+            kinds = ", ".join(sorted({re.sub(r"\.\d+(?=\.)", ".*", name) for name in linears}))
+            raise ValueError(f"targets={','.join(unmatched)} fits no Linear; there are {kinds}")
+        uses = Counter(id(p) for module in decoder.modules() for p in module.parameters(recurse=False))
+        for name, linear in targets.items():
+            if uses[id(linear.weight)] > 1:  # tied
                 raise ValueError(
                     f"targets={','.join(self.targets)} takes in {name}, whose weight is the embedding's; "
                     "leave it out, as blocks.* does, or say readout=untied"
                 )
-        return found
+        return targets
 
-    def weights(self, decoder: "Decoder") -> dict[str, nn.Linear]:
-        """The targets of a change that alters weights, which packed ones do not allow."""
-        found = self.linears(decoder)
-        for name, part in found.items():
-            if "weight" not in part._parameters and not parametrize.is_parametrized(part, "weight"):
+    def find_unpacked_linears(self, decoder: "Decoder") -> dict[str, nn.Linear]:
+        """Return the targets of a change that alters weights.
+
+        Raises ValueError if one of them is packed.
+        """
+        targets = self.find_linears(decoder)
+        for name, linear in targets.items():
+            if "weight" not in linear._parameters and not parametrize.is_parametrized(linear, "weight"):
                 raise ValueError(
                     f"targets={','.join(self.targets)} takes in {name}, which is packed; change it before it is packed"
                 )
-        return found
+        return targets
 
 
-class Part(nn.Module):
-    """What a change may leave in a decoder; a parametrisation of a weight need be none."""
+class ChangeModule(nn.Module):
+    """Base of the modules that a change may leave in a decoder; a parametrisation of a weight need not be one.
 
-    folds = True
-    """False if no plain decoder says the same."""
+    mergeable  False if no plain decoder computes the same
+    """
 
-    def merged(self) -> nn.Module:
-        """The plain module that says the same; this one is used up."""
+    mergeable = True
+
+    def to_plain_module(self) -> nn.Module:
+        """Return the plain module that computes the same; this one is used up."""
         raise NotImplementedError
 
-    def tell(self) -> dict[str, float]:
-        """Numbers for the summary of a run."""
+    def summary_metrics(self) -> dict[str, float]:
+        """Return numbers for the summary of a run."""
         return {}
 
 
-def told(decoder: "Decoder") -> dict[str, float]:
-    """What the changes of a decoder tell of it, for its run's summary."""
-    parts = [part for part in decoder.modules() if isinstance(part, Part)]
-    return {key: value for part in parts for key, value in part.tell().items()}
+def summary_metrics(decoder: "Decoder") -> dict[str, float]:
+    """Return the numbers of a decoder's changes, for its run's summary."""
+    metrics: dict[str, float] = {}
+    for module in decoder.modules():
+        if isinstance(module, ChangeModule):
+            metrics |= module.summary_metrics()
+    return metrics
 
 
 def merge(decoder: "Decoder") -> "Decoder":
-    """Folds what changes left into plain Linears, in place: the same function up to rounding, with the names of a
-    decoder that nothing has changed, and nothing frozen."""
-    if not all(part.folds for part in decoder.modules() if isinstance(part, Part)):
+    """Fold what changes left into plain Linears, in place, and return the decoder.
+
+    It computes the same function up to rounding, has the parameter names of a decoder without changes, and nothing is
+    frozen. Raises Refused if activations are rounded.
+    """
+    if not all(module.mergeable for module in decoder.modules() if isinstance(module, ChangeModule)):
         raise Refused(
             "change=[quantize] rounds what Linears are given, which no plain Linear does; keep the run as it is"
         )
-    for name, part in list(decoder.named_modules()):
-        if isinstance(part, nn.Linear) and "weight" not in part._parameters:
-            decoder.set_submodule(name, plain(part))
-    for name, part in list(decoder.named_modules()):
-        if isinstance(part, Part):
-            decoder.set_submodule(name, part.merged())
+    for name, module in list(decoder.named_modules()):
+        if isinstance(module, nn.Linear) and "weight" not in module._parameters:
+            decoder.set_submodule(name, make_plain_linear(module))
+    for name, module in list(decoder.named_modules()):
+        if isinstance(module, ChangeModule):
+            decoder.set_submodule(name, module.to_plain_module())
     return decoder.requires_grad_(True)
 
 
-def plain(linear: nn.Linear) -> nn.Linear:
-    """A Linear with the weight that a parametrised or packed one computes. (torch's remove_parametrizations takes the
-    property from the class, so from every copy of the decoder too.)"""
-    made = nn.Linear(linear.in_features, linear.out_features, device="meta")
-    made.weight, made.bias = nn.Parameter(linear.weight.detach()), linear.bias
-    return made
+def make_plain_linear(linear: nn.Linear) -> nn.Linear:
+    """Return a Linear with the weight that a parametrised or packed one computes.
+
+    torch's remove_parametrizations takes the property from the class, so from every copy of the decoder too.
+    """
+    plain = nn.Linear(linear.in_features, linear.out_features, device="meta")  # its own weights are replaced below
+    plain.weight, plain.bias = nn.Parameter(linear.weight.detach()), linear.bias
+    return plain

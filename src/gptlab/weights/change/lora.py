@@ -1,10 +1,11 @@
-"""Low-rank adapters: all weights freeze, and each target learns the product of two small matrices beside its own
-(LoRA, Hu 2021, arXiv:2106.09685).
+"""Low-rank adapters (LoRA, Hu 2021, arXiv:2106.09685).
+
+All weights freeze, and each target learns the product of two small matrices beside its own:
 
     y = W x + b + alpha / rank up(down(dropout(x)))
 
-`down` starts as torch's Linears do, `up` at 0: at birth nothing has changed. Which learning rate suits it depends on
-alpha / rank, not on the rank (Schulman 2025, thinkingmachines.ai/blog/lora).
+`down` starts as torch's Linears do, `up` at 0, so that the decoder computes the same at first. Which learning rate
+suits it depends on alpha / rank, not on the rank (Schulman 2025, thinkingmachines.ai/blog/lora).
 """
 
 from typing import TYPE_CHECKING
@@ -13,15 +14,19 @@ import torch
 from torch import Generator, Tensor, nn
 
 from gptlab.model.rng import derive_seed
-from gptlab.weights.change import Change, Part
+from gptlab.weights.change import Change, ChangeModule
 
 if TYPE_CHECKING:
     from gptlab.model.decoder import Decoder
 
 
 class Lora(Change):
-    """rank: columns of the product, at most the smaller side of every target. What it adds is scaled by alpha / rank.
-    dropout acts on what the adapters see."""
+    """Freeze the decoder, and adapt the targets.
+
+    rank     inner size of the product, at most the smaller side of every target
+    alpha    the product is scaled by alpha / rank
+    dropout  of the adapters' inputs
+    """
 
     def __init__(
         self, *, targets: str | list[str] = "blocks.*", rank: int = 8, alpha: float = 16.0, dropout: float = 0.0
@@ -36,43 +41,45 @@ class Lora(Change):
         self.rank, self.alpha, self.dropout = rank, alpha, dropout
 
     def __call__(self, decoder: "Decoder", seed: int = 0) -> "Decoder":
-        targets = self.linears(decoder)
+        targets = self.find_linears(decoder)
         for name, linear in targets.items():
-            side = min(linear.in_features, linear.out_features)
-            if self.rank > side:
+            smaller_side = min(linear.in_features, linear.out_features)
+            if self.rank > smaller_side:
                 raise ValueError(
-                    f"rank={self.rank} is more than {side}, the smaller side of {name}; {side} fits, or other targets"
+                    f"rank={self.rank} is more than {smaller_side}, the smaller side of {name}; "
+                    f"{smaller_side} fits, or other targets"
                 )
         decoder.requires_grad_(False)
         for name, linear in targets.items():
-            adapted = Adapted(linear, self.rank, self.alpha / self.rank, self.dropout)
-            adapted.reset(Generator().manual_seed(derive_seed(seed, f"{name}.down.weight")))
+            adapted = LoraLinear(linear, self.rank, self.alpha / self.rank, self.dropout)
+            # keyed by name, so that other targets leave the draws of this one as they are
+            adapted.reset_weights(Generator().manual_seed(derive_seed(seed, f"{name}.down.weight")))
             decoder.set_submodule(name, adapted)
         return decoder
 
 
-class Adapted(Part):
+class LoraLinear(ChangeModule):
     """A frozen Linear with its adapter."""
 
     def __init__(self, linear: nn.Linear, rank: int, scale: float, dropout: float) -> None:
         super().__init__()
-        like = {"device": linear.weight.device, "dtype": linear.weight.dtype}
+        placement = {"device": linear.weight.device, "dtype": linear.weight.dtype}
         self.base, self.scale = linear, scale
-        self.down = nn.Linear(linear.in_features, rank, bias=False, **like)
-        self.up = nn.Linear(rank, linear.out_features, bias=False, **like)
+        self.down = nn.Linear(linear.in_features, rank, bias=False, **placement)
+        self.up = nn.Linear(rank, linear.out_features, bias=False, **placement)
         self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
 
     @torch.no_grad()
-    def reset(self, generator: Generator) -> None:
-        """The first values, the same on every device and in every precision."""
-        start = torch.empty(self.down.weight.shape)
-        self.down.weight.copy_(nn.init.kaiming_uniform_(start, a=5**0.5, generator=generator))
+    def reset_weights(self, generator: Generator) -> None:
+        """Set the first values, the same on every device and in every precision."""
+        drawn = torch.empty(self.down.weight.shape)  # on the CPU in float32, whatever the weights are
+        self.down.weight.copy_(nn.init.kaiming_uniform_(drawn, a=5**0.5, generator=generator))
         self.up.weight.zero_()
 
     def forward(self, x: Tensor) -> Tensor:
         return self.base(x) + self.scale * self.up(self.down(self.dropout(x)))
 
     @torch.no_grad()
-    def merged(self) -> nn.Linear:
-        self.base.weight += self.scale * self.up.weight @ self.down.weight
+    def to_plain_module(self) -> nn.Linear:
+        self.base.weight += self.scale * self.up.weight @ self.down.weight  # (out, rank) (rank, in)
         return self.base

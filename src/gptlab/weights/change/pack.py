@@ -1,11 +1,11 @@
 """Weights stored in a byte each: what a finished run becomes, `python -m gptlab export <run> --format mxint8`.
 
-Packed weights rest; norms, embeddings and biases learn on, and so do adapters that follow: change=[pack,lora] is QLoRA
-(Dettmers 2023, arXiv:2305.14314) in another format.
+Packed weights do not learn; norms, embeddings and biases do, and so do adapters that follow: change=[pack,lora] is
+QLoRA (Dettmers 2023, arXiv:2305.14314) in another format.
 
 The floats of a packed Linear are the very ones that fake quantisation would compute with, so packing what is rounded
-already changes nothing. It saves memory, not time: what a weight takes while it is met is what it takes always, one
-Linear at a time, in the backward pass too, for which autograd would else keep the floats of all of them.
+already changes nothing. It saves memory, not time: floats exist of one Linear at a time, while it computes, in the
+backward pass too, for which autograd would else keep those of all Linears.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils import parametrize
 
-from gptlab.weights.change import Change, Part
+from gptlab.weights.change import Change, ChangeModule
 from gptlab.weights.format import Format
 
 if TYPE_CHECKING:
@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 
 
 class Pack(Change):
-    """format: one that can be stored."""
+    """Pack the weights of the targets.
+
+    format  a format that can be stored
+    """
 
     needs_whole_matrices = True
 
@@ -35,37 +38,37 @@ class Pack(Change):
             format().pack(torch.zeros(1, 1))  # refuses what cannot be stored
 
     def __call__(self, decoder: "Decoder", seed: int = 0) -> "Decoder":
-        targets = self.weights(decoder)
-        if any(isinstance(part, Part) or parametrize.is_parametrized(part) for part in decoder.modules()):
+        targets = self.find_unpacked_linears(decoder)
+        if any(isinstance(module, ChangeModule) or parametrize.is_parametrized(module) for module in decoder.modules()):
             raise ValueError(
                 "targets: an earlier change has altered the decoder; put pack first, or pack the finished run by "
                 "python -m gptlab export <run> --format mxint8"
             )
         for name, linear in targets.items():
             decoder.set_submodule(name, PackedLinear(linear, self.format()))
-        decoder.add_module("packing", Packing(decoder))
+        decoder.add_module("packing", PackingMetrics(decoder))
         return decoder
 
 
-class Packing(Part):
-    """What packed weights take; it has no tensors of its own."""
+class PackingMetrics(ChangeModule):
+    """Counts the bytes of packed weights for the run's summary; it has no tensors of its own."""
 
     def __init__(self, decoder: nn.Module) -> None:
         super().__init__()
-        self.linears = tuple(part for part in decoder.modules() if isinstance(part, PackedLinear))
+        self.linears = tuple(module for module in decoder.modules() if isinstance(module, PackedLinear))
 
-    def merged(self) -> nn.Module:
+    def to_plain_module(self) -> nn.Module:
         return nn.Identity()
 
-    def tell(self) -> dict[str, float]:
+    def summary_metrics(self) -> dict[str, float]:
         return {
-            "packed_bytes": sum(part.nbytes for part in self.linears),
-            "unpacked_bytes": sum(part.float_bytes for part in self.linears),
+            "packed_bytes": sum(linear.nbytes for linear in self.linears),
+            "unpacked_bytes": sum(linear.float_bytes for linear in self.linears),
         }
 
 
 class PackedLinear(nn.Linear):
-    """A Linear, packed. Its weight does not learn; its bias stays as it was."""
+    """A Linear whose weight is packed and does not learn; its bias stays as it was."""
 
     like: Tensor
 
@@ -73,18 +76,18 @@ class PackedLinear(nn.Linear):
         nn.Module.__init__(self)  # nn.Linear would make a weight
         self.in_features, self.out_features, self.bias = linear.in_features, linear.out_features, linear.bias
         self.format = format
-        parts = format.pack(linear.weight.detach())
-        self.names = list(parts)
-        for name, part in parts.items():
-            self.register_buffer(name, part)
+        tensors = format.pack(linear.weight.detach())
+        self.names = list(tensors)
+        for name, tensor in tensors.items():
+            self.register_buffer(name, tensor)
         self.register_buffer("like", linear.weight.new_empty(0), persistent=False)  # follows .to(dtype)
 
     def forward(self, x: Tensor) -> Tensor:
-        return Met.apply(x, self.bias, self)
+        return PackedMatmul.apply(x, self.bias, self)
 
     @property
     def weight(self) -> Tensor:  # type: ignore[override]
-        """(out, in), unpacked."""
+        """The unpacked weight, (out, in)."""
         return self.format.unpack({name: self.get_buffer(name) for name in self.names}, self.like.dtype)
 
     @property
@@ -98,8 +101,8 @@ class PackedLinear(nn.Linear):
         return self.in_features * self.out_features * torch.float32.itemsize
 
 
-class Met(torch.autograd.Function):
-    """x W^T + b, whose backward makes W anew instead of keeping it."""
+class PackedMatmul(torch.autograd.Function):
+    """x W^T + b, whose backward unpacks W anew instead of keeping it."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, bias: Tensor | None, linear: PackedLinear) -> Tensor:
@@ -108,6 +111,6 @@ class Met(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:  # type: ignore[override]
-        reads, adds, _ = ctx.needs_input_grad
-        back = (grad @ ctx.linear.weight.to(grad.dtype)).to(ctx.dtype) if reads else None
-        return back, grad.flatten(0, -2).sum(0) if adds else None, None
+        x_needs_grad, bias_needs_grad, _ = ctx.needs_input_grad
+        x_grad = (grad @ ctx.linear.weight.to(grad.dtype)).to(ctx.dtype) if x_needs_grad else None
+        return x_grad, grad.flatten(0, -2).sum(0) if bias_needs_grad else None, None

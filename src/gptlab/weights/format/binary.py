@@ -11,18 +11,23 @@ import torch
 from torch import Tensor
 
 from gptlab.weights.format import Format, Ste
-from gptlab.weights.format_bits import sign, work
+from gptlab.weights.format_bits import sign, to_compute_dtype
 
 
 class Binary(Format):
-    """No scale: whatever its size, a value becomes 1 or the other."""
+    """Binary values without a scale: whatever its size, a value becomes one of two.
+
+    bipolar     1 and -1; false for 1 and 0
+    stochastic  draws the value in training
+    ste         of the gradient, as in Format
+    """
 
     def __init__(self, *, bipolar: bool = True, stochastic: bool = False, ste: Ste = "clipped") -> None:
         super().__init__(ste=ste)
         self.bipolar, self.stochastic = bipolar, stochastic
 
     def quantize(self, x: Tensor) -> Tensor:
-        x = work(x)
+        x = to_compute_dtype(x)
         if self.stochastic and self.training:
             x = x - (2 * torch.rand_like(x) - 1)
         return sign(x) if self.bipolar else (sign(x) + 1) / 2

@@ -1,4 +1,4 @@
-"""A few signs a value, each of what those before it left (ReBNet, arXiv:1711.01243).
+"""Sums of a few signs a value, each of what those before it left (ReBNet, arXiv:1711.01243).
 
     r_0 = x        e_l = gamma_l sign(r_(l-1)), r_l = r_(l-1) - e_l        the sum of e_1 .. e_L, with sign(0) = 1
 
@@ -14,11 +14,16 @@ import torch
 from torch import Tensor, nn
 
 from gptlab.weights.format import Format, Ste, refuse_outside
-from gptlab.weights.format_bits import work
+from gptlab.weights.format_bits import to_compute_dtype
 
 
 class BinaryResidual(Format):
-    """levels: signs, and so bits, of a value."""
+    """Residual binary values.
+
+    levels  number of signs, and so of bits, of a value
+    gamma   learnt or greedy
+    ste     of the gradient, as in Format
+    """
 
     def __init__(
         self, *, levels: int = 2, gamma: Literal["learnt", "greedy"] = "learnt", ste: Ste = "identity"
@@ -30,23 +35,23 @@ class BinaryResidual(Format):
         self.gamma = nn.Parameter(falling / falling.sum()) if gamma == "learnt" else None
 
     def quantize(self, x: Tensor) -> Tensor:
-        return self.signs(x)[0]
+        return self.sum_levels(x)[0]
 
     def limits(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        high = self.signs(x)[1].detach()
+        high = self.sum_levels(x)[1].detach()
         return -high, high
 
-    def signs(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(..., D) to the sum of its levels, and the sum of their gammas."""
-        left = work(x) + 0.0  # no -0, whose sign would be -1; a difference is none
-        said, reach = left.clamp(-1, 1).mul_(0), left.new_zeros(1)  # NaN stays
+    def sum_levels(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the sum of the levels of x (..., D), and the sum of their gammas."""
+        residual = to_compute_dtype(x) + 0.0  # no -0, whose sign would be -1; a difference is none
+        total, gamma_total = residual.clamp(-1, 1).mul_(0), residual.new_zeros(1)  # NaN stays
         for level in range(self.levels):
-            size = left.abs().mean(-1, keepdim=True) if self.gamma is None else self.gamma[level].abs()
-            size = size.where(size.isfinite(), torch.nan)
-            signed = torch.ones_like(left).copysign_(left) * size
-            said, reach = said + signed, reach + size
-            left = left.sub_(signed.detach()) if level < self.levels - 1 else left
-        return said, reach
+            gamma = residual.abs().mean(-1, keepdim=True) if self.gamma is None else self.gamma[level].abs()
+            gamma = gamma.where(gamma.isfinite(), torch.nan)
+            estimate = torch.ones_like(residual).copysign_(residual) * gamma
+            total, gamma_total = total + estimate, gamma_total + gamma
+            residual = residual.sub_(estimate.detach()) if level < self.levels - 1 else residual
+        return total, gamma_total
 
     def bits(self, features: int) -> float:
         return self.levels * (1 + (32 / features if self.gamma is None else 0))

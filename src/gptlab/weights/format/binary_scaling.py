@@ -1,4 +1,4 @@
-"""A sign a value, a magnitude a row (XNOR-Net, arXiv:1603.05279).
+"""A sign a value and a magnitude a row (XNOR-Net, arXiv:1603.05279).
 
     alpha sign(x)        alpha = mean |x|, sign(0) = 1
 
@@ -11,18 +11,22 @@ import torch
 from torch import Tensor
 
 from gptlab.weights.format import Format, Ste
-from gptlab.weights.format_bits import sign, work
+from gptlab.weights.format_bits import sign, to_compute_dtype
 
 
 class BinaryScaling(Format):
-    """scale: per_row takes the mean along the last axis; per_tensor, for weights alone, over all."""
+    """Binary values with a scale.
+
+    scale  per_row takes the mean along the last axis; per_tensor, for weights alone, over all
+    ste    of the gradient, as in Format
+    """
 
     def __init__(self, *, scale: Literal["per_row", "per_tensor"] = "per_row", ste: Ste = "clipped") -> None:
         super().__init__(ste=ste)
         self.scale = scale
 
     def quantize(self, x: Tensor) -> Tensor:
-        x = work(x)
+        x = to_compute_dtype(x)
         if self.scale == "per_tensor" and x.dim() > 2:
             raise ValueError("scale=per_tensor on an activation lets later tokens change earlier ones; try per_row")
         alpha = x.abs().mean(-1, keepdim=True) if self.scale == "per_row" else x.abs().mean()

@@ -1,4 +1,4 @@
-"""Minifloats that share their exponent's bias (Fox 2021, ICLR, "A Block Minifloat Representation").
+"""Minifloats whose blocks share their exponent's bias (Fox 2021, ICLR, "A Block Minifloat Representation").
 
     S = floor(log2 max |x|)        b = 2^e - 1 - S, and then floats with subnormals of that bias, as in minifloat_ieee
 
@@ -8,13 +8,20 @@ paper's aim.) Ties to even, saturating at 2^S (2 - 2^-m).
 
 from torch import Tensor
 
-from gptlab.weights.format import Format, Ste, refuse_outside, refuse_unheld
-from gptlab.weights.format_bits import floor_log2, round_float, work
-from gptlab.weights.format_blocks import cut, join, scales, shared_bits, spread
+from gptlab.weights.format import Format, Ste, refuse_outside, refuse_unrepresentable
+from gptlab.weights.format_bits import floor_log2, round_float, to_compute_dtype
+from gptlab.weights.format_blocks import compute_scales, count_shared_bits, expand_blocks, join_blocks, split_blocks
 
 
 class BlockMinifloat(Format):
-    """width, exponent_width: of a value. bias_width: bits of S. block: values along the last axis."""
+    """Minifloats with a shared bias.
+
+    width           bits of a value, its sign included
+    exponent_width  bits of its exponent
+    bias_width      bits of S
+    block           values along the last axis that share it
+    ste             of the gradient, as in Format
+    """
 
     def __init__(
         self,
@@ -32,22 +39,22 @@ class BlockMinifloat(Format):
         refuse_outside("block", block, 1, 65536)
         self.width, self.bias_width, self.block = width, bias_width, block
         self.digits, self.low = width - 1 - exponent_width, 2 - 2**exponent_width  # about S
-        refuse_unheld("exponent_width", exponent_width, self.low, 0, self.digits)
-        self.top = 2 - 2.0**-self.digits
+        refuse_unrepresentable("exponent_width", exponent_width, self.low, 0, self.digits)
+        self.largest = 2 - 2.0**-self.digits
 
-    def scales(self, top: Tensor) -> Tensor:
-        """2^S of each block, from its largest magnitude."""
-        return scales(top, floor_log2, self.bias_width)
+    def compute_scales(self, largest: Tensor) -> Tensor:
+        """Return 2^S of each block, from its largest magnitude."""
+        return compute_scales(largest, floor_log2, self.bias_width)
 
     def quantize(self, x: Tensor) -> Tensor:
-        rows, top = cut(work(x), self.block)
-        scale = self.scales(top)
-        return join(round_float(rows / scale, self.digits, self.low, 0, self.top).mul_(scale), x)
+        blocks, largest = split_blocks(to_compute_dtype(x), self.block)
+        scale = self.compute_scales(largest)
+        return join_blocks(round_float(blocks / scale, self.digits, self.low, 0, self.largest).mul_(scale), x)
 
     def limits(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        _, top = cut(work(x), self.block)
-        high = spread(self.scales(top) * self.top, self.block, x)
+        _, largest = split_blocks(to_compute_dtype(x), self.block)
+        high = expand_blocks(self.compute_scales(largest) * self.largest, self.block, x)
         return -high, high
 
     def bits(self, features: int) -> float:
-        return self.width + shared_bits(self.bias_width, self.block, features)
+        return self.width + count_shared_bits(self.bias_width, self.block, features)

@@ -19,17 +19,23 @@ import torch
 from torch import Tensor
 
 from gptlab.weights.format import Format, Ste, refuse_outside
-from gptlab.weights.format_bits import ceil_log2, shift, work
+from gptlab.weights.format_bits import ceil_log2, ldexp, to_compute_dtype
 
-LOW, HIGH = -127, 126
-"""Of f, about the width: a float32 holds the bounds and the step."""
+MIN_FRACTION_ABOUT_WIDTH, MAX_FRACTION = -127, 126
+"""Bounds of f, the lower one plus the width: so a float32 holds the format's limits and step."""
 
 
 class Integer(Format):
-    """width: in bits, the sign's counted. fraction_width: bits after the point, also below 0 or above width; null is
-    half the width."""
+    """Fixed point.
 
-    most: Tensor
+    width           bits, the sign's included
+    fraction_width  f, bits after the point, also below 0 or above width; row or tensor fits it; null is half the width
+    signed          false for values from 0
+    rounding        half_even or floor
+    ste             of the gradient, as in Format
+    """
+
+    most: Tensor  # largest magnitude that was watched; a key of checkpoints
 
     def __init__(
         self,
@@ -48,33 +54,35 @@ class Integer(Format):
         if self.watches:
             self.register_buffer("most", torch.tensor(torch.nan))
         if isinstance(self.fraction_width, int):
-            refuse_outside("fraction_width", self.fraction_width, width + LOW, HIGH)
+            refuse_outside("fraction_width", self.fraction_width, width + MIN_FRACTION_ABOUT_WIDTH, MAX_FRACTION)
         self.low = -(2 ** (width - 1)) if signed else 0
         self.high = 2 ** (width - signed) - 1
 
-    def fraction(self, x: Tensor) -> tuple[Tensor | int, Tensor | float]:
-        """f of each of x, and a 0 that is NaN where it was fitted to no number."""
+    def fit_fraction(self, x: Tensor) -> tuple[Tensor | int, Tensor | float]:
+        """Return f for each of x, and a 0 that is NaN where f was fitted to NaN or inf."""
         if isinstance(self.fraction_width, int):
             return self.fraction_width, 0.0
         if self.fraction_width == "row":
-            top = x.abs().amax(-1, keepdim=True)
+            largest = x.abs().amax(-1, keepdim=True)
         else:
-            top = self.most if x.dim() > 2 else x.abs().amax()
-        return (self.width - self.signed - ceil_log2(top)).clamp(self.width + LOW, HIGH), top * 0
+            largest = self.most if x.dim() > 2 else x.abs().amax()
+        f = self.width - self.signed - ceil_log2(largest)
+        return f.clamp(self.width + MIN_FRACTION_ABOUT_WIDTH, MAX_FRACTION), largest * 0  # inf * 0 is NaN
 
     def quantize(self, x: Tensor) -> Tensor:
-        x = work(x, wide=self.width > 24)  # 2^31 - 1 is no float32
-        f, zero = self.fraction(x)
-        return shift(self.codes(x, f), -f) + zero
+        x = to_compute_dtype(x, wide=self.width > 24)  # 2^31 - 1 is no float32
+        f, zero = self.fit_fraction(x)
+        return ldexp(self.encode(x, f), -f) + zero
 
-    def codes(self, x: Tensor, f: Tensor | int) -> Tensor:
-        """(..., D) to whole numbers."""
-        x = shift(x, f)
+    def encode(self, x: Tensor, f: Tensor | int) -> Tensor:
+        """Return the whole numbers that stand for x (..., D)."""
+        x = ldexp(x, f)
         return (x.round() if self.rounding == "half_even" else x.floor()).clamp(self.low, self.high)
 
     def limits(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        f, _ = self.fraction(work(x))
-        return shift(work(x).new_tensor(float(self.low)), -f), shift(work(x).new_tensor(float(self.high)), -f)
+        x = to_compute_dtype(x)
+        f, _ = self.fit_fraction(x)
+        return ldexp(x.new_tensor(float(self.low)), -f), ldexp(x.new_tensor(float(self.high)), -f)
 
     def watch(self, x: Tensor) -> None:
         if self.watches:
@@ -84,15 +92,15 @@ class Integer(Format):
         return self.width + (8 / features if self.fraction_width == "row" else 0)
 
     def pack(self, weight: Tensor) -> dict[str, Tensor]:
-        """A byte a value; f in a byte, for all or for each row."""
+        """Return a byte a value, and f in a byte, for all or for each row."""
         if self.width > 8 or not self.signed:
             raise ValueError(f"format.width={self.width} fits no signed byte; try width=8, signed=true")
-        weight = work(weight)
-        f, zero = self.fraction(weight)
+        weight = to_compute_dtype(weight)
+        f, zero = self.fit_fraction(weight)
         if not (weight.is_meta or torch.as_tensor(zero).isfinite().all()):
             raise ValueError("format: a weight holds NaN or inf, for which fixed point has no code; take mxint8")
         scale = torch.as_tensor(f, dtype=torch.int8, device=weight.device)
-        return {"codes": self.codes(weight, f).to(torch.int8), "scale": scale}
+        return {"codes": self.encode(weight, f).to(torch.int8), "scale": scale}
 
     def unpack(self, parts: dict[str, Tensor], dtype: torch.dtype) -> Tensor:
-        return shift(parts["codes"].to(dtype), -parts["scale"].int())
+        return ldexp(parts["codes"].to(dtype), -parts["scale"].int())

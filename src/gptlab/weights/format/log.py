@@ -2,8 +2,8 @@
 
     x = s 2^E        E = round(log2 |x|) in -b .. 2^(w-1) - 1 - b
 
-Nearest in the logarithm: beyond sqrt(2) 2^E it goes up. zero=reserve keeps the lowest code for 0, which all becomes
-that is nearer to a power below 2^(1-b); zero=none has no 0, and 2^-b in its place.
+Nearest in the logarithm: beyond sqrt(2) 2^E it goes up. zero=reserve keeps the lowest code for 0, to which all is
+rounded that is nearer to a power below 2^(1-b); zero=none has no 0, and 2^-b in its place.
 """
 
 from typing import Literal
@@ -11,12 +11,18 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from gptlab.weights.format import Format, Ste, refuse_outside, refuse_unheld
-from gptlab.weights.format_bits import round_power, work
+from gptlab.weights.format import Format, Ste, refuse_outside, refuse_unrepresentable
+from gptlab.weights.format_bits import round_power, to_compute_dtype
 
 
 class Log(Format):
-    """bias: null is 2^(w-2) - 1."""
+    """Powers of two.
+
+    width  bits of a value, its sign included
+    bias   b; null is 2^(w-2) - 1
+    zero   reserve or none
+    ste    of the gradient, as in Format
+    """
 
     def __init__(
         self,
@@ -31,14 +37,14 @@ class Log(Format):
         bias = (1 << width - 2) - 1 if bias is None else bias
         self.width, self.zero = width, zero
         self.low, self.high = -bias, 2 ** (width - 1) - 1 - bias
-        refuse_unheld("bias", bias, self.low, self.high)
+        refuse_unrepresentable("bias", bias, self.low, self.high)
 
     def quantize(self, x: Tensor) -> Tensor:
-        x = work(x)
+        x = to_compute_dtype(x)
         if self.zero == "reserve":
             return round_power(x, self.low + 1, self.high)
-        said = round_power(x, self.low, self.high)
-        return torch.where(said == 0, torch.where(x < 0, -(2.0**self.low), 2.0**self.low), said)
+        rounded = round_power(x, self.low, self.high)
+        return torch.where(rounded == 0, torch.where(x < 0, -(2.0**self.low), 2.0**self.low), rounded)
 
     def limits(self, x: Tensor) -> tuple[float, float]:
         return -(2.0**self.high), 2.0**self.high

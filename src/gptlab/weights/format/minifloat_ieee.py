@@ -1,4 +1,4 @@
-"""Floats with a hidden one and subnormals, as IEEE 754 has them, but with all codes finite: no inf, no NaN.
+"""Floats with a hidden one and subnormals, as in IEEE 754, but with all codes finite: no inf, no NaN.
 
     x = s 2^E 1.M        m = w - 1 - e, E in 1 - b .. 2^e - 1 - b        and s 2^(1 - b) 0.M below
 
@@ -8,12 +8,18 @@ E4M3, which keeps a code for NaN.
 
 from torch import Tensor
 
-from gptlab.weights.format import Format, Ste, refuse_outside, refuse_unheld
-from gptlab.weights.format_bits import round_float, work
+from gptlab.weights.format import Format, Ste, refuse_outside, refuse_unrepresentable
+from gptlab.weights.format_bits import round_float, to_compute_dtype
 
 
 class MinifloatIeee(Format):
-    """bias: null is 2^(e-1) - 1."""
+    """Floats with a hidden one and subnormals.
+
+    width           bits of a value, its sign included
+    exponent_width  bits of its exponent
+    bias            b; null is 2^(e-1) - 1
+    ste             of the gradient, as in Format
+    """
 
     def __init__(
         self, *, width: int = 8, exponent_width: int = 4, bias: int | None = None, ste: Ste = "identity"
@@ -24,14 +30,14 @@ class MinifloatIeee(Format):
         bias = (1 << exponent_width - 1) - 1 if bias is None else bias
         self.width, self.digits = width, width - 1 - exponent_width
         self.low, self.high = 1 - bias, 2**exponent_width - 1 - bias
-        refuse_unheld("bias", bias, self.low, self.high, self.digits)
-        self.top = (2 - 2.0**-self.digits) * 2.0**self.high
+        refuse_unrepresentable("bias", bias, self.low, self.high, self.digits)
+        self.largest = (2 - 2.0**-self.digits) * 2.0**self.high
 
     def quantize(self, x: Tensor) -> Tensor:
-        return round_float(work(x), self.digits, self.low, self.high, self.top)
+        return round_float(to_compute_dtype(x), self.digits, self.low, self.high, self.largest)
 
     def limits(self, x: Tensor) -> tuple[float, float]:
-        return -self.top, self.top
+        return -self.largest, self.largest
 
     def bits(self, features: int) -> float:
         return self.width

@@ -25,18 +25,18 @@ import torch
 from torch import Tensor
 
 from gptlab.weights.format import Format, Ste, refuse_outside
-from gptlab.weights.format_bits import power, round_float, work
-from gptlab.weights.format_blocks import cut, join, shared_bits, spread
+from gptlab.weights.format_bits import exp2, round_float, to_compute_dtype
+from gptlab.weights.format_blocks import count_shared_bits, expand_blocks, join_blocks, split_blocks
 
 
 class Element(NamedTuple):
-    """Bits; fraction digits; exponents of the lowest and the top binade; the largest value."""
+    """Bits and fraction digits of an element, exponents of its lowest and its top binade, and its largest value."""
 
     width: int
     digits: int
     low: int
     high: int
-    top: float
+    largest: float
 
 
 ELEMENTS = {
@@ -50,7 +50,13 @@ ELEMENTS = {
 
 
 class Microscaling(Format):
-    """block: values along the last axis."""
+    """Microscaling formats.
+
+    element     number format of a value
+    block       values along the last axis that share a scale
+    scale_mode  floor, ceil, rceil or even
+    ste         of the gradient, as in Format
+    """
 
     def __init__(
         self,
@@ -65,44 +71,44 @@ class Microscaling(Format):
         self.name, self.element, self.block, self.scale_mode = element, ELEMENTS[element], block, scale_mode
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(..., D) to elements (..., N, block), and the byte of each block's scale (..., N, 1)."""
-        rows, top = cut(work(x), self.block)
-        exponent = torch.where(top > 0, self.exponents(top), -127).clamp(-127, 127)
-        byte = torch.where(top.isfinite(), exponent + 127, 255).to(torch.uint8)
-        _, digits, low, high, most = self.element
-        return round_float(rows / power(exponent, rows.dtype), digits, low, high, most), byte
+        """Return the elements (..., N, block) of x (..., D), and the byte of each block's scale (..., N, 1)."""
+        blocks, largest = split_blocks(to_compute_dtype(x), self.block)
+        exponent = torch.where(largest > 0, self.compute_exponents(largest), -127).clamp(-127, 127)
+        byte = torch.where(largest.isfinite(), exponent + 127, 255).to(torch.uint8)
+        _, digits, low, high, element_largest = self.element
+        return round_float(blocks / exp2(exponent, blocks.dtype), digits, low, high, element_largest), byte
 
     @staticmethod
-    def scale(byte: Tensor, dtype: torch.dtype) -> Tensor:
-        """What a byte stands for."""
-        return power(byte.int() - 127, dtype).where(byte < 255, torch.nan)
+    def decode_scale(byte: Tensor, dtype: torch.dtype) -> Tensor:
+        """Return the power of two of a scale's byte."""
+        return exp2(byte.int() - 127, dtype).where(byte < 255, torch.nan)
 
-    def exponents(self, top: Tensor) -> Tensor:
-        """E of each block, not yet clamped, from its largest magnitude."""
-        mantissa, exponent = torch.frexp(top)  # the mantissa is in [1/2, 1)
+    def compute_exponents(self, largest: Tensor) -> Tensor:
+        """Return E of each block, not yet clamped, from its largest magnitude."""
+        mantissa, exponent = torch.frexp(largest)  # the mantissa is in [1/2, 1)
         scale = exponent - 1 - self.element.high
         if self.scale_mode == "ceil":
             return scale + (mantissa > 0.5)
         if self.scale_mode == "rceil":
-            return scale + (mantissa > self.element.top / 2 ** (self.element.high + 1))
+            return scale + (mantissa > self.element.largest / 2 ** (self.element.high + 1))
         if self.scale_mode == "even":
             return scale + (mantissa >= 1 - 2.0 ** (-2 - self.element.digits))
         return scale
 
     def quantize(self, x: Tensor) -> Tensor:
         elements, byte = self.encode(x)
-        return join(elements.mul_(self.scale(byte, elements.dtype)), x)
+        return join_blocks(elements.mul_(self.decode_scale(byte, elements.dtype)), x)
 
     def limits(self, x: Tensor) -> tuple[Tensor, Tensor]:
         elements, byte = self.encode(x)
-        high = spread(self.scale(byte, elements.dtype) * self.element.top, self.block, x)
+        high = expand_blocks(self.decode_scale(byte, elements.dtype) * self.element.largest, self.block, x)
         return -high, high
 
     def bits(self, features: int) -> float:
-        return self.element.width + shared_bits(8, self.block, features)
+        return self.element.width + count_shared_bits(8, self.block, features)
 
     def pack(self, weight: Tensor) -> dict[str, Tensor]:
-        """A byte a value, in 64ths, and a byte a block. The floats of 8, 6 and 4 bits are not stored as such."""
+        """Return a byte a value, in 64ths, and a byte a block. Floats of 8, 6 and 4 bits have no packed storage."""
         if self.name != "int8":
             raise ValueError(f"format.element={self.name} has no packed storage here; int8 has")
         elements, byte = self.encode(weight)
@@ -110,5 +116,6 @@ class Microscaling(Format):
         return {"codes": codes.contiguous(), "scale": byte.squeeze(-1)}
 
     def unpack(self, parts: dict[str, Tensor], dtype: torch.dtype) -> Tensor:
-        rows, _ = cut(parts["codes"].float() / 64, self.block)
-        return join(rows.mul_(self.scale(parts["scale"][..., None], rows.dtype)), parts["codes"]).to(dtype)
+        blocks, _ = split_blocks(parts["codes"].float() / 64, self.block)
+        scale = self.decode_scale(parts["scale"][..., None], blocks.dtype)  # (out, N, 1)
+        return join_blocks(blocks.mul_(scale), parts["codes"]).to(dtype)
