@@ -144,7 +144,9 @@ def test_a_format_says_what_the_reference_says(vector: dict[str, Any]):
         assert elements.flatten()[: len(given)].tolist() == vector["element"]
         assert byte.item() == vector["scale_byte"]
     if "bias" in vector:
-        assert 2 ** asked["exponent_width"] - 1 - format.scales(given.abs().max()).log2().item() == vector["bias"]
+        assert (
+            2 ** asked["exponent_width"] - 1 - format.compute_scales(given.abs().max()).log2().item() == vector["bias"]
+        )
 
 
 NOISE = {
@@ -188,7 +190,9 @@ def test_elements_round_as_torchs_own_floats_do(choice: str, dtype: torch.dtype)
     x = wide(400, 32).float()
     elements, byte = format.encode(x)
     scaled = x[:, None] * 2.0 ** (127 - byte.double())
-    assert torch.equal(elements.double(), scaled.clamp(-format.element.top, format.element.top).to(dtype).double())
+    assert torch.equal(
+        elements.double(), scaled.clamp(-format.element.largest, format.element.largest).to(dtype).double()
+    )
 
 
 # -- what all formats keep
@@ -437,8 +441,8 @@ def test_one_scale_for_all_tokens_is_refused():
 
 def test_a_tensor_of_a_weight_has_one_step_and_rows_have_their_own():
     w = normal(4, 60) * torch.tensor([[1.0], [8.0], [0.01], [0.0]]).double()
-    steps = [2.0 ** (made("integer", width=6, fraction_width="tensor").fraction(w)[0] * -1.0)] * 4
-    rows = made("int8", width=6).fraction(w)[0]
+    steps = [2.0 ** (made("integer", width=6, fraction_width="tensor").fit_fraction(w)[0] * -1.0)] * 4
+    rows = made("int8", width=6).fit_fraction(w)[0]
     for row, said, f in zip(w, made("int8", width=6)(w), rows, strict=True):
         step = 2.0 ** -float(f)
         assert (said - row).abs().max() <= step * (1 if row.abs().max() > 31.5 * step else 0.5)
