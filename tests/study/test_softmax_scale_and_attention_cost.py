@@ -8,8 +8,8 @@ import pytest
 import torch
 from conftest import composed
 
-from gptlab.errors import Refused
 from gptlab.build import build_decoder
+from gptlab.errors import Refused
 from gptlab.report.measurement import build_measurement_report
 from gptlab.report.model import Figure
 from gptlab.stats.measurements import summarize_rows
