@@ -31,4 +31,5 @@ def main(config: DictConfig) -> None:
 
 if __name__ == "__main__":
     with wiring.program():
+        sys.argv[1:] = wiring.name_choices(sys.argv[1:])
         main()

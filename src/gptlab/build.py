@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gptlab.config.factory import check_node, factory
 from gptlab.config.recipe import LISTS, PARTS, SLOTS, Recipe, check_settings
 from gptlab.model.compile_policy import at_once
 from gptlab.runs import tracker as tracking
+from gptlab.runs.record import RunFolder
 from gptlab.weights.pretrained import source
 
 if TYPE_CHECKING:
@@ -71,7 +73,9 @@ def _check_build(recipe: Recipe) -> list[str]:
     import torch
 
     def build_all() -> None:
-        if node := recipe.config.get("pretrained"):
+        resume = recipe.config["resume"]
+        has_weights = resume not in (None, "auto") and RunFolder(Path(resume)).has_checkpoint()
+        if (node := recipe.config.get("pretrained")) and not has_weights:
             checkpoint = source(node)
             plain = replace(recipe, config={**recipe.config, "change": {}})
             checkpoint.check(build_on_meta(plain, checkpoint.vocab()))

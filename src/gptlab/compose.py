@@ -34,12 +34,13 @@ from gptlab.config.hydra_messages import (
     unreadable_yaml,
 )
 from gptlab.config.menu import CONF
-from gptlab.config.recipe import COSMETIC_KEYS, KEYS_NOT_IN_NAME, LISTS, Recipe, check_settings, flatten
+from gptlab.config.recipe import KEYS_NOT_IN_NAME, LISTS, Recipe, check_settings, flatten
 from gptlab.config.resolvers import RESOLVERS
 from gptlab.config.typecheck import format_value
-from gptlab.corpus.data import seen_from
 from gptlab.errors import Ended, Refused
-from gptlab.runs.record import check_writable, read_json, read_unfinished_recipe
+from gptlab.resume import name_choices as name_choices
+from gptlab.resume import resume_recipe
+from gptlab.runs.record import check_writable
 
 FULL_ERROR = os.environ.get("HYDRA_FULL_ERROR") == "1"
 """Asked for at the start, before `one_line` sets it for hydra."""
@@ -93,35 +94,13 @@ def recipe_of_main(config: DictConfig) -> Recipe:
     recipe, implied = _make_recipe(OmegaConf.merge({"hydra": hydra}, config), overrides, config_name)
     problems = check_settings(recipe.config)
     if not problems and recipe.config["resume"] not in (None, "auto"):
-        recipe = _recipe_to_resume(recipe, overrides)
+        given = {str(override.key_or_group) for override in OverridesParser.create().parse_overrides(overrides)}
+        recipe = resume_recipe(recipe, given)
     if problems := problems or check_writable(Path(recipe.config["outputs"])) or check_recipe(recipe):
         raise Refused("\nerror: ".join(problems))
-    return (
-        recipe
-        if recipe.config["resume"] not in (None, "auto")
-        else _name_recipe(recipe, overrides, config_name, implied)
-    )
-
-
-def _recipe_to_resume(recipe: Recipe, overrides: list[str]) -> Recipe:
-    """Return the recipe of the run folder to resume. Overrides beside `resume` may only repeat what it was."""
-    folder = Path(recipe.config["resume"])
-    saved = read_unfinished_recipe(folder)
-    given = {o.key_or_group.split(".")[0] for o in OverridesParser.create().parse_overrides(overrides)}
-    if given - {*COSMETIC_KEYS}:
-        asked, stored = flatten(recipe.config), flatten(saved.config)
-        keys = [
-            k for k in {**stored, **asked} if asked.get(k) != stored.get(k) and k.split(".")[0] not in COSMETIC_KEYS
-        ]
-        if keys:
-            differences = ", ".join(f"{k} ({stored.get(k)} there, {asked.get(k)} here)" for k in keys[:4])
-            differences += f" and {len(keys) - 4} more" if len(keys) > 4 else ""
-            raise Refused(f"resume={folder} is a run of another config: {differences}; say resume={folder} alone")
-    cosmetic = {key: recipe.config[key] if key in given else saved.config[key] for key in COSMETIC_KEYS}
-    cosmetic |= {"resume": str(folder), "outputs": str(folder.absolute().parents[1])}
-    began = read_json(folder / "run.json")["cwd"]
-    files = {slot: seen_from(began, saved.config[slot]) for slot in ("data", "tokenizer")}
-    return Recipe({**saved.config, **cosmetic, **files}, saved.choices, saved.differs)
+    if recipe.config["resume"] not in (None, "auto"):
+        return recipe
+    return _name_recipe(recipe, overrides, config_name, implied)
 
 
 def _make_recipe(config: Any, overrides: list[str], config_name: str) -> tuple[Recipe, list[str]]:

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 import torch
-from test_tokenizer import leveled
-from tiny_runs import TINY, Done, finished, program, summary, train
+from test_tokenizer import leveled, pieced
+from tiny_runs import ROOT, TINY, Done, finished, numbers, program, summary, train
 from torch import Tensor
 
 from gptlab import compose as wiring
@@ -203,6 +203,41 @@ def test_fine_tuning_reads_with_the_checkpoints_own_tokenizer(tmp_path: Path):
     shutil.rmtree(made)
     assert program("-m gptlab", "sample", str(run), "--prompt", "the then", "--length", "5").status == 0
     assert "params" in summary(run)
+
+
+def test_a_run_that_was_stopped_goes_on_without_its_base_and_with_its_files_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    saved("Llama", {**LLAMA, "max_position_embeddings": 16}, Path("own"), 300)
+    leveled().save("t.json")
+    Path("text.txt").write_bytes((ROOT / "LICENSE").read_bytes())
+    words = asked(Path("pool"), Path("own"), "tokenizer=file", "tokenizer.path=t.json")
+    words = [word for word in words if not word.startswith("data.path")]
+    run = finished(*words, "tokenizer.vocab=300", "data.path=text.txt")
+    wanted = numbers(run)
+    again = shutil.copytree(run, tmp_path / "again" / "runs" / run.name)
+
+    def stop_early() -> None:
+        (again / "summary.json").unlink(missing_ok=True)
+        (again / "checkpoints" / "last.ckpt").unlink(missing_ok=True)
+
+    shutil.rmtree("own")
+    stop_early()
+    monkeypatch.chdir("/")
+    assert numbers(finished(f"resume={again}")) == wanted
+    shutil.move(tmp_path / "text.txt", tmp_path / "moved.txt")
+    shutil.move(tmp_path / "t.json", tmp_path / "moved.json")
+    moved = [f"resume={again}", f"data.path={tmp_path}/moved.txt", f"tokenizer.path={tmp_path}/moved.json"]
+    stop_early()
+    assert numbers(finished(*moved)) == wanted
+    stop_early()
+    assert "data.path=" in train(*moved[:1], *moved[2:]).err
+    (tmp_path / "moved.txt").write_text("another text " * 2000)
+    assert "learned from another text (sha256 " in train(*moved).err
+    (tmp_path / "moved.txt").write_bytes((ROOT / "LICENSE").read_bytes())
+    pieced().save(str(tmp_path / "moved.json"))
+    assert "began with another tokenizer; say where that is now: tokenizer.path=<path>" in train(*moved).err
 
 
 def ours_of(path: Path) -> Decoder:

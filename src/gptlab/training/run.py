@@ -40,7 +40,7 @@ from gptlab.training.run_log import RunLog
 from gptlab.training.sample_writer import SampleWriter
 from gptlab.training.samples import write_final_samples
 from gptlab.training.setup import TrainingSetup, build_callbacks
-from gptlab.training.start import find_run_to_resume, open_tracker, refuse_small_disk, write_start
+from gptlab.training.start import find_run_to_resume, open_tracker, refuse_other_text, refuse_small_disk, write_start
 from gptlab.training.state import RunState, StepTimer
 from gptlab.training.summary import describe_run, measure_times
 from gptlab.training.task import Diverged
@@ -73,15 +73,15 @@ def run(
     if processes.rank:
         return follow_first_process(recipe, corpus, processes, lambda *parts: Run(*parts).setup)
     path = find_run_to_resume(recipe)
-    decoder = build_decoder(recipe, corpus.tokenizer.vocab, load_start=path is None)
+    has_weights = path is not None and RunFolder(path).has_checkpoint()
+    decoder = build_decoder(recipe, corpus.tokenizer.vocab, load_start=not has_weights)
     refuse_small_disk(recipe, decoder)
     folder = RunFolder(path) if path else RunFolder.create(recipe)
     with folder.remove_if_refused(path is None), folder.lock():
         if path is None:
             write_start(recipe, folder, corpus)
-        elif folder.read_facts()["data_sha256"] != corpus.sha256:
-            sha256 = folder.read_facts()["data_sha256"]
-            raise Refused(f"resume={path} learned from another text (sha256 {sha256[:8]}...)")
+        else:
+            refuse_other_text(folder, corpus)
         opened(folder.path)
         terminal = Terminal(folder, quiet=quiet)
         tracker = open_tracker(recipe, folder, decoder, mode, terminal, resumed=path is not None)

@@ -1,5 +1,6 @@
 """The start of a run: the folder to resume, what is known at the start, the tracker."""
 
+import json
 import os
 import shlex
 import subprocess
@@ -17,7 +18,7 @@ from gptlab.model.costs import count_costs
 from gptlab.model.decoder import Decoder
 from gptlab.runs import tracker as tracking
 from gptlab.runs.fingerprint import fingerprint_recipe
-from gptlab.runs.record import RunFolder, count_free_bytes, find_unfinished_run, utc_now
+from gptlab.runs.record import RunFolder, count_free_bytes, find_unfinished_run, read_json, to_json, utc_now
 
 
 def find_run_to_resume(recipe: Recipe) -> Path | None:
@@ -37,6 +38,21 @@ def refuse_small_disk(recipe: Recipe, decoder: Decoder) -> None:
         raise Refused(
             f"outputs={outputs} has {free / 1e6:.1f} MB free and this run may write {need / 1e6:.1f} MB; "
             "free some, or set outputs=<folder>"
+        )
+
+
+def refuse_other_text(folder: RunFolder, corpus: Corpus) -> None:
+    """Refuse to go on with a run on another text, or with another tokenizer, than it began with."""
+    began = folder.read_facts()["data_sha256"]
+    if began != corpus.sha256:
+        raise Refused(
+            f"resume={folder.path} learned from another text (sha256 {began[:8]}..., not {corpus.sha256[:8]}...); "
+            "say where that is now: data.path=<path>"
+        )
+    states = [read_json(folder.path / "tokenizer.json"), json.loads(to_json(corpus.tokenizer.state()))]
+    if any({**state, "path": None} != {**states[0], "path": None} for state in states):
+        raise Refused(
+            f"resume={folder.path} began with another tokenizer; say where that is now: tokenizer.path=<path>"
         )
 
 

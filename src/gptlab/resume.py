@@ -1,0 +1,61 @@
+"""The recipe of a run to go on with, and where its files are by now. No hydra."""
+
+from pathlib import Path
+
+from gptlab.config.recipe import COSMETIC_KEYS, Recipe, flatten
+from gptlab.corpus.data import seen_from
+from gptlab.errors import Refused
+from gptlab.runs.record import read_json, read_unfinished_recipe
+
+MOVABLE = ("data.path", "tokenizer.path", "pretrained.path")
+"""Knobs of a run that say where files are, which may lie elsewhere when it is resumed: what is in them is checked."""
+MOVABLE_SLOTS = tuple(path.partition(".")[0] for path in MOVABLE)
+
+
+def resume_recipe(made: Recipe, words: set[str]) -> Recipe:
+    """Return the recipe of the run folder to go on with.
+
+    Override `words` beside `resume` may only repeat what it was, or say where its files are now.
+    """
+    folder = Path(made.config["resume"])
+    saved = read_unfinished_recipe(folder)
+    if keys := _find_differences(made, saved, words):
+        here, there = flatten(made.config), flatten(saved.config)
+        told = ", ".join(f"{key} ({there.get(key)} there, {here.get(key)} here)" for key in keys[:4])
+        told += f" and {len(keys) - 4} more" if len(keys) > 4 else ""
+        raise Refused(f"resume={folder} is a run of another config: {told}; say resume={folder} alone")
+    given = {word.partition(".")[0] for word in words}
+    kept = {key: made.config[key] if key in given else saved.config[key] for key in COSMETIC_KEYS}
+    kept |= {"resume": str(folder), "outputs": str(folder.absolute().parents[1])}
+    began = read_json(folder / "run.json")["cwd"]
+    nodes = {}
+    for slot in MOVABLE_SLOTS:
+        if saved.config.get(slot):
+            moved = slot in given and (made.config.get(slot) or {}).get("path")
+            nodes[slot] = {**saved.config[slot], "path": moved} if moved else seen_from(began, saved.config[slot])
+    return Recipe({**saved.config, **kept, **nodes}, saved.choices, saved.differs)
+
+
+def _find_differences(made: Recipe, saved: Recipe, words: set[str]) -> list[str]:
+    """Return the keys that override words set to something else than a run has."""
+    here, there = flatten(made.config), flatten(saved.config)
+    asked = {f"{word}._target_" if word in MOVABLE_SLOTS else word for word in words}
+    return [
+        key
+        for key in {**there, **here}
+        if here.get(key) != there.get(key)
+        and key not in MOVABLE
+        and key.split(".")[0] not in COSMETIC_KEYS
+        and ("experiment" in words or any(key == word or key.startswith(f"{word}.") for word in asked))
+    ]
+
+
+def name_choices(words: list[str]) -> list[str]:
+    """Return a command line in which a path beside resume=RUN, as data.path=<elsewhere>, has its slot's choice too."""
+    folder = next((word.partition("=")[2].strip("'\"") for word in words if word.startswith("resume=")), "")
+    if not (Path(folder) / "run.json").is_file():
+        return words
+    choices = read_json(Path(folder) / "run.json").get("choices", {})
+    moved = [slot for slot in MOVABLE_SLOTS if any(word.startswith(f"{slot}.path=") for word in words)]
+    named = [f"{slot}={choices[slot]}" for slot in moved if choices.get(slot)]
+    return [*(word for word in named if word not in words), *words]
