@@ -37,6 +37,7 @@ from gptlab.config.menu import CONF
 from gptlab.config.recipe import KEYS_NOT_IN_NAME, LISTS, Recipe, check_settings, flatten
 from gptlab.config.resolvers import RESOLVERS
 from gptlab.config.typecheck import format_value
+from gptlab.corpus.content import stamp_content
 from gptlab.errors import Ended, Refused
 from gptlab.resume import name_choices as name_choices
 from gptlab.resume import resume_recipe
@@ -114,6 +115,8 @@ def _make_recipe(config: Any, overrides: list[str], config_name: str) -> tuple[R
     plain.setdefault("metric", {})  # metric=[] leaves no trace
     if line := no_package(plain, overrides) or (study_keys(plain) if config_name == "train" else None):
         raise Refused(line)
+    if config_name == "train":
+        plain["content"] = stamp_content(plain)
     return Recipe(plain, _read_choices(config)), implied
 
 

@@ -23,7 +23,7 @@ COSMETIC_KEYS = ("name", "resume", "outputs", "tracking")
 """Keys that change no number of a run."""
 KEYS_NOT_IN_NAME = (
     *(*COSMETIC_KEYS, "data.path", "tokenizer.path", "pretrained"),
-    *("seed", "trainer", "log_every", "save_every", "evaluation", "sample"),
+    *("content", "seed", "trainer", "log_every", "save_every", "evaluation", "sample"),
 )
 """Keys that the name of a run leaves out."""
 
@@ -95,6 +95,7 @@ class Settings:
     outputs: str
     log_every: int
     save_every: int
+    content: dict[str, str]
     model: Model
     evaluation: Evaluation
     sample: Sample
@@ -125,13 +126,19 @@ class Recipe:
     def hash(self) -> str:
         """Eight hex digits of all that can change a number, the order of changes too."""
         config = {key: value for key, value in self.config.items() if key not in COSMETIC_KEYS}
+        stamps = config.get("content") or {}
+        for slot in ("data", "tokenizer", "pretrained"):
+            node = config.get(slot)
+            if isinstance(node, dict) and (slot in stamps or node.get("sha256")):
+                config[slot] = {key: value for key, value in node.items() if key != "path"}  # elsewhere it is the same
+        if not config.get("content"):
+            config.pop("content", None)
         for slot in ("change", "callback"):  # none is as if there were no such slot
             if not config.get(slot):
                 config.pop(slot, None)
         order = "+".join(config.get("change", ()))
-        return hashlib.sha256(f"{json.dumps(_normalize_numbers(config), sort_keys=True)}{order}".encode()).hexdigest()[
-            :8
-        ]
+        text = f"{json.dumps(_normalize_numbers(config), sort_keys=True)}{order}"
+        return hashlib.sha256(text.encode()).hexdigest()[:8]
 
     @property
     def label(self) -> str:

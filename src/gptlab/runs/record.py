@@ -145,7 +145,7 @@ def read_recipe(folder: Path) -> Recipe:
     try:
         config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
         facts = RunFolder(folder).read_facts()
-        older = {"change": {}, "callback": {}}  # a run of before there were any
+        older = {"change": {}, "callback": {}, "content": {}}  # a run of before there were any
         return Recipe({**older, **config}, facts["choices"], tuple(facts["differs"]))
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
         line = str(error).splitlines()[0]

@@ -25,6 +25,16 @@ class Data:
             raise Refused(f"validation={validation} is not between 0 and 1; try 0.1")
         self.validation = validation
 
+    @classmethod
+    def reads(cls, knobs: dict[str, Any]) -> list[Path]:
+        """Return the files behind its path, in order; none where it names no files here."""
+        return []
+
+    @classmethod
+    def role(cls, file: Path) -> str:
+        """Return what the name of a file decides beside its place, if anything."""
+        return ""
+
     def text(self) -> str:
         """The whole text, exactly as it stands; raises Refused if it cannot be had."""
         raise NotImplementedError

@@ -37,6 +37,10 @@ class HuggingFace(Data):
             raise Refused(f"path={path} names nothing to read; data=huggingface needs data.path=<{WANTED}>")
         self.path, self.column, self.split = path, column, split
 
+    @classmethod
+    def reads(cls, knobs: dict[str, Any]) -> list[Path]:
+        return files(knobs["path"], WANTED, ".parquet")
+
     def text(self) -> str:
         return "".join(self.chunks())
 

@@ -8,11 +8,13 @@ may run any code, so it is never opened: take that text itself, with data=text a
 """
 
 import re
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 from gptlab.corpus.data import Data, TokenFiles, files
 from gptlab.errors import Refused
 
+WANTED = "a folder, a glob or a file of tokens"
 JUDGED = re.compile(r"(?:^|[^a-z])val(?:id|idation)?(?:[^a-z]|$)", re.IGNORECASE)
 """val.bin, fineweb_val_000000.bin, validation.bin, but not valley.bin."""
 
@@ -32,8 +34,16 @@ class Shards(Data):
             raise Refused(f"path={path} names no file; data=shards needs data.path=<a folder or glob of .bin files>")
         self.path, self.dtype, self.cut = path, dtype, validation
 
+    @classmethod
+    def reads(cls, knobs: dict[str, Any]) -> list[Path]:
+        return files(knobs["path"], WANTED, ".bin")
+
+    @classmethod
+    def role(cls, file: Path) -> str:
+        return " judged" if JUDGED.search(file.stem) else ""
+
     def tokens(self) -> TokenFiles:
-        found = files(self.path, "a folder, a glob or a file of tokens", ".bin")
+        found = files(self.path, WANTED, ".bin")
         judged = [file for file in found if JUDGED.search(file.stem)]
         train = [file for file in found if file not in judged]
         if self.cut is not None and judged:

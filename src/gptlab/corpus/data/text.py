@@ -7,6 +7,7 @@ text: in the order of their paths, each as it stands, nothing between them.
 import codecs
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from gptlab.corpus.data import Data, files, told
 from gptlab.errors import Refused
@@ -24,6 +25,10 @@ class Text(Data):
         if not path:
             raise Refused(f"path={path} names no file; data=text needs data.path=<a UTF-8 text file, folder or glob>")
         self.path = path
+
+    @classmethod
+    def reads(cls, knobs: dict[str, Any]) -> list[Path]:
+        return files(knobs["path"], WANTED)
 
     def text(self) -> str:
         return "".join(self.chunks())

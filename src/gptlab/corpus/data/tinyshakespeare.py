@@ -5,6 +5,7 @@ Downloaded once into the cache folder that pooch finds for this system, and veri
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 from gptlab.corpus.data import Data, told
 from gptlab.errors import Refused
@@ -19,6 +20,10 @@ class TinyShakespeare(Data):
     def __init__(self, *, path: str | None = None, validation: float = 0.1) -> None:
         super().__init__(validation=validation)
         self.path = path
+
+    @classmethod
+    def reads(cls, knobs: dict[str, Any]) -> list[Path]:
+        return [Path(knobs["path"]).expanduser()]
 
     def text(self) -> str:
         content = given(self.path) if self.path else download()

@@ -60,6 +60,11 @@ class Tokenizer:
         """The files that it is made from, whose content decides its tokens as its knobs do."""
         return []
 
+    @classmethod
+    def role(cls, file: Path) -> str:
+        """Return what the name of a file decides, if anything."""
+        return ""
+
     def state(self) -> dict[str, Any]:
         """What JSON must keep of it, so that sampling needs no corpus."""
         raise NotImplementedError
