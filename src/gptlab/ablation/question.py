@@ -124,6 +124,11 @@ def _refuse_unfit_search(options: StudyOptions, axes: dict[str, list[str]]) -> N
     """Refuse a search of nothing, and options that do not go with one."""
     if not axes:
         raise Refused("design=search has nothing to vary; give axes, as in attention=mha,gqa model.layers=2,4")
+    if mixed := [axis for axis in axes if axis.split(".")[0] in ("tokenizer", "data")]:
+        raise Refused(
+            f"design=search chooses by nats per token, which {', '.join(mixed)} would change the meaning of; "
+            "compare those with design=grid, by bits per byte"
+        )
     for knob, required in {"match": "tokens", "tune": "shared", "budget": [], "baseline": None}.items():
         if getattr(options, knob) != required:
             raise Refused(f"{knob}={getattr(options, knob)} does not go with design=search; leave it out")

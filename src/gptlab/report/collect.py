@@ -45,7 +45,7 @@ def _make_run(study_folder: StudyFolder, cell: dict[str, Any], state: CellState)
         reason=reason,
         log=state.log,
         other_code=state.other_code,
-        facts=_extract_facts(summary),
+        facts=_extract_facts(summary, cell["config"]),
     )
 
 
@@ -73,7 +73,7 @@ def collect_lone_runs(folders: list[Path]) -> list[Run]:
                 folder=folder.name,
                 reason=summary.get("reason", "" if summary else "it is not over"),
                 log=str(folder / "log.txt"),
-                facts=_extract_facts(summary),
+                facts=_extract_facts(summary, recipe.config),
             )
         )
     return runs
@@ -116,8 +116,17 @@ def extract_numbers(summary: dict[str, Any]) -> dict[str, float]:
     return {key: float(value) for key, value in summary.items() if isinstance(value, int | float) and key != "seed"}
 
 
-def _extract_facts(summary: dict[str, Any]) -> dict[str, str]:
-    return {key: str(summary[key]) for key in FACTS if key in summary}
+def _extract_facts(summary: dict[str, Any], config: dict[str, Any]) -> dict[str, str]:
+    """Return what arms should have in common, or be known to differ in."""
+    facts = {key: str(summary[key]) for key in FACTS if key in summary}
+    conditions = {key: repr(value) for key, value in flatten(config).items() if key in CONDITIONS}
+    tokenizer = {key: value for key, value in config.get("tokenizer", {}).items() if key != "path"}
+    stamp = (config.get("content") or {}).get("tokenizer", config.get("tokenizer", {}).get("path"))
+    return facts | conditions | {"tokenizer": repr((tokenizer, stamp))}
+
+
+CONDITIONS = ("data.validation", "batch_size", "model.context", "steps", "optimizer._target_", "optimizer.lr")
+"""Keys of a config under which arms learn and are judged."""
 
 
 def _read_summary(folder: Path) -> dict[str, Any]:

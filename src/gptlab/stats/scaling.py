@@ -18,7 +18,7 @@ def fit_scaling(strata: list[Stratum]) -> tuple[list[Scaling], list[str]]:
     """Return a line for each arm and cost, and notes."""
     sized = [stratum for stratum in strata if stratum.size]
     notes = _describe_winners(sized) if len(sized) > 1 else []
-    if len(sized) < MIN_SIZES:
+    if len(sized) < MIN_SIZES or any(stratum.comparisons[0].metric.unit != "nats/token" for stratum in sized):
         return [], notes
     arms = sorted({run.arm for stratum in sized for run in stratum.runs if run.role == "arm"})
     costs: tuple[Literal["params", "flops"], ...] = ("params", "flops")

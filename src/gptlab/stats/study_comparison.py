@@ -1,9 +1,11 @@
 """Comparison of all runs of a study: the one entry to the statistics."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from gptlab.stats import compute_value, scaling
+from gptlab.stats.comparability import BITS, choose_metric, withhold_verdicts
 from gptlab.stats.lr_tuning import choose_learning_rates
 from gptlab.stats.metric_comparison import compare_metric
 from gptlab.stats.pareto import find_front
@@ -41,15 +43,22 @@ def _compare_size(size: str, options: dict[str, Any], runs: list[Run], times: Ro
     fit = compute_value.fit_budget_slope(
         [run for run in runs if run.role == "budget"], [run for run in best if run.arm == baseline]
     )
+    usual = TEST if options.get("design") == "search" else METRICS[0]
+    decides, incomparable = choose_metric(best, usual)
+    fit = fit if decides is usual and not incomparable else None  # in nats of the baseline's own tokens
     margin = compute_value.choose_margin(options.get("delta"), fit)
     control = [run for run in runs if run.role == "twin"]
-    decides = TEST if options.get("design") == "search" else METRICS[0]
     loss = compare_metric(decides, best, baseline, options, margin, control)
     others = [
         compare_metric(metric, best, baseline, options, None, control)
         for metric in METRICS[1:]
-        if any(metric.key in run.values for run in best)
+        if metric is not decides and any(metric.key in run.values for run in best)
     ]
+    if incomparable:
+        loss = withhold_verdicts(loss, incomparable)
+        others = [
+            withhold_verdicts(other, incomparable) if other.metric.key.startswith("val/") else other for other in others
+        ]
     timings = [
         compare_times(metric, times[metric.key], size, baseline) for metric in (STEP, WRITE) if times.get(metric.key)
     ]
@@ -78,4 +87,8 @@ def _compare_fresh_seeds(
     decides: Metric, runs: list[Run], baseline: str, options: dict[str, Any], margin: Any
 ) -> Comparison | None:
     """Compare runs on fresh seeds, judged on these alone."""
-    return compare_metric(decides, runs, baseline, {**options, "pairs": False, "versus": []}, margin) if runs else None
+    if not runs:
+        return None
+    fresh = compare_metric(decides, runs, baseline, {**options, "pairs": False, "versus": []}, margin)
+    incomparable = choose_metric([replace(run, role="arm") for run in runs], decides)[1]
+    return withhold_verdicts(fresh, incomparable) if incomparable and decides is not BITS else fresh

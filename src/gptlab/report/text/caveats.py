@@ -6,14 +6,16 @@ from gptlab.console.units import format_duration
 from gptlab.report.text.markup import Sentence, bold, parse_sentence
 from gptlab.report.text.numbers import count_decimals, format_fixed, format_range, format_signed
 from gptlab.report.text.view import View, build_command, make_views, pluralize
-from gptlab.stats.results import Findings, Front, Noise, Scaling
+from gptlab.stats.comparability import ORDER_FACTS, list_differing
+from gptlab.stats.results import Findings, Front, Noise, Run, Scaling
 
 MATCHED = {
     "tokens": "All arms learn from the same tokens in the same order.",
     "params": "All arms have the same number of parameters, within 0.5 %.",
-    "flops": "All arms spend the same FLOPs.",
-    "time": "All arms train for the same measured seconds.",
+    "flops": "All arms spend the same FLOPs, within 1 %.",
+    "time": "All arms train for the same measured seconds, within 5 %.",
 }
+"""What `match` makes alike, said where the runs bear it out."""
 TUNED = {
     "shared": "All arms are compared at a shared learning rate; one that is tuned for itself may do better.",
     "grid": "Each arm is judged at its best learning rate of the same grid, by mean over seeds.",
@@ -28,12 +30,52 @@ SCALE = (
 
 
 def describe_rules(findings: Findings) -> list[str]:
-    """Return what was the same for all arms, what was changed to make it so, and how far apart they remain."""
+    """Return what was the same for all arms, what was changed to make it so, and how far apart they remain.
+
+    By the facts of the runs, and not by what was asked for.
+    """
     plan = findings.asked
-    rules = [MATCHED.get(plan.get("match", ""), ""), TUNED.get(plan.get("tune", ""), "")]
+    match, tune = plan.get("match", ""), plan.get("tune", "")
+    runs = [run for run in findings.runs if run.role == "arm" and run.status == "finished"]
+    rules = [MATCHED[match]] if match in MATCHED and _is_matched(match, runs) else []
+    if match in ("tokens", "params", "flops"):
+        expected = ("steps",) if match == "flops" else ()
+        differing = [fact for fact in list_differing(runs, ORDER_FACTS) if fact not in expected]
+        if differing:
+            names = ", ".join(ORDER_FACTS[fact] for fact in differing)
+            rules.append(f"Arms do not learn from the same tokens in the same order: they differ in {names}.")
+    rates = list_differing(runs, ("optimizer.lr", "optimizer._target_")) if tune == "shared" else []
+    if rates:
+        names = " and ".join({"optimizer.lr": "learning rate"}.get(fact, "optimizer") for fact in rates)
+        rules.append(f"Arms differ in their {names}, which is not tuned for each.")
+    elif tune in TUNED:
+        rules.append(TUNED[tune])
     for arm, adjustments in plan.get("settled", {}).items():
         rules += [f"{arm}: {reason}" for *_, reason in adjustments]
-    return [*filter(None, rules), *findings.mismatch]
+    return [*rules, *findings.mismatch]
+
+
+def _is_matched(match: str, runs: list[Run]) -> bool:
+    """Whether the runs of each size have in common what was to be matched."""
+    if match == "tokens":
+        return not list_differing(runs, ORDER_FACTS)
+    for size in {run.size for run in runs}:
+        costs = [_matched_cost(match, run.values) for run in runs if run.size == size]
+        known = [cost for cost in costs if cost is not None]
+        if known and max(known) > (1 + 2 * TOLERANCES[match]) * min(known):
+            return False
+    return True
+
+
+TOLERANCES = {"params": 0.005, "flops": 0.01, "time": 0.05}
+"""Relative difference from the baseline up to which a cost is matched; two arms may be twice as far apart."""
+
+
+def _matched_cost(match: str, values: dict[str, float]) -> float | None:
+    """Return the cost of a run in what is matched; None where its summary does not say."""
+    if match == "flops" and {"flops_per_token", "tokens"} <= values.keys():
+        return values["flops_per_token"] * values["tokens"]
+    return values.get({"params": "params", "time": "time/train_s"}.get(match, ""))
 
 
 def describe_margin(view: View) -> str:

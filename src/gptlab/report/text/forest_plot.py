@@ -96,5 +96,5 @@ def render_legend(view: View, plot: Column) -> str:
     characters = {*"".join(plot.cells)}
     margin = format_fixed(view.comparison.delta, count_decimals(view.comparison.delta))
     arrows = "   ◀ ▶ goes on beyond" if characters & {*"◀▶"} else ""
-    point = "├─●─┤ 95 % interval" if "─" in characters else "● one seed, no interval"
+    point = "├─●─┤ 95 % interval" if "─" in characters else "● no interval"
     return f"{point}   ░ within {margin}: equivalent{arrows}"

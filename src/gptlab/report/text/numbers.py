@@ -21,8 +21,8 @@ def count_decimals(half_width: float) -> int:
 
 
 def get_interval(contrast: Contrast) -> tuple[float, float] | None:
-    """Return the 95 % interval; None from one seed."""
-    if len(contrast.seeds) < 2 or not math.isfinite(contrast.high - contrast.low):
+    """Return the 95 % interval; None from one seed, or where there is no verdict."""
+    if len(contrast.seeds) < 2 or contrast.verdict == "no verdict" or not math.isfinite(contrast.high - contrast.low):
         return None
     return contrast.low, contrast.high
 

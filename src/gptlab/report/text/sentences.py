@@ -110,7 +110,8 @@ def _describe_unresolved(view: View, comparison: Comparison, contrast: Contrast)
     decimals = choose_decimals(contrast, comparison.delta)
     difference = f"{arm} less {against}: {format_signed(contrast.difference, decimals)} {unit}"
     if contrast.verdict == "no verdict":
-        return parse_sentence(f"{difference}, from one seed: **no verdict**.")
+        why = "from one seed" if len(contrast.seeds) < 2 else "not by the same text and tokens"
+        return parse_sentence(f"{difference}, {why}: **no verdict**.")
     interval = format_range(contrast.low, contrast.high, decimals)
     sentence = (
         f"{difference} (95 % interval {interval}; {describe_evidence(comparison, contrast)}): **not resolved**. "

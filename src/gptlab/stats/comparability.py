@@ -1,0 +1,58 @@
+"""What arms have in common, by the facts of their runs: it decides the unit of the verdict, or that there is none.
+
+A loss in nats per token compares arms of one tokenizer; bits per byte also compares those of several, on the same text.
+"""
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from gptlab.stats.contrasts import contrast_without_interval
+from gptlab.stats.results import METRICS, Comparison, Contrast, Metric, Run
+
+BITS = next(metric for metric in METRICS if metric.key == "val/bits_per_byte")
+ORDER_FACTS = {
+    "data_sha256": "text",
+    "data.validation": "data.validation",
+    "tokenizer": "tokenizer",
+    "batch_size": "batch_size",
+    "model.context": "model.context",
+    "steps": "steps",
+}
+"""Facts that decide which tokens are learnt from and in which order, and how they are called."""
+
+
+def list_differing(runs: Iterable[Run], facts: Iterable[str]) -> list[str]:
+    """Return those facts that arms which finished do not share; a fact that a run lacks is not known to differ."""
+    arms = [run for run in runs if run.role == "arm" and run.status == "finished"]
+    return [fact for fact in facts if len({run.facts[fact] for run in arms if fact in run.facts}) > 1]
+
+
+def choose_metric(runs: list[Run], usual: Metric) -> tuple[Metric, str]:
+    """Return the metric that decides, and why no verdict can be given, "" if one can."""
+    if differing := list_differing(runs, ("data_sha256", "data.validation")):
+        names = " and ".join(ORDER_FACTS[fact] for fact in differing)
+        return usual, f"the arms differ in {names}, so they are not judged by the same text: no verdict"
+    if not list_differing(runs, ("tokenizer",)):
+        return usual, ""
+    finished = [run for run in runs if run.role == "arm" and run.status == "finished"]
+    if usual.key == METRICS[0].key and all(BITS.key in run.values for run in finished):
+        return BITS, ""
+    return usual, "the arms have different tokenizers and no bits per byte to be judged by: no verdict"
+
+
+def withhold_verdicts(comparison: Comparison, reason: str) -> Comparison:
+    """Return a comparison without intervals and verdicts, which says why."""
+
+    def withhold(contrasts: list[Contrast]) -> list[Contrast]:
+        return [
+            contrast_without_interval(one.arm, one.against, one.seeds, one.mean, one.against_mean, "no verdict")
+            for one in contrasts
+        ]
+
+    return replace(
+        comparison,
+        contrasts=withhold(comparison.contrasts),
+        pairs=withhold(comparison.pairs),
+        noise=None,
+        notes=[*comparison.notes, reason],
+    )
