@@ -30,6 +30,7 @@ def _make_run(study_folder: StudyFolder, cell: dict[str, Any], state: CellState)
     summary = _read_summary(study_folder.pool / state.run) if state.run else {}
     status: Any = state.status if state.status in ("finished", "diverged", "failed") else "missing"
     reason = state.reason
+    # the ledger says that it is over, but its folder was removed or copied in part
     if status in ("finished", "diverged") and not summary:
         status, reason = "missing", f"{state.run}/summary.json is not there, or not whole"
     return Run(
@@ -91,9 +92,12 @@ def _name_arms(recipes: dict[Path, Recipe]) -> dict[Path, str]:
         if len(values) > 1 and _makes_an_arm(key):
             differing.append(key)
     # the choice of a slot stands for all keys below it
-    slots = {key for key in differing if any(key in recipe.choices for recipe in recipes.values())}
+    slots = set(differing) & {slot for recipe in recipes.values() for slot in recipe.choices}
     named = [key for key in differing if key in slots or key.split(".")[0] not in slots]
-    by_keys = {folder: tuple(f"{key}={config.get(key)}" for key in named) for folder, config in leaves.items()}
+    by_keys = {}
+    for folder, config in leaves.items():
+        by_keys[folder] = tuple(f"{key}={config.get(key)}" for key in named)
+    # a run's folder ends in its seed, its hash and, if that was taken, a number
     by_folder = {folder: re.sub(r"-s\d+-[0-9a-f]{8}(-\d+)?$", "", folder.name) for folder in recipes}
     # folders name arms only where each arm has one folder name, and each folder name one arm
     arms, names = {*by_keys.values()}, {*by_folder.values()}

@@ -33,7 +33,7 @@ def compare_folders(folders: list[Path], baseline: str | None = None, pairs: boo
         plan = StudyFolder(folders[0]).plan
         plan |= {"baseline": find_arm(baseline, [*plan["arms"]])} if baseline else {}
         return compare_study_folder(folders[0], {**plan, "pairs": plan["pairs"] or pairs})
-    run_folders: dict[Path, None] = {}
+    run_folders: dict[Path, None] = {}  # in order, each once: two studies may share runs
     for folder in folders:
         run_folders |= dict.fromkeys(_list_run_folders(folder))
     runs = collect_lone_runs([*run_folders])
@@ -94,6 +94,7 @@ def _describe_looks(folder: Path) -> list[str]:
 
     Adding seeds until a difference is found finds one in every seventh study of nothing.
     """
+    # the ledger has one such event for each time that the study was summed up
     events = [event for event in StudyFolder(folder).read_events() if event["status"] == "compared"]
     looks = list(dict.fromkeys(len(event["seeds"]) for event in events))
     if len(looks) < 2:

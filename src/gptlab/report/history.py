@@ -83,6 +83,7 @@ def read_history(folder: Path, arm: str = "", seed: int = 0) -> History:
 def _compute_seconds(columns: dict[str, np.ndarray]) -> np.ndarray:
     """Return the seconds of training until each row: steps times their milliseconds, summed."""
     is_timed = ~np.isnan(columns["time/step_ms"])
+    # a row's milliseconds are the mean of the steps since the last timed row
     steps = np.concatenate([[0.0], columns["step"][is_timed]])
     seconds = np.concatenate([[0.0], np.cumsum(np.diff(steps) * columns["time/step_ms"][is_timed] / 1000)])
     return np.interp(columns["step"], steps, seconds)
@@ -158,6 +159,7 @@ def _average_series(arm: str, seeds: list[Series], axis: Axis) -> Curve:
         shared = _make_shared_grid(seeds)
         table = np.array([np.interp(shared, *series) for series in seeds if len(shared)])
     else:
+        # tokens are the same numbers in all runs, so no interpolation is needed
         shared = reduce(np.intersect1d, [positions for positions, _ in seeds])
         table = np.array([values[np.isin(positions, shared)] for positions, values in seeds])
     count = len(shared)

@@ -85,6 +85,7 @@ def _describe_timing(timing: Timing, baseline: str) -> list[Sentence]:
     for verdict, adjective in (("better", "faster"), ("worse", "slower")):
         arms = [arm for arm in timing.ratios if timing.verdicts.get(arm) == verdict]
         if arms:
+            # the one that is farthest from the baseline; equal ratios by name
             ranked = sorted((timing.ratios[arm][0], arm) for arm in arms)
             ratio, arm = ranked[0] if verdict == "better" else ranked[-1]
             more = f", and {len(arms) - 1} more" if len(arms) > 1 else ""

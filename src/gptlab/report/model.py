@@ -139,4 +139,5 @@ def round_floats(value: Any) -> Any:
         return float(f"{value:.{DIGITS}g}")
     if isinstance(value, dict):
         return {key: round_floats(item) for key, item in value.items()}
+    # tuples become lists, as they do in JSON
     return [round_floats(item) for item in value] if isinstance(value, list | tuple) else value

@@ -136,6 +136,7 @@ def upload_offline_runs(folder: Path) -> list[Path]:
         command = [sys.executable, "-m", "wandb", "sync", "--include-online", *target, str(run)]
         process = subprocess.run(command, capture_output=True, text=True, check=False)
         if process.returncode:
+            # wandb tells its reason last, after lines of progress
             last_line = (process.stderr.strip() or process.stdout.strip() or "no word").splitlines()[-1]
             raise Ended(f"wandb sync {run}: {last_line}; repeat the command when that is mended")
     return runs

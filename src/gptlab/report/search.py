@@ -1,5 +1,6 @@
 """A search in a report: the best loss so far over trials, and what was not trained."""
 
+from itertools import chain
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -26,7 +27,7 @@ def build_search_items(folder: Path) -> list[Item]:
     lines = []
     reasons: dict[str, None] = {}
     for name, repeats in searches.items():
-        trials = [trial for repeat in repeats for trial in repeat]
+        trials = [*chain(*repeats)]
         reasons |= dict.fromkeys(trial["reason"] for trial in trials if trial["reason"])
         losses = [(trial["loss"], trial["arm"]) for trial in trials if trial["loss"] is not None]
         if losses:
@@ -42,8 +43,11 @@ def draw_search(searches: dict[str, Repeats]) -> Figure:
     """Draw the best loss so far: the mean over repeats, with a band from the least to the largest of them."""
     colours, traces, rows = assign_colours([*searches]), [], []
     for name, repeats in searches.items():
-        curves = [compute_running_best([trial["loss"] for trial in trials]) for trials in repeats]
+        curves = []
+        for trials in repeats:
+            curves.append(compute_running_best([trial["loss"] for trial in trials]))
         points = []
+        # strict=False: repeats that were stopped early end the mean over all of them
         for trial, losses in enumerate(zip(*curves, strict=False), 1):
             if all(loss is not None for loss in losses):
                 points.append((trial, fmean(losses), min(losses), max(losses)))

@@ -40,7 +40,7 @@ def build_setup_table(runs: Sequence[Run], pool: Path | None) -> Table:
 
 def make_facts_table(facts: Sequence[dict[str, str]]) -> Table:
     """Return a table of the facts of several runs: each fact once, with every value that it has."""
-    values_by_name: dict[str, dict[str, None]] = {}
+    values_by_name: dict[str, dict[str, None]] = {}  # dicts as sets that keep their order
     for facts_of_run in facts:
         for name, value in facts_of_run.items():
             values_by_name.setdefault(name, {})[value] = None

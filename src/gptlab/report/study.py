@@ -86,6 +86,7 @@ def _add_size(view: View, heading: str) -> str:
 def _select_best_runs(view: View) -> list[Run]:
     """Return the arms' runs; where learning rates were tuned, those at each arm's best."""
     best = {tuning.arm: tuning.best for tuning in view.tunings}
+    # an arm without a tuning keeps all its runs: they share one rate
     return [run for run in view.stratum.runs if run.role == "arm" and run.lr == best.get(run.arm, run.lr)]
 
 
@@ -148,6 +149,7 @@ def _draw_curves(view: View, histories: list[history.History]) -> list[Item | No
         figures.draw_curves("The same after equal seconds of training", unit, by_seconds, view, "seconds"),
     ]
     target = next((row.mean for row in comparison.arms if row.arm == comparison.baseline), None)
+    # only the validation loss is logged on the way, so no other metric has a time at which it was reached
     if target is not None and comparison.metric.key == "val/loss":
         title = f"Seconds of training until the validation loss reached {target:.3f}, the baseline's last"
         times = history.find_times_to_target(histories, "val/loss", target)
@@ -220,6 +222,7 @@ def _draw_sizes(findings: Findings, pool: Path | None) -> list[Figure]:
     folders: dict[str, list[Path]] = {}
     for run in findings.runs:
         if run.role == "arm" and run.status == "finished" and run.folder:
+            # the model is the size of a study, or one of its axes
             name = " ".join(filter(None, [run.size, run.arm])).replace("model=", "")
             folders.setdefault(name, []).append(pool / run.folder)
     return scalings + draw_size_figures(folders)
@@ -258,8 +261,10 @@ def _build_cost_table(findings: Findings) -> Table | None:
         return None
     table = [Column("runs of", [*groups], left=True), Column("runs", [str(len(runs)) for runs in groups.values()])]
     for head, key in TIMES.items():
-        seconds = [sum(run.values.get(key, 0.0) for run in runs) for runs in groups.values()]
-        table.append(Column(head, [format_duration(total) for total in seconds]))
+        cells = []
+        for runs in groups.values():
+            cells.append(format_duration(sum(run.values.get(key, 0.0) for run in runs)))
+        table.append(Column(head, cells))
     return Table("Time of this machine, seeds together", table)
 
 

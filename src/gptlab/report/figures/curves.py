@@ -33,7 +33,7 @@ def draw_size_curves(numbers: Mapping[str, Mapping[str, float]]) -> list[Figure]
         values: set[float] = set()
         for points in lines.values():
             values |= {*points}
-        if len(values) > 1:
+        if len(values) > 1:  # one value makes no line
             drawn.append(_draw_size_figure(quantity, size, lines))
     return drawn
 
@@ -78,9 +78,10 @@ def draw_levels(view: View) -> list[Figure]:
     figures: dict[str, dict[str, Levels]] = {}
     for arm, mean in means.items():
         point, contrast = POINT.fullmatch(view.short_name(arm)), view.contrasts.get(arm)
-        if point is None:
+        if point is None:  # an arm without a size in its name
             continue
         name, size, value = point.groups()
+        # the interval is of the difference; around the mean it would be wider, as seeds move all arms alike
         ends = (baseline + contrast.low, baseline + contrast.high) if contrast else (mean, mean)
         figures.setdefault(size, {}).setdefault(name or size, {})[parse_size(value)] = (mean, *ends)
     return [

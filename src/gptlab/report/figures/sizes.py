@@ -5,6 +5,7 @@ on both splits, a panel a size; milliseconds of a step; seconds of an evaluation
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -32,7 +33,9 @@ def draw_size_figures(run_folders: Mapping[str, Sequence[Path]]) -> list[Figure]
     tables: list[Figure] = []
     for size, folders in run_folders.items():
         summaries[size] = [read_json(folder / "summary.json") for folder in folders]
-        texts[size] = [row for folder in folders for row in read_last_texts(folder)]
+        texts[size] = []
+        for folder in folders:
+            texts[size] += read_last_texts(folder)
         for folder in folders[:1]:  # of curves and tables one run of each size
             histories[size] = read_history(folder, size)
             tables += draw_position_figures(folder, size)[:1]
@@ -55,7 +58,7 @@ def draw_violins(
     title: str, unit: str, values: Mapping[str, list[float]], bounds: Mapping[str, float] | None = None
 ) -> Figure | None:
     """Draw a violin for each size, every value a point, and dotted lines at the bounds."""
-    values = {size: numbers for size, numbers in values.items() if numbers}
+    values = {size: numbers for size, numbers in values.items() if numbers}  # runs without samples have none
     if not values:
         return None
     colours, traces, rows, sentences = assign_colours([*values]), [], [], []
@@ -95,7 +98,10 @@ def draw_violins(
 
 
 def _collect_text_values(texts: Mapping[str, list[dict]], key: str) -> dict[str, list[float]]:
-    return {size: [row[key] for row in rows if key in row] for size, rows in texts.items()}
+    values = {}
+    for size, rows in texts.items():
+        values[size] = [row[key] for row in rows if key in row]
+    return values
 
 
 def _collect_writing_seconds(
@@ -113,7 +119,7 @@ def _collect_writing_seconds(
 
 def _average_bounds(summaries: Mapping[str, list[dict[str, Any]]]) -> dict[str, float]:
     """Return the word accuracy of random and of real texts, where all runs know it."""
-    every_summary = [summary for group in summaries.values() for summary in group]
+    every_summary = [*chain(*summaries.values())]
     bounds = {}
     for name in ("floor", "ceiling"):
         key = f"val/word_accuracy_{name}"
@@ -142,6 +148,7 @@ def draw_loss_panels(histories: Mapping[str, History]) -> Figure | None:
             sentences += [f"{size} {split} {y[-1]:.4f}"] if y else []
         domain = [(number - 1) * width + 0.03, number * width - 0.01]
         layout[f"xaxis{axis}"] = make_axis(f"{size}, tokens", domain=domain)
+        # `matches` ties all panels to the first one's range, so that their losses can be compared by eye
         layout[f"yaxis{axis}"] = {"matches": "y", "showticklabels": number == 1, "anchor": f"x{axis}"}
     return Figure(
         title="Loss of each size",
@@ -191,7 +198,9 @@ def draw_time_totals(summaries: Mapping[str, list[dict[str, Any]]]) -> Figure | 
         return None
     minutes: dict[str, list[float]] = {}
     for part, key in PARTS.items():
-        minutes[part] = [fmean(summary.get(key) or 0.0 for summary in group) / 60 for group in summaries.values()]
+        minutes[part] = []
+        for group in summaries.values():
+            minutes[part].append(fmean(summary.get(key) or 0.0 for summary in group) / 60)
     traces = [
         {"type": "bar", "name": part, "x": [*summaries], "y": values, "marker": {"color": colour}}
         for (part, values), colour in zip(minutes.items(), COLOURS, strict=False)

@@ -142,7 +142,7 @@ def draw_curves(title: str, unit: str, curves: list[Curve], view: View, axis: Ax
         traces.append(make_line(x, mean, view.short_name(curve.arm), colour))
     most_points = max(curve.thinned for curve in curves)
     note = f"Thinned: {len(curves[0].points)} of {most_points} points are shown." if most_points else ""
-    if axis == "seconds":
+    if axis == "seconds":  # values are interpolated, which thinning does not say
         note = f"Between logged rows, drawn at {MAX_POINTS} places."
     return Figure(
         title=title,
@@ -163,7 +163,7 @@ def draw_lines(
     if longest < 2:
         return None
     colours, unit = assign_arm_colours(view), view.comparison.metric.unit
-    mode = "lines" if longest > 9 else "lines+markers"
+    mode = "lines" if longest > 9 else "lines+markers"  # with many points markers would hide the line
     traces, rows, sentences = [], [], []
     for arm, values in sorted(lines.items(), key=lambda pair: view.order.index(pair[0])):
         x, y = [*values], [*values.values()]
@@ -240,7 +240,7 @@ def draw_front(view: View, cost: Comparison | Timing, fronts: list[Front]) -> Fi
     if len({costs[arm] for arm in arms}) < 2:
         return None
     colours = assign_arm_colours(view)
-    half_widths = dict.fromkeys(arms, 0.0)
+    half_widths = dict.fromkeys(arms, 0.0)  # the baseline has no difference, so no interval
     half_widths |= {arm: (contrast.high - contrast.low) / 2 for arm, contrast in view.contrasts.items()}
     points = {
         "type": "scatter",
@@ -253,6 +253,7 @@ def draw_front(view: View, cost: Comparison | Timing, fronts: list[Front]) -> Fi
         "marker": {"size": 11, "color": [colours[arm] for arm in arms]},
     }
     front_arms = next((front.front for front in fronts if front.cost.key == cost.metric.key), [])
+    # a line from the cheapest to the best, through those that nothing dominates
     front = sorted((costs[arm], losses[arm]) for arm in front_arms if arm in costs and arm in losses)
     traces = [points]
     if len(front) > 1:
@@ -292,9 +293,7 @@ def _draw_scaling_over(against: str, scalings: list[Scaling]) -> Figure:
         logs = [math.log(size) for size in sizes]
         # least squares pass through the means, so the band of the slope has no width there
         x = [min(logs), fmean(logs), max(logs)]
-        low, high, fit = (
-            [fmean(losses) + slope * (log - x[1]) for log in x] for slope in (scaling.low, scaling.high, scaling.slope)
-        )
+        low, high, fit = (_draw_slope(slope, x, fmean(losses)) for slope in (scaling.low, scaling.high, scaling.slope))
         x = [math.exp(log) for log in x]
         traces += make_band(x, low, high, colour)
         traces.append(make_line(x, fit, arm, colour))
@@ -310,3 +309,8 @@ def _draw_scaling_over(against: str, scalings: list[Scaling]) -> Figure:
         heads=("arm", against, "loss", "slope", "low", "high"),
         rows=rows,
     )
+
+
+def _draw_slope(slope: float, logs: list[float], mean_loss: float) -> list[float]:
+    """Return losses on a line through the middle one of three logarithms of size."""
+    return [mean_loss + slope * (log - logs[1]) for log in logs]

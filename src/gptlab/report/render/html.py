@@ -24,7 +24,7 @@ def save_page(report: Report, folder: Path) -> None:
 
 def render_page(report: Report) -> str:
     """Return the whole page; plotly.js is in it only where there is a figure."""
-    from plotly.offline import get_plotlyjs
+    from plotly.offline import get_plotlyjs  # 5 MB of JavaScript: only when a page is made
 
     plotly = Markup(get_plotlyjs()) if report.has_figures else None
     return load_template("page.html.jinja").render(report=report, plotly=plotly)

@@ -58,7 +58,7 @@ def _render_sentence(sentence: Sentence | str, depth: int) -> str:
 
 def _escape_part(part: str) -> str:
     """Return a part of a sentence, escaped, with its outer blanks."""
-    inner = part.strip()
+    inner = part.strip()  # escape_markdown joins words by one blank, and would drop the outer ones
     before, _, after = part.partition(inner) if inner else (part, "", "")
     return f"{before}{escape_markdown(inner)}{after}"
 

@@ -94,6 +94,7 @@ def _print_main_table(view: View, console: Console) -> None:
         _print_table([*table[:-1], plot, table[-1]], console, view)
     else:
         _print_table(table, console, view)
+        # below the table, beside the names alone
         plot = render_forest_plot(view, max(MIN_PLOT, min(room - measure_width(table[:1]) - GAP, MAX_PLOT)))
         _print_table([table[0], plot], console, view, space_before=True)
     print_paragraph(render_legend(view, plot), console, style="dim")
@@ -105,7 +106,7 @@ def _print_cost_tables(view: View, console: Console) -> None:
     names, rest = table[:1], table[1:]
     cells = "".join(cell for column in rest for cell in column.cells)
     while rest:
-        count = 1
+        count = 1  # a column that is too wide alone is printed nevertheless
         while count < len(rest) and measure_width([*names, *rest[: count + 1]]) <= console.width - INDENT:
             count += 1
         _print_table([*names, *rest[:count]], console, space_before=True)
@@ -178,7 +179,7 @@ def print_paragraph(sentence: Sentence | str, console: Console, style: str = "",
     for number, line in enumerate(text.wrap(console, min(console.width, MAX_LINE) - 2 * INDENT)):
         line.rstrip()
         line.plain = line.plain.replace(NO_BREAK, " ")
-        indent = INDENT if style or not number else 2 * INDENT
+        indent = INDENT if style or not number else 2 * INDENT  # later lines hang
         console.print(Text(" " * indent).append_text(line))
     if sentence.command:
         console.print(Text(f"{' ' * 2 * INDENT}{sentence.command}", style="cyan"), soft_wrap=True)

@@ -126,6 +126,7 @@ def list_caveats(findings: Findings) -> list[Sentence]:
     view = next((view for view in make_views(findings) if has_one_seed(view)), None)
     if view is not None:
         arms = len(view.contrasts)
+        # the best of arms + 1 equal ones is the baseline in 1 / (arms + 1) of studies
         chance = round(100 * arms / (arms + 1))
         caveats.append(
             parse_sentence(
@@ -157,6 +158,7 @@ def describe_budgets(view: View) -> list[str]:
     exchange = view.stratum.exchange
     if exchange is None:
         return []
+    # slopes are per ln of compute; a doubling is ln 2
     worth, error = -exchange.slope * math.log(2), exchange.slope_error * math.log(2)
     losses = ", ".join(f"{loss:.3f} at {budget:g}x" for budget, loss in sorted(exchange.budgets.items()))
     gain = f"{format_fixed(worth, count_decimals(1.96 * error))} {view.comparison.metric.unit}"

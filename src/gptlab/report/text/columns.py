@@ -53,6 +53,7 @@ def build_main_columns(view: View) -> list[Column]:
     delta, baseline = comparison.delta, comparison.baseline
     rows = {row.arm: row for row in comparison.arms}
     decimals = {arm: choose_decimals(contrast, delta) for arm, contrast in contrasts.items()}
+    # the baseline shows as many digits as the arm that is known best
     decimals[baseline] = max(decimals.values(), default=count_decimals(delta))
     means, p_values, verdicts = [], [], []
     for arm in order:
@@ -184,8 +185,14 @@ def build_cost_columns(view: View) -> list[Column]:
         return []
     names = Column(view.axis or "arm", [view.names[arm] for arm in view.order], left=True)
     # an arm of which nothing was measured has no row
-    rows = [row for row in range(len(names.cells)) if any(column.cells[row].strip() for column in columns)]
-    return [replace(column, cells=[column.cells[row] for row in rows]) for column in (names, *columns)]
+    rows = []
+    for row in range(len(names.cells)):
+        if any(column.cells[row].strip() for column in columns):
+            rows.append(row)
+    table = []
+    for column in (names, *columns):
+        table.append(replace(column, cells=[column.cells[row] for row in rows]))
+    return table
 
 
 def is_shared_count(measure: Comparison | Timing) -> bool:
@@ -223,6 +230,7 @@ def _build_metric_column(view: View, comparison: Comparison) -> Column:
     for arm, contrast in contrasts.items():
         if ends := get_interval(contrast):
             half_widths[arm] = (ends[1] - ends[0]) / 2
+    # the baseline has no interval of its own: it takes the digits of the arm that is known best
     half_widths[comparison.baseline] = min(half_widths.values(), default=0.0)
     means = {row.arm: row.mean for row in comparison.arms}
     cells = []

@@ -39,7 +39,7 @@ def compare_costs(view: View, arm: str) -> CostDifference:
             change = _drop_sign(format_change(ratio, (high - low) / 2))
             cost.speed.append(f"{change} {'faster' if ratio < 1 else 'slower'} {action} (A/A spread {spread})")
             cost.add_verdict(verdict)
-        elif key == STEP.key:
+        elif key == STEP.key:  # that training is no slower is worth a word; of writing it would be too many
             cost.speed.append(f"no faster or slower {action} than the clock can tell (A/A spread {spread})")
     for key, less in SIZES.items():
         comparison = view.find_comparison(key)
@@ -48,7 +48,7 @@ def compare_costs(view: View, arm: str) -> CostDifference:
         if contrast and contrast.verdict in ("better", "worse") and contrast.against_mean:
             phrase = less if contrast.difference < 0 else f"more {less.partition(' ')[2]}"
             change = _drop_sign(format_change(contrast.mean / contrast.against_mean))
-            if change != "0 %":
+            if change != "0 %":  # certain, but too small to be told
                 cost.size.append(f"{change} {phrase}")
                 cost.add_verdict(contrast.verdict)
     return cost

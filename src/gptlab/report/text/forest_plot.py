@@ -67,6 +67,7 @@ class ForestPlot:
 
 def fit_forest_plot(intervals: list[tuple[float, float]], delta: float, width: int) -> ForestPlot:
     """Return a plot that holds these intervals, zero and the margin; those far beyond the usual one are cut."""
+    # the median: one arm that is far off must not set the scale
     reaches = [max(abs(low), abs(high)) for low, high in intervals]
     limit = REACH * max(statistics.median(reaches), delta) if reaches else delta
     low = max(-limit, min([-delta, *(low for low, _ in intervals)]))

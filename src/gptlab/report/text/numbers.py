@@ -16,7 +16,7 @@ def count_decimals(half_width: float) -> int:
     if not 0 < half_width < math.inf:
         return 4
     exponent = math.floor(math.log10(half_width))
-    leading = half_width / 10**exponent
+    leading = half_width / 10**exponent  # in [1, 10)
     return min(5, max(0, -exponent + (leading < 3)))
 
 

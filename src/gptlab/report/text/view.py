@@ -64,8 +64,11 @@ class View:
         if self.axis:
             return {arm: arm.partition("=")[2] for arm in self.order}
         baseline_words = baseline.split()
-        names = {arm: " ".join(w for w in arm.split() if w not in baseline_words) or arm for arm in self.order}
+        names = {}
+        for arm in self.order:
+            names[arm] = " ".join(word for word in arm.split() if word not in baseline_words) or arm
         names[baseline] = "baseline" if " " in baseline else baseline
+        # two arms may differ only in words that the baseline has too
         is_unique = len({*names.values()}) == len(names)
         return names if is_unique else {arm: arm for arm in self.order}
 
@@ -133,6 +136,7 @@ def build_command(plan: dict[str, Any], extra_seeds: int = 0) -> str:
         first_new = max(seeds, default=-1) + 1
         seeds += range(first_new, first_new + extra_seeds)
         is_range = seeds == list(range(len(seeds)))
+        # Hydra takes + and ++ before a key
         words = [word for word in words if not word.lstrip("+").startswith("seeds=")]
         words.append(f"seeds={len(seeds)}" if is_range else f"seeds=[{','.join(map(str, seeds))}]")
     return shlex.join(words)
