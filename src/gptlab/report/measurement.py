@@ -1,7 +1,7 @@
 """The report of a study that trained nothing: its answer, tables, ratios of times, and every number as bars."""
 
 from gptlab.report.figures.curves import are_size_points, draw_size_curves
-from gptlab.report.figures.study import assign_colours, make_axis, make_error_bars, make_margin
+from gptlab.report.figures.parts import assign_colours, make_axis, make_error_bars, make_margin
 from gptlab.report.model import Code, Figure, Report, Sections, Table, Words
 from gptlab.report.text.columns import Column
 from gptlab.report.text.markup import Sentence, bold, escape, parse_sentence

@@ -6,9 +6,9 @@ from typing import Any
 
 from gptlab.console.units import format_duration
 from gptlab.errors import Refused
+from gptlab.report.figures.parts import COLOURS, GREY, make_axis, make_line
 from gptlab.report.figures.positions import draw_position_figures
 from gptlab.report.figures.sizes import SPLITS, draw_time_totals, draw_violins, thin_points
-from gptlab.report.figures.study import COLOURS, GREY, make_axis, make_line
 from gptlab.report.history import MAX_POINTS, History, read_history, read_last_texts, read_loss_by_position
 from gptlab.report.model import Code, Figure, Item, Report, Sections, Table, Texts, Words
 from gptlab.report.setup import describe_run, make_facts_table

@@ -5,7 +5,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from gptlab.report.figures.study import assign_colours, make_axis, make_band, make_line
+from gptlab.report.figures.parts import assign_colours, make_axis, make_band, make_line
 from gptlab.report.model import Figure, Item, Words
 from gptlab.runs.record import read_json
 

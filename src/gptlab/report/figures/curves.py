@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from gptlab.report.figures.study import GREY, assign_colours, make_axis, make_line
+from gptlab.report.figures.parts import GREY, assign_colours, make_axis, make_line
 from gptlab.report.model import Figure
 from gptlab.report.text.view import View
 from gptlab.stats.elasticity import POINT, parse_size

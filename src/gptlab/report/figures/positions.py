@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from gptlab.report.figures.study import COLOURS, make_axis, make_line
+from gptlab.report.figures.parts import COLOURS, make_axis, make_line
 from gptlab.report.model import Figure
 
 MAX_SHAPE = (128, 192)

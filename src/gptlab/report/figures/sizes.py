@@ -10,8 +10,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from gptlab.report.figures.parts import COLOURS, GREY, assign_colours, make_axis, make_line
 from gptlab.report.figures.positions import draw_position_figures
-from gptlab.report.figures.study import COLOURS, GREY, assign_colours, make_axis, make_line
 from gptlab.report.history import MAX_POINTS, History, read_history, read_last_texts
 from gptlab.report.model import Figure
 from gptlab.runs.record import read_json

@@ -1,81 +1,33 @@
 """The figures of a study, each with its numbers and its words. Plain plotly JSON.
 
-Colours are of arms, the same in all figures; the baseline is grey. Text and lines take the page's colour when drawn.
+Text and lines take the page's colour when drawn.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from statistics import fmean
 from typing import Any
 
+from gptlab.report.figures.parts import (
+    GREY,
+    assign_arm_colours,
+    assign_colours,
+    make_axis,
+    make_band,
+    make_difference_axis,
+    make_error_bars,
+    make_line,
+    make_margin,
+)
 from gptlab.report.history import MAX_POINTS, Axis, Curve
 from gptlab.report.model import Figure
 from gptlab.report.text.forest_plot import render_forest_plot, render_legend
 from gptlab.report.text.view import View
 from gptlab.stats.results import Comparison, Front, Scaling, Timing
 
-GREY = "#8a8f98"
-COLOURS = ("#2f6fde", "#d9682b", "#2a9d76", "#a548c7", "#c99700", "#d23f6b", "#3aa6b9", "#7a6a53", "#5b5fc7", "#6f9e2f")
 CHARACTERS = 60
 """Width of a plot in characters."""
 AXES = {"tokens": "tokens", "seconds": "seconds of training"}
-
-
-# -- parts of figures
-
-
-def assign_arm_colours(view: View) -> dict[str, str]:
-    """Return a colour for each arm, grey for the baseline."""
-    others = [arm for arm in view.order if arm != view.comparison.baseline]
-    return {view.comparison.baseline: GREY, **assign_colours(others)}
-
-
-def assign_colours(names: Sequence[str]) -> dict[str, str]:
-    """Return a colour for each name, in their order; they begin again after `COLOURS`."""
-    return {name: COLOURS[number % len(COLOURS)] for number, name in enumerate(names)}
-
-
-def make_line(x: Sequence[Any], y: Sequence[Any], name: str, colour: str | None = None, **more: Any) -> dict[str, Any]:
-    """Return a trace of plotly: a line."""
-    style = {"width": 2, **({"color": colour} if colour else {})}
-    return {"type": "scatter", "mode": "lines", "x": [*x], "y": [*y], "name": name, "line": style, **more}
-
-
-def make_band(
-    x: Sequence[Any], low: Sequence[Any], high: Sequence[Any], colour: str, **line: Any
-) -> list[dict[str, Any]]:
-    """Return two traces of plotly: the edges of a band, shaded between them."""
-    edge = {"line": {"width": 0, **line}, "hoverinfo": "skip", "showlegend": False}
-    shade = {"fill": "tonexty", "fillcolor": f"{colour}26"}  # 26: 15 % opaque
-    return [make_line(x, high, "") | edge, make_line(x, low, "") | edge | shade]
-
-
-def make_axis(text: str, **more: Any) -> dict[str, Any]:
-    """Return an axis with its title."""
-    return {"title": {"text": text}, **more}
-
-
-def make_difference_axis(view: View) -> dict[str, Any]:
-    """Return an axis of differences from the baseline."""
-    metric, baseline = view.comparison.metric, view.short_name(view.comparison.baseline)
-    return make_axis(f"Difference in {metric.name} from {baseline} ({metric.unit})")
-
-
-def make_margin(low: float, high: float) -> dict[str, Any]:
-    """Return a shape of plotly: a grey band from `low` to `high` on the x axis."""
-    place = {"type": "rect", "xref": "x", "yref": "paper", "x0": low, "x1": high, "y0": 0, "y1": 1}
-    return {**place, "fillcolor": GREY, "opacity": 0.18, "line": {"width": 0}}
-
-
-def make_error_bars(values: Sequence[float], lows: Sequence[float], highs: Sequence[float]) -> dict[str, Any]:
-    """Return error bars of plotly, from `lows` to `highs` around `values`."""
-    return {
-        "type": "data",
-        "symmetric": False,
-        "color": GREY,
-        "array": [high - value for value, high in zip(values, highs, strict=True)],
-        "arrayminus": [value - low for value, low in zip(values, lows, strict=True)],
-    }
 
 
 # -- figures of arms
