@@ -95,11 +95,11 @@ def compare(
     """Compares the runs of a study once more, or runs that no study made: by seed, with intervals and verdicts."""
     from rich.console import Console
 
-    from gptlab.report import findings as rebuild
     from gptlab.report import measurement_folder
+    from gptlab.report.findings import compare_folders, find_pool
     from gptlab.report.publish import write_pages
-    from gptlab.report.render import files
-    from gptlab.report.render import terminal as table
+    from gptlab.report.render.files import write_files
+    from gptlab.report.render.terminal import print_study
     from gptlab.runs import diff as differing
 
     console = Console(highlight=False)
@@ -108,14 +108,14 @@ def compare(
     if len(folders) == 1 and measurement_folder.is_measurement_folder(folders[0]):
         measurement_folder.report_measurements(folders[0], console)
         return
-    findings = rebuild.compare_folders(folders, baseline, pairs)
-    table.print_study(findings, console)
+    findings = compare_folders(folders, baseline, pairs)
+    print_study(findings, console)
     differing.print_differences(folders, console)
     into = to or (folders[0] if len(folders) == 1 else None)
     if into is not None and (to or (into / "study.json").exists()):
         into.mkdir(parents=True, exist_ok=True)
-        files.write_files(findings, into)
-        write_pages(findings, into, rebuild.find_pool(folders))
+        write_files(findings, into)
+        write_pages(findings, into, find_pool(folders))
         print(into)
 
 
@@ -126,17 +126,17 @@ def report(
     push: Annotated[bool, typer.Option("--push", help="Save a study's in W&B too.")] = False,
 ) -> None:
     """Makes the page of a study or of a run, report.html, and outputs/index.html; in W&B a report is updated."""
-    from gptlab.report import publish as publishing
+    from gptlab.report import publish
     from gptlab.report.measurement_folder import is_measurement_folder
 
     if push and is_measurement_folder(folder):
         raise Refused(f"{folder} trained nothing, so there are no runs in W&B to report on; say report without --push")
     if push:
-        publishing.read_tracking(folder)  # refuses what is no study
-    path = publishing.rebuild_page(folder)
+        publish.read_tracking(folder)  # refuses what is no study
+    path = publish.rebuild_page(folder)
     print(path)
     if push:
-        print(publishing.push_report(folder))
+        print(publish.push_report(folder))
     if open_it:
         typer.launch(path.absolute().as_uri())
 
@@ -144,11 +144,11 @@ def report(
 @app.command()
 def sync(study: Annotated[Path, typer.Argument(help="A study's folder.")]) -> None:
     """Uploads a study's offline runs to W&B, then saves its report there; safe to repeat."""
-    from gptlab.report import publish as publishing
+    from gptlab.report import publish
 
-    for run in publishing.upload_offline_runs(study):
+    for run in publish.upload_offline_runs(study):
         print(f"uploaded {run.name}")
-    print(publishing.push_report(study))
+    print(publish.push_report(study))
 
 
 @app.command()

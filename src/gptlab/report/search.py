@@ -21,7 +21,7 @@ def build_search_items(folder: Path) -> list[Item]:
     if not path.exists():
         return []
     searches: dict[str, Repeats] = {}
-    entries: Any = read_json(path)
+    entries: Any = read_json(path, list)
     for entry in entries:
         searches.setdefault(entry["name"], []).append(entry["trials"])
     lines = []
