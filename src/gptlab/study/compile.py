@@ -138,8 +138,9 @@ class CompileBench(NamedTuple):
             results, first_s = self.time_call(compiled)
             graphs, error = counters["stats"]["unique_graphs"], largest_difference(results, eager_results)
         tolerance = TOLERANCE[self.placement.full_precision]
-        if not error <= tolerance:  # NaN is not
+        if not error <= tolerance:  # not >, so that NaN is refused too
             raise ValueError(f"{self.backend}: compiled differs by {error:.2g}, more than {tolerance}")
+        # every call in order, so that a warm-up over several calls is seen, which medians over rounds hide
         call_times = {COMPILED: [first_s], EAGER: []}
         for _ in range(REPORTED_CALLS[-1]):
             call_times[EAGER].append(self.time_call(self.decoder)[1])
@@ -147,7 +148,7 @@ class CompileBench(NamedTuple):
         decoders = {EAGER: self.decoder, COMPILED: compiled, AA_CONTROL: self.decoder}
         actions = {name: partial(self.call, decoder) for name, decoder in decoders.items()}
         times = time_interleaved(actions, float("inf"), rounds)
-        for length in lengths:
+        for length in lengths:  # the first of them may recompile with free lengths, so that the others do not
             self.call(compiled, length)
         eager_s, compiled_s = (statistics.median(times[name]) / 1000 for name in (EAGER, COMPILED))
         metrics = {"{}: first s": first_s, "{}: off": error, "{}: graphs": graphs}

@@ -105,6 +105,7 @@ class Decode(Study):
         rows = [Row(name, block, "ms/token", ms) for name, ms in times.items()]
         for name in bench.names:
             ms = statistics.median(times[name])
+            # bytes over time, of this variant over the limit's: 1 is the memory's bandwidth
             bandwidth_share = bench.count_weight_bytes(name) / bench.count_weight_bytes(LIMIT) * limit_ms / ms
             metrics = {"tokens/s": 1000 / ms, "of bandwidth": bandwidth_share, **exactness[name]}
             rows += [Row(name, block, metric, value) for metric, value in metrics.items()]
@@ -147,7 +148,7 @@ class DecodeBench:
         with torch.inference_mode():
             reference = self.decoder.forward(text).logits
         assert reference is not None
-        reference = reference[0, :, : self.decoder.shape.tokens]
+        reference = reference[0, :, : self.decoder.shape.tokens]  # (T, V) without the rows that pad the vocabulary
         if name in self.cached:
             logits = self.cached[name].compute_logits(text)
         else:
@@ -209,6 +210,7 @@ class DecodeBench:
         if uncached is None:
             return times
         for point in range(POINTS):
+            # the middles of POINTS equal parts of 2 .. tokens
             length = 2 + (self.tokens - 2) * (2 * point + 1) // (2 * POINTS)
             uncached.compute_logits(self.text[:, : length - 1], frozenset(), fresh=True)
             generator.shuffle(names)

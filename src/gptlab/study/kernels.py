@@ -120,6 +120,7 @@ class Kernels(Study):
         rows, refused_cases, largest_errors = [], {}, {}
         for name, recipe in arms.items():
             placement, prefix = Placement(recipe), f"{name}: " if len(arms) > 1 else ""
+            # flex compiles each case anew, and has no backward on CPU
             kernels = self.kernels or [
                 kernel for kernel in KERNELS if kernel != "flex" or placement.device.type == "cuda"
             ]
@@ -151,6 +152,7 @@ class KernelBench:
 
         generator = torch.Generator().manual_seed(seed)
         self.placement, self.backward = placement, backward
+        # q (B, T, H, D), k and v (B, T, K, D)
         shapes = [(case.batch, case.length, heads, case.head) for heads in (case.heads, case.kv_heads, case.kv_heads)]
         exact = [torch.randn(shape, generator=generator, dtype=torch.float64).to(placement.device) for shape in shapes]
         self.inputs = [
@@ -158,6 +160,7 @@ class KernelBench:
             for tensor in exact
         ]
         self.output_gradient = torch.randn(shapes[0], generator=generator, dtype=torch.float64).to(placement.device)
+        # positions (1, T) of queries and keys alike
         mask, positions = Mask(case.window), torch.arange(case.length, device=placement.device)[None]
         self.pass_mask = PassMask(mask, positions, positions, mask.whole(case.length))
         # of the inputs as they were rounded: what is held against it is the kernel, not bf16
@@ -194,11 +197,12 @@ class KernelBench:
         try:
             results = self.run_attention(kernel, self.inputs)
         except (RuntimeError, NotImplementedError) as error:
-            if kernel == NAIVE or "out of memory" in str(error):
+            if kernel == NAIVE or "out of memory" in str(error):  # neither says that the kernel refuses the case
                 raise
             return None, 0.0
         pairs = list(zip(results, self.reference, strict=True))
         largest_error = max(((a.double() - b).abs().max() / b.abs().max()).item() for a, b in pairs)
+        # not >, so that NaN is refused too
         if not largest_error <= TOLERANCE[self.placement.full_precision]:
             raise ValueError(f"{kernel} differs from the plain formula by {largest_error:.2g} of the largest number")
         return lambda: self.run_attention(kernel, self.inputs), largest_error

@@ -145,7 +145,8 @@ def change_size(point: Point, own_sizes: dict[str, int], size: str, value: int) 
     if size == "batch":
         return point._replace(batch=value)
     if size == "vocab":
-        return Point(set_values(recipe, vocab_multiple=1), value, point.batch)
+        return Point(set_values(recipe, vocab_multiple=1), value, point.batch)  # else rows are rounded up
+    # written out, since a head that is null follows the width and the number of heads
     knobs: dict[str, int] = {"model__head": own_sizes["head"]}
     if size == "hidden":
         knobs[find_hidden_knob(recipe)] = value

@@ -124,6 +124,7 @@ class Matmul(Study):
             for name, product in products.items():
                 if not (abs(product() - reference) <= bound).all():
                     raise ValueError(f"{name}: N={size} differs from BLAS by more than any order of summing can")
+            # workers have one BLAS thread each, so the parent has one too while they work
             actions = {
                 ONE_THREAD: partial(run_with_threads, 1, multiply_by_blas),
                 ALL_THREADS: partial(run_with_threads, all_threads, multiply_by_blas),

@@ -131,10 +131,11 @@ class MixedPrecision(Study):
 
         def estimate_cost(name: str, kind: str) -> float:
             """Return the objective's change by one Linear, as if Linears added up."""
+            # the loss's change if this Linear alone is rounded, plus the price of its part of the mean bits
             share = rounded.linears[name].weight.numel() / rounded.weight_count
             return (alone[name, kind] if kind != FLOAT else 0.0) + self.price * share * rounded.count_bits(name, kind)
 
-        for kind in kinds:
+        for kind in kinds:  # the first trials: one format for all Linears, then for each Linear the best alone
             search.enqueue_trial(dict.fromkeys(rounded.linears, kind))
         search.enqueue_trial(
             {name: min(choices, key=lambda kind: estimate_cost(name, kind)) for name in rounded.linears}
@@ -185,6 +186,7 @@ class RoundedDecoder:
                 for name, linear in self.linears.items()
                 for kind, format in self.formats.items()
             }
+        # copies, since the Linears' own tensors are overwritten by each layout
         self.weights |= {(name, FLOAT): linear.weight.detach().clone() for name, linear in self.linears.items()}
         self.halves = [*zip(inputs.tensor_split(2), targets.tensor_split(2), strict=True)]
         self.cached_losses: dict[tuple[frozenset[tuple[str, str]], bool], float] = {}

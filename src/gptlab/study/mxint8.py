@@ -102,6 +102,7 @@ class MXInt8(Study):
         for metric, actions, units in (("ms/pass", passes, 1), ("ms/token", generations, length)):
             times = time_interleaved({**actions, AA_CONTROL: actions[base]}, float("inf"), self.rounds)
             ms_per_unit = {name: [ms / units for ms in times_of_arm] for name, times_of_arm in times.items()}
+            # times come before the other metrics
             rows = [*(Row(name, block, metric, ms) for name, ms in ms_per_unit.items()), *rows]
         return rows
 

@@ -63,7 +63,7 @@ def measure_draw(head: int, length: int, scale: float, generator: "Generator") -
 
     q, k, v, output_gradient = (torch.randn(length, head, generator=generator) for _ in range(4))
     output_gradient = output_gradient / output_gradient.norm(dim=-1, keepdim=True)
-    z = (scale * q @ k.T).double()
+    z = (scale * q @ k.T).double()  # (T, T), no mask
     p = z.softmax(-1)
     p_gradient = (output_gradient @ v.T).double()  # dL/dp
     z_gradient = p * (p_gradient - (p * p_gradient).sum(-1, keepdim=True))  # dL/dz
@@ -82,6 +82,7 @@ def measure_draw(head: int, length: int, scale: float, generator: "Generator") -
 def jacobian_norm(p: "Tensor") -> "Tensor":
     """Return Frobenius norms of diag(p) - p p^T, of probabilities (T, S) to (T,)."""
     squares, cubes = p.square().sum(-1), p.pow(3).sum(-1)
+    # sum_i p_i^2 - 2 p_i^3 + (sum_i p_i^2)^2; below 0 by rounding alone
     return (squares - 2 * cubes + squares.square()).clamp(min=0).sqrt()
 
 

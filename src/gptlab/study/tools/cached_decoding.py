@@ -129,13 +129,14 @@ class Int4Linear(nn.Module):
         weight, self.rows = linear.weight.detach().float(), linear.out_features
         self.column_padding = -weight.shape[1] % GROUP_SIZE
         weight = nn.functional.pad(weight, (0, self.column_padding, 0, -self.rows % 16))
-        groups = weight.unflatten(1, (-1, GROUP_SIZE))
+        groups = weight.unflatten(1, (-1, GROUP_SIZE))  # (out, N, GROUP_SIZE)
         low, high = groups.aminmax(dim=-1, keepdim=True)
+        # clamped, so that a group of equal weights does not divide by 0
         scale = ((high - low) / 15).clamp(min=1e-8)
         levels = ((groups - low) / scale).round().clamp(0, 15).to(torch.int32).flatten(1)
         zero_point = low + 8 * scale
         self.register_buffer("packed", torch.ops.aten._convert_weight_to_int4pack_for_cpu(levels.contiguous(), 1))
-        self.register_buffer("scales", torch.cat([scale, zero_point], -1).transpose(0, 1).contiguous())
+        self.register_buffer("scales", torch.cat([scale, zero_point], -1).transpose(0, 1).contiguous())  # (N, out, 2)
         self.bias = linear.bias
 
     def forward(self, x: Tensor) -> Tensor:

@@ -77,6 +77,7 @@ class Product(AbstractContextManager):
     def __init__(self, a: np.ndarray, b: np.ndarray, pool: Executor, backend: str, pieces: list[Piece]) -> None:
         self.a, self.b, self.pool, self.backend, self.pieces = a, b, pool, backend, pieces
         self.memories: list[SharedMemory] = []
+        # c (summands, rows, columns): inner pieces write apart, so that no two workers add to one number
         shape = (1 + max(piece.summand for piece in pieces), a.shape[0], b.shape[1])
         if backend == "shared":
             self.shared = [self.allocate_shared(a.shape), self.allocate_shared(b.shape), self.allocate_shared(shape)]
@@ -85,7 +86,7 @@ class Product(AbstractContextManager):
             ]
             self.arrays[0][:], self.arrays[1][:] = a, b
         else:
-            self.arrays = [a, b, np.empty(shape)]
+            self.arrays = [a, b, np.empty(shape)]  # every number of c is written by some piece
 
     def allocate_shared(self, shape: tuple[int, ...]) -> SharedArray:
         """Allocate an array that processes can open by its name."""
@@ -95,6 +96,7 @@ class Product(AbstractContextManager):
     def __call__(self) -> np.ndarray:
         a, b, c = self.arrays
         if self.backend == "threads":
+            # list() waits for all, and raises what a worker raised
             list(self.pool.map(lambda piece: multiply_piece(a, b, c, piece), self.pieces))
         elif self.backend == "shared":
             list(self.pool.map(_multiply_shared, [self.shared] * len(self.pieces), self.pieces))
@@ -132,7 +134,7 @@ def multiply_piece(a: np.ndarray, b: np.ndarray, c: np.ndarray, piece: Piece) ->
 
 def multiply_in_loop(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Return the product by a dot product for each number of C, in a loop of Python."""
-    columns = np.ascontiguousarray(b.T)
+    columns = np.ascontiguousarray(b.T)  # so that each dot product reads two rows
     return np.array([[row @ column for column in columns] for row in a])
 
 

@@ -89,6 +89,7 @@ def time_interleaved(
     start = time.perf_counter()
     repeats = {name: count_repeats(action) for name, action in actions.items()}
     times: dict[str, list[float]] = {name: [] for name in actions}
+    # the order is drawn from a seed, so that a session can be repeated
     order, generator = sorted(actions), random.Random(0)
     for number in range(rounds):
         # at least three rounds; then only if another one of the mean length so far still fits
@@ -103,7 +104,7 @@ def time_interleaved(
 def count_repeats(action: Callable[[], object]) -> int:
     """Warm an action up, and return how often it must be repeated to be timed."""
     action()
-    seconds = max(measure_ms(action, 1), 1e-3) / 1000
+    seconds = max(measure_ms(action, 1), 1e-3) / 1000  # at least a microsecond, so that repeats stay finite
     return max(1, round(MIN_TURN_S / seconds))
 
 

@@ -52,6 +52,7 @@ def build_transplant(name: str, recipe: Recipe, vocab: int, build: Build, weight
     try:
         decoder.load_state_dict(weights)
     except RuntimeError as error:
+        # torch lists what does not fit after tabs; the first of it is enough
         line = " ".join(str(error).split("\n\t")[1].split()) if "\n\t" in str(error) else str(error)
         raise Refused(f"{name}: the weights do not fit: {line[:160]}; change what has the same parameters") from error
     return apply_changes(recipe, decoder).eval()

@@ -38,6 +38,7 @@ class UncachedDecoder:
     """
 
     def __init__(self, decoder: Decoder, capacity: int) -> None:
+        # parameters are shared; the modules are copied, since their forward methods are replaced
         self.decoder = copy.deepcopy(decoder, {id(p): p for p in decoder.parameters()})
         self.capacity, self.length = capacity, 0
         self.toggles: frozenset[str] = frozenset()
@@ -84,6 +85,7 @@ class UncachedDecoder:
         self.calls += 1
         name, last_only = f"attention {self.calls}", not self.fresh and "attention" in self.toggles
         if last_only:
+            # q (1, H, T, D), bias (1, H, T, S): the last query alone
             q, bias = q[:, :, -1:], None if bias is None else bias[:, :, -1:]
             last_position = pass_mask.query_positions[:, -1:]
             pass_mask = PassMask(pass_mask.mask, last_position, pass_mask.key_positions, causal=False)
@@ -100,6 +102,7 @@ class UncachedDecoder:
         KERNELS[KERNEL_NAME] = self.attend  # type: ignore[assignment]
         with eval_mode(self.decoder), kernel(KERNEL_NAME):
             logits = self.decoder.forward(tokens, last="head" in toggles).logits
+        # layers without softmax never come to `attend`, and their rows depend on each other
         if self.calls != len(self.decoder.layers):
             raise Refused("the ladder needs softmax attention in all layers; leave its rungs out")
         assert logits is not None

@@ -72,7 +72,7 @@ class LoraLinear(ChangeModule):
     @torch.no_grad()
     def reset_weights(self, generator: Generator) -> None:
         """Set the first values, the same on every device and in every precision."""
-        drawn = torch.empty(self.down.weight.shape)  # on the CPU in float32, whatever the weights are
+        drawn = torch.empty(self.down.weight.shape)  # not on the weights' device, whose generator draws other numbers
         self.down.weight.copy_(nn.init.kaiming_uniform_(drawn, a=5**0.5, generator=generator))
         self.up.weight.zero_()
 

@@ -111,6 +111,7 @@ class PackedMatmul(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:  # type: ignore[override]
+        # grad (..., out), W (out, in); W has no gradient, since codes do not learn
         x_needs_grad, bias_needs_grad, _ = ctx.needs_input_grad
         x_grad = (grad @ ctx.linear.weight.to(grad.dtype)).to(ctx.dtype) if x_needs_grad else None
         return x_grad, grad.flatten(0, -2).sum(0) if bias_needs_grad else None, None

@@ -107,7 +107,7 @@ class Quantize(Change):
                 parametrize.register_parametrization(
                     linear, "weight", quantizer.add_rounding(linear, "weight", weight())
                 )
-            if activation:
+            if activation:  # `reading` is a key of checkpoints
                 linear.add_module("reading", quantizer.add_rounding(linear, "reading", activation()))
                 linear.register_forward_pre_hook(_round_input)
         decoder.add_module("quantizing", quantizer)
@@ -116,7 +116,7 @@ class Quantize(Change):
 
 def _round_number(make: MakeFormat, value: float) -> float:
     """Return a number rounded to a format; on the CPU, even where a decoder is only built on meta."""
-    with torch.device("cpu"), torch.no_grad():
+    with torch.device("cpu"), torch.no_grad():  # a tensor on meta has no item()
         return make()(torch.tensor([[value]])).item()
 
 

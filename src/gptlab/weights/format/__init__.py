@@ -31,7 +31,7 @@ class Format(nn.Module):
         """Return x (..., D) rounded to the format's values."""
         values = x.detach()
         rounded = self.quantize(values).to(x.dtype)
-        inside = None
+        inside = None  # everywhere
         if self.ste == "clipped":
             low, high = self.limits(values)
             inside = (values >= low) & (values <= high)
@@ -75,6 +75,7 @@ class StraightThrough(Function):
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, Tensor, None]:
         (inside,) = ctx.saved_tensors
+        # the gradient to `rounded` reaches learnt scales, such as binary_residual's gamma
         return dy if inside is None else dy * inside, dy, None
 
 

@@ -36,6 +36,7 @@ class BlockFp(Format):
     def quantize(self, x: Tensor) -> Tensor:
         blocks, largest = split_blocks(to_compute_dtype(x), self.block)
         scale, largest_code = self.compute_scales(largest), 2 ** (self.width - 1) - 1
+        # blocks / scale is in (-2, 2), so M = 2^digits of it has width - 1 bits
         codes = (blocks / scale).mul_(2.0**self.digits).round_().clamp_(-largest_code, largest_code)
         return join_blocks(codes.mul_(2.0**-self.digits).mul_(scale), x)
 

@@ -88,7 +88,7 @@ class Microscaling(Format):
         mantissa, exponent = torch.frexp(largest)  # the mantissa is in [1/2, 1)
         scale = exponent - 1 - self.element.high
         if self.scale_mode == "ceil":
-            return scale + (mantissa > 0.5)
+            return scale + (mantissa > 0.5)  # a mantissa of 1/2 is a power of two
         if self.scale_mode == "rceil":
             return scale + (mantissa > self.element.largest / 2 ** (self.element.high + 1))
         if self.scale_mode == "even":
@@ -112,6 +112,7 @@ class Microscaling(Format):
         if self.name != "int8":
             raise ValueError(f"format.element={self.name} has no packed storage here; int8 has")
         elements, byte = self.encode(weight)
+        # elements (out, N, block) are whole 64ths; NaN becomes 0, and its byte of 255 makes it NaN again
         codes = (elements * 64).nan_to_num().to(torch.int8).flatten(-2)[..., : weight.shape[-1]]
         return {"codes": codes.contiguous(), "scale": byte.squeeze(-1)}
 
