@@ -1,4 +1,4 @@
-"""Writing with caches, GPT-2 124M at batch 1: our rungs against transformers' generate, and against the memory.
+"""Writing with caches, GPT-2 124M at batch 1: our variants against transformers' generate, and against the memory.
 
     python benchmarks/decode.py                     # 200 tokens, random weights, six rounds
     python benchmarks/decode.py --model micro --tokens 60

@@ -189,7 +189,10 @@ def count_flop_shares(decoder: "Decoder", point: Point) -> dict[str, float]:
     attention = scores + 2 * length * sum(count_linear_weights(block.attention) for block in decoder.layers)
     mlp = 2 * length * sum(count_linear_weights(block.mlp) - block.mlp.inactive_weights() for block in decoder.layers)
     flops = {"attention": attention, "scores": scores, "mlp": mlp, "readout": total - attention - mlp}
-    return {"MFLOPs/pass": point.batch * total / 1e6, **{f"{name} share": one / total for name, one in flops.items()}}
+    return {
+        "MFLOPs/pass": point.batch * total / 1e6,
+        **{f"{name} share": count / total for name, count in flops.items()},
+    }
 
 
 def make_forward_pass(decoder: "Decoder", point: Point) -> Any:

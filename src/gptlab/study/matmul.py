@@ -117,7 +117,9 @@ class Matmul(Study):
             for backend in self.backends:
                 for split in self.splits:
                     pieces = matmul.cut_product(split, self.workers, self.depth, (size, size, size))
-                    product = stack.enter_context(matmul.Product(a, b, pool_by_backend[backend], backend, pieces))
+                    product = stack.enter_context(
+                        matmul.Product(a, b, pool_by_backend[backend], backend=backend, pieces=pieces)
+                    )
                     products[f"{backend} {split}"] = product
             if size <= MAX_LOOP_SIZE:
                 products[LOOP] = partial(matmul.multiply_in_loop, a, b)

@@ -100,7 +100,7 @@ class MixedPrecision(Study):
         families = dict.fromkeys(map(find_family, self.kinds))
         for family in [*families, MIXED]:
             kinds = [kind for kind in self.kinds if family in (MIXED, find_family(kind))]
-            rows += self.run_search(family, kinds, rounded, alone, block)
+            rows += self.run_search(family, kinds, rounded=rounded, alone=alone, block=block)
         return [Row(FLOAT, block, metric, value) for metric, value in self.measure_layout(rounded, {}).items()] + rows
 
     def measure_layout(self, rounded: "RoundedDecoder", layout: dict[str, str]) -> dict[str, float]:

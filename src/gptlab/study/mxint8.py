@@ -67,7 +67,7 @@ class MXInt8(Study):
         placement, vocab = Placement(first), get_vocab_size(first, self.vocab)
         weights = load_weights(self.run, first, vocab, build)
         decoders = {
-            name: build_transplant(name, recipe, vocab, build, weights).to(placement.device)
+            name: build_transplant(name, recipe, vocab, build=build, weights=weights).to(placement.device)
             for name, recipe in arms.items()
         }
         tokens, targets = (tensor.to(placement.device) for tensor in make_batch(first, self.vocab, self.batch, block))

@@ -57,11 +57,10 @@ class Searches(Study):
         for search_sampler in self.samplers:
             for strategy in self.strategies:
                 name = search_sampler if len(self.strategies) == 1 else f"{search_sampler}, {strategy}"
+                label = "" if strategy == "none" else strategy
+                overrides = self.make_overrides(base, STRATEGIES[strategy])
                 for repeat in range(self.repeats):
-                    label = "" if strategy == "none" else strategy
-                    searches.append(
-                        Search(name, search_sampler, repeat, self.make_overrides(base, STRATEGIES[strategy]), label)
-                    )
+                    searches.append(Search(name, search_sampler, repeat=repeat, overrides=overrides, label=label))
         return searches
 
     def make_overrides(self, base: Recipe, share: float | None) -> tuple[str, ...]:

@@ -69,7 +69,9 @@ class Transplant(Study):
         torch.set_num_threads(factory(first.config["trainer"], "trainer")().threads)
         vocab = get_vocab_size(first, self.vocab)
         weights = load_weights(self.run, first, vocab, build)
-        decoders = {name: build_transplant(name, recipe, vocab, build, weights) for name, recipe in arms.items()}
+        decoders = {
+            name: build_transplant(name, recipe, vocab, build=build, weights=weights) for name, recipe in arms.items()
+        }
         tokens, targets = make_batch(first, self.vocab, self.batch, block)
         with torch.inference_mode():
             logits = {name: cast(torch.Tensor, decoder.forward(tokens).logits) for name, decoder in decoders.items()}

@@ -49,7 +49,8 @@ class BlockMinifloat(Format):
     def quantize(self, x: Tensor) -> Tensor:
         blocks, largest = split_blocks(to_compute_dtype(x), self.block)
         scale = self.compute_scales(largest)
-        return join_blocks(round_float(blocks / scale, self.digits, self.low, 0, self.largest).mul_(scale), x)
+        rounded = round_float(blocks / scale, self.digits, low=self.low, high=0, largest=self.largest)
+        return join_blocks(rounded.mul_(scale), x)
 
     def limits(self, x: Tensor) -> tuple[Tensor, Tensor]:
         _, largest = split_blocks(to_compute_dtype(x), self.block)

@@ -34,7 +34,7 @@ class MinifloatDenorm(Format):
         self.largest = (1 - 2.0 ** (-1 - self.digits)) * 2.0 ** (self.high + 1)
 
     def quantize(self, x: Tensor) -> Tensor:
-        return round_float(to_compute_dtype(x), self.digits, self.low, self.high, self.largest)
+        return round_float(to_compute_dtype(x), self.digits, low=self.low, high=self.high, largest=self.largest)
 
     def limits(self, x: Tensor) -> tuple[float, float]:
         return -self.largest, self.largest

@@ -76,7 +76,9 @@ class Microscaling(Format):
         exponent = torch.where(largest > 0, self.compute_exponents(largest), -127).clamp(-127, 127)
         byte = torch.where(largest.isfinite(), exponent + 127, 255).to(torch.uint8)
         _, digits, low, high, element_largest = self.element
-        return round_float(blocks / exp2(exponent, blocks.dtype), digits, low, high, element_largest), byte
+        return round_float(
+            blocks / exp2(exponent, blocks.dtype), digits, low=low, high=high, largest=element_largest
+        ), byte
 
     @staticmethod
     def decode_scale(byte: Tensor, dtype: torch.dtype) -> Tensor:
