@@ -105,12 +105,10 @@ def test_strategies_take_as_many_steps_and_can_be_composed():
     found = study.searches("tpe", base)
     assert len({(one.name, one.repeat) for one in found}) == len(found) == 2 * 2 * 3
     for one in found:
-        recipe = wiring.compose(["steps=40", *one.overrides])
+        recipe = wiring.compose(["steps=40", *one.words])
         assert wiring.check_recipe(recipe) == []
         assert recipe.settings.steps == 40
-    starts = {
-        one.name: [word for word in one.overrides if "prune.start" in word] for one in found if one.sampler == "tpe"
-    }
+    starts = {one.name: [word for word in one.words if "prune.start" in word] for one in found if one.sampler == "tpe"}
     assert starts == {
         "tpe, none": [],
         "tpe, compressed": ["change.prune.start=40"],

@@ -230,7 +230,7 @@ def compose_point(plan: Plan, values: dict[str, Any], search: Search | None = No
     knobs = find_knobs(plan, values)
     present = {axis: value for axis, value in values.items() if "." not in axis or axis in knobs}
     words = [f"{axis}={value}" for axis, value in present.items()]
-    search_words, label = (search.overrides, search.label) if search else ((), "")
+    search_words, label = (search.words, search.label) if search else ((), "")
     return composed(plan.spec, " ".join([*words, label]).strip() or "default", [*words, *search_words])
 
 

@@ -15,19 +15,19 @@ Build = Callable[[Recipe, int], "Decoder"]
 
 
 class Search(NamedTuple):
-    """One series of trials of design=search.
+    """One series of trials of design=search. Its fields are keys of search.json.
 
-    name       how the search is called in the report
-    sampler    suggests the trials: grid, random or tpe
-    repeat     number of the repeat, from 0
-    overrides  words of a command line that all of its trials have
-    label      added to the names of its arms, "" for none
+    name     how the search is called in the report
+    sampler  suggests the trials: grid, random or tpe
+    repeat   number of the repeat, from 0
+    words    overrides of the command line that all of its trials have
+    label    added to the names of its arms, "" for none
     """
 
     name: str
     sampler: str
     repeat: int = 0
-    overrides: tuple[str, ...] = ()
+    words: tuple[str, ...] = ()
     label: str = ""
 
 

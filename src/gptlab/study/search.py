@@ -58,9 +58,9 @@ class Searches(Study):
             for strategy in self.strategies:
                 name = search_sampler if len(self.strategies) == 1 else f"{search_sampler}, {strategy}"
                 label = "" if strategy == "none" else strategy
-                overrides = self.make_overrides(base, STRATEGIES[strategy])
+                words = self.make_overrides(base, STRATEGIES[strategy])
                 for repeat in range(self.repeats):
-                    searches.append(Search(name, search_sampler, repeat=repeat, overrides=overrides, label=label))
+                    searches.append(Search(name, search_sampler, repeat=repeat, words=words, label=label))
         return searches
 
     def make_overrides(self, base: Recipe, share: float | None) -> tuple[str, ...]:
