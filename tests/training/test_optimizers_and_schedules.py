@@ -135,7 +135,7 @@ def test_adamw_is_torch_s_bit_for_bit():
 def test_muon_is_torch_s_muon_and_torch_s_adamw():
     mine, theirs = parameters(), parameters()
     blocks = [p for name, p in theirs.items() if name.startswith("blocks.")]
-    optimizer = made("muon", mine, lr=0.01)
+    optimizer = made("muon", mine, lr=0.01, adam_lr=None)
     references = [
         torch.optim.Muon(blocks, lr=0.01, weight_decay=0.1, momentum=0.95, adjust_lr_fn="match_rms_adamw"),
         torch.optim.AdamW([theirs["embedding.weight"]], lr=0.01, betas=(0.9, 0.99), weight_decay=0.1),
@@ -148,6 +148,17 @@ def test_muon_is_torch_s_muon_and_torch_s_adamw():
             one.step()
     for name, p in mine.items():  # torch iterates in bfloat16, also on CPU
         torch.testing.assert_close(p, theirs[name], atol=1e-3 if hidden(name, p) else 1e-6, rtol=0)
+
+
+def test_muon_s_matrices_move_at_five_times_the_model_s_rate_and_the_rest_at_it():
+    config = recipe("optimizer=muon").config
+    rates = [group["lr"] for group in made("muon", parameters()).param_groups]
+    assert rates == pytest.approx([5 * config["model"]["lr"], config["model"]["lr"], config["model"]["lr"]])
+
+
+def test_lion_decays_as_the_paper_does_by_the_product_of_rate_and_decay():
+    lion, adamw = (recipe(f"optimizer={case}").config["optimizer"] for case in ("lion", "adamw"))
+    assert lion["lr"] * lion["weight_decay"] == pytest.approx(adamw["lr"] * adamw["weight_decay"])
 
 
 def test_an_orthogonal_matrix_has_singular_values_near_one():

@@ -4,8 +4,11 @@
     o = orthogonal((1 - momentum) g + momentum m)          the nearest matrix whose singular values are 1, about
     p = p - lr weight_decay p - lr 0.2 sqrt(max(rows, columns)) o
 
-0.2 sqrt(...) gives the step the size of AdamW's, so that one `lr` and one `weight_decay` serve both rules (Liu 2025,
-arXiv:2502.16982). Hidden is a matrix called `weight` in a block, so no embedding, head, norm or bias.
+0.2 sqrt(...) gives the step about the root mean square of AdamW's (Liu 2025, arXiv:2502.16982). Jordan's own rate, 0.02
+with sqrt(rows / columns), moves a 64 x 64 matrix six times as far as that rule does at lr=2e-3, so the menu's `lr` is
+five times the model's. AdamW keeps the model's rate by `adam_lr`: Jordan's code and nanochat rate the two apart too.
+Departure: a mixture's router is a matrix of a block, so Muon has it.
+Hidden is a matrix called `weight` in a block, so no embedding, head, norm or bias.
 Newton and Schulz's iteration takes products alone: in bfloat16 on GPUs; in float32 on CPUs, where bfloat16 takes twice
 as long (28 matrices of model=micro: 46 ms against 21 on one thread, 33 against 10 on two, all of a shape at once).
 """
@@ -29,7 +32,12 @@ def hidden(name: str, p: Tensor) -> bool:
 
 
 class Muon(torch.optim.Optimizer):
-    """The first group is Muon's; AdamW has the others. `betas` and `eps` are AdamW's."""
+    """The first group is Muon's; AdamW has the others.
+
+    lr: of Muon's group.
+    adam_lr: of AdamW's groups; None is lr. Where both are given, a schedule scales both alike.
+    betas, eps: AdamW's.
+    """
 
     needs_whole_matrices = True
 
@@ -38,6 +46,7 @@ class Muon(torch.optim.Optimizer):
         named: Iterable[tuple[str, nn.Parameter]],
         *,
         lr: float,
+        adam_lr: float | None = None,
         momentum: float = 0.95,
         steps: int = 5,
         betas: tuple[float, float] = (0.9, 0.99),
@@ -45,12 +54,14 @@ class Muon(torch.optim.Optimizer):
         eps: float = 1e-8,
     ) -> None:
         refuse_bad(lr, weight_decay, momentum=momentum)
+        if adam_lr is not None and adam_lr < 0:
+            raise ValueError(f"adam_lr={adam_lr} is negative; null is lr={lr}")
         refuse_bad_adam(betas, eps)
         if not 1 <= steps <= 20:
             raise ValueError(f"steps={steps} of Newton and Schulz are not in 1 .. 20; try 5")
         named = [(name, p) for name, p in named if p.requires_grad]
         matrices, rest = matrices_and_rest((name, p) for name, p in named if not hidden(name, p))
-        adam = {"betas": (betas[0], betas[1]), "eps": eps, "step": 0}
+        adam = {"lr": lr if adam_lr is None else adam_lr, "betas": (betas[0], betas[1]), "eps": eps, "step": 0}
         groups: list[dict[str, Any]] = [
             {"params": [p for name, p in named if hidden(name, p)], "momentum": momentum, "steps": steps},
             {"params": matrices, **adam},
