@@ -220,19 +220,19 @@ WIDE = ("model=micro",)
 
 
 def newborn(case: str, sizes: tuple[str, ...] = SIZES) -> Recipe:
-    """A case as laws of the start speak of it: by init=gpt2, with rows for the tokens alone."""
-    return recipe(case, sizes, init=menu(*sizes)["init"]["gpt2"], vocab_multiple=1)
+    """A case as laws of the start speak of it: by the default init, with rows for the tokens alone."""
+    return recipe(case, sizes, init=menu(*sizes)["init"]["width_scaled"], vocab_multiple=1)
 
 
 def birth(case: str, vocab: int, sizes: tuple[str, ...] = SIZES) -> tuple[Tensor, Tensor]:
-    """Logits of a newborn decoder (float32, init=gpt2), and their loss on random targets."""
+    """Logits of a newborn decoder (float32), and their loss on random targets."""
     made = wiring.build_decoder(newborn(case, sizes), vocab)
     now, targets = (tokens(4, 64, key=key, below=vocab) for key in ("tokens", "targets"))
     with torch.no_grad():
         return made(now).logits.gather(-1, now[..., None]), made(now, targets).loss
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if not case.startswith("init=")])
+@pytest.mark.parametrize("case", [case for case in CASES if not case.startswith(("init=", "residual=sandwich"))])
 def test_loss_at_birth_is_that_of_knowing_nothing(case: str):
     assert birth(case, VOCAB)[1].item() == pytest.approx(math.log(VOCAB), rel=0.02)
 
@@ -251,6 +251,68 @@ def test_a_tied_head_starts_by_copying_which_costs_small_vocabularies(vocab: int
     assert vocab == 65 or loss.item() == pytest.approx(math.log(vocab), rel=0.02)
 
 
+@pytest.mark.parametrize("size", [SIZES, WIDE, ("model=nano",)])
+def test_sandwiched_embeddings_enter_with_size_one_and_so_do_logits(size: tuple[str, ...]):
+    made = wiring.build_decoder(newborn("residual=sandwich", size), 1009)
+    now, residual = tokens(4, 64, below=1009), made.layers[0].attention_residual
+    with torch.no_grad():
+        assert residual.expand(made.embedding(now)).square().mean().sqrt().item() == pytest.approx(1, rel=0.03)
+        assert made(now).logits.std().item() == pytest.approx(1, rel=0.1)
+
+
+def test_sandwiched_embeddings_may_enter_as_they_were_drawn():
+    plain, made = (
+        wiring.build_decoder(newborn(f"residual={case}"), VOCAB) for case in ("pre", "sandwich residual.unit_embeddings=false")
+    )
+    assert torch.equal(made.embedding.weight, plain.embedding.weight)
+    now = tokens(2, 9)
+    assert torch.equal(made.layers[0].attention_residual.expand(made.embedding(now)), made.embedding(now))
+
+
+@pytest.mark.parametrize("size", [SIZES, WIDE, ("model=nano",)])
+def test_waves_of_position_are_as_large_as_embeddings(size: tuple[str, ...]):
+    made = wiring.build_decoder(newborn("position=sinusoidal", size), 1009)
+    x, at = made.embedding(tokens(4, 64, below=1009)), torch.arange(64)[None]
+    waves = made.position.embed(x, at) - x
+    assert (waves.square().mean() / x.square().mean()).sqrt().item() == pytest.approx(1, rel=0.05)
+
+
+@pytest.mark.parametrize("case", ["init=torch", "init=torch readout=untied", "init=torch init.embedding_std=0.5"])
+def test_a_torch_start_has_small_embeddings_where_they_are_the_head_s_weights(case: str):
+    made = wiring.build_decoder(recipe(case, ("model=nano",)), 1009)
+    wanted = {"init=torch": 0.02, "init=torch readout=untied": 1}.get(case, 0.5)
+    assert made.embedding.weight.std().item() == pytest.approx(wanted, rel=0.02)
+    if wanted == 0.02:
+        loss = made(tokens(4, 64, below=1009), tokens(4, 64, key="targets", below=1009)).loss
+        assert loss.item() == pytest.approx(math.log(1009), rel=0.02)
+
+
+@pytest.mark.parametrize(("width", "std"), [(64, 0.02 * 12**0.5), (192, 0.04), (768, 0.02)])
+def test_a_width_scaled_start_knows_the_width_but_for_embeddings_and_head(width: int, std: float):
+    sizes = (f"model.width={width}", "model.heads=4", "model.layers=2", "model.context=64", "bias=true")
+    made = wiring.build_decoder(recipe("readout=untied mlp=moe position=learned", sizes), 65)
+    for name, p in made.named_parameters():
+        if name.endswith(".bias"):
+            assert not p.any(), name
+        elif p.ndim == 2 and len(p) > 4:  # the router has few rows
+            small = "embedding" in name or "table" in name or "readout" in name
+            wanted = 0.02 if small else std / 2 if name.endswith(".out.weight") else std
+            assert p.std().item() == pytest.approx(wanted, rel=0.05), name
+
+
+def test_at_the_width_of_gpt2_a_width_scaled_start_is_gpt2_s():
+    sizes = ("model.width=768", "model.heads=12", "model.layers=1", "model.context=8")
+    scaled, gpt2 = (wiring.build_decoder(recipe(f"init={case}", sizes), 65) for case in ("width_scaled", "gpt2"))
+    for (name, p), q in zip(scaled.named_parameters(), gpt2.parameters(), strict=True):
+        torch.testing.assert_close(p, q, msg=name)
+
+
+@pytest.mark.parametrize("experiment", ["gpt2", "nanogpt_shakespeare", "nanogpt_shakespeare_cpu"])
+def test_recipes_of_gpt2_and_nanogpt_keep_their_start(experiment: str):
+    init = recipe(f"experiment={experiment}").config["init"]
+    assert (init["_target_"].rpartition(".")[2], init["std"]) == ("GPT2", 0.02)
+
+
 # -- 8
 
 
@@ -263,7 +325,10 @@ def test_variants_start_from_the_same_shared_tensors(case: str):
     assert "embedding.weight" in shared
     assert len(shared) >= len(usual) / 2
     for name in shared:
-        assert torch.equal(usual[name], other[name]), name
+        if case == "residual=sandwich" and name == "embedding.weight":  # scaled, as Gemma's
+            torch.testing.assert_close(usual[name] / usual[name].std(), other[name] / other[name].std())
+        else:
+            assert torch.equal(usual[name], other[name]), name
 
 
 @pytest.mark.parametrize("case", CASES)

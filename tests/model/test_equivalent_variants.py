@@ -445,11 +445,20 @@ def test_sinusoidal_waves_are_as_written():
 
 def test_positions_that_are_joined_and_summed_are_added():
     joined, added = LearnedConcat(SHAPE), Learned(SHAPE)
-    with torch.no_grad():
-        joined.mix.weight.copy_(torch.eye(60).repeat(1, 2))
     added.table = joined.table
     x = torch.randn(BATCH, TIME, 60, generator=torch.Generator().manual_seed(0))
     close(joined.embed(x, AT), added.embed(x, AT))
+
+
+def test_joined_positions_start_as_added_ones_under_any_init():
+    now = tokens(BATCH, TIME)
+    for init in choices("init"):
+        joined, added = (
+            wiring.build(recipe(f"init={init} position={case}"), VOCAB) for case in ("learned_concat", "learned")
+        )
+        close(joined(now).logits, added(now).logits)
+    narrow = LearnedConcat(SHAPE, features=7).mix.weight
+    assert torch.equal(narrow, torch.cat([torch.eye(60), torch.eye(60, 7)], 1))
 
 
 # -- MLPs and norms

@@ -83,6 +83,16 @@ class Decoder(nn.Module):
             return Output(self.readout(x[:, -1:] if last else x), None, forward_pass.losses, forward_pass.facts)
         return Output(None, self.readout.loss(x, targets, forward_pass), forward_pass.losses, forward_pass.facts)
 
+    @torch.no_grad()
+    def adjust_initial_weights(self) -> None:
+        """Scale all embeddings by one factor, if the residual asks for a std of those of the tokens."""
+        std = self.layers[0].attention_residual.embedding_std
+        if std is not None:
+            factor = std / self.embedding.weight.std()
+            for part in self.modules():
+                if isinstance(part, nn.Embedding):
+                    part.weight.mul_(factor)
+
     def new_cache(self, batch: int, length: int) -> list[LayerCache | None]:
         """Empty memories of all layers, for `batch` sequences of up to `length` tokens."""
         return [block.attention.new_cache(batch, length, self.embedding.weight) for block in self.layers]

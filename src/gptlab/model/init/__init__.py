@@ -19,6 +19,9 @@ class Init:
     """The slot's contract: fills one Linear or Embedding weight or bias in place. Other parts keep their own
     reset_parameters, drawn under generator(seed, name)."""
 
+    def prepare(self, decoder: nn.Module) -> None:
+        """Look at the whole decoder before any tensor is filled."""
+
     def __call__(self, module: nn.Module, name: str, shape: Shape, generator: Generator) -> None:
         """`name` is the full name of the tensor, such as blocks.0.attention.out.weight."""
         raise NotImplementedError
@@ -26,7 +29,11 @@ class Init:
 
 @no_grad()
 def initialize(decoder: nn.Module, init: Init, shape: Shape, seed: int) -> None:
-    """Fills all parameters of a decoder; a tensor shared by two modules is filled once, under its first name."""
+    """Fill all parameters of a decoder; a tensor shared by two modules is filled once, under its first name.
+
+    A part that wants first values of its own for a Linear or an embedding sets them last, in `adjust_initial_weights`.
+    """
+    init.prepare(decoder)
     done: set[Tensor] = set()
     for path, module in decoder.named_modules():
         own = {name: p for name, p in module.named_parameters(path, recurse=False) if p not in done}
@@ -38,3 +45,6 @@ def initialize(decoder: nn.Module, init: Init, shape: Shape, seed: int) -> None:
             with random.fork_rng(devices=[]):
                 random.default_generator.manual_seed(derive_seed(seed, path))
                 reset()
+    for module in decoder.modules():
+        if callable(adjust := getattr(module, "adjust_initial_weights", None)):
+            adjust()

@@ -2,9 +2,10 @@
 
     x = W [x, table[at]]
 
-With W = [I, I] this is position=learned. Adding lets both share one width; joining gives positions features of their
-own, for the price of W, which is (width + features) width weights, and the FLOPs of them. W has no bias, since a table
-can hold it.
+W starts as [I, I], which is position=learned with a table of as many features, so that the two arms are one function at
+birth; [I, J] where `features` is not the width, J the identity's first columns. The form is this project's own. Adding
+lets both share one width; joining gives positions features of their own, for the price of W: (width + features)
+width weights, and the FLOPs of them. W has no bias, since a table can hold it.
 """
 
 import torch
@@ -27,6 +28,13 @@ class LearnedConcat(Position):
         self.length = shape.context
         self.table = nn.Embedding(shape.context, features)
         self.mix = nn.Linear(shape.width + features, shape.width, bias=False)
+        self.adjust_initial_weights()
+
+    @torch.no_grad()
+    def adjust_initial_weights(self) -> None:
+        """Set W to [I, I]."""
+        width, features = self.mix.out_features, self.table.embedding_dim
+        self.mix.weight.copy_(torch.cat([torch.eye(width), torch.eye(width, features)], 1))
 
     def embed(self, x: Tensor, positions: Tensor) -> Tensor:
         where = self.table(positions.clamp(min=0)).expand(*x.shape[:-1], -1)

@@ -1,7 +1,14 @@
 """Fixed waves added to the embedding (Vaswani 2017, arXiv:1706.03762).
 
-PE(at, 2i) = sin(at / base^(2i / width))        PE(at, 2i + 1) = cos(at / base^(2i / width))
+    x + scale PE(at)        PE(at, 2i) = sin(at / base^(2i / width))        PE(at, 2i + 1) = cos(at / base^(2i / width))
+
+The waves have an RMS of sqrt(1/2), and Vaswani adds them to embeddings that he multiplies by sqrt(width), to about as
+much. Here embeddings are not multiplied (their std is 0.02 at birth), so `scale` makes the waves as small instead:
+0.02 sqrt(2). scale=1 is for embeddings of N(0, 1), such as init=torch with an untied head; beside the others it makes
+the waves 35 times as loud as the tokens.
 """
+
+import math
 
 import torch
 from torch import Tensor
@@ -11,11 +18,15 @@ from gptlab.model.shape import Shape
 
 
 class Sinusoidal(Position):
-    """x + scale PE(at), at any position. The original adds to embeddings times sqrt(width); `scale` plays that part."""
+    """Waves at any position.
+
+    base: the longest wave is 2 pi base.
+    scale: of the waves; their RMS is scale / sqrt(2).
+    """
 
     provides = frozenset({"embed"})
 
-    def __init__(self, shape: Shape, *, base: float = 10000.0, scale: float = 1.0) -> None:
+    def __init__(self, shape: Shape, *, base: float = 10000.0, scale: float = 0.02 * math.sqrt(2)) -> None:
         super().__init__(shape)
         if shape.width % 2:
             raise ValueError(f"position=sinusoidal needs an even model.width, not {shape.width}")

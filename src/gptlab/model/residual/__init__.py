@@ -12,10 +12,12 @@ from gptlab.model.shape import Shape
 class Residual(nn.Module):
     """The slot's contract. The stream may be any structure; enter and leave turn embeddings into it and back.
 
-    `streams` counts the copies of the width that run side by side; all layers must agree on it.
+    `streams` counts the copies of the width that run side by side; all layers must agree on it. `embedding_std` is the
+    standard deviation from which the embeddings should start; None leaves them as the init drew them.
     """
 
     streams: int = 1
+    embedding_std: float | None = None
 
     def __init__(
         self, shape: Shape, layer: int, branch: str, norm: Callable[[int, int], Norm], *, dropout: float = 0.0

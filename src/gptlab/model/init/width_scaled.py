@@ -1,0 +1,44 @@
+"""GPT-2's start with its Linears scaled to the width: N(0, std sqrt(base / width)), embeddings and head N(0, std).
+
+GPT-2's 0.02 was chosen at width 768, where it is 0.55 / sqrt(width). At width 64 the same number leaves each branch a
+tenth as loud beside the embeddings as it is at 768, and variants differ by how they bear that. Scaled by
+1 / sqrt(width), as LeCun 1998, nanochat and muP scale matrices, a branch starts equally loud at any width. At width 768
+this is init=gpt2. Embeddings and an untied head keep std: one row of the first is the whole of what enters the stream,
+and the logits of the second begin near 0 at any width.
+"""
+
+import math
+
+import torch
+from torch import nn
+
+from gptlab.model.init import Init
+from gptlab.model.shape import Shape
+
+
+class WidthScaled(Init):
+    """Draw weights by the width, biases at 0.
+
+    std: of embeddings and head, and of Linears in a decoder as wide as `base`.
+    base: the width for which std was chosen.
+    residual: scale what writes into the stream, everything called `out`, by 1 / sqrt(2 layers) too.
+    """
+
+    def __init__(self, *, std: float = 0.02, base: int = 768, residual: bool = True) -> None:
+        if std <= 0:
+            raise ValueError(f"std={std} is not positive; try 0.02")
+        if base < 1:
+            raise ValueError(f"base={base} is not a width; try 768")
+        self.std, self.base, self.residual = std, base, residual
+
+    def __call__(self, module: nn.Module, name: str, shape: Shape, generator: torch.Generator) -> None:
+        tensor = module.get_parameter(name.rpartition(".")[2])
+        if name.endswith(".bias"):
+            tensor.zero_()
+            return
+        std = self.std
+        if isinstance(module, nn.Linear) and not name.startswith("readout."):
+            std *= math.sqrt(self.base / shape.width)
+        if self.residual and name.endswith(".out.weight"):
+            std /= math.sqrt(2 * shape.layers)
+        tensor.normal_(0.0, std, generator=generator)
