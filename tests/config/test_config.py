@@ -77,7 +77,7 @@ def test_an_experiment_overrules_the_defaults_and_is_overruled():
 def test_gqa_and_swa_fit_any_size():
     assert composed("attention=gqa", "model.width=60", "model.heads=15").config["attention"]["kv_heads"] == 5
     assert composed("attention=gqa", "model.width=7", "model.heads=7").config["attention"]["kv_heads"] == 1
-    assert composed("attention=swa", "model.context=2").config["attention"]["window"] == 1
+    assert composed("attention=swa", "model.context=2").config["attention"]["window"] == 2
 
 
 def test_a_value_may_refer_to_another():

@@ -59,13 +59,13 @@ SAME = [
     ("attention=gqa attention.kv_heads=1", "attention=mqa"),
     ("attention=swa attention.window=17", "attention=mha"),
     ("attention=local_global attention.layout=[full]", "attention=mha"),
-    ("attention=local_global attention.layout=[local]", "attention=swa"),
+    ("attention=local_global attention.layout=[local] attention.last=null", "attention=swa"),
     ("attention=hybrid attention.layout=[full]", "attention=mha"),
     ("attention=shared attention.layout=[own]", "attention=mha"),
     ("attention=linear attention.chunk=1", "attention=linear"),
     ("attention=linear attention.chunk=5", "attention=linear"),
-    ("position=rope_local_global position.theta=[10000]", "position=rope"),
-    ("position=rope_local_global position.theta=10000", "position=rope"),
+    ("position=rope_local_global position.theta=[10000] position.last=null", "position=rope"),
+    ("position=rope_local_global position.theta=10000 position.last=10000", "position=rope"),
     ("position=sinusoidal position.scale=0", "position=nope"),
     ("readout=untied readout.tied=true", "readout=tied"),
 ]
@@ -261,8 +261,60 @@ def test_linear_attention_is_its_recurrence_and_its_quadratic_form(decay: float 
     close(torch.stack(steps, 2), torch.stack(squares))
     normed = [y / (y.square().mean(-1, keepdim=True) + 10 * 1e-6).sqrt() for y in squares]  # y is over sqrt(10) there
     cache = attention.new_cache(BATCH, TIME, x)
-    close(attention(x, alone(), cache), attention.out(joined(normed)))
+    gate = attention.gate(x)
+    close(attention(x, alone(), cache), attention.out(gate * gate.sigmoid() * joined(normed)))
     close(cache.now, states.movedim(0, 1))
+
+
+def test_linear_attention_without_its_gate_writes_the_norm_alone():
+    gated, bare = moved(LinearAttention(SHAPE)), LinearAttention(SHAPE, gate=False).double()
+    assert set(gated.state_dict()) - set(bare.state_dict()) == {"gate.weight"}
+    bare.load_state_dict({name: p for name, p in gated.state_dict().items() if name != "gate.weight"})
+    gated.out = bare.out = torch.nn.Identity()
+    x = normal(BATCH, TIME, 60)
+    close(attended(gated, x), torch.nn.functional.silu(gated.gate(x)) * attended(bare, x))
+
+
+@pytest.mark.parametrize("count", [2, 4, 8])
+def test_the_two_maps_of_a_differential_pair_decay_alike(count: int):
+    shape = Shape(width=16 * count, heads=count, layers=1, context=64, vocab=VOCAB)
+    attention, x, position = moved(DifferentialAttention(shape)), normal(1, TIME, 16 * count), Alibi(shape)
+    with torch.no_grad():  # two equal maps, of which the second is taken off whole: nothing is left if they decay alike
+        for part in (attention.q, attention.k):
+            part.weight.copy_(part.weight.unflatten(0, (-1, 2, 16))[:, :1].expand(-1, 2, -1, -1).flatten(0, 2))
+        for vector in (attention.a2, attention.b2):
+            vector.zero_()
+        attention.a1.copy_(attention.b1 / attention.b1.square().sum() * math.log(2))
+    attention.start = 0.0
+    assert attention.blend().item() == pytest.approx(1)
+    assert attended(attention, x).abs().max() < 1e-9
+    assert attention(x, alone(position)).abs().max() < 1e-9
+    bias = position.bias(AT, AT, 0)[0, 1::2, 9, 4]
+    close(bias, -5 * torch.tensor(slopes(count // 2)))
+
+
+@pytest.mark.parametrize("choice", ["local_global", "hybrid"])
+@pytest.mark.parametrize("layers", [1, 2, 3, 4, 5, 6, 8])
+def test_the_last_layer_sees_everything_at_any_depth(choice: str, layers: int):
+    made = wiring.build(composed(f"attention={choice}", "model=nano", f"model.layers={layers}"), VOCAB)
+    full = [
+        isinstance(block.attention, SoftmaxAttention) and block.attention.mask.reach is None for block in made.layers
+    ]
+    assert full == [layer % 4 == 3 or layer == layers - 1 for layer in range(layers)]
+
+
+@pytest.mark.parametrize("layers", [1, 2, 3, 5, 8])
+def test_the_last_layer_has_the_longest_waves_at_any_depth(layers: int):
+    made = wiring.build(composed("position=rope_local_global", "model=nano", f"model.layers={layers}"), VOCAB)
+    assert isinstance(made.position, Rope)
+    thetas = [made.position.thetas[layer % len(made.position.thetas)] for layer in range(layers)]
+    assert thetas == [1e6 if layer % 4 == 3 or layer == layers - 1 else 1e4 for layer in range(layers)]
+
+
+@pytest.mark.parametrize("model", ["small", "nano", "micro"])
+def test_a_window_sees_more_than_the_query_itself(model: str):
+    config = composed("attention=swa", f"model={model}").config
+    assert config["attention"]["window"] == max(2, config["model"]["context"] // 4)
 
 
 def test_a_state_does_not_know_padding_wherever_it_stands():

@@ -131,8 +131,25 @@ class Decoder(nn.Module):
             raise ValueError(f"residual: layers of {sorted(streams)} streams do not fit; give all the same number")
 
 
-def pattern(shape: Any, layer: int, *args: Any, layout: list[str], kinds: dict[str, Callable], **more: Any) -> Any:
-    """Any slot, differing by layer: layer l is built as kinds[layout[l mod len(layout)]]."""
+def pattern(
+    shape: Any,
+    layer: int,
+    *args: Any,
+    layout: list[str],
+    kinds: dict[str, Callable],
+    last: str | None = None,
+    **more: Any,
+) -> Any:
+    """Any slot, differing by layer: layer l is built as kinds[layout[l mod len(layout)]].
+
+    last: the kind of the last layer, so that a decoder with fewer layers than the layout has it too; None is as tiled.
+    """
     if not layout or not set(layout) <= set(kinds):
         raise ValueError(f"layout={list(layout)} may hold only the names in kinds: {', '.join(kinds)}")
+    if last is not None and last not in kinds:
+        raise ValueError(f"last={last} may be only one of the names in kinds: {', '.join(kinds)}; null is as tiled")
+    if last is not None and not isinstance(shape, Shape):
+        raise ValueError(f"last={last}: a norm is not told how many layers there are; say last=null")
+    if last is not None and layer == shape.layers - 1:
+        return kinds[last](shape, layer, *args, **more)
     return kinds[layout[layer % len(layout)]](shape, layer, *args, **more)

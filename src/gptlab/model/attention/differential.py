@@ -22,8 +22,9 @@ from gptlab.model.shape import Shape
 
 
 class DifferentialAttention(Attention):
-    """Heads 2 i and 2 i + 1 are the two maps of pair i; to a position's bias each is a head of its own. dropout acts on
-    the attention weights."""
+    """Heads 2 i and 2 i + 1 are the two maps of pair i. Both have the bias of head 2 i + 1, so that what is subtracted
+    looks as far as what it is subtracted from; ALiBi's slopes are then those of heads / 2 heads. dropout acts on the
+    attention weights."""
 
     def __init__(self, shape: Shape, layer: int = 0, *, bias: bool = False, dropout: float = 0.0) -> None:
         super().__init__()
@@ -55,12 +56,13 @@ class DifferentialAttention(Attention):
         if cache is not None:
             key_positions, rows = cache.update(key_positions, k=k, v=v)
             k, v = rows["k"], rows["v"]
+        bias = forward_pass.position.bias(forward_pass.positions, key_positions, self.layer)
         y = attend(
             q,
             k,
             v.repeat_interleave(2, 2),
             forward_pass.pass_mask(self.mask, key_positions),
-            bias=forward_pass.position.bias(forward_pass.positions, key_positions, self.layer),
+            bias=None if bias is None else bias[:, 1::2].repeat_interleave(2, 1),
             dropout=self.dropout if self.training else 0.0,
         )
         one, two = y.unflatten(2, (-1, 2)).unbind(3)

@@ -1,13 +1,16 @@
 """Linear attention with decay: a state instead of a softmax (RetNet, arXiv:2307.08621).
 
-    S_t = decay S_(t-1) + k_t v_t^T        y_t = S_t^T q_t / sqrt(head width)        out(norm(y))
+    S_t = decay S_(t-1) + k_t v_t^T        y_t = S_t^T q_t / sqrt(head width)        out(swish(gate x) norm(y))
 
 The same in chunks, as it is computed here: within a chunk all pairs at once, each weighed by decay^(distance); between
 chunks the state. A chunk of one token is the recurrence, a chunk of the whole sequence is the quadratic form. norm is
-the RMS of each head, without weights. The state, head x head numbers for each head, is all that is remembered.
+the RMS of each head, without weights; gate is a Linear as wide as y. The state, head x head numbers for each head, is
+all that is remembered. Departures: values are as wide as keys, where RetNet's are twice as wide; its normalisation of
+scores is left out, which the norm cancels.
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gptlab.model.attention import Attention
@@ -17,13 +20,24 @@ from gptlab.model.shape import Shape
 
 
 class LinearAttention(Attention):
-    """decay: null is 1 - 2^(-5 - h) for head h = 0, 1, ..; a number is for all heads, and 1 forgets nothing. chunk:
-    tokens computed at once; it changes the time, not the result. Padding enters no state and does not make it decay."""
+    """Padding enters no state and does not make it decay.
+
+    gate: the published block; false lets the norm write alone.
+    decay: None is 1 - 2^(-5 - h) for head h = 0, 1, ..; a number is for all heads, and 1 forgets nothing.
+    chunk: tokens computed at once; it changes the time, not the result.
+    """
 
     supports = frozenset({"embed", "rotate"})
 
     def __init__(
-        self, shape: Shape, layer: int = 0, *, decay: float | None = None, chunk: int = 64, bias: bool = False
+        self,
+        shape: Shape,
+        layer: int = 0,
+        *,
+        gate: bool = True,
+        decay: float | None = None,
+        chunk: int = 64,
+        bias: bool = False,
     ) -> None:
         super().__init__()
         if decay is not None and not 0 < decay <= 1:
@@ -35,6 +49,7 @@ class LinearAttention(Attention):
         self.q = nn.Linear(shape.width, shape.heads * shape.head, bias)
         self.k = nn.Linear(shape.width, shape.heads * shape.head, bias)
         self.v = nn.Linear(shape.width, shape.heads * shape.head, bias)
+        self.gate = nn.Linear(shape.width, shape.heads * shape.head, bias) if gate else None
         self.norm = nn.RMSNorm(shape.head, eps=1e-6, elementwise_affine=False)
         self.out = nn.Linear(shape.heads * shape.head, shape.width, bias)
 
@@ -52,7 +67,8 @@ class LinearAttention(Attention):
             said.append(y)
         if cache is not None:
             cache.become(state)
-        return self.out(self.norm(torch.cat(said, 1)).flatten(-2))
+        y = self.norm(torch.cat(said, 1)).flatten(-2)
+        return self.out(y if self.gate is None else F.silu(self.gate(x)) * y)
 
     def new_cache(self, batch: int, length: int, like: Tensor) -> RecurrentState:
         return RecurrentState(batch, like, self.heads, self.head, self.head)

@@ -1,4 +1,7 @@
-"""Both halves read the same stream (GPT-J; PaLM, arXiv:2204.02311): y = x + a(n1 x) + m(n2 x), with two norms."""
+"""Both halves read the same stream (GPT-NeoX, arXiv:2204.06745): y = x + a(n1 x) + m(n2 x), with two norms.
+
+GPT-J and PaLM (arXiv:2204.02311) have one norm for both halves; here each has its own, as in GPT-NeoX.
+"""
 
 from gptlab.model.block import Block
 

@@ -20,6 +20,7 @@ from gptlab.model.shape import Shape
 class Rope(Position):
     """Turns queries and keys by their positions; values stay. Angles are computed in float32 or better.
 
+    last: theta of the last layer, whatever the list says; None is as tiled.
     factor: how much longer than `original`, whose null is model.context. low, high: turns within `original`, between
     which llama3 and yarn pass over; high's null is 4, for yarn 32."""
 
@@ -30,6 +31,7 @@ class Rope(Position):
         shape: Shape,
         *,
         theta: float | list[float] = 10000.0,
+        last: float | None = None,
         fraction: float = 1.0,
         scaling: Kind | None = None,
         factor: float = 1.0,
@@ -47,6 +49,11 @@ class Rope(Position):
         self.thetas = theta if isinstance(theta, list) else [theta]
         if not self.thetas or min(self.thetas) <= 0:
             raise ValueError(f"theta={theta} is not positive; try 10000")
+        if last is not None:
+            if last <= 0:
+                raise ValueError(f"last={last} is not positive; try 1000000, or null for the same as theta")
+            tiled = [self.thetas[layer % len(self.thetas)] for layer in range(shape.layers - 1)]
+            self.thetas = [*tiled, last]
         self.fraction = fraction
         self.of: tuple[Tensor, int] | None = None
         self.wheels: dict[tuple, tuple[Tensor, Tensor]] = {}
