@@ -139,6 +139,16 @@ ZERO: list[tuple[Callable[[Decoder, Block], bool], str, str]] = [
         "mlp_residual.mix",
         "the MLP writes onto an empty stream",
     ),
+    (
+        lambda made, block: isinstance(block, NoMlpResidual) and isinstance(block.mlp_residual, Hyper),
+        "mlp_residual.dynamic_write.weight",
+        "and reads from it how to write",
+    ),
+    (
+        lambda made, block: isinstance(block, NoMlpResidual) and isinstance(block.mlp_residual, Hyper),
+        "mlp_residual.beta",
+        "tanh 0 is 0, whatever it is multiplied by",
+    ),
 ]
 """Gradients that are zero by algebra: in which blocks, of which parameters, and why."""
 

@@ -270,7 +270,9 @@ def test_linear_attention_without_its_gate_writes_the_norm_alone():
     gated, bare = moved(LinearAttention(SHAPE)), LinearAttention(SHAPE, gate=False).double()
     assert set(gated.state_dict()) - set(bare.state_dict()) == {"gate.weight"}
     bare.load_state_dict({name: p for name, p in gated.state_dict().items() if name != "gate.weight"})
-    gated.out = bare.out = torch.nn.Identity()
+    for attention in (gated, bare):
+        attention.add_module("out", torch.nn.Identity())
+    assert gated.gate is not None
     x = normal(BATCH, TIME, 60)
     close(attended(gated, x), torch.nn.functional.silu(gated.gate(x)) * attended(bare, x))
 
@@ -296,7 +298,7 @@ def test_the_two_maps_of_a_differential_pair_decay_alike(count: int):
 @pytest.mark.parametrize("choice", ["local_global", "hybrid"])
 @pytest.mark.parametrize("layers", [1, 2, 3, 4, 5, 6, 8])
 def test_the_last_layer_sees_everything_at_any_depth(choice: str, layers: int):
-    made = wiring.build(composed(f"attention={choice}", "model=nano", f"model.layers={layers}"), VOCAB)
+    made = wiring.build_decoder(composed(f"attention={choice}", "model=nano", f"model.layers={layers}"), VOCAB)
     full = [
         isinstance(block.attention, SoftmaxAttention) and block.attention.mask.reach is None for block in made.layers
     ]
@@ -305,7 +307,7 @@ def test_the_last_layer_sees_everything_at_any_depth(choice: str, layers: int):
 
 @pytest.mark.parametrize("layers", [1, 2, 3, 5, 8])
 def test_the_last_layer_has_the_longest_waves_at_any_depth(layers: int):
-    made = wiring.build(composed("position=rope_local_global", "model=nano", f"model.layers={layers}"), VOCAB)
+    made = wiring.build_decoder(composed("position=rope_local_global", "model=nano", f"model.layers={layers}"), VOCAB)
     assert isinstance(made.position, Rope)
     thetas = [made.position.thetas[layer % len(made.position.thetas)] for layer in range(layers)]
     assert thetas == [1e6 if layer % 4 == 3 or layer == layers - 1 else 1e4 for layer in range(layers)]
@@ -506,7 +508,7 @@ def test_joined_positions_start_as_added_ones_under_any_init():
     now = tokens(BATCH, TIME)
     for init in choices("init"):
         joined, added = (
-            wiring.build(recipe(f"init={init} position={case}"), VOCAB) for case in ("learned_concat", "learned")
+            wiring.build_decoder(recipe(f"init={init} position={case}"), VOCAB) for case in ("learned_concat", "learned")
         )
         close(joined(now).logits, added(now).logits)
     narrow = LearnedConcat(SHAPE, features=7).mix.weight
@@ -585,7 +587,7 @@ def test_a_mixture_of_one_is_the_dense_mlp():
     ("top_k", "normalize", "shared"), [(1, False, False), (2, False, True), (2, True, False), (3, True, False)]
 )
 def test_a_mixture_is_its_formula_token_by_token(top_k: int, normalize: bool, shared: bool):
-    knobs = {"experts": 3, "top_k": top_k, "normalize": normalize, "shared": shared, "balance": 0.5}
+    knobs = {"experts": 3, "top_k": top_k, "normalize": normalize, "shared": shared, "balance": 0.5, "hidden": 240}
     made = MixtureMlp(SHAPE, expert=PlainMlp, **knobs)
     mixture, x, forward_pass = moved(made), normal(BATCH, TIME, 60), alone()
     forward_pass.losses["balance"] = torch.tensor(7.0).double()  # of the layer above
@@ -617,6 +619,22 @@ def test_a_mixture_promises_what_its_active_experts_cost():
     assert mixture.flops(TIME) == dense.flops(TIME) + routers
 
 
+@pytest.mark.parametrize(
+    ("case", "hidden"), [("", 80), ("mlp.top_k=4", 40), ("mlp.shared=true", 53), ("mlp.hidden=160", 160)]
+)
+def test_experts_share_the_width_of_the_dense_mlp_among_those_a_token_meets(case: str, hidden: int):
+    mixture = wiring.build_decoder(recipe(f"mlp=moe {case}"), VOCAB).layers[0].mlp
+    assert (mixture.hidden, {part.out_features for name, part in mixture.named_modules() if name.endswith(".up")}) == (
+        hidden,
+        {hidden},
+    )
+
+
+def test_a_token_meets_as_many_weights_in_a_mixture_as_in_the_dense_decoder():
+    dense, mixture = (wiring.build_decoder(recipe(case), VOCAB) for case in ("", "mlp=moe"))
+    assert mixture.flops(TIME) == dense.flops(TIME) + 2 * TIME * 3 * 60 * 4  # and the routers'
+
+
 # -- residuals
 
 
@@ -631,12 +649,33 @@ def test_hyper_connections_start_as_the_pre_norm_residual(streams: int, block: s
 
 
 def test_hyper_connections_are_their_formula():
-    residual = moved(Hyper(SHAPE, 1, "mlp", RMSNorm, streams=3))
+    residual = moved(Hyper(SHAPE, 1, "mlp", RMSNorm, streams=3, dynamic=False))
     stream, y = normal(BATCH, TIME, 3, 60), normal(BATCH, TIME, 60, key="y")
     close(residual.read(stream), residual.norm(torch.einsum("i,btid->btd", residual.take, stream)))
     mixed = torch.einsum("ij,btjd->btid", residual.mix.view(3, 3), stream)
     close(residual.write(stream, y), mixed + torch.einsum("i,btd->btid", residual.give, y))
     close(residual.collapse(residual.expand(y)), y)
+
+
+def test_dynamic_hyper_connections_are_the_paper_s_equations_token_by_token():
+    residual = moved(Hyper(SHAPE, 1, "mlp", RMSNorm, streams=3))
+    stream, y = normal(BATCH, TIME, 3, 60), normal(BATCH, TIME, 60, key="y")
+    said, written = residual.read(stream), residual.write(stream, y)
+    w_take, w_write = residual.dynamic_take.weight, residual.dynamic_write.weight
+    for b, t in itertools.product(range(BATCH), range(TIME)):
+        h = stream[b, t]
+        u = h / (h.square().mean(-1, keepdim=True) + 1e-6).sqrt()
+        take = residual.take + residual.alpha * torch.tanh(u @ w_take[0])
+        mix = residual.mix.view(3, 3) + residual.alpha * torch.tanh(u @ w_write[:3].T).T  # row: to, column: from
+        give = residual.give + residual.beta * torch.tanh(u @ w_write[3])
+        close(said[b, t], residual.norm(take @ h))
+        close(written[b, t], mix @ h + give[:, None] * y[b, t])
+
+
+def test_hyper_connections_are_dynamic_and_four_by_default():
+    residual = decoder("residual=hyper").layers[0].attention_residual
+    assert isinstance(residual, Hyper)
+    assert (residual.streams, residual.dynamic) == (4, True)
 
 
 def test_each_branch_of_hyper_connections_takes_another_stream_first():
@@ -690,7 +729,7 @@ def test_layers_of_different_streams_are_refused():
     made = composed(*SIZES).config
     kinds = {name: menu(*SIZES)["residual"][name] for name in ("pre", "hyper")}
     tiled = {"_target_": "gptlab.model.decoder.pattern", "_partial_": True, "layout": [*kinds], "kinds": kinds}
-    with pytest.raises(ValueError, match=r"residual: layers of \[1, 2\] streams"):
+    with pytest.raises(ValueError, match=r"residual: layers of \[1, 4\] streams"):
         wiring.build_decoder(Recipe(made | {"residual": tiled}), VOCAB)
 
 

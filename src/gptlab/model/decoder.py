@@ -117,7 +117,9 @@ class Decoder(nn.Module):
 
     def _met(self, frozen: bool = False) -> int:
         """Weights of all Linears that one token meets; if `frozen`, of those that do not learn."""
-        return weights(self, frozen) - sum(block.mlp.inactive_weights(frozen) for block in self.layers)
+        residuals = [wire for block in self.layers for wire in (block.attention_residual, block.mlp_residual)]
+        repeated = sum(residual.repeated_weights(frozen) for residual in residuals)
+        return weights(self, frozen) + repeated - sum(block.mlp.inactive_weights(frozen) for block in self.layers)
 
     def _introduce(self) -> None:
         """Lets parts that must fit each other refuse what does not."""

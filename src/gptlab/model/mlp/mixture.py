@@ -5,7 +5,10 @@
     balance = weight x experts x sum of f_i P_i over the experts (Switch)
 
 f_i is the share of all choices that fall on expert i, P_i the mean of p_i; if all are chosen alike, balance = weight.
-One expert is the dense MLP. No token is dropped, and none depends on its neighbours.
+One expert is the dense MLP. By default each has 1 / top_k of the dense MLP's inner width (DeepSeekMoE's fine-grained
+experts), so that a token meets as many weights as in the dense decoder, and a difference is the mixture's. Mixtral's
+experts are each as wide as a dense MLP: mlp.hidden says so, and a token then meets top_k times the weights. No token is
+dropped, and none depends on its neighbours.
 
 Every expert computes every token here, and what was not chosen is weighed by 0. So no shape depends on data: a pass is
 one graph, and later tokens do not change the bits of earlier ones. It costs experts / top_k times the FLOPs that are
@@ -13,7 +16,6 @@ promised, which are those of the experts that a token meets: fit to see what a m
 """
 
 from collections.abc import Callable
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -24,9 +26,14 @@ from gptlab.model.shape import Shape
 
 
 class MixtureMlp(Mlp):
-    """expert: any MLP. shared: one more expert that all tokens meet, weighed by 1 (DeepSeekMoE, arXiv:2401.06066).
+    """A router and its experts.
+
+    expert: any MLP with the knob `hidden`; as it stands it is the dense MLP that the experts take the place of.
+    hidden: of each expert; None is the dense MLP's over the number of experts that a token meets, `shared` included.
     normalize: the weights of the chosen sum to 1; else the MLP begins top_k / experts as large as a dense one.
-    balance: weight of the loss that spreads tokens over experts; 0 turns it off."""
+    shared: one more expert that all tokens meet, weighed by 1 (DeepSeekMoE, arXiv:2401.06066).
+    balance: weight of the loss that spreads tokens over experts; 0 turns it off.
+    """
 
     def __init__(
         self,
@@ -36,6 +43,7 @@ class MixtureMlp(Mlp):
         expert: Callable[..., Mlp],
         experts: int = 4,
         top_k: int = 2,
+        hidden: int | None = None,
         normalize: bool = True,
         shared: bool = False,
         balance: float = 0.01,
@@ -51,9 +59,12 @@ class MixtureMlp(Mlp):
             raise ValueError(f"balance={balance} is negative; 0 turns it off")
         self.top_k, self.normalize, self.balance = top_k, normalize, balance
         self.router = nn.Linear(shape.width, experts, bias=False)
-        self.experts = nn.ModuleList(expert(shape, layer) for _ in range(experts))
-        self.shared = expert(shape, layer) if shared else None
-        self.hidden = cast(Mlp, self.experts[0]).hidden
+        if hidden is None:
+            with torch.device("meta"):
+                hidden = max(1, round(expert(shape, layer).hidden / (top_k + shared)))
+        self.hidden = hidden
+        self.experts = nn.ModuleList(expert(shape, layer, hidden=hidden) for _ in range(experts))
+        self.shared = expert(shape, layer, hidden=hidden) if shared else None
 
     def forward(self, x: Tensor, forward_pass: ForwardPass) -> Tensor:
         likes = self.router(x).softmax(-1)

@@ -25,6 +25,13 @@ class Residual(nn.Module):
         super().__init__()
         self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
 
+    def repeated_weights(self, frozen: bool = False) -> int:
+        """Weights of its Linears, once for each time beyond the first that one token meets them.
+
+        frozen: count only those that do not learn.
+        """
+        return 0
+
     def expand(self, x: Tensor) -> Any:
         """(B, T, width) to the stream."""
         return x
