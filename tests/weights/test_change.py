@@ -229,6 +229,26 @@ def test_dropout_of_an_adapter_acts_in_training_alone():
 # -- prune
 
 
+AT_BIRTH = ["change=[prune]", "change.prune.start=0", "change.prune.ramp=0"]
+
+
+@pytest.mark.parametrize(
+    ("words", "start", "ramp"), [([], 50, 25), (["change.prune.start=90"], 90, 10), (["change.prune.ramp=0"], 50, 0)]
+)
+def test_it_prunes_half_way_and_over_a_quarter_unless_told(words: list[str], start: int, ramp: int):
+    pruning: Any = newborn("change=[prune]", "steps=100", *words).get_submodule("pruning")
+    assert (pruning.start, pruning.ramp) == (start, ramp)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 5])
+def test_pruning_fits_into_the_shortest_training(steps: int):
+    made = newborn("change=[prune]", f"steps={steps}")
+    pruning: Any = made.get_submodule("pruning")
+    for step in range(steps):
+        pruning.after_step(step)
+    assert told(made)["sparsity"] == pytest.approx(0.5, abs=1e-3)
+
+
 def zeros(made: Decoder) -> dict[str, int]:
     """Zero weights of each Linear."""
     return {name: int((part.weight == 0).sum()) for name, part in linears(made).items()}
@@ -237,7 +257,7 @@ def zeros(made: Decoder) -> dict[str, int]:
 @pytest.mark.parametrize("method", ["l1", "random"])
 @pytest.mark.parametrize("sparsity", [0.1, 0.37, 0.9])
 def test_exactly_so_many_weights_are_zero(method: str, sparsity: float):
-    words = ["change=[prune]", f"change.prune.method={method}", f"change.prune.sparsity={sparsity}"]
+    words = [*AT_BIRTH, f"change.prune.method={method}", f"change.prune.sparsity={sparsity}"]
     made, usual = newborn(*words), linears(plain())
     for name, count in zeros(made).items():
         assert count == (round(sparsity * usual[name].weight.numel()) if name != "readout.head" else 0), name
@@ -250,7 +270,7 @@ def test_exactly_so_many_weights_are_zero(method: str, sparsity: float):
 
 
 def test_l1_leaves_out_the_smallest():
-    kept = linears(newborn("change=[prune]", "change.prune.sparsity=0.3"))
+    kept = linears(newborn(*AT_BIRTH, "change.prune.sparsity=0.3"))
     for name, part in linears(plain()).items():
         gone = kept[name].weight == 0
         if name != "readout.head":
@@ -267,7 +287,7 @@ def test_equal_weights_are_pruned_to_the_count():
 
 
 def test_random_is_of_the_seed_and_the_name():
-    words = ["change=[prune]", "change.prune.method=random"]
+    words = [*AT_BIRTH, "change.prune.method=random"]
     masks = [linears(newborn(*words, more)) for more in ("seed=0", "seed=0", "seed=1", "change.prune.targets=*.1.*")]
     first, again, other, few = [made["blocks.1.mlp.out"].weight == 0 for made in masks]
     assert torch.equal(first, again)
@@ -276,10 +296,12 @@ def test_random_is_of_the_seed_and_the_name():
     assert not torch.equal(first, masks[0]["blocks.0.mlp.out"].weight == 0)
 
 
-@pytest.mark.parametrize("words", ["change.prune.sparsity=0", "change.prune.ramp=5"])
+@pytest.mark.parametrize(
+    "words", [f"{' '.join(AT_BIRTH)} change.prune.sparsity=0", "change=[prune]", "change=[prune] change.prune.ramp=5"]
+)
 def test_pruning_nothing_is_the_identity(words: str):
     now = tokens(BATCH, TIME)
-    assert torch.equal(logits(newborn("change=[prune]", words), now), logits(plain(), now))
+    assert torch.equal(logits(newborn(*words.split()), now), logits(plain(), now))
 
 
 @pytest.mark.parametrize("scope", ["layer", "global"])
@@ -366,7 +388,7 @@ NO_OPTION = f"change=lorra: no such option; choose from {', '.join(choices('chan
         ("change=[prune] change.prune.ramp=-1", "change.prune.ramp=-1 is negative; 0 prunes at once"),
         (
             "change=[prune] change.prune.ramp=9 steps=8",
-            "change.prune.ramp=9 ends after steps=8; try 8 or less",
+            "change.prune.ramp=9 ends after steps=8; try 4 or less",
         ),
     ],
 )
@@ -400,7 +422,13 @@ def tampered(folder: Path, to: Path) -> Path:
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run that was changed."""
-    words = ["change=[prune,lora]", "change.prune.ramp=38", "change.prune.every=3", "change.prune.scope=global"]
+    words = [
+        "change=[prune,lora]",
+        "change.prune.start=0",
+        "change.prune.ramp=38",
+        "change.prune.every=3",
+        "change.prune.scope=global",
+    ]
     return finished(*tiny(tmp_path_factory.mktemp("pool"), *words))
 
 
@@ -430,6 +458,7 @@ def test_a_changed_run_is_resumed_bit_for_bit(done: Path, tmp_path: Path):
         ["change=[pack,lora]"],
         [
             *("change=[quantize,prune]", "format@change.quantize.weight=binary_residual", "change.quantize.start=37"),
+            "change.quantize.weight.gamma=learnt",
             *("format@change.quantize.activation=integer", "change.quantize.activation.fraction_width=tensor"),
         ],
     ],
@@ -459,7 +488,7 @@ def test_a_changed_run_is_exported_merged_and_a_checkpoint_is_changed_after_it_i
 
 def test_one_set_of_weights_is_transplanted_before_it_is_changed(tmp_path: Path):
     shares = {"none": 0, "a tenth": 0.1, "half": 0.5}
-    arms = {name: recipe("change=[prune]", f"change.prune.sparsity={share}") for name, share in shares.items()}
-    rows = Transplant(vocab=VOCAB, batch=1, rounds=1)(arms, 0, wiring.build_decoder, tmp_path)
+    arms = {name: recipe(*AT_BIRTH, f"change.prune.sparsity={share}") for name, share in shares.items()}
+    rows = Transplant(vocab=VOCAB, batch=1, rounds=1)(arms, 0, wiring.build, tmp_path)
     moved: Any = {row.arm: row.value for row in rows if row.metric == "RMSE"}
     assert 0 < moved["a tenth"] < moved["half"]

@@ -24,10 +24,22 @@ def node(choice: str) -> dict[str, Any]:
     return yaml.safe_load((CONF / "format" / f"{choice}.yaml").read_text())
 
 
+UNFITTED = {"integer": {"fraction_width": None}, "binary_residual": {"gamma": "learnt"}}
+"""Knobs with which formats say the same of a value whatever stands beside it; by default these two are fitted."""
+
+
 def made(choice: str, **asked: Any) -> Any:
-    """A format as a config makes it."""
+    """A format as a config makes it, unfitted unless `asked` says otherwise."""
     assert set(asked) <= set(node(choice))
-    return factory({**node(choice), **asked}, "format")()
+    return factory({**node(choice), **UNFITTED.get(choice, {}), **asked}, "format")()
+
+
+def test_fixed_point_and_signs_are_fitted_by_default_so_that_small_weights_keep_their_size():
+    small = 0.02 * normal(60, 77)
+    for choice, noise in (("integer", 0.02), ("binary_residual", 0.4)):
+        said = factory(node(choice), "format")()(small)
+        assert (said - small).square().mean().sqrt() < noise * 0.02, choice
+        assert (made(choice)(small) - small).square().mean().sqrt() > noise * 0.02, choice
 
 
 def wide(*shape: int, key: str = "wide") -> Tensor:

@@ -103,9 +103,9 @@ def test_bits_are_the_mean_of_what_is_rounded():
 
 
 def test_a_fitted_fraction_keeps_what_half_the_width_rounds_away():
-    nothing = {"*": partial(made, "integer")}["*"]  # (8, 4): a step of 1/16, where weights are N(0, 0.02)
-    coarse = linears(Quantize(weight=nothing)(newborn()))["blocks.0.attention.q"].weight
-    fine = linears(Quantize(weight=partial(made, "integer", fraction_width="tensor"))(newborn()))
+    nothing = partial(made, "integer", fraction_width=None)  # (8, 4): a step of 1/16, where weights are N(0, 0.02)
+    coarse = linears(Quantize(weight=nothing)(newborn("init=gpt2")))["blocks.0.attention.q"].weight
+    fine = linears(Quantize(weight=partial(made, "integer", fraction_width="tensor"))(newborn("init=gpt2")))
     assert (coarse == 0).double().mean() > 0.85
     assert (fine["blocks.0.attention.q"].weight == 0).double().mean() < 0.05
 

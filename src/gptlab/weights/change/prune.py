@@ -3,10 +3,11 @@
 l1      the score is |w|, so the smallest weights go first        (Han 2015, arXiv:1506.02626)
 random  the score is drawn, keyed by the seed and the Linear's name: what any weights are worth, as a control
 
-Exactly round(sparsity n) of n weights are zero: of each target (scope=layer), or of all targets together (global). They
-are pruned before training or, by `start`, after some steps; with a ramp the sparsity grows from there, over as many
-steps, as s (1 - (1 - t / ramp)^3) (Zhu 2017, arXiv:1710.01878), and what is pruned stays pruned. Unstructured zeros
-make no product faster; they only show what can be left out.
+Exactly round(sparsity n) of n weights are zero: of each target (scope=layer), or of all targets together (global). By
+default it begins half-way through training, as Han trains, prunes and trains again, and from there the sparsity grows
+over a quarter of the steps, as s (1 - (1 - t / ramp)^3) (Zhu 2017, arXiv:1710.01878); what is pruned stays pruned.
+start=0 ramp=0 prunes at birth, by magnitudes that were drawn at random. Zeros in no pattern make no product faster;
+they only show what can be left out.
 """
 
 from typing import TYPE_CHECKING, Literal
@@ -31,8 +32,9 @@ class Prune(Change):
     method    l1 or random
     scope     layer or global
     sparsity  share of zeros in the end
-    start     steps before the first pruning; 0 prunes before training
-    ramp      steps over which the sparsity grows; 0 prunes at once
+    start     steps before the first pruning; 0 prunes before training, null is half of the training
+    ramp      steps over which the sparsity grows; 0 prunes at once, null takes a quarter of the training, or what
+              start leaves
     every     steps between two prunings of the ramp
     """
 
@@ -45,15 +47,15 @@ class Prune(Change):
         method: Literal["l1", "random"] = "l1",
         scope: Literal["layer", "global"] = "layer",
         sparsity: float = 0.5,
-        start: int = 0,
-        ramp: int = 0,
+        start: int | None = 0,
+        ramp: int | None = 0,
         every: int = 10,
     ) -> None:
         super().__init__(targets=targets)
         if not 0 <= sparsity < 1:
             raise ValueError(f"sparsity={sparsity} is not in [0, 1); 0 prunes nothing")
         for name, value in (("start", start), ("ramp", ramp)):
-            if value < 0:
+            if value is not None and value < 0:
                 raise ValueError(f"{name}={value} is negative; 0 prunes at once")
         if every < 1:
             raise ValueError(f"every={every} is not positive; try 10")
@@ -61,8 +63,11 @@ class Prune(Change):
         self.start, self.ramp, self.every = start, ramp, every
 
     def check_compatible(self, steps: int) -> None:
+        """Fill in what was left to the length of the training; refuse what does not fit into it."""
+        self.start = steps // 2 if self.start is None else self.start
         if self.start > steps:
             raise ValueError(f"start={self.start} is after steps={steps}; try {steps}, after training")
+        self.ramp = min(steps // 4, steps - self.start) if self.ramp is None else self.ramp
         if self.start + self.ramp > steps:
             raise ValueError(f"ramp={self.ramp} ends after steps={steps}; try {steps - self.start} or less")
 
@@ -94,12 +99,13 @@ class Pruner(ChangeModule):
     def __init__(self, settings: Prune, targets: dict[str, nn.Linear], masks: dict[str, PruneMask], seed: int) -> None:
         super().__init__()
         self.settings, self.targets, self.masks, self.seed = settings, targets, masks, seed
-        if not settings.start + settings.ramp:
+        self.start, self.ramp = settings.start or 0, settings.ramp or 0
+        if not self.start + self.ramp:
             self.prune(settings.sparsity)
 
     def after_step(self, step: int) -> None:
         """Prune at the start, or on the ramp from there: every `every` steps, and at its end. The first step is 0."""
-        ramp_step, ramp = step + 1 - self.settings.start, self.settings.ramp
+        ramp_step, ramp = step + 1 - self.start, self.ramp
         if ramp == ramp_step == 0:
             self.prune(self.settings.sparsity)
         if 0 < ramp_step <= ramp and (ramp_step % self.settings.every == 0 or ramp_step == ramp):

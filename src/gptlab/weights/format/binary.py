@@ -4,7 +4,8 @@
     bipolar=false       x >= 0: 1, else 0
     stochastic          in training, 1 with probability clip((x + 1) / 2, 0, 1)
 
-clipped passes the gradient where |x| <= 1, as the paper does.
+clipped passes the gradient where |x| <= 1, as the paper does. Departure: BNN has a batch norm after each product, which
+takes back that a weight of std 0.02 is now 1; no Linear here has. binary_scaling keeps the size.
 """
 
 import torch

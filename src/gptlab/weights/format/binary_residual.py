@@ -5,6 +5,9 @@
 learnt   one gamma a level, |gamma_l| of a parameter that begins at (L, .., 1) / (1 + .. + L): for activations
 greedy   gamma_l = mean |r_(l-1)| along the last axis, so level 1 is XNOR-Net's: for weights
 
+greedy is the default: a learnt gamma that begins at 2/3 makes weights of std 0.02 some thirty times as large, and no
+norm follows to take that back. ReBNet learns it for activations, which its batch norm gives a size of 1.
+
 clipped passes the gradient where |x| is at most the sum of the gammas.
 """
 
@@ -26,7 +29,7 @@ class BinaryResidual(Format):
     """
 
     def __init__(
-        self, *, levels: int = 2, gamma: Literal["learnt", "greedy"] = "learnt", ste: Ste = "identity"
+        self, *, levels: int = 2, gamma: Literal["learnt", "greedy"] = "greedy", ste: Ste = "identity"
     ) -> None:
         super().__init__(ste=ste)
         refuse_outside("levels", levels, 1, 8)

@@ -9,6 +9,9 @@ half_even rounds ties to even, floor cuts off (both as in MASE, DeepWok/mase). f
 
     f = w - 1 - ceil(log2 max |x|)
 
+Fitted to the tensor by default: half the width behind the point is a step of 1/16 at 8 bits, which rounds nine in ten
+weights of std 0.02 to 0.
+
 row: of each row of a weight, of each token. tensor: of a weight; of an activation, the largest that was watched, since
 the maximum over a sequence would let later tokens change earlier ones. What is fitted to NaN or inf is NaN.
 """
@@ -41,7 +44,7 @@ class Integer(Format):
         self,
         *,
         width: int = 8,
-        fraction_width: int | Literal["row", "tensor"] | None = None,
+        fraction_width: int | Literal["row", "tensor"] | None = "tensor",
         signed: bool = True,
         rounding: Literal["half_even", "floor"] = "half_even",
         ste: Ste = "identity",
