@@ -485,6 +485,17 @@ def test_a_changed_run_is_exported_merged_and_a_checkpoint_is_changed_after_it_i
     torch.testing.assert_close(logits(again, now), logits(made, now), atol=1e-5, rtol=0)
     assert {name.split(".")[-2] for name, _ in again.trainable_parameters()} == {"down", "up"}
 
+    assert begun.config["optimizer"]["lr"] == 2e-4
+    assert wiring.compose([*there[:2]]).config["optimizer"]["lr"] == 3e-5
+    assert wiring.compose([*there[:2], "model.lr=1e-3"]).config["optimizer"]["lr"] == 1e-3
+    assert wiring.compose([*there, "optimizer.lr=1e-3"]).config["optimizer"]["lr"] == 1e-3
+
+
+def test_adapters_beside_weights_that_nobody_trained_are_named(tmp_path: Path):
+    said = train(*tiny(tmp_path, "change=[lora]", "steps=2")).out
+    assert "change=[lora] without pretrained: the weights that it freezes were drawn, not trained" in said
+    assert "without pretrained" not in train(*tiny(tmp_path, "change=[prune]", "steps=2")).out
+
 
 def test_one_set_of_weights_is_transplanted_before_it_is_changed(tmp_path: Path):
     shares = {"none": 0, "a tenth": 0.1, "half": 0.5}

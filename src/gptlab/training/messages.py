@@ -38,6 +38,8 @@ def print_introduction(context: RunContext, setup: TrainingSetup, probe: Probe) 
         f"{tokens / len(corpus.train):.1f} epochs; {choices.get('optimizer')} at "
         f"{context.recipe.config['optimizer']['lr']:g}, {choices.get('schedule')}",
     )
+    if "lora" in context.recipe.config["change"] and not context.recipe.config.get("pretrained"):
+        say("", r"[yellow]change=\[lora] without pretrained: the weights that it freezes were drawn, not trained[/]")
     mode = "disabled" if context.tracker.run is None else context.tracker.mode
     processes = f"{context.processes.size} processes, each on " if context.processes.size > 1 else ""
     numerics = f"{setup.precision}, torch {torch.__version__}, attention by {probe.kernels}"

@@ -4,6 +4,9 @@ All weights freeze, and each target learns the product of two small matrices bes
 
     y = W x + b + alpha / rank up(down(dropout(x)))
 
+It is made for weights that others trained (pretrained=...). Beside a decoder that was drawn at random it trains little
+more than a random projection, and a run says so.
+
 `down` starts as torch's Linears do, `up` at 0, so that the decoder computes the same at first. Which learning rate
 suits it depends on alpha / rank, not on the rank (Schulman 2025, thinkingmachines.ai/blog/lora).
 """

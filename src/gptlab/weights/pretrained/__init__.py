@@ -49,10 +49,17 @@ def source(node: dict[str, Any]) -> Pretrained:
     return factory(node, "pretrained")()
 
 
-def words(node: dict[str, Any], given: set[str]) -> tuple[list[str], dict[str, str]]:
-    """What a checkpoint stands for on a command line where nothing else was `given`: choices, and knobs by key."""
+FINE_TUNING, ADAPTING = 3e-5, 2e-4
+"""Learning rates for weights that others trained: nanoGPT's (config/finetune_shakespeare.py), and LoRA's for GPT-2 (Hu
+2021, arXiv:2106.09685)."""
+
+
+def words(node: dict[str, Any], given: set[str], adapted: bool = False) -> tuple[list[str], dict[str, str]]:
+    """What a checkpoint stands for on a command line where nothing else was `given`: choices, and knobs by key; among
+    them a rate for trained weights, or for adapters beside them."""
     found = source(node)
-    wanted = {**found.knobs(), "pretrained.sha256": found.stamp()}
-    asked = {key: f"{key}={format_value(value).strip(chr(39))}" for key, value in wanted.items() if key not in given}
+    rate = {"model.lr": ADAPTING if adapted else FINE_TUNING}
+    wanted = {**rate, **found.knobs(), "pretrained.sha256": found.stamp()}
+    asked = {key: f"{key}={shown(value).strip(chr(39))}" for key, value in wanted.items() if key not in given}
     slots = [word for key, word in asked.items() if "." not in key and isinstance(wanted[key], str)]
     return slots, {key: word for key, word in asked.items() if word not in slots}
