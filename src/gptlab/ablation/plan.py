@@ -38,6 +38,7 @@ class Plan:
     step_ms: dict[str, float] = field(default_factory=dict)
     run_seconds: dict[str, float] = field(default_factory=dict)
     mismatch: list[str] = field(default_factory=list)
+    feed: list[str] = field(default_factory=list)  # what is odd about arms at birth
 
     @property
     def baselines(self) -> dict[str, Variant]:
@@ -149,6 +150,7 @@ def count_costs(plan: Plan) -> None:
     if plan.to_run() or len(plan.step_ms) < len(plan.variants):
         plan.step_ms = plan.costs.time_steps({variant.key: variant.recipe for variant in plan.variants})
     estimate_run_times(plan)
+    plan.feed = describe_feeds(plan) if plan.to_run() else []
     plan.mismatch = [line for size in plan.spec.baselines for line in _describe_mismatch_of_size(plan, size)]
 
 
@@ -170,6 +172,34 @@ def _describe_mismatch_of_size(plan: Plan, size: str) -> list[str]:
             arms[variant.name] = {**counts, "tokens": trained, "flops": trained * counts["flops_per_token"]}
     lines = describe_mismatch(arms, plan.spec.baselines[size].name)
     return [f"{size}: {line}" if size else line for line in lines]
+
+
+LARGEST_MEASURED = 20e6
+"""Parameters up to which an arm is built to see how it is fed: a fraction of a second."""
+
+
+def describe_feeds(plan: Plan) -> list[str]:
+    """Return what is odd about the arms of a training study at birth, beside their baseline: a line each."""
+    from gptlab.build import build
+    from gptlab.training.fed_test import describe_feed, measure_birth
+
+    if plan.spec.study.together:
+        return []
+    small = [
+        variant
+        for variant in plan.variants
+        if plan.counts[variant.key]["params"] <= LARGEST_MEASURED and not variant.recipe.config.get("pretrained")
+    ]
+    ratios = {
+        variant.key: measure_birth(build(variant.recipe, plan.costs.load_corpus(variant.recipe).tokenizer.vocab))
+        for variant in small
+    }
+    usual = {size: ratios.get(variant.key, {}) for size, variant in plan.baselines.items()}
+    return [
+        f"{variant.key}: {line}"
+        for variant in small
+        for line in describe_feed(ratios[variant.key], usual[variant.size])
+    ]
 
 
 def print_plan(plan: Plan, console: Console) -> None:
@@ -205,7 +235,7 @@ def print_plan(plan: Plan, console: Console) -> None:
         plan.jobs,
         disk_bytes,
         spec.notes,
-        plan.mismatch,
+        [*plan.mismatch, *plan.feed],
     )
 
 
