@@ -207,9 +207,9 @@ def test_a_schedule_rises_to_the_peak_then_never_rises_and_never_jumps(case: str
         ("constant", {"warmup": 0.2}, {0.1: 0.5, 0.2: 1, 1: 1}),
         ("linear", {"warmup": 0.2, "floor": 0.5}, {0.2: 1, 0.6: 0.75, 1: 0.5}),
         ("cosine", {"warmup": 0.2, "floor": 0.0}, {0.4: (2 + math.sqrt(2)) / 4, 0.6: 0.5, 1: 0}),
-        ("wsd", {"warmup": 0.1, "decay": 0.4}, {0.1: 1, 0.6: 1, 0.7: 0.75, 0.8: 0.5, 1: 0}),
+        ("wsd", {"warmup": 0.1, "decay": 0.4, "floor": 0.0}, {0.1: 1, 0.6: 1, 0.7: 0.75, 0.8: 0.5, 1: 0}),
         ("wsd", {"warmup": 0.1, "decay": 0.4, "shape": "one_minus_sqrt", "floor": 0.2}, {0.6: 1, 0.7: 0.6, 1: 0.2}),
-        ("wsd", {"warmup": 0.0, "decay": 1.0}, {0.0: 1, 0.25: 0.75, 1: 0}),
+        ("wsd", {"warmup": 0.0, "decay": 1.0, "floor": 0.0}, {0.0: 1, 0.25: 0.75, 1: 0}),
         ("inverse_sqrt", {"warmup": 0.01}, {0.005: 0.5, 0.04: 0.5, 0.09: 1 / 3, 1: 0.1}),
         ("inverse_sqrt", {"warmup": 0.0, "timescale": 1 / 3}, {0.0: 1, 1: 0.5}),
     ],
@@ -217,3 +217,16 @@ def test_a_schedule_rises_to_the_peak_then_never_rises_and_never_jumps(case: str
 def test_schedules_at_points_computed_by_hand(case: str, knobs: dict[str, Any], points: dict[float, float]):
     made_schedule = schedule(case, **knobs)
     assert {at: made_schedule(at) for at in points} == pytest.approx(points)
+
+
+@pytest.mark.parametrize(
+    ("case", "mean"),
+    [("cosine", 0.5475), ("linear", 0.5475), ("wsd", 0.885), ("constant", 0.975), ("inverse_sqrt", 0.373)],
+)
+def test_the_mean_factor_of_a_schedule(case: str, mean: float):
+    assert schedule(case).mean() == pytest.approx(mean, abs=1e-3)
+
+
+def test_schedules_that_have_a_floor_have_the_same_one():
+    nodes = {case: recipe(f"schedule={case}").config["schedule"] for case in choices("schedule")}
+    assert {node["floor"] for node in nodes.values() if "floor" in node} == {0.1}

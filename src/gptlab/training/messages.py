@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from gptlab.config.factory import factory
 from gptlab.config.recipe import PARTS
 from gptlab.console.units import draw_sparkline, format_duration
 from gptlab.model.compile_policy import missing
@@ -18,7 +19,8 @@ from gptlab.training.setup import TrainingSetup
 def print_introduction(context: RunContext, setup: TrainingSetup, probe: Probe) -> None:
     """Print what the run is, and how long it will take here."""
     settings, model, choices = context.settings, context.settings.model, context.recipe.choices
-    say, corpus = context.terminal.print_fact, context.corpus
+    say, corpus = context.terminal.fact, context.corpus
+    schedule = factory(context.recipe.config["schedule"], "schedule")()
     tokens = settings.steps * settings.batch_size * model.context
     context.terminal.say(f"[bold]{context.folder.path.name}[/]")
     say(
@@ -36,7 +38,7 @@ def print_introduction(context: RunContext, setup: TrainingSetup, probe: Probe) 
         "recipe",
         f"{settings.steps:,} steps x {settings.batch_size} x {model.context} = {abbreviate(tokens)} tokens, "
         f"{tokens / len(corpus.train):.1f} epochs; {choices.get('optimizer')} at "
-        f"{context.recipe.config['optimizer']['lr']:g}, {choices.get('schedule')}",
+        f"{context.recipe.config['optimizer']['lr']:g}, {choices.get('schedule')} (mean {schedule.mean():.2f} of it)",
     )
     if "lora" in context.recipe.config["change"] and not context.recipe.config.get("pretrained"):
         say("", r"[yellow]change=\[lora] without pretrained: the weights that it freezes were drawn, not trained[/]")

@@ -16,6 +16,10 @@ class Schedule:
             return progress / self.warmup
         return self.after((progress - self.warmup) / (1 - self.warmup))
 
+    def mean(self) -> float:
+        """The mean factor over a run, to 1 in 1,000: schedules of different means train at different rates."""
+        return sum(self((k + 0.5) / 1000) for k in range(1000)) / 1000
+
     def after(self, progress: float) -> float:
         """The factor after warm-up; progress again from 0 to 1."""
         raise NotImplementedError

@@ -1,4 +1,5 @@
 """Warm-up, stable, decay: the peak rate, which a last part of the run takes to `floor` (Hu 2024, arXiv:2404.06395).
+The floor is that of schedule=cosine and schedule=linear. The mean rate is not: 0.885 of the peak, where theirs is 0.55.
 
 linear          1 - (1 - floor) x                   with x in [0, 1] the way through the decay
 one_minus_sqrt  1 - (1 - floor) sqrt(x)             sinks at once, ends flat (Hägele 2024, arXiv:2405.18392)
@@ -17,7 +18,7 @@ class WarmupStableDecay(Schedule):
         *,
         warmup: float = 0.05,
         decay: float = 0.2,
-        floor: float = 0.0,
+        floor: float = 0.1,
         shape: Literal["linear", "one_minus_sqrt"] = "linear",
     ) -> None:
         super().__init__(warmup=warmup)
