@@ -124,11 +124,13 @@ def _overrides_implied_by_checkpoint(config: Any, overrides: list[str], config_n
     """Return the checkpoint's own config as overrides, as far as nothing else was said."""
     from gptlab.weights.pretrained import words
 
-    given = {str(one.key_or_group) for one in OverridesParser.create().parse_overrides(overrides)}
-    slots, knobs = words(_resolved(config, "pretrained"), given, adapted="lora" in config.change)
-    there = compose_config(config_name, [*slots, *overrides])
-    kept = [word for key, word in knobs.items() if OmegaConf.select(there, key, default=MISSING) is not MISSING]
-    return [*(one for one in overrides if one.startswith("pretrained")), *slots, *kept]
+    given = {str(override.key_or_group) for override in OverridesParser.create().parse_overrides(overrides)}
+    slots, knobs = words(_resolve_key(config, "pretrained"), given, adapted="lora" in config.change)
+    composed_config = compose_with_hydra(config_name, [*slots, *overrides])
+    known_knobs = [
+        word for key, word in knobs.items() if OmegaConf.select(composed_config, key, default=MISSING) is not MISSING
+    ]
+    return [*(override for override in overrides if override.startswith("pretrained")), *slots, *known_knobs]
 
 
 def _name_recipe(recipe: Recipe, overrides: list[str], config_name: str, implied: list[str]) -> Recipe:

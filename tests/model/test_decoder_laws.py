@@ -272,7 +272,8 @@ def test_sandwiched_embeddings_enter_with_size_one_and_so_do_logits(size: tuple[
 
 def test_sandwiched_embeddings_may_enter_as_they_were_drawn():
     plain, made = (
-        wiring.build_decoder(newborn(f"residual={case}"), VOCAB) for case in ("pre", "sandwich residual.unit_embeddings=false")
+        wiring.build_decoder(newborn(f"residual={case}"), VOCAB)
+        for case in ("pre", "sandwich residual.unit_embeddings=false")
     )
     assert torch.equal(made.embedding.weight, plain.embedding.weight)
     now = tokens(2, 9)

@@ -508,7 +508,8 @@ def test_joined_positions_start_as_added_ones_under_any_init():
     now = tokens(BATCH, TIME)
     for init in choices("init"):
         joined, added = (
-            wiring.build_decoder(recipe(f"init={init} position={case}"), VOCAB) for case in ("learned_concat", "learned")
+            wiring.build_decoder(recipe(f"init={init} position={case}"), VOCAB)
+            for case in ("learned_concat", "learned")
         )
         close(joined(now).logits, added(now).logits)
     narrow = LearnedConcat(SHAPE, features=7).mix.weight

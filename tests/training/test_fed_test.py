@@ -4,7 +4,7 @@ import pytest
 import torch
 from conftest import PARTS, choices, composed, recipe
 
-from gptlab.build import build
+from gptlab.build import build_decoder
 from gptlab.training.fed_test import describe_feed, measure_birth
 
 SIZES = {"nano": ("model=nano",), "micro": ("model=micro",)}
@@ -25,14 +25,14 @@ EXCEPTIONS = {
 
 def ratios(words: list[str]) -> dict[str, float]:
     """Of the newborn decoder of a command line."""
-    return measure_birth(build(composed(*words), VOCAB))
+    return measure_birth(build_decoder(composed(*words), VOCAB))
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_every_part_is_fed_as_it_expects_but_for_the_named_exceptions(size: str):
     usual = ratios([*SIZES[size]])
     for case in CHOICES:
-        odd = describe_feed(measure_birth(build(recipe(case, SIZES[size]), VOCAB)), usual)
+        odd = describe_feed(measure_birth(build_decoder(recipe(case, SIZES[size]), VOCAB)), usual)
         assert not odd or case in EXCEPTIONS, (case, odd)
 
 
@@ -75,7 +75,7 @@ def test_what_was_fed_wrongly_once_is_found(words: list[str], wanted: str):
 
 
 def test_measuring_leaves_a_decoder_as_it_was():
-    made = build(composed("model=nano", "dropout=0.1"), VOCAB).train()
+    made = build_decoder(composed("model=nano", "dropout=0.1"), VOCAB).train()
     before, state = {name: p.clone() for name, p in made.state_dict().items()}, torch.get_rng_state()
     first, again = measure_birth(made), measure_birth(made)
     assert first == again

@@ -500,6 +500,6 @@ def test_adapters_beside_weights_that_nobody_trained_are_named(tmp_path: Path):
 def test_one_set_of_weights_is_transplanted_before_it_is_changed(tmp_path: Path):
     shares = {"none": 0, "a tenth": 0.1, "half": 0.5}
     arms = {name: recipe(*AT_BIRTH, f"change.prune.sparsity={share}") for name, share in shares.items()}
-    rows = Transplant(vocab=VOCAB, batch=1, rounds=1)(arms, 0, wiring.build, tmp_path)
+    rows = Transplant(vocab=VOCAB, batch=1, rounds=1)(arms, 0, wiring.build_decoder, tmp_path)
     moved: Any = {row.arm: row.value for row in rows if row.metric == "RMSE"}
     assert 0 < moved["a tenth"] < moved["half"]

@@ -180,7 +180,7 @@ LARGEST_MEASURED = 20e6
 
 def describe_feeds(plan: Plan) -> list[str]:
     """Return what is odd about the arms of a training study at birth, beside their baseline: a line each."""
-    from gptlab.build import build
+    from gptlab.build import build_decoder
     from gptlab.training.fed_test import describe_feed, measure_birth
 
     if plan.spec.study.together:
@@ -191,7 +191,9 @@ def describe_feeds(plan: Plan) -> list[str]:
         if plan.counts[variant.key]["params"] <= LARGEST_MEASURED and not variant.recipe.config.get("pretrained")
     ]
     ratios = {
-        variant.key: measure_birth(build(variant.recipe, plan.costs.load_corpus(variant.recipe).tokenizer.vocab))
+        variant.key: measure_birth(
+            build_decoder(variant.recipe, plan.costs.load_corpus(variant.recipe).tokenizer.vocab)
+        )
         for variant in small
     }
     usual = {size: ratios.get(variant.key, {}) for size, variant in plan.baselines.items()}

@@ -14,7 +14,7 @@ def half_or_less(heads: int) -> int:
 
 
 def quarter(number: int) -> int:
-    """A quarter, at least 2, for a window of 1 sees nothing but the query itself. What is no int stays."""
+    """Return a quarter, at least 2, for a window of 1 sees nothing but the query itself."""
     return max(2, number // 4) if isinstance(number, int) else number
 
 

@@ -19,7 +19,7 @@ from gptlab.training.setup import TrainingSetup
 def print_introduction(context: RunContext, setup: TrainingSetup, probe: Probe) -> None:
     """Print what the run is, and how long it will take here."""
     settings, model, choices = context.settings, context.settings.model, context.recipe.choices
-    say, corpus = context.terminal.fact, context.corpus
+    say, corpus = context.terminal.print_fact, context.corpus
     schedule = factory(context.recipe.config["schedule"], "schedule")()
     tokens = settings.steps * settings.batch_size * model.context
     context.terminal.say(f"[bold]{context.folder.path.name}[/]")

@@ -60,6 +60,6 @@ def words(node: dict[str, Any], given: set[str], adapted: bool = False) -> tuple
     found = source(node)
     rate = {"model.lr": ADAPTING if adapted else FINE_TUNING}
     wanted = {**rate, **found.knobs(), "pretrained.sha256": found.stamp()}
-    asked = {key: f"{key}={shown(value).strip(chr(39))}" for key, value in wanted.items() if key not in given}
+    asked = {key: f"{key}={format_value(value).strip(chr(39))}" for key, value in wanted.items() if key not in given}
     slots = [word for key, word in asked.items() if "." not in key and isinstance(wanted[key], str)]
     return slots, {key: word for key, word in asked.items() if word not in slots}
