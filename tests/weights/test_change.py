@@ -246,7 +246,7 @@ def test_pruning_fits_into_the_shortest_training(steps: int):
     pruning: Any = made.get_submodule("pruning")
     for step in range(steps):
         pruning.after_step(step)
-    assert told(made)["sparsity"] == pytest.approx(0.5, abs=1e-3)
+    assert summary_metrics(made)["sparsity"] == pytest.approx(0.5, abs=1e-3)
 
 
 def zeros(made: Decoder) -> dict[str, int]:
