@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def load(run: str | Path, which: str = "last") -> "tuple[Decoder, Tokenizer]":
-    """The decoder of a run folder, with its `last` or `best` weights, in eval mode on the CPU, and its tokenizer."""
+    """Return a run's decoder, in eval mode on the CPU with its `last` or `best` weights, and its tokenizer."""
     from gptlab.restore import load_run
 
     return load_run(run, which)

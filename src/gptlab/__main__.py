@@ -50,7 +50,7 @@ def sample(
         CheckpointName, typer.Option(help="The weights at the end, or those judged best on the way.")
     ] = CheckpointName.last,
 ) -> None:
-    """Writes text as a run's model would, as it comes."""
+    """Write text as a run's model would, as it comes."""
     if top_p == 0:
         raise Refused("--top-p=0 leaves no token to draw; try 0.9")
     from gptlab.commands.sample import stream_text
@@ -66,7 +66,7 @@ def sample(
 
 @app.command()
 def runs(outputs: Annotated[Path, typer.Option(help="Where runs live.")] = Path("outputs")) -> None:
-    """Lists all runs, the best first."""
+    """List all runs, the best first."""
     from gptlab.commands.runs import print_runs
 
     print_runs(outputs)
@@ -74,7 +74,7 @@ def runs(outputs: Annotated[Path, typer.Option(help="Where runs live.")] = Path(
 
 @app.command()
 def status(study: Annotated[Path, typer.Argument(help="A study's folder: outputs/ablations/<name>.")]) -> None:
-    """Tells where a study stands, from any terminal, while it runs or after."""
+    """Tell where a study stands, from any terminal, while it runs or after."""
     from rich.console import Console
 
     from gptlab.ablation import progress as overview
@@ -92,7 +92,7 @@ def compare(
     baseline: Annotated[str | None, typer.Option(help="The arm that the others are compared with.")] = None,
     pairs: Annotated[bool, typer.Option("--pairs", help="All pairs, not only with the baseline.")] = False,
 ) -> None:
-    """Compares the runs of a study once more, or runs that no study made: by seed, with intervals and verdicts."""
+    """Compare the runs of a study once more, or runs that no study made: by seed, with intervals and verdicts."""
     from rich.console import Console
 
     from gptlab.report import measurement_folder
@@ -125,7 +125,7 @@ def report(
     open_it: Annotated[bool, typer.Option("--open", help="Show it in the browser.")] = False,
     push: Annotated[bool, typer.Option("--push", help="Save a study's in W&B too.")] = False,
 ) -> None:
-    """Makes the page of a study or of a run, report.html, and outputs/index.html; in W&B a report is updated."""
+    """Make the page of a study or of a run, report.html, and outputs/index.html; in W&B a report is updated."""
     from gptlab.report import publish
     from gptlab.report.measurement_folder import is_measurement_folder
 
@@ -143,7 +143,7 @@ def report(
 
 @app.command()
 def sync(study: Annotated[Path, typer.Argument(help="A study's folder.")]) -> None:
-    """Uploads a study's offline runs to W&B, then saves its report there; safe to repeat."""
+    """Upload a study's offline runs to W&B, then save its report there; safe to repeat."""
     from gptlab.report import publish
 
     for run in publish.upload_offline_runs(study):
@@ -156,7 +156,7 @@ def diff(
     checkpoint: Annotated[str, typer.Argument(help="A folder in Hugging Face's layout.")],
     overrides: Annotated[list[str] | None, typer.Argument(help="What is done otherwise, as norm.eps=1e-3.")] = None,
 ) -> None:
-    """Runs a checkpoint here and in transformers, and names the first block and tensor that differ."""
+    """Run a checkpoint here and in transformers, and name the first block and tensor that differ."""
     from gptlab.commands.diff import print_diff
 
     if not print_diff(checkpoint, overrides or [], compose):
@@ -179,7 +179,7 @@ def export(
     format: Annotated[str | None, typer.Option(help="Packed weights, which sample opens: mxint8 or int8.")] = None,
     into: Annotated[Path | None, typer.Option(help="The new folder; without one, <run>/<layout or format>.")] = None,
 ) -> None:
-    """Writes a run's weights in another layout or packed, or says which of its parts that cannot express."""
+    """Write a run's weights in another layout or packed, or say which of its parts that cannot express."""
     if (to is None) == (format is None):
         raise Refused("export takes one of --to and --format: --to hf, --to safetensors, --format mxint8")
     if to is not None:
@@ -204,7 +204,7 @@ def explain(
         list[str] | None, typer.Argument(help="At which size, and what else differs: model=mini attention.kv_heads=2")
     ] = None,
 ) -> None:
-    """Tells what a choice is: file, source, formula, knobs, and what it costs beside its slot's default."""
+    """Tell what a choice is: file, source, formula, knobs, and what it costs beside its slot's default."""
     from gptlab.commands.explain import print_explanation
 
     print_explanation(choice, overrides or [], compose)
@@ -219,7 +219,7 @@ def search(
     known: Annotated[list[str] | None, typer.Option(help="What is not to be searched, such as eps.")] = None,
     to: Annotated[Path | None, typer.Option(help="A folder for pretrained=mapped.")] = None,
 ) -> None:
-    """Finds what the shapes of a checkpoint do not tell, such as its heads: asks every guess for given examples."""
+    """Find what the shapes of a checkpoint do not tell, such as its heads: asks every guess for given examples."""
     from rich.console import Console
 
     from gptlab.commands.search import solve
@@ -239,7 +239,7 @@ def new(
     slot: Annotated[str, typer.Argument(help="Where: attention, position, norm, mlp, ...")],
     name: Annotated[str, typer.Argument(help="What it will be called: my_idea")],
 ) -> None:
-    """Begins a variant: writes a class that works and its YAML, and runs the laws on it."""
+    """Begin a variant: write a class that works and its YAML, and run the laws on it."""
     from gptlab.commands.new import print_new_variant, refuse_bad_name
 
     refuse_bad_name(slot, name)

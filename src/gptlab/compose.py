@@ -26,12 +26,12 @@ from gptlab.build import build_uninitialized as build_uninitialized
 from gptlab.build import check_recipe as check_recipe
 from gptlab.config.hydra_messages import (
     explain_hydra_error,
+    explain_list_for_one_choice,
+    explain_missing_package,
+    explain_study_keys,
     explain_unknown_key,
+    explain_unreadable_yaml,
     find_duplicate_choice,
-    listed,
-    no_package,
-    study_keys,
-    unreadable_yaml,
 )
 from gptlab.config.menu import CONF
 from gptlab.config.recipe import KEYS_NOT_IN_NAME, LISTS, Recipe, check_settings, flatten
@@ -113,7 +113,9 @@ def _make_recipe(config: Any, overrides: list[str], config_name: str) -> tuple[R
         config = compose_with_hydra(config_name, [*implied, *overrides], whole=True)
     plain = resolve_config(config)
     plain.setdefault("metric", {})  # metric=[] leaves no trace
-    if line := no_package(plain, overrides) or (study_keys(plain) if config_name == "train" else None):
+    if line := explain_missing_package(plain, overrides) or (
+        explain_study_keys(plain) if config_name == "train" else None
+    ):
         raise Refused(line)
     if config_name == "train":
         plain["content"] = stamp_content(plain)
@@ -163,7 +165,7 @@ def _resolve_key(config: DictConfig, key: str) -> Any:
 
 def _refuse_added_keys(overrides: list[str], config_name: str) -> None:
     """Refuse a key that `+` would add, since every key has a default in conf/, and a choice named twice."""
-    if line := find_duplicate_choice(overrides) or listed(overrides):
+    if line := find_duplicate_choice(overrides) or explain_list_for_one_choice(overrides):
         raise Refused(line)
     parsed = OverridesParser.create().parse_overrides(overrides)
     added = [o for o in parsed if o.is_add() or o.is_force_add() if not str(o.key_or_group).startswith("hydra")]
@@ -241,7 +243,7 @@ def errors_in_one_line(overrides: list[str] | None = None) -> Iterator[None]:
     except yaml.YAMLError as error:
         if FULL_ERROR:
             raise
-        raise Refused(unreadable_yaml(error)) from error
+        raise Refused(explain_unreadable_yaml(error)) from error
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         line = explain_hydra_error(error, sys.argv[1:] if overrides is None else overrides, _list_known_keys)
         if FULL_ERROR or line is None:

@@ -21,28 +21,39 @@ class BillLine:
     adjustments: list[str]
 
 
-def print_bill(
-    console: Console,
-    name: str,
-    shared: list[str],
-    items: list[BillLine],
-    baselines: list[str],
-    seeds: list[int],
-    minutes: float,
-    jobs: int,
-    disk: float,
-    notes: list[str],
-    mismatch: list[str],
-) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Bill:
+    """The cost of a study.
+
+    shared      overrides that all arms have
+    baselines   names of the arms that are baselines
+    minutes     of the cells that are to run, divided by the jobs at once
+    disk_bytes  that these write
+    notes       sentences about the study; mismatch: about what the arms do not have alike
+    """
+
+    name: str
+    shared: list[str]
+    lines: list[BillLine]
+    baselines: list[str]
+    seeds: list[int]
+    minutes: float
+    jobs: int
+    disk_bytes: float
+    notes: list[str]
+    mismatch: list[str]
+
+
+def print_bill(bill: Bill, console: Console) -> None:
     """Print the bill."""
-    total, to_run = sum(item.cells for item in items), sum(item.to_run for item in items)
-    console.print(f"[bold]{escape(name)}[/]   {escape(' '.join(shared))}", soft_wrap=True)
+    total, to_run = sum(line.cells for line in bill.lines), sum(line.to_run for line in bill.lines)
+    console.print(f"[bold]{escape(bill.name)}[/]   {escape(' '.join(bill.shared))}", soft_wrap=True)
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("  arm", overflow="fold")
     for column in ("parameters", "FLOPs/token", "cache B/token", "ms/step", "cells", "to run"):
         table.add_column(column, justify="right", no_wrap=True)
-    for item in items:
-        mark = " *" if item.name in baselines else ""
+    for item in bill.lines:
+        mark = " *" if item.name in bill.baselines else ""
         table.add_row(
             f"  {escape(item.name)}{mark}",
             *_format_counts(item.counts),
@@ -50,12 +61,16 @@ def print_bill(
             *map(str, (item.cells, item.to_run)),
         )
     console.print(table)
-    for line in [f"{item.name}: {adjustment}" for item in items for adjustment in item.adjustments] + mismatch + notes:
+    for line in (
+        [f"{item.name}: {adjustment}" for item in bill.lines for adjustment in item.adjustments]
+        + bill.mismatch
+        + bill.notes
+    ):
         console.print(f"  {escape(line)}", soft_wrap=True, style="dim")
-    summary = f"{total} cells, seeds {', '.join(map(str, seeds))}: {total - to_run} done, {to_run} to run"
+    summary = f"{total} cells, seeds {', '.join(map(str, bill.seeds))}: {total - to_run} done, {to_run} to run"
     if to_run:
-        at_once = f", {jobs} at once" if jobs > 1 else ""
-        summary += f"; about {format_minutes(minutes)}{at_once}, {disk / 1e6:.0f} MB"
+        at_once = f", {bill.jobs} at once" if bill.jobs > 1 else ""
+        summary += f"; about {format_minutes(bill.minutes)}{at_once}, {bill.disk_bytes / 1e6:.0f} MB"
     console.print(f"  {summary}", soft_wrap=True)
 
 

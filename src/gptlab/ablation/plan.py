@@ -227,17 +227,19 @@ def print_plan(plan: Plan, console: Console) -> None:
     spec = plan.spec
     refuse_small_disk(spec, disk_bytes)
     bill.print_bill(
+        bill.Bill(
+            name=spec.name,
+            shared=spec.shared,
+            lines=items,
+            baselines=[variant.key for variant in plan.baselines.values()],
+            seeds=spec.options.blocks,
+            minutes=sum(plan.run_seconds.values()) / plan.jobs / 60,
+            jobs=plan.jobs,
+            disk_bytes=disk_bytes,
+            notes=spec.notes,
+            mismatch=[*plan.mismatch, *plan.feed],
+        ),
         console,
-        spec.name,
-        spec.shared,
-        items,
-        [variant.key for variant in plan.baselines.values()],
-        spec.options.blocks,
-        sum(plan.run_seconds.values()) / plan.jobs / 60,
-        plan.jobs,
-        disk_bytes,
-        spec.notes,
-        [*plan.mismatch, *plan.feed],
     )
 
 

@@ -58,25 +58,27 @@ def _explain_missing_option(choice: str) -> str:
     return f"{group}={option}: no such option" + (f"; choose from {known}" if known else "")
 
 
-def listed(overrides: list[str]) -> str | None:
-    """The line for a list where a slot takes one choice."""
-    for one in overrides:
-        key, _, value = one.lstrip("+").partition("=")
+def explain_list_for_one_choice(overrides: list[str]) -> str | None:
+    """Return the line for a list where a slot takes one choice."""
+    for override in overrides:
+        key, _, value = override.lstrip("+").partition("=")
         if key not in (*LISTS, "experiment") and key and value.startswith("[") and (CONF / key).is_dir():
-            return f"{one}: {key} is one choice and no list; say {key}={value.strip('[]').split(',')[0].strip()}"
+            return f"{override}: {key} is one choice and no list; say {key}={value.strip('[]').split(',')[0].strip()}"
     return None
 
 
-def no_package(config: dict[str, Any], overrides: list[str]) -> str | None:
-    """The line for an experiment whose keys are not those of the whole config, as its YAML does not say so."""
+def explain_missing_package(config: dict[str, Any], overrides: list[str]) -> str | None:
+    """Return the line for an experiment whose YAML does not say that its keys are those of the whole config."""
     if "experiment" not in config:
         return None
-    said = next((one for one in overrides if one.lstrip("+").startswith("experiment=")), "experiment")
-    return f"{said}: its YAML sets nothing here; begin it with the line: # @package _global_"
+    override = next(
+        (candidate for candidate in overrides if candidate.lstrip("+").startswith("experiment=")), "experiment"
+    )
+    return f"{override}: its YAML sets nothing here; begin it with the line: # @package _global_"
 
 
-def study_keys(config: dict[str, Any]) -> str | None:
-    """The line for a study's settings that a YAML gives to a run."""
+def explain_study_keys(config: dict[str, Any]) -> str | None:
+    """Return the line for a study's settings that a YAML gives to a run."""
     known = yaml.safe_load((CONF / "ablate.yaml").read_text(encoding="utf-8")).keys() - {
         "defaults",
         "hydra",
@@ -91,8 +93,8 @@ def study_keys(config: dict[str, Any]) -> str | None:
     )
 
 
-def unreadable_yaml(error: yaml.YAMLError) -> str:
-    """The line for a file that is no YAML."""
+def explain_unreadable_yaml(error: yaml.YAMLError) -> str:
+    """Return the line for a file that is no YAML."""
     mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
     where = f"{mark.name}, line {mark.line + 1}, column {mark.column + 1}" if mark else getattr(error, "name", "a file")
     problem = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error).splitlines()[0]

@@ -60,8 +60,10 @@ def fingerprint(modules: Iterable[str]) -> str:
 
 @cache
 def _parse_source(path: Path, changed: int, size: int) -> tuple[str, list[str]]:
-    """Return the hash of a parsed file and its imports, once a process for each state of the file: a study asks for
-    every cell, and to parse all sources takes 0.2 s."""
+    """Return the hash of a parsed file and its imports, once a process for each state of the file.
+
+    A study asks for every cell, and to parse all sources takes 0.2 s.
+    """
     tree = ast.parse(path.read_text(encoding="utf-8"))
     return hashlib.sha256(ast.dump(tree).encode()).hexdigest(), list_imports(tree)
 

@@ -36,7 +36,7 @@ METRICS = (
     Metric("params", "parameters", "parameters", seeded=False),
     Metric("flops_per_token", "FLOPs", "FLOPs/token", seeded=False),
 )
-"""Of the summaries. The first one decides."""
+"""Metrics of the summaries. The first one decides."""
 SELECT, TEST = "val/loss_select", Metric("val/loss_test", "test loss", "nats/token")
 """Of a search: by the mean over the first half of the validation split it chooses, by the second half it is judged."""
 
@@ -47,7 +47,7 @@ WRITE = Metric("time/generate_ms_per_token", "writing", "ms/token")
 
 @dataclass(frozen=True)
 class Run:
-    """One cell: what became of it and, if it finished, the numbers of its summary."""
+    """One cell: its outcome and, if it finished, the numbers of its summary."""
 
     arm: str  # "attention=gqa", several knobs joined by blanks; "default" where nothing is changed
     seed: int
@@ -91,9 +91,12 @@ class Contrast:
 
 @dataclass(frozen=True)
 class Noise:
-    """The floor of a comparison. `rho`: correlation of arms over seeds; `gain`: variance of an unpaired difference
-    over that of a paired one, so 1 where pairing by seed gained nothing; `smallest`: the difference that these seeds
-    would have seen with 80 % power."""
+    """The noise floor of a comparison.
+
+    rho       correlation of arms over seeds
+    gain      variance of an unpaired difference over that of a paired one: 1 where pairing by seed gained nothing
+    smallest  the difference that these seeds would have seen with 80 % power
+    """
 
     seed_sd: float
     pair_sd: float
@@ -133,8 +136,11 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Timing:
-    """One interleaved session: each arm's median, its ratio to the baseline with a 95 % interval over rounds, and the
-    spread of the baseline against itself, below which there is no verdict."""
+    """One interleaved session of timings.
+
+    ratios  of each arm's median to the baseline's, with a 95 % interval over rounds
+    spread  of the baseline against itself, below which there is no verdict
+    """
 
     metric: Metric
     medians: dict[str, float]
@@ -146,8 +152,11 @@ class Timing:
 
 @dataclass(frozen=True)
 class ComputeValue:
-    """The baseline's loss at several budgets: slope of loss per ln(compute), < 0, and what each arm is worth, unless
-    that may be a thousandfold."""
+    """The worth of each arm in compute, from the baseline's loss at several budgets.
+
+    slope        of the loss per ln(compute), < 0
+    equivalents  compute that the baseline would need; an arm that may be worth a thousandfold has none
+    """
 
     slope: float
     slope_error: float
@@ -158,9 +167,12 @@ class ComputeValue:
 
 @dataclass(frozen=True)
 class Tuning:
-    """One arm over the grid of learning rates: mean loss at each, the best, and whether that is at an edge (then the
-    loss is an upper bound). `sensitivity`: mean over the grid less the best (Wortsman 2023, arXiv:2309.14322), None
-    where some rate did not finish."""
+    """One arm over the grid of learning rates.
+
+    losses       mean loss at each rate
+    edge         whether the best is at an edge of the grid; then its loss is an upper bound
+    sensitivity  mean over the grid less the best (Wortsman 2023, arXiv:2309.14322); None where a rate did not finish
+    """
 
     arm: str
     losses: dict[float, float | None]  # None: diverged

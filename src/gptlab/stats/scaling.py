@@ -1,6 +1,4 @@
-"""Scaling over three or more sizes: each arm's loss over ln(parameters) and ln(training FLOPs), and whether the winner
-stays the same.
-"""
+"""Scaling over three or more sizes: each arm's loss over ln(parameters) and ln(training FLOPs)."""
 
 import math
 from typing import Any, Literal
