@@ -33,7 +33,7 @@ def usual() -> dict[str, Any]:
 
 
 def knobs(**values: object) -> StudyOptions:
-    return check_options({**usual(), "seeds": 2, "lr_grid": [1e-3, 1e-2], **values})
+    return check_options({**usual(), "seeds": 2, "lr_grid": [0.5, 5], **values})
 
 
 def variant(*words: str) -> Variant:
@@ -111,12 +111,19 @@ def test_seeds_are_outermost_so_that_blocks_are_whole():
     ]
 
 
-def test_a_learning_rate_grid_is_the_same_for_every_arm():
-    found = make_cells(knobs(tune="grid", seeds=1), [variant(), variant("optimizer=muon")])
-    assert [(c.variant.name, c.recipe.config["optimizer"]["lr"]) for c in found] == [
-        *(("default", 1e-3), ("default", 1e-2)),
-        *(("optimizer=muon", 1e-3), ("optimizer=muon", 1e-2)),
-    ]
+def test_a_learning_rate_grid_is_multiples_of_each_arms_own_rates():
+    arms = [variant(), variant("optimizer=muon")]
+    cells = make_cells(knobs(tune="grid", seeds=1), arms)
+    for arm, pair in zip(arms, (cells[:2], cells[2:]), strict=True):
+        own = arm.recipe.config["optimizer"]
+        for cell, multiple in zip(pair, (0.5, 5), strict=True):
+            tuned = cell.recipe.config["optimizer"]
+            assert cell.variant is arm
+            assert cell.lr == tuned["lr"] == pytest.approx(own["lr"] * multiple)
+            assert {k: tuned[k] / own[k] for k in own if k.endswith("_lr")} == pytest.approx(
+                {k: multiple for k in own if k.endswith("_lr")}
+            )
+            assert composed("model=nano", *cell.overrides).hash == cell.recipe.hash  # the words that train it alone
 
 
 def test_budgets_and_the_twin_are_the_baselines():
@@ -165,7 +172,8 @@ def test_more_seeds_are_the_same_study_and_another_question_another():
         ({"seeds": [-1]}, "a seed is in"),
         ({"budget": [0.0]}, "budget="),
         ({"confirm": 1}, "confirm=1"),
-        ({"tune": "grid", "lr_grid": [1e-3]}, "lr_grid="),
+        ({"tune": "grid", "lr_grid": [0.5]}, "lr_grid="),
+        ({"tune": "grid", "lr_grid": [1e-3, 1e-2]}, "lr_grid="),
         ({"lr_grid": [0.0, 1.0]}, "lr_grid="),
         ({"delta": -1.0}, "delta="),
         ({"timing": -1.0}, "timing="),

@@ -70,7 +70,8 @@ class Cell:
     def overrides(self) -> list[str]:
         """The overrides with which train.py runs it alone."""
         words = [f"steps={self.recipe.config['steps']}"] if self.budget != 1 else []
-        words += [f"optimizer.lr={self.lr}"] if self.lr is not None else []
+        if self.lr is not None:
+            words += [f"optimizer.{knob}={value}" for knob, value in scale_rates(self.variant, self.lr).items()]
         return [*self.variant.overrides, *words, f"seed={self.recipe.config['seed']}"]
 
     def to_document(self, jobs: int) -> dict[str, Any]:
@@ -102,14 +103,21 @@ def hash_without_seed(recipe: Recipe) -> str:
 
 
 def make_cells(options: StudyOptions, variants: list[Variant]) -> list[Cell]:
-    """Return the arms under every seed, and at every learning rate of the grid."""
-    rates = [*sorted({*options.lr_grid})] if options.tune == "grid" else [None]
-    return [
-        Cell(variant, set_seed_and_rate(variant, seed, rate), lr=rate)
-        for seed in options.blocks
-        for variant in variants
-        for rate in rates
-    ]
+    """Return the arms under every seed; with tune=grid at every multiple of the arm's own learning rate."""
+    cells = []
+    for seed in options.blocks:
+        for variant in variants:
+            for rate in make_rates(options, variant):
+                cells.append(Cell(variant, set_seed_and_rate(variant, seed, rate), lr=rate))
+    return cells
+
+
+def make_rates(options: StudyOptions, variant: Variant) -> list[float] | list[None]:
+    """Return the learning rates of an arm, ascending; [None] where they are not tuned."""
+    if options.tune != "grid":
+        return [None]
+    own = variant.recipe.config["optimizer"]["lr"]
+    return [round_rate(own * multiple) for multiple in sorted({*options.lr_grid})]
 
 
 def make_baseline_cells(options: StudyOptions, baseline: Variant, rate: float | None = None) -> list[Cell]:
@@ -139,8 +147,21 @@ def make_confirmation_cells(options: StudyOptions, pairs: list[tuple[Variant, fl
 
 def set_seed_and_rate(variant: Variant, seed: int, rate: float | None) -> Recipe:
     """Return a variant's recipe under a seed, at a learning rate if one is given."""
-    recipe = set_values(variant.recipe, seed=seed)
-    return recipe if rate is None else set_values(recipe, optimizer__lr=rate)
+    knobs = {} if rate is None else scale_rates(variant, rate)
+    return set_values(variant.recipe, seed=seed, **{f"optimizer__{knob}": value for knob, value in knobs.items()})
+
+
+def scale_rates(variant: Variant, rate: float) -> dict[str, float]:
+    """Return the optimizer's knobs at a learning rate: `lr`, and its other rates in proportion, as Muon's `adam_lr`."""
+    optimizer = variant.recipe.config["optimizer"]
+    factor = rate / optimizer["lr"]
+    others = [knob for knob in optimizer if knob.endswith("_lr") and isinstance(optimizer[knob], int | float)]
+    return {"lr": rate, **{knob: round_rate(optimizer[knob] * factor) for knob in others}}
+
+
+def round_rate(rate: float) -> float:
+    """Return a rate without the last digits that floats add."""
+    return float(f"{rate:.6g}")
 
 
 def drop_duplicates(cells: list[Cell]) -> list[Cell]:

@@ -11,6 +11,7 @@ from gptlab.ablation import measure as measuring
 from gptlab.ablation import plan as planning
 from gptlab.ablation import search as searching
 from gptlab.ablation.cells import Cell, hash_question, make_baseline_cells, make_confirmation_cells
+from gptlab.ablation.lr_extension import extend_grids
 from gptlab.ablation.plan import Plan, make_plan
 from gptlab.ablation.progress import StudyProgress
 from gptlab.ablation.question import StudySpec, parse_command
@@ -55,6 +56,8 @@ def run_study(axes: dict[str, list[str]], fixed: dict[str, str], launch: Launch,
         _run_missing_cells(plan, launch, console)
         if searches:
             searching.run_searches(plan, lambda: _run_missing_cells(plan, launch, console), console)
+        if spec.options.tune == "grid":
+            extend_grids(plan, lambda: _run_missing_cells(plan, launch, console), console)
         if spec.options.confirm or (spec.options.tune == "grid" and (spec.options.aa or spec.options.budgets)):
             plan.add_cells(_make_later_cells(plan))
             planning.estimate_run_times(plan)

@@ -55,6 +55,10 @@ LIMITS = ("params", "flops_per_token", "cache_bytes_per_token", "step_ms")
 KNOBS = tuple(field.name for field in dataclasses.fields(StudyOptions))
 
 
+MIN_HIGHEST_MULTIPLE = 0.1
+"""Grids wholly below are learning rates, which no arm would learn at as multiples of its own."""
+
+
 def check_options(values: dict[str, Any]) -> StudyOptions:
     """Return the typed options, or refuse all that is wrong."""
     wrong = [
@@ -79,9 +83,11 @@ def _check_ranges(values: dict[str, Any]) -> Iterator[str]:
     if values["confirm"] < 0 or values["confirm"] == 1:
         yield f"confirm={values['confirm']} fresh seeds decide nothing; 0 leaves it out, 5 is usual"
     if values["tune"] == "grid" and len({*values["lr_grid"]}) < 2:
-        yield f"lr_grid={values['lr_grid']} is no grid; give two learning rates or more, or tune=shared"
+        yield f"lr_grid={values['lr_grid']} is no grid; give two multiples or more, as [0.5,1.5,5], or tune=shared"
     if any(value <= 0 for value in values["lr_grid"]):
-        yield f"lr_grid={values['lr_grid']}: learning rates are positive"
+        yield f"lr_grid={values['lr_grid']}: multiples of a learning rate are positive"
+    elif values["lr_grid"] and max(values["lr_grid"]) < MIN_HIGHEST_MULTIPLE:
+        yield f"lr_grid={values['lr_grid']} are multiples of each arm's own learning rate, not rates; try [0.5,1.5,5]"
     if values["delta"] is not None and values["delta"] <= 0:
         yield f"delta={values['delta']} is no margin; give nats > 0, or null"
     if values["trials"] < 1:

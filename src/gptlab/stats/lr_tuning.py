@@ -31,6 +31,15 @@ def choose_learning_rates(runs: list[Run]) -> tuple[list[Tuning], list[Run]]:
     return tunings, best
 
 
+def choose_next_rate(tuning: Tuning) -> float | None:
+    """Return the rate beyond the edge at which an arm is best, as far off as its neighbour; None where it is inside."""
+    rates = sorted(tuning.losses)
+    if tuning.best is None or not tuning.edge or len(rates) < 2:
+        return None
+    neighbour = rates[-2] if tuning.best == rates[-1] else rates[1]
+    return float(f"{tuning.best**2 / neighbour:.6g}")
+
+
 def _final_loss(run: Run) -> float | None:
     loss = run.values.get("val/loss", math.nan)
     return loss if run.status == "finished" and math.isfinite(loss) else None
