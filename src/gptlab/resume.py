@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from gptlab.config.recipe import COSMETIC_KEYS, Recipe, flatten
-from gptlab.corpus.data import seen_from
+from gptlab.corpus.data import anchor_node
 from gptlab.errors import Refused
 from gptlab.runs.record import read_json, read_unfinished_recipe
 
@@ -32,7 +32,7 @@ def resume_recipe(made: Recipe, words: set[str]) -> Recipe:
     for slot in MOVABLE_SLOTS:
         if saved.config.get(slot):
             moved = slot in given and (made.config.get(slot) or {}).get("path")
-            nodes[slot] = {**saved.config[slot], "path": moved} if moved else seen_from(began, saved.config[slot])
+            nodes[slot] = {**saved.config[slot], "path": moved} if moved else anchor_node(began, saved.config[slot])
     return Recipe({**saved.config, **kept, **nodes}, saved.choices, saved.differs)
 
 

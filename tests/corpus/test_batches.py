@@ -8,9 +8,9 @@ import pytest
 from torch import Tensor
 
 from gptlab.config.factory import Factory
-from gptlab.corpus.corpus import Corpus, read
+from gptlab.corpus.corpus import Corpus, build_corpus
 from gptlab.corpus.data import Data
-from gptlab.corpus.token_files import Joined
+from gptlab.corpus.token_files import JoinedTokens
 from gptlab.corpus.tokenizer.byte import Byte
 from gptlab.errors import Refused
 from gptlab.model.forward_pass import IGNORED
@@ -103,7 +103,7 @@ def test_windows_taken_in_parts_are_the_windows():
 @pytest.mark.parametrize("sizes", [[500], [1, 499], [200, 100, 200], [13] * 38 + [6]])
 def test_files_joined_are_one_row(sizes: list[int]):
     parts = np.split(np.arange(500, dtype=np.uint16), np.cumsum(sizes)[:-1])
-    made, whole = Corpus(Joined(parts), Joined(parts), Byte(), ""), corpus()
+    made, whole = Corpus(JoinedTokens(parts), JoinedTokens(parts), Byte(), ""), corpus()
     assert len(made.train) == 500
     assert (made.batch(3, 8, 6, 10) == whole.batch(3, 8, 6, 10)).all()
     assert all((made.train[a:b] == whole.train[a:b]).all() for a, b in ((None, 3), (150, 320), (0, 600), (9, 9)))
@@ -116,8 +116,8 @@ def test_a_text_no_longer_than_the_context_is_refused(tmp_path: Path):
             return "x" * 20
 
     byte = Factory("tokenizer", Byte, {})
-    made = read(Ten(validation=0.5), byte, 9, tmp_path)
+    made = build_corpus(Ten(validation=0.5), byte, 9, tmp_path)
     assert len(made.train) == len(made.validation) == 10
     with pytest.raises(Refused, match=r"model.context=10 is longer than the training split of 10 tokens; try"):
-        read(Ten(validation=0.5), byte, 10, tmp_path)
+        build_corpus(Ten(validation=0.5), byte, 10, tmp_path)
     assert not list(tmp_path.iterdir())

@@ -16,13 +16,13 @@ import pytest
 import requests
 import yaml
 
-from gptlab.corpus.data import Data, anchored
+from gptlab.corpus.data import Data, anchor_path
 from gptlab.corpus.data.huggingface import HuggingFace
-from gptlab.corpus.data.shakespeare import LINES, TINY, Shakespeare, speeches
+from gptlab.corpus.data.shakespeare import LINES, TINY, Shakespeare, extract_speeches
 from gptlab.corpus.data.shards import Shards
 from gptlab.corpus.data.text import BLOCK, Text
 from gptlab.corpus.data.tinyshakespeare import SHA256, TinyShakespeare
-from gptlab.corpus.split import split
+from gptlab.corpus.split import split_text
 from gptlab.errors import Refused
 
 ROOT = Path(__file__).parents[2]
@@ -54,7 +54,7 @@ def test_yaml_keys_are_the_signature(file: Path):
 @pytest.mark.parametrize("validation", [0.1, 0.25, 1 / 3, 0.999])
 def test_split_cuts_by_position(validation: float):
     text = "".join(chr(0x100 + i) for i in range(4001))
-    train, rest, sha256, held = split(Given(text, validation=validation))
+    train, rest, sha256, held = split_text(Given(text, validation=validation))
     assert "".join(train) + "".join(rest) == text
     assert len("".join(train)) == len(train) == int(4001 * (1 - validation))
     assert (sha256, held) == (hashlib.sha256(text.encode()).hexdigest(), True)
@@ -63,10 +63,10 @@ def test_split_cuts_by_position(validation: float):
 @pytest.mark.parametrize("validation", [0.1, 0.5, 0.99])
 def test_a_long_text_is_split_as_a_short_one(validation: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "text").write_text(text := "a wörd of 日本 🐍 " * 50, encoding="utf-8")
-    short = split(data := Text(path=str(tmp_path / "text"), validation=validation))
-    monkeypatch.setattr("gptlab.corpus.split.HELD", 100)
+    short = split_text(data := Text(path=str(tmp_path / "text"), validation=validation))
+    monkeypatch.setattr("gptlab.corpus.split.MAX_HELD", 100)
     monkeypatch.setattr("gptlab.corpus.data.text.BLOCK", 7)
-    long = split(data)
+    long = split_text(data)
     assert ["".join(part) for part in long[:2]] == ["".join(part) for part in short[:2]]
     assert (long.sha256, long.held, short.held) == (short.sha256, False, True)
     assert "".join(long.train) + "".join(long.validation) == text
@@ -118,7 +118,7 @@ def test_markdown_becomes_speeches():
         "# A Play\n\n### SCENE I. A street\nin Rome.\n\n_Enter two_\n\n**First Man**  \n_\\[Aside]_  \nWell,'\\--so  \n"
         "be it.\n\n_Shouts\nwithin_\n\nHark!\n\nBISHOP\n\n**OF ELY**  \nAy. _\\[Sings]_  \n\n## I\n\n**A & B**  \nNo.\n"
     )
-    assert speeches(play) == "First Man:\nWell,'--so\nbe it.\nHark!\n\nBISHOP OF ELY:\nAy.\n\nA:\nNo.\n\n"
+    assert extract_speeches(play) == "First Man:\nWell,'--so\nbe it.\nHark!\n\nBISHOP OF ELY:\nAy.\n\nA:\nNo.\n\n"
 
 
 def test_shakespeare_has_nothing_but_speeches():
@@ -171,8 +171,8 @@ def refusal(call) -> str:
         (lambda: TinyShakespeare(validation=float("nan")), "validation=nan is not between 0 and 1"),
         (lambda: Shakespeare(plays="some"), "plays=some is neither tiny nor all"),  # pyright: ignore[reportArgumentType]
         (lambda: Text(), "path=None names no file"),
-        (lambda: split(Given("a")), "data.validation=0.1 cuts the 1 characters of the text into 0 and 1"),
-        (lambda: split(Given("")), "data.validation=0.1 cuts the 0 characters of the text into 0 and 0"),
+        (lambda: split_text(Given("a")), "data.validation=0.1 cuts the 1 characters of the text into 0 and 1"),
+        (lambda: split_text(Given("")), "data.validation=0.1 cuts the 0 characters of the text into 0 and 0"),
         (lambda: Text(path="no/such.txt").text(), "data.path=no/such.txt does not exist"),
         (lambda: Text(path="nul\0.txt").text(), "data.path=nul\0.txt cannot be read"),
         (lambda: TinyShakespeare(path="no/such.txt").text(), "data.path=no/such.txt does not exist"),
@@ -259,9 +259,9 @@ def test_a_path_is_found_again_from_elsewhere(tmp_path: Path, monkeypatch: pytes
     (tmp_path / "a.txt").write_text("a")
     monkeypatch.setenv("HOME", str(tmp_path))
     for path in ("a.txt", "~/a.txt", str(tmp_path / "a.txt")):
-        assert anchored(path, str(tmp_path)) == str(tmp_path / "a.txt")
-    assert anchored("*.txt", str(tmp_path)) == f"{tmp_path}/*.txt"
-    assert anchored("owner/name", str(tmp_path)) == "owner/name"
+        assert anchor_path(path, str(tmp_path)) == str(tmp_path / "a.txt")
+    assert anchor_path("*.txt", str(tmp_path)) == f"{tmp_path}/*.txt"
+    assert anchor_path("owner/name", str(tmp_path)) == "owner/name"
 
 
 # -- files of tokens

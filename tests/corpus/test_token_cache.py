@@ -20,10 +20,10 @@ from typer.testing import CliRunner
 from gptlab.__main__ import app
 from gptlab.config.factory import Factory
 from gptlab.console.progress import delayed_progress
-from gptlab.corpus.corpus import Corpus, read
+from gptlab.corpus.corpus import Corpus, build_corpus
 from gptlab.corpus.data.shards import Shards
 from gptlab.corpus.data.text import Text
-from gptlab.corpus.disk_cache import shelved
+from gptlab.corpus.disk_cache import cached_folder
 from gptlab.corpus.tokenizer.byte import Byte
 from gptlab.corpus.tokenizer.bytepair import Gpt2, Learned
 from gptlab.corpus.tokenizer.char import Char
@@ -45,7 +45,7 @@ def text(tmp_path: Path) -> Text:
 @pytest.fixture
 def long(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every text is too long to be held, and comes in many portions."""
-    monkeypatch.setattr("gptlab.corpus.split.HELD", 100)
+    monkeypatch.setattr("gptlab.corpus.split.MAX_HELD", 100)
     monkeypatch.setattr("gptlab.corpus.data.text.BLOCK", 1000)
     monkeypatch.setattr("gptlab.corpus.tokenizer.bytepair.PORTION", 3000)
 
@@ -58,10 +58,10 @@ def test_the_cache_says_what_encoding_says(
     make: Factory, text: Text, tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("gptlab.corpus.tokenizer.bytepair.PORTION", 3000)
-    held = read(text, make, 16, tmp_path / "cache")
+    held = build_corpus(text, make, 16, tmp_path / "cache")
     assert not (tmp_path / "cache").exists()
     request.getfixturevalue("long")
-    for made in (read(text, make, 16, tmp_path / "cache"), read(text, make, 16, tmp_path / "cache")):
+    for made in (build_corpus(text, make, 16, tmp_path / "cache"), build_corpus(text, make, 16, tmp_path / "cache")):
         assert (made.sha256, made.tokenizer.pieces) == (held.sha256, held.tokenizer.pieces)
         np.testing.assert_array_equal(made.train, held.train)  # type: ignore[arg-type]
         np.testing.assert_array_equal(made.validation, held.validation)  # type: ignore[arg-type]
@@ -77,26 +77,26 @@ def test_another_text_cut_or_knob_has_tokens_of_its_own(text: Text, tmp_path: Pa
         return len(list((tmp_path / "cache").iterdir()))
 
     for make in (BYTE, PAIRS, Factory("tokenizer", Learned, {**PAIRS.knobs, "vocab_size": 299}), BYTE):
-        read(text, make, 16, tmp_path / "cache")
+        build_corpus(text, make, 16, tmp_path / "cache")
     assert count() == 3
-    read(Text(path=text.path, validation=0.2), BYTE, 16, tmp_path / "cache")
+    build_corpus(Text(path=text.path, validation=0.2), BYTE, 16, tmp_path / "cache")
     assert count() == 4
     Path(text.path).write_text("another text " * 100)
-    read(text, BYTE, 16, tmp_path / "cache")
+    build_corpus(text, BYTE, 16, tmp_path / "cache")
     assert count() == 5
 
 
 @pytest.mark.usefixtures("long")
 @pytest.mark.parametrize("name", ["train.bin", "tokens.json"])
 def test_a_cache_that_something_cut_short_is_refused_and_made_anew(name: str, text: Text, tmp_path: Path):
-    first = read(text, CHAR, 16, tmp_path / "cache")
+    first = build_corpus(text, CHAR, 16, tmp_path / "cache")
     (folder,) = (tmp_path / "cache").iterdir()
     for content in ((folder / name).read_bytes()[:-2], b""):
         (folder / name).write_bytes(content)
         with pytest.raises(Refused, match=r"is not as it was made; remove that folder, and it is made anew$"):
-            read(text, CHAR, 16, tmp_path / "cache")
+            build_corpus(text, CHAR, 16, tmp_path / "cache")
     shutil.rmtree(folder)
-    assert len(read(text, CHAR, 16, tmp_path / "cache").train) == len(first.train)
+    assert len(build_corpus(text, CHAR, 16, tmp_path / "cache").train) == len(first.train)
 
 
 def test_long_work_shows_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch):
@@ -115,7 +115,7 @@ def test_long_work_shows_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch):
 @pytest.mark.usefixtures("long")
 def test_what_is_refused_leaves_nothing(text: Text, tmp_path: Path):
     with pytest.raises(Refused, match="vocab_size=9999 is more than this text gives"):
-        read(text, Factory("tokenizer", Learned, {"vocab_size": 9999, "train_mb": 1}), 16, tmp_path / "cache")
+        build_corpus(text, Factory("tokenizer", Learned, {"vocab_size": 9999, "train_mb": 1}), 16, tmp_path / "cache")
     assert not list((tmp_path / "cache").iterdir())
 
 
@@ -129,7 +129,7 @@ def test_a_text_that_changes_while_it_is_read_is_refused(text: Text, tmp_path: P
 
     monkeypatch.setattr(text, "chunks", changing)
     with pytest.raises(Refused, match="the text changed while it was read"):
-        read(text, CHAR, 16, tmp_path / "cache")
+        build_corpus(text, CHAR, 16, tmp_path / "cache")
     assert not list((tmp_path / "cache").iterdir())
 
 
@@ -139,14 +139,14 @@ def test_no_room_on_the_disk_is_told_in_one_line(tmp_path: Path):
         raise OSError(28, "No space left on device")
 
     with pytest.raises(Refused, match="the disk is full"):
-        shelved(tmp_path / "one", fill)
+        cached_folder(tmp_path / "one", fill)
     assert not list(tmp_path.iterdir())
 
 
 SLOWLY = """
 import sys, time
 from pathlib import Path
-from gptlab.corpus.disk_cache import shelved
+from gptlab.corpus.disk_cache import cached_folder
 
 def fill(folder):
     for n in range(5):
@@ -154,7 +154,7 @@ def fill(folder):
         print(n, flush=True)
         time.sleep(float(sys.argv[3]))
 
-shelved(Path(sys.argv[1]), fill)
+cached_folder(Path(sys.argv[1]), fill)
 """
 
 
@@ -171,7 +171,7 @@ def test_what_a_killed_process_left_is_made_anew(tmp_path: Path):
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
     assert [path.name for path in tmp_path.iterdir()] == ["one.part"]
-    shelved(tmp_path / "two", lambda folder: (folder / "x").touch())
+    cached_folder(tmp_path / "two", lambda folder: (folder / "x").touch())
     assert [path.name for path in tmp_path.iterdir()] == ["two"]  # so what is left is taken away by whoever comes next
     making(tmp_path / "one", "whole", 0).communicate(timeout=60)
     assert [path.read_text() for path in (tmp_path / "one").iterdir()] == ["whole"] * 5
@@ -212,7 +212,7 @@ def write(folder: Path, dtype: str = "uint16", **splits: list[int]) -> Path:
 
 def read_shards(folder: Path, make: Factory = BYTE, **knobs: object) -> Corpus:
     """The corpus of a folder of tokens."""
-    return read(Shards(path=str(folder), **knobs), make, 16, folder.parent / "cache")  # type: ignore[arg-type]
+    return build_corpus(Shards(path=str(folder), **knobs), make, 16, folder.parent / "cache")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("dtype", ["uint16", "uint32", "int64"])
@@ -233,7 +233,9 @@ def test_a_file_is_scanned_once_and_again_when_it_changes(tmp_path: Path, monkey
     folder = write(tmp_path / "tokens", train=[*range(100)], val=[*range(50)])
     first = read_shards(folder).sha256
     scans = []
-    monkeypatch.setattr("gptlab.corpus.token_files._scan", lambda file, *_: scans.append(file.name) or ("0" * 64, 1, 0))
+    monkeypatch.setattr(
+        "gptlab.corpus.token_files._scan_file", lambda file, *_: scans.append(file.name) or ("0" * 64, 1, 0)
+    )
     assert read_shards(folder).sha256 == first
     assert scans == []
     write(folder, train=[*range(99), 0])

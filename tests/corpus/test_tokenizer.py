@@ -22,11 +22,11 @@ import yaml
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
 from gptlab.config.factory import Factory
-from gptlab.corpus.corpus import read
+from gptlab.corpus.corpus import build_corpus
 from gptlab.corpus.data.text import Text
-from gptlab.corpus.tokenizer import WRITING, Tokenizer
+from gptlab.corpus.tokenizer import BYTE_OF_CHARACTER, Tokenizer
 from gptlab.corpus.tokenizer.byte import Byte
-from gptlab.corpus.tokenizer.bytepair import SHA256, Gpt2, Learned, portions, vocabulary
+from gptlab.corpus.tokenizer.bytepair import SHA256, Gpt2, Learned, cut_portions, read_gpt2_vocabulary
 from gptlab.corpus.tokenizer.char import CHUNK, Char
 from gptlab.corpus.tokenizer.file import File
 from gptlab.errors import Refused
@@ -247,11 +247,11 @@ def test_gpt2_is_downloaded_where_no_package_has_it(monkeypatch: pytest.MonkeyPa
     def no_files(_: str) -> None:
         raise metadata.PackageNotFoundError
 
-    (tmp_path / "gpt2-encoder.json").write_bytes(content := vocabulary())
+    (tmp_path / "gpt2-encoder.json").write_bytes(content := read_gpt2_vocabulary())
     assert hashlib.sha256(content).hexdigest() == SHA256
     monkeypatch.setattr(metadata, "files", no_files)
     monkeypatch.setattr(pooch, "os_cache", lambda _: tmp_path)
-    assert vocabulary() == content
+    assert read_gpt2_vocabulary() == content
 
     def retrieve(*_: object, **__: object) -> None:
         raise requests.exceptions.ConnectionError("x\ny")
@@ -271,7 +271,7 @@ def test_learned_pairs_are_the_same_each_time_and_blind_to_the_validation_split(
 
 def test_learned_pairs_encode_as_the_library_that_learned_them_does():
     learned = Learned([TEXT], [], vocab_size=300)
-    names = {byte: character for character, byte in WRITING.items()}
+    names = {byte: character for character, byte in BYTE_OF_CHARACTER.items()}
     written = ["".join(names[byte] for byte in piece) for piece in learned.pieces]
     known = {piece: rank for rank, piece in enumerate(written)}
     merges = [
@@ -303,7 +303,7 @@ def test_learning_stops_after_so_many_megabytes(monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize("character", ["a", " ", "的"])
 def test_texts_without_a_place_to_cut_take_no_longer(character: str, length: int):
     text = character * length
-    assert [len(one) for one in portions([text])] == [2**16] * (length // 2**16) + [length % 2**16] * (
+    assert [len(one) for one in cut_portions([text])] == [2**16] * (length // 2**16) + [length % 2**16] * (
         length % 2**16 > 0
     )
     assert gpt2().decode(gpt2().encode(text)) == text
@@ -481,6 +481,6 @@ def test_tokens_of_another_file_at_the_same_place_are_others(tmp_path: Path):
         make().save(str(path))
         data = Text(path=str(text), validation=0.1)
         found.append(
-            read(data, Factory("tokenizer", File, {"path": str(path)}), 16, tmp_path / "cache").tokenizer.vocab
+            build_corpus(data, Factory("tokenizer", File, {"path": str(path)}), 16, tmp_path / "cache").tokenizer.vocab
         )
     assert found == [265, pieced().get_vocab_size()]

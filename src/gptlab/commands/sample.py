@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from gptlab.corpus.load import tokens_of_prompt
+from gptlab.corpus.load import tokenize_prompt
 from gptlab.corpus.tokenizer import Tokenizer
 from gptlab.errors import Refused
 from gptlab.generation.generate import Beyond, generate
@@ -32,9 +32,9 @@ def stream_text(
     sampling  temperature, top_k, top_p, seed
     """
     decoder, tokenizer = load_run(run, which)
-    tokens = torch.from_numpy(tokens_of_prompt(prompt, tokenizer, "--prompt").astype("int64"))[None]
+    tokens = torch.from_numpy(tokenize_prompt(prompt, tokenizer, "--prompt").astype("int64"))[None]
     if draft is None:
-        stops = {int(token) for token in tokens_of_prompt(stop, tokenizer, "--stop")} if stop is not None else set()
+        stops = {int(token) for token in tokenize_prompt(stop, tokenizer, "--stop")} if stop is not None else set()
         tokens_written = generate(decoder, tokens, length, repetition=repetition, stop=stops, beyond=beyond, **sampling)
     else:
         refuse_with_draft(stop, beyond, repetition)

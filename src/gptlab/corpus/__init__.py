@@ -1,1 +1,1 @@
-"""Text to tokens to batches."""
+"""Data pipeline: text to tokens to batches."""

@@ -1,6 +1,6 @@
-"""What lies behind the paths of a config, by stamps: a run is of a text, and not of the name of a file.
+"""Stamps of the content behind the paths of a config, so that a run depends on a text and not on a file's name.
 
-A stamp is a sha256 of content, read once a process for each state of a file (path, size, time of change). That of a
+A stamp is a sha256 of content, read once a process for each state of a file (path, size, modification time). That of a
 large file is kept in the cache folder of the outputs, so that it is read once for all processes.
 """
 
@@ -10,16 +10,19 @@ from pathlib import Path
 from typing import Any
 
 from gptlab.config.factory import list_knobs, locate
-from gptlab.corpus.disk_cache import shelved
+from gptlab.corpus.disk_cache import cached_folder
 
 LARGE = 2**26
-"""Bytes from which a file's stamp is kept on disk; to read so many takes about 0.1 s (2026-11)."""
+"""Bytes from which a file's stamp is kept on disk; reading so many takes about 0.1 s (2026-11)."""
 SLOTS = ("data", "tokenizer")
 """Slots whose choices may read files."""
 
 
 def stamp_content(config: dict[str, Any]) -> dict[str, str]:
-    """Return a stamp for each slot whose path names files that can be read; what cannot be is refused when it is."""
+    """Return a stamp for each slot whose path names readable files.
+
+    Those that are not are refused when they are read.
+    """
     stamps = {}
     for slot in SLOTS:
         node = config.get(slot)
@@ -32,30 +35,33 @@ def stamp_content(config: dict[str, Any]) -> dict[str, str]:
 
 
 def _stamp_node(node: dict[str, Any], slot: str, cache_folder: Path) -> str:
+    """Return the stamp of a slot's files, with what their names decide; "" where it reads none."""
     target: Any = locate(node["_target_"], slot)
     files = target.reads({key: node[key] for key in list_knobs(node)})
     if not files:
         return ""
     lines = []
     for file in files:
-        at = file.stat()
+        stat = file.stat()
         lines.append(
-            _stamp_file(file.resolve(), at.st_size, at.st_mtime_ns, cache_folder.absolute()) + target.role(file)
+            _stamp_file(file.resolve(), stat.st_size, stat.st_mtime_ns, cache_folder.absolute()) + target.role(file)
         )
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
 @cache
-def _stamp_file(file: Path, size: int, changed: int, cache_folder: Path) -> str:
-    def digest() -> str:
+def _stamp_file(file: Path, size: int, mtime_ns: int, cache_folder: Path) -> str:
+    """Return the sha256 of a file; `size` and `mtime_ns` are part of the cache's key."""
+
+    def hash_file() -> str:
         with file.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
 
     if size < LARGE:
-        return digest()
+        return hash_file()
 
     def fill(folder: Path) -> None:
-        (folder / "sha256").write_text(digest())
+        (folder / "sha256").write_text(hash_file())
 
-    key = hashlib.sha256(f"{file} {size} {changed}".encode(errors="surrogatepass")).hexdigest()[:16]
-    return (shelved(cache_folder / f"stamp-{key}", fill) / "sha256").read_text()
+    key = hashlib.sha256(f"{file} {size} {mtime_ns}".encode(errors="surrogatepass")).hexdigest()[:16]
+    return (cached_folder(cache_folder / f"stamp-{key}", fill) / "sha256").read_text()

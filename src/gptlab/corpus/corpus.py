@@ -1,4 +1,4 @@
-"""Tokens in, batches out: every batch is a pure function of (seed, step)."""
+"""Tokens of a data set and their batches; every batch is a pure function of (seed, step)."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,9 +7,9 @@ import numpy as np
 
 from gptlab.config.factory import Factory
 from gptlab.corpus.data import Data, TokenFiles
-from gptlab.corpus.split import split
-from gptlab.corpus.token_files import Tokens, cut, joined, opened, scanned, total
-from gptlab.corpus.tokenize import learned, tokenised
+from gptlab.corpus.split import split_text
+from gptlab.corpus.token_files import Tokens, combine_hashes, cut_tokens, join_tokens, open_token_file, scan_files
+from gptlab.corpus.tokenize import load_or_tokenize, train_tokenizer
 from gptlab.corpus.tokenizer import Tokenizer
 from gptlab.errors import Refused
 from gptlab.model.forward_pass import IGNORED
@@ -17,7 +17,7 @@ from gptlab.model.forward_pass import IGNORED
 
 @dataclass(frozen=True)
 class Corpus:
-    """The tokens of both splits, the tokenizer, and the sha256 of the text or of the files of tokens."""
+    """The tokens of both splits, the tokenizer, and the sha256 of the text or of the token files."""
 
     train: Tokens
     validation: Tokens
@@ -25,52 +25,69 @@ class Corpus:
     sha256: str
 
     def batch(self, seed: int, step: int, rows: int, context: int) -> np.ndarray:
-        """(rows, context + 1) training tokens at random places, the same for this seed and step wherever asked."""
+        """Return (rows, context + 1) training tokens, int64, from random positions.
+
+        They depend on nothing but the arguments and the tokens.
+        """
         # The step is the counter's second word: the first counts the draws of a batch, which steps must not share.
-        random = np.random.Generator(np.random.Philox(key=seed % 2**64, counter=[0, step, 0, 0]))
-        starts = random.integers(0, len(self.train) - context, rows)
+        rng = np.random.Generator(np.random.Philox(key=seed % 2**64, counter=[0, step, 0, 0]))
+        starts = rng.integers(0, len(self.train) - context, rows)
         return self.train[starts[:, None] + np.arange(context + 1)].astype(np.int64)
 
     def windows(self, context: int, tokens: int | None = None) -> "tuple[Windows, Windows]":
-        """Inputs and targets, (N, context) each, that score every validation token after the first once. With `tokens`,
-        about so many of them, in windows spread evenly. The last window is padded with targets that are not scored."""
-        count = -(-(len(self.validation) - 1) // context)
-        kept = np.arange(count)
-        if tokens is not None and -(-tokens // context) < count:
-            kept = np.linspace(0, count - 2, -(-tokens // context)).astype(int)
-        return Windows(self.validation, kept, context, 0, 0), Windows(self.validation, kept, context, 1, IGNORED)
+        """Return inputs and targets, (N, context) each, in which each validation token but the first is a target once.
+
+        With `tokens`, about so many are targets, in windows spread evenly. The last window is padded with targets that
+        the loss ignores.
+        """
+        window_count = -(-(len(self.validation) - 1) // context)
+        numbers = np.arange(window_count)
+        if tokens is not None and -(-tokens // context) < window_count:
+            # without the last window, which may be padded
+            numbers = np.linspace(0, window_count - 2, -(-tokens // context)).astype(int)
+        return Windows(self.validation, numbers, context, 0, 0), Windows(self.validation, numbers, context, 1, IGNORED)
 
 
 @dataclass(frozen=True)
 class Windows:
-    """Windows of a row of tokens, (N, context) of int64, made as they are asked for: the row may be larger than memory.
-    Each begins `after` the inputs' places; what lies beyond the last input's target is `padding`."""
+    """Windows of a token array, (N, context) of int64, made when indexed: the array may be larger than memory.
+
+    numbers  which windows: number n begins at position n * context
+    shift    0 for inputs, 1 for targets
+    padding  value where the input has no target
+    """
 
     tokens: Tokens
-    kept: np.ndarray
+    numbers: np.ndarray
     context: int
-    after: int
+    shift: int
     padding: int
 
     @property
     def shape(self) -> tuple[int, int]:
-        """How many windows, and how long."""
-        return len(self.kept), self.context
+        """Number of windows, and their length."""
+        return len(self.numbers), self.context
 
     def __len__(self) -> int:
-        return len(self.kept)
+        return len(self.numbers)
 
     def __getitem__(self, rows: slice) -> np.ndarray:
-        at = self.kept[rows, None] * self.context + np.arange(self.context)
-        inside = at < len(self.tokens) - 1
-        return np.where(inside, self.tokens[np.where(inside, at + self.after, 0)], np.int64(self.padding))
+        positions = self.numbers[rows, None] * self.context + np.arange(self.context)
+        has_target = positions < len(self.tokens) - 1
+        tokens = self.tokens[np.where(has_target, positions + self.shift, 0)]
+        return np.where(has_target, tokens, np.int64(self.padding))
 
 
-def read(data: Data, tokenizer: Factory, context: int, cache: Path) -> Corpus:
-    """Reads and tokenises a text, or takes tokens that stand ready; refuses what is shorter than the context. Tokens of
-    long texts, and what was found in files of tokens, are kept in the cache folder."""
-    ready = data.tokens()
-    corpus = _of_text(data, tokenizer, cache) if ready is None else _of_files(ready, data.validation, tokenizer, cache)
+def build_corpus(data: Data, tokenizer_factory: Factory, context: int, cache_folder: Path) -> Corpus:
+    """Read and tokenize a text, or map token files; raise Refused if a split is not longer than the context.
+
+    Tokens of long texts and scans of token files are kept in the cache folder.
+    """
+    token_files = data.tokens()
+    if token_files is None:
+        corpus = _build_from_text(data, tokenizer_factory, cache_folder)
+    else:
+        corpus = _build_from_token_files(token_files, data.validation, tokenizer_factory, cache_folder)
     for name, tokens in (("training", corpus.train), ("validation", corpus.validation)):
         if len(tokens) <= context:
             raise Refused(
@@ -80,33 +97,35 @@ def read(data: Data, tokenizer: Factory, context: int, cache: Path) -> Corpus:
     return corpus
 
 
-def _of_text(data: Data, make: Factory, cache: Path) -> Corpus:
-    text = split(data)
-    if not text.held:
-        tokenizer, train, validation = tokenised(text, make, cache)
-        return Corpus(train, validation, tokenizer, text.sha256)
-    tokenizer = learned(text, make)
-    train, validation = (tokenizer.encode("".join(part)) for part in (text.train, text.validation))
-    return Corpus(train, validation, tokenizer, text.sha256)
+def _build_from_text(data: Data, tokenizer_factory: Factory, cache_folder: Path) -> Corpus:
+    text_split = split_text(data)
+    if not text_split.held:
+        tokenizer, train, validation = load_or_tokenize(text_split, tokenizer_factory, cache_folder)
+        return Corpus(train, validation, tokenizer, text_split.sha256)
+    tokenizer = train_tokenizer(text_split, tokenizer_factory)
+    train, validation = (tokenizer.encode("".join(part)) for part in (text_split.train, text_split.validation))
+    return Corpus(train, validation, tokenizer, text_split.sha256)
 
 
-def _of_files(ready: TokenFiles, share: float, make: Factory, cache: Path) -> Corpus:
-    if make.target.learns:  # type: ignore[attr-defined]
+def _build_from_token_files(
+    token_files: TokenFiles, validation_share: float, tokenizer_factory: Factory, cache_folder: Path
+) -> Corpus:
+    if tokenizer_factory.target.learns:  # type: ignore[attr-defined]
         raise Refused(
-            f"{make.path} learns from a text, and the data are tokens already; take the tokenizer that made them, "
-            "such as tokenizer=gpt2"
+            f"{tokenizer_factory.path} learns from a text, and the data are tokens already; take the tokenizer that "
+            "made them, such as tokenizer=gpt2"
         )
-    tokenizer: Tokenizer = make()
-    files = [*ready.train, *ready.validation]
-    tokens = [opened(file, ready.dtype) for file in files]
-    scans = scanned(files, ready.dtype, cache)
+    tokenizer: Tokenizer = tokenizer_factory()
+    files = [*token_files.train, *token_files.validation]
+    tokens = [open_token_file(file, token_files.dtype) for file in files]
+    scans = scan_files(files, token_files.dtype, cache_folder)
     for file, scan in zip(files, scans, strict=True):
         if scan.largest >= tokenizer.vocab:
             raise Refused(
-                f"data.path: {file} has the token {scan.largest} at place {scan.at}, beyond the vocabulary of "
+                f"data.path: {file} has the token {scan.largest} at place {scan.position}, beyond the vocabulary of "
                 f"{tokenizer.vocab}; take the tokenizer that made it, or the data.dtype that it has"
             )
-    train, validation = tokens[: len(ready.train)], tokens[len(ready.train) :]
+    train, validation = tokens[: len(token_files.train)], tokens[len(token_files.train) :]
     if not validation:
-        train, validation = cut(train, int(sum(map(len, train)) * (1 - share)))
-    return Corpus(joined(train), joined(validation), tokenizer, total(scans))
+        train, validation = cut_tokens(train, int(sum(map(len, train)) * (1 - validation_share)))
+    return Corpus(join_tokens(train), join_tokens(validation), tokenizer, combine_hashes(scans))

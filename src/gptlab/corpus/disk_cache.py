@@ -1,7 +1,8 @@
-"""Folders that are made once, whole or not at all, by whichever process comes first; the others wait and use them.
+"""Cached folders, each filled once by whichever process comes first; the others wait and use it.
 
-The process that makes a folder holds a lock on <name>.part, which the system frees if it is killed, and renames it when
-all in it is on disk. So what has its name is whole; a .part that nobody holds is left over, and is taken away.
+The process that fills a folder holds a lock on <name>.part, which the system frees if it is killed, and renames it when
+all of it is on disk. So a folder that has its name is complete; a .part that nobody locks is a leftover, and is
+removed.
 """
 
 import errno
@@ -17,44 +18,47 @@ from gptlab.errors import Refused
 from gptlab.runs.file_lock import try_lock
 
 
-def shelved(folder: Path, fill: Callable[[Path], None]) -> Path:
-    """The folder; if it is not there, `fill` is called with an empty one that then becomes it."""
+def cached_folder(folder: Path, fill: Callable[[Path], None]) -> Path:
+    """Return `folder`; if it does not exist, call `fill` with an empty folder, which is then renamed to it."""
     while not folder.exists():
         part = folder.with_name(f"{folder.name}.part")
         part.mkdir(parents=True, exist_ok=True)
-        with suppress(Moved), _opened(part) as file:
-            _wait_for(file, part)
+        with suppress(FolderMoved), _open_descriptor(part) as file:
+            _wait_for_lock(file, part)
             if not folder.exists():
-                _filled(part, fill)
+                _fill_and_sync(part, fill)
                 part.rename(folder)
-        _sweep(folder.parent)
+        _remove_leftovers(folder.parent)
     return folder
 
 
-class Moved(Exception):
-    """Another process renamed or removed the folder that this one opened."""
+class FolderMoved(Exception):
+    """Raised where another process renamed or removed the folder that this one opened."""
 
 
-def _wait_for(file: int, part: Path) -> None:
-    with delayed_progress("waiting for another process that makes the same tokens") as shown:
+def _wait_for_lock(file: int, part: Path) -> None:
+    """Wait for the lock on `part`; raise FolderMoved if its name no longer leads to the open folder."""
+    with delayed_progress("waiting for another process that makes the same tokens") as progress:
         while not try_lock(file, part):
             time.sleep(0.1)
-            shown.advance()
+            progress.advance()
     try:
-        same = os.path.samestat(os.fstat(file), part.stat())
+        # The lock may be on a folder that its maker renamed or removed while this process waited.
+        is_same = os.path.samestat(os.fstat(file), part.stat())
     except FileNotFoundError:
-        same = False
-    if not same:
-        raise Moved
+        is_same = False
+    if not is_same:
+        raise FolderMoved
 
 
-def _filled(part: Path, fill: Callable[[Path], None]) -> None:
+def _fill_and_sync(part: Path, fill: Callable[[Path], None]) -> None:
+    """Empty `part`, fill it and write it through to the disk; remove it on any error. A full disk is refused."""
     try:
-        for left in part.iterdir():
-            left.unlink()
+        for leftover in part.iterdir():
+            leftover.unlink()
         fill(part)
         for path in (*part.iterdir(), part):
-            with _opened(path) as file:
+            with _open_descriptor(path) as file:
                 os.fsync(file)
     except BaseException as error:
         shutil.rmtree(part, ignore_errors=True)
@@ -65,20 +69,21 @@ def _filled(part: Path, fill: Callable[[Path], None]) -> None:
         raise
 
 
-def _sweep(folder: Path) -> None:
-    """Removes what killed processes left."""
+def _remove_leftovers(folder: Path) -> None:
+    """Remove the .part folders that killed processes left."""
     for part in folder.glob("*.part"):
-        with suppress(Moved), _opened(part) as file:
+        with suppress(FolderMoved), _open_descriptor(part) as file:
             if try_lock(file, part):
                 shutil.rmtree(part, ignore_errors=True)
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[int]:
+def _open_descriptor(path: Path) -> Iterator[int]:
+    """Open a file or folder as a descriptor, to lock or sync it; raise FolderMoved if it does not exist."""
     try:
         file = os.open(path, os.O_RDONLY)
     except FileNotFoundError:
-        raise Moved from None
+        raise FolderMoved from None
     try:
         yield file
     finally:

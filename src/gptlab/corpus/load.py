@@ -1,4 +1,4 @@
-"""The text that a recipe names, read and judged before lightning is imported: what it refuses must not wait."""
+"""Loading a recipe's corpus. This runs before lightning is imported, so that a refusal does not wait for it."""
 
 from pathlib import Path
 
@@ -6,27 +6,28 @@ import numpy as np
 
 from gptlab.config.factory import factory
 from gptlab.config.recipe import Recipe
-from gptlab.corpus.corpus import Corpus, read
+from gptlab.corpus.corpus import Corpus, build_corpus
 from gptlab.corpus.tokenizer import Tokenizer
 from gptlab.errors import Refused
 
 
 def read_corpus(recipe: Recipe) -> Corpus:
-    """The text and tokenizer of a recipe; refuses a prompt that the tokenizer does not know."""
+    """Return the corpus of a recipe; raise Refused for a sample prompt that the tokenizer cannot encode."""
     data = factory(recipe.config["data"], "data")()
-    cache = Path(recipe.settings.outputs) / "cache"
-    corpus = read(data, factory(recipe.config["tokenizer"], "tokenizer"), recipe.settings.model.context, cache)
-    encode_prompt(recipe, corpus)
+    cache_folder = Path(recipe.settings.outputs) / "cache"
+    tokenizer_factory = factory(recipe.config["tokenizer"], "tokenizer")
+    corpus = build_corpus(data, tokenizer_factory, recipe.settings.model.context, cache_folder)
+    encode_sample_prompt(recipe, corpus)
     return corpus
 
 
-def encode_prompt(recipe: Recipe, corpus: Corpus) -> np.ndarray:
-    """The prompt of samples as tokens."""
-    return tokens_of_prompt(recipe.settings.sample.prompt, corpus.tokenizer, "sample.prompt")
+def encode_sample_prompt(recipe: Recipe, corpus: Corpus) -> np.ndarray:
+    """Return the tokens of `sample.prompt`, (N,)."""
+    return tokenize_prompt(recipe.settings.sample.prompt, corpus.tokenizer, "sample.prompt")
 
 
-def tokens_of_prompt(prompt: str | None, tokenizer: Tokenizer, knob: str) -> np.ndarray:
-    """A prompt as tokens; none is a new line, or the first token where there is no such character."""
+def tokenize_prompt(prompt: str | None, tokenizer: Tokenizer, knob: str) -> np.ndarray:
+    """Return the tokens of a prompt, (N,); None is a newline, or token 0 where the tokenizer has no newline."""
     try:
         tokens = tokenizer.encode("\n" if prompt is None else prompt)
     except Refused as refused:

@@ -1,4 +1,4 @@
-"""A text cut in two by position, without holding it: its length, its sha256, and its parts, chunk by chunk."""
+"""Splitting a text by position into training and validation, chunk by chunk, without holding it in memory."""
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
@@ -9,14 +9,18 @@ from gptlab.console.progress import delayed_progress
 from gptlab.corpus.data import Data
 from gptlab.errors import Refused
 
-HELD = 4_000_000
-"""Characters that are kept in memory: larger texts are read again for each use, and their tokens are kept on disk. To
-tokenise so much takes 0.02 s by characters and about a second by byte pairs (2026-11)."""
+MAX_HELD = 4_000_000
+"""Characters up to which a text is held in memory.
+
+Longer ones are read again for each use, and their tokens are cached on
+
+disk. Tokenizing so many takes 0.02 s by characters and about a second by byte pairs (2026-11).
+"""
 
 
 @dataclass(frozen=True)
 class Part:
-    """The characters from start to stop of a text, as often as asked."""
+    """The characters from `start` to `stop` of a text; can be iterated over repeatedly."""
 
     chunks: Callable[[], Iterable[str]]
     start: int
@@ -26,17 +30,17 @@ class Part:
         return self.stop - self.start
 
     def __iter__(self) -> Iterator[str]:
-        at = 0
+        position = 0
         for chunk in self.chunks():
-            if at >= self.stop:
+            if position >= self.stop:
                 return
-            if piece := chunk[max(self.start - at, 0) : self.stop - at]:
+            if piece := chunk[max(self.start - position, 0) : self.stop - position]:
                 yield piece
-            at += len(chunk)
+            position += len(chunk)
 
 
 class Split(NamedTuple):
-    """Both parts of a text, the sha256 of the whole as UTF-8, and whether it is short enough to be held."""
+    """Both parts of a text, the sha256 of the whole as UTF-8, and whether it is held in memory."""
 
     train: Part
     validation: Part
@@ -44,24 +48,24 @@ class Split(NamedTuple):
     held: bool
 
 
-def split(data: Data) -> Split:
-    """Reads a text once. The first 1 - validation of the characters are learnt from, the rest is judged on."""
-    held: list[str] = []
+def split_text(data: Data) -> Split:
+    """Read a text once and split it: the first 1 - `data.validation` of the characters are the training part."""
+    held_chunks: list[str] = []
     length, sha = 0, hashlib.sha256()
-    with delayed_progress("reading the text") as shown:
+    with delayed_progress("reading the text") as progress:
         for chunk in data.chunks():
             sha.update(chunk.encode())
             length += len(chunk)
-            if length <= HELD:
-                held.append(chunk)
+            if length <= MAX_HELD:
+                held_chunks.append(chunk)
             else:
-                held.clear()
-            shown.advance()
-    cut = int(length * (1 - data.validation))
-    if not 0 < cut < length:
+                held_chunks.clear()  # too long after all: it will be read again
+            progress.advance()
+    boundary = int(length * (1 - data.validation))
+    if not 0 < boundary < length:
         raise Refused(
-            f"data.validation={data.validation} cuts the {length} characters of the text into {cut} and "
-            f"{length - cut}; each part needs one at least: give a longer text or try 0.1"
+            f"data.validation={data.validation} cuts the {length} characters of the text into {boundary} and "
+            f"{length - boundary}; each part needs one at least: give a longer text or try 0.1"
         )
-    chunks = (lambda: held) if length <= HELD else data.chunks
-    return Split(Part(chunks, 0, cut), Part(chunks, cut, length), sha.hexdigest(), length <= HELD)
+    chunks = (lambda: held_chunks) if length <= MAX_HELD else data.chunks
+    return Split(Part(chunks, 0, boundary), Part(chunks, boundary, length), sha.hexdigest(), length <= MAX_HELD)

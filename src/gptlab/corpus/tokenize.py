@@ -1,4 +1,4 @@
-"""A text to tokens on disk, once: portion by portion, on all cores, in little memory whatever the size of the text."""
+"""Tokenizing a text into files, once, portion by portion on all cores; memory does not grow with the text."""
 
 import hashlib
 import json
@@ -7,28 +7,35 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from gptlab.config.factory import Factory
 from gptlab.console.progress import delayed_progress
-from gptlab.corpus.disk_cache import shelved
+from gptlab.corpus.disk_cache import cached_folder
 from gptlab.corpus.split import Part, Split
-from gptlab.corpus.token_files import mapped
+from gptlab.corpus.token_files import memory_map
 from gptlab.corpus.tokenizer import Tokenizer
 from gptlab.errors import Refused
 from gptlab.runs.fingerprint import fingerprint
 
 
-def tokenised(split: Split, make: Factory, cache: Path) -> tuple[Tokenizer, np.ndarray, np.ndarray]:
-    """The tokenizer of a text and the tokens of both parts, memory-mapped; made if they are not in the cache."""
+def load_or_tokenize(
+    split: Split, tokenizer_factory: Factory, cache_folder: Path
+) -> tuple[Tokenizer, np.ndarray, np.ndarray]:
+    """Return the tokenizer of a text and the tokens of both parts, memory-mapped from the cache.
+
+    What the cache does not hold is made first. Raises Refused if the text changes meanwhile or the cached folder is
+    damaged.
+    """
 
     def fill(folder: Path) -> None:
-        tokenizer = learned(split, make)
+        tokenizer = train_tokenizer(split, tokenizer_factory)
         sha, counts = hashlib.sha256(), {"train": 0, "validation": 0}
         for name, part in (("train", split.train), ("validation", split.validation)):
             with (folder / f"{name}.bin").open("wb") as file:
-                for portion, tokens in encoded(tokenizer, part):
+                for portion, tokens in encode_portions(tokenizer, part):
                     sha.update(portion.encode())
                     counts[name] += len(tokens)
                     tokens.astype(tokens.dtype.newbyteorder("<"), copy=False).tofile(file)
@@ -36,11 +43,12 @@ def tokenised(split: Split, make: Factory, cache: Path) -> tuple[Tokenizer, np.n
             raise Refused("the text changed while it was read; start again when it no longer does")
         (folder / "tokens.json").write_text(json.dumps({"tokenizer": tokenizer.state(), **counts}))
 
-    folder = shelved(cache / f"tokens-{key(split, make)}", fill)
+    folder = cached_folder(cache_folder / f"tokens-{cache_key(split, tokenizer_factory)}", fill)
     try:
         facts = json.loads((folder / "tokens.json").read_text())
-        tokenizer = make.target.restore(facts["tokenizer"])  # type: ignore[attr-defined]
-        train, validation = (mapped(folder / f"{name}.bin", tokenizer.dtype.name) for name in ("train", "validation"))
+        tokenizer = tokenizer_factory.target.restore(facts["tokenizer"])  # type: ignore[attr-defined]
+        train = memory_map(folder / "train.bin", tokenizer.dtype.name)
+        validation = memory_map(folder / "validation.bin", tokenizer.dtype.name)
         if (len(train), len(validation)) == (facts["train"], facts["validation"]):
             return tokenizer, train, validation
     except (OSError, ValueError, KeyError):
@@ -48,45 +56,53 @@ def tokenised(split: Split, make: Factory, cache: Path) -> tuple[Tokenizer, np.n
     raise Refused(f"{folder} is not as it was made; remove that folder, and it is made anew")
 
 
-def key(split: Split, make: Factory) -> str:
-    """Sixteen hex digits of all that the tokens depend on: the text, its cut, the tokenizer's knobs and its code."""
-    module = make.target.__module__
-    files = [hashlib.sha256(file.read_bytes()).hexdigest() for file in make.target.reads(make.knobs)]  # type: ignore[attr-defined]
-    parts = [split.sha256, len(split.train), module, make.target.__qualname__, make.knobs, files, fingerprint([module])]
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+def cache_key(split: Split, tokenizer_factory: Factory) -> str:
+    """Return 16 hex digits of all that the tokens depend on.
+
+    That is the text, where it is split, and the tokenizer's class, knobs, files and code.
+    """
+    target: Any = tokenizer_factory.target
+    knobs, module = tokenizer_factory.knobs, target.__module__
+    file_hashes = [hashlib.sha256(file.read_bytes()).hexdigest() for file in target.reads(knobs)]
+    code = fingerprint([module])
+    ingredients = [split.sha256, len(split.train), module, target.__qualname__, knobs, file_hashes, code]
+    return hashlib.sha256(json.dumps(ingredients).encode()).hexdigest()[:16]
 
 
-def learned(split: Split, make: Factory) -> Tokenizer:
-    """The tokenizer of a text."""
-    with delayed_progress("learning the vocabulary", len(split.train) + len(split.validation)) as shown:
+def train_tokenizer(split: Split, tokenizer_factory: Factory) -> Tokenizer:
+    """Build the tokenizer of a text, which learns its vocabulary if it is one that does."""
+    with delayed_progress("learning the vocabulary", len(split.train) + len(split.validation)) as progress:
 
-        def counted(part: Part) -> Iterator[str]:
+        def count_characters(part: Part) -> Iterator[str]:
             for chunk in part:
-                shown.advance(len(chunk))
+                progress.advance(len(chunk))
                 yield chunk
 
-        return make(counted(split.train), counted(split.validation))
+        return tokenizer_factory(count_characters(split.train), count_characters(split.validation))
 
 
-def encoded(tokenizer: Tokenizer, part: Part) -> Iterator[tuple[str, np.ndarray]]:
-    """The portions of a part of a text and their tokens, in order. Threads suffice: the work lets Python's lock go."""
-    waiting: deque[tuple[str, Future[np.ndarray]]] = deque()
-    threads = cores()
-    with delayed_progress("tokenising the text", len(part)) as shown, ThreadPoolExecutor(threads) as pool:
+def encode_portions(tokenizer: Tokenizer, part: Part) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield the portions of a part of a text with their tokens, in order.
 
-        def first() -> tuple[str, np.ndarray]:
-            portion, future = waiting.popleft()
-            shown.advance(len(portion))
+    Threads suffice: the tokenizers release Python's lock while they encode.
+    """
+    pending: deque[tuple[str, Future[np.ndarray]]] = deque()
+    threads = count_cores()
+    with delayed_progress("tokenising the text", len(part)) as progress, ThreadPoolExecutor(threads) as pool:
+
+        def take_first() -> tuple[str, np.ndarray]:
+            portion, future = pending.popleft()
+            progress.advance(len(portion))
             return portion, future.result()
 
         for portion in tokenizer.portions(part):
-            waiting.append((portion, pool.submit(tokenizer.encode, portion)))
-            if len(waiting) > 2 * threads:
-                yield first()
-        while waiting:
-            yield first()
+            pending.append((portion, pool.submit(tokenizer.encode, portion)))
+            if len(pending) > 2 * threads:
+                yield take_first()
+        while pending:
+            yield take_first()
 
 
-def cores() -> int:
-    """The cores that this process may use."""
+def count_cores() -> int:
+    """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -7,7 +7,7 @@ import torch
 
 from gptlab.config.recipe import Recipe
 from gptlab.corpus.corpus import Corpus
-from gptlab.corpus.load import encode_prompt
+from gptlab.corpus.load import encode_sample_prompt
 from gptlab.generation.generate import generate
 from gptlab.model.decoder import Decoder
 
@@ -17,7 +17,7 @@ class SampleWriter:
 
     def __init__(self, recipe: Recipe, corpus: Corpus, device: torch.device) -> None:
         self.settings, self.tokenizer = recipe.settings, corpus.tokenizer
-        self.prompt = torch.from_numpy(encode_prompt(recipe, corpus).astype(np.int64)).to(device)
+        self.prompt = torch.from_numpy(encode_sample_prompt(recipe, corpus).astype(np.int64)).to(device)
 
     def write(
         self, decoder: Decoder, count: int, length: int, *, seed: int | None = None, cached: bool | None = None

@@ -1,4 +1,4 @@
-"""What is read: one text, cut by position into what is learnt from and what is judged on; or tokens, ready made."""
+"""Data sets: one text, split by position into training and validation, or files of tokens."""
 
 import glob
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from gptlab.errors import Refused
 
 
 class TokenFiles(NamedTuple):
-    """Files of nothing but tokens. Without any for validation, the last share of the others is that split."""
+    """Token files of both splits; without any for validation, the last share of the training tokens is that split."""
 
     train: list[Path]
     validation: list[Path]
@@ -18,7 +18,10 @@ class TokenFiles(NamedTuple):
 
 
 class Data:
-    """The slot's contract: __init__(*, knobs, validation), and text, chunks or tokens. Numpy and torch stay out."""
+    """Contract of the slot: __init__(*, knobs, validation), and one of text, chunks and tokens.
+
+    Subclasses import neither numpy nor torch. `validation` is the share of the text that is the validation split.
+    """
 
     def __init__(self, *, validation: float = 0.1) -> None:
         if not 0 < validation < 1:
@@ -27,88 +30,92 @@ class Data:
 
     @classmethod
     def reads(cls, knobs: dict[str, Any]) -> list[Path]:
-        """Return the files behind its path, in order; none where it names no files here."""
+        """Return the files behind these knobs' path, in order; [] where they name none."""
         return []
 
     @classmethod
     def role(cls, file: Path) -> str:
-        """Return what the name of a file decides beside its place, if anything."""
+        """Return what a file's name decides apart from its order, "" for nothing."""
         return ""
 
     def text(self) -> str:
-        """The whole text, exactly as it stands; raises Refused if it cannot be had."""
+        """Return the whole text, unchanged; raise Refused if it cannot be read."""
         raise NotImplementedError
 
     def chunks(self) -> Iterator[str]:
-        """The text from its start in pieces that fit into memory, as often as asked."""
+        """Yield the text from its start in pieces that fit into memory; may be called repeatedly."""
         yield self.text()
 
     def tokens(self) -> TokenFiles | None:
-        """Where tokens stand ready; none where there is a text."""
+        """Return the token files, None for a data set of text."""
         return None
 
 
-def files(path: str, wanted: str, ending: str = "") -> list[Path]:
-    """The file at a path; or those in a folder and below that end so, none hidden; or those of a glob. In the order of
-    their paths; raises Refused where there are none, with what is wanted."""
-    with told(path, wanted):
-        given = Path(path).expanduser()
+def find_files(path: str, expected: str, suffix: str = "") -> list[Path]:
+    """Return the file at `path`, the files below a folder that end in `suffix`, or those of a glob, sorted by path.
+
+    Hidden files are left out. Raises Refused where there are none, saying what is `expected`.
+    """
+    with refuse_read_errors(path, expected):
+        location = Path(path).expanduser()
         try:
-            given.stat()
+            location.stat()
         except (FileNotFoundError, NotADirectoryError):
             if not glob.has_magic(path):
                 raise
-            found = [Path(one) for one in glob.glob(str(given), recursive=True)]
+            paths = [Path(match) for match in glob.glob(str(location), recursive=True)]
         else:
-            found = list(walk_files(given, ending)) if given.is_dir() else [given]
-        for file in found:
+            paths = list(walk_files(location, suffix)) if location.is_dir() else [location]
+        for file in paths:
             if not file.exists():
                 raise Refused(
                     f"data.path={path} holds {file}, a link to {file.readlink()}, which does not exist; "
                     "mend the link or remove it"
                 )
-        found = sorted(file for file in found if file.is_file())
-    if not found:
-        raise Refused(f"data.path={path} holds no {f'{ending} ' if ending else ''}file; give {wanted}")
-    return found
+        paths = sorted(file for file in paths if file.is_file())
+    if not paths:
+        raise Refused(f"data.path={path} holds no {f'{suffix} ' if suffix else ''}file; give {expected}")
+    return paths
 
 
-def walk_files(folder: Path, ending: str, above: tuple[Path, ...] = ()) -> Iterator[Path]:
-    """Yield the entries of a folder and below that end so, none hidden. Links to folders are followed, but not back to
-    a folder `above`, whose files are among the others already."""
-    above = (*above, folder.resolve())
+def walk_files(folder: Path, suffix: str, ancestors: tuple[Path, ...] = ()) -> Iterator[Path]:
+    """Yield the entries below a folder that end in `suffix`, hidden ones left out.
+
+    Links to folders are followed, but not back to one of `ancestors`, whose files are among the others already.
+    """
+    ancestors = (*ancestors, folder.resolve())
     for entry in folder.iterdir():
         if entry.name.startswith("."):
             continue
         if entry.is_dir():
-            if entry.resolve() not in above:
-                yield from walk_files(entry, ending, above)
-        elif entry.name.endswith(ending):
+            if entry.resolve() not in ancestors:
+                yield from walk_files(entry, suffix, ancestors)
+        elif entry.name.endswith(suffix):
             yield entry
 
 
-def anchored(path: str, folder: str) -> str:
-    """A path as it was seen from a folder. What is nothing there, such as the name of a data set, stays as it is."""
-    seen = Path(folder) / Path(path).expanduser()
-    return str(seen) if seen.exists() or glob.glob(str(seen), recursive=True) else path
+def anchor_path(path: str, folder: str) -> str:
+    """Return `path` as seen from `folder`; unchanged if nothing is there, as for the name of a data set."""
+    candidate = Path(folder) / Path(path).expanduser()
+    return str(candidate) if candidate.exists() or glob.glob(str(candidate), recursive=True) else path
 
 
-def seen_from(folder: str, node: dict[str, Any]) -> dict[str, Any]:
-    """A slot's node, its path as it was seen from a folder."""
-    return {**node, "path": anchored(node["path"], folder)} if node.get("path") else node
+def anchor_node(folder: str, node: dict[str, Any]) -> dict[str, Any]:
+    """Return a slot's node with its path as seen from `folder`."""
+    return {**node, "path": anchor_path(node["path"], folder)} if node.get("path") else node
 
 
 @contextmanager
-def told(path: str | Path, wanted: str) -> Iterator[None]:
-    """Turns what the system says of a path into a refusal with what is wanted."""
+def refuse_read_errors(path: str | Path, expected: str) -> Iterator[None]:
+    """Turn errors of the system about `path` into Refused, saying what is `expected`."""
     try:
         yield
     except Refused:
         raise
     except (FileNotFoundError, NotADirectoryError):
-        raise Refused(f"data.path={path} does not exist; give {wanted}") from None
+        raise Refused(f"data.path={path} does not exist; give {expected}") from None
     except IsADirectoryError:
-        raise Refused(f"data.path={path} is a folder; give {wanted}") from None
+        raise Refused(f"data.path={path} is a folder; give {expected}") from None
     except (OSError, ValueError, RuntimeError) as error:  # unreadable; a NUL in the name; no home for ~
         reason = getattr(error, "strerror", None) or error
-        raise Refused(f"data.path={path} cannot be read ({reason}); give {wanted}") from None
+        raise Refused(f"data.path={path} cannot be read ({reason}); give {expected}") from None

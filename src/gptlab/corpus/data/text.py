@@ -1,7 +1,7 @@
-"""Any UTF-8 text: a file, all files of a folder, or those of a glob such as 'books/*.txt'.
+"""UTF-8 text: a file, all files of a folder, or those of a glob such as 'books/*.txt'.
 
-Nothing is normalised: line ends and byte order marks stay, so that decoding gives the file back. Several files are one
-text: in the order of their paths, each as it stands, nothing between them.
+Nothing is normalized: line ends and byte order marks stay, so that decoding gives the file back. Several files are
+concatenated in the order of their paths, with nothing between them.
 """
 
 import codecs
@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from gptlab.corpus.data import Data, files, told
+from gptlab.corpus.data import Data, find_files, refuse_read_errors
 from gptlab.errors import Refused
 
-WANTED = "a UTF-8 text file, a folder of them, or a glob"
+EXPECTED = "a UTF-8 text file, a folder of them, or a glob"
 BLOCK = 2**20
 """Bytes read at once."""
 
@@ -28,48 +28,48 @@ class Text(Data):
 
     @classmethod
     def reads(cls, knobs: dict[str, Any]) -> list[Path]:
-        return files(knobs["path"], WANTED)
+        return find_files(knobs["path"], EXPECTED)
 
     def text(self) -> str:
         return "".join(self.chunks())
 
     def chunks(self) -> Iterator[str]:
-        found, empty = files(self.path, WANTED), True
-        for file in found:
-            name = f"data.path={self.path}" if len(found) == 1 else f"data.path={self.path} holds {file}, which"
-            for chunk in decoded(file, name):
-                empty = False
+        paths, is_empty = find_files(self.path, EXPECTED), True
+        for file in paths:
+            label = f"data.path={self.path}" if len(paths) == 1 else f"data.path={self.path} holds {file}, which"
+            for chunk in decode_file(file, label):
+                is_empty = False
                 yield chunk
-        if empty:
-            raise Refused(f"data.path={self.path} is empty; give {WANTED} with text in it")
+        if is_empty:
+            raise Refused(f"data.path={self.path} is empty; give {EXPECTED} with text in it")
 
 
-def decoded(file: Path, name: str) -> Iterator[str]:
-    """The characters of a file; a block's last that is cut in two comes with the next block."""
-    decoder, at = codecs.getincrementaldecoder("utf-8")(), 0
-    for block in blocks(file):
-        if not at and (kind := name_kind(block[:SAMPLE])):
-            raise Refused(f"{name} {kind}")
-        before = len(decoder.getstate()[0])
+def decode_file(file: Path, label: str) -> Iterator[str]:
+    """Yield the characters of a file; one that is cut by the end of a block comes with the next block."""
+    decoder, offset = codecs.getincrementaldecoder("utf-8")(), 0
+    for block in read_blocks(file):
+        if not offset and (kind := describe_foreign_content(block[:SAMPLE])):
+            raise Refused(f"{label} {kind}")
+        held_bytes = len(decoder.getstate()[0])
         try:
             chunk = decoder.decode(block, final=not block)
         except UnicodeDecodeError as error:
-            place = at - before + error.start
-            said = f"byte 0x{error.object[error.start]:02x} at offset {place} of {file.stat().st_size}"
-            latin = "if it is Latin-1: iconv -f latin1 -t utf-8 <file> > <another file>"
+            error_offset = offset - held_bytes + error.start
+            bad_byte = f"byte 0x{error.object[error.start]:02x} at offset {error_offset} of {file.stat().st_size}"
+            latin_hint = "if it is Latin-1: iconv -f latin1 -t utf-8 <file> > <another file>"
             if error.reason == "unexpected end of data":
-                cut = f"if it was cut, leave the rest out: head -c {place} <file> > <another file>"
-                raise Refused(f"{name} ends inside a character: {said}; {cut}; {latin}") from None
-            raise Refused(f"{name} is not UTF-8: {said}; convert it from what it is, {latin}") from None
-        at += len(block)
+                cut_hint = f"if it was cut, leave the rest out: head -c {error_offset} <file> > <another file>"
+                raise Refused(f"{label} ends inside a character: {bad_byte}; {cut_hint}; {latin_hint}") from None
+            raise Refused(f"{label} is not UTF-8: {bad_byte}; convert it from what it is, {latin_hint}") from None
+        offset += len(block)
         if chunk:
             yield chunk
 
 
 SAMPLE = 4096
-"""Bytes that tell a file of another kind."""
+"""Bytes at the start of a file that are checked for another format."""
 UTF16 = "iconv -f utf-16{} -t utf-8 <file> > <another file>"
-KINDS = {
+SIGNATURES = {
     b"\xff\xfe\0\0": "is UTF-32; convert it: iconv -f utf-32 -t utf-8 <file> > <another file>",
     b"\0\0\xfe\xff": "is UTF-32; convert it: iconv -f utf-32 -t utf-8 <file> > <another file>",
     b"\xff\xfe": f"is UTF-16; convert it: {UTF16.format('')}",
@@ -85,13 +85,13 @@ KINDS = {
     b"\xff\xd8\xff": "is a picture; leave it out, with a glob such as '*.txt'",
     b"%PDF": "is a PDF; take its text: pdftotext <file>",
 }
-"""What files of other kinds begin with, and the remedy."""
+"""First bytes of files of other formats, what they are, and the remedy."""
 
 
-def name_kind(head: bytes) -> str:
-    """Return what a file is if its first bytes are of no text, and the remedy; "" if they may be of one."""
-    for start, kind in KINDS.items():
-        if head.startswith(start):
+def describe_foreign_content(head: bytes) -> str:
+    """Return what a file is if its first bytes are not UTF-8 text, and the remedy; "" if they may be text."""
+    for signature, kind in SIGNATURES.items():
+        if head.startswith(signature):
             return kind
     pairs = len(head) // 2
     for order, zeros in (("le", head[1::2].count(0)), ("be", head[::2].count(0))):
@@ -100,9 +100,9 @@ def name_kind(head: bytes) -> str:
     return ""
 
 
-def blocks(file: Path) -> Iterator[bytes]:
-    """The bytes of a file in blocks, an empty one last."""
-    with told(file, WANTED), file.open("rb") as stream:
+def read_blocks(file: Path) -> Iterator[bytes]:
+    """Yield the bytes of a file in blocks, with an empty one last."""
+    with refuse_read_errors(file, EXPECTED), file.open("rb") as stream:
         block = b"."
         while block:
             block = stream.read(BLOCK)

@@ -1,4 +1,4 @@
-"""Text to numbers and back, exactly. A token is a piece of UTF-8; all but the way in follows from the pieces."""
+"""Tokenizers: text to numbers and back, exactly. A token stands for a piece of UTF-8 bytes."""
 
 import codecs
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,9 +11,13 @@ from gptlab.errors import Refused
 
 
 class Tokenizer:
-    """The slot's contract: __init__(train, validation, *, knobs) learns the pieces and passes them on. Both are texts
-    in chunks, to be read once, for they may be larger than memory. learns: whether it needs them, so that files of
-    tokens, which have no text, will not do."""
+    """Contract of the slot: __init__(train, validation, *, knobs) learns the pieces and passes them on.
+
+    Both are texts in chunks, to be read once, since they may be larger than memory. A subclass defines encode, state
+    and restore; decoding follows from the pieces.
+
+    learns  whether the vocabulary is learned from the text; such a tokenizer cannot be used with files of tokens
+    """
 
     learns = False
 
@@ -22,28 +26,31 @@ class Tokenizer:
 
     @property
     def vocab(self) -> int:
-        """How many tokens there are."""
+        """Number of tokens."""
         return len(self.pieces)
 
     @property
     def dtype(self) -> np.dtype:
-        """The smallest of uint8, uint16, uint32 that holds every token."""
+        """Smallest of uint8, uint16 and uint32 that holds every token."""
         return np.min_scalar_type(max(self.vocab - 1, 0))
 
     def encode(self, text: str) -> np.ndarray:
-        """The tokens of a text, (N,) of `dtype`; raises Refused where it has none for a character."""
+        """Return the tokens of a text, (N,) of `dtype`; raise Refused for a character that has none."""
         raise NotImplementedError
 
     def portions(self, chunks: Iterable[str]) -> Iterator[str]:
-        """A text in chunks, cut anew so that the tokens of its portions, joined, are those of the whole."""
+        """Cut a text anew so that the tokens of its portions, concatenated, are those of the whole."""
         yield from chunks
 
     def decode(self, tokens: Sequence[int] | np.ndarray) -> str:
-        """The text of tokens. Bytes that make no UTF-8, as a young model writes, become U+FFFD."""
+        """Return the text of tokens. Bytes that are not UTF-8, as an untrained model writes, become U+FFFD."""
         return b"".join([self.pieces[token] for token in np.asarray(tokens).tolist()]).decode(errors="replace")
 
     def stream(self, tokens: Iterable[int]) -> Iterator[str]:
-        """The text of tokens as they come; joined, it is what decode says. Half a character waits for its rest."""
+        """Yield the text of tokens as they come; joined, it equals `decode`.
+
+        An incomplete character waits for its rest.
+        """
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
         for token in tokens:
             if piece := decoder.decode(self.pieces[token]):
@@ -52,52 +59,56 @@ class Tokenizer:
             yield rest
 
     def lengths(self) -> np.ndarray:
-        """The UTF-8 bytes of each token, (V,), so that nats per token become bits per byte."""
+        """Return the number of UTF-8 bytes of each token, (V,), to convert nats per token to bits per byte."""
         return np.array([len(piece) for piece in self.pieces], np.int64)
 
     @classmethod
     def reads(cls, knobs: dict[str, Any]) -> list[Path]:
-        """The files that it is made from, whose content decides its tokens as its knobs do."""
+        """Return the files that the tokenizer is made from; its tokens depend on their content and the knobs."""
         return []
 
     @classmethod
     def role(cls, file: Path) -> str:
-        """Return what the name of a file decides, if anything."""
+        """Return what a file's name decides, "" for nothing."""
         return ""
 
     def state(self) -> dict[str, Any]:
-        """What JSON must keep of it, so that sampling needs no corpus."""
+        """Return what must be saved as JSON to restore the tokenizer without the corpus."""
         raise NotImplementedError
 
     @classmethod
     def restore(cls, state: dict[str, Any]) -> Self:
-        """The tokenizer that gave this state."""
+        """Return the tokenizer that gave this state."""
         raise NotImplementedError
 
 
-def utf8(text: str) -> bytes:
-    """The bytes of a text; refuses half a surrogate pair, which Python strings can hold and UTF-8 cannot."""
+def encode_utf8(text: str) -> bytes:
+    """Return the bytes of a text; refuse half a surrogate pair, which Python strings can hold and UTF-8 cannot."""
     try:
         return text.encode()
     except UnicodeEncodeError as error:
-        raise Refused(f"{name(text, error.start)} is half a surrogate pair, which UTF-8 cannot hold") from None
+        character = describe_character(text, error.start)
+        raise Refused(f"{character} is half a surrogate pair, which UTF-8 cannot hold") from None
 
 
-def name(text: str, at: int) -> str:
-    """A character and where it stands, in words."""
-    return f"{text[at]!a} (U+{ord(text[at]):04X}) at character {at} of {len(text)}"
+def describe_character(text: str, position: int) -> str:
+    """Return a character and its position, in words."""
+    return f"{text[position]!a} (U+{ord(text[position]):04X}) at character {position} of {len(text)}"
 
 
-def _writing() -> dict[str, int]:
-    """GPT-2's files write a byte as one printable character: itself where it is one, else those from U+0100 on."""
+def _map_characters_to_bytes() -> dict[str, int]:
+    """Return the byte that each printable character stands for in GPT-2's files.
+
+    A printable byte is written as itself, the others as the characters from U+0100 on.
+    """
     printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     others = (byte for byte in range(256) if byte not in printable)
     return {chr(byte): byte for byte in printable} | {chr(256 + n): byte for n, byte in enumerate(others)}
 
 
-WRITING = _writing()
+BYTE_OF_CHARACTER = _map_characters_to_bytes()
 
 
-def unwritten(piece: str) -> bytes:
-    """The bytes of a piece as GPT-2's files write it."""
-    return bytes(WRITING[character] for character in piece)
+def decode_piece(piece: str) -> bytes:
+    """Return the bytes of a piece as GPT-2's files write it."""
+    return bytes(BYTE_OF_CHARACTER[character] for character in piece)

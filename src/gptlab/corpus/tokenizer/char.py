@@ -1,6 +1,7 @@
-"""One token per character (char-rnn, nanoGPT's shakespeare_char): the sorted characters of the whole text.
+"""Character tokenizer (char-rnn, nanoGPT's shakespeare_char): one token for each distinct character of the text.
 
-Both splits are looked at, as those do: a letter that only the validation split has would have no token.
+As there, tokens are in the order of code points, and the vocabulary covers both splits: a letter that only the
+validation split has would have no token otherwise.
 """
 
 import sys
@@ -9,34 +10,34 @@ from typing import Any, Self
 
 import numpy as np
 
-from gptlab.corpus.tokenizer import Tokenizer, name, utf8
+from gptlab.corpus.tokenizer import Tokenizer, describe_character, encode_utf8
 from gptlab.errors import Refused
 
 UNSEEN = -1
 CHUNK = 2**16
-"""Characters looked up at once: what lies between fits the cache, so that a large file takes little memory."""
+"""Characters looked up at once: intermediate arrays fit the CPU's cache, so that a large file takes little memory."""
 
 
 class Char(Tokenizer):
-    """Refuses characters that the text did not hold; tokenizer=byte takes all."""
+    """One token per character. Characters that the text does not have are refused; tokenizer=byte takes all."""
 
     learns = True
 
     def __init__(self, train: Iterable[str], validation: Iterable[str] = ()) -> None:
-        self.characters = "".join(map(chr, sorted(seen(train) | seen(validation))))
-        utf8(self.characters)
+        self.characters = "".join(map(chr, sorted(find_code_points(train) | find_code_points(validation))))
+        encode_utf8(self.characters)
         super().__init__([character.encode() for character in self.characters])
-        points = codepoints(self.characters)
+        points = to_code_points(self.characters)
         self.tokens = np.full(points.max(initial=0) + 2, UNSEEN, np.int32)  # its last entry stands for all beyond
         self.tokens[points] = np.arange(self.vocab)
 
     def encode(self, text: str) -> np.ndarray:
         tokens = np.empty(len(text), self.dtype)
         for start in range(0, len(text), CHUNK):
-            part = self.tokens.take(codepoints(text[start : start + CHUNK]), mode="clip")
+            part = self.tokens.take(to_code_points(text[start : start + CHUNK]), mode="clip")
             if (part == UNSEEN).any():
-                where = name(text, start + int((part == UNSEEN).argmax()))
-                raise Refused(f"tokenizer=char has never seen {where}; leave it out or train with tokenizer=byte")
+                character = describe_character(text, start + int((part == UNSEEN).argmax()))
+                raise Refused(f"tokenizer=char has never seen {character}; leave it out or train with tokenizer=byte")
             tokens[start : start + CHUNK] = part
         return tokens
 
@@ -48,14 +49,17 @@ class Char(Tokenizer):
         return cls([state["characters"]])
 
 
-def seen(chunks: Iterable[str]) -> set[int]:
-    """The code points of a text."""
-    there = np.zeros(sys.maxunicode + 1, bool)
+def find_code_points(chunks: Iterable[str]) -> set[int]:
+    """Return the distinct code points of a text."""
+    is_present = np.zeros(sys.maxunicode + 1, bool)
     for chunk in chunks:
-        there[codepoints(chunk)] = True
-    return set(np.flatnonzero(there).tolist())
+        is_present[to_code_points(chunk)] = True
+    return set(np.flatnonzero(is_present).tolist())
 
 
-def codepoints(text: str) -> np.ndarray:
-    """(N,) uint32; halves of surrogate pairs count as characters, so that encode can name them."""
+def to_code_points(text: str) -> np.ndarray:
+    """Return the code points of a text, (N,) uint32.
+
+    Halves of surrogate pairs count as characters, so that `encode` can name them.
+    """
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")

@@ -1,9 +1,9 @@
 """The tokenizer of a checkpoint: its tokenizer.json, as Hugging Face's tokenizers write it.
 
-Byte-level pairs (GPT-2, Llama 3, Qwen, SmolLM), and SentencePiece's with bytes to fall back on (Llama 1-2, Mistral).
-What would change a text is left out, so that it comes back exactly: normal forms, truncation, padding, dropout, blanks
-that added tokens eat, and the space that SentencePiece puts before the first word. What still comes back otherwise is
-refused where it is encoded. Special tokens are not read in a text: one that holds their names is a text.
+Supported are byte-level BPE (GPT-2, Llama 3, Qwen, SmolLM), and SentencePiece's BPE with byte fallback (Llama 1-2,
+Mistral). Settings that would change a text are dropped, so that it decodes exactly: normal forms, truncation, padding,
+dropout, blanks that added tokens strip, and the space that SentencePiece puts before the first word. A text that still
+decodes differently is refused where it is encoded. Special tokens are not recognized in a text; their names are text.
 """
 
 import json
@@ -15,19 +15,23 @@ from typing import Any, Self
 import numpy as np
 import tokenizers
 
-from gptlab.corpus.tokenizer import WRITING, Tokenizer, name, unwritten, utf8
+from gptlab.corpus.tokenizer import BYTE_OF_CHARACTER, Tokenizer, decode_piece, describe_character, encode_utf8
 from gptlab.errors import Refused
 
 SPACE = "▁"
-"""How SentencePiece writes one."""
+"""SentencePiece's character for a space."""
 BYTE = re.compile(r"<0x([0-9A-F]{2})>")
 CUT = re.compile(r"(?<=\S)(?= )")
-"""Where no token goes on, from no space to a space."""
+"""Matches positions that no token spans: between a character and a space after it."""
 PORTION = 2**16
 
 
 class File(Tokenizer):
-    """path: the file, or the folder of a checkpoint, whose `vocab` is larger than the file's where it was padded."""
+    """A tokenizer.json.
+
+    path   the file, or the folder of a checkpoint
+    vocab  number of tokens; null: as many as the file has. A checkpoint's is larger where its vocabulary was padded
+    """
 
     def __init__(
         self,
@@ -40,7 +44,7 @@ class File(Tokenizer):
         if path is None:
             raise ValueError("path is missing; give a checkpoint's folder or its tokenizer.json")
         try:
-            text = source(path).read_text(encoding="utf-8-sig")
+            text = find_tokenizer_json(path).read_text(encoding="utf-8-sig")
         except UnicodeDecodeError:
             raise ValueError(
                 f"path={path} is no text, so no tokenizer.json; one of SentencePiece becomes that by transformers: "
@@ -48,127 +52,140 @@ class File(Tokenizer):
             ) from None
         except OSError as error:
             raise ValueError(f"path={path} cannot be read: {error.strerror}") from error
-        self._open(text, path, vocab)
+        self._load(text, path, vocab)
 
-    def _open(self, text: str, path: str, vocab: int | None) -> None:
+    def _load(self, text: str, path: str, vocab: int | None) -> None:
+        """Parse the JSON `text` of `path` and build the tokenizer from it; raise ValueError if it cannot be used."""
         try:
-            told = json.loads(text)
-            kind, made = told["model"]["type"], plain(told)
-            self.model = tokenizers.Tokenizer.from_str(json.dumps(made))
+            definition = json.loads(text)
+            kind, exact = definition["model"]["type"], drop_text_changes(definition)
+            self.model = tokenizers.Tokenizer.from_str(json.dumps(exact))
         except Exception as error:  # the library raises Exception itself
             reason = f"{error} is missing" if isinstance(error, KeyError) else str(error).splitlines()[0][:120]
             reason = "it holds no object" if isinstance(error, TypeError | AttributeError) else reason
             raise ValueError(f"path={path} is no tokenizer.json: {reason}; give one of tokenizers") from error
-        leveled = "ByteLevel" in json.dumps([told.get("pre_tokenizer"), told.get("decoder")])
-        if kind != "BPE" or not (leveled or told["model"].get("byte_fallback")):
+        byte_level = "ByteLevel" in json.dumps([definition.get("pre_tokenizer"), definition.get("decoder")])
+        if kind != "BPE" or not (byte_level or definition["model"].get("byte_fallback")):
             raise ValueError(f"path={path} holds {kind} that cannot write every text; byte-level BPE can")
         self.model.encode_special_tokens = True
-        added = {token["id"]: token["content"].encode() for token in made["added_tokens"]}
-        known = {at: written(piece, leveled) for piece, at in self.model.get_vocab().items() if at not in added} | added
-        self.special = [token["id"] for token in made["added_tokens"] if token.get("special")]
-        least = max(known) + 1
-        if vocab is not None and vocab < least:
-            raise ValueError(f"vocab={vocab} is less than the {least} tokens of {path}; give {least} or more")
-        self.text, self.path, self.padded, self.leveled = text, path, vocab, leveled
-        super().__init__([known.get(at, b"") for at in range(vocab or least)])
+        added = {token["id"]: token["content"].encode() for token in exact["added_tokens"]}
+        piece_of_token = {
+            token: piece_to_bytes(piece, byte_level)
+            for piece, token in self.model.get_vocab().items()
+            if token not in added
+        } | added
+        self.special = [token["id"] for token in exact["added_tokens"] if token.get("special")]
+        min_vocab = max(piece_of_token) + 1
+        if vocab is not None and vocab < min_vocab:
+            raise ValueError(f"vocab={vocab} is less than the {min_vocab} tokens of {path}; give {min_vocab} or more")
+        self.text, self.path, self.padded_vocab, self.byte_level = text, path, vocab, byte_level
+        super().__init__([piece_of_token.get(token, b"") for token in range(vocab or min_vocab)])
 
     def encode(self, text: str) -> np.ndarray:
-        utf8(text)
-        if not self.leveled and SPACE in text:
-            raise Refused(f"{name(text, text.index(SPACE))} is how {self.path} writes a space; take it out of the text")
+        encode_utf8(text)
+        if not self.byte_level and SPACE in text:
+            character = describe_character(text, text.index(SPACE))
+            raise Refused(f"{character} is how {self.path} writes a space; take it out of the text")
         parts: list[Any] = [np.empty(0, np.uint32)]
         start = 0
         for portion in self.portions([text]):
             tokens = self.model.encode(portion, add_special_tokens=False).ids
-            back = b"".join([self.pieces[token] for token in tokens])
-            if back != portion.encode():
-                raise Refused(f"tokenizer.path={self.path} {describe_loss(text, start, portion, back)}")
+            decoded = b"".join([self.pieces[token] for token in tokens])
+            if decoded != portion.encode():
+                raise Refused(f"tokenizer.path={self.path} {describe_loss(text, start, portion, decoded)}")
             parts.append(tokens)
             start += len(portion)
         return np.concatenate(parts).astype(self.dtype)
 
     def portions(self, chunks: Iterable[str]) -> Iterator[str]:
-        held = ""
+        buffer = ""
         for chunk in chunks:
-            held += chunk
-            while len(held) > PORTION:
-                cuts = [found.end() for found in CUT.finditer(held, 0, PORTION)]
+            buffer += chunk
+            while len(buffer) > PORTION:
+                cuts = [match.end() for match in CUT.finditer(buffer, 0, PORTION)]
                 end = cuts[-1] if cuts else PORTION
-                yield held[:end]
-                held = held[end:]
-        if held:
-            yield held
+                yield buffer[:end]
+                buffer = buffer[end:]
+        if buffer:
+            yield buffer
 
     def lengths(self) -> np.ndarray:
-        found = super().lengths()
-        found[self.special] = 0
-        return found
+        lengths = super().lengths()
+        lengths[self.special] = 0
+        return lengths
 
     def state(self) -> dict[str, Any]:
-        return {"json": self.text, "path": self.path, "vocab": self.padded}
+        return {"json": self.text, "path": self.path, "vocab": self.padded_vocab}
 
     @classmethod
     def restore(cls, state: dict[str, Any]) -> Self:
-        made = cls.__new__(cls)
-        made._open(state["json"], state["path"], state["vocab"])
-        return made
+        tokenizer = cls.__new__(cls)
+        tokenizer._load(state["json"], state["path"], state["vocab"])
+        return tokenizer
 
     @classmethod
     def reads(cls, knobs: dict[str, Any]) -> list[Path]:
-        return [source(knobs["path"])] if knobs.get("path") else []
+        return [find_tokenizer_json(knobs["path"])] if knobs.get("path") else []
 
 
-def source(path: str) -> Path:
-    """The file of a path."""
-    here = Path(path).expanduser()
-    file = here / "tokenizer.json" if here.is_dir() else here
+def find_tokenizer_json(path: str) -> Path:
+    """Return the tokenizer.json of a file's or folder's path."""
+    location = Path(path).expanduser()
+    file = location / "tokenizer.json" if location.is_dir() else location
     if not file.is_file():
         raise ValueError(f"path={path} is not there, or has no tokenizer.json; give a checkpoint's folder or that file")
     return file
 
 
-def plain(told: dict[str, Any]) -> dict[str, Any]:
-    """Return a tokenizer.json without what changes a text."""
-    first = told.get("normalizer") or {}
-    spaces = [step for step in first.get("normalizers", [first]) if step.get("content") == SPACE and "pattern" in step]
-    cutting = json.loads(json.dumps(told.get("pre_tokenizer")))
-    for step in [cutting, *(cutting or {}).get("pretokenizers", [])] if cutting else []:
+def drop_text_changes(definition: dict[str, Any]) -> dict[str, Any]:
+    """Return the definition in a tokenizer.json without the settings that change a text."""
+    normalizer = definition.get("normalizer") or {}
+    steps = normalizer.get("normalizers", [normalizer])
+    spaces = [step for step in steps if step.get("content") == SPACE and "pattern" in step]
+    pre_tokenizer = json.loads(json.dumps(definition.get("pre_tokenizer")))
+    for step in [pre_tokenizer, *(pre_tokenizer or {}).get("pretokenizers", [])] if pre_tokenizer else []:
         reset = {"add_prefix_space": False, "prepend_scheme": "never"}
         step.update({key: value for key, value in reset.items() if key in step})
-    vocab = told["model"]["vocab"]
+    vocab = definition["model"]["vocab"]
     added = [
         {**token, "lstrip": False, "rstrip": False}
-        for token in told.get("added_tokens") or []
+        for token in definition.get("added_tokens") or []
         if not (BYTE.fullmatch(token["content"]) and vocab.get(token["content"]) == token["id"])  # a byte, no name
     ]
     return {
-        **told,
+        **definition,
         "truncation": None,
         "padding": None,
         "added_tokens": added,
         "normalizer": {"type": "Sequence", "normalizers": spaces} if spaces else None,
-        "pre_tokenizer": cutting,
+        "pre_tokenizer": pre_tokenizer,
         "post_processor": None,
-        "model": {**told["model"], "dropout": None},
+        "model": {**definition["model"], "dropout": None},
     }
 
 
-def describe_loss(text: str, start: int, portion: str, back: bytes) -> str:
-    """Say where a portion of a text, which begins at `start`, first differs from what its tokens stand for."""
-    given = portion.encode()
-    same = next((at for at, pair in enumerate(zip(given, back, strict=False)) if pair[0] != pair[1]), None)
-    prefix = given[: min(len(given), len(back)) if same is None else same].decode(errors="ignore")
-    at = len(prefix)
-    instead = back[len(prefix.encode()) :].decode(errors="replace")[:12]
-    where = name(text, start + at) if at < len(portion) else f"the end, after {portion[-12:]!a},"
-    comes = f"comes back as {instead!a}" if instead else "is lost"
-    return f"does not keep the text: {where} {comes}; take tokenizer=bpe or byte, or a tokenizer that writes all bytes"
+def describe_loss(text: str, start: int, portion: str, decoded: bytes) -> str:
+    """Describe where a portion of a text, which begins at `start`, first differs from its decoded tokens."""
+    original = portion.encode()
+    pairs = enumerate(zip(original, decoded, strict=False))
+    shorter = min(len(original), len(decoded))
+    first_difference = next((index for index, (before, after) in pairs if before != after), shorter)
+    prefix = original[:first_difference].decode(errors="ignore")
+    position = len(prefix)
+    instead = decoded[len(prefix.encode()) :].decode(errors="replace")[:12]
+    if position < len(portion):
+        where = describe_character(text, start + position)
+    else:
+        where = f"the end, after {portion[-12:]!a},"
+    outcome = f"comes back as {instead!a}" if instead else "is lost"
+    remedy = "take tokenizer=bpe or byte, or a tokenizer that writes all bytes"
+    return f"does not keep the text: {where} {outcome}; {remedy}"
 
 
-def written(piece: str, leveled: bool) -> bytes:
-    """The bytes of a piece."""
-    if leveled:
-        return unwritten(piece) if all(one in WRITING for one in piece) else piece.encode()
-    if found := BYTE.fullmatch(piece):
-        return bytes([int(found[1], 16)])
+def piece_to_bytes(piece: str, byte_level: bool) -> bytes:
+    """Return the bytes of a piece, in GPT-2's spelling if `byte_level`, else in SentencePiece's."""
+    if byte_level:
+        return decode_piece(piece) if all(character in BYTE_OF_CHARACTER for character in piece) else piece.encode()
+    if match := BYTE.fullmatch(piece):
+        return bytes([int(match[1], 16)])
     return piece.replace(SPACE, " ").encode()
