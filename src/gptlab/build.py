@@ -10,7 +10,7 @@ from gptlab.config.recipe import LISTS, PARTS, SLOTS, Recipe, check_settings
 from gptlab.model.compile_policy import at_once
 from gptlab.runs import tracker as tracking
 from gptlab.runs.record import RunFolder
-from gptlab.weights.pretrained import source
+from gptlab.weights.pretrained import load_source
 
 if TYPE_CHECKING:
     from gptlab.model.decoder import Decoder
@@ -76,7 +76,7 @@ def _check_build(recipe: Recipe) -> list[str]:
         resume = recipe.config["resume"]
         has_weights = resume not in (None, "auto") and RunFolder(Path(resume)).has_checkpoint()
         if (node := recipe.config.get("pretrained")) and not has_weights:
-            checkpoint = source(node)
+            checkpoint = load_source(node)
             plain = replace(recipe, config={**recipe.config, "change": {}})
             checkpoint.check(build_on_meta(plain, checkpoint.vocab()))
         build_on_meta(recipe, vocab=64)
@@ -168,4 +168,4 @@ def build_decoder(recipe: Recipe, vocab: int, load_start: bool = False) -> "Deco
 def load_starting_weights(recipe: Recipe, decoder: "Decoder") -> None:
     """Load the weights that a decoder starts from, if the recipe names any."""
     if node := recipe.config.get("pretrained"):
-        source(node).load(decoder)
+        load_source(node).load(decoder)

@@ -124,10 +124,10 @@ def _make_recipe(config: Any, overrides: list[str], config_name: str) -> tuple[R
 
 def _overrides_implied_by_checkpoint(config: Any, overrides: list[str], config_name: str) -> list[str]:
     """Return the checkpoint's own config as overrides, as far as nothing else was said."""
-    from gptlab.weights.pretrained import words
+    from gptlab.weights.pretrained import overrides_from_checkpoint
 
     given = {str(override.key_or_group) for override in OverridesParser.create().parse_overrides(overrides)}
-    slots, knobs = words(_resolve_key(config, "pretrained"), given, adapted="lora" in config.change)
+    slots, knobs = overrides_from_checkpoint(_resolve_key(config, "pretrained"), given, adapted="lora" in config.change)
     composed_config = compose_with_hydra(config_name, [*slots, *overrides])
     known_knobs = [
         word for key, word in knobs.items() if OmegaConf.select(composed_config, key, default=MISSING) is not MISSING

@@ -24,7 +24,7 @@ from gptlab.config.recipe import Recipe
 from gptlab.errors import Refused
 from gptlab.model.decoder import Decoder
 from gptlab.weights.pretrained import families
-from gptlab.weights.pretrained.mapping import apply, back, parse
+from gptlab.weights.pretrained.mapping import apply_mapping, invert_mapping, parse_mapping
 
 # -- the decoder that nobody could load
 
@@ -230,7 +230,7 @@ def test_what_transformers_made_is_found_from_names_alone(kind: str, tmp_path: P
     prefix = "transformer." if kind == "gpt2" else "model."
     tied = {"lm_head.weight"} if kind == "gpt2" else {*()}
     state = {name.removeprefix(prefix): one for name, one in model.state_dict().items() if name not in tied}
-    names = {one.source: [*one.to] for one in families.family(config.to_dict()).names(config.to_dict()).entries}
+    names = {one.source: [*one.to] for one in families.find_family(config.to_dict()).names(config.to_dict()).entries}
     best = found(state, names, inputs, outputs, tmp_path)
     activation = "gelu_tanh" if kind == "gpt2" else "silu"
     assert (best["heads"], best["activation"], best["eps"], best["pairs"]) == (6, activation, 1e-5, "halves")
@@ -238,7 +238,7 @@ def test_what_transformers_made_is_found_from_names_alone(kind: str, tmp_path: P
 
 def test_guesses_that_say_the_same_are_one(tmp_path: Path):
     state, mapping, inputs, outputs = moved(wiring.compose([*TINY, "model.heads=24"]))  # two features a head: one pair
-    parsed = parse(mapping)
+    parsed = parse_mapping(mapping)
     outline = Outline(parsed, {name: tuple(one.shape) for name, one in state.items()})
     recipe = wiring.compose(first_overrides(outline, ["model.heads=24"], 32))
     made = Search(recipe, parsed, state, inputs, outputs, ("squares", "theta", "activation", "eps"))
@@ -252,9 +252,9 @@ def test_guesses_that_say_the_same_are_one(tmp_path: Path):
 
 def test_a_mapping_says_all_that_does_not_fit_at_once():
     source = {"a": torch.zeros(2, 3), "b": torch.zeros(4), "c": torch.zeros(2), "d": torch.zeros(5, 2)}
-    mapping = parse({"a": "x", "c": "x", "d": ["p", "q", "r"]})
+    mapping = parse_mapping({"a": "x", "c": "x", "d": ["p", "q", "r"]})
     with pytest.raises(Refused, match="does not fit") as refused:
-        apply(mapping, source, {"x": (2, 3), "y": (1,), "p": (5, 1)})
+        apply_mapping(mapping, source, {"x": (2, 3), "y": (1,), "p": (5, 1)})
     for told in ("b has no place", "x is written twice", "axis 1 of (5, 2) does not split in 3", "y is missing"):
         assert told in str(refused.value)
 
@@ -273,24 +273,32 @@ def test_a_mapping_says_all_that_does_not_fit_at_once():
 )
 def test_a_mapping_that_is_none_is_refused(entry: Any, told: str):
     with pytest.raises(Refused, match=re.escape(told)):
-        parse({"w": entry})
+        parse_mapping({"w": entry})
 
 
 def test_every_step_of_a_mapping():
     whole = torch.arange(2 * 24.0).view(1, 2, 24)  # (1, in, out), as TensorFlow's files
     entry = {"to": ["q", "k", "v"], "squeeze": 0, "transpose": True, "split": {"axis": 0, "sizes": [12, 6, 6]}}
-    q, k, v = apply(parse({"w": entry}), {"w": whole}, {"q": (12, 2), "k": (6, 2), "v": (6, 2)}).values()
+    q, k, v = apply_mapping(
+        parse_mapping({"w": entry}), {"w": whole}, {"q": (12, 2), "k": (6, 2), "v": (6, 2)}
+    ).values()
     assert torch.cat([q, k, v]).t().equal(whole[0])
     heads = {"to": ["q", "k", "v"], "heads": "per_head_interleaved"}
     rows = torch.arange(24.0)  # two heads of four: q, k, v of the first, then of the second
-    made = apply(parse({"w": heads}, head=4), {"w": rows}, dict.fromkeys("qkv", (8,)))
+    made = apply_mapping(parse_mapping({"w": heads}, head=4), {"w": rows}, dict.fromkeys("qkv", (8,)))
     assert made["k"].tolist() == [4, 5, 6, 7, 16, 17, 18, 19]
-    turned = apply(parse({"w": {"to": "x.q.bias", "permute": "rope_i2h"}}, head=4), {"w": rows[:8]}, {"x.q.bias": (8,)})
+    turned = apply_mapping(
+        parse_mapping({"w": {"to": "x.q.bias", "permute": "rope_i2h"}}, head=4), {"w": rows[:8]}, {"x.q.bias": (8,)}
+    )
     assert turned["x.q.bias"].tolist() == [0, 2, 1, 3, 4, 6, 5, 7]
-    back = apply(parse({"w": {"to": "x", "permute": "rope_h2i"}}, head=4), {"w": turned["x.q.bias"]}, {"x": (8,)})
+    back = apply_mapping(
+        parse_mapping({"w": {"to": "x", "permute": "rope_h2i"}}, head=4), {"w": turned["x.q.bias"]}, {"x": (8,)}
+    )
     assert back["x"].equal(rows[:8])
     fused = {"to": ["x.q.bias", "x.v.bias"], "permute": "rope_i2h"}
-    values = apply(parse({"w": fused}, head=4), {"w": rows[:8]}, {"x.q.bias": (4,), "x.v.bias": (4,)})["x.v.bias"]
+    values = apply_mapping(parse_mapping({"w": fused}, head=4), {"w": rows[:8]}, {"x.q.bias": (4,), "x.v.bias": (4,)})[
+        "x.v.bias"
+    ]
     assert values.equal(rows[4:8])  # values are not turned
 
 
@@ -305,7 +313,7 @@ STEPS: list[dict[str, Any]] = [
 @pytest.mark.parametrize("entry", STEPS, ids=str)
 def test_a_mapping_can_be_undone(entry: dict[str, Any]):
     shape = (1, 3, 24) if "squeeze" in entry else (3, 24) if entry.get("transpose") else (24, 3)
-    source, mapping = torch.arange(72.0).view(shape), parse({"w": entry}, head=4)
+    source, mapping = torch.arange(72.0).view(shape), parse_mapping({"w": entry}, head=4)
     rows = entry.get("split", {}).get("sizes") or [24 // len(mapping.entries[0].to)] * 3
     wanted = {one: (count, 3) for one, count in zip(mapping.entries[0].to, rows, strict=False)}
-    assert back(mapping, apply(mapping, {"w": source}, wanted), 1)["w"].equal(source)
+    assert invert_mapping(mapping, apply_mapping(mapping, {"w": source}, wanted), 1)["w"].equal(source)

@@ -16,7 +16,7 @@ from gptlab.build import build_decoder, check_recipe, load_starting_weights
 from gptlab.config.recipe import Recipe
 from gptlab.errors import Refused
 from gptlab.model.decoder import Decoder
-from gptlab.weights.pretrained import files, source
+from gptlab.weights.pretrained import files, load_source
 
 TOLERANCE = 1e-4
 """Largest difference over largest value."""
@@ -113,8 +113,8 @@ def print_diff(checkpoint: str, overrides: list[str], compose: Callable[[list[st
     recipe = compose(["pretrained=hf", f"pretrained.path={checkpoint}", *overrides])
     for line in check_recipe(recipe):
         raise Refused(line)
-    folder = files.found(checkpoint)
-    decoder = build_decoder(recipe, source(recipe.config["pretrained"]).vocab()).eval()
+    folder = files.locate_checkpoint(checkpoint)
+    decoder = build_decoder(recipe, load_source(recipe.config["pretrained"]).vocab()).eval()
     load_starting_weights(recipe, decoder)
     places = compare_places(load_in_transformers(folder), decoder)
     table = Table(box=None, header_style="bold", pad_edge=False)

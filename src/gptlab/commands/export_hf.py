@@ -15,7 +15,7 @@ from gptlab.errors import Refused
 from gptlab.model.rope_scaling import HIGH
 from gptlab.runs.record import read_recipe, write_atomically
 from gptlab.weights.pretrained import families
-from gptlab.weights.pretrained.mapping import back
+from gptlab.weights.pretrained.mapping import invert_mapping
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -48,7 +48,7 @@ def export_run(run: Path, to: str, into: Path, compose: Compose) -> Path:
     state = dict(merge(decoder).state_dict())  # transformers knows no changes
     config = derive_config(recipe, decoder)
     refuse_different_round_trip(recipe, decoder, config, compose)
-    family = families.family(config)
+    family = families.find_family(config)
     if config["tie_word_embeddings"]:
         state.pop("readout.head.weight")
     names = {
@@ -62,7 +62,7 @@ def export_run(run: Path, to: str, into: Path, compose: Compose) -> Path:
 
 
 def _rename_tensors(config: dict[str, Any], state: "dict[str, Tensor]") -> "list[tuple[str, Tensor]]":
-    return [*back(families.family(config).names(config), state, _count_layers(config)).items()]
+    return [*invert_mapping(families.find_family(config).names(config), state, _count_layers(config)).items()]
 
 
 def _count_layers(config: dict[str, Any]) -> int:
@@ -133,7 +133,7 @@ def _derive_llama_config(config: dict[str, Any], shape: Any, hidden: int) -> dic
 
 def refuse_different_round_trip(recipe: Recipe, decoder: "Decoder", config: dict[str, Any], compose: Compose) -> None:
     """Refuse a run that its own config.json would bring back as another."""
-    knobs = families.knobs(config)
+    knobs = families.derive_knobs(config)
     words = [f"{key}={format_value(value).strip(chr(39))}" for key, value in knobs.items() if key != "tokenizer"]
     round_trip = compose([word for word in words if "." not in word.partition("=")[0]] + [w for w in words if "." in w])
     knobs_of_run, knobs_of_export = (_knobs_that_matter(either, decoder) for either in (recipe, round_trip))

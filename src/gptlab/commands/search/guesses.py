@@ -23,7 +23,7 @@ from gptlab.config.factory import locate, read_knobs
 from gptlab.config.recipe import Recipe
 from gptlab.console.progress import delayed_progress
 from gptlab.errors import Refused
-from gptlab.weights.pretrained.mapping import Mapping, Shapes, apply
+from gptlab.weights.pretrained.mapping import Mapping, Shapes, apply_mapping
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -148,7 +148,7 @@ class Search:
         if (mapping, overrides) in self.tried:
             return None
         self.tried.append((mapping, overrides))
-        state = apply(mapping, self.source, wanted)
+        state = apply_mapping(mapping, self.source, wanted)
         state |= {name: state["embedding.weight"] for name in decoder.state_dict() if name not in wanted}
         decoder.load_state_dict({name: one.to(self.outputs.dtype) for name, one in state.items()}, assign=True)
         return ScoredGuess(guess, *self._measure_difference(decoder))

@@ -5,7 +5,7 @@ Those that are not square tell by their shape; and a file is mostly of one kind,
 
 from dataclasses import replace
 
-from gptlab.weights.pretrained.mapping import Entry, Mapping, Shapes, places
+from gptlab.weights.pretrained.mapping import Entry, Mapping, Shapes, match_entries
 
 TABLES = ("embedding.weight", "position.table.weight", "readout.head.weight")
 """Rows by token or place, in every file."""
@@ -22,7 +22,7 @@ def complete_layout(
     by_head      q, k, v of one head stand together
     interleaved  rope pairs neighbours
     """
-    entries = {entry.source: (entry, source[name], to) for name, (entry, to) in places(mapping, source).items()}
+    entries = {entry.source: (entry, source[name], to) for name, (entry, to) in match_entries(mapping, source).items()}
     evidence = (
         (_squeeze_shape(entry, shape), _stack_shapes(to, wanted))
         for entry, shape, to in entries.values()

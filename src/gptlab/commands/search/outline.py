@@ -5,7 +5,7 @@ from typing import Any
 
 from gptlab.errors import Refused
 from gptlab.model.shape import divisors
-from gptlab.weights.pretrained.mapping import Mapping, Shapes, places
+from gptlab.weights.pretrained.mapping import Mapping, Shapes, match_entries
 
 HEAD_WIDTHS = (64, 128, 32, 80, 96, 256)
 """Widths of a head, the likeliest first."""
@@ -16,7 +16,7 @@ class Outline:
 
     def __init__(self, mapping: Mapping, source: Shapes) -> None:
         self.entries: dict[str, int] = {}
-        for name, (entry, targets) in places(mapping, source).items():
+        for name, (entry, targets) in match_entries(mapping, source).items():
             shares = entry.sizes or (1,) * len(targets)
             whole = math.prod(source[name])
             self.entries |= {one: whole * part // sum(shares) for one, part in zip(targets, shares, strict=True)}

@@ -15,7 +15,7 @@ from gptlab.config.recipe import PARTS, Recipe, check_settings
 from gptlab.config.typecheck import format_value
 from gptlab.errors import Refused
 from gptlab.weights.pretrained import files, mapped
-from gptlab.weights.pretrained.mapping import parse
+from gptlab.weights.pretrained.mapping import parse_mapping
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,8 +37,8 @@ def solve_checkpoint(
 
     `words`: overrides of train.py, the guess to begin with.
     """
-    parsed = parse(files.read_object(mapping))
-    source = files.tensors(place)
+    parsed = parse_mapping(files.read_object(mapping))
+    source = files.read_tensors(place)
     inputs, outputs = load_examples(examples)
     outline = Outline(parsed, {name: tuple(one.shape) for name, one in source.items()})
     recipe = compose(first_overrides(outline, words, inputs.shape[1]))
@@ -56,7 +56,7 @@ def solve_checkpoint(
 
 def load_examples(path: Path) -> "tuple[Tensor, Tensor]":
     """Return inputs (N, T) and outputs (N, T, vocab) of a file."""
-    tensors = files.tensors(path)
+    tensors = files.read_tensors(path)
     kinds = {name: (one.is_floating_point(), one.dim()) for name, one in tensors.items()}
     if kinds != {"inputs": (False, 2), "outputs": (True, 3)}:
         wanted = "inputs (N, T), whole numbers, and outputs (N, T, vocab), floats"
@@ -122,4 +122,4 @@ def write_checkpoint(search: Search, best: Guess, words: list[str], folder: Path
     given = {key: yaml.safe_load(value) for key, _, value in (word.partition("=") for word in words)}
     knobs = {**search.outline.make_knobs(best.heads, search.inputs.shape[1]), **given, **search.make_overrides(best)}
     save_file({name: one.contiguous() for name, one in search.source.items()}, folder / "model.safetensors")
-    mapped.write(folder, search.solve_mapping(best), {"vocab": search.outline.vocab, "knobs": knobs})
+    mapped.write_mapping(folder, search.solve_mapping(best), {"vocab": search.outline.vocab, "knobs": knobs})

@@ -1,11 +1,11 @@
-"""Weights that others trained: read, checked, brought into our names, and written back.
+"""Pretrained weights: read from a checkpoint, checked, renamed to this decoder's parameters, and written back.
 
-files     what is on disk: config.json, safetensors or torch files, shards; weights only, nothing is executed
-mapping   their tensors to ours, by name and layout: keys_mapping.json
-config_json  its config, checked
-families  what each family's config means in our choices, and its names
-export    a run in their layout
-differ    the first block and tensor that say something else than transformers does
+files        files on disk: config.json, safetensors or torch files, shards; weights only, nothing is executed
+mapping      the checkpoint's tensors to ours, by name and layout: keys_mapping.json
+config_json  checks of a config.json
+families     what each family's config means as overrides, and its parameter names
+huggingface  checkpoints in Hugging Face's layout
+mapped       checkpoints of any origin, with a keys_mapping.json
 """
 
 from typing import TYPE_CHECKING, Any
@@ -19,47 +19,57 @@ if TYPE_CHECKING:
 
 
 class Pretrained:
-    """The slot's contract: __init__(*, path, sha256, knobs)."""
+    """Contract of the slot: __init__(*, path, sha256, knobs)."""
 
     def knobs(self) -> dict[str, Any]:
-        """Overrides of train.py that make its decoder."""
+        """Return the overrides of train.py that build the checkpoint's decoder."""
         raise NotImplementedError
 
     def stamp(self) -> str:
-        """The sha256 of its weights."""
+        """Return the sha256 of the weights."""
         raise NotImplementedError
 
     def vocab(self) -> int:
-        """How many tokens it knows."""
+        """Return the number of tokens in the vocabulary."""
         raise NotImplementedError
 
     def check(self, decoder: "Decoder") -> None:
-        """Refuses what does not fit a decoder on the meta device, all of it at once; reads no weight."""
+        """Refuse a checkpoint that does not fit a decoder on the meta device, with all problems at once.
+
+        Read no weights.
+        """
         raise NotImplementedError
 
     def load(self, decoder: "Decoder") -> None:
-        """Gives a decoder its weights."""
+        """Load the weights into a decoder."""
         raise NotImplementedError
 
 
-def source(node: dict[str, Any]) -> Pretrained:
-    """The checkpoint of a composed `pretrained`."""
+def load_source(node: dict[str, Any]) -> Pretrained:
+    """Return the checkpoint of a composed `pretrained` node; raise Refused if the node is wrong."""
     for line in check_node(node, "pretrained"):
         raise Refused(line)
     return factory(node, "pretrained")()
 
 
-FINE_TUNING, ADAPTING = 3e-5, 2e-4
-"""Learning rates for weights that others trained: nanoGPT's (config/finetune_shakespeare.py), and LoRA's for GPT-2 (Hu
+FINE_TUNING_LR, ADAPTER_LR = 3e-5, 2e-4
+"""Learning rates for pretrained weights: nanoGPT's (config/finetune_shakespeare.py), and LoRA's for GPT-2 (Hu
 2021, arXiv:2106.09685)."""
 
 
-def words(node: dict[str, Any], given: set[str], adapted: bool = False) -> tuple[list[str], dict[str, str]]:
-    """What a checkpoint stands for on a command line where nothing else was `given`: choices, and knobs by key; among
-    them a rate for trained weights, or for adapters beside them."""
-    found = source(node)
-    rate = {"model.lr": ADAPTING if adapted else FINE_TUNING}
-    wanted = {**rate, **found.knobs(), "pretrained.sha256": found.stamp()}
-    asked = {key: f"{key}={format_value(value).strip(chr(39))}" for key, value in wanted.items() if key not in given}
-    slots = [word for key, word in asked.items() if "." not in key and isinstance(wanted[key], str)]
-    return slots, {key: word for key, word in asked.items() if word not in slots}
+def overrides_from_checkpoint(
+    node: dict[str, Any], given_keys: set[str], adapted: bool = False
+) -> tuple[list[str], dict[str, str]]:
+    """Return the overrides that a checkpoint implies: choices of variants, and those of knobs by key.
+
+    They leave out the `given_keys` of the command line, and include a learning rate for pretrained weights, or with
+    `adapted` for adapters beside them.
+    """
+    checkpoint = load_source(node)
+    rate = {"model.lr": ADAPTER_LR if adapted else FINE_TUNING_LR}
+    knobs = {**rate, **checkpoint.knobs(), "pretrained.sha256": checkpoint.stamp()}
+    overrides = {
+        key: f"{key}={format_value(value).strip(chr(39))}" for key, value in knobs.items() if key not in given_keys
+    }
+    choices = [override for key, override in overrides.items() if "." not in key and isinstance(knobs[key], str)]
+    return choices, {key: override for key, override in overrides.items() if override not in choices}

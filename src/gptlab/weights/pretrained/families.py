@@ -1,8 +1,8 @@
-"""What the families of Hugging Face checkpoints are in our choices: config.json to overrides, their names to ours.
+"""Families of Hugging Face checkpoints: their config.json to overrides, their parameter names to ours.
 
-A config says what was computed, not only how large it was: an activation, an epsilon, a scaling that our slots cannot
-express is refused by name. Both spellings of rotary settings are read: rope_theta and rope_scaling (files of the hub),
-and rope_parameters (transformers 5).
+A config describes what was computed, not only how large it was: an activation, an epsilon or a scaling that our slots
+cannot express is refused by name. Both spellings of rotary settings are read: rope_theta and rope_scaling (files of the
+hub), and rope_parameters (transformers 5).
 """
 
 from collections.abc import Callable, Iterator
@@ -10,20 +10,29 @@ from dataclasses import dataclass
 from typing import Any
 
 from gptlab.errors import Refused
-from gptlab.weights.pretrained.mapping import Mapping, parse
+from gptlab.weights.pretrained.mapping import Mapping, parse_mapping
 
 Config = dict[str, Any]
 Knobs = dict[str, Any]
 BLOCK = "blocks.{i}."
 RESIDUALS = {"attention": f"{BLOCK}attention_residual.norm.", "mlp": f"{BLOCK}mlp_residual.norm."}
-LONGEST = 1024
-"""Tokens of training context at most where positions know more; model.context=<more> asks for it."""
+MAX_CONTEXT = 1024
+"""Default of the training context in tokens where the checkpoint's positions allow more.
+
+Model.context=<more> sets it.
+"""
 
 
 @dataclass(frozen=True)
 class Family:
-    """`knobs`: a config to overrides of train.py. `names`: source keys to ours, without the prefix. `missing`: what our
-    slots cannot express."""
+    """A family of checkpoints.
+
+    prefix     prefix of the parameter names in a whole model
+    embedding  name of the token embedding, without the prefix
+    knobs      maps a config to overrides of train.py
+    names      maps a config to the mapping of its parameters, named without the prefix, to ours
+    missing    yields what the config asks for and our slots cannot express
+    """
 
     prefix: str
     embedding: str
@@ -32,8 +41,8 @@ class Family:
     missing: Callable[[Config], Iterator[str]]
 
 
-def family(config: Config) -> Family:
-    """By model_type."""
+def find_family(config: Config) -> Family:
+    """Return the family of a config's model_type; raise Refused for an unknown one."""
     kind = config.get("model_type", "none")
     if not isinstance(kind, str) or kind not in FAMILIES:
         known = ", ".join(FAMILIES)
@@ -41,12 +50,12 @@ def family(config: Config) -> Family:
     return FAMILIES[kind]
 
 
-def knobs(config: Config) -> Knobs:
-    """Overrides that make the decoder of a checkpoint; refused with all that is missing."""
-    one = family(config)
-    if lacking := [*one.missing(config)]:
-        raise Refused(f"pretrained: {config['model_type']} with {'; '.join(lacking)} cannot be expressed by our slots")
-    return one.knobs(config)
+def derive_knobs(config: Config) -> Knobs:
+    """Return the overrides that build a checkpoint's decoder; refuse it with all that our slots cannot express."""
+    family = find_family(config)
+    if missing := [*family.missing(config)]:
+        raise Refused(f"pretrained: {config['model_type']} with {'; '.join(missing)} cannot be expressed by our slots")
+    return family.knobs(config)
 
 
 # -- GPT-2
@@ -57,9 +66,9 @@ ACTIVATIONS = {"gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "gelu"
 
 def _gpt2_knobs(config: Config) -> Knobs:
     tied = config.get("tie_word_embeddings", True)
-    own = {"tokenizer": "gpt2"} if config["vocab_size"] == GPT2_TOKENS else {}
+    tokenizer = {"tokenizer": "gpt2"} if config["vocab_size"] == GPT2_TOKENS else {}
     return {
-        **own,
+        **tokenizer,
         "attention": "mha",
         "position": "learned",
         "norm": "layernorm",
@@ -86,19 +95,19 @@ def _gpt2_missing(config: Config) -> Iterator[str]:
 
 
 def _gpt2_names(config: Config) -> Mapping:
-    qkv = [f"{BLOCK}attention.{one}." for one in "qkv"]
-    turned = {"attn.c_proj": "attention.out", "mlp.c_fc": "mlp.up", "mlp.c_proj": "mlp.out"}
-    given: dict[str, Any] = {"wte.weight": "embedding.weight", "wpe.weight": "position.table.weight"}
+    qkv = [f"{BLOCK}attention.{letter}." for letter in "qkv"]
+    transposed = {"attn.c_proj": "attention.out", "mlp.c_fc": "mlp.up", "mlp.c_proj": "mlp.out"}
+    entries: dict[str, Any] = {"wte.weight": "embedding.weight", "wpe.weight": "position.table.weight"}
     for kind in ("weight", "bias"):
         split = {"transpose": True, "split": {"axis": 0, "parts": 3}}
-        given[f"h.{{i}}.attn.c_attn.{kind}"] = {"to": [f"{one}{kind}" for one in qkv], **split}
-        for theirs, ours in turned.items():
-            given[f"h.{{i}}.{theirs}.{kind}"] = {"to": f"{BLOCK}{ours}.{kind}", "transpose": True}
-        given[f"h.{{i}}.ln_1.{kind}"], given[f"h.{{i}}.ln_2.{kind}"] = (
+        entries[f"h.{{i}}.attn.c_attn.{kind}"] = {"to": [f"{target}{kind}" for target in qkv], **split}
+        for theirs, ours in transposed.items():
+            entries[f"h.{{i}}.{theirs}.{kind}"] = {"to": f"{BLOCK}{ours}.{kind}", "transpose": True}
+        entries[f"h.{{i}}.ln_1.{kind}"], entries[f"h.{{i}}.ln_2.{kind}"] = (
             f"{residual}{kind}" for residual in RESIDUALS.values()
         )
-        given[f"ln_f.{kind}"] = f"norm.{kind}"
-    return parse({**given, **_head(config), "ignore": ["h.{i}.attn.bias", "h.{i}.attn.masked_bias"]})
+        entries[f"ln_f.{kind}"] = f"norm.{kind}"
+    return parse_mapping({**entries, **_head_entry(config), "ignore": ["h.{i}.attn.bias", "h.{i}.attn.masked_bias"]})
 
 
 # -- Llama and its kin
@@ -109,7 +118,7 @@ def _llama_knobs(config: Config) -> Knobs:
     head = config.get("head_dim") or config["hidden_size"] // heads
     qwen2, qwen3 = (config["model_type"] == kind for kind in ("qwen2", "qwen3"))
     bias = config.get("attention_bias", False)
-    window = _window(config, layers)
+    window = _sliding_window(config, layers)
     return {
         "attention": "gqa" if window is None else "swa",
         "attention.kv_heads": config.get("num_key_value_heads") or heads,
@@ -118,7 +127,7 @@ def _llama_knobs(config: Config) -> Knobs:
         "attention.out_bias": False if qwen2 else bias,
         "attention.qk_norm": qwen3,
         "position": "rope",
-        **_rope(config),
+        **_rope_knobs(config),
         "norm": "rmsnorm",
         "norm.eps": config.get("rms_norm_eps", 1e-6),
         "mlp": "swiglu" if config.get("hidden_act", "silu") == "silu" else "geglu",
@@ -130,49 +139,58 @@ def _llama_knobs(config: Config) -> Knobs:
         "model.heads": heads,
         "model.layers": layers,
         "model.head": head,
-        "model.context": min(config.get("max_position_embeddings", 2048), LONGEST),
+        "model.context": min(config.get("max_position_embeddings", 2048), MAX_CONTEXT),
     }
 
 
-def rope(config: Config) -> dict[str, Any]:
-    """Rotary settings under their newest names."""
-    told = dict(config.get("rope_parameters") or {})
-    told |= {key: value for key, value in (config.get("rope_scaling") or {}).items() if value is not None}
-    told.setdefault("rope_theta", config.get("rope_theta", 10000.0))
-    told["rope_type"] = told.get("rope_type") or told.get("type") or "default"
-    return told
+def read_rope_settings(config: Config) -> dict[str, Any]:
+    """Return the rotary settings of a config under their newest names."""
+    settings = dict(config.get("rope_parameters") or {})
+    settings |= {key: value for key, value in (config.get("rope_scaling") or {}).items() if value is not None}
+    settings.setdefault("rope_theta", config.get("rope_theta", 10000.0))
+    settings["rope_type"] = settings.get("rope_type") or settings.get("type") or "default"
+    return settings
 
 
 SCALINGS = {"default": None, "dynamic": None, "linear": "linear", "llama3": "llama3", "yarn": "yarn"}
-"""dynamic stretches only what is longer than its own context, which model.context may not be."""
+"""Our scaling for each rope_type.
+
+Dynamic scales only beyond the checkpoint's context, which model.context may not exceed.
+"""
 
 
-def _rope(config: Config) -> Knobs:
-    told = rope(config)
-    found: Knobs = {"position.theta": float(told["rope_theta"]), "position.fraction": _fraction(config)}
-    kind = SCALINGS[told["rope_type"]]
+def _rope_knobs(config: Config) -> Knobs:
+    settings = read_rope_settings(config)
+    knobs: Knobs = {"position.theta": float(settings["rope_theta"]), "position.fraction": _rotary_fraction(config)}
+    kind = SCALINGS[settings["rope_type"]]
     if kind is None:
-        return found
+        return knobs
     longest = config.get("max_position_embeddings", 2048)
-    original = told.get("original_max_position_embeddings") or longest
-    found |= {"position.scaling": kind, "position.factor": float(told.get("factor") or longest / original)}
-    found["position.original"] = original
+    original = settings.get("original_max_position_embeddings") or longest
+    knobs |= {"position.scaling": kind, "position.factor": float(settings.get("factor") or longest / original)}
+    knobs["position.original"] = original
     if kind == "llama3":
-        found |= {"position.low": float(told["low_freq_factor"]), "position.high": float(told["high_freq_factor"])}
-    if kind == "yarn":
-        found |= {
-            "position.low": float(told.get("beta_slow") or 1),
-            "position.high": float(told.get("beta_fast") or 32),
+        knobs |= {
+            "position.low": float(settings["low_freq_factor"]),
+            "position.high": float(settings["high_freq_factor"]),
         }
-    return found
+    if kind == "yarn":
+        knobs |= {
+            "position.low": float(settings.get("beta_slow") or 1),
+            "position.high": float(settings.get("beta_fast") or 32),
+        }
+    return knobs
 
 
-def _fraction(config: Config) -> float:
-    return float(config.get("partial_rotary_factor") or rope(config).get("partial_rotary_factor") or 1.0)
+def _rotary_fraction(config: Config) -> float:
+    return float(config.get("partial_rotary_factor") or read_rope_settings(config).get("partial_rotary_factor") or 1.0)
 
 
-def _window(config: Config, layers: int) -> int | None:
-    """Keys that all layers see, None for all keys. `_llama_missing` has refused layers that differ."""
+def _sliding_window(config: Config, layers: int) -> int | None:
+    """Return the window that all layers have, in tokens; None for full attention.
+
+    `_llama_missing` has refused layers that differ.
+    """
     kinds = {*(config.get("layer_types") or [])}
     if kinds == {"full_attention"} or not config.get("sliding_window") or not config.get("use_sliding_window", True):
         return None
@@ -182,15 +200,15 @@ def _window(config: Config, layers: int) -> int | None:
 
 
 def _llama_missing(config: Config) -> Iterator[str]:
-    told, layers = rope(config), config["num_hidden_layers"]
+    rope, layers = read_rope_settings(config), config["num_hidden_layers"]
     if config.get("hidden_act", "silu") not in ("silu", "gelu"):
         yield f"hidden_act={config['hidden_act']}"
-    if told["rope_type"] not in SCALINGS:
-        yield f"rope_type={told['rope_type']}"
+    if rope["rope_type"] not in SCALINGS:
+        yield f"rope_type={rope['rope_type']}"
     for key in ("attention_factor", "mscale", "mscale_all_dim"):
-        if told.get(key) is not None:
-            yield f"{key}={told[key]}"
-    if told["rope_type"] == "yarn" and told.get("truncate") is False:
+        if rope.get(key) is not None:
+            yield f"{key}={rope[key]}"
+    if rope["rope_type"] == "yarn" and rope.get("truncate") is False:
         yield "truncate=false"
     if len({*(config.get("layer_types") or [])}) > 1:
         yield "layer_types that differ by layer"
@@ -202,20 +220,20 @@ def _llama_missing(config: Config) -> Iterator[str]:
 
 
 def _llama_names(config: Config) -> Mapping:
-    given: dict[str, Any] = {"embed_tokens.weight": "embedding.weight", "norm.weight": "norm.weight"}
-    here = "layers.{i}."
+    entries: dict[str, Any] = {"embed_tokens.weight": "embedding.weight", "norm.weight": "norm.weight"}
+    layer = "layers.{i}."
     for kind in ("weight", "bias"):
         for theirs, ours in {"q_proj": "q", "k_proj": "k", "v_proj": "v", "o_proj": "out"}.items():
-            given[f"{here}self_attn.{theirs}.{kind}"] = f"{BLOCK}attention.{ours}.{kind}"
+            entries[f"{layer}self_attn.{theirs}.{kind}"] = f"{BLOCK}attention.{ours}.{kind}"
         for theirs, ours in {"gate_proj": "gate", "up_proj": "up", "down_proj": "out"}.items():
-            given[f"{here}mlp.{theirs}.{kind}"] = f"{BLOCK}mlp.{ours}.{kind}"
-    given |= {f"{here}self_attn.{one}_norm.weight": f"{BLOCK}attention.{one}_norm.weight" for one in "qk"}
-    given[f"{here}input_layernorm.weight"] = f"{RESIDUALS['attention']}weight"
-    given[f"{here}post_attention_layernorm.weight"] = f"{RESIDUALS['mlp']}weight"
-    return parse({**given, **_head(config), "ignore": ["*rotary_emb.inv_freq"]})
+            entries[f"{layer}mlp.{theirs}.{kind}"] = f"{BLOCK}mlp.{ours}.{kind}"
+    entries |= {f"{layer}self_attn.{letter}_norm.weight": f"{BLOCK}attention.{letter}_norm.weight" for letter in "qk"}
+    entries[f"{layer}input_layernorm.weight"] = f"{RESIDUALS['attention']}weight"
+    entries[f"{layer}post_attention_layernorm.weight"] = f"{RESIDUALS['mlp']}weight"
+    return parse_mapping({**entries, **_head_entry(config), "ignore": ["*rotary_emb.inv_freq"]})
 
 
-def _head(config: Config) -> dict[str, str]:
+def _head_entry(config: Config) -> dict[str, str]:
     return {"lm_head.weight": "readout.head.weight"}
 
 
