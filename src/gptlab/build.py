@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from gptlab.config.factory import check_node, factory
 from gptlab.config.recipe import LISTS, PARTS, SLOTS, Recipe, check_settings
-from gptlab.model.compile_policy import at_once
+from gptlab.model.compile_policy import should_compile_at_start
 from gptlab.runs import tracker as tracking
 from gptlab.runs.record import RunFolder
 from gptlab.weights.pretrained import load_source
@@ -83,7 +83,7 @@ def _check_build(recipe: Recipe) -> list[str]:
         for slot in ("init", "data", "schedule"):
             factory(recipe.config[slot], slot)()
         trainer = factory(recipe.config["trainer"], "trainer")()
-        at_once(recipe.settings.compile, {"gpu": "cuda"}.get(trainer.accelerator, "cpu"))
+        should_compile_at_start(recipe.settings.compile, {"gpu": "cuda"}.get(trainer.accelerator, "cpu"))
         optimizer = factory(recipe.config["optimizer"], "optimizer")
         optimizer([("weight", torch.nn.Parameter(torch.zeros(2, 2)))])
         changes = {

@@ -118,7 +118,7 @@ def test_rows_of_a_batch_are_written_as_alone():
 )
 def test_draws_have_the_chances_asked_for(how: dict[str, Any], chances: list[float]):
     logits = torch.tensor([0.1, 0.2, 0.4, 0.3]).log().expand(20_000, -1)
-    drawn = Sampler(**how).pick(logits, torch.Generator().manual_seed(0))
+    drawn = Sampler(**how).sample_token(logits, torch.Generator().manual_seed(0))
     shares = torch.bincount(drawn, minlength=4) / 20_000
     torch.testing.assert_close(shares, torch.tensor(chances), atol=0.015, rtol=0)
     assert ((shares == 0) == (torch.tensor(chances) == 0)).all()
@@ -157,7 +157,7 @@ def test_prompts_of_several_lengths_are_continued_as_each_alone(case: str, cache
 def test_padding_is_no_token_that_was_said():
     model, prompts = decoder(), [tokens(3, below=VOCAB - 1) + 1, tokens(9, below=VOCAB - 1) + 1]  # padding is token 0
     made = DecodingState(model, prompts, 5)
-    assert made.said().sum(1).tolist() == [len({*row.tolist()}) for row in prompts]
+    assert made.find_present_tokens().sum(1).tolist() == [len({*row.tolist()}) for row in prompts]
 
 
 # -- beyond the context
@@ -191,7 +191,7 @@ def test_a_row_that_stops_repeats_its_last_token_and_all_end_early():
 
 def test_repetition_makes_what_was_said_less_likely():
     draw, said = Sampler(repetition=2.0), torch.tensor([[True, True, False, False]])
-    found = draw.penalized(torch.tensor([[1.0, -1.0, 1.0, -1.0]]), said)
+    found = draw.penalize_repetition(torch.tensor([[1.0, -1.0, 1.0, -1.0]]), said)
     assert found.tolist() == [[0.5, -2.0, 1.0, -1.0]]
     model = decoder()
     text = tokens(1, 3)

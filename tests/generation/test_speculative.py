@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gptlab import compose as wiring
 from gptlab.errors import Refused
-from gptlab.generation.speculative import judged, speculate
+from gptlab.generation.speculative import accept_guesses, speculate
 from gptlab.model.decoder import Decoder
 
 CASES = ["", "attention=swa position=alibi", "attention=mla", "attention=shared position=learned"]
@@ -53,7 +53,7 @@ def test_kept_and_redrawn_tokens_have_the_decoders_chances(apart: float):
     counts = torch.zeros(6)
     for _ in range(4000):
         guess = torch.multinomial(q[0], 1, generator=random)
-        kept, token = judged(guess, p, q, random)
+        kept, token = accept_guesses(guess, p, q, random)
         counts[int(guess if kept else token)] += 1
     assert stats.chisquare(counts.numpy(), 4000 * p[0].double().numpy() / p[0].double().sum().item()).pvalue > 0.001
 

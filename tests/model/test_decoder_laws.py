@@ -24,7 +24,7 @@ from gptlab.corpus.tokenizer.byte import Byte
 from gptlab.model.attention import Attention
 from gptlab.model.attention.linear import LinearAttention
 from gptlab.model.attention.softmax import SoftmaxAttention
-from gptlab.model.attention_kernels import kernel
+from gptlab.model.attention_kernels import force_kernel
 from gptlab.model.block import Block
 from gptlab.model.block.no_mlp_residual import NoMlpResidual
 from gptlab.model.decoder import Decoder
@@ -176,7 +176,7 @@ def test_promised_flops_are_the_counted_matmuls(case: str):
     made = decoder(case)
     unseen = sum((squares(a) - a.pairs(TIME)) * a.pair_flops() for a in attentions(made))
     unmet = sum(2 * TIME * block.mlp.inactive_weights() for block in made.layers)
-    with kernel("naive"), FlopCounterMode(display=False) as counted:
+    with force_kernel("naive"), FlopCounterMode(display=False) as counted:
         made(tokens(BATCH, TIME), tokens(BATCH, TIME))
     # What is computed and thrown away is not promised: hidden pairs, and experts that were not chosen.
     assert counted.get_total_flops() == BATCH * (made.flops(TIME) + unseen + unmet)
@@ -195,7 +195,9 @@ def squares(attention: Attention) -> int:
 def test_pairs_are_what_the_mask_shows(reach: int | None, length: int):
     positions = torch.arange(length)[None]
     assert Mask(reach).pairs(length) == Mask(reach)(positions, positions).sum()
-    assert Mask(reach).whole(length) == torch.equal(Mask(reach)(positions, positions), Mask()(positions, positions))
+    assert Mask(reach).is_plain_causal(length) == torch.equal(
+        Mask(reach)(positions, positions), Mask()(positions, positions)
+    )
 
 
 @pytest.mark.parametrize(
@@ -463,7 +465,7 @@ class Products(TorchDispatchMode):
 @pytest.mark.parametrize("case", CASES)
 def test_weights_meet_activations_only_in_linears(case: str):
     made = decoder(case)
-    with kernel("naive"), Products(made) as products:
+    with force_kernel("naive"), Products(made) as products:
         made(tokens(BATCH, TIME), tokens(BATCH, TIME))
         made(tokens(BATCH, 1), positions=torch.tensor([[0]]), cache=made.new_cache(BATCH, TIME))
     assert not products.found

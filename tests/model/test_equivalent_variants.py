@@ -19,7 +19,7 @@ from gptlab.model.attention.differential import DifferentialAttention
 from gptlab.model.attention.latent import LatentAttention
 from gptlab.model.attention.linear import LinearAttention
 from gptlab.model.attention.softmax import SoftmaxAttention
-from gptlab.model.attention_kernels import attend, kernel
+from gptlab.model.attention_kernels import attend, force_kernel
 from gptlab.model.decoder import Decoder
 from gptlab.model.forward_pass import ForwardPass, PassMask
 from gptlab.model.mask import Mask
@@ -29,7 +29,7 @@ from gptlab.model.mlp.plain import PlainMlp
 from gptlab.model.norm.layernorm import LayerNorm
 from gptlab.model.norm.rmsnorm import RMSNorm
 from gptlab.model.position import Position
-from gptlab.model.position.alibi import Alibi, slopes
+from gptlab.model.position.alibi import Alibi, compute_slopes
 from gptlab.model.position.learned import Learned
 from gptlab.model.position.learned_concat import LearnedConcat
 from gptlab.model.position.rope import Rope
@@ -44,7 +44,7 @@ close = torch.testing.assert_close
 
 def alone(position: Position | None = None, at: Tensor = AT) -> ForwardPass:
     """A pass for one part alone, by default without positions."""
-    return ForwardPass(at, at, position or Position(SHAPE), plain=at is AT)
+    return ForwardPass(at, at, position or Position(SHAPE), default_positions=at is AT)
 
 
 def attended(attention: Attention, x: Tensor) -> Tensor:
@@ -263,7 +263,7 @@ def test_linear_attention_is_its_recurrence_and_its_quadratic_form(decay: float 
     cache = attention.new_cache(BATCH, TIME, x)
     gate = attention.gate(x)
     close(attention(x, alone(), cache), attention.out(gate * gate.sigmoid() * joined(normed)))
-    close(cache.now, states.movedim(0, 1))
+    close(cache.state, states.movedim(0, 1))
 
 
 def test_linear_attention_without_its_gate_writes_the_norm_alone():
@@ -292,7 +292,7 @@ def test_the_two_maps_of_a_differential_pair_decay_alike(count: int):
     assert attended(attention, x).abs().max() < 1e-9
     assert attention(x, alone(position)).abs().max() < 1e-9
     bias = position.bias(AT, AT, 0)[0, 1::2, 9, 4]
-    close(bias, -5 * torch.tensor(slopes(count // 2)))
+    close(bias, -5 * torch.tensor(compute_slopes(count // 2)))
 
 
 @pytest.mark.parametrize("choice", ["local_global", "hybrid"])
@@ -366,10 +366,10 @@ def test_sdpa_and_the_chosen_kernel_say_what_naive_says(features: dict[str, Any]
     for name in ("naive", "sdpa", None):
         leaves, run = posed(features, padded)
         if name == "sdpa" and "softcap" in features:
-            with kernel("sdpa"), pytest.raises(ValueError, match="softcap"):
+            with force_kernel("sdpa"), pytest.raises(ValueError, match="softcap"):
                 run()
             continue
-        with kernel(name) if name else torch.enable_grad():
+        with force_kernel(name) if name else torch.enable_grad():
             out = run()
         said[name] = [out, *torch.autograd.grad(out.square().sum(), leaves)]
     for name in said:
@@ -381,9 +381,9 @@ def test_sdpa_and_the_chosen_kernel_say_what_naive_says(features: dict[str, Any]
 @pytest.mark.parametrize("features", FEATURES.values(), ids=FEATURES)
 def test_flex_says_what_naive_says(features: dict[str, Any], padded: bool):
     _, run = posed(features, padded, learn=False)  # on CPU it has no backward
-    with kernel("naive"):
+    with force_kernel("naive"):
         wanted = run()
-    with kernel("flex"):
+    with force_kernel("flex"):
         close(run(), wanted)
 
 
@@ -393,7 +393,7 @@ def test_a_row_that_sees_nothing_gives_zero_and_finite_gradients(features: dict[
     if name == "sdpa" and "softcap" in features:
         name = "naive"
     leaves, run = posed(features, padded=True)
-    with kernel(name):
+    with force_kernel(name):
         out = run()
     assert (out[1, :4] == 0).all()
     assert (out[1, 4:] != 0).all()
@@ -403,7 +403,7 @@ def test_a_row_that_sees_nothing_gives_zero_and_finite_gradients(features: dict[
 def test_values_may_be_wider_than_keys():
     for name in ("naive", "sdpa"):
         _, run = posed({"kv_heads": 3}, padded=False, value=14)
-        with kernel(name):
+        with force_kernel(name):
             assert run().shape == (2, TIME, 6, 14)
 
 
@@ -472,23 +472,23 @@ def test_rope_computes_angles_finer_than_bfloat16():
 
 
 def test_alibi_has_the_slopes_of_the_paper():
-    assert slopes(8) == [2.0**-n for n in range(1, 9)]
-    assert slopes(1) == [2.0**-8]
-    assert slopes(6) == [2.0**-n for n in (2, 4, 6, 8, 1, 3)]
-    assert slopes(12) == [2.0**-n for n in (*range(1, 9), 0.5, 1.5, 2.5, 3.5)]
-    assert all(len(slopes(heads)) == heads == len(set(slopes(heads))) for heads in range(1, 40))
+    assert compute_slopes(8) == [2.0**-n for n in range(1, 9)]
+    assert compute_slopes(1) == [2.0**-8]
+    assert compute_slopes(6) == [2.0**-n for n in (2, 4, 6, 8, 1, 3)]
+    assert compute_slopes(12) == [2.0**-n for n in (*range(1, 9), 0.5, 1.5, 2.5, 3.5)]
+    assert all(len(compute_slopes(heads)) == heads == len(set(compute_slopes(heads))) for heads in range(1, 40))
 
 
 def test_alibi_is_slope_times_distance():
     bias = Alibi(SHAPE).bias(AT, AT, 0)
     assert bias.shape == (1, 6, TIME, TIME)
-    for head, slope in enumerate(slopes(6)):
+    for head, slope in enumerate(compute_slopes(6)):
         assert bias[0, head, 9, 4] == -slope * 5
         assert bias[0, head, 9, 9] == 0
 
 
 def test_sinusoidal_waves_are_as_written():
-    waves = Sinusoidal(SHAPE).waves(torch.arange(40)[None], 60)[0]
+    waves = Sinusoidal(SHAPE).compute_waves(torch.arange(40)[None], 60)[0]
     assert waves[0].tolist() == [0.0, 1.0] * 30
     assert waves[7, 4].item() == pytest.approx(math.sin(7 / 10000 ** (4 / 60)))
     assert waves[7, 5].item() == pytest.approx(math.cos(7 / 10000 ** (4 / 60)))
@@ -608,8 +608,8 @@ def test_a_mixture_is_its_formula_token_by_token(top_k: int, normalize: bool, sh
 def test_a_mixture_that_chooses_alike_has_the_least_balance_loss():
     mixture = MixtureMlp(SHAPE, expert=PlainMlp, experts=4, top_k=1, normalize=False, balance=0.25)
     even, odd = torch.eye(4)[None], torch.eye(4)[None, [0, 0, 0, 1]]
-    assert mixture.imbalance(even, even).item() == pytest.approx(0.25)
-    assert mixture.imbalance(odd, odd).item() == pytest.approx(0.25 * 4 * (0.75**2 + 0.25**2))
+    assert mixture.compute_balance_loss(even, even).item() == pytest.approx(0.25)
+    assert mixture.compute_balance_loss(odd, odd).item() == pytest.approx(0.25 * 4 * (0.75**2 + 0.25**2))
 
 
 def test_a_mixture_promises_what_its_active_experts_cost():

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from conftest import BATCH, TIME, VOCAB, normal, recipe, tokens
 
 from gptlab import compose as wiring
-from gptlab.model.fused_ops import RmsNorm, Turn, rms_norm
+from gptlab.model.fused_ops import RmsNorm, RotateHalves, rms_norm
 from gptlab.model.position.rope import Rope
 
 
@@ -29,8 +29,8 @@ def test_gradients_are_finite_differences(eps: float):
 def test_a_turn_and_its_gradient_are_the_formula_and_finite_differences():
     x, angle = normal(2, 3, 2, 6, key="x").requires_grad_(), normal(1, 3, 1, 3, key="angle")
     cos, sin = torch.cat([angle.cos()] * 2, -1), torch.cat([-angle.sin(), angle.sin()], -1)
-    torch.testing.assert_close(Turn.apply(x, cos, sin), x * cos + x.roll(3, -1) * sin)
-    assert torch.autograd.gradcheck(lambda x: Turn.apply(x, cos, sin), (x,))
+    torch.testing.assert_close(RotateHalves.apply(x, cos, sin), x * cos + x.roll(3, -1) * sin)
+    assert torch.autograd.gradcheck(lambda x: RotateHalves.apply(x, cos, sin), (x,))
 
 
 def test_a_row_of_zeros_stays_zero_and_learns():
@@ -44,7 +44,7 @@ def test_a_pass_in_training_makes_one_wheel_for_each_theta():
     made = wiring.build_decoder(recipe("position=rope_local_global"), VOCAB)
     position, now = made.position, tokens(BATCH, TIME)
     assert isinstance(position, Rope)
-    with mock.patch.object(position, "wheel", wraps=position.wheel) as wheel:
+    with mock.patch.object(position, "compute_cos_sin", wraps=position.compute_cos_sin) as wheel:
         first = made(now, now).loss
         assert wheel.call_count == len(set(position.thetas))
         positions = torch.arange(TIME)[None]

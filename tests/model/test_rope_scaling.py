@@ -5,10 +5,10 @@ import math
 import pytest
 import torch
 
-from gptlab.model.rope_scaling import Kind, Scaling, frequencies, loudness
+from gptlab.model.rope_scaling import Scaling, ScalingKind, attention_factor, compute_frequencies
 
 PAIR = torch.arange(0, 128, 2, dtype=torch.float64)
-KINDS: dict[Kind, Scaling] = {
+KINDS: dict[ScalingKind, Scaling] = {
     "linear": Scaling("linear", 4.0, 1024, 1.0, None),
     "ntk": Scaling("ntk", 4.0, 1024, 1.0, None),
     "llama3": Scaling("llama3", 8.0, 8192, 1.0, 4.0),
@@ -17,7 +17,7 @@ KINDS: dict[Kind, Scaling] = {
 
 
 def test_llama3_leaves_fast_pairs_and_squeezes_slow_ones():
-    share = frequencies(PAIR, 128, 5e5, KINDS["llama3"]) / frequencies(PAIR, 128, 5e5, None)
+    share = compute_frequencies(PAIR, 128, 5e5, KINDS["llama3"]) / compute_frequencies(PAIR, 128, 5e5, None)
     assert (share[:29] == 1).all()
     assert (share[35:] == 0.125).all()
     known = {29: 0.828168, 30: 0.643743, 32: 0.371122, 34: 0.190211}
@@ -25,22 +25,22 @@ def test_llama3_leaves_fast_pairs_and_squeezes_slow_ones():
 
 
 def test_ntk_keeps_the_fastest_pair_and_squeezes_the_slowest_by_the_factor():
-    share = frequencies(PAIR, 128, 1e4, KINDS["ntk"]) / frequencies(PAIR, 128, 1e4, None)
+    share = compute_frequencies(PAIR, 128, 1e4, KINDS["ntk"]) / compute_frequencies(PAIR, 128, 1e4, None)
     assert share[0] == 1
     assert share[-1].item() == pytest.approx(1 / 4)
     assert (share.diff() < 0).all()
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_factor_of_one_changes_nothing(kind: Kind):
+def test_a_factor_of_one_changes_nothing(kind: ScalingKind):
     same = Scaling(kind, 1.0, 1024, 1.0, None)
-    torch.testing.assert_close(frequencies(PAIR, 128, 1e4, same), frequencies(PAIR, 128, 1e4, None))
-    assert loudness(same) == 1
+    torch.testing.assert_close(compute_frequencies(PAIR, 128, 1e4, same), compute_frequencies(PAIR, 128, 1e4, None))
+    assert attention_factor(same) == 1
 
 
 @pytest.mark.parametrize("kind", ["linear", "llama3", "yarn"])
 @pytest.mark.parametrize("width", [8, 64, 128])
-def test_transformers_has_the_same_frequencies(kind: Kind, width: int):
+def test_transformers_has_the_same_frequencies(kind: ScalingKind, width: int):
     rotary = pytest.importorskip("transformers.modeling_rope_utils", reason="transformers is not installed")
     from transformers import LlamaConfig
 
@@ -53,9 +53,9 @@ def test_transformers_has_the_same_frequencies(kind: Kind, width: int):
     )
     wanted, factor = rotary.ROPE_INIT_FUNCTIONS[kind](config, "cpu")
     pair = torch.arange(0, width, 2, dtype=torch.float32)
-    torch.testing.assert_close(frequencies(pair, width, 1e4, one), wanted, rtol=1e-5, atol=0)
-    assert loudness(one) == pytest.approx(factor)
+    torch.testing.assert_close(compute_frequencies(pair, width, 1e4, one), wanted, rtol=1e-5, atol=0)
+    assert attention_factor(one) == pytest.approx(factor)
 
 
 def test_yarn_is_louder():
-    assert loudness(KINDS["yarn"]) == 0.1 * math.log(4) + 1
+    assert attention_factor(KINDS["yarn"]) == 0.1 * math.log(4) + 1

@@ -150,7 +150,7 @@ def test_a_compiled_decoder_keeps_its_keys():
     ("wanted", "device", "seconds", "first", "later"),
     [
         ("auto", "cpu", 1e9, False, True),
-        ("auto", "cpu", compiling.PAYS, False, False),
+        ("auto", "cpu", compiling.MIN_SECONDS_TO_COMPILE, False, False),
         ("off", "cpu", 1e9, False, False),
         ("on", "cpu", 0, True, False),
         ("auto", "cuda", 0, True, False),
@@ -160,23 +160,23 @@ def test_a_compiled_decoder_keeps_its_keys():
 def test_compiling_waits_for_runs_that_pay_for_it(
     wanted: Any, device: str, seconds: float, first: bool, later: bool, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(compiling, "missing", lambda device: None)
-    assert compiling.at_once(wanted, device) == first
-    assert compiling.after_all(wanted, device, seconds) == later
+    monkeypatch.setattr(compiling, "find_missing_dependency", lambda device: None)
+    assert compiling.should_compile_at_start(wanted, device) == first
+    assert compiling.should_compile_long_run(wanted, device, seconds) == later
 
 
 def test_without_a_compiler_auto_compiles_nothing(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("CXX", "g+++")
-    assert compiling.missing("cpu") == "the C++ compiler g+++"
-    assert not compiling.at_once("auto", "cpu")
-    assert not compiling.after_all("auto", "cpu", 1e9)
+    assert compiling.find_missing_dependency("cpu") == "the C++ compiler g+++"
+    assert not compiling.should_compile_at_start("auto", "cpu")
+    assert not compiling.should_compile_long_run("auto", "cpu", 1e9)
 
 
 def test_a_long_run_is_compiled_and_resumed_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     compiled = []
     monkeypatch.setattr("gptlab.model.decoder.Decoder.compile", lambda decoder: compiled.append(decoder))
     with monkeypatch.context() as patch:
-        patch.setattr(compiling, "PAYS", 0.0)
+        patch.setattr(compiling, "MIN_SECONDS_TO_COMPILE", 0.0)
         signalled(patch, 3)
         folder = train(*tiny(tmp_path)).folder
     assert len(compiled) == 1

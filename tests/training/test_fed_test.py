@@ -5,7 +5,7 @@ import torch
 from conftest import PARTS, choices, composed, recipe
 
 from gptlab.build import build_decoder
-from gptlab.training.fed_test import describe_feed, measure_birth
+from gptlab.training.fed_test import describe_odd_ratios, measure_initial_ratios
 
 SIZES = {"nano": ("model=nano",), "micro": ("model=micro",)}
 VOCAB = 65
@@ -25,27 +25,27 @@ EXCEPTIONS = {
 
 def ratios(words: list[str]) -> dict[str, float]:
     """Of the newborn decoder of a command line."""
-    return measure_birth(build_decoder(composed(*words), VOCAB))
+    return measure_initial_ratios(build_decoder(composed(*words), VOCAB))
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_every_part_is_fed_as_it_expects_but_for_the_named_exceptions(size: str):
     usual = ratios([*SIZES[size]])
     for case in CHOICES:
-        odd = describe_feed(measure_birth(build_decoder(recipe(case, SIZES[size]), VOCAB)), usual)
+        odd = describe_odd_ratios(measure_initial_ratios(build_decoder(recipe(case, SIZES[size]), VOCAB)), usual)
         assert not odd or case in EXCEPTIONS, (case, odd)
 
 
 @pytest.mark.parametrize("words", CHANGES, ids=" ".join)
 def test_every_change_leaves_a_decoder_that_is_fed(words: list[str]):
-    odd = describe_feed(ratios(["model=nano", *words]), ratios(["model=nano"]))
+    odd = describe_odd_ratios(ratios(["model=nano", *words]), ratios(["model=nano"]))
     assert not odd or words[-1] in EXCEPTIONS, odd
 
 
 @pytest.mark.parametrize("case", EXCEPTIONS)
 def test_an_exception_is_one(case: str):
     words = ["change=[quantize]", case] if case.startswith("format") else [case]
-    assert any(describe_feed(ratios([*size, *words]), ratios([*size])) for size in SIZES.values())
+    assert any(describe_odd_ratios(ratios([*size, *words]), ratios([*size])) for size in SIZES.values())
 
 
 @pytest.mark.parametrize(
@@ -71,13 +71,13 @@ def test_an_exception_is_one(case: str):
     ids=lambda words: " ".join(words) if isinstance(words, list) else "",
 )
 def test_what_was_fed_wrongly_once_is_found(words: list[str], wanted: str):
-    assert any(wanted in line for line in describe_feed(ratios(["model=nano", *words]), ratios(["model=nano"])))
+    assert any(wanted in line for line in describe_odd_ratios(ratios(["model=nano", *words]), ratios(["model=nano"])))
 
 
 def test_measuring_leaves_a_decoder_as_it_was():
     made = build_decoder(composed("model=nano", "dropout=0.1"), VOCAB).train()
     before, state = {name: p.clone() for name, p in made.state_dict().items()}, torch.get_rng_state()
-    first, again = measure_birth(made), measure_birth(made)
+    first, again = measure_initial_ratios(made), measure_initial_ratios(made)
     assert first == again
     assert made.training
     assert torch.equal(state, torch.get_rng_state())

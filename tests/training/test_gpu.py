@@ -9,7 +9,7 @@ from tiny_runs import finished, numbers, summary, tiny
 from torch import Tensor
 
 from gptlab import compose as wiring
-from gptlab.model.attention_kernels import kernel
+from gptlab.model.attention_kernels import force_kernel
 from gptlab.model.decoder import Decoder
 
 pytestmark = [
@@ -36,10 +36,10 @@ def step(made: Decoder) -> tuple[Tensor, list[Tensor]]:
 @pytest.mark.parametrize("case", ["attention=mha", "attention=gqa", "attention=swa", "position=alibi"])
 def test_flex_and_sdpa_learn_alike(case: str):
     made = on_gpu(case)
-    with kernel("sdpa"):
+    with force_kernel("sdpa"):
         wanted = step(made)
     made.compile(fullgraph=True)
-    with kernel("flex"):
+    with force_kernel("flex"):
         torch.testing.assert_close(step(made), wanted, atol=2e-3, rtol=2e-3)
 
 

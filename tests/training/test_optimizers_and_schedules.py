@@ -13,7 +13,7 @@ from tiny_runs import finished, numbers, tiny, train
 
 from gptlab import compose as wiring
 from gptlab.config.factory import factory
-from gptlab.training.optimizer.muon import Muon, hidden, orthogonal
+from gptlab.training.optimizer.muon import Muon, is_hidden_matrix, orthogonalize
 
 Named = dict[str, torch.nn.Parameter]
 
@@ -147,7 +147,7 @@ def test_muon_is_torch_s_muon_and_torch_s_adamw():
         for one in (optimizer, *references):
             one.step()
     for name, p in mine.items():  # torch iterates in bfloat16, also on CPU
-        torch.testing.assert_close(p, theirs[name], atol=1e-3 if hidden(name, p) else 1e-6, rtol=0)
+        torch.testing.assert_close(p, theirs[name], atol=1e-3 if is_hidden_matrix(name, p) else 1e-6, rtol=0)
 
 
 def test_muon_s_matrices_move_at_five_times_the_model_s_rate_and_the_rest_at_it():
@@ -163,7 +163,7 @@ def test_lion_decays_as_the_paper_does_by_the_product_of_rate_and_decay():
 
 def test_an_orthogonal_matrix_has_singular_values_near_one():
     x = torch.randn(3, 20, 50, generator=torch.Generator().manual_seed(0)).double()
-    values = torch.linalg.svdvals(orthogonal(x, 5))
+    values = torch.linalg.svdvals(orthogonalize(x, 5))
     assert values.min() > 0.6
     assert values.max() < 1.3
 

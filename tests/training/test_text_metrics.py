@@ -38,10 +38,10 @@ def score(text: str, **knobs: Any) -> float:
 
 def test_words_of_a_reference_survive_the_cuts_between_its_parts():
     words = {"The", "cat", "sat", "the", "dog", "s", "tail", "Is", "it", "A"}
-    assert WordAccuracy(read).known == words
-    assert WordAccuracy(read, reference="all").known == words | {"bird"}
-    assert WordAccuracy(read, lowercase=True).known == {word.lower() for word in words}
-    assert WordAccuracy(read, drop_empty=False).known == words | {""}
+    assert WordAccuracy(read).reference_words == words
+    assert WordAccuracy(read, reference="all").reference_words == words | {"bird"}
+    assert WordAccuracy(read, lowercase=True).reference_words == {word.lower() for word in words}
+    assert WordAccuracy(read, drop_empty=False).reference_words == words | {""}
 
 
 @pytest.mark.parametrize(
@@ -96,9 +96,10 @@ def shakespeare() -> Corpus:
 @needs_canonical
 def test_words_of_shakespeare_are_as_many_as_the_definition_counts(shakespeare: Corpus):
     texts = ReferenceTexts(shakespeare)
-    assert len(WordAccuracy(texts.read).known) == 12_558
-    assert len(WordAccuracy(texts.read, drop_empty=False, reference="all").known) == 13_321  # with the empty word
-    assert len(WordAccuracy(texts.read, drop_empty=False, reference="all", lowercase=True).known) == 11_456
+    assert len(WordAccuracy(texts.read).reference_words) == 12_558
+    with_empty_word = WordAccuracy(texts.read, drop_empty=False, reference="all")
+    assert len(with_empty_word.reference_words) == 13_321
+    assert len(WordAccuracy(texts.read, drop_empty=False, reference="all", lowercase=True).reference_words) == 11_456
 
 
 @needs_canonical

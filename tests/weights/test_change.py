@@ -22,7 +22,7 @@ from gptlab.commands.export_hf import export_run
 from gptlab.config.factory import factory
 from gptlab.config.recipe import Recipe
 from gptlab.errors import Refused
-from gptlab.model.attention_kernels import kernel
+from gptlab.model.attention_kernels import force_kernel
 from gptlab.model.decoder import Decoder
 from gptlab.runs.record import read_recipe
 from gptlab.study.transplant import Transplant
@@ -109,7 +109,7 @@ def test_what_learns_has_finite_gradients_and_what_is_frozen_none(words: str):
 def test_promised_flops_are_the_counted_matmuls_of_a_changed_decoder(words: str):
     made = changed(words)
     unseen = sum((TIME**2 - b.attention.pairs(TIME)) * b.attention.pair_flops() for b in made.layers)
-    with kernel("naive"), FlopCounterMode(display=False) as counted:
+    with force_kernel("naive"), FlopCounterMode(display=False) as counted:
         made(tokens(BATCH, TIME), tokens(BATCH, TIME))
     assert counted.get_total_flops() == BATCH * (made.flops(TIME) + unseen)
 
@@ -119,7 +119,7 @@ def test_promised_flops_are_the_counted_matmuls_of_a_changed_decoder(words: str)
 )
 def test_promised_training_flops_are_the_counted_matmuls_of_both_passes(words: list[str]):
     made = changed(*words)
-    with kernel("naive"), FlopCounterMode(display=False) as counted:
+    with force_kernel("naive"), FlopCounterMode(display=False) as counted:
         made(tokens(1, TIME), tokens(1, TIME)).loss.backward()
     hidden = 3 * sum((TIME**2 - b.attention.pairs(TIME)) * b.attention.pair_flops() for b in made.layers)
     unmet = 2 * TIME * sum(3 * b.mlp.inactive_weights() - b.mlp.inactive_weights(frozen=True) for b in made.layers)

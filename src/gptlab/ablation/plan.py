@@ -181,7 +181,7 @@ LARGEST_MEASURED = 20e6
 def describe_feeds(plan: Plan) -> list[str]:
     """Return what is odd about the arms of a training study at birth, beside their baseline: a line each."""
     from gptlab.build import build_decoder
-    from gptlab.training.fed_test import describe_feed, measure_birth
+    from gptlab.training.fed_test import describe_odd_ratios, measure_initial_ratios
 
     if plan.spec.study.together:
         return []
@@ -191,7 +191,7 @@ def describe_feeds(plan: Plan) -> list[str]:
         if plan.counts[variant.key]["params"] <= LARGEST_MEASURED and not variant.recipe.config.get("pretrained")
     ]
     ratios = {
-        variant.key: measure_birth(
+        variant.key: measure_initial_ratios(
             build_decoder(variant.recipe, plan.costs.load_corpus(variant.recipe).tokenizer.vocab)
         )
         for variant in small
@@ -200,7 +200,7 @@ def describe_feeds(plan: Plan) -> list[str]:
     return [
         f"{variant.key}: {line}"
         for variant in small
-        for line in describe_feed(ratios[variant.key], usual[variant.size])
+        for line in describe_odd_ratios(ratios[variant.key], usual[variant.size])
     ]
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from gptlab.config.recipe import PARTS, Recipe, flatten
 from gptlab.config.typecheck import format_value
 from gptlab.errors import Refused
-from gptlab.model.rope_scaling import HIGH
+from gptlab.model.rope_scaling import DEFAULT_HIGH
 from gptlab.runs.record import read_recipe, write_atomically
 from gptlab.weights.pretrained import families
 from gptlab.weights.pretrained.mapping import invert_mapping
@@ -154,5 +154,5 @@ def _knobs_that_matter(recipe: Recipe, decoder: "Decoder") -> dict[str, Any]:
     knobs = flatten({slot: recipe.config[slot] for slot in PARTS} | {"final_norm": recipe.config["final_norm"]})
     knobs = {key: value for key, value in knobs.items() if key.rpartition(".")[2] not in KNOBS_WITHOUT_EFFECT}
     defaults: dict[str, Any] = {"mlp.hidden": decoder.layers[0].mlp.hidden, "attention.kv_heads": decoder.shape.heads}
-    defaults["position.high"] = HIGH.get(recipe.config["position"].get("scaling"), 4.0)
+    defaults["position.high"] = DEFAULT_HIGH.get(recipe.config["position"].get("scaling"), 4.0)
     return {key: defaults.get(key) if value is None else value for key, value in knobs.items()}

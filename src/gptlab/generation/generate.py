@@ -48,24 +48,26 @@ def generate(
     """Continues prompts (B, T), or B of several lengths, by `length` tokens; yields each step's (B,). The same seed
     gives the same tokens. A row that has drawn a token of `stop` repeats it; when all have, the end is early.
     `step` reads single tokens instead of the decoder: the same one, compiled."""
-    draw = Sampler(temperature, top_k, top_p, repetition)
-    reader = DecodingState(decoder, prompt, length, beyond, cached, step)
-    return _written(reader, draw, length, torch.Generator(reader.texts.device).manual_seed(seed), stop)
+    sampler = Sampler(temperature, top_k, top_p, repetition)
+    state = DecodingState(decoder, prompt, length, beyond, cached, step)
+    return _generate_tokens(state, sampler, length, torch.Generator(state.texts.device).manual_seed(seed), stop)
 
 
-def _written(reader: "DecodingState", draw: Sampler, length: int, random: torch.Generator, stop: Collection[int]):
-    over, token = torch.zeros(len(reader.texts), dtype=torch.bool, device=reader.texts.device), reader.texts[:, -1]
-    stops = torch.tensor(sorted(stop), dtype=torch.long, device=over.device)
+def _generate_tokens(
+    state: "DecodingState", sampler: Sampler, length: int, generator: torch.Generator, stop: Collection[int]
+):
+    finished, token = torch.zeros(len(state.texts), dtype=torch.bool, device=state.texts.device), state.texts[:, -1]
+    stop_tokens = torch.tensor(sorted(stop), dtype=torch.long, device=finished.device)
     for _ in range(length):
-        logits = reader.read()[:, -1]
-        if draw.repetition != 1:
-            logits = draw.penalized(logits, reader.said())
-        token = torch.where(over, token, draw.pick(logits, random))
-        reader.add(token)
+        logits = state.read()[:, -1]
+        if sampler.repetition != 1:
+            logits = sampler.penalize_repetition(logits, state.find_present_tokens())
+        token = torch.where(finished, token, sampler.sample_token(logits, generator))
+        state.append(token)
         yield token
         if stop:
-            over = over | torch.isin(token, stops)
-            if over.all():
+            finished = finished | torch.isin(token, stop_tokens)
+            if finished.all():
                 return
 
 
@@ -86,82 +88,84 @@ class DecodingState:
         self.decoder, self.beyond, self.cached, self.spare = decoder, beyond, cached, spare
         self.step = decoder.forward if step is None else step
         self.context = decoder.shape.context
-        self.held = [len(row) for row in prompt]
-        refuse_bad(decoder, self.held, length, beyond, cached)
-        self.texts, longest = padded(prompt), max(self.held) + length
-        self.began = [max(self.held) - one for one in self.held]
-        self.room = min(self.context, longest)  # a memory that is larger costs time: all its slots are looked at
-        self.held = [min(one, self.context) if beyond == "slide" else one for one in self.held]
+        self.lengths = [len(row) for row in prompt]
+        refuse_bad_request(decoder, self.lengths, length, beyond, cached)
+        self.texts, final_length = pad_left(prompt), max(self.lengths) + length
+        self.padding = [max(self.lengths) - length for length in self.lengths]
+        self.cache_length = min(
+            self.context, final_length
+        )  # a memory that is larger costs time: all its slots are looked at
+        self.lengths = [min(length, self.context) if beyond == "slide" else length for length in self.lengths]
         self.cache: list[LayerCache | None] | None = None
         self.unread = 0
 
     def read(self, last: bool = True) -> Tensor:
         """Reads what is unread; its logits (B, T, V), or those of the last token alone (B, 1, V)."""
         fresh = self.cache is None
-        if self.beyond != "slide" and max(self.held) > self.context:
-            kept = max(1, self.context // 2) if self.cached else self.context
-            self.held = [kept if one > self.context else one for one in self.held]
-            self.room, fresh = self.context, True
+        if self.beyond != "slide" and max(self.lengths) > self.context:
+            window = max(1, self.context // 2) if self.cached else self.context
+            self.lengths = [window if length > self.context else length for length in self.lengths]
+            self.cache_length, fresh = self.context, True
         if fresh and self.cached:
-            self.cache = self.remember()
-        unread, self.unread = max(self.held) if fresh else self.unread, 0
+            self.cache = self.allocate_cache()
+        unread, self.unread = max(self.lengths) if fresh else self.unread, 0
         tokens = self.texts[:, -unread:].clone(memory_format=torch.contiguous_format)  # of its own strides: one graph
         with eval_mode(self.decoder):
             # Not decoder(...): a compiled one would compile anew for every shape of a prompt and a memory.
-            read = self.decoder.forward if fresh or unread > 1 else self.step
-            logits = read(tokens, positions=self.at(unread), cache=self.cache, last=last).logits
+            forward = self.decoder.forward if fresh or unread > 1 else self.step
+            logits = forward(tokens, positions=self.compute_positions(unread), cache=self.cache, last=last).logits
             assert logits is not None
             return logits[:, :, : self.decoder.shape.tokens]
 
-    def remember(self) -> list[LayerCache | None]:
+    def allocate_cache(self) -> list[LayerCache | None]:
         """An empty memory for all that is to be written."""
-        cache = self.decoder.new_cache(len(self.texts), self.room)
-        for one in cache if self.spare else ():
-            if isinstance(one, RingCache):
-                one.widen(self.spare)
+        cache = self.decoder.new_cache(len(self.texts), self.cache_length)
+        for layer_cache in cache if self.spare else ():
+            if isinstance(layer_cache, RingCache):
+                layer_cache.widen(self.spare)
         return cache
 
-    def at(self, unread: int) -> Tensor | None:
+    def compute_positions(self, unread: int) -> Tensor | None:
         """Where the last tokens stand, (B|1, T), -1 for padding; none if that is where a sequence begins."""
-        alike = len({*self.held}) == 1
-        if alike and unread == self.held[0]:
+        same_length = len({*self.lengths}) == 1
+        if same_length and unread == self.lengths[0]:
             return None
-        ends = torch.tensor(self.held[:1] if alike else self.held, device=self.texts.device)
+        ends = torch.tensor(self.lengths[:1] if same_length else self.lengths, device=self.texts.device)
         return (ends[:, None] + torch.arange(-unread, 0, device=ends.device)).clamp(min=-1)
 
-    def add(self, token: Tensor) -> None:
+    def append(self, token: Tensor) -> None:
         """One more token (B,) of each row, unread."""
         self.texts = torch.cat([self.texts, token[:, None]], 1)
-        self.held = [one + 1 for one in self.held]
+        self.lengths = [length + 1 for length in self.lengths]
         self.unread += 1
 
-    def take_back(self, count: int) -> None:
+    def remove_last(self, count: int) -> None:
         """The last tokens were none, whether they were read or not."""
-        read = max(0, count - self.unread)
-        for one in self.cache or ():
-            if isinstance(one, RingCache):
-                one.rewind(read)
+        read_count = max(0, count - self.unread)
+        for layer_cache in self.cache or ():
+            if isinstance(layer_cache, RingCache):
+                layer_cache.rewind(read_count)
         self.texts = self.texts[:, : self.texts.shape[1] - count]
-        self.held = [one - count for one in self.held]
+        self.lengths = [length - count for length in self.lengths]
         self.unread = max(0, self.unread - count)
 
-    def said(self) -> Tensor:
+    def find_present_tokens(self) -> Tensor:
         """Bool (B, tokens): which tokens each text holds, its padding left out."""
         rows, width = self.texts.shape
-        began = torch.tensor(self.began, device=self.texts.device)
-        real = torch.arange(width, device=began.device) >= began[:, None]
+        padding = torch.tensor(self.padding, device=self.texts.device)
+        is_token = torch.arange(width, device=padding.device) >= padding[:, None]
         counts = torch.zeros(rows, self.decoder.shape.tokens, device=self.texts.device)
-        return counts.scatter_add(1, self.texts, real.to(counts.dtype)) > 0
+        return counts.scatter_add(1, self.texts, is_token.to(counts.dtype)) > 0
 
 
-def padded(prompt: Tensor | Sequence[Tensor]) -> Tensor:
+def pad_left(prompt: Tensor | Sequence[Tensor]) -> Tensor:
     """Rows of several lengths to (B, T), padded on the left."""
     if isinstance(prompt, Tensor):
         return prompt
     return torch.nn.utils.rnn.pad_sequence([*prompt], batch_first=True, padding_side="left")
 
 
-def refuse_bad(decoder: Decoder, lengths: list[int], length: int, beyond: Beyond, cached: bool) -> None:
+def refuse_bad_request(decoder: Decoder, lengths: list[int], length: int, beyond: Beyond, cached: bool) -> None:
     """Refuses prompts of nothing, and what the context or the positions cannot carry."""
     context = decoder.shape.context
     if not lengths or min(lengths) < 1:

@@ -34,29 +34,29 @@ class Sampler:
         if not 1e-6 <= self.repetition <= 1e9:
             raise Refused(f"repetition={self.repetition} is not in [1e-6, 1e9]; 1 changes nothing, 1.2 is usual")
 
-    def chances(self, logits: Tensor) -> Tensor:
+    def probabilities(self, logits: Tensor) -> Tensor:
         """Logits (..., V) to the probabilities that are drawn from."""
         if self.temperature == 0:
             return torch.zeros_like(logits).scatter(-1, logits.argmax(-1, keepdim=True), 1.0)
-        below = logits.float() - logits.float().amax(-1, keepdim=True)
-        logits = (below / self.temperature).masked_fill(below == 0, 0)  # in float32 a tiny temperature may be 0
+        below_max = logits.float() - logits.float().amax(-1, keepdim=True)
+        logits = (below_max / self.temperature).masked_fill(below_max == 0, 0)  # in float32 a tiny temperature may be 0
         if self.top_k is not None:
-            least = logits.topk(min(self.top_k, logits.shape[-1])).values[..., -1:]
-            logits = logits.masked_fill(logits < least, -torch.inf)
+            threshold = logits.topk(min(self.top_k, logits.shape[-1])).values[..., -1:]
+            logits = logits.masked_fill(logits < threshold, -torch.inf)
         if self.top_p is not None:
-            ordered, order = logits.sort(-1, descending=True)
-            likely = ordered.softmax(-1)
-            outside = likely.cumsum(-1) - likely >= self.top_p
+            sorted_logits, order = logits.sort(-1, descending=True)
+            sorted_probabilities = sorted_logits.softmax(-1)
+            outside = sorted_probabilities.cumsum(-1) - sorted_probabilities >= self.top_p
             logits = logits.masked_fill(outside.scatter(-1, order, outside), -torch.inf)
         return logits.softmax(-1)
 
-    def pick(self, logits: Tensor, random: torch.Generator) -> Tensor:
+    def sample_token(self, logits: Tensor, generator: torch.Generator) -> Tensor:
         """(B, V) to (B,)."""
         if self.temperature == 0:
             return logits.argmax(-1)
-        return torch.multinomial(self.chances(logits), 1, generator=random)[:, 0]
+        return torch.multinomial(self.probabilities(logits), 1, generator=generator)[:, 0]
 
-    def penalized(self, logits: Tensor, said: Tensor) -> Tensor:
+    def penalize_repetition(self, logits: Tensor, present: Tensor) -> Tensor:
         """Logits (B, V) where tokens of bool (B, V) are less likely."""
-        less = torch.where(logits > 0, logits / self.repetition, logits * self.repetition)
-        return torch.where(said, less, logits)
+        lowered = torch.where(logits > 0, logits / self.repetition, logits * self.repetition)
+        return torch.where(present, lowered, logits)

@@ -32,51 +32,67 @@ def speculate(
     seed: int = 0,
 ) -> Iterator[Tensor]:
     """Continues one prompt (1, T) by `length` tokens; yields each (1,). Both decoders have one vocabulary."""
-    draw = Sampler(temperature, top_k, top_p)
-    refuse_bad(decoder, draft, prompt, guesses)
-    reader, guesser = (DecodingState(one, prompt, length + guesses, spare=guesses + 1) for one in (decoder, draft))
-    return _written(reader, guesser, draw, length, guesses, torch.Generator(prompt.device).manual_seed(seed))
+    sampler = Sampler(temperature, top_k, top_p)
+    refuse_bad_draft(decoder, draft, prompt, guesses)
+    target_state, draft_state = (
+        DecodingState(model, prompt, length + guesses, spare=guesses + 1) for model in (decoder, draft)
+    )
+    return _speculate_tokens(
+        target_state, draft_state, sampler, length, guesses, torch.Generator(prompt.device).manual_seed(seed)
+    )
 
 
-def _written(
-    reader: DecodingState, guesser: DecodingState, draw: Sampler, length: int, guesses: int, random: torch.Generator
+def _speculate_tokens(
+    target_state: DecodingState,
+    draft_state: DecodingState,
+    sampler: Sampler,
+    length: int,
+    guesses: int,
+    generator: torch.Generator,
 ) -> Iterator[Tensor]:
     while length:
-        many = max(0, min(guesses, length - 1, reader.context - reader.held[0]))  # a full context is cropped first
-        guessed, q = guess(guesser, draw, many, random)
-        for token in guessed:
-            reader.add(token)
-        p = draw.chances(reader.read(last=False)[0, -1 - many :])
-        kept, token = judged(torch.cat([*guessed, reader.texts[0, :0]]), p, q, random)
-        for one in (reader, guesser):
-            one.take_back(many - kept)
-            one.add(token)
-        yield from (*guessed[:kept], token)
-        length -= kept + 1
+        count = max(
+            0, min(guesses, length - 1, target_state.context - target_state.lengths[0])
+        )  # a full context is cropped first
+        guessed_tokens, q = sample_guesses(draft_state, sampler, count, generator)
+        for token in guessed_tokens:
+            target_state.append(token)
+        p = sampler.probabilities(target_state.read(last=False)[0, -1 - count :])
+        accepted, token = accept_guesses(torch.cat([*guessed_tokens, target_state.texts[0, :0]]), p, q, generator)
+        for state in (target_state, draft_state):
+            state.remove_last(count - accepted)
+            state.append(token)
+        yield from (*guessed_tokens[:accepted], token)
+        length -= accepted + 1
 
 
-def guess(guesser: DecodingState, draw: Sampler, many: int, random: torch.Generator) -> tuple[list[Tensor], Tensor]:
+def sample_guesses(
+    draft_state: DecodingState, sampler: Sampler, count: int, generator: torch.Generator
+) -> tuple[list[Tensor], Tensor]:
     """So many tokens (1,), and the chances (many, V) that each was drawn with."""
-    tokens, chances = [], [torch.empty(0, guesser.decoder.shape.tokens, device=guesser.texts.device)]
-    for _ in range(many):
-        chances.append(draw.chances(guesser.read()[:, -1]))
-        tokens.append(torch.multinomial(chances[-1], 1, generator=random)[:, 0])
-        guesser.add(tokens[-1])
-    return tokens, torch.cat(chances)
+    tokens, probabilities = [], [torch.empty(0, draft_state.decoder.shape.tokens, device=draft_state.texts.device)]
+    for _ in range(count):
+        probabilities.append(sampler.probabilities(draft_state.read()[:, -1]))
+        tokens.append(torch.multinomial(probabilities[-1], 1, generator=generator)[:, 0])
+        draft_state.append(tokens[-1])
+    return tokens, torch.cat(probabilities)
 
 
-def judged(guessed: Tensor, p: Tensor, q: Tensor, random: torch.Generator) -> tuple[int, Tensor]:
+def accept_guesses(guessed_tokens: Tensor, p: Tensor, q: Tensor, generator: torch.Generator) -> tuple[int, Tensor]:
     """Guesses (N,), their chances by the decoder (N + 1, V) and by the draft (N, V): how many are kept, and the token
     (1,) that comes after these."""
-    rows = torch.arange(len(guessed), device=guessed.device)
-    lucky = torch.rand(len(guessed), generator=random, device=guessed.device) * q[rows, guessed] < p[rows, guessed]
-    kept = int(lucky.long().cumprod(0).sum())
-    rest = (p[kept] - q[kept]).clamp(min=0) if kept < len(guessed) else p[kept]
+    rows = torch.arange(len(guessed_tokens), device=guessed_tokens.device)
+    is_accepted = (
+        torch.rand(len(guessed_tokens), generator=generator, device=guessed_tokens.device) * q[rows, guessed_tokens]
+        < p[rows, guessed_tokens]
+    )
+    accepted = int(is_accepted.long().cumprod(0).sum())
+    remainder = (p[accepted] - q[accepted]).clamp(min=0) if accepted < len(guessed_tokens) else p[accepted]
     # Where p and q are one but for rounding, nothing is left: then p itself is the right distribution.
-    return kept, torch.multinomial(rest if rest.sum() > 0 else p[kept], 1, generator=random)
+    return accepted, torch.multinomial(remainder if remainder.sum() > 0 else p[accepted], 1, generator=generator)
 
 
-def refuse_bad(decoder: Decoder, draft: Decoder, prompt: Tensor, guesses: int) -> None:
+def refuse_bad_draft(decoder: Decoder, draft: Decoder, prompt: Tensor, guesses: int) -> None:
     """Refuses several texts at once, another vocabulary, and what cannot take back."""
     if prompt.shape[0] != 1:
         raise Refused(f"speculative decoding writes one text at a time, not {prompt.shape[0]}; leave the draft out")
@@ -90,8 +106,8 @@ def refuse_bad(decoder: Decoder, draft: Decoder, prompt: Tensor, guesses: int) -
         raise Refused(
             f"guesses={guesses} needs a draft of model.context={2 * (guesses + 2)}, not {draft.shape.context}"
         )
-    for name, one in (("draft", draft), ("model", decoder)):
-        for cache in one.new_cache(1, 1):
+    for name, model in (("draft", draft), ("model", decoder)):
+        for cache in model.new_cache(1, 1):
             if cache is not None and not hasattr(cache, "rewind"):
                 raise Refused(
                     f"{name}: its attention is a recurrence, which cannot take a guess back; use another draft"

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from gptlab.model.forward_pass import PassMask
 
-_forced: list[str] = []
-_watchers: list[list[str]] = []
+_forced_kernels: list[str] = []
+_recordings: list[list[str]] = []
 
 
 def attend(
@@ -40,26 +40,37 @@ def attend(
     """
     scale = q.shape[-1] ** -0.5 if scale is None else scale
     q, k, v = (x.transpose(1, 2) for x in (q, k, v))
-    chosen = _forced[-1] if _forced else choose(q, pass_mask, bias, softcap, dropout)
-    for names in _watchers:
-        names.append(f"{chosen}/causal" if chosen == "sdpa" and _plain(pass_mask, bias, sink) else chosen)
-    return KERNELS[chosen](q, k, v, pass_mask, bias, scale, sink, softcap, dropout).transpose(1, 2)
+    kernel_name = _forced_kernels[-1] if _forced_kernels else choose_kernel(q, pass_mask, bias, softcap, dropout)
+    for recording in _recordings:
+        recording.append(
+            f"{kernel_name}/causal"
+            if kernel_name == "sdpa" and _is_plain_causal(pass_mask, bias, sink)
+            else kernel_name
+        )
+    return KERNELS[kernel_name](q, k, v, pass_mask, bias, scale, sink, softcap, dropout).transpose(1, 2)
 
 
-def choose(q: Tensor, pass_mask: PassMask, bias: Tensor | None, softcap: float | None, dropout: float) -> str:
+def choose_kernel(q: Tensor, pass_mask: PassMask, bias: Tensor | None, softcap: float | None, dropout: float) -> str:
     """The kernel for these arguments: flex pays where a compiled GPU step can skip blocks or fuse what SDPA cannot."""
-    learned = bias is not None and bias.requires_grad
-    unusual = softcap is not None or not (pass_mask.causal or bias is not None)
-    if q.is_cuda and torch.compiler.is_compiling() and unusual and not learned and not dropout and q.shape[2] >= 128:
+    learned_bias = bias is not None and bias.requires_grad
+    flex_pays = softcap is not None or not (pass_mask.causal or bias is not None)
+    if (
+        q.is_cuda
+        and torch.compiler.is_compiling()
+        and flex_pays
+        and not learned_bias
+        and not dropout
+        and q.shape[2] >= 128
+    ):
         return "flex"
-    return "naive" if learned or softcap is not None else "sdpa"
+    return "naive" if learned_bias or softcap is not None else "sdpa"
 
 
-def _plain(pass_mask: PassMask, bias: Tensor | None, sink: Tensor | None) -> bool:
+def _is_plain_causal(pass_mask: PassMask, bias: Tensor | None, sink: Tensor | None) -> bool:
     return pass_mask.causal and bias is None and sink is None
 
 
-def naive(q, k, v, pass_mask, bias, scale, sink, softcap, dropout) -> Tensor:
+def attend_naive(q, k, v, pass_mask, bias, scale, sink, softcap, dropout) -> Tensor:
     groups = q.shape[1] // k.shape[1]
     k, v = (x.repeat_interleave(groups, 1) if groups > 1 else x for x in (k, v))
     z = q * scale @ k.transpose(-1, -2)
@@ -67,62 +78,62 @@ def naive(q, k, v, pass_mask, bias, scale, sink, softcap, dropout) -> Tensor:
         z = softcap * torch.tanh(z / softcap)
     if bias is not None:
         z = z + bias
-    see = pass_mask.tensor()
-    z = z.masked_fill(~see, -torch.inf)
+    visible = pass_mask.tensor()
+    z = z.masked_fill(~visible, -torch.inf)
     if sink is not None:
         z = torch.cat([z, sink.view(1, -1, 1, 1).expand(*z.shape[:-1], 1)], -1)
     # A blind row is all -inf, its softmax NaN, backward too: its scores are levelled before, its weights zeroed after.
-    blind = ~see.any(-1, keepdim=True)
-    weights = z.masked_fill(blind, 0.0).softmax(-1).masked_fill(blind, 0.0)
+    sees_nothing = ~visible.any(-1, keepdim=True)
+    weights = z.masked_fill(sees_nothing, 0.0).softmax(-1).masked_fill(sees_nothing, 0.0)
     return F.dropout(weights[..., : k.shape[2]], dropout) @ v
 
 
-def sdpa(q, k, v, pass_mask, bias, scale, sink, softcap, dropout) -> Tensor:
+def attend_sdpa(q, k, v, pass_mask, bias, scale, sink, softcap, dropout) -> Tensor:
     if softcap is not None:
         raise ValueError("softcap: the kernel sdpa cannot cap scores; use naive or flex")
     grouped = q.shape[1] != k.shape[1]
-    if _plain(pass_mask, bias, sink):
+    if _is_plain_causal(pass_mask, bias, sink):
         return F.scaled_dot_product_attention(q, k, v, None, dropout, True, scale=scale, enable_gqa=grouped)
     mask = pass_mask.tensor()
     if sink is not None:
-        q, k, v, mask, bias = with_sink(q, k, v, mask, bias, scale, sink)
+        q, k, v, mask, bias = append_sink_key(q, k, v, mask, bias, scale, sink)
         grouped = False
     if bias is not None:
         mask = bias.to(q.dtype).masked_fill(~mask, -torch.inf)
     return F.scaled_dot_product_attention(q, k, v, mask, dropout, scale=scale, enable_gqa=grouped)
 
 
-def with_sink(q, k, v, mask, bias, scale, sink):
+def append_sink_key(q, k, v, mask, bias, scale, sink):
     """The sink as one more key of value 0. Queries grow a feature 1 that meets sink / scale in this key alone."""
     groups = q.shape[1] // k.shape[1]
     k, v = (x.repeat_interleave(groups, 1) if groups > 1 else x for x in (k, v))
-    null = F.pad((sink / scale).to(k.dtype).view(1, -1, 1, 1), (k.shape[-1], 0)).expand(k.shape[0], -1, -1, -1)
+    sink_key = F.pad((sink / scale).to(k.dtype).view(1, -1, 1, 1), (k.shape[-1], 0)).expand(k.shape[0], -1, -1, -1)
     q = F.pad(q, (0, 1), value=1.0)
-    k = torch.cat([null, F.pad(k, (0, 1))], 2)
+    k = torch.cat([sink_key, F.pad(k, (0, 1))], 2)
     mask = F.pad(mask, (1, 0), value=True)  # a query that sees nothing else gets the sink's value, which is 0
     return q, k, F.pad(v, (0, 0, 1, 0)), mask, None if bias is None else F.pad(bias, (1, 0))
 
 
-def flex(q, k, v, pass_mask, bias, scale, sink, softcap, dropout) -> Tensor:
+def attend_flex(q, k, v, pass_mask, bias, scale, sink, softcap, dropout) -> Tensor:
     from torch.nn.attention.flex_attention import AuxRequest, create_block_mask, flex_attention
 
     if dropout:
         raise ValueError(f"dropout={dropout}: the kernel flex has no dropout; use sdpa or naive")
     query_positions, key_positions = pass_mask.query_positions, pass_mask.key_positions
 
-    def see(b, h, i, j):
-        return pass_mask.mask.sees(
+    def is_visible(b, h, i, j):
+        return pass_mask.mask.is_visible(
             query_positions[b % query_positions.shape[0], i], key_positions[b % key_positions.shape[0], j]
         )
 
-    def score(z, b, h, i, j):
+    def modify_score(z, b, h, i, j):
         z = z if softcap is None else softcap * torch.tanh(z / softcap)
         return z if bias is None else z + bias[b % bias.shape[0], h, i, j]
 
     batch = max(query_positions.shape[0], key_positions.shape[0])
-    blocks = create_block_mask(see, batch, None, q.shape[2], k.shape[2], device=q.device.type)
+    block_mask = create_block_mask(is_visible, batch, None, q.shape[2], k.shape[2], device=q.device.type)
     out, aux = flex_attention(
-        q, k, v, score, blocks, scale, enable_gqa=q.shape[1] != k.shape[1], return_aux=AuxRequest(lse=True)
+        q, k, v, modify_score, block_mask, scale, enable_gqa=q.shape[1] != k.shape[1], return_aux=AuxRequest(lse=True)
     )
     if sink is None:
         return out
@@ -130,25 +141,25 @@ def flex(q, k, v, pass_mask, bias, scale, sink, softcap, dropout) -> Tensor:
     return out * (aux.lse - sink.view(1, -1, 1)).sigmoid()[..., None].to(out.dtype)
 
 
-KERNELS = {"naive": naive, "sdpa": sdpa, "flex": flex}
+KERNELS = {"naive": attend_naive, "sdpa": attend_sdpa, "flex": attend_flex}
 
 
 @contextmanager
-def kernel(name: str) -> Iterator[None]:
+def force_kernel(name: str) -> Iterator[None]:
     """Forces one kernel inside the block."""
-    _forced.append(name)
+    _forced_kernels.append(name)
     try:
         yield
     finally:
-        _forced.pop()
+        _forced_kernels.pop()
 
 
 @contextmanager
-def watch() -> Iterator[list[str]]:
+def record_kernels() -> Iterator[list[str]]:
     """Collects the names of the kernels that run (eagerly) inside the block."""
-    names: list[str] = []
-    _watchers.append(names)
+    recording: list[str] = []
+    _recordings.append(recording)
     try:
-        yield names
+        yield recording
     finally:
-        _watchers.remove(names)
+        _recordings.remove(recording)

@@ -13,11 +13,11 @@ from typing import Literal
 
 from gptlab.errors import Refused
 
-PAYS = 600.0
+MIN_SECONDS_TO_COMPILE = 600.0
 """Seconds of training of which compiling saves about a minute, three times what it takes."""
 
 
-def missing(device: str) -> str | None:
+def find_missing_dependency(device: str) -> str | None:
     """What torch.compile would need on a kind of device and does not find here."""
     if device == "cuda":
         return None if importlib.util.find_spec("triton") else "triton"
@@ -25,14 +25,14 @@ def missing(device: str) -> str | None:
     return None if shutil.which(compiler) else f"the C++ compiler {compiler}"
 
 
-def at_once(wanted: Literal["auto", "on", "off"], device: str) -> bool:
+def should_compile_at_start(choice: Literal["auto", "on", "off"], device: str) -> bool:
     """True if the decoder is compiled before anything is measured."""
-    lacking = missing(device)
-    if wanted == "on" and lacking:
-        raise Refused(f"compile=on needs {lacking}, which is not here; install it or use compile=off")
-    return wanted == "on" or (wanted == "auto" and device == "cuda" and not lacking)
+    missing = find_missing_dependency(device)
+    if choice == "on" and missing:
+        raise Refused(f"compile=on needs {missing}, which is not here; install it or use compile=off")
+    return choice == "on" or (choice == "auto" and device == "cuda" and not missing)
 
 
-def after_all(wanted: Literal["auto", "on", "off"], device: str, seconds: float) -> bool:
+def should_compile_long_run(choice: Literal["auto", "on", "off"], device: str, seconds: float) -> bool:
     """True if a run that would train for so many seconds as it is had better be compiled."""
-    return wanted == "auto" and not missing(device) and seconds > PAYS
+    return choice == "auto" and not find_missing_dependency(device) and seconds > MIN_SECONDS_TO_COMPILE

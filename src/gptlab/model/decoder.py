@@ -18,7 +18,7 @@ from gptlab.model.attention import Attention
 from gptlab.model.block import Block
 from gptlab.model.forward_pass import ForwardPass, Output
 from gptlab.model.kv_cache import LayerCache
-from gptlab.model.mlp import Mlp, weights
+from gptlab.model.mlp import Mlp, count_weights
 from gptlab.model.norm import Norm
 from gptlab.model.position import Position
 from gptlab.model.readout import Readout
@@ -53,7 +53,7 @@ class Decoder(nn.Module):
         self.blocks = nn.ModuleList(block(shape, layer, attention, mlp, residual, norm) for layer in depth)
         self.norm = norm(shape.width, shape.layers - 1) if final_norm else nn.Identity()
         self.readout = readout(shape, self.embedding)
-        self._introduce()
+        self._check_compatibility()
 
     @property
     def layers(self) -> list[Block]:
@@ -71,13 +71,13 @@ class Decoder(nn.Module):
         """Tokens (B, T), and targets (B, T) or none, to Output. Positions `at` are (B|1, T), 0..T-1 unless given, -1
         for padding; with the memory of earlier calls the tokens continue what was read before. `last`: logits of the
         last token alone, (B, 1, vocab)."""
-        plain = positions is None
+        default_positions = positions is None
         positions = torch.arange(tokens.shape[1], device=tokens.device)[None] if positions is None else positions
-        forward_pass = ForwardPass(tokens, positions, self.position, plain)
+        forward_pass = ForwardPass(tokens, positions, self.position, default_positions)
         residual = self.layers[0].attention_residual
         stream = residual.expand(self.dropout(self.position.embed(self.embedding(tokens), positions)))
-        for block, remembered in zip(self.layers, cache or [None] * len(self.layers), strict=True):
-            stream = block(stream, forward_pass, remembered)
+        for block, layer_cache in zip(self.layers, cache or [None] * len(self.layers), strict=True):
+            stream = block(stream, forward_pass, layer_cache)
         x = self.norm(residual.collapse(stream))
         if targets is None:
             return Output(self.readout(x[:, -1:] if last else x), None, forward_pass.losses, forward_pass.facts)
@@ -89,9 +89,9 @@ class Decoder(nn.Module):
         std = self.layers[0].attention_residual.embedding_std
         if std is not None:
             factor = std / self.embedding.weight.std()
-            for part in self.modules():
-                if isinstance(part, nn.Embedding):
-                    part.weight.mul_(factor)
+            for module in self.modules():
+                if isinstance(module, nn.Embedding):
+                    module.weight.mul_(factor)
 
     def new_cache(self, batch: int, length: int) -> list[LayerCache | None]:
         """Empty memories of all layers, for `batch` sequences of up to `length` tokens."""
@@ -107,21 +107,21 @@ class Decoder(nn.Module):
     def flops(self, length: int) -> int:
         """Matmul FLOPs of one forward pass over one sequence: 2 x the weights of every Linear that a token meets x
         tokens, and the visible pairs."""
-        seen = sum(b.attention.pairs(length) * b.attention.pair_flops() for b in self.layers)
-        return 2 * self._met() * length + seen
+        pair_flops = sum(b.attention.pairs(length) * b.attention.pair_flops() for b in self.layers)
+        return 2 * self._count_matmul_weights() * length + pair_flops
 
     def training_flops(self, length: int) -> int:
         """Matmul FLOPs to learn from one sequence. A backward pass costs twice as much as a forward pass: once for what
         entered each product, and once for its weights, unless these do not learn."""
-        return 3 * self.flops(length) - 2 * self._met(frozen=True) * length
+        return 3 * self.flops(length) - 2 * self._count_matmul_weights(frozen=True) * length
 
-    def _met(self, frozen: bool = False) -> int:
+    def _count_matmul_weights(self, frozen: bool = False) -> int:
         """Weights of all Linears that one token meets; if `frozen`, of those that do not learn."""
-        residuals = [wire for block in self.layers for wire in (block.attention_residual, block.mlp_residual)]
+        residuals = [residual for block in self.layers for residual in (block.attention_residual, block.mlp_residual)]
         repeated = sum(residual.repeated_weights(frozen) for residual in residuals)
-        return weights(self, frozen) + repeated - sum(block.mlp.inactive_weights(frozen) for block in self.layers)
+        return count_weights(self, frozen) + repeated - sum(block.mlp.inactive_weights(frozen) for block in self.layers)
 
-    def _introduce(self) -> None:
+    def _check_compatibility(self) -> None:
         """Lets parts that must fit each other refuse what does not."""
         attentions = [block.attention for block in self.layers]
         for layer, attention in enumerate(attentions):
@@ -140,7 +140,7 @@ def pattern(
     layout: list[str],
     kinds: dict[str, Callable],
     last: str | None = None,
-    **more: Any,
+    **kwargs: Any,
 ) -> Any:
     """Any slot, differing by layer: layer l is built as kinds[layout[l mod len(layout)]].
 
@@ -153,5 +153,5 @@ def pattern(
     if last is not None and not isinstance(shape, Shape):
         raise ValueError(f"last={last}: a norm is not told how many layers there are; say last=null")
     if last is not None and layer == shape.layers - 1:
-        return kinds[last](shape, layer, *args, **more)
-    return kinds[layout[layer % len(layout)]](shape, layer, *args, **more)
+        return kinds[last](shape, layer, *args, **kwargs)
+    return kinds[layout[layer % len(layout)]](shape, layer, *args, **kwargs)

@@ -19,13 +19,13 @@ class PassMask:
     query_positions: Tensor
     key_positions: Tensor
     causal: bool
-    made: Tensor | None = None
+    cached_tensor: Tensor | None = None
 
     def tensor(self) -> Tensor:
         """Bool (B|1, 1, T, S), true where a query sees a key; made once."""
-        if self.made is None:
-            self.made = self.mask(self.query_positions, self.key_positions)
-        return self.made
+        if self.cached_tensor is None:
+            self.cached_tensor = self.mask(self.query_positions, self.key_positions)
+        return self.cached_tensor
 
 
 @dataclass
@@ -35,21 +35,24 @@ class ForwardPass:
     tokens: Tensor
     positions: Tensor
     position: "Position"
-    plain: bool = False
+    default_positions: bool = False
     shared: dict[str, Any] = field(default_factory=dict)
     losses: dict[str, Tensor] = field(default_factory=dict)
     facts: dict[str, Tensor] = field(default_factory=dict)
-    sights: dict[Mask, PassMask] = field(default_factory=dict)
+    pass_masks: dict[Mask, PassMask] = field(default_factory=dict)
 
     def pass_mask(self, mask: Mask, key_positions: Tensor | None = None) -> PassMask:
         """The mask over this pass; keys stand at `key_positions`, by default where the queries do, as in all layers."""
         if key_positions is not None and key_positions is not self.positions:
             return PassMask(mask, self.positions, key_positions, causal=False)
-        if mask not in self.sights:
-            self.sights[mask] = PassMask(
-                mask, self.positions, self.positions, self.plain and mask.whole(self.positions.shape[1])
+        if mask not in self.pass_masks:
+            self.pass_masks[mask] = PassMask(
+                mask,
+                self.positions,
+                self.positions,
+                self.default_positions and mask.is_plain_causal(self.positions.shape[1]),
             )
-        return self.sights[mask]
+        return self.pass_masks[mask]
 
 
 class Output(NamedTuple):

@@ -27,8 +27,10 @@ class RingCache:
         self.capacity = capacity
         self.rows = {name: like.new_zeros(batch, capacity, *shape) for name, shape in rows.items()}
         self.positions = torch.full((batch, capacity), -1, dtype=torch.long, device=like.device)
-        self.seen = torch.zeros((), dtype=torch.long, device=like.device)  # a tensor: one graph for all steps
-        self.empty = True
+        self.entries_written = torch.zeros(
+            (), dtype=torch.long, device=like.device
+        )  # a tensor: one graph for all steps
+        self.is_empty = True
 
     @property
     def nbytes(self) -> int:
@@ -40,7 +42,7 @@ class RingCache:
         if length == 1:
             self._write(positions, rows)
             return self.positions, self.rows
-        if self.empty:
+        if self.is_empty:
             visible = positions, rows
         else:
             joined = {name: torch.cat([self.rows[name], rows[name]], 1) for name in rows}
@@ -56,31 +58,31 @@ class RingCache:
 
     def rewind(self, count: int) -> None:
         """Forgets the last entries, no more of them than it was widened by."""
-        slots = (self.seen - 1 - torch.arange(count, device=self.positions.device)) % self.capacity
+        slots = (self.entries_written - 1 - torch.arange(count, device=self.positions.device)) % self.capacity
         self.positions.index_fill_(1, slots, -1)
-        self.seen -= count
+        self.entries_written -= count
 
     def _write(self, positions: Tensor, rows: dict[str, Tensor]) -> None:
         length = positions.shape[1]
-        kept = min(length, self.capacity)
-        slots = (self.seen + torch.arange(length - kept, length, device=positions.device)) % self.capacity
-        self.positions.index_copy_(1, slots, positions[:, -kept:].expand(self.positions.shape[0], -1))
+        count = min(length, self.capacity)
+        slots = (self.entries_written + torch.arange(length - count, length, device=positions.device)) % self.capacity
+        self.positions.index_copy_(1, slots, positions[:, -count:].expand(self.positions.shape[0], -1))
         for name, row in rows.items():
-            self.rows[name].index_copy_(1, slots, row[:, -kept:].to(self.rows[name].dtype))
-        self.seen += length
-        self.empty = False
+            self.rows[name].index_copy_(1, slots, row[:, -count:].to(self.rows[name].dtype))
+        self.entries_written += length
+        self.is_empty = False
 
 
 class RecurrentState:
     """All that a recurrence remembers: one tensor for each sequence, the same size after any number of tokens."""
 
     def __init__(self, batch: int, like: Tensor, *shape: int) -> None:
-        self.now = like.new_zeros(batch, *shape)
+        self.state = like.new_zeros(batch, *shape)
 
     @property
     def nbytes(self) -> int:
-        return self.now.nbytes
+        return self.state.nbytes
 
-    def become(self, state: Tensor) -> None:
+    def set_state(self, state: Tensor) -> None:
         """Takes the state after the tokens just read."""
-        self.now.copy_(state)
+        self.state.copy_(state)

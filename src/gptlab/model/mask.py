@@ -21,14 +21,14 @@ class Mask:
 
     def __call__(self, query_positions: Tensor, key_positions: Tensor) -> Tensor:
         """Positions (B|1, T), (B|1, S) to bool (B|1, 1, T, S): true where the query sees the key."""
-        return self.sees(query_positions[:, None, :, None], key_positions[:, None, None, :])
+        return self.is_visible(query_positions[:, None, :, None], key_positions[:, None, None, :])
 
-    def sees(self, query_positions: Tensor, key_positions: Tensor) -> Tensor:
+    def is_visible(self, query_positions: Tensor, key_positions: Tensor) -> Tensor:
         """The predicate itself, over positions that broadcast; also flex attention's mask_mod."""
-        see = (key_positions <= query_positions) & (key_positions >= 0)
-        return see if self.reach is None else see & (query_positions - key_positions < self.reach)
+        visible = (key_positions <= query_positions) & (key_positions >= 0)
+        return visible if self.reach is None else visible & (query_positions - key_positions < self.reach)
 
-    def whole(self, length: int) -> bool:
+    def is_plain_causal(self, length: int) -> bool:
         """True if a sequence of this length is seen as by a plain causal mask."""
         return self.reach is None or self.reach >= length
 

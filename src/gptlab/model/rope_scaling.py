@@ -14,8 +14,8 @@ from typing import Literal
 
 from torch import Tensor
 
-Kind = Literal["linear", "ntk", "llama3", "yarn"]
-HIGH = {"yarn": 32.0}
+ScalingKind = Literal["linear", "ntk", "llama3", "yarn"]
+DEFAULT_HIGH = {"yarn": 32.0}
 """Turns, where not given; 4 for the others."""
 
 
@@ -23,7 +23,7 @@ HIGH = {"yarn": 32.0}
 class Scaling:
     """How much longer a context shall be than `original`, and between which turns the change lies."""
 
-    kind: Kind
+    kind: ScalingKind
     factor: float
     original: int
     low: float
@@ -34,16 +34,16 @@ class Scaling:
             raise ValueError(f"factor={self.factor} is less than 1; a context twice as long wants 2")
         if self.original < 1:
             raise ValueError(f"original={self.original} is not positive; it is the context that was trained on")
-        if not 0 < self.low < self.top:
-            raise ValueError(f"low={self.low} and high={self.top} are no range of turns; try low=1.0 high=4.0")
+        if not 0 < self.low < self.high_turns:
+            raise ValueError(f"low={self.low} and high={self.high_turns} are no range of turns; try low=1.0 high=4.0")
 
     @property
-    def top(self) -> float:
+    def high_turns(self) -> float:
         """Turns beyond which nothing changes."""
-        return HIGH.get(self.kind, 4.0) if self.high is None else self.high
+        return DEFAULT_HIGH.get(self.kind, 4.0) if self.high is None else self.high
 
 
-def frequencies(pair: Tensor, width: int, theta: float, scaling: Scaling | None) -> Tensor:
+def compute_frequencies(pair: Tensor, width: int, theta: float, scaling: Scaling | None) -> Tensor:
     """Even feature numbers (D / 2,) of heads of `width` features to radians a position."""
     if scaling is None:
         return theta ** (-pair / width)
@@ -52,26 +52,30 @@ def frequencies(pair: Tensor, width: int, theta: float, scaling: Scaling | None)
     plain = theta ** (-pair / width)
     if scaling.kind == "linear":
         return plain / scaling.factor
-    kept = _kept_by_turns(plain, scaling) if scaling.kind == "llama3" else _kept_by_number(pair, width, theta, scaling)
-    return plain * kept + plain / scaling.factor * (1 - kept)
+    unscaled_share = (
+        _unscaled_share_by_turns(plain, scaling)
+        if scaling.kind == "llama3"
+        else _unscaled_share_by_index(pair, width, theta, scaling)
+    )
+    return plain * unscaled_share + plain / scaling.factor * (1 - unscaled_share)
 
 
-def _kept_by_turns(plain: Tensor, scaling: Scaling) -> Tensor:
+def _unscaled_share_by_turns(plain: Tensor, scaling: Scaling) -> Tensor:
     turns = scaling.original * plain / (2 * math.pi)
-    return ((turns - scaling.low) / (scaling.top - scaling.low)).clamp(0, 1)
+    return ((turns - scaling.low) / (scaling.high_turns - scaling.low)).clamp(0, 1)
 
 
-def _kept_by_number(pair: Tensor, width: int, theta: float, scaling: Scaling) -> Tensor:
+def _unscaled_share_by_index(pair: Tensor, width: int, theta: float, scaling: Scaling) -> Tensor:
     """Between the pairs that turn `high` and `low` times, rounded outwards."""
     fast, slow = (
         width * math.log(scaling.original / (turns * 2 * math.pi)) / (2 * math.log(theta))
-        for turns in (scaling.top, scaling.low)
+        for turns in (scaling.high_turns, scaling.low)
     )
     first, last = max(math.floor(fast), 0), min(math.ceil(slow), width - 1)
     return 1 - ((pair / 2 - first) / (last - first or 0.001)).clamp(0, 1)
 
 
-def loudness(scaling: Scaling | None) -> float:
+def attention_factor(scaling: Scaling | None) -> float:
     """What cos and sin are multiplied by: yarn's temperature, on queries and keys alike."""
     if scaling is None or scaling.kind != "yarn":
         return 1.0

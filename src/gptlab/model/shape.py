@@ -22,8 +22,10 @@ class Shape:
                 raise ValueError(f"model.{name}={getattr(self, name)} is not a positive number")
         if not self.head:
             if self.width % self.heads:
-                fits = ", ".join(str(n) for n in divisors(self.width) if n <= 2 * self.heads)
-                raise ValueError(f"model.heads={self.heads} does not divide model.width={self.width}; try {fits}")
+                suggestions = ", ".join(str(n) for n in divisors(self.width) if n <= 2 * self.heads)
+                raise ValueError(
+                    f"model.heads={self.heads} does not divide model.width={self.width}; try {suggestions}"
+                )
             object.__setattr__(self, "head", self.width // self.heads)
         if not self.tokens:
             object.__setattr__(self, "tokens", self.vocab)

@@ -84,11 +84,11 @@ class AttentionCost(Study):
 
 def count_costs(decoder: "Decoder", kind: str, length: int) -> dict[str, float]:
     """Return MFLOPs of one pass that computes every score; of `scores` also the bytes of their matrix in 32 bits."""
-    from gptlab.model.mlp import weights
+    from gptlab.model.mlp import count_weights
 
     first = decoder.layers[0]
     scores = length**2 * first.attention.pair_flops()  # all T^2 pairs, those that the mask hides too
-    linears = 2 * length * (weights(first) - first.mlp.inactive_weights())
+    linears = 2 * length * (count_weights(first) - first.mlp.inactive_weights())
     heads = decoder.shape.heads
     if kind == "scores":
         return {"MFLOPs": scores / 1e6, "score bytes": 4 * heads * length**2}
@@ -121,10 +121,10 @@ def make_attention_pass(decoder: "Decoder", length: int, placement: "Placement",
         for heads in (attention.heads, attention.kv_heads, attention.kv_heads)
     )
     positions = torch.arange(length, device=placement.device)[None]
-    pass_mask = PassMask(attention.mask, positions, positions, attention.mask.whole(length))
+    pass_mask = PassMask(attention.mask, positions, positions, attention.mask.is_plain_causal(length))
 
     def run_attention() -> None:
-        with torch.inference_mode(), placement.numerics(), attend.kernel(kernel):
+        with torch.inference_mode(), placement.numerics(), attend.force_kernel(kernel):
             attend.attend(q, k, v, pass_mask)
 
     return run_attention
@@ -142,7 +142,10 @@ def make_block_pass(decoder: "Decoder", length: int, placement: "Placement", ker
     positions = torch.arange(length, device=placement.device)[None]
 
     def run_block() -> None:
-        with torch.inference_mode(), placement.numerics(), attend.kernel(kernel):
-            first(first.attention_residual.expand(x), ForwardPass(positions, positions, decoder.position, plain=True))
+        with torch.inference_mode(), placement.numerics(), attend.force_kernel(kernel):
+            first(
+                first.attention_residual.expand(x),
+                ForwardPass(positions, positions, decoder.position, default_positions=True),
+            )
 
     return run_block

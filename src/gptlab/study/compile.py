@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 
 from gptlab.config.recipe import Recipe
 from gptlab.errors import Refused
-from gptlab.model.compile_policy import missing
+from gptlab.model.compile_policy import find_missing_dependency
 from gptlab.stats.measurements import Row
 from gptlab.stats.timing import AA_CONTROL
 from gptlab.study import Build, Study, get_vocab_size
@@ -70,7 +70,7 @@ class Compile(Study):
         if self.backend not in (known := torch.compiler.list_backends(exclude_tags=())):
             raise Refused(f"study.backend={self.backend} is not known; choose from {', '.join(known)}")
         for name, recipe in arms.items():
-            if self.backend == "inductor" and (lacking := missing(Placement(recipe).device.type)):
+            if self.backend == "inductor" and (lacking := find_missing_dependency(Placement(recipe).device.type)):
                 raise Refused(
                     f"study=compile needs {lacking}, which is not here; install it or use study.backend=eager"
                 )

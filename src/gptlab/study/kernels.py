@@ -162,7 +162,7 @@ class KernelBench:
         self.output_gradient = torch.randn(shapes[0], generator=generator, dtype=torch.float64).to(placement.device)
         # positions (1, T) of queries and keys alike
         mask, positions = Mask(case.window), torch.arange(case.length, device=placement.device)[None]
-        self.pass_mask = PassMask(mask, positions, positions, mask.whole(case.length))
+        self.pass_mask = PassMask(mask, positions, positions, mask.is_plain_causal(case.length))
         # of the inputs as they were rounded: what is held against it is the kernel, not bf16
         self.reference = self.run_attention(
             NAIVE, [tensor.detach().double().requires_grad_(backward) for tensor in self.inputs]
@@ -175,7 +175,7 @@ class KernelBench:
         from gptlab.model import attention_kernels
 
         with ExitStack() as stack:
-            stack.enter_context(attention_kernels.kernel("sdpa" if kernel in FUSED else kernel))
+            stack.enter_context(attention_kernels.force_kernel("sdpa" if kernel in FUSED else kernel))
             if kernel in FUSED:
                 from torch.nn.attention import SDPBackend, sdpa_kernel
 

@@ -8,7 +8,7 @@ import torch
 from gptlab.config.factory import factory
 from gptlab.config.recipe import PARTS
 from gptlab.console.units import draw_sparkline, format_duration
-from gptlab.model.compile_policy import missing
+from gptlab.model.compile_policy import find_missing_dependency
 from gptlab.runs.record import read_rows
 from gptlab.training.context import RunContext
 from gptlab.training.cost.probe import Probe
@@ -49,7 +49,7 @@ def print_introduction(context: RunContext, setup: TrainingSetup, probe: Probe) 
     if setup.device.type == "cuda" and setup.peak_tokens_per_s is None:
         say("", f"[yellow]no peak known for {setup.device_name} in {setup.precision}: no MFU[/]")
     if settings.compile == "auto" and setup.device.type == "cuda" and not setup.compiled:
-        say("", f"[yellow]not compiled: {missing('cuda')} is not here[/]")
+        say("", f"[yellow]not compiled: {find_missing_dependency('cuda')} is not here[/]")
     if setup.compiled:
         say("", "[yellow]compiled: the same seed need not give the same numbers again (seen on CPU, torch 2.13)[/]")
     bound = f", ended after {settings.max_minutes:g} min" if settings.max_minutes else ""

@@ -17,7 +17,7 @@ from gptlab.console.terminal import Terminal
 from gptlab.corpus.corpus import Corpus
 from gptlab.corpus.load import read_corpus
 from gptlab.errors import Ended, Refused
-from gptlab.model.compile_policy import after_all
+from gptlab.model.compile_policy import should_compile_long_run
 from gptlab.model.decoder import Decoder
 from gptlab.runs import tracker as tracking
 from gptlab.runs.checkpoint import extract_decoder_weights, find_newest_checkpoint, load_checkpoint
@@ -227,7 +227,11 @@ class Run:
         """Compile a run that is long enough to pay for it; what was settled holds when the run is resumed."""
         context, setup, settings = self.context, self.setup, self.context.settings
         seconds = min(settings.steps * probe.step_s, (settings.max_minutes or math.inf) * 60)
-        if context.fresh and after_all(settings.compile, setup.device.type, seconds) and not setup.compiled:
+        if (
+            context.fresh
+            and should_compile_long_run(settings.compile, setup.device.type, seconds)
+            and not setup.compiled
+        ):
             setup.compile()
         context.folder.update_facts(compiled=setup.compiled)
 

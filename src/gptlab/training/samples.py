@@ -97,7 +97,7 @@ def judge_samples(evaluator: Evaluator, samples: list[Sample], length: int, last
         for suffix, texts in compared.items():
             metric.reset()
             metric.update(texts)
-            scores = metric.each().numpy()
+            scores = metric.gather_scores().numpy()
             values[f"val/{name}{suffix}"] = float(scores.mean())
         values[f"val/{name}_low"], values[f"val/{name}_high"] = bootstrap_interval(scores)
         for sample, score in zip(samples, scores.tolist(), strict=True):

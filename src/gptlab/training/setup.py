@@ -9,7 +9,7 @@ import torch
 from gptlab.config.factory import factory
 from gptlab.config.recipe import Recipe
 from gptlab.errors import Ended
-from gptlab.model.compile_policy import at_once
+from gptlab.model.compile_policy import should_compile_at_start
 from gptlab.model.costs import count_costs
 from gptlab.model.decoder import Decoder
 from gptlab.training.callback import Callback, Row
@@ -53,7 +53,7 @@ class TrainingSetup:
         decoder.to(self.device)
         self.costs = count_costs(decoder)
         self.compiled = False
-        if compiled if compiled is not None else at_once(settings.compile, self.device.type):
+        if compiled if compiled is not None else should_compile_at_start(settings.compile, self.device.type):
             self.compile()
 
     @property

@@ -27,10 +27,12 @@ class Attention(nn.Module):
     def check_compatible(self, position: "Position", earlier: Sequence["Attention"]) -> None:
         """Called once with what stands beside it, the attentions of the layers before included; refuses what does not
         fit."""
-        shut = sorted(position.provides - self.supports)
-        if shut:
+        unsupported = sorted(position.provides - self.supports)
+        if unsupported:
             names = type(position).__name__, type(self).__name__
-            raise ValueError(f"position ({names[0]}) works by {shut}, which attention ({names[1]}) cannot honour")
+            raise ValueError(
+                f"position ({names[0]}) works by {unsupported}, which attention ({names[1]}) cannot honour"
+            )
 
     def new_cache(self, batch: int, length: int, like: Tensor) -> LayerCache | None:
         """What it remembers of up to `length` entries while decoding; None if it reads another layer's."""

@@ -49,7 +49,7 @@ class DifferentialAttention(Attention):
             nn.init.normal_(vector, 0.0, 0.1)
 
     def forward(self, x: Tensor, forward_pass: ForwardPass, cache: RingCache | None = None) -> Tensor:
-        q, k = (part(x).unflatten(-1, (self.heads, self.head)) for part in (self.q, self.k))
+        q, k = (projection(x).unflatten(-1, (self.heads, self.head)) for projection in (self.q, self.k))
         v = self.v(x).unflatten(-1, (self.heads // 2, 2 * self.head))
         q, k = forward_pass.position.rotate(q, k, forward_pass.positions, self.layer)
         key_positions = forward_pass.positions
@@ -65,8 +65,8 @@ class DifferentialAttention(Attention):
             bias=None if bias is None else bias[:, 1::2].repeat_interleave(2, 1),
             dropout=self.dropout if self.training else 0.0,
         )
-        one, two = y.unflatten(2, (-1, 2)).unbind(3)
-        return self.out(((1 - self.start) * self.norm(one - self.blend() * two)).flatten(-2))
+        first_map, second_map = y.unflatten(2, (-1, 2)).unbind(3)
+        return self.out(((1 - self.start) * self.norm(first_map - self.blend() * second_map)).flatten(-2))
 
     def blend(self) -> Tensor:
         """The share of the second map that is taken off, a number."""

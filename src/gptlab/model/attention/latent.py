@@ -55,18 +55,18 @@ class LatentAttention(Attention):
         self.out = nn.Linear(shape.heads * shape.head, shape.width, bias)
 
     def forward(self, x: Tensor, forward_pass: ForwardPass, cache: RingCache | None = None) -> Tensor:
-        q, q_turned = self.q(x).unflatten(-1, (self.heads, -1)).split((self.head, self.rope_head), -1)
-        q_turned, k_turned = forward_pass.position.rotate(
-            q_turned, self.k(x)[:, :, None], forward_pass.positions, self.layer
+        q, q_rotated = self.q(x).unflatten(-1, (self.heads, -1)).split((self.head, self.rope_head), -1)
+        q_rotated, k_rotated = forward_pass.position.rotate(
+            q_rotated, self.k(x)[:, :, None], forward_pass.positions, self.layer
         )
         latent, key_positions = self.norm(self.down(x)), forward_pass.positions
         if cache is not None:
-            key_positions, rows = cache.update(key_positions, latent=latent, k=k_turned)
-            latent, k_turned = rows["latent"], rows["k"]
+            key_positions, rows = cache.update(key_positions, latent=latent, k=k_rotated)
+            latent, k_rotated = rows["latent"], rows["k"]
         k = self.k_up(latent).unflatten(-1, (self.heads, self.head))
         y = attend(
-            torch.cat([q, q_turned], -1),
-            torch.cat([k, k_turned.expand(-1, -1, self.heads, -1)], -1),
+            torch.cat([q, q_rotated], -1),
+            torch.cat([k, k_rotated.expand(-1, -1, self.heads, -1)], -1),
             self.v_up(latent).unflatten(-1, (self.heads, self.head)),
             forward_pass.pass_mask(self.mask, key_positions),
             bias=forward_pass.position.bias(forward_pass.positions, key_positions, self.layer),
@@ -76,9 +76,9 @@ class LatentAttention(Attention):
 
     def check_compatible(self, position, earlier) -> None:
         super().check_compatible(position, earlier)
-        nothing = self.k.weight.new_empty(1, 0, 1, self.rope_head)
+        empty = self.k.weight.new_empty(1, 0, 1, self.rope_head)
         try:
-            position.rotate(nothing, nothing, torch.empty(1, 0, dtype=torch.long, device=nothing.device), self.layer)
+            position.rotate(empty, empty, torch.empty(1, 0, dtype=torch.long, device=empty.device), self.layer)
         except ValueError as error:
             raise ValueError(f"attention: rope_head={self.rope_head} cannot be turned: {error}") from error
 

@@ -54,20 +54,20 @@ class LinearAttention(Attention):
         self.out = nn.Linear(shape.heads * shape.head, shape.width, bias)
 
     def forward(self, x: Tensor, forward_pass: ForwardPass, cache: RecurrentState | None = None) -> Tensor:
-        q, k, v = (part(x).unflatten(-1, (self.heads, self.head)) for part in (self.q, self.k, self.v))
+        q, k, v = (projection(x).unflatten(-1, (self.heads, self.head)) for projection in (self.q, self.k, self.v))
         q, k = forward_pass.position.rotate(q * self.head**-0.5, k, forward_pass.positions, self.layer)
-        real = forward_pass.positions >= 0
-        k = k * real[..., None, None]
-        state = x.new_zeros(len(x), self.heads, self.head, self.head) if cache is None else cache.now
+        is_token = forward_pass.positions >= 0
+        k = k * is_token[..., None, None]
+        state = x.new_zeros(len(x), self.heads, self.head, self.head) if cache is None else cache.state
         decay = torch.tensor(self.decays, device=x.device, dtype=torch.promote_types(x.dtype, torch.float32))
-        said = []
+        outputs = []
         for start in range(0, x.shape[1], self.chunk):
-            part = slice(start, start + self.chunk)
-            y, state = step(q[:, part], k[:, part], v[:, part], real[:, part], state, decay)
-            said.append(y)
+            span = slice(start, start + self.chunk)
+            y, state = attend_chunk(q[:, span], k[:, span], v[:, span], is_token[:, span], state, decay)
+            outputs.append(y)
         if cache is not None:
-            cache.become(state)
-        y = self.norm(torch.cat(said, 1)).flatten(-2)
+            cache.set_state(state)
+        y = self.norm(torch.cat(outputs, 1)).flatten(-2)
         return self.out(y if self.gate is None else F.silu(self.gate(x)) * y)
 
     def new_cache(self, batch: int, length: int, like: Tensor) -> RecurrentState:
@@ -83,17 +83,19 @@ class LinearAttention(Attention):
         return inside + length * self.head
 
 
-def step(q: Tensor, k: Tensor, v: Tensor, real: Tensor, state: Tensor, decay: Tensor) -> tuple[Tensor, Tensor]:
+def attend_chunk(
+    q: Tensor, k: Tensor, v: Tensor, is_token: Tensor, state: Tensor, decay: Tensor
+) -> tuple[Tensor, Tensor]:
     """One chunk (B, C, H, D) of queries, keys and values after a state (B, H, D, D): what it says, and the next state.
 
     real (B|1, C) tells tokens from padding, whose keys are 0. All powers of decay (H,) are at most 1.
     """
     q, k, v = (x.transpose(1, 2) for x in (q, k, v))
-    age = real.cumsum(1)[:, None]  # of the state, in tokens
-    since = (age[..., None] - age[..., None, :]).clamp(min=0)
+    age = is_token.cumsum(1)[:, None]  # of the state, in tokens
+    distance = (age[..., None] - age[..., None, :]).clamp(min=0)
     decay = decay.view(-1, 1, 1)
-    weights = (q @ k.mT) * (decay**since).tril().to(q.dtype)
-    read = (decay ** age[..., None]).to(q.dtype)
-    left = (decay ** (age[..., -1:] - age)[..., None]).to(q.dtype)
-    y = weights @ v + read * (q @ state)
-    return y.transpose(1, 2), read[:, :, -1:] * state + (left * k).mT @ v
+    weights = (q @ k.mT) * (decay**distance).tril().to(q.dtype)
+    decay_since_state = (decay ** age[..., None]).to(q.dtype)
+    decay_to_end = (decay ** (age[..., -1:] - age)[..., None]).to(q.dtype)
+    y = weights @ v + decay_since_state * (q @ state)
+    return y.transpose(1, 2), decay_since_state[:, :, -1:] * state + (decay_to_end * k).mT @ v

@@ -53,7 +53,7 @@ class SoftmaxAttention(Attention):
     ) -> None:
         super().__init__()
         kv_heads = shape.heads if kv_heads is None else kv_heads
-        refuse_bad(shape, kv_heads, window, scale, softcap, dropout)
+        refuse_bad_knobs(shape, kv_heads, window, scale, softcap, dropout)
         refuse_bad_sharing(layer, share_with, value_residual)
         self.layer, self.heads, self.kv_heads, self.head = layer, shape.heads, kv_heads, shape.head
         self.mask, self.scale, self.softcap, self.dropout = Mask(window), scale, softcap, dropout
@@ -73,7 +73,9 @@ class SoftmaxAttention(Attention):
     def forward(self, x: Tensor, forward_pass: ForwardPass, cache: RingCache | None = None) -> Tensor:
         q = self.q_norm(self.q(x).unflatten(-1, (self.heads, self.head)))
         q, k, v, key_positions = (
-            self.own(q, x, forward_pass, cache) if self.share_with is None else self.read(q, forward_pass)
+            self.project_keys_and_values(q, x, forward_pass, cache)
+            if self.share_with is None
+            else self.read_shared_keys_and_values(q, forward_pass)
         )
         y = attend(
             q,
@@ -88,7 +90,7 @@ class SoftmaxAttention(Attention):
         ).flatten(-2)
         return self.out(y if self.gate is None else y * self.gate(x).sigmoid())
 
-    def own(
+    def project_keys_and_values(
         self, q: Tensor, x: Tensor, forward_pass: ForwardPass, cache: RingCache | None
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Queries, turned; its own keys and values with those remembered, and where they stand."""
@@ -106,7 +108,9 @@ class SoftmaxAttention(Attention):
             forward_pass.shared[f"keys of {self.layer}"] = k, v, key_positions
         return q, k, v, key_positions
 
-    def read(self, q: Tensor, forward_pass: ForwardPass) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def read_shared_keys_and_values(
+        self, q: Tensor, forward_pass: ForwardPass
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The same of another layer, whose keys were turned as that layer turns."""
         q, _ = forward_pass.position.rotate(q, q[:, :, :0], forward_pass.positions, self.source)
         return q, *forward_pass.shared[f"keys of {self.source}"]
@@ -115,22 +119,26 @@ class SoftmaxAttention(Attention):
         super().check_compatible(position, earlier)
         if self.value_residual and self.layer:
             first = earlier[0]
-            if not (isinstance(first, SoftmaxAttention) and first.value_residual and self.fits(first)):
-                missing = f"layer {self.layer} finds no values of its kind in layer 0"
-                raise ValueError(f"attention: value_residual=true: {missing}; set it in both, with the same kv_heads")
+            if not (isinstance(first, SoftmaxAttention) and first.value_residual and self.has_same_kv_shape(first)):
+                problem = f"layer {self.layer} finds no values of its kind in layer 0"
+                raise ValueError(f"attention: value_residual=true: {problem}; set it in both, with the same kv_heads")
         if self.share_with is not None:
-            above = earlier[self.layer - self.share_with]
-            if not (isinstance(above, SoftmaxAttention) and self.fits(above) and above.mask == self.mask):
-                layers = f"layer {self.layer} cannot read layer {self.layer - self.share_with}"
+            shared_layer = earlier[self.layer - self.share_with]
+            if not (
+                isinstance(shared_layer, SoftmaxAttention)
+                and self.has_same_kv_shape(shared_layer)
+                and shared_layer.mask == self.mask
+            ):
+                problem = f"layer {self.layer} cannot read layer {self.layer - self.share_with}"
                 raise ValueError(
-                    f"attention: share_with={self.share_with}: {layers}; make kv_heads and window the same"
+                    f"attention: share_with={self.share_with}: {problem}; make kv_heads and window the same"
                 )
-            self.source = above.source
+            self.source = shared_layer.source
             owner = earlier[self.source]
             assert isinstance(owner, SoftmaxAttention)
             owner.lends = True
 
-    def fits(self, other: "SoftmaxAttention") -> bool:
+    def has_same_kv_shape(self, other: "SoftmaxAttention") -> bool:
         """True if its keys and values have the shape of the other's."""
         return (self.kv_heads, self.head) == (other.kv_heads, other.head)
 
@@ -147,13 +155,13 @@ class SoftmaxAttention(Attention):
         return self.mask.pairs(length)
 
 
-def refuse_bad(
+def refuse_bad_knobs(
     shape: Shape, kv_heads: int, window: int | None, scale: float | None, softcap: float | None, dropout: float
 ) -> None:
     """Refuses numbers outside their range."""
     if kv_heads < 1 or shape.heads % kv_heads:
-        fits = " or ".join(", ".join(map(str, divisors(shape.heads))).rsplit(", ", 1))
-        raise ValueError(f"kv_heads={kv_heads} does not divide model.heads={shape.heads}; try {fits}")
+        suggestions = " or ".join(", ".join(map(str, divisors(shape.heads))).rsplit(", ", 1))
+        raise ValueError(f"kv_heads={kv_heads} does not divide model.heads={shape.heads}; try {suggestions}")
     if window is not None and window < 1:
         raise ValueError(f"window={window} sees nothing; give a number of keys > 0, or null for all of them")
     if scale is not None and scale <= 0:

@@ -46,6 +46,6 @@ class Block(nn.Module):
 def _rename_old_keys(block: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
     # Checkpoints written before 2026-12 call the residuals attention_wire and mlp_wire.
     for branch in ("attention", "mlp"):
-        old = f"{prefix}{branch}_wire."
-        for name in [name for name in state if name.startswith(old)]:
-            state[f"{prefix}{branch}_residual.{name.removeprefix(old)}"] = state.pop(name)
+        old_prefix = f"{prefix}{branch}_wire."
+        for name in [name for name in state if name.startswith(old_prefix)]:
+            state[f"{prefix}{branch}_residual.{name.removeprefix(old_prefix)}"] = state.pop(name)

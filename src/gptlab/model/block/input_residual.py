@@ -10,6 +10,6 @@ class InputResidual(Block):
     """The MLP writes beside attention's sum, not onto it."""
 
     def forward(self, stream, forward_pass, cache=None):
-        attended = self.attention(self.attention_residual.read(stream), forward_pass, cache)
-        inner = self.attention_residual.write(stream, attended)
+        attention_output = self.attention(self.attention_residual.read(stream), forward_pass, cache)
+        inner = self.attention_residual.write(stream, attention_output)
         return self.mlp_residual.write(stream, self.mlp(self.mlp_residual.read(inner), forward_pass))

@@ -9,6 +9,6 @@ class NoMlpResidual(Block):
     """The MLP writes onto an empty stream."""
 
     def forward(self, stream, forward_pass, cache=None):
-        attended = self.attention(self.attention_residual.read(stream), forward_pass, cache)
-        inner = self.attention_residual.write(stream, attended)
+        attention_output = self.attention(self.attention_residual.read(stream), forward_pass, cache)
+        inner = self.attention_residual.write(stream, attention_output)
         return self.mlp_residual.write(torch.zeros_like(inner), self.mlp(self.mlp_residual.read(inner), forward_pass))

@@ -10,6 +10,6 @@ class Parallel(Block):
     """The MLP does not wait for attention."""
 
     def forward(self, stream, forward_pass, cache=None):
-        attended = self.attention(self.attention_residual.read(stream), forward_pass, cache)
-        worked = self.mlp(self.mlp_residual.read(stream), forward_pass)
-        return self.mlp_residual.write(self.attention_residual.write(stream, attended), worked)
+        attention_output = self.attention(self.attention_residual.read(stream), forward_pass, cache)
+        mlp_output = self.mlp(self.mlp_residual.read(stream), forward_pass)
+        return self.mlp_residual.write(self.attention_residual.write(stream, attention_output), mlp_output)

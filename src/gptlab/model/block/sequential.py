@@ -7,6 +7,6 @@ class Sequential(Block):
     """The MLP sees what attention wrote."""
 
     def forward(self, stream, forward_pass, cache=None):
-        attended = self.attention(self.attention_residual.read(stream), forward_pass, cache)
-        stream = self.attention_residual.write(stream, attended)
+        attention_output = self.attention(self.attention_residual.read(stream), forward_pass, cache)
+        stream = self.attention_residual.write(stream, attention_output)
         return self.mlp_residual.write(stream, self.mlp(self.mlp_residual.read(stream), forward_pass))

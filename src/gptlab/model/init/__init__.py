@@ -34,14 +34,14 @@ def initialize(decoder: nn.Module, init: Init, shape: Shape, seed: int) -> None:
     A part that wants first values of its own for a Linear or an embedding sets them last, in `adjust_initial_weights`.
     """
     init.prepare(decoder)
-    done: set[Tensor] = set()
+    initialized: set[Tensor] = set()
     for path, module in decoder.named_modules():
-        own = {name: p for name, p in module.named_parameters(path, recurse=False) if p not in done}
-        done.update(own.values())
+        parameters = {name: p for name, p in module.named_parameters(path, recurse=False) if p not in initialized}
+        initialized.update(parameters.values())
         if isinstance(module, nn.Linear | nn.Embedding):
-            for name in own:
+            for name in parameters:
                 init(module, name, shape, Generator().manual_seed(derive_seed(seed, name)))
-        elif own and callable(reset := getattr(module, "reset_parameters", None)):
+        elif parameters and callable(reset := getattr(module, "reset_parameters", None)):
             with random.fork_rng(devices=[]):
                 random.default_generator.manual_seed(derive_seed(seed, path))
                 reset()

@@ -23,8 +23,8 @@ class Torch(Init):
         self.embedding_std, self.tied = embedding_std, False
 
     def prepare(self, decoder: nn.Module) -> None:
-        embeddings = {part.weight for part in decoder.modules() if isinstance(part, nn.Embedding)}
-        self.tied = any(part.weight in embeddings for part in decoder.modules() if isinstance(part, nn.Linear))
+        embeddings = {module.weight for module in decoder.modules() if isinstance(module, nn.Embedding)}
+        self.tied = any(module.weight in embeddings for module in decoder.modules() if isinstance(module, nn.Linear))
 
     def __call__(self, module: nn.Module, name: str, shape: Shape, generator: torch.Generator) -> None:
         tensor = module.get_parameter(name.rpartition(".")[2])

@@ -20,9 +20,11 @@ class Mlp(nn.Module):
         return 0
 
 
-def weights(module: nn.Module, frozen: bool = False) -> int:
+def count_weights(module: nn.Module, frozen: bool = False) -> int:
     """Weights of all Linears in a module; if `frozen`, of those that do not learn."""
-    linears = (part for part in module.modules() if isinstance(part, nn.Linear))
+    linears = (child for child in module.modules() if isinstance(child, nn.Linear))
     return sum(
-        one.weight.numel() for one in linears if not frozen or not any(p.requires_grad for p in one.parameters())
+        linear.weight.numel()
+        for linear in linears
+        if not frozen or not any(p.requires_grad for p in linear.parameters())
     )

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from gptlab.model.forward_pass import ForwardPass
-from gptlab.model.mlp import Mlp, weights
+from gptlab.model.mlp import Mlp, count_weights
 from gptlab.model.shape import Shape
 
 
@@ -67,12 +67,14 @@ class MixtureMlp(Mlp):
         self.shared = expert(shape, layer, hidden=hidden) if shared else None
 
     def forward(self, x: Tensor, forward_pass: ForwardPass) -> Tensor:
-        likes = self.router(x).softmax(-1)
-        best = likes.topk(self.top_k, -1).indices
-        chosen = torch.zeros_like(likes).scatter(-1, best, 1.0)
+        probabilities = self.router(x).softmax(-1)
+        top_experts = probabilities.topk(self.top_k, -1).indices
+        chosen = torch.zeros_like(probabilities).scatter(-1, top_experts, 1.0)
         if self.balance:
-            forward_pass.losses["balance"] = forward_pass.losses.get("balance", 0.0) + self.imbalance(likes, chosen)
-        weights = likes * chosen
+            forward_pass.losses["balance"] = forward_pass.losses.get("balance", 0.0) + self.compute_balance_loss(
+                probabilities, chosen
+            )
+        weights = probabilities * chosen
         if self.normalize:
             weights = weights / weights.sum(-1, keepdim=True)
         y = torch.zeros_like(x) if self.shared is None else self.shared(x, forward_pass)
@@ -80,10 +82,10 @@ class MixtureMlp(Mlp):
             y = y + weight * expert(x, forward_pass)
         return y
 
-    def imbalance(self, likes: Tensor, chosen: Tensor) -> Tensor:
+    def compute_balance_loss(self, probabilities: Tensor, chosen: Tensor) -> Tensor:
         """(B, T, experts) probabilities and choices, 0 or 1, to the weighed balance loss of this layer."""
-        share = chosen.mean((0, 1)) / self.top_k
-        return self.balance * len(self.experts) * (share * likes.mean((0, 1))).sum()
+        chosen_share = chosen.mean((0, 1)) / self.top_k
+        return self.balance * len(self.experts) * (chosen_share * probabilities.mean((0, 1))).sum()
 
     def inactive_weights(self, frozen: bool = False) -> int:
-        return weights(self.experts, frozen) // len(self.experts) * (len(self.experts) - self.top_k)
+        return count_weights(self.experts, frozen) // len(self.experts) * (len(self.experts) - self.top_k)

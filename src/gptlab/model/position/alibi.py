@@ -22,14 +22,14 @@ class Alibi(Position):
 
     def __init__(self, shape: Shape) -> None:
         super().__init__(shape)
-        self.slopes = slopes(shape.heads)
+        self.slopes = compute_slopes(shape.heads)
 
     def bias(self, query_positions: Tensor, key_positions: Tensor, layer: int) -> Tensor:
         slope = torch.tensor(self.slopes, device=query_positions.device).view(1, -1, 1, 1)
         return -slope * (query_positions[:, None, :, None] - key_positions[:, None, None, :]).clamp(min=0)
 
 
-def slopes(heads: int) -> list[float]:
+def compute_slopes(heads: int) -> list[float]:
     """The slope of each head, for any number of heads."""
     power = 2 ** math.floor(math.log2(heads))
     first = [2 ** (-8 * h / power) for h in range(1, power + 1)]

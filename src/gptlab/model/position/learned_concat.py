@@ -37,5 +37,5 @@ class LearnedConcat(Position):
         self.mix.weight.copy_(torch.cat([torch.eye(width), torch.eye(width, features)], 1))
 
     def embed(self, x: Tensor, positions: Tensor) -> Tensor:
-        where = self.table(positions.clamp(min=0)).expand(*x.shape[:-1], -1)
-        return self.mix(torch.cat([x, where], -1))
+        position_features = self.table(positions.clamp(min=0)).expand(*x.shape[:-1], -1)
+        return self.mix(torch.cat([x, position_features], -1))

@@ -11,9 +11,9 @@ that was trained on: see rotary.py.
 import torch
 from torch import Tensor
 
-from gptlab.model.fused_ops import turn
+from gptlab.model.fused_ops import rotate_halves
 from gptlab.model.position import Position
-from gptlab.model.rope_scaling import Kind, Scaling, frequencies, loudness
+from gptlab.model.rope_scaling import Scaling, ScalingKind, attention_factor, compute_frequencies
 from gptlab.model.shape import Shape
 
 
@@ -33,7 +33,7 @@ class Rope(Position):
         theta: float | list[float] = 10000.0,
         last: float | None = None,
         fraction: float = 1.0,
-        scaling: Kind | None = None,
+        scaling: ScalingKind | None = None,
         factor: float = 1.0,
         original: int | None = None,
         low: float = 1.0,
@@ -55,53 +55,57 @@ class Rope(Position):
             tiled = [self.thetas[layer % len(self.thetas)] for layer in range(shape.layers - 1)]
             self.thetas = [*tiled, last]
         self.fraction = fraction
-        self.of: tuple[Tensor, int] | None = None
-        self.wheels: dict[tuple, tuple[Tensor, Tensor]] = {}
-        self.share(shape.head)
+        self.cache_version: tuple[Tensor, int] | None = None
+        self.cos_sin_cache: dict[tuple, tuple[Tensor, Tensor]] = {}
+        self.rotated_width(shape.head)
 
-    def share(self, width: int) -> int:
+    def rotated_width(self, width: int) -> int:
         """How many features of a head of this width are turned."""
-        share = int(width * self.fraction)
-        if share % 2 or not share:
+        rotated = int(width * self.fraction)
+        if rotated % 2 or not rotated:
             raise ValueError(
-                f"fraction={self.fraction} turns {share} of the {width} features of a head, "
+                f"fraction={self.fraction} turns {rotated} of the {width} features of a head, "
                 "which is not an even number; change it, model.width, model.heads or model.head"
             )
-        return share
+        return rotated
 
     def rotate(self, q: Tensor, k: Tensor, positions: Tensor, layer: int) -> tuple[Tensor, Tensor]:
-        cos, sin = self.kept(positions, q, layer)
+        cos, sin = self.cached_cos_sin(positions, q, layer)
         heads = k.shape[2]
-        return turned(q, cos, sin), turned(k, cos[:, :, :heads], sin[:, :, :heads])
+        return rotate_first_features(q, cos, sin), rotate_first_features(k, cos[:, :, :heads], sin[:, :, :heads])
 
-    def kept(self, positions: Tensor, q: Tensor, layer: int) -> tuple[Tensor, Tensor]:
+    def cached_cos_sin(self, positions: Tensor, q: Tensor, layer: int) -> tuple[Tensor, Tensor]:
         """The wheel for these queries. In training it is made once for all layers of a pass, which share `at`, and
         written out for each head: a product along memory takes half the time of one that jumps (2026-11)."""
-        theta, width = self.thetas[layer % len(self.thetas)], self.share(q.shape[-1])
+        theta, width = self.thetas[layer % len(self.thetas)], self.rotated_width(q.shape[-1])
         if torch.compiler.is_compiling() or not torch.is_grad_enabled() or positions.is_inference():
-            return self.wheel(positions, width, q, theta)
-        if self.of is None or self.of[0] is not positions or self.of[1] != positions._version:
-            self.of, self.wheels = (positions, positions._version), {}
-        asked = (theta, q.shape[2:], q.dtype)
-        if asked not in self.wheels:
-            cos, sin = self.wheel(positions, width, q, theta)
-            self.wheels[asked] = cos.repeat(1, 1, q.shape[2], 1), sin.repeat(1, 1, q.shape[2], 1)
-        return self.wheels[asked]
+            return self.compute_cos_sin(positions, width, q, theta)
+        if (
+            self.cache_version is None
+            or self.cache_version[0] is not positions
+            or self.cache_version[1] != positions._version
+        ):
+            self.cache_version, self.cos_sin_cache = (positions, positions._version), {}
+        key = (theta, q.shape[2:], q.dtype)
+        if key not in self.cos_sin_cache:
+            cos, sin = self.compute_cos_sin(positions, width, q, theta)
+            self.cos_sin_cache[key] = cos.repeat(1, 1, q.shape[2], 1), sin.repeat(1, 1, q.shape[2], 1)
+        return self.cos_sin_cache[key]
 
-    def wheel(self, positions: Tensor, width: int, like: Tensor, theta: float) -> tuple[Tensor, Tensor]:
+    def compute_cos_sin(self, positions: Tensor, width: int, like: Tensor, theta: float) -> tuple[Tensor, Tensor]:
         """Positions (B|1, T) to cos and signed sin, each (B|1, T, 1, width)."""
         dtype = torch.promote_types(like.dtype, torch.float32)
         pair = torch.arange(0, width, 2, device=positions.device, dtype=dtype)
-        angle = positions[..., None].to(dtype) * frequencies(pair, width, theta, self.scaling)
-        loud = loudness(self.scaling)
-        cos, sin = (angle.cos(), angle.sin()) if loud == 1 else (angle.cos() * loud, angle.sin() * loud)
+        angle = positions[..., None].to(dtype) * compute_frequencies(pair, width, theta, self.scaling)
+        factor = attention_factor(self.scaling)
+        cos, sin = (angle.cos(), angle.sin()) if factor == 1 else (angle.cos() * factor, angle.sin() * factor)
         cos, sin = torch.cat([cos, cos], -1), torch.cat([-sin, sin], -1)
         return cos[:, :, None].to(like.dtype), sin[:, :, None].to(like.dtype)
 
 
-def turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+def rotate_first_features(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """(B, T, H, D) turned in its first features, as many as the wheel has."""
     width = cos.shape[-1]
     if width < x.shape[-1]:
-        return torch.cat([turn(x[..., :width], cos, sin), x[..., width:]], -1)
-    return turn(x, cos, sin)
+        return torch.cat([rotate_halves(x[..., :width], cos, sin), x[..., width:]], -1)
+    return rotate_halves(x, cos, sin)

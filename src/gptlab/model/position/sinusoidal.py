@@ -33,9 +33,9 @@ class Sinusoidal(Position):
         self.base, self.scale = base, scale
 
     def embed(self, x: Tensor, positions: Tensor) -> Tensor:
-        return x + self.scale * self.waves(positions, x.shape[-1]).to(x.dtype)
+        return x + self.scale * self.compute_waves(positions, x.shape[-1]).to(x.dtype)
 
-    def waves(self, positions: Tensor, width: int) -> Tensor:
+    def compute_waves(self, positions: Tensor, width: int) -> Tensor:
         """Positions (B|1, T) to (B|1, T, width), sines and cosines in turn."""
         pair = torch.arange(0, width, 2, device=positions.device, dtype=torch.float64)
         angle = positions[..., None] * self.base ** (-pair / width)

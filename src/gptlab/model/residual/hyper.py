@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gptlab.model.mlp import weights
+from gptlab.model.mlp import count_weights
 from gptlab.model.residual import Residual
 
 
@@ -35,9 +35,9 @@ class Hyper(Residual):
             raise ValueError(f"streams={streams} is not positive; 1 is the pre-norm residual with learned gains")
         self.streams, self.dynamic = streams, dynamic
         self.norm = norm(shape.width, layer)
-        first = torch.zeros(streams)
-        first[(2 * layer + (branch == "mlp")) % streams] = 1
-        self.take = nn.Parameter(first)
+        initial_take = torch.zeros(streams)
+        initial_take[(2 * layer + (branch == "mlp")) % streams] = 1
+        self.take = nn.Parameter(initial_take)
         self.give = nn.Parameter(torch.ones(streams))
         self.mix = nn.Parameter(torch.eye(streams).flatten())
         if dynamic:
@@ -55,7 +55,7 @@ class Hyper(Residual):
             self.dynamic_write.weight.zero_()
 
     def repeated_weights(self, frozen: bool = False) -> int:
-        return (self.streams - 1) * weights(self, frozen)
+        return (self.streams - 1) * count_weights(self, frozen)
 
     def expand(self, x: Tensor) -> Tensor:
         return x.unsqueeze(-2).expand(-1, -1, self.streams, -1)
@@ -66,20 +66,20 @@ class Hyper(Residual):
     def read(self, stream: Tensor) -> Tensor:
         take = self.take[:, None]  # (streams, 1)
         if self.dynamic:
-            take = take + self.alpha * torch.tanh(self.dynamic_take(unit(stream)))
+            take = take + self.alpha * torch.tanh(self.dynamic_take(normalize_streams(stream)))
         return self.norm((take * stream).sum(-2))
 
     def write(self, stream: Tensor, y: Tensor) -> Tensor:
         give, mix = self.give, self.mix.view(self.streams, -1).T  # (streams,), (from, to)
         if self.dynamic:
-            said = torch.tanh(self.dynamic_write(unit(stream)))  # (B, T, from, to + 1)
-            give, mix = give + self.beta * said[..., -1], mix + self.alpha * said[..., :-1]
+            dynamic = torch.tanh(self.dynamic_write(normalize_streams(stream)))  # (B, T, from, to + 1)
+            give, mix = give + self.beta * dynamic[..., -1], mix + self.alpha * dynamic[..., :-1]
         written = give[..., None] * self.dropout(y).unsqueeze(-2)
-        for coefficients, one in zip(mix.unbind(-2), stream.unbind(-2), strict=True):
-            written = written + coefficients[..., None] * one.unsqueeze(-2)
+        for coefficients, source in zip(mix.unbind(-2), stream.unbind(-2), strict=True):
+            written = written + coefficients[..., None] * source.unsqueeze(-2)
         return written
 
 
-def unit(stream: Tensor) -> Tensor:
+def normalize_streams(stream: Tensor) -> Tensor:
     """Each stream over its own root mean square."""
     return F.rms_norm(stream, stream.shape[-1:], eps=1e-6)

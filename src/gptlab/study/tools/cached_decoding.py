@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from gptlab.errors import Refused
 from gptlab.generation.generate import DecodingState, generate
 from gptlab.generation.speculative import speculate
-from gptlab.model.attention_kernels import kernel
-from gptlab.model.compile_policy import missing
+from gptlab.model.attention_kernels import force_kernel
+from gptlab.model.compile_policy import find_missing_dependency
 from gptlab.model.decoder import Decoder
 
 GROUP_SIZE = 32
@@ -36,13 +36,13 @@ class DecodingVariant:
 
     def __init__(self, decoder: Decoder, *, plain: bool = False, compiled: bool = False) -> None:
         self.decoder, self.plain = decoder, plain
-        if compiled and (lacking := missing("cpu")):
+        if compiled and (lacking := find_missing_dependency("cpu")):
             raise Refused(f"rung compile needs {lacking}, which is not here; leave it out of study.rungs")
         self.step = torch.compile(decoder.forward, fullgraph=True, dynamic=False) if compiled else None
 
     def write(self, prompt: Tensor, length: int) -> Tensor:
         """Continue a prompt (1, T) by (1, length) tokens, greedily."""
-        with kernel("naive") if self.plain else nullcontext():
+        with force_kernel("naive") if self.plain else nullcontext():
             return torch.stack([*self.generate_tokens(prompt, length)], 1)
 
     def generate_tokens(self, prompt: Tensor, length: int) -> Iterator[Tensor]:
@@ -53,11 +53,11 @@ class DecodingVariant:
         """Return the logits (T, V) of a text (1, T), read token by token."""
         state = DecodingState(self.decoder, text[:, :1], text.shape[1] - 1, step=self.step)
         logits = []
-        with kernel("naive") if self.plain else nullcontext():
+        with force_kernel("naive") if self.plain else nullcontext():
             for position in range(1, text.shape[1] + 1):
                 logits.append(state.read()[0])
                 if position < text.shape[1]:
-                    state.add(text[:, position])
+                    state.append(text[:, position])
         return torch.cat(logits).float()
 
     def count_weight_bytes(self) -> int:

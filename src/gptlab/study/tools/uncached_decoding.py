@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from gptlab.errors import Refused
-from gptlab.model.attention_kernels import KERNELS, kernel
+from gptlab.model.attention_kernels import KERNELS, force_kernel
 from gptlab.model.decoder import Decoder
 from gptlab.model.eval_mode import eval_mode
 from gptlab.model.forward_pass import PassMask
@@ -100,7 +100,7 @@ class UncachedDecoder:
         self.toggles, self.fresh, self.calls = toggles, fresh, 0
         self.length = tokens.shape[1]
         KERNELS[KERNEL_NAME] = self.attend  # type: ignore[assignment]
-        with eval_mode(self.decoder), kernel(KERNEL_NAME):
+        with eval_mode(self.decoder), force_kernel(KERNEL_NAME):
             logits = self.decoder.forward(tokens, last="head" in toggles).logits
         # layers without softmax never come to `attend`, and their rows depend on each other
         if self.calls != len(self.decoder.layers):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from gptlab.model.attention_kernels import watch
+from gptlab.model.attention_kernels import record_kernels
 from gptlab.training.context import RunContext
 from gptlab.training.cost.run_time import STEP_PER_FORWARD, RunTime, estimate_run_time
 from gptlab.training.cost.training_step import take_training_step
@@ -39,7 +39,7 @@ def probe_run(context: RunContext, setup: TrainingSetup, evaluator: Evaluator, w
     settings, decoder = context.settings, setup.decoder
     batch = setup.data_module.load_batch(0).chunk(context.processes.size)[0].to(setup.device)
     with torch.random.fork_rng([setup.device] if setup.device.type == "cuda" else []):  # dropout draws
-        with watch() as names, torch.no_grad(), setup.numerics():
+        with record_kernels() as names, torch.no_grad(), setup.numerics():
             decoder.forward(batch[:1, :-1])
         step_s = single_thread_s = time_step(setup, batch)
         threads = torch.get_num_threads()

@@ -9,7 +9,7 @@ from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
 Split = Literal["train", "validation"]
-Read = Callable[[Split], Iterator[str]]
+ReadText = Callable[[Split], Iterator[str]]
 """The text of a split, in parts."""
 
 
@@ -53,7 +53,7 @@ class TextMetric(Metric):
     full_state_update = False
     scores: list[Tensor]
 
-    def __init__(self, read: Read) -> None:
+    def __init__(self, read: ReadText) -> None:
         super().__init__()
         self.read = read
         self.add_state("scores", [], dist_reduce_fx="cat")
@@ -67,8 +67,8 @@ class TextMetric(Metric):
         self.scores.append(torch.tensor([self.score(text) for text in texts], dtype=torch.float64))
 
     def compute(self) -> Tensor:
-        return self.each().mean()
+        return self.gather_scores().mean()
 
-    def each(self) -> Tensor:
+    def gather_scores(self) -> Tensor:
         """(texts,): the score of each."""
         return dim_zero_cat(self.scores)

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import Literal
 
-from gptlab.training.metric import Read, Split, TextMetric
+from gptlab.training.metric import ReadText, Split, TextMetric
 
 SEPARATORS = re.compile(r"[?.:;, \n\-!']+")
 
@@ -26,7 +26,7 @@ class WordAccuracy(TextMetric):
 
     def __init__(
         self,
-        read: Read,
+        read: ReadText,
         *,
         reference: Literal["train", "all"] = "train",
         mode: Literal["set", "multiset"] = "multiset",
@@ -37,30 +37,30 @@ class WordAccuracy(TextMetric):
     ) -> None:
         super().__init__(read)
         self.splits: tuple[Split, ...] = ("train",) if reference == "train" else ("train", "validation")
-        self.once, self.drop_empty, self.drop_last_partial = mode == "set", drop_empty, drop_last_partial
+        self.count_once, self.drop_empty, self.drop_last_partial = mode == "set", drop_empty, drop_last_partial
         self.lowercase, self.before = lowercase, before
 
     @cached_property
-    def known(self) -> frozenset[str]:
+    def reference_words(self) -> frozenset[str]:
         """The reference. It has the empty word too, where that counts: every text of some length does."""
-        return frozenset(self._parts()) - {""} | ({""} if not self.drop_empty else set())
+        return frozenset(self._iterate_words()) - {""} | ({""} if not self.drop_empty else set())
 
     def score(self, text: str) -> float:
-        words = SEPARATORS.split(self._case(self.before + text))
+        words = SEPARATORS.split(self._fold_case(self.before + text))
         if self.drop_last_partial:
             words.pop()
         if self.drop_empty:
             words = [word for word in words if word]
-        counted = set(words) if self.once else words
-        return sum(word in self.known for word in counted) / len(counted) if counted else 0.0
+        scored_words = set(words) if self.count_once else words
+        return sum(word in self.reference_words for word in scored_words) / len(scored_words) if scored_words else 0.0
 
-    def _parts(self) -> Iterator[str]:
-        cut = ""  # a word that the end of a part may have cut
+    def _iterate_words(self) -> Iterator[str]:
+        partial_word = ""  # a word that the end of a part may have cut
         for split in self.splits:
             for text in self.read(split):
-                *whole, cut = SEPARATORS.split(cut + self._case(text))
-                yield from whole
-        yield cut
+                *words, partial_word = SEPARATORS.split(partial_word + self._fold_case(text))
+                yield from words
+        yield partial_word
 
-    def _case(self, text: str) -> str:
+    def _fold_case(self, text: str) -> str:
         return text.lower() if self.lowercase else text

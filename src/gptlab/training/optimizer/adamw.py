@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gptlab.training.optimizer import adam_step, matrices_and_rest, refuse_bad, refuse_bad_adam
+from gptlab.training.optimizer import apply_adam_step, refuse_bad_adam, refuse_bad_knobs, split_by_decay
 
 
 class AdamW(torch.optim.Optimizer):
@@ -25,9 +25,9 @@ class AdamW(torch.optim.Optimizer):
         weight_decay: float = 0.1,
         eps: float = 1e-8,
     ) -> None:
-        refuse_bad(lr, weight_decay)
+        refuse_bad_knobs(lr, weight_decay)
         refuse_bad_adam(betas, eps)
-        matrices, rest = matrices_and_rest(named)
+        matrices, rest = split_by_decay(named)
         groups: list[dict[str, Any]] = [{"params": matrices}, {"params": rest, "weight_decay": 0.0}]
         defaults = {"lr": lr, "betas": (betas[0], betas[1]), "weight_decay": weight_decay, "eps": eps, "step": 0}
         super().__init__(groups, defaults)
@@ -40,5 +40,5 @@ class AdamW(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            adam_step(self, group)
+            apply_adam_step(self, group)
         return loss

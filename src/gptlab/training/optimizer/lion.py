@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gptlab.training.optimizer import matrices_and_rest, refuse_bad, refuse_bad_betas
+from gptlab.training.optimizer import refuse_bad_betas, refuse_bad_knobs, split_by_decay
 
 
 class Lion(torch.optim.Optimizer):
@@ -28,9 +28,9 @@ class Lion(torch.optim.Optimizer):
         betas: tuple[float, float] = (0.9, 0.99),
         weight_decay: float = 0.1,
     ) -> None:
-        refuse_bad(lr, weight_decay)
+        refuse_bad_knobs(lr, weight_decay)
         refuse_bad_betas(betas)
-        matrices, rest = matrices_and_rest(named)
+        matrices, rest = split_by_decay(named)
         groups: list[dict[str, Any]] = [{"params": matrices}, {"params": rest, "weight_decay": 0.0}]
         super().__init__(groups, {"lr": lr, "betas": (betas[0], betas[1]), "weight_decay": weight_decay})
 
@@ -44,17 +44,17 @@ class Lion(torch.optim.Optimizer):
         for group in self.param_groups:
             weights = [p for p in group["params"] if p.grad is not None]
             if weights:
-                self._move(weights, group["lr"], group["weight_decay"], *group["betas"])
+                self._update_weights(weights, group["lr"], group["weight_decay"], *group["betas"])
         return loss
 
-    def _move(self, weights: list[Tensor], lr: float, decay: float, quick: float, slow: float) -> None:
+    def _update_weights(self, weights: list[Tensor], lr: float, decay: float, beta1: float, beta2: float) -> None:
         gradients = [p.grad for p in weights if p.grad is not None]
         for p in weights:
             if "momentum" not in self.state[p]:
                 self.state[p]["momentum"] = torch.zeros_like(p)
         momenta = [self.state[p]["momentum"] for p in weights]
-        signs = torch._foreach_lerp(gradients, momenta, quick)
+        signs = torch._foreach_lerp(gradients, momenta, beta1)
         torch._foreach_sign_(signs)
         torch._foreach_mul_(weights, 1 - lr * decay)
         torch._foreach_add_(weights, signs, alpha=-lr)
-        torch._foreach_lerp_(momenta, gradients, 1 - slow)
+        torch._foreach_lerp_(momenta, gradients, 1 - beta2)

@@ -20,13 +20,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gptlab.training.optimizer import adam_step, matrices_and_rest, refuse_bad, refuse_bad_adam
+from gptlab.training.optimizer import apply_adam_step, refuse_bad_adam, refuse_bad_knobs, split_by_decay
 
 QUINTIC = (3.4445, -4.7750, 2.0315)
 """a x + b x^3 + c x^5: Jordan's coefficients, steep at 0; singular values end between 0.7 and 1.2."""
 
 
-def hidden(name: str, p: Tensor) -> bool:
+def is_hidden_matrix(name: str, p: Tensor) -> bool:
     """True for a matrix that meets activations on both its sides."""
     return p.ndim == 2 and name.startswith("blocks.") and name.endswith(".weight")
 
@@ -53,17 +53,17 @@ class Muon(torch.optim.Optimizer):
         weight_decay: float = 0.1,
         eps: float = 1e-8,
     ) -> None:
-        refuse_bad(lr, weight_decay, momentum=momentum)
+        refuse_bad_knobs(lr, weight_decay, momentum=momentum)
         if adam_lr is not None and adam_lr < 0:
             raise ValueError(f"adam_lr={adam_lr} is negative; null is lr={lr}")
         refuse_bad_adam(betas, eps)
         if not 1 <= steps <= 20:
             raise ValueError(f"steps={steps} of Newton and Schulz are not in 1 .. 20; try 5")
         named = [(name, p) for name, p in named if p.requires_grad]
-        matrices, rest = matrices_and_rest((name, p) for name, p in named if not hidden(name, p))
+        matrices, rest = split_by_decay((name, p) for name, p in named if not is_hidden_matrix(name, p))
         adam = {"lr": lr if adam_lr is None else adam_lr, "betas": (betas[0], betas[1]), "eps": eps, "step": 0}
         groups: list[dict[str, Any]] = [
-            {"params": [p for name, p in named if hidden(name, p)], "momentum": momentum, "steps": steps},
+            {"params": [p for name, p in named if is_hidden_matrix(name, p)], "momentum": momentum, "steps": steps},
             {"params": matrices, **adam},
             {"params": rest, **adam, "weight_decay": 0.0},
         ]
@@ -76,25 +76,27 @@ class Muon(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        muon, *others = self.param_groups
-        self._orthogonal_step(muon)
-        for group in others:
-            adam_step(self, group)
+        muon, *adam_groups = self.param_groups
+        self._apply_muon_step(muon)
+        for group in adam_groups:
+            apply_adam_step(self, group)
         return loss
 
-    def _orthogonal_step(self, group: dict[str, Any]) -> None:
+    def _apply_muon_step(self, group: dict[str, Any]) -> None:
         """All matrices of one shape at once, an upright one lying down."""
-        alike: dict[tuple[int, ...], list[Tensor]] = defaultdict(list)
+        weights_by_shape: dict[tuple[int, ...], list[Tensor]] = defaultdict(list)
         for p in group["params"]:
             if p.grad is not None:
-                alike[tuple(sorted(p.shape))].append(p)
-        for (_, longer), weights in alike.items():
-            steps = orthogonal(torch.stack([turned(self._momentum(p, group), p) for p in weights]), group["steps"])
-            for p, step in zip(weights, steps, strict=True):
+                weights_by_shape[tuple(sorted(p.shape))].append(p)
+        for (_, longer), weights in weights_by_shape.items():
+            updates = orthogonalize(
+                torch.stack([transpose_if_tall(self._update_momentum(p, group), p) for p in weights]), group["steps"]
+            )
+            for p, update in zip(weights, updates, strict=True):
                 p.mul_(1 - group["lr"] * group["weight_decay"])
-                p.add_(turned(step, p), alpha=-group["lr"] * 0.2 * longer**0.5)
+                p.add_(transpose_if_tall(update, p), alpha=-group["lr"] * 0.2 * longer**0.5)
 
-    def _momentum(self, p: Tensor, group: dict[str, Any]) -> Tensor:
+    def _update_momentum(self, p: Tensor, group: dict[str, Any]) -> Tensor:
         state = self.state[p]
         if "momentum" not in state:
             state["momentum"] = torch.zeros_like(p)
@@ -103,12 +105,12 @@ class Muon(torch.optim.Optimizer):
         return p.grad.lerp(state["momentum"], group["momentum"])
 
 
-def turned(x: Tensor, p: Tensor) -> Tensor:
+def transpose_if_tall(x: Tensor, p: Tensor) -> Tensor:
     """x or its transpose: lying where p stands upright, and back again."""
     return x.mT if p.shape[0] > p.shape[1] else x
 
 
-def orthogonal(x: Tensor, steps: int) -> Tensor:
+def orthogonalize(x: Tensor, steps: int) -> Tensor:
     """(N, rows, columns), rows <= columns, to the same with singular values near 1."""
     a, b, c = QUINTIC
     y = x.bfloat16() if x.is_cuda else x

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-from gptlab.training.optimizer import matrices_and_rest, refuse_bad
+from gptlab.training.optimizer import refuse_bad_knobs, split_by_decay
 
 
 def sgd(
@@ -23,9 +23,9 @@ def sgd(
     weight_decay: float = 1e-4,
 ) -> torch.optim.Optimizer:
     """One SGD over all trained parameters."""
-    refuse_bad(lr, weight_decay, momentum=momentum)
+    refuse_bad_knobs(lr, weight_decay, momentum=momentum)
     if nesterov and not momentum:
         raise ValueError("nesterov=true looks ahead along a momentum and momentum=0; set nesterov=false")
-    matrices, rest = matrices_and_rest(named)
+    matrices, rest = split_by_decay(named)
     groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]
     return torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=nesterov, fused=True)

@@ -29,6 +29,6 @@ class WarmupStableDecay(Schedule):
         self.decay, self.floor, self.shape = decay, floor, shape
 
     def after(self, progress: float) -> float:
-        left = (1 - progress) * (1 - self.warmup)
-        x = max(0.0, 1 - left / self.decay)
-        return 1 - (1 - self.floor) * (x if self.shape == "linear" else x**0.5)
+        remaining = (1 - progress) * (1 - self.warmup)
+        decay_progress = max(0.0, 1 - remaining / self.decay)
+        return 1 - (1 - self.floor) * (decay_progress if self.shape == "linear" else decay_progress**0.5)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import torch
 
-THREADS = torch.get_num_threads()
+DEFAULT_THREADS = torch.get_num_threads()
 """What torch chose for this machine at the start."""
 
 
@@ -32,38 +32,40 @@ class Lightning:
             raise ValueError(f"threads={threads} is not positive; null leaves the choice to torch")
         if accelerator == "gpu" and not torch.cuda.is_available():
             raise ValueError("accelerator=gpu: torch sees no GPU here; use trainer=cpu or trainer=auto")
-        there = "gpu" if torch.cuda.is_available() else "cpu"
-        self.accelerator = there if accelerator == "auto" else accelerator
+        available = "gpu" if torch.cuda.is_available() else "cpu"
+        self.accelerator = available if accelerator == "auto" else accelerator
         if strategy == "fsdp" and self.accelerator == "cpu":
             raise ValueError("strategy=fsdp shares weights among GPUs only; use trainer=ddp on CPUs")
         if precision == "tf32" and self.accelerator == "cpu":
             raise ValueError("precision=tf32 is a thing of GPUs; use precision=32-true on CPUs")
         self.strategy, self.devices, self.nodes = strategy, devices, nodes
-        self._refuse_bad_numbers()
-        wide = self.accelerator == "cpu" or not torch.cuda.is_bf16_supported(including_emulation=False)
-        self.precision = ("32-true" if wide else "bf16-mixed") if precision == "auto" else precision
-        self.threads = threads or max(1, THREADS // (devices if self.accelerator == "cpu" else 1))
+        self._refuse_bad_device_counts()
+        full_precision = self.accelerator == "cpu" or not torch.cuda.is_bf16_supported(including_emulation=False)
+        self.precision = ("32-true" if full_precision else "bf16-mixed") if precision == "auto" else precision
+        self.threads = threads or max(1, DEFAULT_THREADS // (devices if self.accelerator == "cpu" else 1))
 
-    def _refuse_bad_numbers(self) -> None:
+    def _refuse_bad_device_counts(self) -> None:
         """More devices than there are, several where one process runs, or not as many as a launcher started."""
         devices, nodes = self.devices, self.nodes
-        there = torch.cuda.device_count() if self.accelerator == "gpu" else os.cpu_count() or 1
-        if not 1 <= devices <= there:
-            kind = {"gpu": "GPU", "cpu": "CPU core"}[self.accelerator] + ("s" if there > 1 else "")
-            raise ValueError(f"devices={devices}: this machine has {there} {kind}; give 1 to {there}")
+        available = torch.cuda.device_count() if self.accelerator == "gpu" else os.cpu_count() or 1
+        if not 1 <= devices <= available:
+            kind = {"gpu": "GPU", "cpu": "CPU core"}[self.accelerator] + ("s" if available > 1 else "")
+            raise ValueError(f"devices={devices}: this machine has {available} {kind}; give 1 to {available}")
         if nodes < 1:
             raise ValueError(f"nodes={nodes} is not positive; try 1")
         if self.strategy == "single" and devices * nodes > 1:
             raise ValueError(f"devices={devices} x nodes={nodes} make more than one process; use trainer=ddp")
-        world = os.environ.get("WORLD_SIZE") or os.environ.get("SLURM_NTASKS")
-        if nodes > 1 and not world:
+        world_size = os.environ.get("WORLD_SIZE") or os.environ.get("SLURM_NTASKS")
+        if nodes > 1 and not world_size:
             raise ValueError(
                 f"nodes={nodes}: a launcher must start the processes: torchrun or srun, see docs/devices.md"
             )
         if os.environ.get("WORLD_SIZE", str(devices * nodes)) != str(devices * nodes):
-            raise ValueError(f"devices={devices} x nodes={nodes} is not WORLD_SIZE={world}, which the launcher started")
+            raise ValueError(
+                f"devices={devices} x nodes={nodes} is not WORLD_SIZE={world_size}, which the launcher started"
+            )
 
-    def __call__(self, **more: Any) -> Any:
+    def __call__(self, **kwargs: Any) -> Any:
         """The Trainer; `more` is what the run adds."""
         from lightning import Trainer  # late: a refused value must not wait for it
         from lightning.pytorch.strategies import ModelParallelStrategy
@@ -71,11 +73,13 @@ class Lightning:
         torch.set_num_threads(self.threads)
         if self.accelerator == "gpu":
             torch.set_float32_matmul_precision("high" if self.precision == "tf32" else "highest")
-        world = self.devices * self.nodes
-        shares = ModelParallelStrategy(world, 1, save_distributed_checkpoint=False) if self.strategy == "fsdp" else None
+        world_size = self.devices * self.nodes
+        fsdp_strategy = (
+            ModelParallelStrategy(world_size, 1, save_distributed_checkpoint=False) if self.strategy == "fsdp" else None
+        )
         return Trainer(
             accelerator=self.accelerator,
-            strategy=shares or {"single": "auto", "ddp": "ddp"}[self.strategy],
+            strategy=fsdp_strategy or {"single": "auto", "ddp": "ddp"}[self.strategy],
             devices=self.devices,
             num_nodes=self.nodes,
             precision="32-true" if self.precision == "tf32" else self.precision,  # type: ignore[arg-type]
@@ -84,5 +88,5 @@ class Lightning:
             enable_progress_bar=False,
             enable_model_summary=False,
             max_epochs=-1,
-            **more,
+            **kwargs,
         )
