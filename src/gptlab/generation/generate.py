@@ -1,9 +1,9 @@
-"""Tokens after tokens, with caches.
+"""Autoregressive generation with key-value caches.
 
-A memory holds one context. What happens when a text is longer:
+A cache holds one context. What happens when a text is longer (`beyond`):
 
 crop     its last half context is read again as a new prompt, so any decoder can go on for ever
-slide    the memory forgets its oldest tokens one by one; for positions that know distance alone
+slide    the cache forgets its oldest tokens one by one; for positions that know distance alone
 refuse   nothing is written
 
 Without caches the whole last context is read anew for each token, as nanoGPT does: the same tokens inside the context;
@@ -45,9 +45,15 @@ def generate(
     cached: bool = True,
     step: Step | None = None,
 ) -> Iterator[Tensor]:
-    """Continues prompts (B, T), or B of several lengths, by `length` tokens; yields each step's (B,). The same seed
-    gives the same tokens. A row that has drawn a token of `stop` repeats it; when all have, the end is early.
-    `step` reads single tokens instead of the decoder: the same one, compiled."""
+    """Continue prompts (B, T), or B of several lengths, by `length` tokens; yield the tokens (B,) of each step.
+
+    temperature, top_k, top_p, repetition  as in Sampler
+    seed     the same one gives the same tokens
+    stop     tokens that end a row, which then repeats the one it drew; generation ends early when all rows have ended
+    beyond   what happens past the context, as in the head of this file
+    cached   whether key-value caches are used
+    step     reads single tokens instead of the decoder: the same one, compiled
+    """
     sampler = Sampler(temperature, top_k, top_p, repetition)
     state = DecodingState(decoder, prompt, length, beyond, cached, step)
     return _generate_tokens(state, sampler, length, torch.Generator(state.texts.device).manual_seed(seed), stop)
@@ -56,10 +62,11 @@ def generate(
 def _generate_tokens(
     state: "DecodingState", sampler: Sampler, length: int, generator: torch.Generator, stop: Collection[int]
 ):
-    finished, token = torch.zeros(len(state.texts), dtype=torch.bool, device=state.texts.device), state.texts[:, -1]
+    finished = torch.zeros(len(state.texts), dtype=torch.bool, device=state.texts.device)  # (B,)
+    token = state.texts[:, -1]
     stop_tokens = torch.tensor(sorted(stop), dtype=torch.long, device=finished.device)
     for _ in range(length):
-        logits = state.read()[:, -1]
+        logits = state.read()[:, -1]  # (B, V)
         if sampler.repetition != 1:
             logits = sampler.penalize_repetition(logits, state.find_present_tokens())
         token = torch.where(finished, token, sampler.sample_token(logits, generator))
@@ -72,8 +79,12 @@ def _generate_tokens(
 
 
 class DecodingState:
-    """Texts, and a decoder's memory of them. `held`: tokens of each row since its beginning, the unread ones too.
-    `spare`: how many tokens may be taken back."""
+    """Token rows, and a decoder's caches of them.
+
+    lengths  tokens of each row since its beginning, the unread ones too
+    unread   tokens at the end that the decoder has not read
+    spare    how many tokens may be removed again
+    """
 
     def __init__(
         self,
@@ -92,15 +103,14 @@ class DecodingState:
         refuse_bad_request(decoder, self.lengths, length, beyond, cached)
         self.texts, final_length = pad_left(prompt), max(self.lengths) + length
         self.padding = [max(self.lengths) - length for length in self.lengths]
-        self.cache_length = min(
-            self.context, final_length
-        )  # a memory that is larger costs time: all its slots are looked at
+        # Attention looks at all slots of a cache, so one that is larger than needed costs time.
+        self.cache_length = min(self.context, final_length)
         self.lengths = [min(length, self.context) if beyond == "slide" else length for length in self.lengths]
         self.cache: list[LayerCache | None] | None = None
         self.unread = 0
 
     def read(self, last: bool = True) -> Tensor:
-        """Reads what is unread; its logits (B, T, V), or those of the last token alone (B, 1, V)."""
+        """Read what is unread; return its logits (B, T, V), or those of the last token alone (B, 1, V)."""
         fresh = self.cache is None
         if self.beyond != "slide" and max(self.lengths) > self.context:
             window = max(1, self.context // 2) if self.cached else self.context
@@ -109,16 +119,16 @@ class DecodingState:
         if fresh and self.cached:
             self.cache = self.allocate_cache()
         unread, self.unread = max(self.lengths) if fresh else self.unread, 0
-        tokens = self.texts[:, -unread:].clone(memory_format=torch.contiguous_format)  # of its own strides: one graph
+        tokens = self.texts[:, -unread:].clone(memory_format=torch.contiguous_format)  # own strides: one compiled graph
         with eval_mode(self.decoder):
-            # Not decoder(...): a compiled one would compile anew for every shape of a prompt and a memory.
+            # Not decoder(...): a compiled one would compile anew for every shape of a prompt and a cache.
             forward = self.decoder.forward if fresh or unread > 1 else self.step
             logits = forward(tokens, positions=self.compute_positions(unread), cache=self.cache, last=last).logits
             assert logits is not None
             return logits[:, :, : self.decoder.shape.tokens]
 
     def allocate_cache(self) -> list[LayerCache | None]:
-        """An empty memory for all that is to be written."""
+        """Return empty caches for all that is to be written."""
         cache = self.decoder.new_cache(len(self.texts), self.cache_length)
         for layer_cache in cache if self.spare else ():
             if isinstance(layer_cache, RingCache):
@@ -126,7 +136,10 @@ class DecodingState:
         return cache
 
     def compute_positions(self, unread: int) -> Tensor | None:
-        """Where the last tokens stand, (B|1, T), -1 for padding; none if that is where a sequence begins."""
+        """Return the positions (B|1, T) of the last `unread` tokens, -1 for padding.
+
+        None if they are 0..T-1 in every row.
+        """
         same_length = len({*self.lengths}) == 1
         if same_length and unread == self.lengths[0]:
             return None
@@ -134,13 +147,13 @@ class DecodingState:
         return (ends[:, None] + torch.arange(-unread, 0, device=ends.device)).clamp(min=-1)
 
     def append(self, token: Tensor) -> None:
-        """One more token (B,) of each row, unread."""
+        """Append one token (B,) to the rows, unread."""
         self.texts = torch.cat([self.texts, token[:, None]], 1)
         self.lengths = [length + 1 for length in self.lengths]
         self.unread += 1
 
     def remove_last(self, count: int) -> None:
-        """The last tokens were none, whether they were read or not."""
+        """Remove the last `count` tokens, whether they were read or not."""
         read_count = max(0, count - self.unread)
         for layer_cache in self.cache or ():
             if isinstance(layer_cache, RingCache):
@@ -150,7 +163,7 @@ class DecodingState:
         self.unread = max(0, self.unread - count)
 
     def find_present_tokens(self) -> Tensor:
-        """Bool (B, tokens): which tokens each text holds, its padding left out."""
+        """Return bool (B, tokens): which tokens each row holds, its padding left out."""
         rows, width = self.texts.shape
         padding = torch.tensor(self.padding, device=self.texts.device)
         is_token = torch.arange(width, device=padding.device) >= padding[:, None]
@@ -159,14 +172,14 @@ class DecodingState:
 
 
 def pad_left(prompt: Tensor | Sequence[Tensor]) -> Tensor:
-    """Rows of several lengths to (B, T), padded on the left."""
+    """Stack rows of several lengths to (B, T), padded on the left."""
     if isinstance(prompt, Tensor):
         return prompt
     return torch.nn.utils.rnn.pad_sequence([*prompt], batch_first=True, padding_side="left")
 
 
 def refuse_bad_request(decoder: Decoder, lengths: list[int], length: int, beyond: Beyond, cached: bool) -> None:
-    """Refuses prompts of nothing, and what the context or the positions cannot carry."""
+    """Refuse empty prompts, and what the context or the positions cannot carry."""
     context = decoder.shape.context
     if not lengths or min(lengths) < 1:
         raise Refused("prompt: a row holds no token; give one token or more")

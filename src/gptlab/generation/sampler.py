@@ -1,4 +1,4 @@
-"""The next token from logits: temperature, then the k likeliest, then the smallest set that reaches p.
+"""Sampling of the next token from logits: temperature, then the k likeliest, then the smallest set that reaches p.
 
 temperature  logits / temperature; 0 takes the likeliest
 top_k        Fan 2018, arXiv:1805.04833
@@ -17,7 +17,13 @@ from gptlab.errors import Refused
 
 @dataclass(frozen=True)
 class Sampler:
-    """How tokens are drawn. Off: temperature 1, top_k and top_p none, repetition 1."""
+    """Settings of sampling.
+
+    temperature  1 changes nothing; 0 takes the likeliest token
+    top_k        tokens to draw from; None is all
+    top_p        probability that these reach; None is 1
+    repetition   penalty of tokens that the text holds; 1 is none
+    """
 
     temperature: float = 1.0
     top_k: int | None = None
@@ -35,7 +41,7 @@ class Sampler:
             raise Refused(f"repetition={self.repetition} is not in [1e-6, 1e9]; 1 changes nothing, 1.2 is usual")
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        """Logits (..., V) to the probabilities that are drawn from."""
+        """Return the probabilities (..., V) that tokens are drawn with, for logits (..., V)."""
         if self.temperature == 0:
             return torch.zeros_like(logits).scatter(-1, logits.argmax(-1, keepdim=True), 1.0)
         below_max = logits.float() - logits.float().amax(-1, keepdim=True)
@@ -51,12 +57,12 @@ class Sampler:
         return logits.softmax(-1)
 
     def sample_token(self, logits: Tensor, generator: torch.Generator) -> Tensor:
-        """(B, V) to (B,)."""
+        """Draw one token for each row: logits (B, V) to (B,)."""
         if self.temperature == 0:
             return logits.argmax(-1)
         return torch.multinomial(self.probabilities(logits), 1, generator=generator)[:, 0]
 
     def penalize_repetition(self, logits: Tensor, present: Tensor) -> Tensor:
-        """Logits (B, V) where tokens of bool (B, V) are less likely."""
+        """Return logits (B, V), lowered where `present`, bool (B, V), is true."""
         lowered = torch.where(logits > 0, logits / self.repetition, logits * self.repetition)
         return torch.where(present, lowered, logits)

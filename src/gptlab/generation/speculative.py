@@ -1,11 +1,11 @@
-"""A small decoder guesses, the large one reads all guesses in one pass: the same distribution in fewer passes.
+"""Speculative decoding: a small decoder guesses, the large one reads all guesses in one pass.
 
-A guess x, drawn by the draft with chance q(x), is kept with chance min(1, p(x) / q(x)); the first one that is not kept
-is drawn anew from max(0, p - q), made to sum to 1; if all are kept, the pass has one more token to give. What is
-written has the chances p of the large decoder alone, for any draft (Leviathan 2023, arXiv:2211.17192; Chen 2023,
-arXiv:2302.01318). At temperature 0 the tokens are those of `generate`.
+A guess x, drawn by the draft with probability q(x), is accepted with probability min(1, p(x) / q(x)); the first one
+that is not accepted is drawn anew from max(0, p - q), normalized; if all are accepted, the pass gives one more token.
+What is written has the probabilities p of the large decoder alone, for any draft (Leviathan 2023, arXiv:2211.17192;
+Chen 2023, arXiv:2302.01318). At temperature 0 the tokens are those of `generate`.
 
-Guesses that were not kept are taken back from the memories. A recurrence cannot take back, and is refused.
+Rejected guesses are removed from the caches. A recurrence cannot do that, and is refused.
 """
 
 from collections.abc import Iterator
@@ -31,15 +31,14 @@ def speculate(
     top_p: float | None = None,
     seed: int = 0,
 ) -> Iterator[Tensor]:
-    """Continues one prompt (1, T) by `length` tokens; yields each (1,). Both decoders have one vocabulary."""
+    """Continue one prompt (1, T) by `length` tokens; yield each (1,). Both decoders have one vocabulary."""
     sampler = Sampler(temperature, top_k, top_p)
     refuse_bad_draft(decoder, draft, prompt, guesses)
     target_state, draft_state = (
         DecodingState(model, prompt, length + guesses, spare=guesses + 1) for model in (decoder, draft)
     )
-    return _speculate_tokens(
-        target_state, draft_state, sampler, length, guesses, torch.Generator(prompt.device).manual_seed(seed)
-    )
+    generator = torch.Generator(prompt.device).manual_seed(seed)
+    return _speculate_tokens(target_state, draft_state, sampler, length, guesses, generator)
 
 
 def _speculate_tokens(
@@ -51,13 +50,12 @@ def _speculate_tokens(
     generator: torch.Generator,
 ) -> Iterator[Tensor]:
     while length:
-        count = max(
-            0, min(guesses, length - 1, target_state.context - target_state.lengths[0])
-        )  # a full context is cropped first
+        room = target_state.context - target_state.lengths[0]  # below 0 the context is full, and is cropped first
+        count = max(0, min(guesses, length - 1, room))
         guessed_tokens, q = sample_guesses(draft_state, sampler, count, generator)
         for token in guessed_tokens:
             target_state.append(token)
-        p = sampler.probabilities(target_state.read(last=False)[0, -1 - count :])
+        p = sampler.probabilities(target_state.read(last=False)[0, -1 - count :])  # (count + 1, V)
         accepted, token = accept_guesses(torch.cat([*guessed_tokens, target_state.texts[0, :0]]), p, q, generator)
         for state in (target_state, draft_state):
             state.remove_last(count - accepted)
@@ -69,7 +67,7 @@ def _speculate_tokens(
 def sample_guesses(
     draft_state: DecodingState, sampler: Sampler, count: int, generator: torch.Generator
 ) -> tuple[list[Tensor], Tensor]:
-    """So many tokens (1,), and the chances (many, V) that each was drawn with."""
+    """Draw `count` tokens (1,) from the draft; return them and the probabilities (count, V) they were drawn with."""
     tokens, probabilities = [], [torch.empty(0, draft_state.decoder.shape.tokens, device=draft_state.texts.device)]
     for _ in range(count):
         probabilities.append(sampler.probabilities(draft_state.read()[:, -1]))
@@ -79,21 +77,22 @@ def sample_guesses(
 
 
 def accept_guesses(guessed_tokens: Tensor, p: Tensor, q: Tensor, generator: torch.Generator) -> tuple[int, Tensor]:
-    """Guesses (N,), their chances by the decoder (N + 1, V) and by the draft (N, V): how many are kept, and the token
-    (1,) that comes after these."""
+    """Return how many of the guesses (N,) are accepted, and the token (1,) that comes after these.
+
+    p  probabilities by the large decoder, (N + 1, V)
+    q  probabilities by the draft, (N, V)
+    """
     rows = torch.arange(len(guessed_tokens), device=guessed_tokens.device)
-    is_accepted = (
-        torch.rand(len(guessed_tokens), generator=generator, device=guessed_tokens.device) * q[rows, guessed_tokens]
-        < p[rows, guessed_tokens]
-    )
-    accepted = int(is_accepted.long().cumprod(0).sum())
+    uniform = torch.rand(len(guessed_tokens), generator=generator, device=guessed_tokens.device)
+    is_accepted = uniform * q[rows, guessed_tokens] < p[rows, guessed_tokens]  # uniform < p / q
+    accepted = int(is_accepted.long().cumprod(0).sum())  # those before the first that is not
     remainder = (p[accepted] - q[accepted]).clamp(min=0) if accepted < len(guessed_tokens) else p[accepted]
     # Where p and q are one but for rounding, nothing is left: then p itself is the right distribution.
     return accepted, torch.multinomial(remainder if remainder.sum() > 0 else p[accepted], 1, generator=generator)
 
 
 def refuse_bad_draft(decoder: Decoder, draft: Decoder, prompt: Tensor, guesses: int) -> None:
-    """Refuses several texts at once, another vocabulary, and what cannot take back."""
+    """Refuse several prompts at once, another vocabulary, a draft of too short a context, and recurrences."""
     if prompt.shape[0] != 1:
         raise Refused(f"speculative decoding writes one text at a time, not {prompt.shape[0]}; leave the draft out")
     if guesses < 1:

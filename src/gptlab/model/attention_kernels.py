@@ -1,12 +1,13 @@
-"""The one seam to the attention kernels: out = softmax(scale q k^T + bias, over the visible keys) v.
+"""Attention kernels behind one function: out = softmax(scale q k^T + bias, over the visible keys) v.
 
-    naive   the plain formula, every score written out: the oracle of the tests, and the only one that learns a bias
-    sdpa    torch's scaled_dot_product_attention, by is_causal where the sight is plain, else by a mask
-    flex    torch's FlexAttention with the mask as a predicate: blocks out of sight cost nothing. Compiled on GPUs;
-            it has no backward on CPU (torch 2.13)
+    naive   the plain formula, every score written out: the tests' reference, and the only one that learns a bias
+    sdpa    torch's scaled_dot_product_attention, by is_causal where the mask is plain, else by a mask tensor
+    flex    torch's FlexAttention with the mask as a predicate: blocks without visible pairs cost nothing. Compiled on
+            GPUs; it has no backward on CPU (torch 2.13)
 
 A sink (gpt-oss; Miller 2023) is one more logit per head that takes a share of the softmax and carries no value.
-Softcap (Gemma 2, arXiv:2408.00118): z = cap tanh(z / cap). `kernel` forces a choice; `watch` tells which ran.
+Softcap (Gemma 2, arXiv:2408.00118): z = cap tanh(z / cap). `force_kernel` forces a choice; `record_kernels` says which
+ran.
 """
 
 from collections.abc import Iterator
@@ -34,24 +35,27 @@ def attend(
     softcap: float | None = None,
     dropout: float = 0.0,
 ) -> Tensor:
-    """(B, T, H, D), (B, S, K, D), (B, S, K, E) to (B, T, H, E); K divides H. A query that sees no key gives 0.
+    """Attend from q (B, T, H, D) to k (B, S, K, D) and v (B, S, K, E); return (B, T, H, E). K divides H.
 
-    bias (B|1, H, T, S) is added to the scaled scores, sink (H,) joins the softmax, dropout acts on the weights.
+    bias     (B|1, H, T, S), added to the scaled scores
+    scale    factor of the scores; None is 1 / sqrt(D)
+    sink     (H,), one more logit in the softmax
+    softcap  cap of the scaled scores; None caps nothing
+    dropout  acts on the attention weights
+
+    A query that sees no key gives 0.
     """
     scale = q.shape[-1] ** -0.5 if scale is None else scale
     q, k, v = (x.transpose(1, 2) for x in (q, k, v))
     kernel_name = _forced_kernels[-1] if _forced_kernels else choose_kernel(q, pass_mask, bias, softcap, dropout)
     for recording in _recordings:
-        recording.append(
-            f"{kernel_name}/causal"
-            if kernel_name == "sdpa" and _is_plain_causal(pass_mask, bias, sink)
-            else kernel_name
-        )
+        causal = kernel_name == "sdpa" and _is_plain_causal(pass_mask, bias, sink)
+        recording.append(f"{kernel_name}/causal" if causal else kernel_name)
     return KERNELS[kernel_name](q, k, v, pass_mask, bias, scale, sink, softcap, dropout).transpose(1, 2)
 
 
 def choose_kernel(q: Tensor, pass_mask: PassMask, bias: Tensor | None, softcap: float | None, dropout: float) -> str:
-    """The kernel for these arguments: flex pays where a compiled GPU step can skip blocks or fuse what SDPA cannot."""
+    """Choose the kernel: flex where a compiled GPU step can skip blocks or fuse what SDPA cannot."""
     learned_bias = bias is not None and bias.requires_grad
     flex_pays = softcap is not None or not (pass_mask.causal or bias is not None)
     if (
@@ -71,9 +75,13 @@ def _is_plain_causal(pass_mask: PassMask, bias: Tensor | None, sink: Tensor | No
 
 
 def attend_naive(q, k, v, pass_mask, bias, scale, sink, softcap, dropout) -> Tensor:
+    """Write out every score.
+
+    Shapes as in `attend` with heads before positions: (B, H, T, D), (B, K, S, D), (B, K, S, E).
+    """
     groups = q.shape[1] // k.shape[1]
     k, v = (x.repeat_interleave(groups, 1) if groups > 1 else x for x in (k, v))
-    z = q * scale @ k.transpose(-1, -2)
+    z = q * scale @ k.transpose(-1, -2)  # (B, H, T, S)
     if softcap is not None:
         z = softcap * torch.tanh(z / softcap)
     if bias is not None:
@@ -82,13 +90,15 @@ def attend_naive(q, k, v, pass_mask, bias, scale, sink, softcap, dropout) -> Ten
     z = z.masked_fill(~visible, -torch.inf)
     if sink is not None:
         z = torch.cat([z, sink.view(1, -1, 1, 1).expand(*z.shape[:-1], 1)], -1)
-    # A blind row is all -inf, its softmax NaN, backward too: its scores are levelled before, its weights zeroed after.
+    # A query that sees no key has scores of -inf alone, whose softmax is NaN, backward too: its scores are set to 0
+    # before the softmax, its weights after.
     sees_nothing = ~visible.any(-1, keepdim=True)
     weights = z.masked_fill(sees_nothing, 0.0).softmax(-1).masked_fill(sees_nothing, 0.0)
     return F.dropout(weights[..., : k.shape[2]], dropout) @ v
 
 
 def attend_sdpa(q, k, v, pass_mask, bias, scale, sink, softcap, dropout) -> Tensor:
+    """Call torch's fused kernel; a sink becomes one more key. Raises ValueError on a softcap."""
     if softcap is not None:
         raise ValueError("softcap: the kernel sdpa cannot cap scores; use naive or flex")
     grouped = q.shape[1] != k.shape[1]
@@ -104,7 +114,10 @@ def attend_sdpa(q, k, v, pass_mask, bias, scale, sink, softcap, dropout) -> Tens
 
 
 def append_sink_key(q, k, v, mask, bias, scale, sink):
-    """The sink as one more key of value 0. Queries grow a feature 1 that meets sink / scale in this key alone."""
+    """Prepend the sink as a key of value 0.
+
+    Queries grow a feature 1 that meets sink / scale in this key alone.
+    """
     groups = q.shape[1] // k.shape[1]
     k, v = (x.repeat_interleave(groups, 1) if groups > 1 else x for x in (k, v))
     sink_key = F.pad((sink / scale).to(k.dtype).view(1, -1, 1, 1), (k.shape[-1], 0)).expand(k.shape[0], -1, -1, -1)
@@ -115,6 +128,7 @@ def append_sink_key(q, k, v, mask, bias, scale, sink):
 
 
 def attend_flex(q, k, v, pass_mask, bias, scale, sink, softcap, dropout) -> Tensor:
+    """Call FlexAttention with the mask as a predicate. Raises ValueError on dropout."""
     from torch.nn.attention.flex_attention import AuxRequest, create_block_mask, flex_attention
 
     if dropout:
@@ -146,7 +160,7 @@ KERNELS = {"naive": attend_naive, "sdpa": attend_sdpa, "flex": attend_flex}
 
 @contextmanager
 def force_kernel(name: str) -> Iterator[None]:
-    """Forces one kernel inside the block."""
+    """Force one kernel inside the block."""
     _forced_kernels.append(name)
     try:
         yield
@@ -156,7 +170,7 @@ def force_kernel(name: str) -> Iterator[None]:
 
 @contextmanager
 def record_kernels() -> Iterator[list[str]]:
-    """Collects the names of the kernels that run (eagerly) inside the block."""
+    """Yield a list that collects the names of the kernels that run (eagerly) inside the block."""
     recording: list[str] = []
     _recordings.append(recording)
     try:

@@ -1,4 +1,4 @@
-"""What a decoder costs by counting: parameters, training FLOPs and cache bytes. The one place that counts them."""
+"""Costs of a decoder by counting: parameters, training FLOPs and cache bytes. The one place that counts them."""
 
 from typing import NamedTuple
 

@@ -1,7 +1,7 @@
-"""Tokens to logits. The first file to read: the only place that knows the order of things.
+"""The decoder: tokens to logits. The first file to read, since it alone knows the order of the parts.
 
     x = embed(tokens) + positions
-    x = block(x), for each layer: attention and MLP, wired to the residual stream
+    x = block(x), for each layer: attention and MLP, each read from and written to the residual stream
     logits = readout(norm(x))
 
 Every part is a choice: a factory that is called here with the sizes. A factory is any callable, such as a class or a
@@ -27,8 +27,11 @@ from gptlab.model.shape import Shape
 
 
 class Decoder(nn.Module):
-    """A decoder-only transformer. `dropout` acts on the sum of embeddings; other dropouts belong to the parts.
-    `final_norm` stands between the last block and the readout."""
+    """A decoder-only transformer.
+
+    dropout     of the sum of embeddings; other dropouts belong to the parts
+    final_norm  whether a norm stands between the last block and the readout
+    """
 
     def __init__(
         self,
@@ -68,9 +71,12 @@ class Decoder(nn.Module):
         cache: Sequence[LayerCache | None] | None = None,
         last: bool = False,
     ) -> Output:
-        """Tokens (B, T), and targets (B, T) or none, to Output. Positions `at` are (B|1, T), 0..T-1 unless given, -1
-        for padding; with the memory of earlier calls the tokens continue what was read before. `last`: logits of the
-        last token alone, (B, 1, vocab)."""
+        """Return the Output for tokens (B, T): logits without targets (B, T), the loss with them.
+
+        positions  (B|1, T), -1 for padding; None is 0..T-1
+        cache      of each layer, from earlier calls, which these tokens continue
+        last       return the logits of the last token alone, (B, 1, vocab)
+        """
         default_positions = positions is None
         positions = torch.arange(tokens.shape[1], device=tokens.device)[None] if positions is None else positions
         forward_pass = ForwardPass(tokens, positions, self.position, default_positions)
@@ -85,7 +91,7 @@ class Decoder(nn.Module):
 
     @torch.no_grad()
     def adjust_initial_weights(self) -> None:
-        """Scale all embeddings by one factor, if the residual asks for a std of those of the tokens."""
+        """Scale all embeddings by one factor, if the residual wants a standard deviation of those of the tokens."""
         std = self.layers[0].attention_residual.embedding_std
         if std is not None:
             factor = std / self.embedding.weight.std()
@@ -94,35 +100,43 @@ class Decoder(nn.Module):
                     module.weight.mul_(factor)
 
     def new_cache(self, batch: int, length: int) -> list[LayerCache | None]:
-        """Empty memories of all layers, for `batch` sequences of up to `length` tokens."""
+        """Return empty caches of all layers, for `batch` sequences of up to `length` tokens."""
         return [block.attention.new_cache(batch, length, self.embedding.weight) for block in self.layers]
 
     def trainable_parameters(self) -> list[tuple[str, nn.Parameter]]:
-        """What is trained, by name; a masked or otherwise parametrised weight by the name it has without."""
+        """Return the parameters that are trained, by name.
+
+        A masked or otherwise parametrised weight has the name that it has without.
+        """
         named = (
             (name.replace(".parametrizations.weight.original", ".weight"), p) for name, p in self.named_parameters()
         )
         return [(name, p) for name, p in named if p.requires_grad]
 
     def flops(self, length: int) -> int:
-        """Matmul FLOPs of one forward pass over one sequence: 2 x the weights of every Linear that a token meets x
-        tokens, and the visible pairs."""
+        """Return the matmul FLOPs of one forward pass over one sequence.
+
+        2 x the weights of every Linear that a token meets x tokens, and the visible pairs.
+        """
         pair_flops = sum(b.attention.pairs(length) * b.attention.pair_flops() for b in self.layers)
         return 2 * self._count_matmul_weights() * length + pair_flops
 
     def training_flops(self, length: int) -> int:
-        """Matmul FLOPs to learn from one sequence. A backward pass costs twice as much as a forward pass: once for what
-        entered each product, and once for its weights, unless these do not learn."""
+        """Return the matmul FLOPs of training on one sequence.
+
+        A backward pass costs twice as much as a forward pass: once for the inputs of each product, and once for its
+        weights, unless these do not learn.
+        """
         return 3 * self.flops(length) - 2 * self._count_matmul_weights(frozen=True) * length
 
     def _count_matmul_weights(self, frozen: bool = False) -> int:
-        """Weights of all Linears that one token meets; if `frozen`, of those that do not learn."""
+        """Count the weights of all Linears that one token meets; if `frozen`, of those that do not learn."""
         residuals = [residual for block in self.layers for residual in (block.attention_residual, block.mlp_residual)]
         repeated = sum(residual.repeated_weights(frozen) for residual in residuals)
         return count_weights(self, frozen) + repeated - sum(block.mlp.inactive_weights(frozen) for block in self.layers)
 
     def _check_compatibility(self) -> None:
-        """Lets parts that must fit each other refuse what does not."""
+        """Raise ValueError where parts that depend on each other do not fit."""
         attentions = [block.attention for block in self.layers]
         for layer, attention in enumerate(attentions):
             attention.check_compatible(self.position, attentions[:layer])
@@ -142,9 +156,11 @@ def pattern(
     last: str | None = None,
     **kwargs: Any,
 ) -> Any:
-    """Any slot, differing by layer: layer l is built as kinds[layout[l mod len(layout)]].
+    """Build any slot by layer: layer l is kinds[layout[l mod len(layout)]].
 
-    last: the kind of the last layer, so that a decoder with fewer layers than the layout has it too; None is as tiled.
+    layout  names of kinds, tiled over the layers
+    kinds   factories by name
+    last    kind of the last layer, so that a decoder with fewer layers than the layout has it too; None is as tiled
     """
     if not layout or not set(layout) <= set(kinds):
         raise ValueError(f"layout={list(layout)} may hold only the names in kinds: {', '.join(kinds)}")

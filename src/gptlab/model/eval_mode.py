@@ -1,4 +1,4 @@
-"""Eval mode without gradients."""
+"""Eval mode without gradients, as a context manager."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +9,7 @@ from torch import nn
 
 @contextmanager
 def eval_mode(decoder: nn.Module) -> Iterator[None]:
-    """Eval mode without gradients, and the old mode back after."""
+    """Switch to eval mode without gradients, and back to the old mode after."""
     was_training = decoder.training
     if was_training:  # to walk over all modules takes 0.5 ms, twice for each token that is written
         decoder.eval()

@@ -1,4 +1,4 @@
-"""What the layers of one forward pass share, and what a pass gives back. Nothing here outlives the call."""
+"""State that the layers of one forward pass share, and its output. Nothing here outlives the call."""
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 @dataclass
 class PassMask:
-    """A mask over the positions of one pass. `causal`: whole and plain, so kernels need no tensor (flash on GPUs)."""
+    """A mask applied to the positions of one pass.
+
+    causal  it is the plain causal mask, so kernels need no tensor (flash on GPUs)
+    """
 
     mask: Mask
     query_positions: Tensor
@@ -22,7 +25,7 @@ class PassMask:
     cached_tensor: Tensor | None = None
 
     def tensor(self) -> Tensor:
-        """Bool (B|1, 1, T, S), true where a query sees a key; made once."""
+        """Return bool (B|1, 1, T, S), true where a query sees a key; computed once."""
         if self.cached_tensor is None:
             self.cached_tensor = self.mask(self.query_positions, self.key_positions)
         return self.cached_tensor
@@ -30,7 +33,13 @@ class PassMask:
 
 @dataclass
 class ForwardPass:
-    """Made by the decoder for each pass. `plain` says that every row stands at 0..T-1, without padding."""
+    """State of one pass, created by the decoder.
+
+    default_positions  every row stands at 0..T-1, without padding
+    shared             tensors that a layer leaves for later ones, by name
+    losses             auxiliary losses by name
+    facts              scalars to log by name
+    """
 
     tokens: Tensor
     positions: Tensor
@@ -42,7 +51,10 @@ class ForwardPass:
     pass_masks: dict[Mask, PassMask] = field(default_factory=dict)
 
     def pass_mask(self, mask: Mask, key_positions: Tensor | None = None) -> PassMask:
-        """The mask over this pass; keys stand at `key_positions`, by default where the queries do, as in all layers."""
+        """Return the mask over this pass.
+
+        Keys stand at `key_positions`, by default where the queries do; that mask is shared by all layers.
+        """
         if key_positions is not None and key_positions is not self.positions:
             return PassMask(mask, self.positions, key_positions, causal=False)
         if mask not in self.pass_masks:
@@ -56,7 +68,7 @@ class ForwardPass:
 
 
 class Output(NamedTuple):
-    """What a pass gives: logits (B, T, vocab) without targets, the loss in nats per target token with them."""
+    """Output of a pass: logits (B, T, vocab) without targets, the loss in nats per target token with them."""
 
     logits: Tensor | None
     loss: Tensor | None

@@ -1,4 +1,4 @@
-"""What one layer remembers while decoding: rows of a ring that is allocated once, or the state of a recurrence.
+"""Caches of one layer for decoding: a ring of rows that is allocated once, or the state of a recurrence.
 
 Entries of a ring take slots in order of arrival, so rows padded on the left share one counter. A single new entry is
 written first and then looked at: exactly the key that has gone out of reach is lost. A longer chunk must look first and
@@ -12,24 +12,27 @@ from torch import Tensor
 
 
 class LayerCache(Protocol):
-    """The memory of one layer: a ring of rows, or the state of a recurrence."""
+    """The cache of one layer: a ring of rows, or the state of a recurrence."""
 
     @property
     def nbytes(self) -> int:
-        """Bytes held."""
+        """Bytes of the rows or of the state."""
         ...
 
 
 class RingCache:
-    """The last `capacity` entries of some rows; `like` gives device and dtype, `rows` the shapes of one entry."""
+    """The last `capacity` entries of some rows.
+
+    like  gives device and dtype
+    rows  shapes of one entry, by name
+    """
 
     def __init__(self, batch: int, capacity: int, like: Tensor, **rows: tuple[int, ...]) -> None:
         self.capacity = capacity
         self.rows = {name: like.new_zeros(batch, capacity, *shape) for name, shape in rows.items()}
         self.positions = torch.full((batch, capacity), -1, dtype=torch.long, device=like.device)
-        self.entries_written = torch.zeros(
-            (), dtype=torch.long, device=like.device
-        )  # a tensor: one graph for all steps
+        # A tensor, not an int, so that one compiled graph serves all steps.
+        self.entries_written = torch.zeros((), dtype=torch.long, device=like.device)
         self.is_empty = True
 
     @property
@@ -37,7 +40,10 @@ class RingCache:
         return sum(row.nbytes for row in self.rows.values())
 
     def update(self, positions: Tensor, **rows: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Adds rows (B, T, ...) at positions (B|1, T); returns positions and rows of all that they may need to see."""
+        """Write rows (B, T, ...) at positions (B|1, T).
+
+        Return the positions and rows of all that they may need to see.
+        """
         length = positions.shape[1]
         if length == 1:
             self._write(positions, rows)
@@ -51,13 +57,13 @@ class RingCache:
         return visible
 
     def widen(self, spare: int) -> None:
-        """Room for so many more, while it is empty: entries may then be taken back, and none within reach is lost."""
+        """Add `spare` slots while it is empty, so that entries can be taken back and none within reach is lost."""
         self.capacity += spare
         self.rows = {name: row.new_zeros(len(row), self.capacity, *row.shape[2:]) for name, row in self.rows.items()}
         self.positions = self.positions.new_full((len(self.positions), self.capacity), -1)
 
     def rewind(self, count: int) -> None:
-        """Forgets the last entries, no more of them than it was widened by."""
+        """Forget the last `count` entries, no more of them than it was widened by."""
         slots = (self.entries_written - 1 - torch.arange(count, device=self.positions.device)) % self.capacity
         self.positions.index_fill_(1, slots, -1)
         self.entries_written -= count
@@ -74,7 +80,7 @@ class RingCache:
 
 
 class RecurrentState:
-    """All that a recurrence remembers: one tensor for each sequence, the same size after any number of tokens."""
+    """State of a recurrence: one tensor for each sequence, the same size after any number of tokens."""
 
     def __init__(self, batch: int, like: Tensor, *shape: int) -> None:
         self.state = like.new_zeros(batch, *shape)
@@ -84,5 +90,5 @@ class RecurrentState:
         return self.state.nbytes
 
     def set_state(self, state: Tensor) -> None:
-        """Takes the state after the tokens just read."""
+        """Overwrite the state with that after the tokens just read."""
         self.state.copy_(state)

@@ -1,7 +1,9 @@
-"""Who may look at whom: frozen predicates of two absolute positions. Position -1 is padding or an empty cache slot.
+"""Attention masks as predicates mask(query_positions, key_positions) -> bool: causal, optionally with a sliding window.
 
 causal              key <= query
 window of W keys    0 <= query - key < W; the query's own key is counted (Mistral, arXiv:2310.06825)
+
+Positions are absolute; -1 is padding or an empty cache slot, which no query sees.
 """
 
 from dataclasses import dataclass
@@ -11,7 +13,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Mask:
-    """Causal sight of the last `reach` positions, the query's own counted; None sees them all."""
+    """Causal mask over the last `reach` positions, the query's own counted; None sees them all."""
 
     reach: int | None = None
 
@@ -20,19 +22,19 @@ class Mask:
             raise ValueError(f"window={self.reach} sees nothing; give a number of keys > 0, or null for all of them")
 
     def __call__(self, query_positions: Tensor, key_positions: Tensor) -> Tensor:
-        """Positions (B|1, T), (B|1, S) to bool (B|1, 1, T, S): true where the query sees the key."""
+        """Return bool (B|1, 1, T, S), true where the query sees the key, for positions (B|1, T) and (B|1, S)."""
         return self.is_visible(query_positions[:, None, :, None], key_positions[:, None, None, :])
 
     def is_visible(self, query_positions: Tensor, key_positions: Tensor) -> Tensor:
-        """The predicate itself, over positions that broadcast; also flex attention's mask_mod."""
+        """Return the predicate over positions that broadcast; also flex attention's mask_mod."""
         visible = (key_positions <= query_positions) & (key_positions >= 0)
         return visible if self.reach is None else visible & (query_positions - key_positions < self.reach)
 
     def is_plain_causal(self, length: int) -> bool:
-        """True if a sequence of this length is seen as by a plain causal mask."""
+        """Return whether this mask hides nothing more than a plain causal one in a sequence of this length."""
         return self.reach is None or self.reach >= length
 
     def pairs(self, length: int) -> int:
-        """Visible (query, key) pairs in one sequence."""
+        """Count the visible (query, key) pairs in one sequence."""
         reach = length if self.reach is None else min(self.reach, length)
         return reach * (reach + 1) // 2 + (length - reach) * reach

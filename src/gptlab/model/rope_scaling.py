@@ -1,11 +1,12 @@
-"""Rotary frequencies for a longer context than the one that was trained on. `turns` is how often a pair of features
-goes round within the original context.
+"""Rotary frequencies for a longer context than the one that was trained on.
 
 linear   all frequencies over the factor: positions are squeezed            Chen 2023, arXiv:2306.15595
 ntk      theta grows by factor^(D / (D - 2)): the slowest pair is squeezed, the fastest hardly    bloc97 2023
 llama3   pairs of more turns than `high` stay, of fewer than `low` are squeezed, between linear in turns    Llama 3.1
 yarn     the same two ends, between linear in the pair's number; scores grow by (0.1 ln(factor) + 1)^2
          Peng 2023, arXiv:2309.00071
+
+Turns are how often a pair of features goes round within the original context.
 """
 
 import math
@@ -16,12 +17,19 @@ from torch import Tensor
 
 ScalingKind = Literal["linear", "ntk", "llama3", "yarn"]
 DEFAULT_HIGH = {"yarn": 32.0}
-"""Turns, where not given; 4 for the others."""
+"""Default of `high`, in turns; 4 for the others."""
 
 
 @dataclass(frozen=True)
 class Scaling:
-    """How much longer a context shall be than `original`, and between which turns the change lies."""
+    """Parameters of a context extension.
+
+    kind      formula, as in the head of this file
+    factor    how many times longer the context becomes
+    original  context that was trained on
+    low       turns below which frequencies are divided by the factor (llama3, yarn)
+    high      turns above which they stay; None is 32 for yarn, 4 for the others
+    """
 
     kind: ScalingKind
     factor: float
@@ -44,7 +52,7 @@ class Scaling:
 
 
 def compute_frequencies(pair: Tensor, width: int, theta: float, scaling: Scaling | None) -> Tensor:
-    """Even feature numbers (D / 2,) of heads of `width` features to radians a position."""
+    """Return radians per position, (D / 2,), for even feature numbers (D / 2,) of heads of `width` features."""
     if scaling is None:
         return theta ** (-pair / width)
     if scaling.kind == "ntk":
@@ -61,12 +69,13 @@ def compute_frequencies(pair: Tensor, width: int, theta: float, scaling: Scaling
 
 
 def _unscaled_share_by_turns(plain: Tensor, scaling: Scaling) -> Tensor:
+    """Return 1 for pairs that stay, 0 for those divided by the factor, (D / 2,); between, linear in turns."""
     turns = scaling.original * plain / (2 * math.pi)
     return ((turns - scaling.low) / (scaling.high_turns - scaling.low)).clamp(0, 1)
 
 
 def _unscaled_share_by_index(pair: Tensor, width: int, theta: float, scaling: Scaling) -> Tensor:
-    """Between the pairs that turn `high` and `low` times, rounded outwards."""
+    """Return the same, linear in the pair's number between those that turn `high` and `low` times, rounded outwards."""
     fast, slow = (
         width * math.log(scaling.original / (turns * 2 * math.pi)) / (2 * math.log(theta))
         for turns in (scaling.high_turns, scaling.low)
@@ -76,7 +85,7 @@ def _unscaled_share_by_index(pair: Tensor, width: int, theta: float, scaling: Sc
 
 
 def attention_factor(scaling: Scaling | None) -> float:
-    """What cos and sin are multiplied by: yarn's temperature, on queries and keys alike."""
+    """Return the factor of cos and sin: yarn's temperature, on queries and keys alike; 1 for the others."""
     if scaling is None or scaling.kind != "yarn":
         return 1.0
     return 0.1 * math.log(scaling.factor) + 1

@@ -5,8 +5,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Shape:
-    """Sizes of a decoder. `head` is the width of one attention head, width / heads unless given (Qwen3 frees it).
-    `tokens` says how many of the `vocab` rows are in use, all unless given; the rest are never written."""
+    """Sizes of a decoder.
+
+    width    features of the residual stream
+    heads    query heads of attention
+    layers   number of blocks
+    context  tokens of a training window
+    vocab    rows of the embedding
+    head     width of one attention head; 0 is width / heads (Qwen3 frees it)
+    tokens   how many of the vocab rows are in use; 0 is all; the rest are never generated
+    """
 
     width: int
     heads: int
@@ -32,5 +40,5 @@ class Shape:
 
 
 def divisors(number: int) -> list[int]:
-    """All divisors of a positive number, ascending."""
+    """Return all divisors of a positive number, ascending."""
     return [n for n in range(1, number + 1) if number % n == 0]

@@ -1,4 +1,4 @@
-"""Scores tokens: the nats of every target, in eval mode, with no effect on training."""
+"""Scoring of tokens: the nats of every target, in eval mode, with no effect on training."""
 
 from typing import TYPE_CHECKING
 
@@ -15,19 +15,21 @@ if TYPE_CHECKING:
     from gptlab.training.metric import Scores
 
 MAX_LOGITS = 2**19
-"""Logits held at once on a CPU, few enough for activations to stay in its cache: at micro size 13 us a token, where
-2^23 took 36 (two threads of a busy machine, 2026-11-22)."""
+"""Logits computed at once on a CPU, few enough for activations to stay in its cache: at micro size 13 us a token, where
+2^23 took 36 (two threads of a busy machine, 2026-11-22).
+"""
 GPU_FACTOR = 16
 """Times as many on a GPU: 32 MiB in float32."""
 TokenWindows = np.ndarray | Windows
-"""(N, T) of int64, at hand or made as they are asked for."""
+"""Windows of tokens (N, T), int64, in memory or read when sliced."""
 
 
 def evaluate(decoder: Decoder, inputs: TokenWindows, targets: TokenWindows, bytes_per_token: np.ndarray) -> "Scores":
-    """Windows (N, T) of inputs and targets, and each token's bytes (V,), to the scores of all targets, in order."""
-    from gptlab.training.metric import (
-        Scores,  # late: torchmetrics takes a second or more, which writing need not wait for
-    )
+    """Return the scores of all targets, in order, for windows of inputs and targets (N, T).
+
+    bytes_per_token  bytes of UTF-8 of each token of the vocabulary, (V,)
+    """
+    from gptlab.training.metric import Scores  # late: importing torchmetrics takes a second or more
 
     device = decoder.embedding.weight.device
     max_logits = MAX_LOGITS * (1 if device.type == "cpu" else GPU_FACTOR)
@@ -45,6 +47,7 @@ def evaluate(decoder: Decoder, inputs: TokenWindows, targets: TokenWindows, byte
 
 
 def _score_targets(logits: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return nats, likeliest token and target of all targets that are not IGNORED, each (N,)."""
     is_scored = targets != IGNORED
     logits, targets = logits[is_scored].float(), targets[is_scored]
     return F.cross_entropy(logits, targets, reduction="none"), logits.argmax(-1), targets

@@ -1,4 +1,4 @@
-"""Whether a decoder is fed as its parts expect: ratios of one forward pass at birth, and what is odd among them.
+"""Scale check of an untrained decoder: ratios of one forward pass, and those that are far from what the parts expect.
 
     position       RMS of what the position adds / RMS of the token embeddings
     branch_most    largest RMS of what a branch adds to the stream / RMS of the stream, over all branches
@@ -8,9 +8,9 @@
     growth         RMS of the weights that a change rounds / RMS before
     cosine         between a token's embedding and the last stream, under a tied head
 
-A part whose ratio is far off is drowned by the others or drowns them: what a study then finds is said of the feed, not
-of the part (docs/log.md, 2026-11-29). A ratio is odd if it is out of bounds and more than a factor of three from the
-baseline's.
+A part whose ratio is far off is drowned by the others or drowns them: what a study then finds is said of the scale of
+its inputs, not of the part (docs/log.md, 2026-11-29). A ratio is odd if it is out of bounds and more than a factor of
+three from the baseline's.
 """
 
 import math
@@ -24,15 +24,15 @@ from torch.nn.utils import parametrize
 from gptlab.model.decoder import Decoder
 
 BATCH_ROWS, MAX_LENGTH = 4, 128
-"""Of the batch, and its tokens at most."""
+"""Rows of the batch, and the most tokens in each."""
 MAX_RATIO, MIN_BRANCH_RATIO, MAX_LOSS_RATIO, MAX_ZERO_SHARE, MIN_COSINE = 3.0, 0.05, 1.5, 0.5, 0.1
-"""Bounds of a ratio: too loud, too quiet, of the loss, of zeros, of the cosine."""
+"""Bounds beyond which a ratio is odd: of position, branch_most and growth; of branch_least; loss; zeros; cosine."""
 MAX_BASELINE_FACTOR = 3.0
-"""As far as an arm's ratio may be from the baseline's."""
+"""How far an arm's ratio may be from the baseline's, as a factor."""
 
 
 def measure_initial_ratios(decoder: Decoder) -> dict[str, float]:
-    """Return the ratios of a newborn decoder, without those that it has no parts for. It is left as it was."""
+    """Return the ratios of an untrained decoder, without those that it has no parts for. It is left as it was."""
     generator = torch.Generator().manual_seed(0)
     shape = decoder.shape
     size = BATCH_ROWS, min(shape.context, MAX_LENGTH)
@@ -65,7 +65,7 @@ def measure_initial_ratios(decoder: Decoder) -> dict[str, float]:
 
 
 def describe_odd_ratios(ratios: Mapping[str, float], baseline: Mapping[str, float]) -> list[str]:
-    """Return what is odd about an arm at birth and is not so in the baseline, a line each."""
+    """Return a line for each ratio of an arm that is odd before training and is not so in the baseline."""
 
     def is_odd(name: str, low: float, high: float) -> bool:
         value, baseline_value = ratios.get(name), baseline.get(name)
@@ -96,7 +96,10 @@ def describe_odd_ratios(ratios: Mapping[str, float], baseline: Mapping[str, floa
 
 
 def _measure_rounded_weights(decoder: nn.Module) -> dict[str, float]:
-    """Of the Linears whose weight a change computes from another; of none if it prunes, since its zeros are meant."""
+    """Return `zeros` and `growth` of the Linears whose weight a change computes from another.
+
+    They are left out where it prunes, since its zeros are meant.
+    """
     if hasattr(decoder, "pruning"):
         return {}
     zeros = total = 0
@@ -111,7 +114,7 @@ def _measure_rounded_weights(decoder: nn.Module) -> dict[str, float]:
 
 
 def _record_branch_ratio(write: Any, branch_ratios: list[float]) -> Any:
-    """A residual's `write` that notes how large a part of the stream its branch is."""
+    """Wrap a residual's `write` so that it appends the ratio of the branch to the stream."""
 
     def write_and_record(stream: Any, y: Tensor) -> Any:
         written, without = write(stream, y), write(stream, torch.zeros_like(y))

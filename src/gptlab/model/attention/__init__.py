@@ -1,4 +1,4 @@
-"""What mixes positions."""
+"""Attention: the part that mixes positions."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -13,20 +13,19 @@ if TYPE_CHECKING:
 
 
 class Attention(nn.Module):
-    """The slot's contract: __init__(shape, layer, *, knobs); what writes into the residual stream is called `out`.
+    """Contract of the slot: __init__(shape, layer, *, knobs); what writes into the residual stream is called `out`.
 
-    `supports` names the hooks of the position that it can keep: embed, rotate, bias.
+    supports  hooks of the position that it can apply: embed, rotate, bias
     """
 
     supports: frozenset[str] = frozenset({"embed", "rotate", "bias"})
 
     def forward(self, x: Tensor, forward_pass: ForwardPass, cache: LayerCache | None = None) -> Tensor:
-        """(B, T, width) to (B, T, width)."""
+        """Map (B, T, width) to (B, T, width)."""
         raise NotImplementedError
 
     def check_compatible(self, position: "Position", earlier: Sequence["Attention"]) -> None:
-        """Called once with what stands beside it, the attentions of the layers before included; refuses what does not
-        fit."""
+        """Raise ValueError where the position or an attention of an earlier layer does not fit. Called once."""
         unsupported = sorted(position.provides - self.supports)
         if unsupported:
             names = type(position).__name__, type(self).__name__
@@ -35,13 +34,13 @@ class Attention(nn.Module):
             )
 
     def new_cache(self, batch: int, length: int, like: Tensor) -> LayerCache | None:
-        """What it remembers of up to `length` entries while decoding; None if it reads another layer's."""
+        """Return an empty cache for up to `length` entries; None if it reads another layer's."""
         raise NotImplementedError
 
     def pair_flops(self) -> int:
-        """FLOPs of one visible (query, key) pair over all heads, without Linears."""
+        """Return the FLOPs of one visible (query, key) pair over all heads, without Linears."""
         raise NotImplementedError
 
     def pairs(self, length: int) -> int:
-        """Visible pairs in a sequence of this length."""
+        """Count the visible pairs in a sequence of this length."""
         return length * (length + 1) // 2

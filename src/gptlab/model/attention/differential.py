@@ -22,9 +22,14 @@ from gptlab.model.shape import Shape
 
 
 class DifferentialAttention(Attention):
-    """Heads 2 i and 2 i + 1 are the two maps of pair i. Both have the bias of head 2 i + 1, so that what is subtracted
-    looks as far as what it is subtracted from; ALiBi's slopes are then those of heads / 2 heads. dropout acts on the
-    attention weights."""
+    """Differential attention. Heads 2 i and 2 i + 1 are the two maps of pair i.
+
+    bias     of the Linears
+    dropout  of the attention weights
+
+    Both maps have the position bias of head 2 i + 1, so that what is subtracted looks as far as what it is subtracted
+    from; ALiBi's slopes are then those of heads / 2 heads.
+    """
 
     def __init__(self, shape: Shape, layer: int = 0, *, bias: bool = False, dropout: float = 0.0) -> None:
         super().__init__()
@@ -44,7 +49,7 @@ class DifferentialAttention(Attention):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """The first values of the four vectors."""
+        """Draw the first values of the four vectors."""
         for vector in (self.a1, self.b1, self.a2, self.b2):
             nn.init.normal_(vector, 0.0, 0.1)
 
@@ -65,11 +70,11 @@ class DifferentialAttention(Attention):
             bias=None if bias is None else bias[:, 1::2].repeat_interleave(2, 1),
             dropout=self.dropout if self.training else 0.0,
         )
-        first_map, second_map = y.unflatten(2, (-1, 2)).unbind(3)
+        first_map, second_map = y.unflatten(2, (-1, 2)).unbind(3)  # (B, T, H / 2, 2 D) each
         return self.out(((1 - self.start) * self.norm(first_map - self.blend() * second_map)).flatten(-2))
 
     def blend(self) -> Tensor:
-        """The share of the second map that is taken off, a number."""
+        """Return the share of the second map that is subtracted, a scalar."""
         return (self.a1 * self.b1).sum().exp() - (self.a2 * self.b2).sum().exp() + self.start
 
     def new_cache(self, batch: int, length: int, like: Tensor) -> RingCache:

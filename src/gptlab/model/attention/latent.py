@@ -21,9 +21,13 @@ from gptlab.model.shape import Shape
 
 
 class LatentAttention(Attention):
-    """rank: width of the latent; null is 4 heads' (the paper's), but at most half of all heads'. rope_head: width of
-    the part of a key that positions turn; null is half a head's, made even. k_up has no bias: softmax would forget it.
-    dropout acts on the attention weights."""
+    """Multi-head latent attention.
+
+    rank       width of the latent; null is 4 heads' (the paper's), but at most half of all heads'
+    rope_head  width of the part of a key that positions rotate; null is half a head's, made even
+    bias       of the Linears, but for k_up, whose bias softmax would forget
+    dropout    of the attention weights
+    """
 
     def __init__(
         self,
@@ -59,7 +63,7 @@ class LatentAttention(Attention):
         q_rotated, k_rotated = forward_pass.position.rotate(
             q_rotated, self.k(x)[:, :, None], forward_pass.positions, self.layer
         )
-        latent, key_positions = self.norm(self.down(x)), forward_pass.positions
+        latent, key_positions = self.norm(self.down(x)), forward_pass.positions  # (B, T, rank)
         if cache is not None:
             key_positions, rows = cache.update(key_positions, latent=latent, k=k_rotated)
             latent, k_rotated = rows["latent"], rows["k"]

@@ -20,11 +20,12 @@ from gptlab.model.shape import Shape
 
 
 class LinearAttention(Attention):
-    """Padding enters no state and does not make it decay.
+    """Linear attention with decay. Padding enters no state and does not make it decay.
 
-    gate: the published block; false lets the norm write alone.
-    decay: None is 1 - 2^(-5 - h) for head h = 0, 1, ..; a number is for all heads, and 1 forgets nothing.
-    chunk: tokens computed at once; it changes the time, not the result.
+    gate   whether the output is gated, as published; false lets the norm write alone
+    decay  null is 1 - 2^(-5 - h) for head h = 0, 1, ..; a number is for all heads, and 1 forgets nothing
+    chunk  tokens computed at once; it changes the time, not the result
+    bias   of the Linears
     """
 
     supports = frozenset({"embed", "rotate"})
@@ -77,7 +78,10 @@ class LinearAttention(Attention):
         return 4 * self.heads * self.head
 
     def pairs(self, length: int) -> int:
-        """Pairs within the chunks. To write to the state and to read it costs a token as much as `head` pairs."""
+        """Count the pairs within the chunks.
+
+        To write to the state and to read it costs a token as much as `head` pairs.
+        """
         chunks, rest = divmod(length, self.chunk)
         inside = chunks * self.chunk * (self.chunk + 1) // 2 + rest * (rest + 1) // 2
         return inside + length * self.head
@@ -86,13 +90,13 @@ class LinearAttention(Attention):
 def attend_chunk(
     q: Tensor, k: Tensor, v: Tensor, is_token: Tensor, state: Tensor, decay: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """One chunk (B, C, H, D) of queries, keys and values after a state (B, H, D, D): what it says, and the next state.
+    """Return the outputs (B, C, H, D) of one chunk of q, k, v (B, C, H, D), and the next state (B, H, D, D).
 
-    real (B|1, C) tells tokens from padding, whose keys are 0. All powers of decay (H,) are at most 1.
+    is_token (B|1, C) tells tokens from padding, whose keys are 0. All powers of decay (H,) are at most 1.
     """
     q, k, v = (x.transpose(1, 2) for x in (q, k, v))
-    age = is_token.cumsum(1)[:, None]  # of the state, in tokens
-    distance = (age[..., None] - age[..., None, :]).clamp(min=0)
+    age = is_token.cumsum(1)[:, None]  # (B|1, 1, C), tokens since the state
+    distance = (age[..., None] - age[..., None, :]).clamp(min=0)  # (B|1, 1, C, C), query less key
     decay = decay.view(-1, 1, 1)
     weights = (q @ k.mT) * (decay**distance).tril().to(q.dtype)
     decay_since_state = (decay ** age[..., None]).to(q.dtype)

@@ -29,9 +29,22 @@ from gptlab.model.shape import Shape, divisors
 
 
 class SoftmaxAttention(Attention):
-    """kv_heads: null is one for each head. scale: null is 1 / sqrt(head width). out_bias: of `out`, bias: of the other
-    Linears. dropout acts on the attention weights. share_with: null has its own keys and values; 1 reads the layer
-    above's, which may itself be a reader, must agree in heads and window, and remembers for both."""
+    """Softmax attention over shared key and value heads.
+
+    kv_heads        key and value heads; null is one for each query head
+    window          keys that a query sees, its own counted; null is all before it
+    qk_norm         normalize queries and keys
+    gate            gate the output
+    sink            learn one more logit a head
+    softcap         cap of the scaled scores; null caps nothing
+    value_residual  blend values with those of the first layer
+    share_with      layers up to the one whose keys and values this one reads; null has its own. That layer may itself
+                    be a reader, must agree in heads and window, and keeps the cache for both
+    scale           of the scores; null is 1 / sqrt(head width)
+    bias            of the Linears but `out`
+    out_bias        of `out`
+    dropout         of the attention weights
+    """
 
     def __init__(
         self,
@@ -71,7 +84,7 @@ class SoftmaxAttention(Attention):
             self.blend = nn.Parameter(torch.tensor(0.5))
 
     def forward(self, x: Tensor, forward_pass: ForwardPass, cache: RingCache | None = None) -> Tensor:
-        q = self.q_norm(self.q(x).unflatten(-1, (self.heads, self.head)))
+        q = self.q_norm(self.q(x).unflatten(-1, (self.heads, self.head)))  # (B, T, H, D)
         q, k, v, key_positions = (
             self.project_keys_and_values(q, x, forward_pass, cache)
             if self.share_with is None
@@ -93,8 +106,8 @@ class SoftmaxAttention(Attention):
     def project_keys_and_values(
         self, q: Tensor, x: Tensor, forward_pass: ForwardPass, cache: RingCache | None
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Queries, turned; its own keys and values with those remembered, and where they stand."""
-        k = self.k_norm(self.k(x).unflatten(-1, (self.kv_heads, self.head)))
+        """Return q rotated, k and v of its own with those cached, and the positions of the keys."""
+        k = self.k_norm(self.k(x).unflatten(-1, (self.kv_heads, self.head)))  # (B, T, K, D)
         v = self.v(x).unflatten(-1, (self.kv_heads, self.head))
         if self.value_residual:
             v = torch.lerp(v, forward_pass.shared["first value"], self.blend) if self.layer else v
@@ -103,7 +116,7 @@ class SoftmaxAttention(Attention):
         key_positions = forward_pass.positions
         if cache is not None:
             key_positions, rows = cache.update(key_positions, k=k, v=v)
-            k, v = rows["k"], rows["v"]
+            k, v = rows["k"], rows["v"]  # (B, S, K, D)
         if self.lends:
             forward_pass.shared[f"keys of {self.layer}"] = k, v, key_positions
         return q, k, v, key_positions
@@ -111,8 +124,9 @@ class SoftmaxAttention(Attention):
     def read_shared_keys_and_values(
         self, q: Tensor, forward_pass: ForwardPass
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The same of another layer, whose keys were turned as that layer turns."""
-        q, _ = forward_pass.position.rotate(q, q[:, :, :0], forward_pass.positions, self.source)
+        """Return the same with the keys and values of another layer, which were rotated as that layer rotates."""
+        no_keys = q[:, :, :0]
+        q, _ = forward_pass.position.rotate(q, no_keys, forward_pass.positions, self.source)
         return q, *forward_pass.shared[f"keys of {self.source}"]
 
     def check_compatible(self, position, earlier: Sequence[Attention]) -> None:
@@ -139,7 +153,7 @@ class SoftmaxAttention(Attention):
             owner.lends = True
 
     def has_same_kv_shape(self, other: "SoftmaxAttention") -> bool:
-        """True if its keys and values have the shape of the other's."""
+        """Return whether its keys and values have the shape of the other's."""
         return (self.kv_heads, self.head) == (other.kv_heads, other.head)
 
     def new_cache(self, batch: int, length: int, like: Tensor) -> RingCache | None:
@@ -158,7 +172,7 @@ class SoftmaxAttention(Attention):
 def refuse_bad_knobs(
     shape: Shape, kv_heads: int, window: int | None, scale: float | None, softcap: float | None, dropout: float
 ) -> None:
-    """Refuses numbers outside their range."""
+    """Raise ValueError for numbers outside their range."""
     if kv_heads < 1 or shape.heads % kv_heads:
         suggestions = " or ".join(", ".join(map(str, divisors(shape.heads))).rsplit(", ", 1))
         raise ValueError(f"kv_heads={kv_heads} does not divide model.heads={shape.heads}; try {suggestions}")
@@ -173,7 +187,7 @@ def refuse_bad_knobs(
 
 
 def refuse_bad_sharing(layer: int, share_with: int | None, value_residual: bool) -> None:
-    """Refuses to read a layer that is not there, and to blend values that are not its own."""
+    """Raise ValueError for a layer to read that does not exist, and for blending values that are not its own."""
     if share_with is None:
         return
     if not 1 <= share_with <= layer:

@@ -1,4 +1,4 @@
-"""How the two halves of a layer, attention and MLP, are arranged."""
+"""Block: the arrangement of attention and MLP in a layer."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +15,7 @@ from gptlab.model.shape import Shape
 
 
 class Block(nn.Module):
-    """The slot's contract: the children have the same names in every arrangement, so that weights can be moved."""
+    """Contract of the slot. Children have the same names in every arrangement, so that weights can be moved."""
 
     attention: Attention
     mlp: Mlp
@@ -39,12 +39,12 @@ class Block(nn.Module):
         self.register_load_state_dict_pre_hook(_rename_old_keys)
 
     def forward(self, stream: Any, forward_pass: ForwardPass, cache: LayerCache | None = None) -> Any:
-        """The stream, (B, T, width) for most residuals, to the same."""
+        """Map the stream, (B, T, width) for most residuals, to the same."""
         raise NotImplementedError
 
 
 def _rename_old_keys(block: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
-    # Checkpoints written before 2026-12 call the residuals attention_wire and mlp_wire.
+    """Rename the residuals in checkpoints written before 2026-12, which call them attention_wire and mlp_wire."""
     for branch in ("attention", "mlp"):
         old_prefix = f"{prefix}{branch}_wire."
         for name in [name for name in state if name.startswith(old_prefix)]:

@@ -7,7 +7,7 @@ from gptlab.model.block import Block
 
 
 class InputResidual(Block):
-    """The MLP writes beside attention's sum, not onto it."""
+    """Block whose MLP writes onto the block's input instead of onto attention's sum."""
 
     def forward(self, stream, forward_pass, cache=None):
         attention_output = self.attention(self.attention_residual.read(stream), forward_pass, cache)

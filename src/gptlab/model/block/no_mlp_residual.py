@@ -6,7 +6,7 @@ from gptlab.model.block import Block
 
 
 class NoMlpResidual(Block):
-    """The MLP writes onto an empty stream."""
+    """Block whose MLP writes onto an empty stream."""
 
     def forward(self, stream, forward_pass, cache=None):
         attention_output = self.attention(self.attention_residual.read(stream), forward_pass, cache)

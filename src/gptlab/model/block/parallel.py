@@ -7,7 +7,7 @@ from gptlab.model.block import Block
 
 
 class Parallel(Block):
-    """The MLP does not wait for attention."""
+    """Block whose MLP reads the same stream as attention."""
 
     def forward(self, stream, forward_pass, cache=None):
         attention_output = self.attention(self.attention_residual.read(stream), forward_pass, cache)

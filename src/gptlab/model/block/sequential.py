@@ -4,7 +4,7 @@ from gptlab.model.block import Block
 
 
 class Sequential(Block):
-    """The MLP sees what attention wrote."""
+    """Block whose MLP reads what attention wrote."""
 
     def forward(self, stream, forward_pass, cache=None):
         attention_output = self.attention(self.attention_residual.read(stream), forward_pass, cache)

@@ -1,6 +1,6 @@
-"""The first values of the weights, keyed by name: each tensor has a generator of its own, made of (seed, name).
+"""Initial weights, keyed by name: each tensor has a generator of its own, seeded by (seed, name).
 
-So every tensor that two variants share starts identical, whatever else stands beside it.
+So every tensor that two variants share starts identical, whatever other parts they have.
 """
 
 from torch import (
@@ -16,14 +16,16 @@ from gptlab.model.shape import Shape
 
 
 class Init:
-    """The slot's contract: fills one Linear or Embedding weight or bias in place. Other parts keep their own
-    reset_parameters, drawn under generator(seed, name)."""
+    """Contract of the slot: fill one Linear or Embedding weight or bias in place.
+
+    Other parts keep their own reset_parameters, drawn under generator(seed, name).
+    """
 
     def prepare(self, decoder: nn.Module) -> None:
         """Look at the whole decoder before any tensor is filled."""
 
     def __call__(self, module: nn.Module, name: str, shape: Shape, generator: Generator) -> None:
-        """`name` is the full name of the tensor, such as blocks.0.attention.out.weight."""
+        """Fill the tensor with this full name, such as blocks.0.attention.out.weight."""
         raise NotImplementedError
 
 

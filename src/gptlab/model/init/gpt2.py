@@ -11,7 +11,11 @@ from gptlab.model.shape import Shape
 
 
 class GPT2(Init):
-    """std: of every weight; residual: scale what writes into the stream by the depth."""
+    """GPT-2's initialization.
+
+    std       of every weight
+    residual  whether to scale what writes into the stream by the depth
+    """
 
     def __init__(self, *, std: float = 0.02, residual: bool = True) -> None:
         if std <= 0:

@@ -12,9 +12,9 @@ from gptlab.model.shape import Shape
 
 
 class Torch(Init):
-    """What nn.Linear and nn.Embedding do when nobody asks, keyed by name.
+    """Initial values of nn.Linear and nn.Embedding in PyTorch, keyed by name.
 
-    embedding_std: of every embedding; None is 1, and 0.02 where the head is tied.
+    embedding_std  of every embedding; null is 1, and 0.02 where the head is tied
     """
 
     def __init__(self, *, embedding_std: float | None = None) -> None:

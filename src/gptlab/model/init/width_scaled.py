@@ -17,11 +17,11 @@ from gptlab.model.shape import Shape
 
 
 class WidthScaled(Init):
-    """Draw weights by the width, biases at 0.
+    """GPT-2's initialization with weights scaled to the width; biases are 0.
 
-    std: of embeddings and head, and of Linears in a decoder as wide as `base`.
-    base: the width for which std was chosen.
-    residual: scale what writes into the stream, everything called `out`, by 1 / sqrt(2 layers) too.
+    std       of embeddings and head, and of Linears in a decoder as wide as `base`
+    base      width for which std was chosen
+    residual  whether to scale what writes into the stream, everything called `out`, by 1 / sqrt(2 layers) too
     """
 
     def __init__(self, *, std: float = 0.02, base: int = 768, residual: bool = True) -> None:

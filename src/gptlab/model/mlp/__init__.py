@@ -1,4 +1,4 @@
-"""What works on each position alone."""
+"""MLP: the part that works on each position alone."""
 
 from torch import Tensor, nn
 
@@ -6,22 +6,26 @@ from gptlab.model.forward_pass import ForwardPass
 
 
 class Mlp(nn.Module):
-    """The slot's contract: __init__(shape, layer, *, knobs). `hidden` is the inner width; what writes into the residual
-    stream is called `out`; auxiliary losses are left in flow.losses by name."""
+    """Contract of the slot: __init__(shape, layer, *, knobs); what writes into the residual stream is called `out`.
+
+    hidden  inner width
+
+    Auxiliary losses are left in forward_pass.losses by name.
+    """
 
     hidden: int
 
     def forward(self, x: Tensor, forward_pass: ForwardPass) -> Tensor:
-        """(B, T, width) to the same."""
+        """Map (B, T, width) to the same."""
         raise NotImplementedError
 
     def inactive_weights(self, frozen: bool = False) -> int:
-        """Weights of its Linears that one token does not meet; if `frozen`, of those that do not learn."""
+        """Count the weights of its Linears that one token does not meet; if `frozen`, of those that do not learn."""
         return 0
 
 
 def count_weights(module: nn.Module, frozen: bool = False) -> int:
-    """Weights of all Linears in a module; if `frozen`, of those that do not learn."""
+    """Count the weights of all Linears in a module; if `frozen`, of those that do not learn."""
     linears = (child for child in module.modules() if isinstance(child, nn.Linear))
     return sum(
         linear.weight.numel()

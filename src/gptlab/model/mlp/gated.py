@@ -18,7 +18,12 @@ ACTIVATIONS = {"silu": F.silu, "gelu": F.gelu}
 
 
 class GatedMlp(Mlp):
-    """hidden: null is 8/3 x width, rounded up to a multiple of 8."""
+    """MLP with a gate.
+
+    activation  of the gate: silu (swiglu) or gelu (geglu)
+    hidden      inner width; null is 8/3 x width, rounded up to a multiple of 8
+    bias        of the Linears
+    """
 
     def __init__(
         self,

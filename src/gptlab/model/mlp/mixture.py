@@ -28,11 +28,14 @@ from gptlab.model.shape import Shape
 class MixtureMlp(Mlp):
     """A router and its experts.
 
-    expert: any MLP with the knob `hidden`; as it stands it is the dense MLP that the experts take the place of.
-    hidden: of each expert; None is the dense MLP's over the number of experts that a token meets, `shared` included.
-    normalize: the weights of the chosen sum to 1; else the MLP begins top_k / experts as large as a dense one.
-    shared: one more expert that all tokens meet, weighed by 1 (DeepSeekMoE, arXiv:2401.06066).
-    balance: weight of the loss that spreads tokens over experts; 0 turns it off.
+    expert     any MLP with the knob `hidden`; as it stands it is the dense MLP that the experts replace
+    experts    how many; 1 is the dense MLP
+    top_k      experts that a token meets
+    hidden     inner width of each expert; null is the dense MLP's over the number of experts that a token meets,
+               `shared` included
+    normalize  the weights of the chosen sum to 1; else the MLP begins top_k / experts as large as a dense one
+    shared     one more expert that all tokens meet, weighed by 1 (DeepSeekMoE, arXiv:2401.06066)
+    balance    weight of the loss that spreads tokens over experts; 0 turns it off
     """
 
     def __init__(
@@ -67,9 +70,9 @@ class MixtureMlp(Mlp):
         self.shared = expert(shape, layer, hidden=hidden) if shared else None
 
     def forward(self, x: Tensor, forward_pass: ForwardPass) -> Tensor:
-        probabilities = self.router(x).softmax(-1)
+        probabilities = self.router(x).softmax(-1)  # (B, T, experts)
         top_experts = probabilities.topk(self.top_k, -1).indices
-        chosen = torch.zeros_like(probabilities).scatter(-1, top_experts, 1.0)
+        chosen = torch.zeros_like(probabilities).scatter(-1, top_experts, 1.0)  # 1 for the top k, else 0
         if self.balance:
             forward_pass.losses["balance"] = forward_pass.losses.get("balance", 0.0) + self.compute_balance_loss(
                 probabilities, chosen
@@ -83,7 +86,7 @@ class MixtureMlp(Mlp):
         return y
 
     def compute_balance_loss(self, probabilities: Tensor, chosen: Tensor) -> Tensor:
-        """(B, T, experts) probabilities and choices, 0 or 1, to the weighed balance loss of this layer."""
+        """Return the weighed balance loss of this layer, for probabilities and choices, 0 or 1, (B, T, experts)."""
         chosen_share = chosen.mean((0, 1)) / self.top_k
         return self.balance * len(self.experts) * (chosen_share * probabilities.mean((0, 1))).sum()
 

@@ -24,7 +24,12 @@ ACTIVATIONS = {
 
 
 class PlainMlp(Mlp):
-    """hidden: null is 4 x width."""
+    """MLP of two Linears.
+
+    activation  between them
+    hidden      inner width; null is 4 x width
+    bias        of the Linears
+    """
 
     def __init__(
         self,

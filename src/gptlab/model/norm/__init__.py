@@ -1,11 +1,11 @@
-"""What keeps the size of activations in hand."""
+"""Normalization layers."""
 
 from torch import Tensor, nn
 
 
 class Norm(nn.Module):
-    """The slot's contract: __init__(width, layer, *, knobs)."""
+    """Contract of the slot: __init__(width, layer, *, knobs)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., width) to the same."""
+        """Map (..., width) to the same."""
         raise NotImplementedError

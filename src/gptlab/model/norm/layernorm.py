@@ -8,7 +8,11 @@ from gptlab.model.norm import Norm
 
 
 class LayerNorm(Norm):
-    """Over the last axis. bias=false leaves the shift out (PaLM, nanoGPT)."""
+    """LayerNorm over the last axis.
+
+    eps   added to the variance
+    bias  whether a shift is learned; false leaves it out (PaLM, nanoGPT)
+    """
 
     def __init__(self, width: int, layer: int = 0, *, eps: float = 1e-5, bias: bool = True) -> None:
         super().__init__()

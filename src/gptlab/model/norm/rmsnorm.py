@@ -8,7 +8,10 @@ from gptlab.model.norm import Norm
 
 
 class RMSNorm(Norm):
-    """Over the last axis."""
+    """RMS norm over the last axis.
+
+    eps  added to the mean square
+    """
 
     def __init__(self, width: int, layer: int = 0, *, eps: float = 1e-6) -> None:
         super().__init__()

@@ -1,4 +1,8 @@
-"""Where tokens stand: one object for the whole decoder, with three doors that are all shut here (which is NoPE)."""
+"""Positional encodings.
+
+One module per decoder with three hooks (`embed`, `rotate`, `bias`); the base class implements none of them, which is
+NoPE.
+"""
 
 from torch import Tensor, nn
 
@@ -6,10 +10,10 @@ from gptlab.model.shape import Shape
 
 
 class Position(nn.Module):
-    """The slot's contract. A variant names its hooks in `provides`; what an attention cannot honour is refused.
+    """Contract of the slot. Positions are (B|1, T), absolute; -1 is padding and may be given any finite value.
 
-    Positions are (B|1, T), absolute; -1 is padding and may be given any finite value. `length` is how many of them
-    a variant knows, from 0; None is any number.
+    provides  hooks that a variant implements; an attention that does not support one refuses
+    length    how many positions a variant knows, from 0; None is any number
     """
 
     provides: frozenset[str] = frozenset()
@@ -19,13 +23,16 @@ class Position(nn.Module):
         super().__init__()
 
     def embed(self, x: Tensor, positions: Tensor) -> Tensor:
-        """(B, T, width) to the same: what is added to the token embeddings."""
+        """Return the embeddings (B, T, width) with their positions added."""
         return x
 
     def rotate(self, q: Tensor, k: Tensor, positions: Tensor, layer: int) -> tuple[Tensor, Tensor]:
-        """(B, T, H, D) and (B, T, K, D) to the same: turns the last axis, whatever its width."""
+        """Rotate q (B, T, H, D) and k (B, T, K, D) along the last axis, whatever its width."""
         return q, k
 
     def bias(self, query_positions: Tensor, key_positions: Tensor, layer: int) -> Tensor | None:
-        """(B|1, T), (B|1, S) to (B|1, H, T, S), added to the scaled scores."""
+        """Return what is added to the scaled scores, (B|1, H, T, S), for positions (B|1, T) and (B|1, S).
+
+        None is nothing.
+        """
         return None

@@ -16,7 +16,7 @@ from gptlab.model.shape import Shape
 
 
 class Alibi(Position):
-    """Biases scores; embeddings and keys know no position."""
+    """Attention with linear biases. Embeddings and keys carry no position."""
 
     provides = frozenset({"bias"})
 
@@ -30,7 +30,7 @@ class Alibi(Position):
 
 
 def compute_slopes(heads: int) -> list[float]:
-    """The slope of each head, for any number of heads."""
+    """Return the slope of each head, for any number of heads."""
     power = 2 ** math.floor(math.log2(heads))
     first = [2 ** (-8 * h / power) for h in range(1, power + 1)]
     between = [2 ** (-8 * h / (2 * power)) for h in range(1, 2 * power + 1, 2)]

@@ -7,7 +7,7 @@ from gptlab.model.shape import Shape
 
 
 class Learned(Position):
-    """x + table[at]; knows only the positions inside the context."""
+    """Learned absolute positions: x + table[position], for positions inside the context only."""
 
     provides = frozenset({"embed"})
 

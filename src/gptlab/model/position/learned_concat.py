@@ -1,6 +1,6 @@
 """A learned vector for each position, joined to the embedding instead of added, then mixed back to the width.
 
-    x = W [x, table[at]]
+    x = W [x, table[position]]
 
 W starts as [I, I], which is position=learned with a table of as many features, so that the two arms are one function at
 birth; [I, J] where `features` is not the width, J the identity's first columns. The form is this project's own. Adding
@@ -16,7 +16,10 @@ from gptlab.model.shape import Shape
 
 
 class LearnedConcat(Position):
-    """features: of a position's vector; null is model.width. Knows only the positions inside the context."""
+    """Learned positions that are concatenated; for positions inside the context only.
+
+    features  width of a position's vector; null is model.width
+    """
 
     provides = frozenset({"embed"})
 

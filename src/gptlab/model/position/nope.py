@@ -4,4 +4,4 @@ from gptlab.model.position import Position
 
 
 class Nope(Position):
-    """All doors stay shut."""
+    """No positional encoding: no hook is implemented."""

@@ -1,11 +1,11 @@
 """Rotary positions (RoFormer, arXiv:2104.09864): scores depend on distance alone.
 
-    angle_i = at theta^(-2i / D)        (a, b) -> (a cos - b sin, a sin + b cos)
+    angle_i = position theta^(-2i / D)        (a, b) -> (a cos - b sin, a sin + b cos)
 
 Pairs are half-split, (i, i + D/2), as in GPT-NeoX and Hugging Face's Llama. `fraction` < 1 turns only the first part of
 each head (GPT-NeoX, Phi). A list of thetas is tiled over the layers, as a pattern's layout is: 10^4 for layers that see
 a window, 10^6 for those that see everything (Gemma 3, arXiv:2503.19786). `scaling` is for a context longer than the one
-that was trained on: see rotary.py.
+that was trained on: see rope_scaling.py.
 """
 
 import torch
@@ -18,11 +18,17 @@ from gptlab.model.shape import Shape
 
 
 class Rope(Position):
-    """Turns queries and keys by their positions; values stay. Angles are computed in float32 or better.
+    """Rotary positions on queries and keys. Angles are computed in float32 or better.
 
-    last: theta of the last layer, whatever the list says; None is as tiled.
-    factor: how much longer than `original`, whose null is model.context. low, high: turns within `original`, between
-    which llama3 and yarn pass over; high's null is 4, for yarn 32."""
+    theta     base of the frequencies; a list is tiled over the layers
+    last      theta of the last layer, whatever the list says; null is as tiled
+    fraction  part of each head that is rotated; 1 is the whole head
+    scaling   formula for a longer context, see rope_scaling.py; null is none
+    factor    how much longer than `original`
+    original  context that was trained on; null is model.context
+    low       turns within `original` below which llama3 and yarn divide frequencies by the factor
+    high      turns above which they leave them; null is 4, for yarn 32
+    """
 
     provides = frozenset({"rotate"})
 
@@ -60,7 +66,7 @@ class Rope(Position):
         self.rotated_width(shape.head)
 
     def rotated_width(self, width: int) -> int:
-        """How many features of a head of this width are turned."""
+        """Return how many features of a head of this width are rotated. Raises ValueError if that is odd or 0."""
         rotated = int(width * self.fraction)
         if rotated % 2 or not rotated:
             raise ValueError(
@@ -75,8 +81,11 @@ class Rope(Position):
         return rotate_first_features(q, cos, sin), rotate_first_features(k, cos[:, :, :heads], sin[:, :, :heads])
 
     def cached_cos_sin(self, positions: Tensor, q: Tensor, layer: int) -> tuple[Tensor, Tensor]:
-        """The wheel for these queries. In training it is made once for all layers of a pass, which share `at`, and
-        written out for each head: a product along memory takes half the time of one that jumps (2026-11)."""
+        """Return cos and sin for these queries, each (B|1, T, 1 or H, width).
+
+        In training they are computed once for all layers of a pass, which share `positions`, and written out for each
+        head: a product along memory takes half the time of one that jumps (2026-11).
+        """
         theta, width = self.thetas[layer % len(self.thetas)], self.rotated_width(q.shape[-1])
         if torch.compiler.is_compiling() or not torch.is_grad_enabled() or positions.is_inference():
             return self.compute_cos_sin(positions, width, q, theta)
@@ -93,9 +102,10 @@ class Rope(Position):
         return self.cos_sin_cache[key]
 
     def compute_cos_sin(self, positions: Tensor, width: int, like: Tensor, theta: float) -> tuple[Tensor, Tensor]:
-        """Positions (B|1, T) to cos and signed sin, each (B|1, T, 1, width)."""
+        """Return cos and signed sin, each (B|1, T, 1, width), for positions (B|1, T)."""
         dtype = torch.promote_types(like.dtype, torch.float32)
         pair = torch.arange(0, width, 2, device=positions.device, dtype=dtype)
+        # (B|1, T, width / 2), in radians
         angle = positions[..., None].to(dtype) * compute_frequencies(pair, width, theta, self.scaling)
         factor = attention_factor(self.scaling)
         cos, sin = (angle.cos(), angle.sin()) if factor == 1 else (angle.cos() * factor, angle.sin() * factor)
@@ -104,7 +114,7 @@ class Rope(Position):
 
 
 def rotate_first_features(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """(B, T, H, D) turned in its first features, as many as the wheel has."""
+    """Rotate the first features of x (B, T, H, D), as many as cos and sin have."""
     width = cos.shape[-1]
     if width < x.shape[-1]:
         return torch.cat([rotate_halves(x[..., :width], cos, sin), x[..., width:]], -1)

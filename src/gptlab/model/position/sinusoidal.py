@@ -1,6 +1,6 @@
 """Fixed waves added to the embedding (Vaswani 2017, arXiv:1706.03762).
 
-    x + scale PE(at)        PE(at, 2i) = sin(at / base^(2i / width))        PE(at, 2i + 1) = cos(at / base^(2i / width))
+    x + scale PE(p)        PE(p, 2i) = sin(p / base^(2i / width))        PE(p, 2i + 1) = cos(p / base^(2i / width))
 
 The waves have an RMS of sqrt(1/2), and Vaswani adds them to embeddings that he multiplies by sqrt(width), to about as
 much. Here embeddings are not multiplied (their std is 0.02 at birth), so `scale` makes the waves as small instead:
@@ -18,10 +18,10 @@ from gptlab.model.shape import Shape
 
 
 class Sinusoidal(Position):
-    """Waves at any position.
+    """Sinusoidal positions, at any position.
 
-    base: the longest wave is 2 pi base.
-    scale: of the waves; their RMS is scale / sqrt(2).
+    base   the longest wave is 2 pi base
+    scale  of the waves; their RMS is scale / sqrt(2)
     """
 
     provides = frozenset({"embed"})
@@ -36,7 +36,7 @@ class Sinusoidal(Position):
         return x + self.scale * self.compute_waves(positions, x.shape[-1]).to(x.dtype)
 
     def compute_waves(self, positions: Tensor, width: int) -> Tensor:
-        """Positions (B|1, T) to (B|1, T, width), sines and cosines in turn."""
+        """Return (B|1, T, width), sines and cosines in turn, for positions (B|1, T)."""
         pair = torch.arange(0, width, 2, device=positions.device, dtype=torch.float64)
         angle = positions[..., None] * self.base ** (-pair / width)
         return torch.stack([angle.sin(), angle.cos()], -1).flatten(-2)

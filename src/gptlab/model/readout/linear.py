@@ -11,7 +11,13 @@ from gptlab.model.shape import Shape
 
 
 class LinearReadout(Readout):
-    """A tied head is a Linear all the same, so that FLOPs are counted and changes applied in one way."""
+    """Linear head over the vocabulary.
+
+    tied     the head's weight is the embedding's. It is a Linear all the same, so that FLOPs are counted and changes
+             applied in one way
+    softcap  cap of the logits; null caps nothing
+    bias     of the head
+    """
 
     def __init__(
         self,

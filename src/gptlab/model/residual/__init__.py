@@ -1,4 +1,4 @@
-"""The wire between the residual stream and one branch. It owns the norms and the dropout."""
+"""Residual connection of one branch (attention or MLP) to the residual stream. It owns the norms and the dropout."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,10 +10,10 @@ from gptlab.model.shape import Shape
 
 
 class Residual(nn.Module):
-    """The slot's contract. The stream may be any structure; enter and leave turn embeddings into it and back.
+    """Contract of the slot. The stream may be any structure; expand and collapse turn embeddings into it and back.
 
-    `streams` counts the copies of the width that run side by side; all layers must agree on it. `embedding_std` is the
-    standard deviation from which the embeddings should start; None leaves them as the init drew them.
+    streams        copies of the width that run side by side; all layers must agree on it
+    embedding_std  standard deviation from which the embeddings should start; None leaves them as the init drew them
     """
 
     streams: int = 1
@@ -26,24 +26,24 @@ class Residual(nn.Module):
         self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
 
     def repeated_weights(self, frozen: bool = False) -> int:
-        """Weights of its Linears, once for each time beyond the first that one token meets them.
+        """Count the weights of its Linears, once for each time beyond the first that one token meets them.
 
-        frozen: count only those that do not learn.
+        frozen  count only those that do not learn
         """
         return 0
 
     def expand(self, x: Tensor) -> Any:
-        """(B, T, width) to the stream."""
+        """Turn embeddings (B, T, width) into the stream."""
         return x
 
     def collapse(self, stream: Any) -> Tensor:
-        """The stream to (B, T, width)."""
+        """Turn the stream into (B, T, width)."""
         return stream
 
     def read(self, stream: Any) -> Tensor:
-        """What the branch sees, (B, T, width)."""
+        """Return the input of the branch, (B, T, width)."""
         raise NotImplementedError
 
     def write(self, stream: Any, y: Tensor) -> Any:
-        """The stream after the branch gave y, (B, T, width)."""
+        """Return the stream after the branch gave y, (B, T, width)."""
         raise NotImplementedError

@@ -3,7 +3,7 @@
     read  N(sum of take_i stream_i)        write  stream_i = sum of mix_ij stream_j + give_i y
 
     static   take, mix and give are learned numbers
-    dynamic  what the streams themselves say is added: with u_j the RMS norm of stream_j,
+    dynamic  terms that depend on the streams are added: with u_j the RMS norm of stream_j,
              take_j + a tanh(u_j W_take)        mix_ij + a tanh(u_j W_mix)_i        give_i + b tanh(u_i W_give)
 
 The default is the paper's own: dynamic, four streams (DHC x 4). The embedding enters all streams alike, and their mean
@@ -21,10 +21,13 @@ from gptlab.model.residual import Residual
 
 
 class Hyper(Residual):
-    """The stream is (B, T, streams, width). Static numbers are vectors, which optimisers do not decay; W decays.
+    """Hyper-connections; the stream is (B, T, streams, width).
 
-    streams: how many; 1 is the pre-norm residual with learned gains.
-    dynamic: add what depends on the streams; false is the paper's static form.
+    streams  how many; 1 is the pre-norm residual with learned gains
+    dynamic  add coefficients that depend on the streams; false is the paper's static form
+    dropout  of what the branch writes
+
+    Static coefficients are vectors, which optimizers do not decay; W decays.
     """
 
     def __init__(
@@ -81,5 +84,5 @@ class Hyper(Residual):
 
 
 def normalize_streams(stream: Tensor) -> Tensor:
-    """Each stream over its own root mean square."""
+    """Divide each stream by its own root mean square."""
     return F.rms_norm(stream, stream.shape[-1:], eps=1e-6)

@@ -6,7 +6,7 @@ from gptlab.model.residual import Residual
 
 
 class Post(Residual):
-    """read x, write N(x + y)."""
+    """Post-norm residual: read x, write N(x + y)."""
 
     def __init__(self, shape, layer, branch, norm, *, dropout: float = 0.0) -> None:
         super().__init__(shape, layer, branch, norm, dropout=dropout)

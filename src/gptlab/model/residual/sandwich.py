@@ -13,10 +13,11 @@ from gptlab.model.residual import Residual
 
 
 class Sandwich(Residual):
-    """read N1 x, write x + N2 y.
+    """Sandwich-norm residual: read N1 x, write x + N2 y.
 
-    unit_embeddings: embeddings (with what a position added) enter times sqrt(width), and start at std 1 / sqrt(width);
-    false lets them enter as the init drew them, which is CogView's.
+    unit_embeddings  embeddings (with what a position added) enter times sqrt(width), and start at std 1 / sqrt(width);
+                     false lets them enter as the init drew them, which is CogView's
+    dropout          of what the branch writes
     """
 
     def __init__(self, shape, layer, branch, norm, *, unit_embeddings: bool = True, dropout: float = 0.0) -> None:

@@ -1,4 +1,4 @@
-"""What an evaluation reports beside the loss: torchmetrics over scored tokens, or over the texts that a model wrote."""
+"""Metrics that an evaluation reports beside the loss: torchmetrics over scored tokens, or over generated texts."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Literal, NamedTuple
@@ -10,11 +10,17 @@ from torchmetrics.utilities import dim_zero_cat
 
 Split = Literal["train", "validation"]
 ReadText = Callable[[Split], Iterator[str]]
-"""The text of a split, in parts."""
+"""Function that yields the text of a split, in parts."""
 
 
 class Scores(NamedTuple):
-    """Scored target tokens, each (N,): their nats, the likeliest token, the target, its bytes of UTF-8."""
+    """Scored target tokens, each field (N,).
+
+    nats       negative log-likelihood of the target
+    predicted  the likeliest token
+    target     the target token
+    nbytes     its bytes of UTF-8
+    """
 
     nats: Tensor
     predicted: Tensor
@@ -23,17 +29,17 @@ class Scores(NamedTuple):
 
 
 class TokenMetric(Metric):
-    """One of the slot's two contracts: update(scores), as often as wanted; compute() to a number."""
+    """Contract of a metric of tokens: update(scores), as often as wanted; compute() to a number."""
 
     full_state_update = False
 
     def update(self, scores: Scores) -> None:
-        """Adds scored tokens."""
+        """Add scored tokens."""
         raise NotImplementedError
 
 
 class Ratio(TokenMetric):
-    """The sum of one thing over the sum of another."""
+    """Ratio of two sums over tokens, `above` / `below`, which `update` adds to."""
 
     above: Tensor
     below: Tensor
@@ -48,7 +54,7 @@ class Ratio(TokenMetric):
 
 
 class TextMetric(Metric):
-    """The other contract: __init__(read, *, knobs); score(text) to a number. A metric is the mean over its texts."""
+    """Contract of a metric of texts: __init__(read, *, knobs); score(text) to a number. It is the mean over texts."""
 
     full_state_update = False
     scores: list[Tensor]
@@ -59,16 +65,16 @@ class TextMetric(Metric):
         self.add_state("scores", [], dist_reduce_fx="cat")
 
     def score(self, text: str) -> float:
-        """What one text is worth."""
+        """Return the score of one text."""
         raise NotImplementedError
 
     def update(self, texts: Sequence[str]) -> None:
-        """Adds texts, without the prompt that they continue."""
+        """Add texts, without the prompt that they continue."""
         self.scores.append(torch.tensor([self.score(text) for text in texts], dtype=torch.float64))
 
     def compute(self) -> Tensor:
         return self.gather_scores().mean()
 
     def gather_scores(self) -> Tensor:
-        """(texts,): the score of each."""
+        """Return the score of each text, (texts,), over all processes."""
         return dim_zero_cat(self.scores)

@@ -6,7 +6,7 @@ from gptlab.training.metric import Ratio, Scores
 
 
 class BitsPerByte(Ratio):
-    """8 is blind."""
+    """Bits per byte; equally likely bytes give 8."""
 
     def update(self, scores: Scores) -> None:
         self.above += scores.nats.double().sum() / math.log(2)

@@ -6,7 +6,7 @@ from gptlab.training.metric import Ratio, Scores
 
 
 class Perplexity(Ratio):
-    """1 is perfect, the vocabulary's size is blind."""
+    """Perplexity; 1 is perfect, equally likely tokens give the size of the vocabulary."""
 
     def update(self, scores: Scores) -> None:
         self.above += scores.nats.double().sum()

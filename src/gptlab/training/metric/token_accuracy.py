@@ -1,10 +1,10 @@
-"""How often the likeliest token is the right one."""
+"""Share of tokens where the likeliest one is the target."""
 
 from gptlab.training.metric import Ratio, Scores
 
 
 class TokenAccuracy(Ratio):
-    """In [0, 1]."""
+    """Token accuracy, in [0, 1]."""
 
     def update(self, scores: Scores) -> None:
         self.above += (scores.predicted == scores.target).sum()

@@ -1,4 +1,4 @@
-"""How many of the words that a model wrote are words of the text that it learnt from.
+"""Share of the words in a generated text that are words of the training text.
 
     words(s) = the parts of s between any of  ? . : ; , - ! '  space and newline
     accuracy(s) = |words(s) that the text has| / |words(s)|
@@ -20,9 +20,15 @@ SEPARATORS = re.compile(r"[?.:;, \n\-!']+")
 
 
 class WordAccuracy(TextMetric):
-    """In [0, 1]; a text without words has 0. reference: the words of the training split, or of all. drop_empty: no part
-    between two separators is a word. drop_last_partial: nor is the last part, which the length may have cut.
-    lowercase: capitals do not matter. before: put in front of every text."""
+    """Word accuracy, in [0, 1]; a text without words has 0.
+
+    reference          text whose words count: the training split, or all
+    mode               count each word once (set) or as often as it was written (multiset)
+    drop_empty         the empty part between two separators is no word
+    drop_last_partial  nor is the last part, which the length may have cut
+    lowercase          ignore case
+    before             put in front of every text
+    """
 
     def __init__(
         self,
@@ -42,7 +48,7 @@ class WordAccuracy(TextMetric):
 
     @cached_property
     def reference_words(self) -> frozenset[str]:
-        """The reference. It has the empty word too, where that counts: every text of some length does."""
+        """The words of the reference, with the empty word where that counts, since every text of some length has it."""
         return frozenset(self._iterate_words()) - {""} | ({""} if not self.drop_empty else set())
 
     def score(self, text: str) -> float:
@@ -55,6 +61,7 @@ class WordAccuracy(TextMetric):
         return sum(word in self.reference_words for word in scored_words) / len(scored_words) if scored_words else 0.0
 
     def _iterate_words(self) -> Iterator[str]:
+        """Yield the words of the reference, those cut by the end of a part put together again."""
         partial_word = ""  # a word that the end of a part may have cut
         for split in self.splits:
             for text in self.read(split):

@@ -14,7 +14,13 @@ from gptlab.training.optimizer import apply_adam_step, refuse_bad_adam, refuse_b
 
 
 class AdamW(torch.optim.Optimizer):
-    """Two moments a weight."""
+    """AdamW, with two moments a weight.
+
+    lr            peak rate
+    betas         decay of the two moments
+    weight_decay  of matrices; 0 turns it off
+    eps           added to the root of the second moment
+    """
 
     def __init__(
         self,
@@ -34,7 +40,7 @@ class AdamW(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
-        """One step; the closure, if any, computes the gradients first."""
+        """Take one step; the closure, if any, computes the gradients first."""
         loss = None
         if closure is not None:
             with torch.enable_grad():

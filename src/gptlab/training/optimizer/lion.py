@@ -18,7 +18,12 @@ from gptlab.training.optimizer import refuse_bad_betas, refuse_bad_knobs, split_
 
 
 class Lion(torch.optim.Optimizer):
-    """One momentum a weight; only matrices decay."""
+    """Lion, with one momentum a weight.
+
+    lr            peak rate
+    betas         weight of the momentum in the step, and its own decay
+    weight_decay  of matrices; 0 turns it off
+    """
 
     def __init__(
         self,
@@ -36,7 +41,7 @@ class Lion(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
-        """One step; the closure, if any, computes the gradients first."""
+        """Take one step; the closure, if any, computes the gradients first."""
         loss = None
         if closure is not None:
             with torch.enable_grad():

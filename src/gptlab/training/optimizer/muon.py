@@ -23,20 +23,23 @@ from torch import Tensor, nn
 from gptlab.training.optimizer import apply_adam_step, refuse_bad_adam, refuse_bad_knobs, split_by_decay
 
 QUINTIC = (3.4445, -4.7750, 2.0315)
-"""a x + b x^3 + c x^5: Jordan's coefficients, steep at 0; singular values end between 0.7 and 1.2."""
+"""Jordan's coefficients of a x + b x^3 + c x^5, steep at 0; singular values end between 0.7 and 1.2."""
 
 
 def is_hidden_matrix(name: str, p: Tensor) -> bool:
-    """True for a matrix that meets activations on both its sides."""
+    """Return whether a parameter is a matrix with activations on both its sides."""
     return p.ndim == 2 and name.startswith("blocks.") and name.endswith(".weight")
 
 
 class Muon(torch.optim.Optimizer):
-    """The first group is Muon's; AdamW has the others.
+    """Muon and AdamW. The first parameter group is Muon's; AdamW has the others.
 
-    lr: of Muon's group.
-    adam_lr: of AdamW's groups; None is lr. Where both are given, a schedule scales both alike.
-    betas, eps: AdamW's.
+    lr            of Muon's group
+    adam_lr       of AdamW's groups; null is lr. Where both are given, a schedule scales both alike
+    momentum      of Muon
+    steps         of Newton and Schulz's iteration
+    betas, eps    of AdamW
+    weight_decay  of matrices, in both; 0 turns it off
     """
 
     needs_whole_matrices = True
@@ -71,7 +74,7 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
-        """One step; the closure, if any, computes the gradients first."""
+        """Take one step; the closure, if any, computes the gradients first."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -83,7 +86,7 @@ class Muon(torch.optim.Optimizer):
         return loss
 
     def _apply_muon_step(self, group: dict[str, Any]) -> None:
-        """All matrices of one shape at once, an upright one lying down."""
+        """Orthogonalize all matrices of one shape at once, tall ones transposed, and update the weights."""
         weights_by_shape: dict[tuple[int, ...], list[Tensor]] = defaultdict(list)
         for p in group["params"]:
             if p.grad is not None:
@@ -97,6 +100,7 @@ class Muon(torch.optim.Optimizer):
                 p.add_(transpose_if_tall(update, p), alpha=-group["lr"] * 0.2 * longer**0.5)
 
     def _update_momentum(self, p: Tensor, group: dict[str, Any]) -> Tensor:
+        """Update the momentum of a weight; return Nesterov's blend of it with the gradient."""
         state = self.state[p]
         if "momentum" not in state:
             state["momentum"] = torch.zeros_like(p)
@@ -106,16 +110,16 @@ class Muon(torch.optim.Optimizer):
 
 
 def transpose_if_tall(x: Tensor, p: Tensor) -> Tensor:
-    """x or its transpose: lying where p stands upright, and back again."""
+    """Return x transposed if p has more rows than columns, else x; twice gives x back."""
     return x.mT if p.shape[0] > p.shape[1] else x
 
 
 def orthogonalize(x: Tensor, steps: int) -> Tensor:
-    """(N, rows, columns), rows <= columns, to the same with singular values near 1."""
+    """Return matrices (N, rows, columns), rows <= columns, with their singular values brought near 1."""
     a, b, c = QUINTIC
     y = x.bfloat16() if x.is_cuda else x
     y = y / y.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
     for _ in range(steps):
-        gram = y @ y.mT
-        y = torch.baddbmm(y, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), y, beta=a)
+        gram = y @ y.mT  # (N, rows, rows)
+        y = torch.baddbmm(y, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), y, beta=a)  # a y + (b G + c G^2) y
     return y.to(x.dtype)

@@ -22,7 +22,13 @@ def sgd(
     nesterov: bool = True,
     weight_decay: float = 1e-4,
 ) -> torch.optim.Optimizer:
-    """One SGD over all trained parameters."""
+    """Return one SGD over all trained parameters.
+
+    lr            peak rate
+    momentum      0 is plain gradient descent, which needs nesterov=false
+    nesterov      look ahead along the momentum
+    weight_decay  of matrices; 0 turns it off
+    """
     refuse_bad_knobs(lr, weight_decay, momentum=momentum)
     if nesterov and not momentum:
         raise ValueError("nesterov=true looks ahead along a momentum and momentum=0; set nesterov=false")

@@ -1,9 +1,15 @@
-"""How the learning rate goes over a run: a pure function of the progress, from 0 before the first step to 1 after the
-last, so it is finished whenever the run is, in steps or in minutes."""
+"""Learning-rate schedules: a factor as a pure function of the progress.
+
+Progress goes from 0 before the first step to 1 after the last, so a schedule is finished whenever the run is, in steps
+or in minutes.
+"""
 
 
 class Schedule:
-    """The slot's contract. `warmup` is the part of the run in which the rate rises in a straight line."""
+    """Contract of the slot.
+
+    warmup  part of the run in which the rate rises linearly; 0 is none
+    """
 
     def __init__(self, *, warmup: float = 0.05) -> None:
         if not 0 <= warmup < 1:
@@ -11,15 +17,15 @@ class Schedule:
         self.warmup = warmup
 
     def __call__(self, progress: float) -> float:
-        """Progress in [0, 1] to the factor of the peak rate."""
+        """Return the factor of the peak rate at a progress in [0, 1]."""
         if progress < self.warmup:
             return progress / self.warmup
         return self.after((progress - self.warmup) / (1 - self.warmup))
 
     def mean(self) -> float:
-        """The mean factor over a run, to 1 in 1,000: schedules of different means train at different rates."""
+        """Return the mean factor over a run, to 1 in 1,000: schedules of different means train at different rates."""
         return sum(self((k + 0.5) / 1000) for k in range(1000)) / 1000
 
     def after(self, progress: float) -> float:
-        """The factor after warm-up; progress again from 0 to 1."""
+        """Return the factor after warm-up; progress again from 0 to 1."""
         raise NotImplementedError

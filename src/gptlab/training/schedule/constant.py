@@ -1,10 +1,10 @@
-"""The peak rate to the end."""
+"""Constant learning rate after warm-up."""
 
 from gptlab.training.schedule import Schedule
 
 
 class Constant(Schedule):
-    """1 after warm-up."""
+    """Factor 1 after warm-up."""
 
     def after(self, progress: float) -> float:
         return 1.0

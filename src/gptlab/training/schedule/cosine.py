@@ -6,7 +6,10 @@ from gptlab.training.schedule import Schedule
 
 
 class Cosine(Schedule):
-    """floor + (1 - floor) (1 + cos(pi progress)) / 2."""
+    """Factor floor + (1 - floor) (1 + cos(pi progress)) / 2 after warm-up.
+
+    floor  last factor
+    """
 
     def __init__(self, *, warmup: float = 0.05, floor: float = 0.1) -> None:
         super().__init__(warmup=warmup)

@@ -1,11 +1,16 @@
-"""The rate falls with the root of time (Vaswani 2017, arXiv:1706.03762): sqrt(timescale / (timescale + t)), with t the
-part of the run since warm-up. With a timescale as long as warm-up it is the original, sqrt(warmup / progress)."""
+"""Inverse square root decay (Vaswani 2017, arXiv:1706.03762): sqrt(timescale / (timescale + t)).
+
+t is the part of the run since warm-up. With a timescale as long as warm-up it is the original, sqrt(warmup / progress).
+"""
 
 from gptlab.training.schedule import Schedule
 
 
 class InverseSqrt(Schedule):
-    """timescale: part of the run in which the rate falls to 0.71 of the peak; null takes warmup."""
+    """Factor that falls with the root of time after warm-up.
+
+    timescale  part of the run in which the rate falls to 0.71 of the peak; null takes warmup
+    """
 
     def __init__(self, *, warmup: float = 0.05, timescale: float | None = None) -> None:
         super().__init__(warmup=warmup)

@@ -7,7 +7,10 @@ from gptlab.training.schedule import Schedule
 
 
 class Linear(Schedule):
-    """1 - (1 - floor) progress."""
+    """Factor 1 - (1 - floor) progress after warm-up.
+
+    floor  last factor
+    """
 
     def __init__(self, *, warmup: float = 0.05, floor: float = 0.1) -> None:
         super().__init__(warmup=warmup)

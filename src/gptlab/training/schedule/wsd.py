@@ -11,7 +11,12 @@ from gptlab.training.schedule import Schedule
 
 
 class WarmupStableDecay(Schedule):
-    """decay: its part of the whole run, as warmup is."""
+    """Constant factor with a decay at the end.
+
+    decay  part of the whole run in which the rate falls, as warmup is
+    floor  last factor
+    shape  of the decay: linear or one_minus_sqrt
+    """
 
     def __init__(
         self,

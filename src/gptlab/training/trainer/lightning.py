@@ -10,13 +10,20 @@ from typing import Any, Literal
 import torch
 
 DEFAULT_THREADS = torch.get_num_threads()
-"""What torch chose for this machine at the start."""
+"""Number of CPU threads that torch chose for this machine at the start."""
 
 
 class Lightning:
-    """`auto` takes the GPU if there is one. precision: auto is bf16-mixed on a GPU that has it and 32-true elsewhere;
-    32-true multiplies in whole float32 also on GPUs, tf32 there in 19 bits. threads: of the CPU, a process; null leaves
-    the choice to torch. The last bits of numbers depend on all of these."""
+    """Factory of a Lightning Trainer. The last bits of numbers depend on all of its knobs.
+
+    accelerator  auto takes the GPU if there is one
+    strategy     single, ddp or fsdp, as in the head of this file
+    devices      of one node, a process each
+    nodes        machines; a launcher must start their processes
+    precision    auto is bf16-mixed on a GPU that has it and 32-true elsewhere; 32-true multiplies in whole float32
+                 also on GPUs, tf32 there in 19 bits
+    threads      CPU threads of each process; null leaves the choice to torch
+    """
 
     def __init__(
         self,
@@ -45,7 +52,7 @@ class Lightning:
         self.threads = threads or max(1, DEFAULT_THREADS // (devices if self.accelerator == "cpu" else 1))
 
     def _refuse_bad_device_counts(self) -> None:
-        """More devices than there are, several where one process runs, or not as many as a launcher started."""
+        """Refuse more devices than there are, several where one process runs, or not as many as a launcher started."""
         devices, nodes = self.devices, self.nodes
         available = torch.cuda.device_count() if self.accelerator == "gpu" else os.cpu_count() or 1
         if not 1 <= devices <= available:
@@ -66,7 +73,7 @@ class Lightning:
             )
 
     def __call__(self, **kwargs: Any) -> Any:
-        """The Trainer; `more` is what the run adds."""
+        """Return the Trainer; `kwargs` are what the run adds."""
         from lightning import Trainer  # late: a refused value must not wait for it
         from lightning.pytorch.strategies import ModelParallelStrategy
 
