@@ -322,8 +322,8 @@ def test_a_summary_that_is_not_whole_is_of_no_run(pool: Path, tmp_path: Path):
 def test_the_lock_of_a_dead_process_is_taken_over(tmp_path: Path):
     path = tmp_path / "a.lock"
     hold = (
-        "import sys, time; from pathlib import Path; from gptlab.runs.study_folder import locked\n"
-        f"with locked(Path({str(path)!r})):\n    print('held', flush=True); time.sleep(60)"
+        "import sys, time; from pathlib import Path; from gptlab.runs.study_folder import lock_or_owner\n"
+        f"with lock_or_owner(Path({str(path)!r})):\n    print('held', flush=True); time.sleep(60)"
     )
     owner = subprocess.Popen([sys.executable, "-c", hold], stdout=subprocess.PIPE, text=True, env=os.environ)
     assert owner.stdout is not None

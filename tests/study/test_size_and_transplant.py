@@ -64,7 +64,8 @@ def moved() -> dict[str, dict[str, float]]:
         "2": ["block=no_mlp_residual"],
         "3": ["block=parallel"],
     }
-    arms = {"none": recipe(), **{name: recipe(*words) for name, words in changes.items()}}
+    # the other implementation drew its weights as GPT-2 does
+    arms = {"none": recipe("init=gpt2"), **{name: recipe("init=gpt2", *words) for name, words in changes.items()}}
     found: dict[str, dict[str, float]] = {}
     for row in Transplant(vocab=512, batch=1, rounds=1)(arms, 0, build_decoder, Path()):
         if not isinstance(row.value, list):

@@ -167,7 +167,7 @@ def change_size(point: Point, own_sizes: dict[str, int], size: str, value: int) 
 def find_hidden_knob(recipe: Recipe) -> str:
     """Return the path of the knob of the MLP's width."""
     node, path = recipe.config["mlp"], "mlp"
-    if "expert" in node:
+    if "hidden" not in node and "expert" in node:
         node, path = node["expert"], "mlp__expert"
     if "hidden" not in node:
         raise Refused(
