@@ -39,9 +39,9 @@ from gptlab.config.resolvers import RESOLVERS
 from gptlab.config.typecheck import format_value
 from gptlab.corpus.content import stamp_content
 from gptlab.errors import Ended, Refused
-from gptlab.resume import name_choices as name_choices
-from gptlab.resume import resume_recipe
 from gptlab.runs.record import check_writable
+from gptlab.runs.resume import name_choices as name_choices
+from gptlab.runs.resume import resume_recipe
 
 FULL_ERROR = os.environ.get("HYDRA_FULL_ERROR") == "1"
 """Asked for at the start, before `one_line` sets it for hydra."""

@@ -16,7 +16,7 @@ import pytest
 import requests
 import yaml
 
-from gptlab.corpus.data import Data, anchor_path
+from gptlab.corpus.data import Data
 from gptlab.corpus.data.huggingface import HuggingFace
 from gptlab.corpus.data.shakespeare import LINES, TINY, Shakespeare, extract_speeches
 from gptlab.corpus.data.shards import Shards
@@ -24,6 +24,7 @@ from gptlab.corpus.data.text import BLOCK, Text
 from gptlab.corpus.data.tinyshakespeare import SHA256, TinyShakespeare
 from gptlab.corpus.split import split_text
 from gptlab.errors import Refused
+from gptlab.runs.resume import anchor_path
 
 ROOT = Path(__file__).parents[2]
 CANONICAL = ROOT.parent / "shared" / "data" / "tinyshakespeare.txt"

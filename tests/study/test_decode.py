@@ -71,7 +71,9 @@ def test_what_has_no_rows_has_no_ladder(case: str):
 
 @pytest.mark.parametrize(("rung", "off"), [("naive", 1e-6), ("sdpa", 1e-6), ("bf16", 0.05), ("int8", 0.05)])
 def test_a_rung_says_what_the_whole_says_up_to_its_numbers(rung: str, off: float):
-    found = DecodeBench(decoder("position=learned mlp=gelu_tanh init=gpt2", SMALL).float(), 20, [rung], 1).measure_exactness(rung)
+    found = DecodeBench(
+        decoder("position=learned mlp=gelu_tanh init=gpt2", SMALL).float(), 20, [rung], 1
+    ).measure_exactness(rung)
     assert found["logits off"] < off
     assert found["tokens alike"] > (0.99 if off < 0.01 else 0.7)
 

@@ -86,7 +86,7 @@ def _record_outputs(model: nn.Module, parts: dict[str, nn.Module], tokens: Tenso
     outputs: dict[str, Tensor] = {}
 
     def make_hook(name: str):
-        def hook(module: nn.Module, args: Any, out: Any) -> None:
+        def hook(_: nn.Module, __: Any, out: Any) -> None:
             outputs[name] = out[0] if isinstance(out, tuple) else out
 
         return hook

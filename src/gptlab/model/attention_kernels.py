@@ -135,7 +135,7 @@ def attend_flex(q, k, v, pass_mask, bias, scale, sink, softcap, dropout) -> Tens
         raise ValueError(f"dropout={dropout}: the kernel flex has no dropout; use sdpa or naive")
     query_positions, key_positions = pass_mask.query_positions, pass_mask.key_positions
 
-    def is_visible(b, h, i, j):
+    def is_visible(b, _head, i, j):
         return pass_mask.mask.is_visible(
             query_positions[b % query_positions.shape[0], i], key_positions[b % key_positions.shape[0], j]
         )

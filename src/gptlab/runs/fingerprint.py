@@ -59,7 +59,7 @@ def fingerprint(modules: Iterable[str]) -> str:
 
 
 @cache
-def _parse_source(path: Path, changed: int, size: int) -> tuple[str, list[str]]:
+def _parse_source(path: Path, _mtime_ns: int, _size: int) -> tuple[str, list[str]]:
     """Return the hash of a parsed file and its imports, once a process for each state of the file.
 
     A study asks for every cell, and to parse all sources takes 0.2 s.

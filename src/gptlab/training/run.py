@@ -53,7 +53,7 @@ def run(
     began: float | None = None,
     *,
     quiet: bool = False,
-    opened: Callable[[Path], None] = lambda folder: None,
+    opened: Callable[[Path], None] = lambda _: None,
 ) -> Path | None:
     """Train, evaluate, sample and record; go on with a run if `resume` says so.
 

@@ -45,7 +45,7 @@ class AblationSweeper(Sweeper):
         )
 
     def sweep(self, arguments: list[str]) -> Any:
-        """Runs the study of a command line."""
+        """Run the study of a command line."""
         from gptlab.ablation.engine import run_study
         from gptlab.compose import keep_searchpath
 
@@ -64,8 +64,10 @@ class AblationSweeper(Sweeper):
         run_study(axes, fixed, self.launch, self.jobs())
 
     def launch(self, cells: Sequence[str], jobs: int) -> None:
-        """Has cells run, by the paths of their files; what becomes of them is in the study's ledger. A launcher that
-        starts all at once gets as many as there are jobs."""
+        """Launch cells, by the paths of their files; their outcomes are events in the study's folder.
+
+        A launcher that starts all at once gets as many as there are jobs.
+        """
         asked = [[f"cell={quoted(path)}"] for path in cells]
         size = jobs if self.name == "submitit_local" else len(asked)
         for start in range(0, len(asked), size):
@@ -91,6 +93,6 @@ class AblationSweeper(Sweeper):
 
 
 def quoted(text: str) -> str:
-    """A text as a value on hydra's command line."""
+    """Return a text as a value on hydra's command line."""
     escaped = text.replace("\\", "\\\\").replace("'", "\\'")
     return f"'{escaped}'"

@@ -94,17 +94,6 @@ def walk_files(folder: Path, suffix: str, ancestors: tuple[Path, ...] = ()) -> I
             yield entry
 
 
-def anchor_path(path: str, folder: str) -> str:
-    """Return `path` as seen from `folder`; unchanged if nothing is there, as for the name of a data set."""
-    candidate = Path(folder) / Path(path).expanduser()
-    return str(candidate) if candidate.exists() or glob.glob(str(candidate), recursive=True) else path
-
-
-def anchor_node(folder: str, node: dict[str, Any]) -> dict[str, Any]:
-    """Return a slot's node with its path as seen from `folder`."""
-    return {**node, "path": anchor_path(node["path"], folder)} if node.get("path") else node
-
-
 @contextmanager
 def refuse_read_errors(path: str | Path, expected: str) -> Iterator[None]:
     """Turn errors of the system about `path` into Refused, saying what is `expected`."""

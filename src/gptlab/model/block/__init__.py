@@ -43,7 +43,7 @@ class Block(nn.Module):
         raise NotImplementedError
 
 
-def _rename_old_keys(block: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+def _rename_old_keys(_: nn.Module, state: dict[str, Any], prefix: str, *__: Any) -> None:
     """Rename the residuals in checkpoints written before 2026-12, which call them attention_wire and mlp_wire."""
     for branch in ("attention", "mlp"):
         old_prefix = f"{prefix}{branch}_wire."

@@ -1,5 +1,8 @@
-"""GPT-2's start as Hugging Face and nanoGPT read it: weights N(0, std), biases 0, and everything called `out`, which
-writes into the residual stream, at std / sqrt(2 layers). (OpenAI's released code does not scale; `residual=false`.)"""
+"""GPT-2's initialization as Hugging Face and nanoGPT read it.
+
+Weights N(0, std), biases 0, and everything called `out`, which writes into the residual stream, at
+std / sqrt(2 layers). (OpenAI's released code does not scale; `residual=false`.)
+"""
 
 import math
 

@@ -1,4 +1,5 @@
 """Warm-up, stable, decay: the peak rate, which a last part of the run takes to `floor` (Hu 2024, arXiv:2404.06395).
+
 The floor is that of schedule=cosine and schedule=linear. The mean rate is not: 0.885 of the peak, where theirs is 0.55.
 
 linear          1 - (1 - floor) x                   with x in [0, 1] the way through the decay

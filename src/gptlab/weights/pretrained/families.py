@@ -107,7 +107,7 @@ def _gpt2_names(config: Config) -> Mapping:
             f"{residual}{kind}" for residual in RESIDUALS.values()
         )
         entries[f"ln_f.{kind}"] = f"norm.{kind}"
-    return parse_mapping({**entries, **_head_entry(config), "ignore": ["h.{i}.attn.bias", "h.{i}.attn.masked_bias"]})
+    return parse_mapping({**entries, **HEAD_ENTRY, "ignore": ["h.{i}.attn.bias", "h.{i}.attn.masked_bias"]})
 
 
 # -- Llama and its kin
@@ -230,11 +230,10 @@ def _llama_names(config: Config) -> Mapping:
     entries |= {f"{layer}self_attn.{letter}_norm.weight": f"{BLOCK}attention.{letter}_norm.weight" for letter in "qk"}
     entries[f"{layer}input_layernorm.weight"] = f"{RESIDUALS['attention']}weight"
     entries[f"{layer}post_attention_layernorm.weight"] = f"{RESIDUALS['mlp']}weight"
-    return parse_mapping({**entries, **_head_entry(config), "ignore": ["*rotary_emb.inv_freq"]})
+    return parse_mapping({**entries, **HEAD_ENTRY, "ignore": ["*rotary_emb.inv_freq"]})
 
 
-def _head_entry(config: Config) -> dict[str, str]:
-    return {"lm_head.weight": "readout.head.weight"}
+HEAD_ENTRY = {"lm_head.weight": "readout.head.weight"}
 
 
 _LLAMA = Family("model.", "embed_tokens.weight", _llama_knobs, _llama_names, _llama_missing)

@@ -1,9 +1,10 @@
 """The recipe of a run to go on with, and where its files are by now. No hydra."""
 
+import glob
 from pathlib import Path
+from typing import Any
 
 from gptlab.config.recipe import COSMETIC_KEYS, Recipe, flatten
-from gptlab.corpus.data import anchor_node
 from gptlab.errors import Refused
 from gptlab.runs.record import read_json, read_unfinished_recipe
 
@@ -59,3 +60,14 @@ def name_choices(words: list[str]) -> list[str]:
     moved = [slot for slot in MOVABLE_SLOTS if any(word.startswith(f"{slot}.path=") for word in words)]
     named = [f"{slot}={choices[slot]}" for slot in moved if choices.get(slot)]
     return [*(word for word in named if word not in words), *words]
+
+
+def anchor_path(path: str, folder: str) -> str:
+    """Return `path` as seen from `folder`; unchanged if nothing is there, as for the name of a data set."""
+    candidate = Path(folder) / Path(path).expanduser()
+    return str(candidate) if candidate.exists() or glob.glob(str(candidate), recursive=True) else path
+
+
+def anchor_node(folder: str, node: dict[str, Any]) -> dict[str, Any]:
+    """Return a slot's node with its path as seen from `folder`."""
+    return {**node, "path": anchor_path(node["path"], folder)} if node.get("path") else node
