@@ -63,7 +63,7 @@ def test_a_broken_law_is_named(house: Path):
 WRITE_ALL = """
 from gptlab.commands import new
 for slot in new.STARTERS:
-    new.begin(slot, "my_thing")
+    new.write_variant(slot, "my_thing")
 """
 
 

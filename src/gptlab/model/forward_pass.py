@@ -38,7 +38,7 @@ class ForwardPass:
     default_positions  every row stands at 0..T-1, without padding
     shared             tensors that a layer leaves for later ones, by name
     losses             auxiliary losses by name
-    facts              scalars to log by name
+    facts              other tensors that a part reports, by name
     """
 
     tokens: Tensor

@@ -29,21 +29,14 @@ from gptlab.model.shape import Shape, divisors
 
 
 class SoftmaxAttention(Attention):
-    """Softmax attention over shared key and value heads.
+    """Softmax attention over shared key and value heads. Switches: see the head of this file.
 
-    kv_heads        key and value heads; null is one for each query head
-    window          keys that a query sees, its own counted; null is all before it
-    qk_norm         normalize queries and keys
-    gate            gate the output
-    sink            learn one more logit a head
-    softcap         cap of the scaled scores; null caps nothing
-    value_residual  blend values with those of the first layer
-    share_with      layers up to the one whose keys and values this one reads; null has its own. That layer may itself
-                    be a reader, must agree in heads and window, and keeps the cache for both
-    scale           of the scores; null is 1 / sqrt(head width)
-    bias            of the Linears but `out`
-    out_bias        of `out`
-    dropout         of the attention weights
+    kv_heads    key and value heads; null is one for each query head
+    share_with  null has its own keys and values; 1 reads the layer above's, which may itself be a reader, must agree in
+                heads and window, and keeps the cache for both
+    scale       of the scores; null is 1 / sqrt(head width). window and softcap: null is none
+    bias        of the Linears but `out`, which has out_bias
+    dropout     of the attention weights
     """
 
     def __init__(
