@@ -19,9 +19,8 @@ from gptlab.training.callback import Callback, Histogram, Row
 class GradientNorms(Callback):
     """Record `gradient_norm/<layer>` and `gradient_histogram/<layer>` now and then.
 
-    Knobs:
-        every: optimizer steps from one row to the next.
-        bins: bars of a histogram.
+    every  optimizer steps from one row to the next
+    bins   bars of a histogram
     """
 
     def __init__(self, *, every: int = 100, bins: int = 32) -> None:
