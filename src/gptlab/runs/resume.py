@@ -13,38 +13,38 @@ MOVABLE = ("data.path", "tokenizer.path", "pretrained.path")
 MOVABLE_SLOTS = tuple(path.partition(".")[0] for path in MOVABLE)
 
 
-def resume_recipe(made: Recipe, words: set[str]) -> Recipe:
+def resume_recipe(recipe: Recipe, words: set[str]) -> Recipe:
     """Return the recipe of the run folder to go on with.
 
     Override `words` beside `resume` may only repeat what it was, or say where its files are now.
     """
-    folder = Path(made.config["resume"])
+    folder = Path(recipe.config["resume"])
     saved = read_unfinished_recipe(folder)
-    if keys := _find_differences(made, saved, words):
-        here, there = flatten(made.config), flatten(saved.config)
-        told = ", ".join(f"{key} ({there.get(key)} there, {here.get(key)} here)" for key in keys[:4])
-        told += f" and {len(keys) - 4} more" if len(keys) > 4 else ""
-        raise Refused(f"resume={folder} is a run of another config: {told}; say resume={folder} alone")
+    if keys := _find_differences(recipe, saved, words):
+        asked, stored = flatten(recipe.config), flatten(saved.config)
+        differences = ", ".join(f"{key} ({stored.get(key)} there, {asked.get(key)} here)" for key in keys[:4])
+        differences += f" and {len(keys) - 4} more" if len(keys) > 4 else ""
+        raise Refused(f"resume={folder} is a run of another config: {differences}; say resume={folder} alone")
     given = {word.partition(".")[0] for word in words}
-    kept = {key: made.config[key] if key in given else saved.config[key] for key in COSMETIC_KEYS}
-    kept |= {"resume": str(folder), "outputs": str(folder.absolute().parents[1])}
+    cosmetic = {key: recipe.config[key] if key in given else saved.config[key] for key in COSMETIC_KEYS}
+    cosmetic |= {"resume": str(folder), "outputs": str(folder.absolute().parents[1])}
     began = read_json(folder / "run.json")["cwd"]
     nodes = {}
     for slot in MOVABLE_SLOTS:
         if saved.config.get(slot):
-            moved = slot in given and (made.config.get(slot) or {}).get("path")
+            moved = slot in given and (recipe.config.get(slot) or {}).get("path")
             nodes[slot] = {**saved.config[slot], "path": moved} if moved else anchor_node(began, saved.config[slot])
-    return Recipe({**saved.config, **kept, **nodes}, saved.choices, saved.differs)
+    return Recipe({**saved.config, **cosmetic, **nodes}, saved.choices, saved.differs)
 
 
-def _find_differences(made: Recipe, saved: Recipe, words: set[str]) -> list[str]:
+def _find_differences(recipe: Recipe, saved: Recipe, words: set[str]) -> list[str]:
     """Return the keys that override words set to something else than a run has."""
-    here, there = flatten(made.config), flatten(saved.config)
+    asked_config, stored = flatten(recipe.config), flatten(saved.config)
     asked = {f"{word}._target_" if word in MOVABLE_SLOTS else word for word in words}
     return [
         key
-        for key in {**there, **here}
-        if here.get(key) != there.get(key)
+        for key in {**stored, **asked_config}
+        if asked_config.get(key) != stored.get(key)
         and key not in MOVABLE
         and key.split(".")[0] not in COSMETIC_KEYS
         and ("experiment" in words or any(key == word or key.startswith(f"{word}.") for word in asked))
@@ -57,9 +57,9 @@ def name_choices(words: list[str]) -> list[str]:
     if not (Path(folder) / "run.json").is_file():
         return words
     choices = read_json(Path(folder) / "run.json").get("choices", {})
-    moved = [slot for slot in MOVABLE_SLOTS if any(word.startswith(f"{slot}.path=") for word in words)]
-    named = [f"{slot}={choices[slot]}" for slot in moved if choices.get(slot)]
-    return [*(word for word in named if word not in words), *words]
+    moved_slots = [slot for slot in MOVABLE_SLOTS if any(word.startswith(f"{slot}.path=") for word in words)]
+    choice_words = [f"{slot}={choices[slot]}" for slot in moved_slots if choices.get(slot)]
+    return [*(word for word in choice_words if word not in words), *words]
 
 
 def anchor_path(path: str, folder: str) -> str:
