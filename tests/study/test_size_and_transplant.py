@@ -16,7 +16,7 @@ from gptlab.study.size import Size, count_sizes
 from gptlab.study.transplant import Transplant
 
 FIRST = ["experiment=gpt2", "vocab_multiple=1", "model.width=256", "model.heads=2", "model.layers=3"]
-FIRST += ["model.context=256", "mlp=gelu", "mlp.hidden=1280", "init=torch"]
+FIRST += ["model.context=256", "mlp=gelu", "mlp.hidden=1280", "init=torch", "init.embedding_std=1.0"]
 """The decoder of github.com/ravidcohen1/dle-assignment, at a quarter of its context."""
 
 
@@ -64,8 +64,7 @@ def moved() -> dict[str, dict[str, float]]:
         "2": ["block=no_mlp_residual"],
         "3": ["block=parallel"],
     }
-    # the other implementation drew its weights as GPT-2 does
-    arms = {"none": recipe("init=gpt2"), **{name: recipe("init=gpt2", *words) for name, words in changes.items()}}
+    arms = {"none": recipe(), **{name: recipe(*words) for name, words in changes.items()}}
     found: dict[str, dict[str, float]] = {}
     for row in Transplant(vocab=512, batch=1, rounds=1)(arms, 0, build_decoder, Path()):
         if not isinstance(row.value, list):
