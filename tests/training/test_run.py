@@ -186,7 +186,16 @@ def test_all_contexts_are_judged_by_the_same_targets(tmp_path: Path):
 
 
 def test_max_minutes_ends_in_time_with_the_schedule_at_its_end(tmp_path: Path):
-    done = train(*tiny(tmp_path, "max_minutes=0.07", "steps=100000", "evaluation.every=100000", "schedule=linear"))
+    done = train(
+        *tiny(
+            tmp_path,
+            "max_minutes=0.07",
+            "steps=100000",
+            "evaluation.every=100000",
+            "schedule=linear",
+            "schedule.floor=0",
+        )
+    )
     assert done.status == 0, done.err
     assert "ended after 0.07 min" in done.out
     found, metrics = summary(done.folder), rows(done.folder / "metrics.jsonl")
@@ -195,7 +204,7 @@ def test_max_minutes_ends_in_time_with_the_schedule_at_its_end(tmp_path: Path):
     assert 0 < found["steps"] < 100_000
     assert metrics[-2]["step"] == metrics[-1]["step"] == found["steps"]
     rates = [row["lr"] for row in metrics if "lr" in row]
-    assert rates[-1] < 0.02 * max(rates)  # linear ends at 0
+    assert rates[-1] < 0.02 * max(rates)  # ends at 0
 
 
 def test_max_minutes_that_leaves_none_is_refused(tmp_path: Path):
