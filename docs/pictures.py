@@ -25,7 +25,7 @@ import pyte
 from rich.console import Console
 from rich.text import Text
 
-from gptlab.runs.record import rows
+from gptlab.runs.record import read_rows
 
 DOCS = Path(__file__).parent
 COLUMNS, LINES = 132, 78
@@ -108,7 +108,7 @@ def style(char: pyte.screens.Char) -> str:
 
 def loss(folder: Path, path: Path) -> None:
     """Training and validation loss over tokens."""
-    found = list(rows(folder / "metrics.jsonl"))
+    found = list(read_rows(folder / "metrics.jsonl"))
     figure, axes = plt.subplots(figsize=(7, 3.2))
     for name, look in (
         ("train/loss", {"color": "#9db4c8", "lw": 1}),
