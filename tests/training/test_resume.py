@@ -344,3 +344,18 @@ def test_the_command_to_go_on_is_right_for_any_folder(tmp_path: Path, monkeypatc
     done = train(*tiny(tmp_path, f"outputs='{tmp_path}/a b=c, (d)'"))
     command = done.err.strip().partition("go on with: python train.py ")[2]
     assert train(*shlex.split(command)).folder == done.folder
+
+
+def test_a_checkpoint_of_another_gptlab_is_refused_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    with monkeypatch.context() as patch:
+        signalled(patch, 3)
+        folder = train(*tiny(tmp_path)).folder
+    path = folder / "checkpoints" / "last.ckpt"
+    saved = torch.load(path, weights_only=True)
+    saved["callbacks"]["Rounds"] = saved["callbacks"].pop("run")
+    torch.save(saved, path)
+    done = train(f"resume={folder}")
+    assert done.status == 2
+    assert "its checkpoints are of another gptlab; resume with commit" in done.err
+    assert done.err.count("\n") == 1
+    assert path.exists()

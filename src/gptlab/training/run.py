@@ -255,6 +255,11 @@ class Run:
         for line in skipped:
             context.terminal.say(f"  [yellow]{line}[/]")
         checkpoint = load_checkpoint(path) if path else None
+        if checkpoint and STATE_KEY not in checkpoint["callbacks"]:
+            git = self.facts.get("git") or "unknown"
+            raise Refused(
+                f"resume={context.folder.path}: its checkpoints are of another gptlab; resume with commit {git}"
+            )
         saved = checkpoint["callbacks"][STATE_KEY] if checkpoint else RunState().to_dict()
         if not context.fresh:
             self.announce_resume(checkpoint, saved)
