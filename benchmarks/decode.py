@@ -44,7 +44,7 @@ def transformers_generate(decoder: Decoder) -> Callable[[Tensor, int], Tensor]:
     return write
 
 
-def clocked(act: Callable[[], object]) -> float:
+def time_call_ms(act: Callable[[], object]) -> float:
     """Milliseconds."""
     began = time.perf_counter()
     act()
@@ -73,7 +73,11 @@ def main() -> None:
     for turn in range(asked.rounds + 1):
         random.Random(turn).shuffle(order)
         for name in order:
-            one = time_limit() if name == "limit" else clocked(lambda act=writers[name]: act(prompt, length)) / length
+            one = (
+                time_limit()
+                if name == "limit"
+                else time_call_ms(lambda act=writers[name]: act(prompt, length)) / length
+            )
             times[name] += [one] if turn else []  # the first is to warm up, and to compile
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in (f"{asked.threads} threads, torch {torch.__version__}", "ms a token", "least", "ratio", "of limit"):

@@ -214,7 +214,7 @@ VERSE = "Où est-ce que tu vas, mon ami? " * 9
         (VERSE.encode("utf-16-le"), "is UTF-16 without a mark; convert it: iconv -f utf-16le -t utf-8"),
         (VERSE.encode("utf-16-be"), "is UTF-16 without a mark; convert it: iconv -f utf-16be -t utf-8"),
         (VERSE.encode("utf-32"), "is UTF-32; convert it: iconv -f utf-32 -t utf-8"),
-        (gzip.compress(VERSE.encode()), "is compressed by gzip; unpack it: gunzip --keep"),
+        (gzip.compress(VERSE.encode(), mtime=0), "is compressed by gzip; unpack it: gunzip --keep"),
         (lzma.compress(VERSE.encode()), "is compressed by xz; unpack it: unxz --keep"),
         (b"\x89PNG\r\n\x1a\n", "is a picture; leave it out, with a glob such as '*.txt'"),
         (b"PAR1", "is Parquet; read it with data=huggingface"),

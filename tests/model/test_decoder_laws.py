@@ -1,4 +1,4 @@
-"""The laws of every decoder (DESIGN.md 3): for each YAML of each part, the others at default, and for all pairs of
+"""The laws of every decoder: for each YAML of each part, the others at default, and for all pairs of
 attention and position. A new YAML is tested by existing. Law 5 is in test_structure.py, law 6 in test_equalities.py."""
 
 import io

@@ -26,7 +26,7 @@ from gptlab.weights.change import merge, summary_metrics
 from gptlab.weights.change.lora import Lora
 from gptlab.weights.change.pack import Pack, PackedLinear
 from gptlab.weights.change.prune import Prune
-from gptlab.weights.change.quantize import Quantize, calibrate
+from gptlab.weights.change.quantize import ON, WATCHING, Quantize, Quantizer
 
 QUANTIZE = "change=[quantize]"
 TENSOR = ["format@change.quantize.activation=integer", "change.quantize.activation.fraction_width=tensor"]
@@ -111,6 +111,20 @@ def test_a_fitted_fraction_keeps_what_half_the_width_rounds_away():
 
 
 # -- when
+
+
+@torch.no_grad()
+def calibrate(decoder: Decoder, batches: list[Tensor]) -> Decoder:
+    """Rounding of a finished decoder: ranges watched on tokens (B, T), then turned on."""
+    quantizers = [module for module in decoder.modules() if isinstance(module, Quantizer)]
+    training = decoder.training
+    decoder.eval()
+    for state in (WATCHING, ON):
+        for module in quantizers:
+            module.set_state(state)
+        for batch in batches if state == WATCHING else ():
+            decoder(batch)
+    return decoder.train(training)
 
 
 def test_ranges_are_fitted_to_the_tokens_that_were_watched():

@@ -196,12 +196,16 @@ def describe_feeds(plan: Plan) -> list[str]:
         )
         for variant in small
     }
-    usual = {size: ratios.get(variant.key, {}) for size, variant in plan.baselines.items()}
-    return [
-        f"{variant.key}: {line}"
-        for variant in small
-        for line in describe_odd_ratios(ratios[variant.key], usual[variant.size])
-    ]
+    of_baselines = {size: ratios.get(variant.key, {}) for size, variant in plan.baselines.items()}
+    lines = []
+    for variant in small:
+        for line in describe_odd_ratios(ratios[variant.key], of_baselines[variant.size]):
+            lines.append(f"{variant.key}: {line}")
+    skipped = [variant.key for variant in plan.variants if variant not in small]
+    if skipped:
+        reason = f"pretrained, or above {LARGEST_MEASURED / 1e6:.0f} M parameters"
+        lines.append(f"not looked at whether parts are drowned at birth ({reason}): {', '.join(skipped)}")
+    return lines
 
 
 def print_plan(plan: Plan, console: Console) -> None:

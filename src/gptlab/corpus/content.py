@@ -37,14 +37,15 @@ def stamp_content(config: dict[str, Any]) -> dict[str, str]:
 def _stamp_node(node: dict[str, Any], slot: str, cache_folder: Path) -> str:
     """Return the stamp of a slot's files, with what their names decide; "" where it reads none."""
     target: Any = locate(node["_target_"], slot)
-    files = target.reads({key: node[key] for key in list_knobs(node)})
+    files = target.list_files({key: node[key] for key in list_knobs(node)})
     if not files:
         return ""
     lines = []
     for file in files:
         stat = file.stat()
         lines.append(
-            _stamp_file(file.resolve(), stat.st_size, stat.st_mtime_ns, cache_folder.absolute()) + target.role(file)
+            _stamp_file(file.resolve(), stat.st_size, stat.st_mtime_ns, cache_folder.absolute())
+            + target.describe_role(file)
         )
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 

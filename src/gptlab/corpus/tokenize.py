@@ -63,7 +63,7 @@ def cache_key(split: Split, tokenizer_factory: Factory) -> str:
     """
     target: Any = tokenizer_factory.target
     knobs, module = tokenizer_factory.knobs, target.__module__
-    file_hashes = [hashlib.sha256(file.read_bytes()).hexdigest() for file in target.reads(knobs)]
+    file_hashes = [hashlib.sha256(file.read_bytes()).hexdigest() for file in target.list_files(knobs)]
     code = fingerprint([module])
     ingredients = [split.sha256, len(split.train), module, target.__qualname__, knobs, file_hashes, code]
     return hashlib.sha256(json.dumps(ingredients).encode()).hexdigest()[:16]

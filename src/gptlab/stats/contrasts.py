@@ -15,6 +15,9 @@ from gptlab.stats import paired_tests as statistics
 from gptlab.stats.paired_tests import Table, VarianceEstimate
 from gptlab.stats.results import Contrast, Metric, Verdict
 
+ALPHA = 0.05
+"""Family-wise error of the verdicts of one metric."""
+
 
 @dataclass(frozen=True)
 class DecisionRule:

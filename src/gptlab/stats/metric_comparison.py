@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 from gptlab.stats import paired_tests as statistics
-from gptlab.stats.contrasts import DecisionRule, Pair, compare_counts, compare_pairs
+from gptlab.stats.contrasts import ALPHA, DecisionRule, Pair, compare_counts, compare_pairs
 from gptlab.stats.paired_tests import Table, VarianceEstimate
 from gptlab.stats.results import Arm, Comparison, Metric, Noise, Run
 
@@ -53,7 +53,7 @@ def compare_metric(
         counts = [compare_counts(metric, values, pair) for pair in pairs]
         return Comparison(metric, baseline, arms, counts, [], "none", delta, source, None)
     minutes = sum(options.get("minutes_per_cell", {}).values())
-    rule = DecisionRule(metric, delta, options.get("alpha", 0.05), unstable - {baseline}, minutes)
+    rule = DecisionRule(metric, delta, ALPHA, unstable - {baseline}, minutes)
     variance = options.get("variance", "auto")
     kind: Variance = variance if variance != "auto" else "pooled" if len(pairs) < MODERATE_FROM else "moderated"
     used = choose_variances(values, pairs, kind, unstable)

@@ -98,7 +98,7 @@ class Task(LightningModule):
         done = (self.global_step + 1) / (self.steps + 1)
         return done if self.seconds is None else min(1.0, max(done, self.time / self.seconds))
 
-    def elapsed(self) -> float:
+    def measure_elapsed_s(self) -> float:
         """Return the seconds of training so far, including those before a resume.
 
         The schedule follows `time`, on which all processes agreed at the end of the last step.
@@ -120,7 +120,7 @@ class Task(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         sums = {name: float(value) for name, value in self.sums.items()}
         checkpoint["task"] = {
-            "sums": sums, "spent": self.elapsed(), "seconds": self.seconds, "first_loss": self.first_loss
+            "sums": sums, "spent": self.measure_elapsed_s(), "seconds": self.seconds, "first_loss": self.first_loss
         }  # fmt: skip
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

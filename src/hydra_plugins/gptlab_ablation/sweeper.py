@@ -68,7 +68,7 @@ class AblationSweeper(Sweeper):
 
         A launcher that starts all at once gets as many as there are jobs.
         """
-        asked = [[f"cell={quoted(path)}"] for path in cells]
+        asked = [[f"cell={quote_for_hydra(path)}"] for path in cells]
         size = jobs if self.name == "submitit_local" else len(asked)
         for start in range(0, len(asked), size):
             self.launches.launch(asked[start : start + size], initial_job_idx=start)
@@ -92,7 +92,7 @@ class AblationSweeper(Sweeper):
         return 1
 
 
-def quoted(text: str) -> str:
+def quote_for_hydra(text: str) -> str:
     """Return a text as a value on hydra's command line."""
     escaped = text.replace("\\", "\\\\").replace("'", "\\'")
     return f"'{escaped}'"

@@ -29,12 +29,12 @@ class Data:
         self.validation = validation
 
     @classmethod
-    def reads(cls, knobs: dict[str, Any]) -> list[Path]:
+    def list_files(cls, knobs: dict[str, Any]) -> list[Path]:
         """Return the files behind these knobs' path, in order; [] where they name none."""
         return []
 
     @classmethod
-    def role(cls, file: Path) -> str:
+    def describe_role(cls, file: Path) -> str:
         """Return what a file's name decides apart from its order, "" for nothing."""
         return ""
 

@@ -44,7 +44,7 @@ class HuggingFace(Data):
         self.path, self.column, self.split = path, column, split
 
     @classmethod
-    def reads(cls, knobs: dict[str, Any]) -> list[Path]:
+    def list_files(cls, knobs: dict[str, Any]) -> list[Path]:
         return find_files(knobs["path"], EXPECTED, ".parquet")
 
     def text(self) -> str:

@@ -39,11 +39,11 @@ class Shards(Data):
         self.path, self.dtype, self.validation_share = path, dtype, validation
 
     @classmethod
-    def reads(cls, knobs: dict[str, Any]) -> list[Path]:
+    def list_files(cls, knobs: dict[str, Any]) -> list[Path]:
         return find_files(knobs["path"], EXPECTED, ".bin")
 
     @classmethod
-    def role(cls, file: Path) -> str:
+    def describe_role(cls, file: Path) -> str:
         return " judged" if VALIDATION_NAME.search(file.stem) else ""
 
     def tokens(self) -> TokenFiles:

@@ -27,7 +27,7 @@ class Text(Data):
         self.path = path
 
     @classmethod
-    def reads(cls, knobs: dict[str, Any]) -> list[Path]:
+    def list_files(cls, knobs: dict[str, Any]) -> list[Path]:
         return find_files(knobs["path"], EXPECTED)
 
     def text(self) -> str:

@@ -25,7 +25,7 @@ class TinyShakespeare(Data):
         self.path = path
 
     @classmethod
-    def reads(cls, knobs: dict[str, Any]) -> list[Path]:
+    def list_files(cls, knobs: dict[str, Any]) -> list[Path]:
         return [Path(knobs["path"]).expanduser()]
 
     def text(self) -> str:

@@ -63,12 +63,12 @@ class Tokenizer:
         return np.array([len(piece) for piece in self.pieces], np.int64)
 
     @classmethod
-    def reads(cls, knobs: dict[str, Any]) -> list[Path]:
+    def list_files(cls, knobs: dict[str, Any]) -> list[Path]:
         """Return the files that the tokenizer is made from; its tokens depend on their content and the knobs."""
         return []
 
     @classmethod
-    def role(cls, file: Path) -> str:
+    def describe_role(cls, file: Path) -> str:
         """Return what a file's name decides, "" for nothing."""
         return ""
 

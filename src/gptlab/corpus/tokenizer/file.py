@@ -124,7 +124,7 @@ class File(Tokenizer):
         return tokenizer
 
     @classmethod
-    def reads(cls, knobs: dict[str, Any]) -> list[Path]:
+    def list_files(cls, knobs: dict[str, Any]) -> list[Path]:
         return [find_tokenizer_json(knobs["path"])] if knobs.get("path") else []
 
 

@@ -8,7 +8,7 @@ of a float training, and what is measured is how they bear it (PTQ). A format th
 those of the last steps before.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
@@ -206,17 +206,3 @@ class Quantizer(ChangeModule):
             if count:
                 metrics[name] = total_bits / count
         return metrics
-
-
-@torch.no_grad()
-def calibrate(decoder: "Decoder", batches: Iterable[Tensor]) -> "Decoder":
-    """Turn on roundings that wait for their start, ranges fitted to tokens (B, T): PTQ without a run."""
-    quantizers = [module for module in decoder.modules() if isinstance(module, Quantizer)]
-    training = decoder.training
-    decoder.eval()
-    for state in (WATCHING, ON):
-        for module in quantizers:
-            module.set_state(state)
-        for tokens in batches if state == WATCHING else ():
-            decoder(tokens)
-    return decoder.train(training)
