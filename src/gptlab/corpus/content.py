@@ -18,6 +18,20 @@ SLOTS = ("data", "tokenizer")
 """Slots whose choices may read files."""
 
 
+class FileReader:
+    """Contract of data sets and tokenizers for the files behind their path. The base class reads none."""
+
+    @classmethod
+    def list_files(cls, knobs: dict[str, Any]) -> list[Path]:
+        """Return the files behind these knobs' path, in order; their content decides the tokens."""
+        return []
+
+    @classmethod
+    def describe_role(cls, file: Path) -> str:
+        """Return what a file's name decides apart from its order, "" for nothing."""
+        return ""
+
+
 def stamp_content(config: dict[str, Any]) -> dict[str, str]:
     """Return a stamp for each slot whose path names readable files.
 

@@ -4,8 +4,9 @@ import glob
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from gptlab.corpus.content import FileReader
 from gptlab.errors import Refused
 
 
@@ -17,7 +18,7 @@ class TokenFiles(NamedTuple):
     dtype: str
 
 
-class Data:
+class Data(FileReader):
     """Contract of the slot: __init__(*, knobs, validation), and one of text, chunks and tokens.
 
     Subclasses import neither numpy nor torch. `validation` is the share of the text that is the validation split.
@@ -27,16 +28,6 @@ class Data:
         if not 0 < validation < 1:
             raise Refused(f"validation={validation} is not between 0 and 1; try 0.1")
         self.validation = validation
-
-    @classmethod
-    def list_files(cls, knobs: dict[str, Any]) -> list[Path]:
-        """Return the files behind these knobs' path, in order; [] where they name none."""
-        return []
-
-    @classmethod
-    def describe_role(cls, file: Path) -> str:
-        """Return what a file's name decides apart from its order, "" for nothing."""
-        return ""
 
     def text(self) -> str:
         """Return the whole text, unchanged; raise Refused if it cannot be read."""

@@ -2,15 +2,15 @@
 
 import codecs
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
+from gptlab.corpus.content import FileReader
 from gptlab.errors import Refused
 
 
-class Tokenizer:
+class Tokenizer(FileReader):
     """Contract of the slot: __init__(train, validation, *, knobs) learns the pieces and passes them on.
 
     Both are texts in chunks, to be read once, since they may be larger than memory. A subclass defines encode, state
@@ -61,16 +61,6 @@ class Tokenizer:
     def lengths(self) -> np.ndarray:
         """Return the number of UTF-8 bytes of each token, (V,), to convert nats per token to bits per byte."""
         return np.array([len(piece) for piece in self.pieces], np.int64)
-
-    @classmethod
-    def list_files(cls, knobs: dict[str, Any]) -> list[Path]:
-        """Return the files that the tokenizer is made from; its tokens depend on their content and the knobs."""
-        return []
-
-    @classmethod
-    def describe_role(cls, file: Path) -> str:
-        """Return what a file's name decides, "" for nothing."""
-        return ""
 
     def state(self) -> dict[str, Any]:
         """Return what must be saved as JSON to restore the tokenizer without the corpus."""
