@@ -44,7 +44,7 @@ from gptlab.runs.resume import name_choices as name_choices
 from gptlab.runs.resume import resume_recipe
 
 FULL_ERROR = os.environ.get("HYDRA_FULL_ERROR") == "1"
-"""Asked for at the start, before `one_line` sets it for hydra."""
+"""Asked for at the start, before `errors_in_one_line` sets it for hydra."""
 
 for resolver in RESOLVERS:
     OmegaConf.register_new_resolver(resolver.__name__, resolver, replace=True)

@@ -123,9 +123,8 @@ class StudyFolder:
         finished = unfinished = None
         for path in [*own, *others]:
             facts = _read_facts(path)
-            same_config = (
-                facts.get("hash") == recipe.hash
-            )  # not so if it ran in smaller micro-batches, for want of memory
+            # an own run has another hash if it ran in smaller micro-batches, for want of memory
+            same_config = facts.get("hash") == recipe.hash
             same_code = facts.get("code") == fingerprint
             if path in control_runs or not (same_config or path in own):
                 continue
