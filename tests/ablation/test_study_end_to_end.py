@@ -149,7 +149,7 @@ def test_arms_are_made_alike_and_it_is_said(tmp_path: Path):
 def test_a_study_runs_all_and_then_nothing(pool: Path):
     study = study_folder(pool)
     before = [event for event in study.read_events() if event["key"]]
-    assert sorted(trained(study)) == sorted(study.plan["cells"])
+    assert sorted(trained(study)) == sorted(study.plan.cells)
     assert len(before) >= 4
     done = ablate(pool, AXIS)
     assert "4 done, 0 to run" in done.out
@@ -160,7 +160,7 @@ def test_a_study_runs_all_and_then_nothing(pool: Path):
 
 def test_a_cell_is_an_ordinary_run(pool: Path):
     study = study_folder(pool)
-    key = next(key for key in study.plan["cells"] if "gqa" in key and "-s1-" in key)
+    key = next(key for key in study.plan.cells if "gqa" in key and "-s1-" in key)
     plain = program("train.py", *study.read_cell(key)["overrides"])
     assert plain.status == 0, plain.err
     assert plain.folder.name.startswith(key)
@@ -245,10 +245,10 @@ def test_arms_of_one_time_say_what_they_took(tmp_path: Path):
     done = ablate(tmp_path, "mlp=swiglu,relu", "match=time", "seeds=1", "steps=60")
     assert done.status == 0, done.err
     study = study_folder(tmp_path)
-    before = study.plan["settled"]
+    before = study.plan.settled
     assert any("training time against mlp=swiglu" in line for line in compare_study_folder(study.path).mismatch)
     assert "2 done, 0 to run" in ablate(tmp_path, "mlp=swiglu,relu", "match=time", "seeds=1", "steps=60").out
-    assert study.plan["settled"] == before
+    assert study.plan.settled == before
 
 
 # -- what goes wrong
@@ -304,7 +304,7 @@ def test_out_of_memory_is_tried_once_more_in_halves(tmp_path: Path, monkeypatch:
 def test_a_summary_that_is_not_whole_is_of_no_run(pool: Path, tmp_path: Path):
     shutil.copytree(pool, tmp_path / "pool")
     study = study_folder(tmp_path / "pool")
-    broken = study.pool / next(key for key in study.plan["cells"] if "gqa" in key)
+    broken = study.pool / next(key for key in study.plan.cells if "gqa" in key)
     (broken / "summary.json").write_text('{"status": "fini')
     (bad,) = [run for run in compare_study_folder(study.path).runs if run.status != "finished"]
     assert "not whole" in bad.reason
@@ -370,7 +370,7 @@ def test_two_processes_on_one_study_run_each_cell_once(pool: Path, tmp_path: Pat
     both = [start(tmp_path, AXIS) for _ in range(2)]
     for process in both:
         assert "verdict" in ended(process).lower()
-    assert sorted(trained(study_folder(tmp_path))) == sorted(study_folder(pool).plan["cells"])
+    assert sorted(trained(study_folder(tmp_path))) == sorted(study_folder(pool).plan.cells)
     assert losses(study_folder(tmp_path)) == losses(study_folder(pool))
 
 

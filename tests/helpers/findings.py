@@ -16,6 +16,7 @@ from gptlab.stats.results import (
     Timing,
     Verdict,
 )
+from gptlab.stats.study_plan import StudyPlan
 
 BY_KEY = {metric.key: metric for metric in METRICS}
 BASE = "attention=mha"
@@ -130,16 +131,17 @@ RUNS = [
     for number, arm in enumerate([BASE, *ROWS])
 ]
 RUNS += [Run(BROKEN, 0, "failed", reason="OutOfMemoryError: 12 GiB | asked", log="outputs/runs/x/log.txt")]
-ASKED = {
-    "command": ["python", "ablate.py", "-m", "attention=mha,gqa", "seeds=3", "data.path=my text.txt"],
-    "axes": {"attention": ["mha", "gqa"]},
-    "arms": {BASE: [BASE], "attention=gqa": ["attention=gqa"]},
-    "base": ["model=nano"],
-    "match": "tokens",
-    "tune": "shared",
-    "design": "grid",
-    "seeds": [0, 1, 2],
-}
+PLAN = StudyPlan(
+    study="attention-1a2b3c",
+    command=["python", "ablate.py", "-m", "attention=mha,gqa", "seeds=3", "data.path=my text.txt"],
+    axes={"attention": ["mha", "gqa"]},
+    arms={BASE: [BASE], "attention=gqa": ["attention=gqa"]},
+    base=["model=nano"],
+    match="tokens",
+    tune="shared",
+    design="grid",
+    seeds=[0, 1, 2],
+)
 EXCHANGE = ComputeValue(
     -0.21,
     0.01,
@@ -155,7 +157,7 @@ FRONT = Front(
 def findings(**stratum: object) -> Findings:
     """A study with an arm of every kind."""
     known: dict = {"timings": [], "fronts": [], "comparisons": [comparison()], "runs": RUNS} | stratum
-    return Findings("attention-1a2b3c", ASKED, [Stratum("", BASE, **known)], [], RUNS, seconds=126.0)
+    return Findings(PLAN, [Stratum("", BASE, **known)], [], RUNS, seconds=126.0)
 
 
 FULL = findings(comparisons=[comparison(), *OTHERS], timings=[TIMING], fronts=[FRONT], exchange=EXCHANGE)

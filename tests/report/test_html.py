@@ -52,7 +52,8 @@ def shown(pool: Path) -> Report:
     tuned = [Tuning(BASE, {1e-3: 2.5, 3e-3: 2.4}, None, False, None)]
     strata = [replace(stratum, runs=named(), tunings=tuned) for stratum in FULL.strata]
     sizes = [Scaling(BASE, "params", [(1e4, 2.5), (1e5, 2.2), (1e6, 1.9)], -0.13, -0.15, -0.11)]
-    return build_study_report(replace(FULL, strata=strata, runs=named(), scalings=sizes, study=f"study {EVIL}"), pool)
+    plan = replace(FULL.plan, study=f"study {EVIL}")
+    return build_study_report(replace(FULL, plan=plan, strata=strata, runs=named(), scalings=sizes), pool)
 
 
 @pytest.fixture(scope="module")

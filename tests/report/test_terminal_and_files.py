@@ -43,6 +43,7 @@ from gptlab.stats.results import (
     Timing,
     Tuning,
 )
+from gptlab.stats.study_plan import Adjustment, StudyPlan
 
 # -- the terminal
 
@@ -78,7 +79,7 @@ def test_arms_stand_by_difference_below_the_baseline_and_empty_columns_go():
 
 def test_names_of_several_axes_say_what_differs():
     arms = [Arm(arm, 3, 0, 0, 2.4, 0.01) for arm in ("a=1 b=1", "a=2 b=1", "a=2 b=2")]
-    view = View({}, FULL.strata[0], replace(comparison(), baseline="a=1 b=1", arms=arms, contrasts=[]))
+    view = View(FULL.plan, FULL.strata[0], replace(comparison(), baseline="a=1 b=1", arms=arms, contrasts=[]))
     assert list(view.names.values()) == ["baseline", "a=2", "a=2 b=2"]
 
 
@@ -106,8 +107,9 @@ def test_an_arm_alone_has_its_spread():
 
 
 def test_what_was_done_to_match_is_told():
-    asked = {"match": "params", "settled": {BASE: [], "attention=gqa": [["mlp.hidden", 352, "mlp.hidden=352"]]}}
-    text = shown(replace(FULL, asked=asked, mismatch=["parameters against mha: attention=gqa +0.2%"]))
+    settled = {BASE: [], "attention=gqa": [Adjustment("mlp.hidden", 352, "mlp.hidden=352")]}
+    plan = replace(FULL.plan, match="params", settled=settled)
+    text = shown(replace(FULL, plan=plan, mismatch=["parameters against mha: attention=gqa +0.2%"]))
     for told in ("same number of parameters", "attention=gqa: mlp.hidden=352", "attention=gqa +0.2%"):
         assert told in text
 
@@ -224,14 +226,14 @@ def test_digits_follow_the_interval(half: float, told: str):
     ("said", "seeds", "more", "told"),
     [
         (["ablate.py", "a=b,c"], [0, 1, 2], 9, "ablate.py a=b,c seeds=12"),
-        (["ablate.py", "seeds=3", "a=b,c"], 3, 2, "ablate.py a=b,c seeds=5"),
+        (["ablate.py", "seeds=3", "a=b,c"], [0, 1, 2], 2, "ablate.py a=b,c seeds=5"),
         (["ablate.py", "++seeds=[4,7]", "a=glob(*)"], [4, 7], 2, "ablate.py 'a=glob(*)' 'seeds=[4,7,8,9]'"),
         (["ablate.py", "a=b"], [0, 1], 0, "ablate.py a=b"),
         ([], [0, 1], 3, ""),
     ],
 )
-def test_the_command_is_the_studys_own_with_more_seeds(said: list[str], seeds: object, more: int, told: str):
-    assert build_command({"command": said, "seeds": seeds}, more) == told
+def test_the_command_is_the_studys_own_with_more_seeds(said: list[str], seeds: list[int], more: int, told: str):
+    assert build_command(StudyPlan(study="x", command=said, seeds=seeds), more) == told
 
 
 def test_noise_and_pairing_are_told_as_measured():
@@ -295,7 +297,6 @@ def test_json_is_strict_and_every_key_is_documented(folder: Path):
     made = json.loads((folder / "comparison.json").read_text(), parse_constant=refuse)
     documented = {*re.findall(r"`(\w+)`", (ROOT / "docs" / "comparison.md").read_text())}
     kinds = [
-        Findings,
         Stratum,
         Comparison,
         Contrast,

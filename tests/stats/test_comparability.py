@@ -9,6 +9,7 @@ from gptlab.report.text.caveats import describe_rules
 from gptlab.stats.comparability import ORDER_FACTS
 from gptlab.stats.results import Findings, Run
 from gptlab.stats.study_comparison import compare_study
+from gptlab.stats.study_plan import StudyPlan
 
 FACTS = {
     "data_sha256": "a text",
@@ -25,7 +26,7 @@ SAME = "All arms learn from the same tokens in the same order."
 SHARED = "All arms are compared at a shared learning rate; one that is tuned for itself may do better."
 
 
-def studied(facts: dict[str, str] | None = None, values: dict[str, float] | None = None, **asked: Any) -> Findings:
+def studied(facts: dict[str, str] | None = None, values: dict[str, float] | None = None, **knobs: Any) -> Findings:
     """Two arms, of which the second has other facts and values: it loses in nats and wins in bits."""
     runs = []
     for seed in range(3):
@@ -34,7 +35,8 @@ def studied(facts: dict[str, str] | None = None, values: dict[str, float] | None
         other = {**VALUES, "val/loss": 4.0 + 1.1 * noise, "val/bits_per_byte": 2.2 + 1.1 * noise, **(values or {})}
         runs.append(Run("base", seed, "finished", base, facts=FACTS))
         runs.append(Run("other", seed, "finished", other, facts={**FACTS, **(facts or {})}))
-    return compare_study("planted", {"baseline": "base", "match": "tokens", "tune": "shared", **asked}, runs)
+    plan = StudyPlan(study="planted", baseline="base", match="tokens", tune="shared")
+    return compare_study(replace(plan, **knobs), runs)
 
 
 def decision(found: Findings) -> tuple[str, str]:
@@ -54,7 +56,7 @@ def test_two_tokenizers_are_judged_in_bits_of_the_same_text():
     assert decision(found) == ("bits/byte", "better")
     assert not any(one.metric.unit == "nats/token" for one in found.strata[0].comparisons)
     runs = [replace(run, values={"val/loss": run.values["val/loss"]}) for run in found.runs]
-    bare = compare_study("planted", found.asked, runs)
+    bare = compare_study(found.plan, runs)
     assert decision(bare) == ("nats/token", "no verdict")
     assert any("different tokenizers and no bits per byte" in note for note in bare.strata[0].comparisons[0].notes)
 
@@ -99,4 +101,4 @@ def test_what_was_matched_is_said_where_the_runs_bear_it_out(match: str, values:
 def test_a_fact_that_old_runs_do_not_know_is_not_known_to_differ():
     found = studied()
     runs = [replace(run, facts={}) if run.arm == "other" else run for run in found.runs]
-    assert describe_rules(compare_study("planted", found.asked, runs)) == [SAME, SHARED]
+    assert describe_rules(compare_study(found.plan, runs)) == [SAME, SHARED]

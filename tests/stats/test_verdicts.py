@@ -14,12 +14,14 @@ from gptlab.runs.record import to_json
 from gptlab.stats import compute_value as exchange
 from gptlab.stats.results import Comparison, Findings, Run
 from gptlab.stats.study_comparison import compare_study
+from gptlab.stats.study_plan import StudyPlan
 
 NOISE = {0: 0.003, 1: -0.004, 2: 0.001, 3: 0.002, 4: -0.001}
 """Of a seed, the same in all arms."""
 OWN = [0.0004, -0.0006, 0.0002, 0.0005, -0.0003, 0.0001, -0.0002]
 """Of a cell."""
-ASKED = {"baseline": "base", "minutes_per_cell": {"base": 0.5, "other": 0.5}}
+PLAN = StudyPlan(study="planted", baseline="base")
+MINUTES = {"base": 0.5, "other": 0.5}
 
 
 def runs(seeds: int = 3, **arms: float) -> list[Run]:
@@ -36,8 +38,8 @@ def runs(seeds: int = 3, **arms: float) -> list[Run]:
     ]
 
 
-def judged(found: list[Run], **asked: Any) -> Findings:
-    return compare_study("planted", {**ASKED, **asked}, found)
+def judged(found: list[Run], **knobs: Any) -> Findings:
+    return compare_study(replace(PLAN, **knobs), found, minutes_per_cell=MINUTES)
 
 
 def loss(found: Findings) -> Comparison:
@@ -152,8 +154,8 @@ def test_whatever_became_of_the_cells_all_numbers_are_finite():
             for run in [*runs(dice.randint(1, 4), a=0.0, b=-0.3), *sized(base=-0.1, a=-0.2), *ladder(-1e-5)]
             if dice.random() < 0.9
         ]
-        asked = {"tune": dice.choice(["shared", "grid"]), "variance": dice.choice(["auto", "own", "moderated"])}
-        made = judged(found, pairs=True, **asked)
+        knobs = {"tune": dice.choice(["shared", "grid"]), "variance": dice.choice(["auto", "own", "moderated"])}
+        made = judged(found, pairs=True, **knobs)
         strata = [asdict(replace(stratum, runs=[])) for stratum in made.strata]
         json.dumps([strata, [asdict(one) for one in made.scalings]], allow_nan=False)
 
@@ -267,7 +269,7 @@ def test_a_slope_without_an_error_prices_nothing():
 
 def test_net_of_speed_a_slower_arm_is_worth_less():
     timed = {"time/step_ms": {"base": [10.0] * 9, "other": [12.0] * 9, "A/A": [10.1] * 9}}
-    found = compare_study("planted", ASKED, [*runs(other=-0.05), *ladder()], timed)
+    found = compare_study(PLAN, [*runs(other=-0.05), *ladder()], timed)
     priced = found.strata[0].exchange
     assert priced is not None
     assert priced.net["other"][0] == pytest.approx(-0.05 + 0.2 * math.log(1.2), abs=0.002)
@@ -280,7 +282,7 @@ def test_net_of_speed_a_slower_arm_is_worth_less():
 )
 def test_no_speed_verdict_within_what_the_baseline_differs_from_itself(other: float, again: float, verdict: str):
     timed = {"time/step_ms": {"base": [10.0] * 9, "other": [other] * 9, "A/A": [again] * 9}}
-    (timing,) = compare_study("planted", ASKED, runs(other=-0.05), timed).strata[0].timings
+    (timing,) = compare_study(PLAN, runs(other=-0.05), timed).strata[0].timings
     assert timing.verdicts == {"other": verdict}
     assert timing.spread == pytest.approx(again / 10 - 1)
 
@@ -288,7 +290,7 @@ def test_no_speed_verdict_within_what_the_baseline_differs_from_itself(other: fl
 @pytest.mark.parametrize(("names", "rounds", "verdict"), [(("base", "A/A"), 5, "no verdict"), (("base",), 9, None)])
 def test_no_speed_verdict_without_its_control_or_from_few_rounds(names: tuple[str, ...], rounds: int, verdict: Any):
     timed = {"time/step_ms": {name: [10.0] * rounds for name in names} | {"other": [20.0] * rounds}}
-    timings = compare_study("planted", ASKED, runs(other=-0.05), timed).strata[0].timings
+    timings = compare_study(PLAN, runs(other=-0.05), timed).strata[0].timings
     assert [one.verdicts["other"] for one in timings] == ([verdict] if verdict else [])
 
 
@@ -367,14 +369,13 @@ def sized(**slopes: float) -> list[Run]:
 
 
 def test_three_sizes_are_fitted_and_a_winner_that_changes_is_said():
-    found = compare_study("planted", ASKED, sized(base=-0.1, other=-0.15))
+    found = compare_study(PLAN, sized(base=-0.1, other=-0.15))
     assert [stratum.size for stratum in found.strata] == ["nano", "micro", "mini"]
     slopes = {one.arm: (one.low, one.slope, one.high) for one in found.scalings if one.against == "params"}
     assert slopes["base"][0] < -0.1 < slopes["base"][2]
     assert slopes["other"][1] == pytest.approx(-0.15, abs=0.002)
     crossing = compare_study(
-        "planted",
-        ASKED,
+        PLAN,
         [
             replace(run, values={**run.values, "val/loss": run.values["val/loss"] + 0.05 * (run.arm == "other")})
             for run in sized(base=-0.1, other=-0.15)

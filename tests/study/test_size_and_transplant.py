@@ -12,6 +12,7 @@ from gptlab.build import build_decoder
 from gptlab.config.recipe import Recipe
 from gptlab.errors import Refused
 from gptlab.stats.measurements import Row, summarize_rows
+from gptlab.stats.study_plan import StudyPlan
 from gptlab.study.size import Size, count_sizes
 from gptlab.study.transplant import Transplant
 
@@ -111,7 +112,7 @@ def test_numbers_are_means_over_blocks_and_times_are_ratios_by_round():
     rows = [Row(arm, block, "ms", [10.0 + at * (arm == "b") for at in range(6)]) for block in (0, 1) for arm in "ab"]
     rows += [Row("A/A", block, "ms", [10.0] * 6) for block in (0, 1)]
     rows += [Row("b", block, "bytes", 4.0 + block) for block in (0, 1)]
-    found = summarize_rows({"study": "x", "command": []}, rows)
+    found = summarize_rows(StudyPlan(study="x"), rows)
     (timing,) = found.timings
     assert (found.baseline, found.values, timing.rounds, timing.spread) == ("a", {"bytes": {"b": 4.5}}, 12, 0.0)
     assert timing.ratios["b"][0] == pytest.approx(1.25)
@@ -129,6 +130,6 @@ def test_what_was_moved_may_then_be_trained(tmp_path: Path):
     assert {path.name for path in (tmp_path / "ablations").iterdir()} >= {"moved", "moved-train"}
     assert "gelu_tanh" in done.out.rpartition("trained anew: ")[2]
     assert "Trained anew" in (tmp_path / "ablations" / "moved" / "report.md").read_text()
-    asked = json.loads((tmp_path / "ablations" / "moved-train" / "study.json").read_text())
-    assert asked["command"][-1] == "name=moved-train"
-    assert not any(word.startswith("study") for word in asked["command"])
+    plan = json.loads((tmp_path / "ablations" / "moved-train" / "study.json").read_text())
+    assert plan["command"][-1] == "name=moved-train"
+    assert not any(word.startswith("study") for word in plan["command"])

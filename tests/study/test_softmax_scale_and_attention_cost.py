@@ -13,6 +13,7 @@ from gptlab.errors import Refused
 from gptlab.report.measurement import build_measurement_report
 from gptlab.report.model import Figure
 from gptlab.stats.measurements import summarize_rows
+from gptlab.stats.study_plan import StudyPlan
 from gptlab.study.attention_cost import AttentionCost, compute_slopes
 from gptlab.study.graph import Graphed
 from gptlab.study.softmax_scale import SoftmaxScale, jacobian_norm
@@ -59,7 +60,7 @@ def test_the_jacobian_is_that_of_softmax():
 def test_numbers_of_widths_are_drawn_over_them_and_axes_are_refused():
     study = SoftmaxScale(heads=[4, 8], draws=2)
     rows = study({"a": composed()}, 0, build_decoder, Path())
-    told = build_measurement_report(summarize_rows({"study": "x", "command": []}, rows))
+    told = build_measurement_report(summarize_rows(StudyPlan(study="x"), rows))
     (every,) = (section for section in told.sections if section.key == "where")
     assert {"Jacobian, median over head", "entropy over head"} <= {
         one.title for one in every.items if isinstance(one, Figure)

@@ -6,21 +6,14 @@ Seeds are outermost, so that a study that is cut short has whole blocks. Pure: r
 import hashlib
 import json
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from gptlab.ablation.options import StudyOptions
 from gptlab.config.recipe import COSMETIC_KEYS, Recipe, set_values
+from gptlab.stats.study_plan import Adjustment
 
 KEYS_WITHOUT_EFFECT = (*COSMETIC_KEYS, "seed", "model.lr", "model.batch_size", "log_every", "save_every")
 """Keys that change no number of a run by themselves: sizes' lr and batch_size act through the knobs that take them."""
-
-
-class Adjustment(NamedTuple):
-    """A knob that was set to make an arm match the baseline, and the sentence that says why."""
-
-    knob: str
-    value: Any
-    reason: str
 
 
 @dataclass(frozen=True)

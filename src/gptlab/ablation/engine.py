@@ -102,10 +102,10 @@ def relative_to_cwd(path: Path) -> Path:
 
 def _refuse_other_question(study_folder: StudyFolder, spec: StudySpec) -> None:
     """Refuse a name that belongs to a study of another question."""
-    if (study_folder.path / "study.json").exists() and study_folder.plan["asks"] != hash_question(
+    if (study_folder.path / "study.json").exists() and study_folder.plan.asks != hash_question(
         spec.axes, spec.base, spec.options
     ):
-        command = " ".join(study_folder.plan["command"])
+        command = " ".join(study_folder.plan.command)
         raise Refused(f"name={spec.name} is another question already: {command}; give another name=")
 
 
@@ -116,7 +116,7 @@ def _run_missing_cells(plan: Plan, launch: Launch, console: Console) -> None:
     """
     study_folder = plan.folder
     documents = {key: cell.to_document(plan.jobs) for key, cell in plan.cells.items()}
-    study_folder.save_plan(planning.to_document(plan), documents)
+    study_folder.save_plan(planning.make_study_plan(plan), documents)
     for key, folder in plan.finished_runs.items():
         if study_folder.read_states().get(key, CellState()).status not in TERMINAL_STATES:
             study_folder.adopt_run(key, folder)

@@ -5,14 +5,12 @@ rows/<block>.json    what a block measured, with its code fingerprint; a block t
 
 import time
 import traceback
-from dataclasses import asdict
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 from rich.console import Console
 
 from gptlab.ablation import plan as planning
-from gptlab.ablation.cells import hash_question
 from gptlab.ablation.question import StudySpec
 from gptlab.build import build_decoder
 from gptlab.config.recipe import flatten, set_values
@@ -21,6 +19,7 @@ from gptlab.report.measurement_folder import find_rows_path, report_measurements
 from gptlab.runs.fingerprint import fingerprint
 from gptlab.runs.record import read_json, to_json, write_atomically
 from gptlab.runs.study_folder import StudyFolder, lock_or_owner
+from gptlab.stats.study_plan import StudyPlan
 from gptlab.study import Study
 
 
@@ -37,7 +36,7 @@ def run_measurements(spec: StudySpec, console: Console) -> None:
         console.print(f"  {note}", markup=False)
     if spec.options.dry_run:
         return
-    study_folder.save_plan(_to_document(spec, keys), {key: _describe_block(seed) for seed, key in keys.items()})
+    study_folder.save_plan(_make_study_plan(spec, keys), {key: _describe_block(seed) for seed, key in keys.items()})
     (study_folder.path / "rows").mkdir(exist_ok=True)
     failures = 0
     try:
@@ -106,22 +105,7 @@ def _describe_block(seed: int) -> dict[str, Any]:
     return {"label": f"block {seed}", "seed": seed, "jobs": 1}
 
 
-def _to_document(spec: StudySpec, keys: dict[int, str]) -> dict[str, Any]:
-    """Return the content of study.json."""
-    options = spec.options
-    return {
-        **asdict(options),
-        "kind": options.kind,
-        "knobs": options.study,
-        "study": spec.name,
-        "asks": hash_question(spec.axes, spec.base, options),
-        "command": planning.read_command(),
-        "cwd": str(Path.cwd()),
-        "axes": spec.axes,
-        "base": spec.shared,
-        "arms": {variant.key: variant.overrides for variant in spec.variants},
-        "cells": [*keys.values()],
-        "seconds": {},
-        "jobs": 1,
-        "notes": spec.notes,
-    }
+def _make_study_plan(spec: StudySpec, keys: dict[int, str]) -> StudyPlan:
+    """Return the plan of a measuring study as study.json holds it; `keys` are those of its blocks by seed."""
+    plan = planning.start_study_plan(spec, spec.variants)
+    return replace(plan, knobs=spec.options.study, cells=[*keys.values()])

@@ -3,7 +3,6 @@
 import sys
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
@@ -15,6 +14,7 @@ from gptlab.errors import Refused
 from gptlab.runs.record import count_free_bytes, read_json
 from gptlab.runs.study_folder import TERMINAL_STATES, StudyFolder
 from gptlab.stats.matching import describe_mismatch
+from gptlab.stats.study_plan import StudyPlan
 
 
 @dataclass
@@ -96,7 +96,7 @@ def match_variants(plan: Plan) -> list[Variant]:
     """Return the arms matched in what was asked for; as they were matched before, if this study has begun."""
     spec, costs = plan.spec, plan.costs
     match, first = spec.options.match, next(iter(spec.baselines.values()))
-    settled = plan.folder.plan.get("settled", {}) if (plan.folder.path / "study.json").exists() else {}
+    settled = plan.folder.plan.settled if (plan.folder.path / "study.json").exists() else {}
     ms: dict[str, float] = {}
     matched = []
     for variant in spec.variants:
@@ -257,31 +257,40 @@ def refuse_small_disk(spec: StudySpec, disk_bytes: float) -> None:
         )
 
 
-def to_document(plan: Plan) -> dict[str, Any]:
-    """Return the content of study.json."""
-    spec = plan.spec
-    variants = plan.variants
-    return {
-        **asdict(spec.options),
-        "kind": spec.options.kind,
-        "study": spec.name,
-        "asks": hash_question(spec.axes, spec.base, spec.options),
-        "command": training_command(read_command(), spec.name),
-        "cwd": str(Path.cwd()),
-        "seeds": spec.options.blocks,
-        "axes": spec.axes,
-        "versus": spec.study.versus(),
-        "base": spec.shared,
-        "baseline": next(iter(spec.baselines.values())).name,
-        "arms": {variant.key: variant.overrides for variant in variants},
-        "settled": {v.key: [[*adjustment] for adjustment in v.adjustments] for v in variants},
-        "cells": [*plan.cells],
-        "seconds": plan.run_seconds,
-        "jobs": plan.jobs,
-        "counts": plan.counts,
-        "mismatch": plan.mismatch,
-        "notes": spec.notes,
-    }
+def make_study_plan(plan: Plan) -> StudyPlan:
+    """Return the plan of a training study as study.json holds it."""
+    return replace(
+        start_study_plan(plan.spec, plan.variants),
+        command=training_command(read_command(), plan.spec.name),
+        versus=plan.spec.study.versus(),
+        baseline=next(iter(plan.spec.baselines.values())).name,
+        settled={variant.key: variant.adjustments for variant in plan.variants},
+        cells=[*plan.cells],
+        seconds=dict(plan.run_seconds),
+        jobs=plan.jobs,
+        counts=dict(plan.counts),
+        mismatch=plan.mismatch,
+    )
+
+
+def start_study_plan(spec: StudySpec, variants: list[Variant]) -> StudyPlan:
+    """Return what the plans of training and of measuring studies have in common."""
+    options = asdict(spec.options)
+    return StudyPlan(
+        **{
+            **options,
+            "study": spec.name,
+            "seeds": spec.options.blocks,
+            "kind": spec.options.kind,
+            "asks": hash_question(spec.axes, spec.base, spec.options),
+            "command": read_command(),
+            "cwd": str(Path.cwd()),
+            "axes": spec.axes,
+            "base": spec.shared,
+            "arms": {variant.key: variant.overrides for variant in variants},
+            "notes": spec.notes,
+        }
+    )
 
 
 def read_command() -> list[str]:

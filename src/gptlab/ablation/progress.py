@@ -176,13 +176,13 @@ def _read_summary(folder: Path) -> dict[str, Any]:
 def print_study_state(study_folder: StudyFolder, console: Console) -> None:
     """Print the state of every cell of a study."""
     cells, states = study_folder.read_cells(), study_folder.read_states()
-    seconds = study_folder.plan.get("seconds", {})
+    seconds = study_folder.plan.seconds
     table = Table(box=None, header_style="bold", pad_edge=False)
     for name in ("arm", "seed", "state", ""):
         table.add_column(name, overflow="fold")
     for key, words in _describe_cells(study_folder, cells, states):
         table.add_row(escape(cells[key]["label"]), str(cells[key]["seed"]), *words)
-    progress = describe_progress(study_folder, cells, states, seconds, study_folder.plan.get("jobs", 1))
+    progress = describe_progress(study_folder, cells, states, seconds, study_folder.plan.jobs)
     console.print(f"[bold]{escape(study_folder.path.name)}[/]   {progress}", soft_wrap=True)
     console.print(table)
 

@@ -27,7 +27,7 @@ def run_cell(path: Path) -> None:
             study_folder.record_event(key, "running", owner=owner)
             return
         recipe = Recipe(cell["config"], cell["choices"], tuple(cell["differs"]))
-        finished_run, unfinished = study_folder.find_runs(key, recipe, study_folder.plan["reuse"])
+        finished_run, unfinished = study_folder.find_runs(key, recipe, study_folder.plan.reuse)
         if finished_run is not None:
             study_folder.adopt_run(key, finished_run)
             return

@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from gptlab.report.collect import collect_lone_runs, collect_study_runs
 from gptlab.runs.record import read_json
@@ -11,19 +10,19 @@ from gptlab.stats.labels import find_arm
 from gptlab.stats.matching import describe_mismatch
 from gptlab.stats.results import Findings, Run
 from gptlab.stats.study_comparison import compare_study
+from gptlab.stats.study_plan import StudyPlan
 
 
-def compare_study_folder(folder: Path, plan: dict[str, Any] | None = None) -> Findings:
+def compare_study_folder(folder: Path, plan: StudyPlan | None = None) -> Findings:
     """Compare a study's runs, from its folder alone; `plan` replaces that of its study.json."""
     plan, runs = plan or StudyFolder(folder).plan, collect_study_runs(folder)
-    plan = {**plan, "minutes_per_cell": _average_minutes(runs)}
     timing_path = folder / "timing.json"
     times = read_json(timing_path)["timed"] if timing_path.exists() else None
-    findings = compare_study(plan["study"], plan, runs, times)
-    mismatch = [*plan["mismatch"]]
-    if plan["match"] == "time":
-        mismatch += _describe_time_mismatch(runs, plan["baseline"])
-    notes = [*plan["notes"], *findings.notes, *_describe_differing_facts(runs), *_describe_looks(folder)]
+    findings = compare_study(plan, runs, times, _average_minutes(runs))
+    mismatch = [*plan.mismatch]
+    if plan.match == "time":
+        mismatch += _describe_time_mismatch(runs, plan.baseline or "")
+    notes = [*plan.notes, *findings.notes, *_describe_differing_facts(runs), *_describe_looks(folder)]
     return replace(findings, mismatch=mismatch, notes=notes, seconds=_sum_seconds(runs))
 
 
@@ -31,21 +30,21 @@ def compare_folders(folders: list[Path], baseline: str | None = None, pairs: boo
     """Compare one study as it is, or lone runs and the runs of several studies by what they differ in."""
     if len(folders) == 1 and (folders[0] / "study.json").exists():
         plan = StudyFolder(folders[0]).plan
-        plan |= {"baseline": find_arm(baseline, [*plan["arms"]])} if baseline else {}
-        return compare_study_folder(folders[0], {**plan, "pairs": plan["pairs"] or pairs})
+        chosen = find_arm(baseline, [*plan.arms]) if baseline else plan.baseline
+        return compare_study_folder(folders[0], replace(plan, baseline=chosen, pairs=plan.pairs or pairs))
     run_folders: dict[Path, None] = {}  # in order, each once: two studies may share runs
     for folder in folders:
         run_folders |= dict.fromkeys(_list_run_folders(folder))
     runs = collect_lone_runs([*run_folders])
     arms = sorted({run.arm for run in runs})
-    plan = {
-        "baseline": find_arm(baseline, arms) if baseline else runs[0].arm,
-        "pairs": pairs,
-        "seeds": sorted({run.seed for run in runs}),
-        "study": "comparison",
-        "arms": {arm: [] for arm in arms},
-    }
-    findings = compare_study("comparison", plan, runs, None)
+    plan = StudyPlan(
+        study="comparison",
+        baseline=find_arm(baseline, arms) if baseline else runs[0].arm,
+        pairs=pairs,
+        seeds=sorted({run.seed for run in runs}),
+        arms={arm: [] for arm in arms},
+    )
+    findings = compare_study(plan, runs)
     return replace(findings, notes=[*findings.notes, *_describe_differing_facts(runs)], seconds=_sum_seconds(runs))
 
 

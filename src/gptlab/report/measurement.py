@@ -16,7 +16,7 @@ CAPTIONS = ("A mean over blocks; times are medians over rounds", "Of what is abo
 
 def build_measurement_report(measurements: Measurements) -> Report:
     """Return the report of a whole study."""
-    plan, timings = measurements.asked, measurements.timings
+    plan, timings = measurements.plan, measurements.timings
     command = build_command(plan)
     sections = Sections()
     sections.add("question", "Question", Words(_describe_question(measurements)))
@@ -42,10 +42,10 @@ def build_measurement_report(measurements: Measurements) -> Report:
 
 
 def _describe_question(measurements: Measurements) -> list[str]:
-    plan = measurements.asked
-    axes = [f"{axis}: {', '.join(map(str, values))}" for axis, values in plan.get("axes", {}).items()]
+    plan = measurements.plan
+    axes = [f"{axis}: {', '.join(map(str, values))}" for axis, values in plan.axes.items()]
     blocks = ", ".join(map(str, sorted({row.block for row in measurements.rows})))
-    return [*axes, f"study={plan.get('kind', '')}, blocks of seed {blocks}"]
+    return [*axes, f"study={plan.kind}, blocks of seed {blocks}"]
 
 
 def _build_tables(measurements: Measurements) -> list[Table]:

@@ -16,8 +16,7 @@ from gptlab.stats.measurements import Measurements, Row
 
 def is_measurement_folder(folder: Path) -> bool:
     """Return whether this is the folder of a study that trained nothing and measured its arms together."""
-    path = folder / "study.json"
-    return path.exists() and "knobs" in read_json(path)
+    return (folder / "study.json").exists() and StudyFolder(folder).plan.knobs is not None
 
 
 def report_measurements(folder: Path, console: Console) -> None:
@@ -33,12 +32,12 @@ def load_measurements(folder: Path) -> Measurements:
     study_folder = StudyFolder(folder)
     plan = study_folder.plan
     rows: list[Row] = []
-    for key in plan["cells"]:
+    for key in plan.cells:
         path = find_rows_path(study_folder, key)
         if path.exists():
             rows += [Row(**row) for row in read_json(path)["rows"]]
     # arms of the same study that were trained afterwards, in a folder beside it
-    trained_path = folder.with_name(f"{folder.name}-{plan['knobs'].get('follow_up')}") / "comparison.json"
+    trained_path = folder.with_name(f"{folder.name}-{(plan.knobs or {}).get('follow_up')}") / "comparison.json"
     sentences: list[str] = []
     if trained_path.exists():
         for stratum in read_json(trained_path)["strata"]:

@@ -153,7 +153,7 @@ def find_offline_runs(folder: Path) -> list[Path]:
     study_folder = StudyFolder(folder)
     run_folders = [study_folder.pool / state.run for state in study_folder.read_states().values() if state.run]
     ids = {read_json(run / "run.json")["id"] for run in run_folders if (run / "run.json").exists()}
-    ids.add(make_summary_id(study_folder.outputs, study_folder.plan["study"]))
+    ids.add(make_summary_id(study_folder.outputs, study_folder.plan.study))
     offline = []
     # also online ones, whose service was lost
     for run in sorted((study_folder.outputs / "wandb").glob("*run-*")):

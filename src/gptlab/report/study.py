@@ -19,7 +19,7 @@ from gptlab.report.text import caveats, columns, sentences
 from gptlab.report.text.columns import Column
 from gptlab.report.text.markup import Sentence
 from gptlab.report.text.summary import summarize_view
-from gptlab.report.text.view import View, build_command, list_seeds, make_views
+from gptlab.report.text.view import View, build_command, make_views
 from gptlab.stats.results import Comparison, Findings, Run, Timing
 
 COSTS = ("memory/peak_bytes", "weight_bits", "cache_bytes_per_token", "params")
@@ -64,7 +64,7 @@ def build_study_report(findings: Findings, pool: Path | None = None) -> Report:
         line=f"{caveats.summarize_runs(findings)}.",
         answers={view.stratum.size: Words(summarize_view(view), numbered=True) for view in views},
         sections=sections.sections,
-        command=build_command(findings.asked),
+        command=build_command(findings.plan),
     )
 
 
@@ -95,14 +95,14 @@ def _select_best_runs(view: View) -> list[Run]:
 
 def describe_question(findings: Findings) -> list[str]:
     """Return what was asked, and by which rule it is judged."""
-    plan = findings.asked
-    lines = [f"{axis}: {', '.join(map(str, values))}" for axis, values in plan.get("axes", {}).items()]
-    if plan.get("base"):
-        lines.append(f"every run: {' '.join(plan['base'])}")
-    if plan.get("design"):
-        lines.append(f"design {plan['design']}")
-    if seeds := list_seeds(plan):
-        lines.append(f"seeds {', '.join(map(str, seeds))}")
+    plan = findings.plan
+    lines = [f"{axis}: {', '.join(map(str, values))}" for axis, values in plan.axes.items()]
+    if plan.base:
+        lines.append(f"every run: {' '.join(plan.base)}")
+    if plan.design:
+        lines.append(f"design {plan.design}")
+    if plan.seeds:
+        lines.append(f"seeds {', '.join(map(str, plan.seeds))}")
     for view in make_views(findings)[:1]:
         lines.append(f"{columns.describe_main_table(view)}. {caveats.describe_margin(view)}")
     return lines
@@ -217,7 +217,7 @@ def _build_learning_rates(view: View) -> list[Item | None]:
 def _draw_sizes(findings: Findings, pool: Path | None) -> list[Figure]:
     """Draw loss over size, and, where models are an axis, what models of several sizes have besides."""
     scalings = figures.draw_scaling(findings.scalings)
-    if pool is None or "model" not in findings.asked.get("axes", {}):
+    if pool is None or "model" not in findings.plan.axes:
         return scalings
     folders: dict[str, list[Path]] = {}
     for run in findings.runs:
@@ -270,8 +270,8 @@ def _build_cost_table(findings: Findings) -> Table | None:
 
 def _build_commands(findings: Findings) -> list[Item]:
     return [
-        Code("The same study goes on where it stands:", build_command(findings.asked)),
-        Code("With two more seeds; what is done is used again:", build_command(findings.asked, 2)),
+        Code("The same study goes on where it stands:", build_command(findings.plan)),
+        Code("With two more seeds; what is done is used again:", build_command(findings.plan, 2)),
     ]
 
 

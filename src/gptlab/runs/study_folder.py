@@ -4,6 +4,7 @@ study.json    the plan                 cells/<key>.json  each cell with its whol
 ledger.jsonl  a line an event          logs/<key>.txt    what went wrong before a run had a folder of its own
 """
 
+import dataclasses
 import json
 import os
 import socket
@@ -15,9 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from gptlab.config.recipe import Recipe
+from gptlab.config.typecheck import conforms, describe_type
+from gptlab.errors import Refused
 from gptlab.runs.file_lock import try_lock
 from gptlab.runs.fingerprint import fingerprint_recipe
 from gptlab.runs.record import RunFolder, append_line, read_json, to_json, utc_now, write_atomically
+from gptlab.stats.study_plan import Adjustment, StudyPlan
 
 TERMINAL_STATES = ("finished", "diverged")
 """States of a run that re-running would reproduce."""
@@ -46,17 +50,17 @@ class StudyFolder:
         self.pool = self.outputs / "runs"
 
     @property
-    def plan(self) -> dict[str, Any]:
-        """The content of study.json."""
-        return read_json(self.path / "study.json")
+    def plan(self) -> StudyPlan:
+        """The plan, as study.json holds it."""
+        return read_plan(self.path / "study.json")
 
-    def save_plan(self, plan: dict[str, Any], cells: dict[str, dict[str, Any]]) -> None:
+    def save_plan(self, plan: StudyPlan, cells: dict[str, dict[str, Any]]) -> None:
         """Write the plan and the cells."""
         (self.path / "cells").mkdir(parents=True, exist_ok=True)
         (self.path / "logs").mkdir(exist_ok=True)
         for key, cell in cells.items():
             write_atomically(self.path / "cells" / f"{key}.json", to_json(cell))
-        write_atomically(self.path / "study.json", to_json(plan, indent=2))
+        write_atomically(self.path / "study.json", to_json(plan.to_document(), indent=2))
 
     def read_cell(self, key: str) -> dict[str, Any]:
         """Return a cell as it was planned."""
@@ -64,7 +68,7 @@ class StudyFolder:
 
     def read_cells(self) -> dict[str, dict[str, Any]]:
         """Return the cells of the last plan, by key."""
-        return {key: self.read_cell(key) for key in self.plan["cells"]}
+        return {key: self.read_cell(key) for key in self.plan.cells}
 
     def record_event(self, key: str, status: str, **more: Any) -> None:
         """Add an event, in one write."""
@@ -133,6 +137,34 @@ class StudyFolder:
             elif not (path / "summary.json").exists() and same_config and same_code and not RunFolder(path).is_busy():
                 unfinished = unfinished or path
         return finished, unfinished
+
+
+def read_plan(path: Path) -> StudyPlan:
+    """Return the plan in a study.json; refuse a file that is no study's.
+
+    What an older gptlab did not write has its default, and keys of a newer one are left out.
+    """
+    document = read_json(path)
+    values = {name: document[name] for name in PLAN_TYPES if name in document}
+    if isinstance(values.get("seeds"), int):  # how many, in older measuring studies
+        values["seeds"] = list(range(values["seeds"]))
+    problems = [f"no {key}" for key in REQUIRED_KEYS if key not in values]
+    problems += [f"{name} is not {describe_type(PLAN_TYPES[name])}" for name in values if not _fits(name, values[name])]
+    if problems:
+        raise Refused(f"{path} is no plan of a study ({', '.join(problems)}); remove it, and repeat the command")
+    for arm, triples in values.get("settled", {}).items():
+        values["settled"][arm] = [Adjustment(*triple) for triple in triples]
+    values["versus"] = [(first, other) for first, other in values.get("versus", ())]
+    return StudyPlan(**values)
+
+
+def _fits(name: str, value: Any) -> bool:
+    return conforms(value, PLAN_TYPES[name])
+
+
+REQUIRED_KEYS = ("study", "arms", "cells")
+PLAN_TYPES: dict[str, Any] = {field.name: field.type for field in dataclasses.fields(StudyPlan)}
+PLAN_TYPES["settled"] = dict[str, list[tuple[str, Any, str]]]  # as JSON has an Adjustment
 
 
 def _read_facts(folder: Path) -> dict[str, Any]:

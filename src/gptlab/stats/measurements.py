@@ -18,6 +18,7 @@ from rich.table import Table
 
 from gptlab.stats.labels import find_arm
 from gptlab.stats.results import Metric, Timing
+from gptlab.stats.study_plan import StudyPlan
 from gptlab.stats.timing import AA_CONTROL, compare_times
 
 
@@ -34,8 +35,7 @@ class Row(NamedTuple):
 class Measurements:
     """All numbers of a study: means by metric and arm, and the times."""
 
-    study: str
-    asked: dict[str, Any]
+    plan: StudyPlan
     baseline: str
     arms: list[str]
     values: dict[str, dict[str, float]]
@@ -43,11 +43,16 @@ class Measurements:
     rows: list[Row]
     after: list[str]  # what the study that followed says
 
+    @property
+    def study(self) -> str:
+        """The study's name."""
+        return self.plan.study
 
-def summarize_rows(options: dict[str, Any], rows: list[Row], after: Sequence[str] = ()) -> Measurements:
+
+def summarize_rows(plan: StudyPlan, rows: list[Row], after: Sequence[str] = ()) -> Measurements:
     """Average the rows by metric and arm, and compare the times with the baseline's."""
     arms = list(dict.fromkeys(row.arm for row in rows if row.arm != AA_CONTROL))
-    baseline = find_arm(options["baseline"], arms) if options.get("baseline") else next(iter(arms), "")
+    baseline = find_arm(plan.baseline, arms) if plan.baseline else next(iter(arms), "")
     numbers: dict[str, dict[str, list[float]]] = {}
     rounds: dict[str, dict[str, list[float]]] = {}
     for row in rows:
@@ -59,8 +64,7 @@ def summarize_rows(options: dict[str, Any], rows: list[Row], after: Sequence[str
     }
     compared = [compare_times(Metric(key, key, key), times, "", baseline) for key, times in rounds.items()]
     return Measurements(
-        study=options["study"],
-        asked=options,
+        plan=plan,
         baseline=baseline,
         arms=arms,
         values=values,
@@ -154,4 +158,6 @@ def write_results_csv(rows: Iterable[Row]) -> str:
 
 def to_document(measurements: Measurements) -> dict[str, Any]:
     """Return comparison.json as plain data, without the rounds, which results.csv holds."""
-    return {key: value for key, value in dataclasses.asdict(measurements).items() if key != "rows"}
+    document = dataclasses.asdict(measurements)
+    del document["rows"], document["plan"]
+    return {"study": measurements.study, "asked": measurements.plan.to_document(), **document}

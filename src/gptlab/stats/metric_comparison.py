@@ -3,12 +3,13 @@
 import math
 import statistics as plain
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from typing import Literal
 
 from gptlab.stats import paired_tests as statistics
 from gptlab.stats.contrasts import ALPHA, DecisionRule, Pair, compare_counts, compare_pairs
 from gptlab.stats.paired_tests import Table, VarianceEstimate
 from gptlab.stats.results import Arm, Comparison, Metric, Noise, Run
+from gptlab.stats.study_plan import StudyPlan
 
 MODERATE_FROM = 5
 """Number of comparisons from which on the variance is moderated rather than pooled."""
@@ -32,14 +33,17 @@ def compare_metric(
     metric: Metric,
     runs: list[Run],
     baseline: str,
-    options: Mapping[str, Any],
+    plan: StudyPlan,
+    *,
     margin: tuple[float, str] | None = None,
     control: Iterable[Run] = (),
+    minutes: float = 0.0,
 ) -> Comparison:
     """Compare all arms with the baseline in one metric.
 
     margin   delta and where it comes from; None takes half a percent of the baseline's mean
     control  runs of the baseline under a second name (A/A)
+    minutes  how long one more seed of all arms takes
     """
     values = tabulate(runs, metric.key)
     arms = [
@@ -52,13 +56,13 @@ def compare_metric(
     if not metric.seeded:
         counts = [compare_counts(metric, values, pair) for pair in pairs]
         return Comparison(metric, baseline, arms, counts, [], "none", delta, source, None)
-    minutes = sum(options.get("minutes_per_cell", {}).values())
     rule = DecisionRule(metric, delta, ALPHA, unstable - {baseline}, minutes)
-    variance = options.get("variance", "auto")
-    kind: Variance = variance if variance != "auto" else "pooled" if len(pairs) < MODERATE_FROM else "moderated"
+    kind: Variance = (
+        plan.variance if plan.variance != "auto" else "pooled" if len(pairs) < MODERATE_FROM else "moderated"
+    )
     used = choose_variances(values, pairs, kind, unstable)
-    all_pairs = [(first, other) for first, other in options.get("versus", ()) if {first, other} <= values.keys()]
-    if options.get("pairs"):
+    all_pairs = [(first, other) for first, other in plan.versus if {first, other} <= values.keys()]
+    if plan.pairs:
         all_pairs = [(first, other) for at, first in enumerate(values) for other in [*values][at + 1 :]]
     return Comparison(
         metric=metric,

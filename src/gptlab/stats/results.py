@@ -7,6 +7,8 @@ unit of the metric; losses are nats per token.
 from dataclasses import dataclass, field
 from typing import Literal
 
+from gptlab.stats.study_plan import StudyPlan
+
 Verdict = Literal["better", "worse", "equivalent", "not resolved", "no verdict", "unstable"]
 """The four verdicts; none from one seed; unstable where seeds diverged."""
 
@@ -219,16 +221,22 @@ class Stratum:
 
 @dataclass(frozen=True)
 class Findings:
-    """Results of a whole study. `asked` is study.json.
+    """Results of a whole study.
 
-    `mismatch` says how far apart the arms remain in what was matched.
+    mismatch          how far apart the arms remain in what was matched
+    minutes_per_cell  by size and arm, of the runs that finished
     """
 
-    study: str
-    asked: dict
+    plan: StudyPlan
     strata: list[Stratum]
     scalings: list[Scaling]
     runs: list[Run]
     mismatch: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)  # other code, several devices, a winner that changes with size, ...
     seconds: float = 0.0  # of all runs
+    minutes_per_cell: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def study(self) -> str:
+        """The study's name."""
+        return self.plan.study

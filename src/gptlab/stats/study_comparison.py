@@ -10,19 +10,34 @@ from gptlab.stats.lr_tuning import choose_learning_rates
 from gptlab.stats.metric_comparison import compare_metric
 from gptlab.stats.pareto import find_front
 from gptlab.stats.results import METRICS, STEP, TEST, WRITE, Comparison, Findings, Metric, Run, Stratum
+from gptlab.stats.study_plan import StudyPlan
 from gptlab.stats.timing import compare_times
 
 RoundTimes = Mapping[str, Mapping[str, list[float]]]
 """Times by metric and arm, one value for each round."""
 
 
-def compare_study(study: str, options: dict[str, Any], runs: list[Run], times: RoundTimes | None = None) -> Findings:
-    """Compare the runs of a study, size by size."""
+def compare_study(
+    plan: StudyPlan,
+    runs: list[Run],
+    times: RoundTimes | None = None,
+    minutes_per_cell: Mapping[str, float] | None = None,
+) -> Findings:
+    """Compare the runs of a study, size by size.
+
+    minutes_per_cell  by size and arm, for how long more seeds would take
+    """
+    minutes = dict(minutes_per_cell or {})
     runs = sorted(runs, key=lambda run: (run.size, run.arm, run.seed, run.role, run.budget, run.lr or 0.0))
     sizes = list(dict.fromkeys(run.size for run in sorted(runs, key=_order_by_parameters(runs))))
-    strata = [_compare_size(size, options, [run for run in runs if run.size == size], times or {}) for size in sizes]
+    strata = []
+    for size in sizes:
+        prefix = f"{size}/" if size else ""
+        minutes_of_block = sum(value for arm, value in minutes.items() if arm.startswith(prefix))
+        runs_of_size = [run for run in runs if run.size == size]
+        strata.append(_compare_size(size, plan, runs_of_size, times or {}, minutes_of_block))
     scalings, notes = scaling.fit_scaling(strata)
-    return Findings(study, options, strata, scalings, runs, notes=notes)
+    return Findings(plan, strata, scalings, runs, notes=notes, minutes_per_cell=minutes)
 
 
 def _order_by_parameters(runs: list[Run]) -> Any:
@@ -33,24 +48,22 @@ def _order_by_parameters(runs: list[Run]) -> Any:
     return lambda run: (params[run.size], run.size)
 
 
-def _compare_size(size: str, options: dict[str, Any], runs: list[Run], times: RoundTimes) -> Stratum:
-    prefix = f"{size}/" if size else ""
-    minutes = {arm: value for arm, value in options.get("minutes_per_cell", {}).items() if arm.startswith(prefix)}
-    options = {**options, "minutes_per_cell": minutes}
+def _compare_size(size: str, plan: StudyPlan, runs: list[Run], times: RoundTimes, minutes: float) -> Stratum:
+    """Compare the runs of one size; `minutes` is how long one seed of all its arms takes."""
     plain = [run for run in runs if run.role == "arm"]
-    tunings, best = choose_learning_rates(plain) if options.get("tune") == "grid" else ([], plain)
-    baseline = options.get("baseline") or (plain[0].arm if plain else "")
+    tunings, best = choose_learning_rates(plain) if plan.tune == "grid" else ([], plain)
+    baseline = plan.baseline or (plain[0].arm if plain else "")
     fit = compute_value.fit_budget_slope(
         [run for run in runs if run.role == "budget"], [run for run in best if run.arm == baseline]
     )
-    usual = TEST if options.get("design") == "search" else METRICS[0]
+    usual = TEST if plan.design == "search" else METRICS[0]
     decides, incomparable = choose_metric(best, usual)
     fit = fit if decides is usual and not incomparable else None  # in nats of the baseline's own tokens
-    margin = compute_value.choose_margin(options.get("delta"), fit)
+    margin = compute_value.choose_margin(plan.delta, fit)
     control = [run for run in runs if run.role == "twin"]
-    loss = compare_metric(decides, best, baseline, options, margin, control)
+    loss = compare_metric(decides, best, baseline, plan, margin=margin, control=control, minutes=minutes)
     others = [
-        compare_metric(metric, best, baseline, options, None, control)
+        compare_metric(metric, best, baseline, plan, control=control, minutes=minutes)
         for metric in METRICS[1:]
         if metric is not decides and any(metric.key in run.values for run in best)
     ]
@@ -75,7 +88,7 @@ def _compare_size(size: str, options: dict[str, Any], runs: list[Run], times: Ro
         fronts=[front for front in fronts if front is not None],
         exchange=compute_value.value_in_compute(fit, loss, timings),
         tunings=tunings,
-        confirmed=_compare_fresh_seeds(decides, fresh, baseline, options, margin),
+        confirmed=_compare_fresh_seeds(decides, fresh, baseline, plan, margin, minutes),
         runs=runs,
     )
 
@@ -84,11 +97,13 @@ FRONT_COSTS = ("memory/peak_bytes", "weight_bits", "cache_bytes_per_token", "par
 
 
 def _compare_fresh_seeds(
-    decides: Metric, runs: list[Run], baseline: str, options: dict[str, Any], margin: Any
+    decides: Metric, runs: list[Run], baseline: str, plan: StudyPlan, margin: Any, minutes: float
 ) -> Comparison | None:
     """Compare runs on fresh seeds, judged on these alone."""
     if not runs:
         return None
-    fresh = compare_metric(decides, runs, baseline, {**options, "pairs": False, "versus": []}, margin)
+    fresh = compare_metric(
+        decides, runs, baseline, replace(plan, pairs=False, versus=[]), margin=margin, minutes=minutes
+    )
     incomparable = choose_metric([replace(run, role="arm") for run in runs], decides)[1]
     return withhold_verdicts(fresh, incomparable) if incomparable and decides is not BITS else fresh

@@ -58,7 +58,17 @@ def build_document(findings: Findings) -> dict[str, Any]:
         plain["answer"] = [_to_dict(sentence) for sentence in summarize_view(view)] if view else []
         plain["sentences"] = [_to_dict(sentence) for sentence in describe_verdicts(view)] if view else []
     caveats = [str(sentence) for sentence in list_caveats(findings)]
-    return {"version": VERSION, **document, "command": build_command(findings.asked), "caveats": caveats}
+    del document["plan"]
+    # the key of the plan, from when minutes were a part of it
+    asked = {**findings.plan.to_document(), "minutes_per_cell": document.pop("minutes_per_cell")}
+    return {
+        "version": VERSION,
+        "study": findings.study,
+        "asked": asked,
+        **document,
+        "command": build_command(findings.plan),
+        "caveats": caveats,
+    }
 
 
 def _to_dict(sentence: Sentence) -> dict[str, str]:

@@ -39,7 +39,7 @@ def print_study(findings: Findings, console: Console) -> None:
     """Print a study."""
     console.print(Text.assemble((findings.study, "bold"), f"   {caveats.summarize_runs(findings)}"), soft_wrap=True)
     views = make_views(findings)
-    if base := findings.asked.get("base"):
+    if base := findings.plan.base:
         print_paragraph(f"every run: {' '.join(base)}", console, style="dim")
     for view in views:
         _print_view(view, console)

@@ -34,8 +34,7 @@ def describe_rules(findings: Findings) -> list[str]:
 
     By the facts of the runs, and not by what was asked for.
     """
-    plan = findings.asked
-    match, tune = plan.get("match", ""), plan.get("tune", "")
+    match, tune = findings.plan.match, findings.plan.tune
     runs = [run for run in findings.runs if run.role == "arm" and run.status == "finished"]
     rules = [MATCHED[match]] if match in MATCHED and _is_matched(match, runs) else []
     if match in ("tokens", "params", "flops"):
@@ -50,8 +49,8 @@ def describe_rules(findings: Findings) -> list[str]:
         rules.append(f"Arms differ in their {names}, which is not tuned for each.")
     elif tune in TUNED:
         rules.append(TUNED[tune])
-    for arm, adjustments in plan.get("settled", {}).items():
-        rules += [f"{arm}: {reason}" for *_, reason in adjustments]
+    for arm, adjustments in findings.plan.settled.items():
+        rules += [f"{arm}: {adjustment.reason}" for adjustment in adjustments]
     return [*rules, *findings.mismatch]
 
 
@@ -132,7 +131,7 @@ def list_caveats(findings: Findings) -> list[Sentence]:
             parse_sentence(
                 f"One seed: **no verdict possible**. The order of the arms may be noise: of {pluralize(arms, 'arm')} "
                 f"equal to the baseline some looks better in {chance} % of studies.",
-                build_command(findings.asked, 2),
+                build_command(findings.plan, 2),
             )
         )
     return [*caveats, parse_sentence(SCALE)]

@@ -55,7 +55,7 @@ def describe_unstable_arm(view: View, comparison: Comparison, arm: str) -> Sente
     row = next(row for row in comparison.arms if row.arm == arm)
     seeds = row.finished + row.diverged + row.failed
     rest = "the loss of those that finished cannot be compared" if row.finished else "no run finished"
-    is_grid = view.plan.get("tune") == "grid"
+    is_grid = view.plan.tune == "grid"
     rate = "at every learning rate of the grid" if is_grid else "at the shared learning rate"
     return parse_sentence(
         f"{view.bold_name(arm)} diverged in {row.diverged} of {seeds} seeds; {rest}. Verdict: **unstable** {rate}."

@@ -100,7 +100,7 @@ def _describe_next_steps(view: View) -> Sentence:
     if unresolved:
         names = join_phrases([view.short_name(contrast.arm) for contrast in unresolved])
         steps.append(f"{pluralize(extra_seeds, 'more seed')} for {escape(names)}")
-    if view.plan.get("tune") == "shared":
+    if view.plan.tune == "shared":
         steps.append("learning rates tuned for each arm (tune=grid)")
     steps.append("another size, or more tokens")
     if "equivalent" in map(view.get_verdict, view.order):

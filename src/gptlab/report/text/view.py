@@ -3,10 +3,10 @@
 import shlex
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 from gptlab.report.text.markup import bold
 from gptlab.stats.results import Comparison, Contrast, Findings, Stratum, Timing, Tuning
+from gptlab.stats.study_plan import StudyPlan
 
 MARKS = {"better": "✓", "worse": "✗", "equivalent": "=", "not resolved": "?", "unstable": "!"}
 """Verdicts where a word has no room."""
@@ -16,11 +16,10 @@ MARKS = {"better": "✓", "worse": "✗", "equivalent": "=", "not resolved": "?"
 class View:
     """One size of a study.
 
-    plan        content of study.json
     comparison  the metric that decides
     """
 
-    plan: dict[str, Any]
+    plan: StudyPlan
     stratum: Stratum
     comparison: Comparison
 
@@ -114,7 +113,7 @@ class View:
 
 def make_views(findings: Findings) -> list[View]:
     """Return a view of each size of which some run finished."""
-    return [View(findings.asked, stratum, stratum.comparisons[0]) for stratum in findings.strata if stratum.comparisons]
+    return [View(findings.plan, stratum, stratum.comparisons[0]) for stratum in findings.strata if stratum.comparisons]
 
 
 def pluralize(number: int, noun: str) -> str:
@@ -122,17 +121,11 @@ def pluralize(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def list_seeds(plan: dict[str, Any]) -> list[int]:
-    """Return the seeds of a study; 3 means 0, 1, 2."""
-    seeds = plan.get("seeds") or []
-    return list(range(seeds)) if isinstance(seeds, int) else list(seeds)
-
-
-def build_command(plan: dict[str, Any], extra_seeds: int = 0) -> str:
+def build_command(plan: StudyPlan, extra_seeds: int = 0) -> str:
     """Return the command of a study with so many more seeds; empty where no command made it."""
-    words = [str(word) for word in plan.get("command") or []]
+    words = plan.command
     if extra_seeds and words:
-        seeds = list_seeds(plan)
+        seeds = [*plan.seeds]
         first_new = max(seeds, default=-1) + 1
         seeds += range(first_new, first_new + extra_seeds)
         is_range = seeds == list(range(len(seeds)))

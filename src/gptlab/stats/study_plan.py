@@ -1,0 +1,67 @@
+"""The plan of a study, which is study.json: what is compared, and how."""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, NamedTuple
+
+
+class Adjustment(NamedTuple):
+    """A knob that was set to make an arm match the baseline, and the sentence that says why."""
+
+    knob: str
+    value: Any
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyPlan:
+    """Content of study.json, of training and of measuring studies alike; a key is a field.
+
+    Defaults stand for what a file of an older gptlab, or a comparison of lone runs, does not say.
+    """
+
+    study: str  # its name
+    # the knobs of conf/ablate.yaml
+    design: str = ""
+    trials: int = 0
+    sampler: str = ""
+    limits: dict[str, float] | None = None
+    seeds: list[int] = field(default_factory=list)
+    baseline: str | None = None
+    budget: list[float] = field(default_factory=list)
+    confirm: int = 0
+    aa: bool = False
+    match: str = ""
+    resize: str = ""
+    tune: str = ""
+    lr_grid: list[float] = field(default_factory=list)
+    variance: Literal["auto", "own", "pooled", "moderated"] = "auto"
+    delta: float | None = None
+    pairs: bool = False
+    timing: float = 0.0
+    reuse: str = "same_code"
+    dry_run: bool = False
+    # the question
+    kind: str = "train"  # the choice of study: train, decode, ...
+    knobs: dict[str, Any] | None = None  # of a study that measures its arms together; None where arms are trained
+    asks: str = ""  # a hash of the question, which a study of the same name must share
+    command: list[str] = field(default_factory=list)
+    cwd: str = ""
+    axes: dict[str, list[str]] = field(default_factory=dict)
+    versus: list[tuple[str, str]] = field(default_factory=list)  # pairs of arms that are compared with each other
+    base: list[str] = field(default_factory=list)  # overrides that all arms have
+    arms: dict[str, list[str]] = field(default_factory=dict)  # overrides by the arm's name among all sizes
+    settled: dict[str, list[Adjustment]] = field(default_factory=dict)
+    # its cells
+    cells: list[str] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)  # estimated, of each cell that was not done
+    jobs: int = 1
+    counts: dict[str, dict[str, float]] = field(default_factory=dict)  # parameters, FLOPs and cache bytes by arm
+    mismatch: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def to_document(self) -> dict[str, Any]:
+        """Return the plan as plain data."""
+        document = asdict(self)
+        if self.knobs is None:  # the key tells a measuring study from a training one
+            del document["knobs"]
+        return document
