@@ -20,7 +20,7 @@ from gptlab.ablation.cells import (
 from gptlab.ablation.options import KNOBS, StudyOptions, check_options
 from gptlab.config.recipe import set_values
 from gptlab.errors import Refused
-from gptlab.stats.labels import find_arm
+from gptlab.stats.labels import find_arm, label_arm, read_label
 
 AXES = {"attention": ["gqa", "mha"], "norm": ["layernorm", "rmsnorm"], "mlp": ["gelu", "swiglu"]}
 USUAL = {"attention": "mha", "norm": "rmsnorm", "mlp": "swiglu"}
@@ -37,7 +37,7 @@ def knobs(**values: object) -> StudyOptions:
 
 
 def variant(*words: str) -> Variant:
-    return Variant(" ".join(words) or "default", [*words], composed("model=nano", *words))
+    return Variant(read_label(" ".join(words)), [*words], composed("model=nano", *words))
 
 
 def test_a_grid_is_the_product_in_the_order_asked():
@@ -66,19 +66,26 @@ def test_leave_one_out_goes_back_one_change_at_a_time():
 
 def test_an_arm_is_named_by_what_it_changes():
     arm = ("gqa", "rmsnorm", "swiglu")
-    assert design.label_arm(AXES, arm) == "attention=gqa norm=rmsnorm mlp=swiglu"
-    assert design.label_arm(AXES, arm, tuple(USUAL.values())) == "attention=gqa"
-    assert design.label_arm({"model": ["nano"], **AXES}, ("nano", *arm), size="model") == design.label_arm(AXES, arm)
-    assert design.label_arm({}, ()) == "default"
+    values = design.choose_shown_values(AXES, arm)
+    assert label_arm(values) == "attention=gqa norm=rmsnorm mlp=swiglu"
+    assert design.choose_shown_values(AXES, arm, tuple(USUAL.values())) == (("attention", "gqa"),)
+    assert design.choose_shown_values({"model": ["nano"], **AXES}, ("nano", *arm), size="model") == values
+    assert label_arm(design.choose_shown_values({}, ())) == "default"
 
 
 def test_an_arm_is_called_by_any_words_that_only_it_has():
     labels = ["attention=gqa norm=rmsnorm", "attention=mha norm=rmsnorm"]
-    assert find_arm("gqa", labels) == find_arm("norm=rmsnorm,attention=gqa", labels) == labels[0]
+    arms = {label: read_label(label) for label in labels}
+    assert find_arm("gqa", arms) == find_arm("norm=rmsnorm,attention=gqa", arms) == labels[0]
     with pytest.raises(Refused, match="may be"):
-        find_arm("rmsnorm", labels)
+        find_arm("rmsnorm", arms)
     with pytest.raises(Refused, match="no arm"):
-        find_arm("mqa", labels)
+        find_arm("mqa", arms)
+
+
+@pytest.mark.parametrize("label", ["float", "ptq width=4", "l1, untrained sparsity=0.5", "attention=gqa norm=rmsnorm"])
+def test_an_arm_of_a_studys_own_keeps_its_name(label: str):
+    assert label_arm(read_label(label)) == label
 
 
 def test_an_axis_is_without_effect_only_if_it_never_has_one():

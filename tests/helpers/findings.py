@@ -136,6 +136,7 @@ PLAN = StudyPlan(
     command=["python", "ablate.py", "-m", "attention=mha,gqa", "seeds=3", "data.path=my text.txt"],
     axes={"attention": ["mha", "gqa"]},
     arms={BASE: [BASE], "attention=gqa": ["attention=gqa"]},
+    arm_values={arm: (("attention", arm.partition("=")[2]),) for arm in (BASE, *ROWS, BROKEN)},
     base=["model=nano"],
     match="tokens",
     tune="shared",

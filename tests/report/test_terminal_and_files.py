@@ -27,6 +27,7 @@ from gptlab.report.text.sentences import describe_unfinished_runs, describe_verd
 from gptlab.report.text.summary import find_leaders, summarize_view
 from gptlab.report.text.view import View, build_command, make_views
 from gptlab.runs.record import to_json
+from gptlab.stats.labels import label_arm
 from gptlab.stats.results import (
     METRICS,
     Arm,
@@ -78,8 +79,10 @@ def test_arms_stand_by_difference_below_the_baseline_and_empty_columns_go():
 
 
 def test_names_of_several_axes_say_what_differs():
-    arms = [Arm(arm, 3, 0, 0, 2.4, 0.01) for arm in ("a=1 b=1", "a=2 b=1", "a=2 b=2")]
-    view = View(FULL.plan, FULL.strata[0], replace(comparison(), baseline="a=1 b=1", arms=arms, contrasts=[]))
+    values = [(("a", a), ("b", b)) for a, b in ("11", "21", "22")]
+    arms = [Arm(label_arm(pairs), 3, 0, 0, 2.4, 0.01) for pairs in values]
+    plan = replace(FULL.plan, arm_values={label_arm(pairs): pairs for pairs in values})
+    view = View(plan, FULL.strata[0], replace(comparison(), baseline="a=1 b=1", arms=arms, contrasts=[]))
     assert list(view.names.values()) == ["baseline", "a=2", "a=2 b=2"]
 
 

@@ -1,7 +1,7 @@
 """Laws of study.json: one type is written and read back, whatever gptlab wrote it; what is no plan is refused."""
 
 import json
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ TRAINED = StudyPlan(
     versus=[("attention=gqa", "attention=mha")],
     base=["model=nano"],
     arms={"attention=mha": ["attention=mha"], "attention=gqa": ["attention=gqa", "mlp.hidden=352"]},
+    arm_values={"attention=mha": (("attention", "mha"),), "attention=gqa": (("attention", "gqa"),)},
     settled={"attention=mha": [], "attention=gqa": [Adjustment("mlp.hidden", 352, "mlp.hidden=352 so that ...")]},
     cells=["nano-mha-s0-1a2b3c4d"],
     seconds={"nano-mha-s0-1a2b3c4d": 7.5},
@@ -57,10 +58,17 @@ def test_a_plan_holds_every_knob_of_a_study():
 
 
 def test_files_of_older_and_newer_versions_are_read(tmp_path: Path):
-    assert read_plan(written(tmp_path, OLDEST)) == StudyPlan(**OLDEST)
-    assert read_plan(written(tmp_path, {**OLDEST, "seeds": 3, "of_tomorrow": {}})) == StudyPlan(
-        **OLDEST, seeds=[0, 1, 2]
-    )
+    oldest = StudyPlan(**OLDEST, arm_values={"base": (("", "base"),)})
+    assert read_plan(written(tmp_path, OLDEST)) == oldest
+    newer = {**OLDEST, "seeds": 3, "of_tomorrow": {}}
+    assert read_plan(written(tmp_path, newer)) == replace(oldest, seeds=[0, 1, 2])
+
+
+def test_an_older_file_has_its_arms_by_their_labels_alone(tmp_path: Path):
+    arms = {f"{size}/attention={value}": [] for size in ("nano", "mini") for value in ("mha", "gqa")}
+    sized = {"axes": {"model": ["nano", "mini"], "attention": ["mha", "gqa"]}, "design": "grid"}
+    plan = read_plan(written(tmp_path, {**OLDEST, **sized, "arms": arms}))
+    assert plan.arm_values == TRAINED.arm_values
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from gptlab.ablation.options import StudyOptions
 from gptlab.config.recipe import COSMETIC_KEYS, Recipe, set_values
+from gptlab.stats.labels import ArmValues, label_arm
 from gptlab.stats.study_plan import Adjustment
 
 KEYS_WITHOUT_EFFECT = (*COSMETIC_KEYS, "seed", "model.lr", "model.batch_size", "log_every", "save_every")
@@ -18,17 +19,23 @@ KEYS_WITHOUT_EFFECT = (*COSMETIC_KEYS, "seed", "model.lr", "model.batch_size", "
 
 @dataclass(frozen=True)
 class Variant:
-    """One arm: its name, its overrides on the command line, and its recipe, the seed aside.
+    """One arm: its overrides on the command line, and its recipe, the seed aside.
 
+    values       (knob, value) pairs that its name shows
     size         the model's choice, where a study has several sizes beside other axes
     adjustments  what was set to match the baseline
     """
 
-    name: str
+    values: ArmValues
     overrides: list[str]
     recipe: Recipe
     size: str = ""
     adjustments: list[Adjustment] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """Its name in its size."""
+        return label_arm(self.values)
 
     @property
     def key(self) -> str:

@@ -117,7 +117,7 @@ def set_knob(variant: Variant, knob: str, value: Any, reason: str) -> Variant:
     """Return a variant with a knob set, and the reason noted."""
     recipe = set_values(variant.recipe, **{knob.replace(".", "__"): value})
     return Variant(
-        name=variant.name,
+        values=variant.values,
         overrides=[*variant.overrides, f"{knob}={value}"],
         recipe=recipe,
         size=variant.size,

@@ -8,6 +8,7 @@ leave_one_out  the full stack, and the full stack less one change at a time
 from itertools import product
 
 from gptlab.errors import Refused
+from gptlab.stats.labels import ArmValues
 
 Axes = dict[str, list[str]]
 """Knob or slot to its values, as on the command line."""
@@ -43,15 +44,14 @@ def replace_value(arm: Arm, at: int, value: str) -> Arm:
     return (*arm[:at], value, *arm[at + 1 :])
 
 
-def label_arm(axes: Axes, arm: Arm, centre: Arm = (), size: str = "") -> str:
-    """Return an arm's name: "attention=gqa norm=layernorm".
+def choose_shown_values(axes: Axes, arm: Arm, centre: Arm = (), size: str = "") -> ArmValues:
+    """Return the (knob, value) pairs that name an arm.
 
-    In a design about a centre it is only what the arm changes there. The axis that is a size is left out; "default"
-    where nothing is left.
+    In a design about a centre it is only what the arm changes there. The axis that is a size is left out.
     """
-    words = [f"{axis}={value}" for axis, value in zip(axes, arm, strict=True) if axis != size]
-    changed = [word for word, value, default in zip(words, arm, centre, strict=False) if value != default]
-    return " ".join(changed or words) or "default"
+    values = [(axis, value) for axis, value in zip(axes, arm, strict=True) if axis != size]
+    changed = [pair for pair, value, default in zip(values, arm, centre, strict=False) if value != default]
+    return tuple(changed or values)
 
 
 def find_dead_axes(axes: Axes, signatures: dict[Arm, str]) -> list[str]:

@@ -288,6 +288,7 @@ def start_study_plan(spec: StudySpec, variants: list[Variant]) -> StudyPlan:
             "axes": spec.axes,
             "base": spec.shared,
             "arms": {variant.key: variant.overrides for variant in variants},
+            "arm_values": {variant.name: variant.values for variant in variants},
             "notes": spec.notes,
         }
     )

@@ -3,7 +3,7 @@
 Everything that is wrong is reported at once.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from gptlab import compose as wiring
@@ -16,7 +16,7 @@ from gptlab.config.recipe import Recipe, check_settings, flatten
 from gptlab.config.typecheck import format_value
 from gptlab.errors import Refused
 from gptlab.runs.record import check_writable
-from gptlab.stats.labels import find_arm
+from gptlab.stats.labels import ArmValues, find_arm, read_label
 from gptlab.study import Study
 
 LONGEST_NAME = 128
@@ -85,13 +85,13 @@ def parse_command(axes: dict[str, list[str]], fixed: dict[str, str]) -> StudySpe
         raise Refused(f"study={options.kind} has arms of its own; leave {', '.join(axes)} out, or give one value")
     if options.design == "search":
         _refuse_unfit_search(options, axes)
-        variants = _compose_arms([("default", [], "")], shared, base)
+        variants = _compose_arms([ArmSpec()], shared, base)
+    elif own_arms:
+        variants = _compose_arms([ArmSpec(read_label(name), own_arms[name]) for name in own_arms], shared, base)
     else:
-        arms = [(name, words, "") for name, words in own_arms.items()] or _label_arms(
-            axes, options.design, _default_values(axes, shared)
-        )
-        variants = _compose_arms(arms, shared, base)
-        _refuse_without_effect(axes, variants)
+        points = design.combine_axes(axes, options.design, _default_values(axes, shared))
+        variants = _compose_arms(_specify_arms(axes, points, options.design), shared, base)
+        _refuse_without_effect(axes, dict(zip(points, variants, strict=True)))
     variants, notes = _drop_duplicates(variants)
     _refuse_unknown_lr(options, variants)
     baselines = _choose_baselines(options, variants, base, shared)
@@ -109,7 +109,7 @@ def refuse_path(name: str | None) -> None:
         raise Refused(f"name={name[:20]}... has {len(name.encode())} bytes, and a folder's has {LONGEST_NAME} at most")
 
 
-def compose_trial(spec: StudySpec, name: str, words: list[str]) -> Variant:
+def compose_trial(spec: StudySpec, values: ArmValues, words: list[str]) -> Variant:
     """Return one more arm of a study; raise Refused with all that is wrong with it in one line."""
     try:
         recipe = wiring.compose([*spec.shared, *words])
@@ -117,7 +117,7 @@ def compose_trial(spec: StudySpec, name: str, words: list[str]) -> Variant:
         raise Refused(str(refused).splitlines()[0]) from refused
     if problems := wiring.check_recipe(recipe):
         raise Refused(problems[0])
-    return Variant(name, [*spec.shared, *words], recipe)
+    return Variant(values, [*spec.shared, *words], recipe)
 
 
 def _refuse_unfit_search(options: StudyOptions, axes: dict[str, list[str]]) -> None:
@@ -174,28 +174,40 @@ def _default_values(axes: dict[str, list[str]], shared: list[str]) -> dict[str, 
     return {axis: str(defaults[axis]) for axis in axes if axis in defaults}
 
 
-def _label_arms(axes: dict[str, list[str]], kind: str, defaults: dict[str, str]) -> list[tuple[str, list[str], str]]:
-    """Return (name, overrides, size) of the arms of a design; size only where sizes are compared apart."""
-    arms, sized = design.combine_axes(axes, kind, defaults), "model" in axes and len(axes) > 1 and kind == "grid"
-    labelled = []
-    for arm in arms:
-        words = [f"{axis}={value}" for axis, value in zip(axes, arm, strict=True)]
-        name = design.label_arm(axes, arm, () if kind == "grid" else arms[0], "model" if sized else "")
-        labelled.append((name, words, arm[[*axes].index("model")] if sized else ""))
-    return labelled
+@dataclass(frozen=True)
+class ArmSpec:
+    """An arm before it is composed: its values, its own overrides, and its size where sizes are compared apart."""
+
+    values: ArmValues = ()
+    words: list[str] = field(default_factory=list)
+    size: str = ""
 
 
-def _compose_arms(arms: list[tuple[str, list[str], str]], shared: list[str], base: Recipe) -> list[Variant]:
+def _specify_arms(axes: dict[str, list[str]], points: list[design.Arm], kind: str) -> list[ArmSpec]:
+    """Return the arms of a design, whose first point is its centre."""
+    is_sized = "model" in axes and len(axes) > 1 and kind == "grid"
+    arms = []
+    for point in points:
+        words = [f"{axis}={value}" for axis, value in zip(axes, point, strict=True)]
+        values = design.choose_shown_values(
+            axes, point, () if kind == "grid" else points[0], "model" if is_sized else ""
+        )
+        arms.append(ArmSpec(values, words, point[[*axes].index("model")] if is_sized else ""))
+    return arms
+
+
+def _compose_arms(arms: list[ArmSpec], shared: list[str], base: Recipe) -> list[Variant]:
     """Compose and check every arm; all that is wrong is reported at once."""
     problems: dict[str, list[str]] = {}
     variants = []
-    for name, words, size in arms:
+    for arm in arms:
+        words = arm.words
         try:
             recipe = wiring.compose([*shared, *words])
             lines = wiring.check_recipe(recipe)
         except Refused as refused:
             recipe, lines = base, [_explain_unused_knob(line, words, base) for line in str(refused).split("\nerror: ")]
-        variants.append(Variant(name, [*shared, *words], recipe, size))
+        variants.append(Variant(arm.values, [*shared, *words], recipe, arm.size))
         for line in lines:
             problems.setdefault(line, []).append(variants[-1].key)
     if problems:
@@ -218,11 +230,9 @@ def _explain_unused_knob(line: str, words: list[str], base: Recipe) -> str:
     return f"{key} has no effect with {choice}; leave one of them out" if has else line
 
 
-def _refuse_without_effect(axes: dict[str, list[str]], variants: list[Variant]) -> None:
-    signatures = {}
-    for variant in variants:
-        words = {key: value for key, _, value in (word.partition("=") for word in variant.overrides)}
-        signatures[tuple(words[axis] for axis in axes)] = hash_without_seed(variant.recipe)
+def _refuse_without_effect(axes: dict[str, list[str]], variants: dict[design.Arm, Variant]) -> None:
+    """Refuse axes that change nothing; `variants` are by their point, a value for each axis."""
+    signatures = {point: hash_without_seed(variant.recipe) for point, variant in variants.items()}
     if dead := design.find_dead_axes(axes, signatures):
         others = (
             " ".join(f"{key}={values[0]}" for key, values in axes.items() if key not in dead) or "the rest as it is"
@@ -271,6 +281,6 @@ def _choose_baselines(
         ]
         baselines[size] = (candidates or arms)[0]
         if options.baseline is not None:
-            name = find_arm(options.baseline, [arm.name for arm in arms])
+            name = find_arm(options.baseline, {arm.name: arm.values for arm in arms})
             baselines[size] = next(arm for arm in arms if arm.name == name)
     return baselines

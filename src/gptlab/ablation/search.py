@@ -28,6 +28,7 @@ from gptlab.config.recipe import flatten
 from gptlab.errors import Refused
 from gptlab.runs.record import read_json, to_json, write_atomically
 from gptlab.runs.study_folder import lock_or_owner
+from gptlab.stats.labels import read_label
 from gptlab.stats.results import SELECT
 from gptlab.study import Search
 
@@ -231,7 +232,8 @@ def compose_point(plan: Plan, values: dict[str, Any], search: Search | None = No
     present = {axis: value for axis, value in values.items() if "." not in axis or axis in knobs}
     words = [f"{axis}={value}" for axis, value in present.items()]
     search_words, label = (search.words, search.label) if search else ((), "")
-    return composed(plan.spec, " ".join([*words, label]).strip() or "default", [*words, *search_words])
+    arm_values = tuple((axis, str(value)) for axis, value in present.items())
+    return composed(plan.spec, (*arm_values, *read_label(label)), [*words, *search_words])
 
 
 def check_limits(plan: Plan, variant: Variant) -> None:

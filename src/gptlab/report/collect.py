@@ -8,6 +8,7 @@ from gptlab.config.recipe import Recipe, flatten
 from gptlab.errors import Refused
 from gptlab.runs.record import read_json, read_recipe
 from gptlab.runs.study_folder import CellState, StudyFolder
+from gptlab.stats.labels import ArmValues, label_arm
 from gptlab.stats.results import Run
 
 MAX_NAMED_KEYS = 3
@@ -50,8 +51,8 @@ def _make_run(study_folder: StudyFolder, cell: dict[str, Any], state: CellState)
     )
 
 
-def collect_lone_runs(folders: list[Path]) -> list[Run]:
-    """Return runs that no study made.
+def collect_lone_runs(folders: list[Path]) -> tuple[list[Run], dict[str, ArmValues]]:
+    """Return runs that no study made, and their arms by label, in order.
 
     An arm is what they differ in, the seed aside; it is named by its folder where that would be much.
     """
@@ -67,7 +68,7 @@ def collect_lone_runs(folders: list[Path]) -> list[Run]:
         status: Any = summary.get("status", "missing")
         runs.append(
             Run(
-                arm=arms[folder],
+                arm=label_arm(arms[folder]),
                 seed=recipe.config["seed"],
                 status=status if status in ("finished", "diverged") else "missing",
                 values=extract_numbers(summary),
@@ -77,11 +78,11 @@ def collect_lone_runs(folders: list[Path]) -> list[Run]:
                 facts=_extract_facts(summary, recipe.config),
             )
         )
-    return runs
+    return runs, {label_arm(values): values for values in sorted(arms.values(), key=label_arm)}
 
 
-def _name_arms(recipes: dict[Path, Recipe]) -> dict[Path, str]:
-    """Return the name of each run's arm, by its folder."""
+def _name_arms(recipes: dict[Path, Recipe]) -> dict[Path, ArmValues]:
+    """Return each run's arm, by its folder."""
     leaves = {folder: {**flatten(recipe.config), **_named_choices(recipe)} for folder, recipe in recipes.items()}
     keys: set[str] = set()
     for config in leaves.values():
@@ -96,15 +97,15 @@ def _name_arms(recipes: dict[Path, Recipe]) -> dict[Path, str]:
     named = [key for key in differing if key in slots or key.split(".")[0] not in slots]
     by_keys = {}
     for folder, config in leaves.items():
-        by_keys[folder] = tuple(f"{key}={config.get(key)}" for key in named)
+        by_keys[folder] = tuple((key, str(config.get(key))) for key in named)
     # a run's folder ends in its seed, its hash and, if that was taken, a number
     by_folder = {folder: re.sub(r"-s\d+-[0-9a-f]{8}(-\d+)?$", "", folder.name) for folder in recipes}
     # folders name arms only where each arm has one folder name, and each folder name one arm
     arms, names = {*by_keys.values()}, {*by_folder.values()}
     pairs = {*zip(by_keys.values(), by_folder.values(), strict=True)}
     if len(named) <= MAX_NAMED_KEYS or len(pairs) > len(arms) or len(names) < len(arms):
-        return {folder: " ".join(arm) or "default" for folder, arm in by_keys.items()}
-    return by_folder
+        return by_keys
+    return {folder: (("", name),) for folder, name in by_folder.items()}
 
 
 def _named_choices(recipe: Recipe) -> dict[str, Any]:

@@ -30,19 +30,19 @@ def compare_folders(folders: list[Path], baseline: str | None = None, pairs: boo
     """Compare one study as it is, or lone runs and the runs of several studies by what they differ in."""
     if len(folders) == 1 and (folders[0] / "study.json").exists():
         plan = StudyFolder(folders[0]).plan
-        chosen = find_arm(baseline, [*plan.arms]) if baseline else plan.baseline
+        chosen = find_arm(baseline, plan.arm_values) if baseline else plan.baseline
         return compare_study_folder(folders[0], replace(plan, baseline=chosen, pairs=plan.pairs or pairs))
     run_folders: dict[Path, None] = {}  # in order, each once: two studies may share runs
     for folder in folders:
         run_folders |= dict.fromkeys(_list_run_folders(folder))
-    runs = collect_lone_runs([*run_folders])
-    arms = sorted({run.arm for run in runs})
+    runs, arms = collect_lone_runs([*run_folders])
     plan = StudyPlan(
         study="comparison",
         baseline=find_arm(baseline, arms) if baseline else runs[0].arm,
         pairs=pairs,
         seeds=sorted({run.seed for run in runs}),
         arms={arm: [] for arm in arms},
+        arm_values=arms,
     )
     findings = compare_study(plan, runs)
     return replace(findings, notes=[*findings.notes, *_describe_differing_facts(runs)], seconds=_sum_seconds(runs))

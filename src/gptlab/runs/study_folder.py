@@ -21,6 +21,7 @@ from gptlab.errors import Refused
 from gptlab.runs.file_lock import try_lock
 from gptlab.runs.fingerprint import fingerprint_recipe
 from gptlab.runs.record import RunFolder, append_line, read_json, to_json, utc_now, write_atomically
+from gptlab.stats.labels import read_label
 from gptlab.stats.study_plan import Adjustment, StudyPlan
 
 TERMINAL_STATES = ("finished", "diverged")
@@ -154,6 +155,9 @@ def read_plan(path: Path) -> StudyPlan:
         raise Refused(f"{path} is no plan of a study ({', '.join(problems)}); remove it, and repeat the command")
     for arm, triples in values.get("settled", {}).items():
         values["settled"][arm] = [Adjustment(*triple) for triple in triples]
+    if "arm_values" not in values:
+        values["arm_values"] = {name: read_label(name) for name in _list_arm_names(values)}
+    values["arm_values"] = {name: tuple(map(tuple, pairs)) for name, pairs in values["arm_values"].items()}
     values["versus"] = [(first, other) for first, other in values.get("versus", ())]
     return StudyPlan(**values)
 
@@ -162,9 +166,18 @@ def _fits(name: str, value: Any) -> bool:
     return conforms(value, PLAN_TYPES[name])
 
 
+def _list_arm_names(values: dict[str, Any]) -> list[str]:
+    """Return the names of arms without their sizes, for an older study.json."""
+    axes = values.get("axes", {})
+    is_sized = "model" in axes and len(axes) > 1 and values.get("design") == "grid"
+    return [key.partition("/")[2] if is_sized else key for key in values["arms"]]
+
+
 REQUIRED_KEYS = ("study", "arms", "cells")
 PLAN_TYPES: dict[str, Any] = {field.name: field.type for field in dataclasses.fields(StudyPlan)}
-PLAN_TYPES["settled"] = dict[str, list[tuple[str, Any, str]]]  # as JSON has an Adjustment
+# tuples as JSON has them
+PLAN_TYPES["settled"] = dict[str, list[tuple[str, Any, str]]]
+PLAN_TYPES["arm_values"] = dict[str, list[tuple[str, str]]]
 
 
 def _read_facts(folder: Path) -> dict[str, Any]:

@@ -1,20 +1,41 @@
-"""Labels of arms, and how a user refers to an arm."""
+"""Arms, their labels, and how a user refers to an arm."""
+
+from collections.abc import Mapping
 
 from gptlab.errors import Refused
 
+ArmValues = tuple[tuple[str, str], ...]
+"""An arm: the (knob, value) pairs that its label shows; a word that is no knob's value is ("", word)."""
 
-def find_arm(name: str, labels: list[str]) -> str:
-    """Return the label that is `name`, or the only one that has all its values: gqa, or gqa,layernorm."""
-    words = name.replace(",", " ").split()
-    matches = [label for label in labels if label == name] or [
-        label for label in labels if all(map(split_label(label).__contains__, words))
+
+def label_arm(values: ArmValues) -> str:
+    """Return an arm's label: "attention=gqa norm=layernorm"; "default" where nothing is changed."""
+    return " ".join(label_value(knob, value) for knob, value in values) or "default"
+
+
+def label_value(knob: str, value: str) -> str:
+    """Return one part of a label."""
+    return f"{knob}={value}" if knob else value
+
+
+def read_label(label: str) -> ArmValues:
+    """Return the arm of a label that comes from outside: a study's own arm, or one of an older study.json."""
+    words = (word.partition("=") for word in label.split())
+    return tuple((first, value) if separator else ("", first) for first, separator, value in words)
+
+
+def find_arm(name: str, arms: Mapping[str, ArmValues]) -> str:
+    """Return the label that is `name`, or the only one whose arm has all its values: gqa, or gqa,layernorm."""
+    words = {*name.replace(",", " ").split()}
+    matches = [label for label in arms if label == name] or [
+        label for label, values in arms.items() if words <= _list_words(values)
     ]
     if len(matches) != 1:
         problem = "is no arm of this study" if not matches else f"may be {' or '.join(matches)}"
-        raise Refused(f"baseline={name} {problem}; arms: {', '.join(labels)}")
+        raise Refused(f"baseline={name} {problem}; arms: {', '.join(arms)}")
     return matches[0]
 
 
-def split_label(label: str) -> set[str]:
+def _list_words(values: ArmValues) -> set[str]:
     """Return the words by which an arm can be called."""
-    return {word for part in label.split() for word in (part, part.partition("=")[2])}
+    return {word for knob, value in values for word in (label_value(knob, value), value)}

@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 from rich.console import Console
 from rich.table import Table
 
-from gptlab.stats.labels import find_arm
 from gptlab.stats.results import Metric, Timing
 from gptlab.stats.study_plan import StudyPlan
 from gptlab.stats.timing import AA_CONTROL, compare_times
@@ -52,7 +51,7 @@ class Measurements:
 def summarize_rows(plan: StudyPlan, rows: list[Row], after: Sequence[str] = ()) -> Measurements:
     """Average the rows by metric and arm, and compare the times with the baseline's."""
     arms = list(dict.fromkeys(row.arm for row in rows if row.arm != AA_CONTROL))
-    baseline = find_arm(plan.baseline, arms) if plan.baseline else next(iter(arms), "")
+    baseline = next(iter(arms), "")  # no knob chooses another: a measuring study refuses `baseline`
     numbers: dict[str, dict[str, list[float]]] = {}
     rounds: dict[str, dict[str, list[float]]] = {}
     for row in rows:

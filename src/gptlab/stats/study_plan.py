@@ -3,6 +3,8 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, NamedTuple
 
+from gptlab.stats.labels import ArmValues
+
 
 class Adjustment(NamedTuple):
     """A knob that was set to make an arm match the baseline, and the sentence that says why."""
@@ -50,6 +52,7 @@ class StudyPlan:
     versus: list[tuple[str, str]] = field(default_factory=list)  # pairs of arms that are compared with each other
     base: list[str] = field(default_factory=list)  # overrides that all arms have
     arms: dict[str, list[str]] = field(default_factory=dict)  # overrides by the arm's name among all sizes
+    arm_values: dict[str, ArmValues] = field(default_factory=dict)  # by the arm's name in its size
     settled: dict[str, list[Adjustment]] = field(default_factory=dict)
     # its cells
     cells: list[str] = field(default_factory=list)
@@ -58,6 +61,10 @@ class StudyPlan:
     counts: dict[str, dict[str, float]] = field(default_factory=dict)  # parameters, FLOPs and cache bytes by arm
     mismatch: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+
+    def get_values(self, arm: str) -> ArmValues:
+        """Return the (knob, value) pairs of an arm, given its name in its size."""
+        return self.arm_values.get(arm, (("", arm),))
 
     def to_document(self) -> dict[str, Any]:
         """Return the plan as plain data."""

@@ -68,8 +68,7 @@ class Study:
     def __call__(self, arms: dict[str, Recipe], block: int, build: Build, folder: Path) -> list[Row]:
         """Measure all arms, by name, under one seed.
 
-        `folder` is the study's, for plots and the like. The first arm of the rows is the baseline, unless the command
-        line names another.
+        `folder` is the study's, for plots and the like. The first arm of the rows is the baseline.
         """
         raise NotImplementedError
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from gptlab.report.text.markup import bold
+from gptlab.stats.labels import label_arm
 from gptlab.stats.results import Comparison, Contrast, Findings, Stratum, Timing, Tuning
 from gptlab.stats.study_plan import StudyPlan
 
@@ -53,20 +54,23 @@ class View:
     @cached_property
     def axis(self) -> str:
         """The one axis of the study; empty if it has several."""
-        axes = {arm.partition("=")[0] if "=" in arm and " " not in arm else "" for arm in self.order}
+        arms = [self.plan.get_values(arm) for arm in self.order]
+        axes = {values[0][0] if len(values) == 1 else "" for values in arms}
         return axes.pop() if len(axes) == 1 else ""
 
     @cached_property
     def names(self) -> dict[str, str]:
         """Short names by arm: the value on the one axis, else the words that differ from the baseline."""
         baseline = self.comparison.baseline
+        arms = {arm: self.plan.get_values(arm) for arm in self.order}
         if self.axis:
-            return {arm: arm.partition("=")[2] for arm in self.order}
-        baseline_words = baseline.split()
+            return {arm: values[0][1] for arm, values in arms.items()}
+        of_baseline = self.plan.get_values(baseline)
         names = {}
-        for arm in self.order:
-            names[arm] = " ".join(word for word in arm.split() if word not in baseline_words) or arm
-        names[baseline] = "baseline" if " " in baseline else baseline
+        for arm, values in arms.items():
+            changed = tuple(pair for pair in values if pair not in of_baseline)
+            names[arm] = label_arm(changed) if changed else arm
+        names[baseline] = "baseline" if len(of_baseline) > 1 else baseline
         # two arms may differ only in words that the baseline has too
         is_unique = len({*names.values()}) == len(names)
         return names if is_unique else {arm: arm for arm in self.order}
