@@ -53,7 +53,7 @@ def verdicts(found: Findings) -> dict[str, str]:
 def test_a_huge_effect_is_called_from_three_seeds():
     found = judged(runs(other=-0.3, worse=0.3))
     assert verdicts(found) == {"other": "better", "worse": "worse"}
-    assert loss(found).variance == "pooled"
+    assert loss(found).variance == "moderated"
 
 
 def test_higher_is_better_where_it_is():
@@ -382,3 +382,28 @@ def test_three_sizes_are_fitted_and_a_winner_that_changes_is_said():
         ],
     )
     assert any("changes with size" in note for note in crossing.notes)
+
+
+def test_an_arm_that_is_noisier_than_the_others_is_named():
+    plain = runs(5, a=-0.01, b=0.002, wild=0.0)
+    wild = [
+        replace(run, values={"val/loss": run.values["val/loss"] + 0.1 * (-1) ** run.seed}) if run.arm == "wild" else run
+        for run in plain
+    ]
+    (note,) = [note for note in loss(judged(wild)).notes if "noisier" in note]
+    assert note.startswith("wild is noisier than the others (SD 0.")
+    assert not [note for note in loss(judged(plain)).notes if "noisier" in note]
+
+
+def test_a_baseline_that_is_noisier_widens_every_interval():
+    plain = runs(5, a=-0.01, b=0.002)
+    noisy = [
+        replace(run, values={"val/loss": run.values["val/loss"] + 0.1 * (-1) ** run.seed}) if run.arm == "base" else run
+        for run in plain
+    ]
+    before, after = loss(judged(plain)), loss(judged(noisy))
+    assert any("the baseline base is noisier" in note for note in after.notes)
+    assert all(
+        new.high - new.low > 20 * (old.high - old.low)
+        for old, new in zip(before.contrasts, after.contrasts, strict=True)
+    )

@@ -7,12 +7,11 @@ from typing import Literal
 
 from gptlab.stats import paired_tests as statistics
 from gptlab.stats.contrasts import ALPHA, DecisionRule, Pair, compare_counts, compare_pairs
+from gptlab.stats.moderation import describe_disagreements, moderate_variances
 from gptlab.stats.paired_tests import Table, VarianceEstimate
 from gptlab.stats.results import Arm, Comparison, Metric, Noise, Run
 from gptlab.stats.study_plan import StudyPlan
 
-MODERATE_FROM = 5
-"""Number of comparisons from which on the variance is moderated rather than pooled."""
 DEFAULT_MARGIN_SHARE = 0.005
 """Share of the baseline's mean that is the margin of equivalence where no better one is known."""
 
@@ -57,10 +56,9 @@ def compare_metric(
         counts = [compare_counts(metric, values, pair) for pair in pairs]
         return Comparison(metric, baseline, arms, counts, [], "none", delta, source, None)
     rule = DecisionRule(metric, delta, ALPHA, unstable - {baseline}, minutes)
-    kind: Variance = (
-        plan.variance if plan.variance != "auto" else "pooled" if len(pairs) < MODERATE_FROM else "moderated"
-    )
+    kind: Variance = plan.variance if plan.variance != "auto" else "pooled" if len(pairs) < 2 else "moderated"
     used = choose_variances(values, pairs, kind, unstable)
+    shared = select_shared(values, pairs, unstable) if kind == "moderated" else {}
     all_pairs = [(first, other) for first, other in plan.versus if {first, other} <= values.keys()]
     if plan.pairs:
         all_pairs = [(first, other) for at, first in enumerate(values) for other in [*values][at + 1 :]]
@@ -76,7 +74,7 @@ def compare_metric(
         noise=_estimate_noise(
             rule, values, used, _control_difference(values.get(baseline, {}), tabulate(control, metric.key))
         ),
-        notes=_describe_seeds(arms, values, baseline, metric),
+        notes=[*_describe_seeds(arms, values, baseline, metric), *describe_disagreements(shared, baseline)],
     )
 
 
@@ -102,15 +100,21 @@ def choose_variances(
     """
     estimates = {pair: statistics.own_variance(statistics.paired_differences(values, *pair)) for pair in pairs}
     own = {pair: estimate for pair, estimate in estimates.items() if estimate is not None}
-    identical = {pair for pair in own if not any(statistics.paired_differences(values, *pair).values())}
-    stable = {pair: estimate for pair, estimate in own.items() if not {*pair} & unstable and pair not in identical}
+    shared = select_shared(values, pairs, unstable)
+    stable = {pair: estimate for pair, estimate in own.items() if {*pair} <= shared.keys()}
     if kind == "moderated":
-        return {**own, **statistics.moderate_variances(stable)}
+        return {**own, **moderate_variances(stable, shared)}
     if kind == "pooled":
-        left_out = unstable | {arm for arm, _ in identical}
-        pooled = statistics.pooled_variance({arm: by_seed for arm, by_seed in values.items() if arm not in left_out})
+        pooled = statistics.pooled_variance(shared)
         return {**own, **({} if pooled is None else dict.fromkeys(stable, pooled))}
     return own
+
+
+def select_shared(values: Table, pairs: list[Pair], unstable: frozenset[str]) -> dict[str, Mapping[int, float]]:
+    """Return the values of the arms that say something of each other's noise."""
+    differences = {pair: statistics.paired_differences(values, *pair) for pair in pairs}
+    identical = {arm for (arm, _), by_seed in differences.items() if len(by_seed) > 1 and not any(by_seed.values())}
+    return {arm: by_seed for arm, by_seed in values.items() if arm not in unstable | identical}
 
 
 def _estimate_noise(

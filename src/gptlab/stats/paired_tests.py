@@ -4,8 +4,7 @@ A block is a seed: y[arm, seed] = mean + arm + seed + noise. Three variances of 
 
 own        of this arm's own differences                         n - 1 degrees of freedom
 pooled     twice the residual mean square of the two-way model   (arms - 1) (n - 1): three seeds see much more
-moderated  the own one drawn towards the typical one as far as the arms agree (Smyth 2004, Stat. Appl. Genet. Mol.
-           Biol. 3:3): (d0 s0^2 + d s^2) / (d0 + d), d0 and s0^2 fitted over the arms
+moderated  the own one drawn towards the pooled one as far as the arms agree: see `moderation`
 
 No bootstrap over seeds: of three, it covers three times in four. Nothing here is random, and sums are over sorted
 arms and seeds, so that the order in which runs were listed changes no bit.
@@ -17,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
-from scipy import optimize, special, stats
+from scipy import optimize, stats
 
 Table = Mapping[str, Mapping[int, float]]
 """Values by arm and seed."""
@@ -52,72 +51,30 @@ def own_variance(differences: Mapping[int, float]) -> VarianceEstimate | None:
 
 
 def pooled_variance(table: Table) -> VarianceEstimate | None:
-    """Return twice the residual mean square of the two-way model.
+    """Return twice the residual mean square of the two-way model."""
+    square, df = fit_additive_model(table)
+    return None if df < 1 else VarianceEstimate(2 * square / df, df)
+
+
+def fit_additive_model(table: Table) -> tuple[float, int]:
+    """Return the residual sum of squares of arm + seed, and its degrees of freedom.
 
     It is fitted by least squares, so that cells may be missing.
     """
     cells = [(arm, seed, table[arm][seed]) for arm in sorted(table) for seed in sorted(table[arm])]
     arms, seeds = sorted({arm for arm, _, _ in cells}), sorted({seed for _, seed, _ in cells})
     if not cells:
-        return None
+        return 0.0, 0
     design = np.zeros((len(cells), len(arms) + len(seeds)))
     for row, (arm, seed, _) in enumerate(cells):
         design[row, arms.index(arm)] = design[row, len(arms) + seeds.index(seed)] = 1
     values = np.array([value for *_, value in cells])
     values = values - values.mean()
     fitted, _, rank, _ = np.linalg.lstsq(design, values, rcond=None)
-    df = len(cells) - int(rank)
-    if df < 1:
-        return None
     residual = values - design @ fitted
     floor = len(cells) * (np.finfo(float).eps * max(1.0, float(np.abs(values).max()))) ** 2
     square = float(residual @ residual)
-    return VarianceEstimate(2 * (square if square > floor else 0.0) / df, df)
-
-
-def moderate_variances(variances: Mapping[Name, VarianceEstimate]) -> dict[Name, VarianceEstimate]:
-    """Shrink each own variance towards the typical one."""
-    arms = sorted(variances)
-    positive = [arm for arm in arms if variances[arm].variance > 0]
-    if len(positive) < 2:
-        return dict(variances)
-    variance = np.array([variances[arm].variance for arm in positive])
-    df = np.array([variances[arm].df for arm in positive])
-    prior, typical = fit_variance_prior(variance, df)
-    total = float(sum(variances[arm].df for arm in arms))
-    moderated: dict[Name, VarianceEstimate] = {}
-    for arm in arms:
-        own = variances[arm]
-        if math.isinf(prior):
-            moderated[arm] = VarianceEstimate(typical, total)
-        else:
-            shrunk = (prior * typical + own.df * own.variance) / (prior + own.df)
-            moderated[arm] = VarianceEstimate(shrunk, min(prior + own.df, total))
-    return moderated
-
-
-def fit_variance_prior(variance: np.ndarray, df: np.ndarray) -> tuple[float, float]:
-    """Return (d0, s0^2) by the moments of log variances (Smyth 2004, section 6.2).
-
-    d0 is infinite where chance alone explains how far the variances are apart.
-    """
-    logs = np.log(variance) - special.digamma(df / 2) + np.log(df / 2)
-    mean = float(logs.mean())
-    excess = float(logs.var(ddof=1) - special.polygamma(1, df / 2).mean())
-    if excess <= 0:
-        return math.inf, math.exp(mean)
-    half = _invert_trigamma(excess)
-    return 2 * half, math.exp(mean + float(special.digamma(half)) - math.log(half))
-
-
-def _invert_trigamma(value: float) -> float:
-    """Return x with trigamma(x) = value."""
-    return math.exp(_find_root(lambda x: float(special.polygamma(1, math.exp(x))) - value, -30, 30))
-
-
-def _find_root(function: Callable[[float], float], low: float, high: float) -> float:
-    root: Any = optimize.brentq(function, low, high, xtol=1e-9)
-    return float(root)
+    return square if square > floor else 0.0, len(cells) - int(rank)
 
 
 def t_interval(mean: float, variance: VarianceEstimate, n: int, level: float = 0.95) -> tuple[float, float]:
@@ -151,6 +108,11 @@ def t_test_power(effect: float, variance: VarianceEstimate, n: float, alpha: flo
     shift = abs(effect) / math.sqrt(variance.variance / n)
     upper_tail = float(stats.nct.sf(critical, variance.df, shift)) if shift < 30 else 1.0
     return upper_tail + float(stats.nct.cdf(-critical, variance.df, shift)) if shift < 5 else upper_tail
+
+
+def _find_root(function: Callable[[float], float], low: float, high: float) -> float:
+    root: Any = optimize.brentq(function, low, high, xtol=1e-9)
+    return float(root)
 
 
 def minimum_detectable_effect(variance: VarianceEstimate, n: int, alpha: float) -> float:

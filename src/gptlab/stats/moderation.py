@@ -1,0 +1,134 @@
+"""Robust moderation of variances: arms share one variance, except where an arm or the baseline is seen to be noisier.
+
+Three seeds say little of one arm's noise (2 degrees of freedom), so its variance is drawn towards the pooled one. As in
+limma's robust empirical Bayes (Phipson et al. 2016, Ann. Appl. Stat. 10:946) the pull fades with the probability that
+chance alone makes an arm so much noisier than the others; one far outside keeps its own. The noise of the baseline is
+in every comparison: if it stands out, its part is estimated from the baseline alone, with Satterthwaite's degrees of
+freedom. The limits were chosen by simulation (docs/log.md, 2026-11-29): lower ones let errors through where noise
+is unequal, higher ones cost power where it is equal.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from scipy import stats
+
+from gptlab.stats.paired_tests import Table, VarianceEstimate, fit_additive_model
+
+MANY = 5
+"""Number of comparisons from which on there are enough arms to be strict with the baseline."""
+
+DISAGREEMENT = 0.02
+"""Probability below which an arm's noise is said to disagree with that of the others."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Probabilities below which chance is doubted, that an arm is so much noisier than the others.
+
+    arm          from here on an arm's variance counts for itself, the more the smaller the probability
+    baseline     from here on the baseline's part of the variance is estimated from the baseline alone
+    baseline_df  and from here on with its own degrees of freedom
+    """
+
+    arm: float
+    baseline: float
+    baseline_df: float
+
+
+def choose_limits(comparisons: int, seeds: float) -> Limits:
+    """Return the limits for so many comparisons; a doubt about a baseline costs most where arms are few."""
+    if comparisons < MANY:
+        return Limits(arm=0.05, baseline=0.15, baseline_df=0.01)
+    return Limits(arm=0.1, baseline=0.5, baseline_df=0.5 / seeds)
+
+
+@dataclass(frozen=True)
+class RowNoise:
+    """Noise of one arm beside that of the others, from the residuals of the two-way model.
+
+    variance, df  of this arm's losses; estimated from how it departs from the mean of the others
+    others        variance of the others, and its degrees of freedom
+    p             probability that chance alone makes this arm so much noisier
+    """
+
+    variance: float
+    df: float
+    others: float
+    others_df: float
+    p: float
+
+
+def compare_noise(table: Table) -> dict[str, RowNoise]:
+    """Return the noise of each arm beside that of the others; empty with fewer than three arms or two seeds."""
+    square, df = fit_additive_model(table)
+    noise = {}
+    for arm in sorted(table) if len(table) > 2 else ():
+        rest, rest_df = fit_additive_model({other: table[other] for other in table if other != arm})
+        own_df = df - rest_df
+        if own_df < 1 or rest_df < 1:
+            continue
+        own, others = max(0.0, square - rest) / own_df, rest / rest_df
+        p = float(stats.f.sf(own / others, own_df, rest_df)) if others else float(not own)
+        noise[arm] = RowNoise(own, own_df, others, rest_df, p)
+    return noise
+
+
+def describe_disagreements(table: Table, baseline: str) -> list[str]:
+    """Return a line for each arm whose runs scatter so much more than the others' that its variance is its own."""
+    lines = []
+    for arm, noise in compare_noise(table).items():
+        if noise.p >= DISAGREEMENT:
+            continue
+        sizes = f"SD {math.sqrt(noise.variance):.2g}, the others' {math.sqrt(noise.others):.2g}"
+        if arm == baseline:
+            lines.append(f"the baseline {arm} is noisier than the arms ({sizes}): every interval is wider for it")
+        else:
+            lines.append(f"{arm} is noisier than the others ({sizes}): it is judged mostly by its own variance")
+    return lines
+
+
+def moderate_variance(
+    own: VarianceEstimate, arm: RowNoise | None, baseline: RowNoise | None, comparisons: int
+) -> VarianceEstimate:
+    """Return the variance of an arm's differences from the baseline, drawn towards what all arms share."""
+    if arm is None or baseline is None:
+        return own
+    limits = choose_limits(comparisons, own.df + 1)
+    shared = _share_variance(baseline, comparisons, limits)
+    # 1 where the arm is as noisy as the others, near 0 where chance does not explain it
+    weight = min(1.0, arm.p / limits.arm)
+    prior_df = max(0.0, shared.df - own.df)
+    if weight == 1 or not prior_df:
+        return shared if weight == 1 else own
+    prior = max(0.0, shared.df * shared.variance - own.df * own.variance) / prior_df
+    df = weight * prior_df + own.df
+    return VarianceEstimate((weight * prior_df * prior + own.df * own.variance) / df, df)
+
+
+def _share_variance(baseline: RowNoise, comparisons: int, limits: Limits) -> VarianceEstimate:
+    """Return the variance of a difference that is not an outlier: pooled, or with the baseline's own part."""
+    df = baseline.df + baseline.others_df
+    pooled = 2 * (baseline.df * baseline.variance + baseline.others_df * baseline.others) / df
+    if baseline.p > limits.baseline or not pooled:
+        return VarianceEstimate(pooled, df)
+    # an arm less the baseline is (an arm less the mean of the arms) and (that mean less the baseline)
+    of_arm, of_baseline = (1 - 1 / comparisons) * baseline.others, (1 + 1 / comparisons) * baseline.variance
+    variance = of_baseline + of_arm
+    satterthwaite = variance**2 / (of_baseline**2 / baseline.df + of_arm**2 / baseline.others_df)
+    return VarianceEstimate(variance, df if baseline.p > limits.baseline_df else min(df, satterthwaite))
+
+
+def moderate_variances(
+    own: Mapping[tuple[str, str], VarianceEstimate], table: Table
+) -> dict[tuple[str, str], VarianceEstimate]:
+    """Return the moderated variance of each pair (arm, baseline).
+
+    table  all arms whose runs say something of the noise, the baselines too
+    """
+    noise = compare_noise(table)
+    return {
+        pair: moderate_variance(estimate, noise.get(pair[0]), noise.get(pair[1]), len(table) - 1)
+        for pair, estimate in own.items()
+    }

@@ -1,0 +1,105 @@
+"""Planted losses with known noise, thousands of studies at once, and the moderated variance in closed form.
+
+Arrays are (studies, arms, seeds); the first arm is the baseline. The closed form holds where no cell is missing, and a
+test keeps it equal to what gptlab computes study by study.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from gptlab.stats.moderation import choose_limits
+
+NOISES = ("normal", "t3", "skewed", "one x6", "baseline x3", "spread 0.9")
+Array = np.ndarray[Any, Any]
+Variances = Callable[[Array], tuple[Array, Array]]
+"""Losses to the variance of each arm's difference from the baseline and its degrees of freedom, (studies, arms - 1)."""
+
+
+def plant_losses(seed: int, studies: int, arms: int, seeds: int, noise: str = "normal", effect: float = 0.0) -> Array:
+    """Return losses in SDs of a run: a seed's luck, the run's own noise; the last arm is better by `effect`."""
+    random, shape = np.random.default_rng(seed), (studies, arms, seeds)
+    if noise == "t3":
+        own = random.standard_t(3, shape) / np.sqrt(3)
+    elif noise == "skewed":  # log-normal, sigma 0.5: skewness 1.75
+        own = (np.exp(0.5 * random.standard_normal(shape)) - np.exp(0.125)) / np.sqrt(np.exp(0.5) - np.exp(0.25))
+    else:
+        own = random.standard_normal(shape)
+    if noise == "one x6":
+        own[:, 1] *= 6
+    if noise == "baseline x3":
+        own[:, 0] *= 3
+    if noise == "spread 0.9":
+        own *= np.exp(0.9 * random.standard_normal((studies, arms, 1)))
+    own[:, -1] -= effect
+    return own + random.standard_normal((studies, 1, seeds))
+
+
+def own_variances(losses: Array) -> tuple[Array, Array]:
+    """Return each arm's own variance."""
+    own = (losses[:, 1:] - losses[:, :1]).var(2, ddof=1)
+    return own, np.full(own.shape, losses.shape[2] - 1.0)
+
+
+def pooled_variances(losses: Array) -> tuple[Array, Array]:
+    """Return the pooled variance, for each arm."""
+    (_, arms, seeds), squares = losses.shape, _residual_squares(losses)
+    df = (arms - 1) * (seeds - 1.0)
+    shape = (len(losses), arms - 1)
+    return np.broadcast_to(2 * squares.sum(1, keepdims=True) / df, shape), np.full(shape, df)
+
+
+def moderated_variances(losses: Array) -> tuple[Array, Array]:
+    """Return the moderated variances, by the formulas of `gptlab.stats.moderation`."""
+    own, _ = own_variances(losses)
+    comparisons, df = own.shape[1], losses.shape[2] - 1.0
+    if comparisons == 1:
+        return own, np.full(own.shape, df)
+    squares = _residual_squares(losses)
+    part = squares * (comparisons + 1) / comparisons  # by which the residual falls if an arm is left out
+    others_df = (comparisons - 1) * df
+    variance, others = part / df, (squares.sum(1, keepdims=True) - part) / others_df
+    p = stats.f.sf(variance / others, df, others_df)
+    limits = choose_limits(comparisons, losses.shape[2])
+    noisy, few_df = p[:, 0] <= limits.baseline, p[:, 0] <= limits.baseline_df
+    of_baseline, of_arm = (1 + 1 / comparisons) * variance[:, 0], (1 - 1 / comparisons) * others[:, 0]
+    satterthwaite = (of_baseline + of_arm) ** 2 / (of_baseline**2 / df + of_arm**2 / others_df)
+    pooled_df = comparisons * df
+    shared = np.where(noisy, of_baseline + of_arm, 2 * squares.sum(1) / pooled_df)[:, None]
+    shared_df = np.where(few_df, np.minimum(satterthwaite, pooled_df), pooled_df)[:, None]
+    weight = np.minimum(1, p[:, 1:] / limits.arm)
+    prior_df = weight * np.maximum(shared_df - df, 0)
+    prior = np.maximum(shared_df * shared - df * own, 0) / np.maximum(shared_df - df, 1e-9)
+    moderated = (prior_df * prior + df * own) / (prior_df + df)
+    return np.where(weight == 1, shared, moderated), np.where(weight == 1, shared_df, prior_df + df)
+
+
+def _residual_squares(losses: Array) -> Array:
+    """Return the residual sum of squares of the two-way model, by arm."""
+    residual = losses - losses.mean(1, keepdims=True)
+    residual -= residual.mean(2, keepdims=True)
+    return (residual**2).sum(2)
+
+
+def holm_adjust(p: Array) -> Array:
+    """Return Holm's adjusted p-values, (studies, comparisons)."""
+    order = np.argsort(p, 1)
+    steps = np.take_along_axis(p, order, 1) * (p.shape[1] - np.arange(p.shape[1]))
+    adjusted = np.empty_like(p)
+    np.put_along_axis(adjusted, order, np.minimum(1, np.maximum.accumulate(steps, 1)), 1)
+    return adjusted
+
+
+def judge(losses: Array, variances: Variances, effect: float = 0.0) -> tuple[float, float, float]:
+    """Return the share of studies that call an equal arm different, that see the last arm, and of right intervals."""
+    variance, df = variances(losses)
+    difference = (losses[:, 1:] - losses[:, :1]).mean(2)
+    error = np.sqrt(variance / losses.shape[2])
+    rejected = holm_adjust(2 * stats.t.sf(abs(difference) / error, df)) < 0.05
+    truth = np.zeros(difference.shape[1])
+    truth[-1] = -effect
+    covered = abs(difference - truth) <= stats.t.ppf(0.975, df) * error
+    equal = rejected[:, :-1] if effect else rejected
+    return float(equal.any(1).mean()), float(rejected[:, -1].mean()), float(covered.mean())
