@@ -1,5 +1,6 @@
 """What the laws share: the menu in conf/, and decoders of any choices at sizes that no two axes share."""
 
+from collections.abc import Iterator
 from functools import cache
 from itertools import product, zip_longest
 from pathlib import Path
@@ -25,9 +26,12 @@ SIZES = ("model.width=60", "model.heads=6", "model.layers=3", "model.context=64"
 
 
 @pytest.fixture(scope="session", autouse=True)
-def one_thread() -> None:
-    """Tests run side by side already."""
+def one_core() -> Iterator[None]:
+    """Tests run side by side already: a thread, and a cell of a study, at a time."""
     torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("gptlab.ablation.jobs.count_cores", lambda: 1)
+        yield
 
 
 # -- the menu

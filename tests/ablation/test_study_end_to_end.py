@@ -21,13 +21,14 @@ from gptlab.report.findings import compare_study_folder
 from gptlab.runs.record import write_atomically
 from gptlab.runs.study_folder import StudyFolder, is_held, lock_or_owner
 
-STUDY = ["model.heads=2", "steps=12", "save_every=3", "metric=[bits_per_byte]", "timing=0", "seeds=2"]
+STUDY = ["model.heads=2", "steps=12", "save_every=3", "metric=[bits_per_byte]", "timing=0", "seeds=2", "jobs=1"]
 AXIS = "attention=mha,gqa"
 
 
 def words(pool: Path, *more: str) -> list[str]:
     """The overrides of a tiny study."""
     given = {one.partition("=")[0] for one in more}
+    given |= {"jobs"} if "hydra/launcher" in given else set()
     return [*(one for one in [*tiny(pool), *STUDY] if one.partition("=")[0] not in given), *more]
 
 

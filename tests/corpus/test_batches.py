@@ -13,7 +13,7 @@ from gptlab.corpus.data import Data
 from gptlab.corpus.token_files import JoinedTokens
 from gptlab.corpus.tokenizer.byte import Byte
 from gptlab.errors import Refused
-from gptlab.model.forward_pass import IGNORED
+from gptlab.model.shape import IGNORED
 from gptlab.training.datamodule import DataModule
 
 

@@ -27,7 +27,8 @@ class Bill:
 
     shared      overrides that all arms have
     baselines   names of the arms that are baselines
-    minutes     of the cells that are to run, divided by the jobs at once
+    minutes     until the last cell ends, with as many at once as there are jobs
+    timing_s    seconds that timing the arms takes at most, alone afterwards
     disk_bytes  that these write
     notes       sentences about the study; mismatch: about what the arms do not have alike
     """
@@ -39,6 +40,7 @@ class Bill:
     seeds: list[int]
     minutes: float
     jobs: int
+    timing_s: float
     disk_bytes: float
     notes: list[str]
     mismatch: list[str]
@@ -70,7 +72,8 @@ def print_bill(bill: Bill, console: Console) -> None:
     summary = f"{total} cells, seeds {', '.join(map(str, bill.seeds))}: {total - to_run} done, {to_run} to run"
     if to_run:
         at_once = f", {bill.jobs} at once" if bill.jobs > 1 else ""
-        summary += f"; about {format_minutes(bill.minutes)}{at_once}, {bill.disk_bytes / 1e6:.0f} MB"
+        timing = f" and timing of at most {format_minutes(bill.timing_s / 60)}" if bill.timing_s else ""
+        summary += f"; about {format_minutes(bill.minutes)}{at_once}{timing}, {bill.disk_bytes / 1e6:.0f} MB"
     console.print(f"  {summary}", soft_wrap=True)
 
 

@@ -22,17 +22,15 @@ class CostEstimator:
     """Counts and times recipes. Every text is read once."""
 
     def __init__(self) -> None:
-        self.corpora: dict[str, Any] = {}
+        self.corpora: Any = None  # a CorpusCache, imported late
         self.cached_counts: dict[str, dict[str, float]] = {}
 
     def load_corpus(self, recipe: Recipe) -> Any:
         """Return the corpus of a recipe."""
-        from gptlab.corpus.load import read_corpus
+        from gptlab.corpus.load import CorpusCache
 
-        key = repr([recipe.config[name] for name in ("data", "tokenizer", "sample")] + [recipe.settings.model.context])
-        if key not in self.corpora:
-            self.corpora[key] = read_corpus(recipe)
-        return self.corpora[key]
+        self.corpora = self.corpora or CorpusCache()
+        return self.corpora.load(recipe)
 
     def count_costs(self, recipe: Recipe) -> dict[str, float]:
         """Return parameters, FLOPs to train on a token, and cache bytes a token."""

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 
@@ -13,6 +14,7 @@ from gptlab.ablation import search as searching
 from gptlab.ablation.cells import Cell, hash_question, make_baseline_cells, make_confirmation_cells
 from gptlab.ablation.lr_extension import extend_grids
 from gptlab.ablation.plan import Plan, make_plan
+from gptlab.ablation.pool import CellPool
 from gptlab.ablation.progress import StudyProgress
 from gptlab.ablation.question import StudySpec, parse_command
 from gptlab.console.terminal import Screen
@@ -29,8 +31,12 @@ ATTEMPTS = 5
 """How often cells are launched again that another process left, or that a launcher's own failure kept from starting."""
 
 
-def run_study(axes: dict[str, list[str]], fixed: dict[str, str], launch: Launch, jobs: int) -> None:
-    """Run the study of a command line. What cannot run is refused before anything is written."""
+def run_study(axes: dict[str, list[str]], fixed: dict[str, str], launch: Launch, jobs: int | None) -> None:
+    """Run the study of a command line. What cannot run is refused before anything is written.
+
+    launch  hydra's launcher
+    jobs    how many cells it runs at once on this machine; None: our own pool runs them, if there are several
+    """
     console = Screen(highlight=False)
     if not console.is_terminal:
         console.width = 140
@@ -44,10 +50,11 @@ def run_study(axes: dict[str, list[str]], fixed: dict[str, str], launch: Launch,
                 measuring.report_measurements(planning.open_study_folder(spec).path, console)
         return
     if searches := spec.options.design == "search":
-        searching.refuse_empty_space(Plan(spec, planning.open_study_folder(spec), jobs))
+        searching.refuse_empty_space(Plan(spec, planning.open_study_folder(spec), jobs or 1))
     plan = make_plan(spec, jobs)
     planning.print_plan(plan, console)
     study_folder = plan.folder
+    launch = partial(_run_in_pool, plan, launch, console) if plan.pooled else launch
     if searches:
         console.print(f"  search: {searching.describe_space(spec)}", markup=False)
     if spec.options.dry_run:
@@ -136,6 +143,15 @@ def _run_missing_cells(plan: Plan, launch: Launch, console: Console) -> None:
                 return
         for key in todo:
             study_folder.record_event(key, "failed", reason=trouble or f"launched {ATTEMPTS} times, and never ran")
+
+
+def _run_in_pool(plan: Plan, launch: Launch, console: Console, paths: Sequence[str], jobs: int) -> None:
+    """Run cells in worker processes; a single one by the launcher, in this process, which has made its imports."""
+    jobs = min(jobs, len(paths))
+    if jobs == 1:
+        launch(paths, 1)
+        return
+    CellPool(jobs, plan.folder, lambda line: console.print(f"  {line}", markup=False)).run(paths)
 
 
 def _find_unfinished(plan: Plan, todo: list[str], began: float, trouble: str) -> list[str]:

@@ -33,8 +33,11 @@ def list_gpus() -> list[str]:
     return [str(index) for index in range(len([*cards.iterdir()]))] if cards.is_dir() else []
 
 
-def claim_gpu(gpus: list[str], locks: Path) -> str:
-    """Return a GPU that no other job holds; with more jobs than GPUs they share, in turn."""
+def claim_gpu(gpus: list[str], locks: Path, place: int | None = None) -> str:
+    """Return a GPU that no other job holds.
+
+    With more jobs than GPUs they share, by `place`, the job's number among those at once, or by process id.
+    """
     locks.mkdir(parents=True, exist_ok=True)
     for gpu in gpus:
         path = locks / f"gpu-{gpu.replace('/', '_')}.lock"
@@ -43,4 +46,4 @@ def claim_gpu(gpus: list[str], locks: Path) -> str:
             GPU_LOCKS.append(file)
             return gpu
         file.close()
-    return gpus[os.getpid() % len(gpus)]
+    return gpus[(os.getpid() if place is None else place) % len(gpus)]

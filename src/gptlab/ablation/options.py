@@ -31,6 +31,7 @@ class StudyOptions:
     delta: float | None
     pairs: bool
     timing: float
+    jobs: int | Literal["auto"]
     reuse: Literal["same_code", "any_code", "never"]
     dry_run: bool
 
@@ -95,5 +96,7 @@ def _check_ranges(values: dict[str, Any]) -> Iterator[str]:
     for name, most in (values["limits"] or {}).items():
         if name not in LIMITS:
             yield f"limits={{{name}: {most}}} is no limit; choose from {', '.join(LIMITS)}"
+    if values["jobs"] != "auto" and values["jobs"] < 1:
+        yield f"jobs={values['jobs']} runs nothing; give 1 or more, or auto"
     if values["timing"] < 0:
         yield f"timing={values['timing']} seconds; 0 leaves it out"

@@ -9,6 +9,8 @@ from rich.console import Console
 from gptlab.ablation import bill
 from gptlab.ablation.cells import Cell, Variant, drop_duplicates, hash_question, make_baseline_cells, make_cells
 from gptlab.ablation.cost import CostEstimator, count_training_tokens, estimate_disk_use, match_to_baseline, set_knob
+from gptlab.ablation.jobs import choose_jobs, estimate_cell_memory, estimate_wall_time, limit_by_memory
+from gptlab.ablation.pool import start_server
 from gptlab.ablation.question import StudySpec
 from gptlab.errors import Refused
 from gptlab.runs.record import count_free_bytes, read_json
@@ -22,6 +24,7 @@ class Plan:
     """A study about to run.
 
     finished_runs  run folder of each cell that is done, by the cell's key
+    jobs           cells at once; `pooled`: in our own worker processes, not by one of hydra's launchers
     counts         parameters, FLOPs and cache bytes by arm
     step_ms        probed milliseconds a step, by arm
     run_seconds    estimated seconds of each cell that is not done
@@ -30,6 +33,7 @@ class Plan:
     spec: StudySpec
     folder: StudyFolder
     jobs: int
+    pooled: bool = False
     costs: CostEstimator = field(default_factory=CostEstimator)
     variants: list[Variant] = field(default_factory=list)
     cells: dict[str, Cell] = field(default_factory=dict)
@@ -39,6 +43,7 @@ class Plan:
     run_seconds: dict[str, float] = field(default_factory=dict)
     mismatch: list[str] = field(default_factory=list)
     feed: list[str] = field(default_factory=list)  # what is odd about arms at birth
+    notes: list[str] = field(default_factory=list)  # about how it is run
 
     @property
     def baselines(self) -> dict[str, Variant]:
@@ -70,9 +75,16 @@ class Plan:
         return [key for key in self.cells if key not in self.finished_runs]
 
 
-def make_plan(spec: StudySpec, jobs: int) -> Plan:
-    """Match the arms, find what is done, count and time the rest."""
-    plan = Plan(spec, open_study_folder(spec), jobs)
+def make_plan(spec: StudySpec, launcher_jobs: int | None) -> Plan:
+    """Match the arms, find what is done, count and time the rest.
+
+    launcher_jobs  how many cells hydra's launcher runs at once; None: they run in our own pool
+    """
+    plan = Plan(spec, open_study_folder(spec), launcher_jobs or 1, pooled=launcher_jobs is None)
+    if not plan.pooled and spec.options.jobs != "auto":
+        raise Refused(f"jobs={spec.options.jobs} does not go with a hydra/launcher, which has its own; leave one out")
+    if plan.pooled:
+        plan.jobs = choose_jobs(spec.options.jobs, [variant.recipe for variant in spec.variants])
     plan.variants = match_variants(plan)
     plan.add_cells(make_cells(spec.options, [set_outputs(variant, plan) for variant in plan.variants]))
     if spec.options.tune == "shared":  # else at a rate that is not known yet
@@ -83,8 +95,24 @@ def make_plan(spec: StudySpec, jobs: int) -> Plan:
                 for cell in make_baseline_cells(spec.options, set_outputs(variant, plan))
             ]
         )
+    if plan.pooled and min(plan.jobs, len(plan.to_run())) > 1 and not spec.options.dry_run:
+        start_server()
     count_costs(plan)
+    if plan.pooled and plan.to_run():
+        _limit_jobs_by_memory(plan)
     return plan
+
+
+def _limit_jobs_by_memory(plan: Plan) -> None:
+    """Lower the jobs to what fits into memory, judged by the steps that this process has taken, and note it."""
+    import torch
+
+    from gptlab.training.cost.memory import peak_bytes
+
+    parameters = [plan.counts[variant.key]["params"] for variant in plan.variants]
+    need = estimate_cell_memory(parameters, peak_bytes(torch.device("cpu")))
+    plan.jobs, note = limit_by_memory(plan.jobs, need)
+    plan.notes += [note] if note else []
 
 
 def open_study_folder(spec: StudySpec) -> StudyFolder:
@@ -237,10 +265,11 @@ def print_plan(plan: Plan, console: Console) -> None:
             lines=items,
             baselines=[variant.key for variant in plan.baselines.values()],
             seeds=spec.options.blocks,
-            minutes=sum(plan.run_seconds.values()) / plan.jobs / 60,
-            jobs=plan.jobs,
+            minutes=estimate_wall_time(plan.run_seconds.values(), plan.jobs) / 60,
+            jobs=min(plan.jobs, len(plan.to_run())),
+            timing_s=spec.options.timing if len(plan.variants) > 1 else 0,
             disk_bytes=disk_bytes,
-            notes=spec.notes,
+            notes=[*spec.notes, *plan.notes],
             mismatch=[*plan.mismatch, *plan.feed],
         ),
         console,

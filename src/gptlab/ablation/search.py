@@ -119,10 +119,18 @@ class SearchRun:
             missing := self.trial_count - sum(search.state.is_finished() for search in self.optuna_study.trials)
         ) > 0:
             batch = self.find_interrupted_trials()[:missing]
-            while len(batch) < min(self.plan.jobs, missing):
+            while len(batch) < min(self.count_trials_at_once(), missing):
                 self.optuna_study.sampler = self.make_sampler(len(self.optuna_study.trials))
                 batch.append(self.optuna_study.ask())
             self.train_batch([(trial, self.suggest_arm(trial)) for trial in batch])
+
+    def count_trials_at_once(self) -> int:
+        """Return how many trials are suggested before the next ones end.
+
+        TPE learns from those that have ended: with jobs=auto it is one, so that a machine's cores change no search.
+        """
+        options = self.plan.spec.options
+        return 1 if self.plan.pooled and options.jobs == "auto" else self.plan.jobs
 
     def find_interrupted_trials(self) -> "list[optuna.Trial]":
         """Return trials that another process began and did not end."""
@@ -145,7 +153,9 @@ class SearchRun:
             return sampler
         if self.search.sampler == "random":
             return samplers.RandomSampler(seed=seed)
-        return samplers.TPESampler(seed=seed, n_startup_trials=RANDOM_TRIALS, constant_liar=self.plan.jobs > 1)
+        return samplers.TPESampler(
+            seed=seed, n_startup_trials=RANDOM_TRIALS, constant_liar=self.count_trials_at_once() > 1
+        )
 
     def suggest_arm(self, trial: "optuna.Trial") -> Variant | None:
         """Return the arm of a trial; None, with a reason noted, if it cannot be trained."""

@@ -13,9 +13,13 @@ from typing import Any
 from gptlab.ablation.gpu_share import limit_to_share
 from gptlab.config.menu import CONF
 from gptlab.config.recipe import Recipe
+from gptlab.corpus.load import CorpusCache
 from gptlab.errors import Ended, Refused
 from gptlab.runs.record import read_json
 from gptlab.runs.study_folder import StudyFolder, lock_or_owner
+
+CORPORA = CorpusCache()
+"""Of all cells that this process runs."""
 
 
 def run_cell(path: Path) -> None:
@@ -52,13 +56,13 @@ def _train(study_folder: StudyFolder, key: str, recipe: Recipe, overrides: list[
         if ended.status > 128:
             study_folder.record_event(key, "stopped", run=folders[-1].name if folders else "")
             raise SystemExit(ended.status) from ended
-        _record_failure(study_folder, key, folders, str(ended), ended)
+        record_failure(study_folder, key, folders, ended)
     except Exception as error:  # also Refused: a cell that cannot run is a row, and the others go on
         if not retrying and _is_out_of_memory(error):
             halves = {**recipe.config, "accumulate": 2 * recipe.config["accumulate"], "resume": None}
             study_folder.record_event(key, "retried", reason=_describe_error(error), accumulate=halves["accumulate"])
             return _train(study_folder, key, replace(recipe, config=halves), overrides, retrying=True)
-        _record_failure(study_folder, key, folders, _describe_error(error), error)
+        record_failure(study_folder, key, folders, error)
     else:
         study_folder.record_event(key, "finished", run=folders[-1].name)
     return None
@@ -70,7 +74,7 @@ def train_recipe(recipe: Recipe, overrides: list[str], note_folder: Any) -> None
     if trainer["devices"] * trainer["nodes"] == 1:
         from gptlab.training.run import run
 
-        run(recipe, quiet=True, opened=note_folder)
+        run(recipe, CORPORA.load(recipe), quiet=True, opened=note_folder)
         return
     resume = recipe.config["resume"]
     words = [f"resume={resume}"] if resume else [*overrides, f"accumulate={recipe.config['accumulate']}"]
@@ -85,22 +89,18 @@ def train_recipe(recipe: Recipe, overrides: list[str], note_folder: Any) -> None
         raise Ended(line.removeprefix("error: "), process.returncode)
 
 
-def _record_failure(
-    study_folder: StudyFolder, key: str, folders: list[Path], reason: str, error: BaseException
-) -> None:
+def record_failure(study_folder: StudyFolder, key: str, folders: list[Path], error: BaseException) -> None:
     """Record a failure and where to read of it: the run's log, or one in the study's folder."""
     folder = folders[-1] if folders else None
     if folder is not None and (folder / "summary.json").exists():  # diverged
         study_folder.adopt_run(key, folder, reused=False)
         return
-    log = (
-        folder / "log.txt"
-        if folder is not None and (folder / "log.txt").exists()
-        else study_folder.path / "logs" / f"{key}.txt"
-    )
-    if log.parent == study_folder.path / "logs":
+    log = folder / "log.txt" if folder is not None else None
+    if log is None or not log.exists():
+        log = study_folder.path / "logs" / f"{key}.txt"
         log.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
-    study_folder.record_event(key, "failed", run=folder.name if folder else "", reason=reason, log=str(log))
+    run, reason = folder.name if folder else "", _describe_error(error)
+    study_folder.record_event(key, "failed", run=run, reason=reason, log=str(log))
 
 
 def _describe_error(error: BaseException) -> str:

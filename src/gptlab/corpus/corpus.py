@@ -12,7 +12,7 @@ from gptlab.corpus.token_files import Tokens, combine_hashes, cut_tokens, join_t
 from gptlab.corpus.tokenize import load_or_tokenize, train_tokenizer
 from gptlab.corpus.tokenizer import Tokenizer
 from gptlab.errors import Refused
-from gptlab.model.forward_pass import IGNORED
+from gptlab.model.shape import IGNORED
 
 
 @dataclass(frozen=True)

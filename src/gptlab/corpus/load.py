@@ -21,6 +21,21 @@ def read_corpus(recipe: Recipe) -> Corpus:
     return corpus
 
 
+class CorpusCache:
+    """The corpora of recipes, each read once."""
+
+    def __init__(self) -> None:
+        self.corpora: dict[str, Corpus] = {}
+
+    def load(self, recipe: Recipe) -> Corpus:
+        """Return the corpus of a recipe."""
+        parts = [recipe.config.get(name) for name in ("data", "tokenizer", "sample", "content", "outputs")]
+        key = repr([*parts, recipe.settings.model.context])
+        if key not in self.corpora:
+            self.corpora[key] = read_corpus(recipe)
+        return self.corpora[key]
+
+
 def encode_sample_prompt(recipe: Recipe, corpus: Corpus) -> np.ndarray:
     """Return the tokens of `sample.prompt`, (N,)."""
     return tokenize_prompt(recipe.settings.sample.prompt, corpus.tokenizer, "sample.prompt")

@@ -74,7 +74,3 @@ class Output(NamedTuple):
     loss: Tensor | None
     losses: dict[str, Tensor]
     facts: dict[str, Tensor]
-
-
-IGNORED = -100
-"""A target that is not scored."""

@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+IGNORED = -100
+"""A target that is not scored."""
+
 
 @dataclass(frozen=True)
 class Shape:

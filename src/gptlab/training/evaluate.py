@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from gptlab.corpus.corpus import Windows
 from gptlab.model.decoder import Decoder
 from gptlab.model.eval_mode import eval_mode
-from gptlab.model.forward_pass import IGNORED
+from gptlab.model.shape import IGNORED
 
 if TYPE_CHECKING:
     from gptlab.training.metric import Scores

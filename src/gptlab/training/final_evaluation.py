@@ -15,7 +15,7 @@ import torch
 from gptlab.corpus.corpus import Corpus
 from gptlab.model.decoder import Decoder
 from gptlab.model.eval_mode import eval_mode
-from gptlab.model.forward_pass import IGNORED
+from gptlab.model.shape import IGNORED
 from gptlab.training.context import RunContext
 from gptlab.training.cost.run_time import CONTEXTS
 from gptlab.training.evaluate import evaluate

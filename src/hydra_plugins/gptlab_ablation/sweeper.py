@@ -78,8 +78,8 @@ class AblationSweeper(Sweeper):
         """The launcher's choice."""
         return str(self.hydra.runtime.choices["hydra/launcher"])
 
-    def jobs(self) -> int:
-        """How many cells run on this machine at once."""
+    def jobs(self) -> int | None:
+        """How many cells the launcher runs on this machine at once; None leaves it to `jobs`, with the default one."""
         cores = os.cpu_count() or 1
         launcher: Any = OmegaConf.to_container(self.hydra.launcher)
         if self.name == "joblib":
@@ -89,7 +89,7 @@ class AblationSweeper(Sweeper):
             return max(1, cores // (launcher.get("cpus_per_task") or 1))
         if self.name == "ray":
             return int(launcher.get("ray", {}).get("init", {}).get("num_cpus") or cores)
-        return 1
+        return None if self.name == "basic" else 1
 
 
 def quote_for_hydra(text: str) -> str:

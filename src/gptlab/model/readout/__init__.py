@@ -3,7 +3,8 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gptlab.model.forward_pass import IGNORED, ForwardPass
+from gptlab.model.forward_pass import ForwardPass
+from gptlab.model.shape import IGNORED
 
 
 class Readout(nn.Module):

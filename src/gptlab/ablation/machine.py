@@ -1,0 +1,41 @@
+"""Cores and memory of this machine that a process may use. No torch."""
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+CGROUP = Path("/sys/fs/cgroup")
+
+
+def count_cores() -> int:
+    """Return the number of CPU cores that this process may use at once, at least 1.
+
+    A container's quota (cgroup v2) counts too: threads beyond it wait for each other.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with suppress(OSError, ValueError):  # no cgroup v2, or no quota: "max 100000"
+        quota, period = (CGROUP / "cpu.max").read_text().split()
+        cores = min(cores, round(int(quota) / int(period)))
+    return max(1, cores)
+
+
+def read_available_memory() -> int | None:
+    """Return the bytes that can be taken without swapping, None where the system does not say."""
+    available = [free for free in (_read_system_memory(), _read_container_memory()) if free is not None]
+    return min(available, default=None)
+
+
+def _read_system_memory() -> int | None:
+    with suppress(OSError, ValueError, IndexError):
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return int(next(line for line in lines if line.startswith("MemAvailable")).split()[1]) * 1024
+    return None
+
+
+def _read_container_memory() -> int | None:
+    """Return what is left of a container's limit; its page cache can be given back, and counts as free."""
+    with suppress(OSError, ValueError):  # no cgroup v2, or no limit: "max"
+        limit, used = (int((CGROUP / f"memory.{name}").read_text()) for name in ("max", "current"))
+        stat = dict(line.split() for line in (CGROUP / "memory.stat").read_text().splitlines())
+        return max(0, limit - used + int(stat.get("inactive_file", 0)))
+    return None
