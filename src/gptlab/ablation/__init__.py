@@ -5,4 +5,5 @@ question  command line to StudySpec        plan      which cells are done, what 
 engine    run, confirm, time, compare      worker    one cell, wherever a launcher put it
 design    axes to arms                     search    trials instead of arms (optuna)
 cost      count, time and match arms       measure   studies that measure without training
+study_plan  what goes into study.json
 """

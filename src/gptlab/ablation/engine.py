@@ -17,6 +17,7 @@ from gptlab.ablation.plan import Plan, make_plan
 from gptlab.ablation.pool import CellPool
 from gptlab.ablation.progress import StudyProgress
 from gptlab.ablation.question import StudySpec, parse_command
+from gptlab.ablation.study_plan import make_study_plan
 from gptlab.console.terminal import Screen
 from gptlab.errors import Ended, Refused
 from gptlab.report import collect as gather
@@ -123,7 +124,7 @@ def _run_missing_cells(plan: Plan, launch: Launch, console: Console) -> None:
     """
     study_folder = plan.folder
     documents = {key: cell.to_document(plan.jobs) for key, cell in plan.cells.items()}
-    study_folder.save_plan(planning.make_study_plan(plan), documents)
+    study_folder.save_plan(make_study_plan(plan), documents)
     for key, folder in plan.finished_runs.items():
         if study_folder.read_states().get(key, CellState()).status not in TERMINAL_STATES:
             study_folder.adopt_run(key, folder)

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from gptlab.ablation import plan as planning
 from gptlab.ablation.question import StudySpec
+from gptlab.ablation.study_plan import start_study_plan
 from gptlab.build import build_decoder
 from gptlab.config.recipe import flatten, set_values
 from gptlab.errors import Ended, Refused
@@ -107,5 +108,5 @@ def _describe_block(seed: int) -> dict[str, Any]:
 
 def _make_study_plan(spec: StudySpec, keys: dict[int, str]) -> StudyPlan:
     """Return the plan of a measuring study as study.json holds it; `keys` are those of its blocks by seed."""
-    plan = planning.start_study_plan(spec, spec.variants)
+    plan = start_study_plan(spec, spec.variants)
     return replace(plan, knobs=spec.options.study, cells=[*keys.values()])

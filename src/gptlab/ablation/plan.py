@@ -1,13 +1,12 @@
 """StudySpec to a plan: arms matched, cells made, finished runs found, and the bill."""
 
-import sys
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from rich.console import Console
 
 from gptlab.ablation import bill
-from gptlab.ablation.cells import Cell, Variant, drop_duplicates, hash_question, make_baseline_cells, make_cells
+from gptlab.ablation.cells import Cell, Variant, drop_duplicates, make_baseline_cells, make_cells
 from gptlab.ablation.cost import CostEstimator, count_training_tokens, estimate_disk_use, match_to_baseline, set_knob
 from gptlab.ablation.jobs import choose_jobs, estimate_cell_memory, estimate_wall_time, limit_by_memory
 from gptlab.ablation.pool import start_server
@@ -16,7 +15,6 @@ from gptlab.errors import Refused
 from gptlab.runs.record import count_free_bytes, read_json
 from gptlab.runs.study_folder import TERMINAL_STATES, StudyFolder
 from gptlab.stats.matching import describe_mismatch
-from gptlab.stats.study_plan import StudyPlan
 
 
 @dataclass
@@ -284,52 +282,3 @@ def refuse_small_disk(spec: StudySpec, disk_bytes: float) -> None:
             f"outputs={spec.outputs} has {free / 1e6:.0f} MB free, and this study writes about "
             f"{disk_bytes / 1e6:.0f} MB; free some, or set outputs=<folder>"
         )
-
-
-def make_study_plan(plan: Plan) -> StudyPlan:
-    """Return the plan of a training study as study.json holds it."""
-    return replace(
-        start_study_plan(plan.spec, plan.variants),
-        command=training_command(read_command(), plan.spec.name),
-        versus=plan.spec.study.versus(),
-        baseline=next(iter(plan.spec.baselines.values())).name,
-        settled={variant.key: variant.adjustments for variant in plan.variants},
-        cells=[*plan.cells],
-        seconds=dict(plan.run_seconds),
-        jobs=plan.jobs,
-        counts=dict(plan.counts),
-        mismatch=plan.mismatch,
-    )
-
-
-def start_study_plan(spec: StudySpec, variants: list[Variant]) -> StudyPlan:
-    """Return what the plans of training and of measuring studies have in common."""
-    options = asdict(spec.options)
-    return StudyPlan(
-        **{
-            **options,
-            "study": spec.name,
-            "seeds": spec.options.blocks,
-            "kind": spec.options.kind,
-            "asks": hash_question(spec.axes, spec.base, spec.options),
-            "command": read_command(),
-            "cwd": str(Path.cwd()),
-            "axes": spec.axes,
-            "base": spec.shared,
-            "arms": {variant.key: variant.overrides for variant in variants},
-            "arm_values": {variant.name: variant.values for variant in variants},
-            "notes": spec.notes,
-        }
-    )
-
-
-def read_command() -> list[str]:
-    """Return the command that was typed."""
-    return ["python", *(word for word in sys.argv if word not in ("-m", "--multirun"))]
-
-
-def training_command(words: list[str], name: str) -> list[str]:
-    """Return the command for the training runs alone, where a measuring study asked for them (study.follow_up)."""
-    if not any(word.startswith("study.follow_up=") for word in words):
-        return words
-    return [*(word for word in words if not word.startswith(("study=", "study.", "name="))), f"name={name}"]

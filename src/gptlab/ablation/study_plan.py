@@ -1,0 +1,59 @@
+"""The plan that goes into study.json, of a training study and of a measuring one."""
+
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from gptlab.ablation.cells import Variant, hash_question
+from gptlab.ablation.plan import Plan
+from gptlab.ablation.question import StudySpec
+from gptlab.stats.study_plan import StudyPlan
+
+
+def make_study_plan(plan: Plan) -> StudyPlan:
+    """Return the plan of a training study as study.json holds it."""
+    return replace(
+        start_study_plan(plan.spec, plan.variants),
+        command=training_command(read_command(), plan.spec.name),
+        versus=plan.spec.study.versus(),
+        baseline=next(iter(plan.spec.baselines.values())).name,
+        settled={variant.key: variant.adjustments for variant in plan.variants},
+        cells=[*plan.cells],
+        seconds=dict(plan.run_seconds),
+        jobs=plan.jobs,
+        counts=dict(plan.counts),
+        mismatch=plan.mismatch,
+    )
+
+
+def start_study_plan(spec: StudySpec, variants: list[Variant]) -> StudyPlan:
+    """Return what the plans of training and of measuring studies have in common."""
+    options = asdict(spec.options)
+    return StudyPlan(
+        **{
+            **options,
+            "study": spec.name,
+            "seeds": spec.options.blocks,
+            "kind": spec.options.kind,
+            "asks": hash_question(spec.axes, spec.base, spec.options),
+            "command": read_command(),
+            "cwd": str(Path.cwd()),
+            "axes": spec.axes,
+            "base": spec.shared,
+            "arms": {variant.key: variant.overrides for variant in variants},
+            "arm_values": {variant.name: variant.values for variant in variants},
+            "notes": spec.notes,
+        }
+    )
+
+
+def read_command() -> list[str]:
+    """Return the command that was typed."""
+    return ["python", *(word for word in sys.argv if word not in ("-m", "--multirun"))]
+
+
+def training_command(words: list[str], name: str) -> list[str]:
+    """Return the command for the training runs alone, where a measuring study asked for them (study.follow_up)."""
+    if not any(word.startswith("study.follow_up=") for word in words):
+        return words
+    return [*(word for word in words if not word.startswith(("study=", "study.", "name="))), f"name={name}"]
