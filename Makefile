@@ -61,6 +61,11 @@ types: .venv/developed ## pyright alone
 	@echo "types: pyright"
 	@$(python) -m pyright
 
+.PHONY: docs
+docs: .venv/installed ## write the tables of docs/ that the code declares
+	@echo "docs: the keys of summary.json in docs/comparison.md"
+	@$(python) docs/summary_keys.py
+
 ##@ Environment
 
 .PHONY: setup

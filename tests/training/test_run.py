@@ -19,6 +19,7 @@ from gptlab.corpus.corpus import Corpus
 from gptlab.corpus.load import read_corpus
 from gptlab.errors import Refused
 from gptlab.model.rng import derive_seed
+from gptlab.stats.summary_keys import find_key
 from gptlab.training.evaluate import evaluate
 from gptlab.training.task import Task
 
@@ -70,6 +71,7 @@ def test_a_run_leaves_all_its_files_and_no_part(whole: Done):
 def test_summary_is_flat_and_whole(whole: Done):
     found = summary(whole.folder)
     assert set(KEYS.split()) <= set(found)
+    assert [key for key in found if find_key(key) is None] == []  # each is declared
     assert found["status"] == "finished"
     assert all(isinstance(value, str | int | float) for value in found.values())  # no null, which NaN becomes
     assert (found["steps"], found["tokens"]) == (40, 40 * 8 * 16)

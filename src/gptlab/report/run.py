@@ -15,25 +15,27 @@ from gptlab.report.setup import describe_run, make_facts_table
 from gptlab.report.text.columns import Column
 from gptlab.report.text.markup import Sentence, bold, escape, parse_sentence
 from gptlab.runs.record import RunFolder, read_json, read_recipe
+from gptlab.stats.summary_keys import SUMMARY_KEYS
 
 MAX_TEXTS = 6
 """Texts of the page."""
 MAX_CHARACTERS = 600
 """Characters of each text."""
-METRICS = {
-    "val/loss": "loss, nats/token",
-    "val/loss_best": "best loss, nats/token",
-    "val/bits_per_byte": "bits/byte",
-    "val/perplexity": "perplexity",
-    "val/token_accuracy": "token accuracy",
-    "params": "parameters",
-    "flops_per_token": "FLOPs/token",
-    "cache_bytes_per_token": "cache, bytes/token",
-    "memory/peak_bytes": "peak memory, bytes",
-    "time/step_ms_median": "step, ms",
-    "throughput/tokens_per_s": "tokens/s",
-    "time/generate_ms_per_token": "writing, ms/token",
-}
+METRICS = (
+    "val/loss",
+    "val/loss_best",
+    "val/bits_per_byte",
+    "val/perplexity",
+    "val/token_accuracy",
+    "params",
+    "flops_per_token",
+    "cache_bytes_per_token",
+    "memory/peak_bytes",
+    "time/step_ms_median",
+    "throughput/tokens_per_s",
+    "time/generate_ms_per_token",
+)
+"""Keys of summary.json that the table shows."""
 
 
 def build_run_report(folder: Path) -> Report:
@@ -85,10 +87,10 @@ def _summarize_run(summary: Mapping[str, Any], status: str) -> list[Sentence]:
 
 def _build_metrics_table(summary: Mapping[str, Any]) -> Table:
     names, values = [], []
-    for key, name in METRICS.items():
+    for key in METRICS:
         value = summary.get(key)
         if value is not None:
-            names.append(name)
+            names.append(SUMMARY_KEYS[key].title)
             values.append(f"{value:,}" if isinstance(value, int) else f"{value:,.4g}")
     return Table("The whole validation split, and what it cost", [Column("", names, left=True), Column("", values)])
 

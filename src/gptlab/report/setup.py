@@ -8,20 +8,13 @@ from gptlab.report.model import Table
 from gptlab.report.text.columns import Column
 from gptlab.runs.record import read_json, read_recipe
 from gptlab.stats.results import Run
+from gptlab.stats.summary_keys import list_names
 
 MAX_VALUES = 4
 """Different values of a fact that are listed; the others are counted."""
-FACTS = {
-    "device": "device",
-    "precision": "precision",
-    "torch": "torch",
-    "lightning": "lightning",
-    "python": "python",
-    "attention/kernel": "attention kernel",
-    "code": "code fingerprint",
-    "git": "git",
-    "data_sha256": "sha256 of the text",
-}
+FACTS = list_names(
+    "device", "precision", "torch", "lightning", "python", "attention/kernel", "code", "git", "data_sha256"
+)
 SLOTS = ("data", "tokenizer", "model", "optimizer", "schedule")
 
 

@@ -21,16 +21,12 @@ from gptlab.report.text.markup import Sentence
 from gptlab.report.text.summary import summarize_view
 from gptlab.report.text.view import View, build_command, make_views
 from gptlab.stats.results import Comparison, Findings, Run, Timing
+from gptlab.stats.summary_keys import list_names
 
 COSTS = ("memory/peak_bytes", "weight_bits", "cache_bytes_per_token", "params")
 DECIDED = ("better", "equivalent", "worse")
 MARKS = "✓ better, ✗ worse, = equivalent, ? not resolved, ! unstable."
-TIMES = {
-    "training": "time/train_s",
-    "evaluation": "time/evaluate_s",
-    "samples": "time/samples_s",
-    "in all": "time/total_s",
-}
+TIMES = list_names("time/train_s", "time/evaluate_s", "time/samples_s", "time/total_s")
 
 
 def build_study_report(findings: Findings, pool: Path | None = None) -> Report:
@@ -260,7 +256,7 @@ def _build_cost_table(findings: Findings) -> Table | None:
     if not groups:
         return None
     table = [Column("runs of", [*groups], left=True), Column("runs", [str(len(runs)) for runs in groups.values()])]
-    for head, key in TIMES.items():
+    for key, head in TIMES.items():
         cells = []
         for runs in groups.values():
             cells.append(format_duration(sum(run.values.get(key, 0.0) for run in runs)))

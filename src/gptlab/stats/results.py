@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from gptlab.stats.study_plan import StudyPlan
+from gptlab.stats.summary_keys import COUNTS, SUMMARY_KEYS
 
 Verdict = Literal["better", "worse", "equivalent", "not resolved", "no verdict", "unstable"]
 """The four verdicts; none from one seed; unstable where seeds diverged."""
@@ -28,22 +29,37 @@ class Metric:
     seeded: bool = True
 
 
-METRICS = (
-    Metric("val/loss", "loss", "nats/token"),
-    Metric("val/bits_per_byte", "bits/byte", "bits/byte"),
-    Metric("val/word_accuracy", "word accuracy", "share of words", "higher"),
-    Metric("memory/peak_bytes", "peak memory", "bytes"),
-    Metric("cache_bytes_per_token", "cache", "bytes/token", seeded=False),
-    Metric("weight_bits", "weight bits", "bits", seeded=False),
-    Metric("params", "parameters", "parameters", seeded=False),
-    Metric("flops_per_token", "FLOPs", "FLOPs/token", seeded=False),
+def make_metric(key: str) -> Metric:
+    """Return the metric of a key of summary.json, as it is declared."""
+    declared = SUMMARY_KEYS[key]
+    if declared.better == "none":
+        raise ValueError(f"{key}: neither direction is better, so arms cannot be compared in it")
+    return Metric(
+        key=key, name=declared.name, unit=declared.unit, better=declared.better, seeded=declared not in COUNTS
+    )
+
+
+METRICS = tuple(
+    map(
+        make_metric,
+        (
+            "val/loss",
+            "val/bits_per_byte",
+            "val/word_accuracy",
+            "memory/peak_bytes",
+            "cache_bytes_per_token",
+            "weight_bits",
+            "params",
+            "flops_per_token",
+        ),
+    )
 )
 """Metrics of the summaries. The first one decides."""
-SELECT, TEST = "val/loss_select", Metric("val/loss_test", "test loss", "nats/token")
+SELECT, TEST = "val/loss_select", make_metric("val/loss_test")
 """Of a search: by the mean over the first half of the validation split it chooses, by the second half it is judged."""
 
 STEP = Metric("time/step_ms", "step time", "ms/step")
-WRITE = Metric("time/generate_ms_per_token", "writing", "ms/token")
+WRITE = make_metric("time/generate_ms_per_token")
 """Timed in one interleaved session of all arms, after training."""
 
 

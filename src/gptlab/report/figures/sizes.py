@@ -15,13 +15,9 @@ from gptlab.report.figures.positions import draw_position_figures
 from gptlab.report.history import MAX_POINTS, History, read_history, read_last_texts
 from gptlab.report.model import Figure
 from gptlab.runs.record import read_json
+from gptlab.stats.summary_keys import list_names
 
-PARTS = {
-    "start": "time/start_s",
-    "training": "time/train_s",
-    "evaluation": "time/evaluate_s",
-    "samples": "time/samples_s",
-}
+PARTS = list_names("time/start_s", "time/train_s", "time/evaluate_s", "time/samples_s")
 SPLITS = {"training": ("train/loss", COLOURS[0]), "validation": ("val/loss", COLOURS[1])}
 
 
@@ -197,7 +193,7 @@ def draw_time_totals(summaries: Mapping[str, list[dict[str, Any]]]) -> Figure | 
     if not summaries:
         return None
     minutes: dict[str, list[float]] = {}
-    for part, key in PARTS.items():
+    for key, part in PARTS.items():
         minutes[part] = []
         for group in summaries.values():
             minutes[part].append(fmean(summary.get(key) or 0.0 for summary in group) / 60)

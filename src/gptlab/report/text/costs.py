@@ -7,8 +7,8 @@ from gptlab.report.text.view import View
 from gptlab.stats.results import STEP, WRITE
 
 TIMES = {STEP.key: "a step", WRITE.key: "at writing"}
-SIZES = {"memory/peak_bytes": "less peak memory", "cache_bytes_per_token": "less cache", "params": "fewer parameters"}
-"""What a person pays, of the metrics in summary.json; the opposite of each phrase begins with more."""
+SIZES = {"memory/peak_bytes": "less", "cache_bytes_per_token": "less", "params": "fewer"}
+"""What a person pays, of the metrics in summary.json, and how a saving is said; the opposite is "more"."""
 
 
 @dataclass
@@ -43,10 +43,11 @@ def compare_costs(view: View, arm: str) -> CostDifference:
             cost.speed.append(f"no faster or slower {action} than the clock can tell (A/A spread {spread})")
     for key, less in SIZES.items():
         comparison = view.find_comparison(key)
-        contrasts = comparison.contrasts if comparison else []
-        contrast = next((contrast for contrast in contrasts if contrast.arm == arm), None)
+        if comparison is None:
+            continue
+        contrast = next((contrast for contrast in comparison.contrasts if contrast.arm == arm), None)
         if contrast and contrast.verdict in ("better", "worse") and contrast.against_mean:
-            phrase = less if contrast.difference < 0 else f"more {less.partition(' ')[2]}"
+            phrase = f"{less if contrast.difference < 0 else 'more'} {comparison.metric.name}"
             change = _drop_sign(format_change(contrast.mean / contrast.against_mean))
             if change != "0 %":  # certain, but too small to be told
                 cost.size.append(f"{change} {phrase}")
