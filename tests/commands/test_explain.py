@@ -1,10 +1,12 @@
 """Laws of python -m gptlab explain: every choice has its words, and the costs are those of the built decoder."""
 
+import inspect
 import re
 import subprocess
 import sys
 
 import pytest
+import yaml
 from conftest import CONF, choices, composed
 from test_cli import gptlab
 from typer.testing import CliRunner
@@ -12,6 +14,7 @@ from typer.testing import CliRunner
 from gptlab.__main__ import app
 from gptlab.build import build_decoder
 from gptlab.commands import explain
+from gptlab.config.factory import locate
 from gptlab.config.recipe import KNOB_SLOTS, PARTS, SLOTS
 
 EVERY = [(slot, choice) for slot in explain.list_slots() for choice in choices(slot)]
@@ -39,6 +42,33 @@ def test_what_is_said_of_a_choice_is_its_file_its_words_and_its_knobs(slot: str)
     assert f"conf/{slot}/{choice}.yaml" in text.splitlines()[0]
     for line in (CONF / slot / f"{choice}.yaml").read_text().splitlines():
         assert (line in text) == (not line.startswith(explain.NOT_KNOBS)) or line.startswith(("#", "  - "))
+
+
+@pytest.mark.parametrize(("slot", "choice"), EVERY)
+def test_every_knob_has_a_line_in_its_class_or_in_its_yaml(slot: str, choice: str):
+    text = (CONF / slot / f"{choice}.yaml").read_text()
+    node = yaml.safe_load(text)
+    if not str(node.get("_target_")).startswith("gptlab."):  # settings alone
+        return
+    lines = text.splitlines()
+    knobs = [knob for knob in explain.find_knobs(lines) if knob in node and not knob.startswith("_")]
+    target = locate(node["_target_"], slot)
+    _, meanings = explain.split_knob_list(inspect.cleandoc(target.__doc__ or ""), knobs)
+    remarked = {line.partition(":")[0] for line in lines if "  # " in line}
+    assert {*knobs} - {"defaults"} <= meanings.keys() | remarked
+
+
+def test_a_list_of_knobs_is_told_from_other_lists():
+    docstring = "A thing.\n\nwidth, depth  of it, null\n              is none\nother  no knob\n\nThe end."
+    rest, meanings = explain.split_knob_list(docstring, ["width", "depth"])
+    assert meanings == {"width": "of it, null is none", "depth": "of it, null is none"}
+    assert rest == "A thing.\n\nother  no knob\n\nThe end."
+
+
+def test_a_knob_is_told_once_with_its_value_and_its_meaning():
+    text = said("attention=gqa")
+    assert re.search(r"^window: null\n    keys that a query sees", text, re.M)
+    assert text.count("keys that a query sees") == 1
 
 
 def test_a_setting_of_a_shared_file_says_its_own_line():

@@ -30,7 +30,10 @@ Compose = Callable[[list[str]], Recipe]
 
 @dataclass(frozen=True)
 class ChoiceDescription:
-    """A choice's files relative to the tree, the texts of its code and its YAML, its knobs as the YAML has them."""
+    """A choice's files relative to the tree, the texts of its code and its YAML, and its knobs.
+
+    knobs  lines of the YAML, each with what its class says of the knob below it
+    """
 
     files: list[str]
     texts: list[str]
@@ -81,21 +84,59 @@ def describe_choice(recipe: Recipe, slot: str, choice: str) -> ChoiceDescription
     """Return what there is to read of a choice of a recipe."""
     file = CONF / slot / f"{choice}.yaml"
     text = file.read_text(encoding="utf-8")
-    knobs = "\n".join(line for line in text.splitlines() if line and not line.startswith((*NOT_KNOBS, "#", "  - ")))
+    lines = [line for line in text.splitlines() if line and not line.startswith((*NOT_KNOBS, "#", "  - "))]
     node = recipe.config.get(slot) or {} if is_chosen_by_runs(recipe, slot) else yaml.safe_load(text)
     node = node[choice] if slot in LISTS else node
     if not isinstance(node, dict) or "_target_" not in node:  # sizes, tracking, recipes: YAML alone
-        return ChoiceDescription([relative_to_root(file)], [read_head_comment(text)], knobs)
+        return ChoiceDescription([relative_to_root(file)], [read_head_comment(text)], "\n".join(lines))
     target = locate(node["_target_"], slot)
     module = sys.modules[target.__module__]
     package = f"{find_slot_package(slot)}."
-    texts = [module.__doc__] if target.__module__.startswith(package) else []  # a pattern lies elsewhere
-    texts = [
-        inspect.cleandoc(text_part) for text_part in (*texts, target.__doc__, read_head_comment(text)) if text_part
-    ]
+    head = module.__doc__ if target.__module__.startswith(package) else ""  # a pattern lies elsewhere
+    about, meanings = split_knob_list(inspect.cleandoc(target.__doc__ or ""), find_knobs(lines))
+    texts = [inspect.cleandoc(part) for part in (head, about, read_head_comment(text)) if part]
     return ChoiceDescription(
-        [relative_to_root(Path(inspect.getsourcefile(target) or "")), relative_to_root(file)], texts, knobs
+        [relative_to_root(Path(inspect.getsourcefile(target) or "")), relative_to_root(file)],
+        texts,
+        "\n".join(add_meanings(lines, meanings)),
     )
+
+
+def find_knobs(lines: list[str]) -> list[str]:
+    """Return the keys of a YAML's lines."""
+    return [line.partition(":")[0] for line in lines if re.match(r"\w+:", line)]
+
+
+def split_knob_list(docstring: str, knobs: list[str]) -> tuple[str, dict[str, str]]:
+    """Return a docstring without its list of knobs, and what the list says of each.
+
+    A line of the list is a knob, or several with commas between, two blanks and a meaning; it goes on where the next
+    line is indented.
+    """
+    rest: list[str] = []
+    meanings: dict[str, str] = {}
+    names: list[str] = []
+    for line in docstring.splitlines():
+        entry = re.match(r"(\w+(?:, \w+)*)  +(\S.*)", line)
+        if entry and {*entry[1].split(", ")} <= {*knobs}:
+            names = entry[1].split(", ")
+            meanings |= dict.fromkeys(names, entry[2])
+        elif names and line.startswith(" "):
+            meanings |= {name: f"{meanings[name]} {line.strip()}" for name in names}
+        else:
+            names = []
+            rest.append(line)
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(rest)).strip(), meanings
+
+
+def add_meanings(lines: list[str], meanings: dict[str, str]) -> list[str]:
+    """Return the lines of a YAML with the meaning of each knob below its line."""
+    table = []
+    for line in lines:
+        table.append(line)
+        if meaning := meanings.get(line.partition(":")[0]):
+            table.append(f"    {meaning}")
+    return table
 
 
 def read_head_comment(text: str) -> str:

@@ -29,14 +29,21 @@ from gptlab.model.shape import Shape, divisors
 
 
 class SoftmaxAttention(Attention):
-    """Softmax attention over shared key and value heads. Switches: see the head of this file.
+    """Softmax attention over shared key and value heads. Formulas: see the head of this file.
 
-    kv_heads    key and value heads; null is one for each query head
-    share_with  null has its own keys and values; 1 reads the layer above's, which may itself be a reader, must agree in
-                heads and window, and keeps the cache for both
-    scale       of the scores; null is 1 / sqrt(head width). window and softcap: null is none
-    bias        of the Linears but `out`, which has out_bias
-    dropout     of the attention weights
+    kv_heads        key and value heads; null is one for each query head
+    window          keys that a query sees, its own counted; null is all
+    qk_norm         normalize queries and keys, head by head
+    gate            multiply what is read by a sigmoid of the input
+    sink            give each head a learned logit that carries no value, so that it may attend to nothing
+    softcap         bound of the scaled scores; null is none
+    value_residual  blend the values with those of the first layer
+    share_with      null has its own keys and values; 1 reads the layer above's, which may itself be a reader, must
+                    agree in heads and window, and keeps the cache for both
+    scale           of the scores; null is 1 / sqrt(head width)
+    bias            of all Linears but `out`
+    out_bias        of the Linear `out`
+    dropout         of the attention weights
     """
 
     def __init__(

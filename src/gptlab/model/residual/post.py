@@ -6,7 +6,10 @@ from gptlab.model.residual import Residual
 
 
 class Post(Residual):
-    """Post-norm residual: read x, write N(x + y)."""
+    """Post-norm residual: read x, write N(x + y).
+
+    dropout  of what the branch writes
+    """
 
     def __init__(self, shape, layer, branch, norm, *, dropout: float = 0.0) -> None:
         super().__init__(shape, layer, branch, norm, dropout=dropout)

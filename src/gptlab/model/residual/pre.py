@@ -6,7 +6,10 @@ from gptlab.model.residual import Residual
 
 
 class Pre(Residual):
-    """Pre-norm residual: read N x, write x + y."""
+    """Pre-norm residual: read N x, write x + y.
+
+    dropout  of what the branch writes
+    """
 
     def __init__(self, shape, layer, branch, norm, *, dropout: float = 0.0) -> None:
         super().__init__(shape, layer, branch, norm, dropout=dropout)
