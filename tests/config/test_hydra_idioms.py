@@ -45,6 +45,11 @@ def test_a_list_where_one_choice_stands_is_refused(tmp_path: Path):
     assert refused(program("train.py", *tiny(tmp_path), "attention=[mha]")) == line
 
 
+def test_the_choice_that_is_not_there_is_named_and_no_other(tmp_path: Path):
+    line = refused(program("train.py", *tiny(tmp_path), "callback=[gradient_norms]", "attention=99999999999999999999"))
+    assert line.startswith("attention=99999999999999999999: no such option; choose from differential, ")
+
+
 @pytest.mark.parametrize("flags", [["-c", "job"], ["--multirun", "-c", "job"]])
 def test_several_values_cannot_be_printed(flags: list[str], tmp_path: Path):
     assert "-c prints one config, and these are several; give" in refused(program("ablate.py", *AXES, *flags))

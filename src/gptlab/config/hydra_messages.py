@@ -44,8 +44,10 @@ def _explain_unreadable(override: str) -> str:
 
 def _find_missing_options(overrides: list[str]) -> Iterator[str]:
     for group, _, value in (override.lstrip("+~").partition("=") for override in overrides):
-        if group and (CONF / group).is_dir() and value not in list_choices(group):
-            yield _explain_missing_option(f"{group}/{value}")
+        names = [name.strip() for name in value.strip("[]").split(",")] if group in LISTS else [value]
+        for name in names:
+            if group and (CONF / group).is_dir() and name not in list_choices(group):
+                yield _explain_missing_option(f"{group}/{name}")
 
 
 def _explain_missing_option(choice: str) -> str:
