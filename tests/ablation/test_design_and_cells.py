@@ -69,6 +69,8 @@ def test_an_arm_is_named_by_what_it_changes():
     values = design.choose_shown_values(AXES, arm)
     assert label_arm(values) == "attention=gqa norm=rmsnorm mlp=swiglu"
     assert design.choose_shown_values(AXES, arm, tuple(USUAL.values())) == (("attention", "gqa"),)
+    assert design.choose_shown_values(AXES, arm, arm) == design.BASELINE
+    assert design.choose_shown_values({"mlp": ["gelu"]}, ("gelu",), ("gelu",)) == (("mlp", "gelu"),)
     assert design.choose_shown_values({"model": ["nano"], **AXES}, ("nano", *arm), size="model") == values
     assert label_arm(design.choose_shown_values({}, ())) == "default"
 
@@ -169,6 +171,20 @@ def test_more_seeds_are_the_same_study_and_another_question_another():
         )
         == 3
     )
+
+
+def test_a_long_name_ends_with_a_word():
+    base = composed("model=nano")
+    axes = {slot: ["learned", "sinusoidal"] for slot in ("a", "b", "c", "d")}
+    name = make_study_name(axes, base, knobs()).rpartition("-")[0]
+    assert name == "a_learned_sinusoidal-b_learned_sinusoidal-c_learned"
+    endless = make_study_name({"x" * 99: ["1"]}, base, knobs()).rpartition("-")[0]
+    assert endless == "x" * 60
+
+
+def test_a_baseline_may_be_named_by_a_number():
+    assert knobs(baseline=2).baseline == "2"
+    assert knobs(baseline=0.001).baseline == "0.001"
 
 
 @pytest.mark.parametrize(

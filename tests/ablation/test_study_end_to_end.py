@@ -135,6 +135,18 @@ def test_a_dry_run_tells_the_bill_and_leaves_nothing(tmp_path: Path):
     assert not (tmp_path / "ablations").exists()
 
 
+def test_the_centre_of_a_star_is_the_baseline_and_its_words_are_said_once(tmp_path: Path):
+    star = [AXIS, "norm=rmsnorm,layernorm", "design=star", "dry_run=true"]
+    done = ablate(tmp_path, *star)
+    assert done.status == 0, done.err
+    assert done.out.count("attention=mha norm=rmsnorm") == 1
+    assert "  baseline *" in done.out
+    assert "baseline: attention=mha norm=rmsnorm" in done.out
+    other = ablate(tmp_path, *star, "baseline=gqa").out
+    assert "attention=gqa *" in other
+    assert "baseline:" not in other
+
+
 def test_arms_are_made_alike_and_it_is_said(tmp_path: Path):
     by_params = ablate(tmp_path, AXIS, "model.width=64", "match=params", "dry_run=true").out
     assert "so that parameters match" in by_params

@@ -5,6 +5,7 @@ Seeds are outermost, so that a study that is cut short has whole blocks. Pure: r
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -182,5 +183,7 @@ def make_study_name(axes: dict[str, list[str]], base: Recipe, options: StudyOpti
     """Return a folder name: what is varied, and a hash of the question."""
     words = "-".join(f"{axis.rpartition('.')[2]}_{'_'.join(values)}" for axis, values in axes.items()) or "seeds"
     words = words if options.kind == "train" else f"{options.kind}-{words}".removesuffix("-seeds")
-    filename = "".join(letter if letter.isalnum() or letter in "_.+-" else "_" for letter in words)[:60].rstrip("._-")
-    return f"{filename}-{hash_question(axes, base, options)}"
+    filename = "".join(letter if letter.isalnum() or letter in "_.+-" else "_" for letter in words)
+    if len(filename) > 60:  # between words where there are several: it is the title of pages too
+        filename = re.sub(r"(?<=.)[_-][^_-]*$", "", filename[:61])[:60]
+    return f"{filename.rstrip('._-')}-{hash_question(axes, base, options)}"

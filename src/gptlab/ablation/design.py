@@ -14,6 +14,8 @@ Axes = dict[str, list[str]]
 """Knob or slot to its values, as on the command line."""
 Arm = tuple[str, ...]
 """A value for each axis, in their order."""
+BASELINE: ArmValues = (("", "baseline"),)
+"""Name of the centre of a design over several axes, whose words would fill every table."""
 
 
 def combine_axes(axes: Axes, design: str, defaults: dict[str, str]) -> list[Arm]:
@@ -47,8 +49,11 @@ def replace_value(arm: Arm, at: int, value: str) -> Arm:
 def choose_shown_values(axes: Axes, arm: Arm, centre: Arm = (), size: str = "") -> ArmValues:
     """Return the (knob, value) pairs that name an arm.
 
-    In a design about a centre it is only what the arm changes there. The axis that is a size is left out.
+    In a design about a centre it is only what the arm changes there; of several axes the centre itself is "baseline".
+    The axis that is a size is left out.
     """
+    if arm == centre and len(axes) > 1:
+        return BASELINE
     values = [(axis, value) for axis, value in zip(axes, arm, strict=True) if axis != size]
     changed = [pair for pair, value, default in zip(values, arm, centre, strict=False) if value != default]
     return tuple(changed or values)

@@ -62,6 +62,8 @@ MIN_HIGHEST_MULTIPLE = 0.1
 
 def check_options(values: dict[str, Any]) -> StudyOptions:
     """Return the typed options, or refuse all that is wrong."""
+    if isinstance(values["baseline"], int | float):  # an arm's value: model.layers=2,4 baseline=2
+        values = {**values, "baseline": format_value(values["baseline"])}
     wrong = [
         f"{name}={format_value(values[name])} is not {describe_type(field.type, values[name])}"
         for name, field in ((candidate.name, candidate) for candidate in dataclasses.fields(StudyOptions))

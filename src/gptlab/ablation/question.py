@@ -90,9 +90,14 @@ def parse_command(axes: dict[str, list[str]], fixed: dict[str, str]) -> StudySpe
         variants = _compose_arms([ArmSpec(read_label(name), own_arms[name]) for name in own_arms], shared, base)
     else:
         points = design.combine_axes(axes, options.design, _default_values(axes, shared))
-        variants = _compose_arms(_specify_arms(axes, points, options.design), shared, base)
+        variants = _compose_arms(_specify_arms(axes, points, options), shared, base)
         _refuse_without_effect(axes, dict(zip(points, variants, strict=True)))
     variants, notes = _drop_duplicates(variants)
+    notes += [
+        f"baseline: {' '.join(variant.overrides[len(shared) :])}"
+        for variant in variants
+        if variant.values == design.BASELINE
+    ]
     _refuse_unknown_lr(options, variants)
     baselines = _choose_baselines(options, variants, base, shared)
     return StudySpec(
@@ -183,15 +188,16 @@ class ArmSpec:
     size: str = ""
 
 
-def _specify_arms(axes: dict[str, list[str]], points: list[design.Arm], kind: str) -> list[ArmSpec]:
+def _specify_arms(axes: dict[str, list[str]], points: list[design.Arm], options: StudyOptions) -> list[ArmSpec]:
     """Return the arms of a design, whose first point is its centre."""
-    is_sized = "model" in axes and len(axes) > 1 and kind == "grid"
+    has_centre = options.design != "grid"
+    is_sized = "model" in axes and len(axes) > 1 and not has_centre
     arms = []
     for point in points:
         words = [f"{axis}={value}" for axis, value in zip(axes, point, strict=True)]
-        values = design.choose_shown_values(
-            axes, point, () if kind == "grid" else points[0], "model" if is_sized else ""
-        )
+        values = design.choose_shown_values(axes, point, points[0] if has_centre else (), "model" if is_sized else "")
+        if values == design.BASELINE and options.baseline is not None:  # another arm may be the baseline
+            values = design.choose_shown_values(axes, point)
         arms.append(ArmSpec(values, words, point[[*axes].index("model")] if is_sized else ""))
     return arms
 

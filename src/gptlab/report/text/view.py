@@ -70,6 +70,8 @@ class View:
         for arm, values in arms.items():
             changed = tuple(pair for pair in values if pair not in of_baseline)
             names[arm] = label_arm(changed) if changed else arm
+        if "baseline" in names and baseline != "baseline":  # compared once more, with another arm
+            names["baseline"] = "the study's baseline"
         names[baseline] = "baseline" if len(of_baseline) > 1 else baseline
         # two arms may differ only in words that the baseline has too
         is_unique = len({*names.values()}) == len(names)
