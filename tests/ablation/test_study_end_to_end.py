@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from tiny_runs import ROOT, Done, program, summary, tiny
 from gptlab.ablation import gpu_share as sharing
 from gptlab.ablation import worker as cells
 from gptlab.report.findings import compare_study_folder
+from gptlab.runs import study_folder as study_folder_module
 from gptlab.runs.record import write_atomically
 from gptlab.runs.study_folder import StudyFolder, is_held, lock_or_owner
 
@@ -145,6 +147,15 @@ def test_the_centre_of_a_star_is_the_baseline_and_its_words_are_said_once(tmp_pa
     other = ablate(tmp_path, *star, "baseline=gqa").out
     assert "attention=gqa *" in other
     assert "baseline:" not in other
+
+
+def test_planning_reads_the_code_once_for_all_cells_of_the_same_parts(tmp_path: Path):
+    with mock.patch("gptlab.runs.study_folder.fingerprint", wraps=study_folder_module.fingerprint) as asked:
+        done = ablate(tmp_path, "model.lr=1e-3,2e-3,3e-3", "seeds=4", "dry_run=true")
+        assert "12 cells, seeds 0, 1, 2, 3: 0 done, 12 to run" in done.out
+        assert asked.call_count == 1
+        ablate(tmp_path, AXIS, "norm=rmsnorm,layernorm", "seeds=4", "dry_run=true")
+        assert asked.call_count == 1 + 2  # both attentions are of one module, the norms are not
 
 
 def test_arms_are_made_alike_and_it_is_said(tmp_path: Path):

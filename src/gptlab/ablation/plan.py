@@ -53,11 +53,9 @@ class Plan:
 
     def add_cells(self, cells: list[Cell]) -> None:
         """Add cells, and find which of them are done."""
-        for cell in drop_duplicates(cells):
-            self.cells[cell.key] = cell
-            done, _ = self.folder.find_runs(cell.key, cell.recipe, self.spec.options.reuse)
-            if done is not None:
-                self.finished_runs[cell.key] = done
+        recipes = {cell.key: cell.recipe for cell in drop_duplicates(cells)}
+        self.cells |= {cell.key: cell for cell in drop_duplicates(cells)}
+        self.finished_runs |= self.folder.find_finished_runs(recipes, self.spec.options.reuse)
 
     def refresh(self) -> None:
         """Add the runs that have finished meanwhile."""

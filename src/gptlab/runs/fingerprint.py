@@ -16,6 +16,11 @@ ROOT = Path(__file__).parents[2]
 
 def fingerprint_recipe(recipe: Recipe) -> str:
     """Return the fingerprint of the code behind a recipe's numbers."""
+    return fingerprint(list_modules(recipe))
+
+
+def list_modules(recipe: Recipe) -> tuple[str, ...]:
+    """Return the dotted names of the modules behind a recipe's numbers."""
     targets = [
         v
         for slot in (*SLOTS, *OPTIONAL_SLOTS)
@@ -32,7 +37,7 @@ def fingerprint_recipe(recipe: Recipe) -> str:
             "training.reference_texts",
         )
     ]
-    return fingerprint([*always, *(t.rpartition(".")[0] for t in targets)])
+    return (*always, *(target.rpartition(".")[0] for target in targets))
 
 
 def fingerprint(modules: Iterable[str]) -> str:

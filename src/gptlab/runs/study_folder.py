@@ -19,7 +19,7 @@ from gptlab.config.recipe import Recipe
 from gptlab.config.typecheck import conforms, describe_type
 from gptlab.errors import Refused
 from gptlab.runs.file_lock import try_lock
-from gptlab.runs.fingerprint import fingerprint_recipe
+from gptlab.runs.fingerprint import fingerprint, fingerprint_recipe, list_modules
 from gptlab.runs.record import RunFolder, append_line, read_json, to_json, utc_now, write_atomically
 from gptlab.stats.labels import read_label
 from gptlab.stats.study_plan import Adjustment, StudyPlan
@@ -115,22 +115,29 @@ class StudyFolder:
         )
         self.record_event(key, summary["status"], run=folder.name, reused=reused, other_code=other, **failure)
 
-    def find_runs(self, key: str, recipe: Recipe, reuse: str) -> tuple[Path | None, Path | None]:
+    def find_finished_runs(self, recipes: dict[str, Recipe], reuse: str) -> dict[str, Path]:
+        """Return the finished runs of cells; the code is read once for all whose numbers come from the same modules."""
+        codes = {modules: fingerprint(modules) for modules in {list_modules(recipe) for recipe in recipes.values()}}
+        runs = {key: self.find_runs(key, recipe, reuse, codes[list_modules(recipe)]) for key, recipe in recipes.items()}
+        return {key: finished for key, (finished, _) in runs.items() if finished is not None}
+
+    def find_runs(self, key: str, recipe: Recipe, reuse: str, code: str = "") -> tuple[Path | None, Path | None]:
         """Return a cell's finished run, and the unfinished one to go on with, None where there is none.
 
         Another study's, or a lone run, will do if it has the same config and, unless reuse=any_code, the same code.
+        `code` is the recipe's fingerprint, for those who ask for many cells and know it.
         """
         is_control = key.endswith("-twin")
         own = self.own_runs(key)
         others = [] if is_control or reuse == "never" else sorted(self.pool.glob(f"*-{recipe.hash}*"))
-        fingerprint = fingerprint_recipe(recipe)
+        code = code or fingerprint_recipe(recipe)
         control_runs = self.own_runs(f"{key}-twin")
         finished = unfinished = None
         for path in [*own, *others]:
             facts = _read_facts(path)
             # an own run has another hash if it ran in smaller micro-batches, for want of memory
             same_config = facts.get("hash") == recipe.hash
-            same_code = facts.get("code") == fingerprint
+            same_code = facts.get("code") == code
             if path in control_runs or not (same_config or path in own):
                 continue
             if _read_status(path) in TERMINAL_STATES and (same_code or reuse == "any_code"):
