@@ -125,7 +125,7 @@ def report(
     open_it: Annotated[bool, typer.Option("--open", help="Show it in the browser.")] = False,
     push: Annotated[bool, typer.Option("--push", help="Save a study's in W&B too.")] = False,
 ) -> None:
-    """Make the page of a study or of a run, report.html, and outputs/index.html; in W&B a report is updated."""
+    """Make the page of a study or of a run, report.html, and outputs/index.html; push updates a report in W&B."""
     from gptlab.report import publish
     from gptlab.report.measurement_folder import is_measurement_folder
 
@@ -133,7 +133,7 @@ def report(
         raise Refused(f"{folder} trained nothing, so there are no runs in W&B to report on; say report without --push")
     if push:
         publish.read_tracking(folder)  # refuses what is no study
-    path = publish.rebuild_page(folder)
+    path = publish.rebuild_page(folder, lambda line: typer.echo(line, err=True))
     print(path)
     if push:
         print(publish.push_report(folder))

@@ -182,6 +182,22 @@ def test_a_study_runs_all_and_then_nothing(pool: Path):
         assert (study.path / name).stat().st_size > 0
 
 
+def test_a_report_has_the_spec_of_wandbs_or_says_which_extra_it_takes(pool: Path, tmp_path: Path):
+    pytest.importorskip("wandb_workspaces", reason="the extra `report` is not installed")
+    shutil.copytree(pool, tmp_path / "pool")
+    study = study_folder(tmp_path / "pool").path
+    done = program("-m gptlab", "report", str(study))
+    assert (done.status, done.err) == (0, "")
+    assert json.loads((study / "report.spec.json").read_text())["blocks"]
+    (study / "report.spec.json").unlink()
+    hidden = ("wandb_workspaces", "wandb_workspaces.reports", "wandb_workspaces.reports.v2")
+    with mock.patch.dict(sys.modules, dict.fromkeys(hidden)):
+        done = program("-m gptlab", "report", str(study))
+    line = "no report.spec.json: a W&B Report needs wandb-workspaces: pip install 'gptlab[report]'\n"
+    assert (done.status, done.err) == (0, line)
+    assert not (study / "report.spec.json").exists()
+
+
 def test_a_cell_is_an_ordinary_run(pool: Path):
     study = study_folder(pool)
     key = next(key for key in study.plan.cells if "gqa" in key and "-s1-" in key)

@@ -6,7 +6,6 @@ All of it is safe to repeat: what is there already stays or is written again und
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,7 @@ from gptlab.runs.record import read_json, write_atomically
 from gptlab.runs.study_folder import StudyFolder
 from gptlab.stats.results import Comparison, Findings
 
-FILES = ("report.html", "report.md", "comparison.json", "results.csv", "report.spec.json")
+FILES = ("report.html", "report.md", "comparison.json", "results.csv", wandb_report.SPEC_NAME)
 """What is uploaded with a study's summary, as far as it is there."""
 
 # -- pages
@@ -44,12 +43,13 @@ def write_pages(findings: Findings, folder: Path, pool: Path | None) -> Report:
     return report
 
 
-def rebuild_page(folder: Path) -> Path:
-    """Write the page of a study or of a run once more, and return its path."""
+def rebuild_page(folder: Path, warn: Callable[[str], None]) -> Path:
+    """Write the page of a study or of a run once more, a study's W&B report beside it, and return the page's path."""
     if measurement_folder.is_measurement_folder(folder):
         measurement_folder.save_measurement_report(measurement_folder.load_measurements(folder), folder)
     elif (folder / "study.json").exists():
-        write_pages(compare_study_folder(folder), folder, StudyFolder(folder).pool)
+        report = write_pages(compare_study_folder(folder), folder, StudyFolder(folder).pool)
+        write_spec(folder, report, warn)
     else:
         save_page(build_run_report(folder), folder)
         save_index(folder.absolute().parent.parent)
@@ -73,8 +73,7 @@ def publish_summary(folder: Path, findings: Findings, report: Report, warn: Call
     mode = tracker.choose_mode(tracking)
     if mode == "disabled":
         return
-    with suppress(Refused):  # an extra that is not installed; `push_report` says so
-        wandb_report.save_spec(report, folder, tracking)
+    write_spec(folder, report, warn)
     comparisons = [comparison for stratum in findings.strata for comparison in stratum.comparisons]
     upload_summary(
         mode,
@@ -87,6 +86,14 @@ def publish_summary(folder: Path, findings: Findings, report: Report, warn: Call
         failed=any(run.status != "finished" for run in findings.runs),
         warn=warn,
     )
+
+
+def write_spec(folder: Path, report: Report, warn: Callable[[str], None]) -> None:
+    """Write the spec of a study's W&B report, or say which extra that takes."""
+    try:
+        wandb_report.save_spec(report, folder, read_tracking(folder))
+    except Refused as refused:
+        warn(f"no {wandb_report.SPEC_NAME}: {refused}")
 
 
 def build_summary_tables(comparisons: list[Comparison]) -> dict[str, tuple[list[str], list[list[Any]]]]:

@@ -5,6 +5,7 @@ t-intervals, so ours stand in the tables. Needs the extra `report` (wandb-worksp
 """
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from gptlab.runs.record import read_json, write_atomically
 
 MAX_TITLE = 128
 """Characters of a title."""
+SPEC_NAME = "report.spec.json"
+"""The file beside a study that holds what W&B would store."""
 
 
 def build_wandb_report(report: Report, project: str, entity: str, group: str) -> Any:
@@ -54,7 +57,7 @@ def save_spec(report: Report, folder: Path, tracking: Tracking) -> Path:
     """Write the spec beside the study, for a look or a later push, and return its path."""
     group = tracking.group or folder.name
     wandb_report = build_wandb_report(report, tracking.project, tracking.entity or "entity", group)
-    path = folder / "report.spec.json"
+    path = folder / SPEC_NAME
     write_atomically(path, json.dumps(extract_spec(wandb_report), indent=1, ensure_ascii=False))
     return path
 
@@ -71,7 +74,7 @@ def push_report(report: Report, folder: Path, tracking: Tracking) -> str:
         wandb_report.save()
     except Exception as error:  # of many kinds
         line = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise Refused(f"W&B does not save the report: {line}; its spec is {folder / 'report.spec.json'}") from error
+        raise Refused(f"W&B does not save the report: {line}; its spec is {folder / SPEC_NAME}") from error
     write_atomically(saved, json.dumps({"id": wandb_report.id, "url": wandb_report.url}))
     return wandb_report.url
 
@@ -117,7 +120,9 @@ def _make_text_browser(wr: Any, group: str) -> Any:
 
 def _import_library() -> Any:
     try:
-        import wandb_workspaces.reports.v2 as wr
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of pydantic, which its users cannot mend
+            import wandb_workspaces.reports.v2 as wr
     except ModuleNotFoundError as error:
         raise Refused("a W&B Report needs wandb-workspaces: pip install 'gptlab[report]'") from error
     return wr
