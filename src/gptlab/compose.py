@@ -17,7 +17,6 @@ from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
@@ -244,7 +243,9 @@ def errors_in_one_line(overrides: list[str] | None = None) -> Iterator[None]:
         if FULL_ERROR:
             raise
         raise Refused(explain_unreadable_yaml(error)) from error
-    except (HydraException, OmegaConfBaseException, ValueError) as error:
+    except (Refused, Ended, BrokenPipeError):
+        raise
+    except Exception as error:  # hydra's own, and whatever it stumbles with over a YAML of another shape
         line = explain_hydra_error(error, sys.argv[1:] if overrides is None else overrides, _list_known_keys)
         if FULL_ERROR or line is None:
             raise

@@ -33,6 +33,9 @@ def yaml_in(folder: Path, text: str, name: str = "experiment/own.yaml") -> str:
             "# @package _global_\nseeds: 2\n",
             "seeds: of a study and not of a run; say it beside ablate.py instead: seeds=2",
         ),
+        ("# @pack\nsteps: 7\n", "# @pack heads a YAML; write # @package _global_"),
+        ("# @package _global_\ndefaults: 3\n", "Invalid defaults list in 'experiment/own', defaults must be a list"),
+        ("# @package _global_\n7\n", "a YAML holds int where key: value is meant; mend that file"),
     ],
 )
 def test_a_yaml_that_cannot_be_used_is_refused(text: str, line: str, tmp_path: Path):

@@ -2,6 +2,7 @@
 
 import os
 import re
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -19,10 +20,11 @@ def explain_hydra_error(error: Exception, overrides: list[str], known: ListKnown
     """Return hydra's error in one line with the remedy; None if it is not hydra's."""
     message = str(error)
     if message.startswith("Config group override must be"):  # a plain ValueError
-        return next(_find_missing_options(overrides), "a choice is a name, as in attention=gqa")
+        nameless = next((repr(override) for override in overrides if override.startswith("=")), "a choice")
+        return next(_find_missing_options(overrides), f"{nameless} is not slot=name; say it as in attention=gqa")
     if message.startswith("Only one of --run, --multirun, --cfg"):
         return NO_PRINT
-    if type(error).__module__.split(".")[0] not in ("hydra", "omegaconf"):
+    if type(error).__module__.split(".")[0] not in HYDRA and not _is_raised_in_hydra(error):
         return None
     if override := getattr(error, "override", None):
         return _explain_unreadable(override)
@@ -33,6 +35,17 @@ def explain_hydra_error(error: Exception, overrides: list[str], known: ListKnown
             printed = "Ambiguous" in pattern and any(word in ("-c", "--cfg") for word in overrides)
             return f"{match[1]}: {NO_PRINT}" if printed else explain(match[1])
     return " ".join(message.split())
+
+
+HYDRA = ("hydra", "omegaconf", "antlr4")
+
+
+def _is_raised_in_hydra(error: Exception) -> bool:
+    """Return whether hydra stumbled over what it was given, as over a YAML of another shape."""
+    if isinstance(error, OSError) and error.errno:  # which names its file itself
+        return False
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return str(frame.f_globals.get("__name__")).split(".")[0] in HYDRA
 
 
 def _explain_unreadable(override: str) -> str:
@@ -152,6 +165,8 @@ def _no_sweep(given: str) -> str:
 EXPLANATIONS: dict[str, Callable[[str], str]] = {
     r"Could not (?:find|load) '([^']*)'": _explain_missing_option,
     r"Could not delete '([^']*)'": lambda key: f"~{key}: there is no such choice to leave out",
+    r"Expected header format: \S+ \S+ got '([^']*)'": lambda line: f"# {line} heads a YAML; write # @package _global_",
+    r"Invalid loaded object type: (\w+)": lambda kind: f"a YAML holds {kind} where key: value is meant; mend that file",
     r"already at '([^']*)'": lambda key: f"{key} is there already; leave out the +",
     r"Multiple values for (\S+?)\.": lambda key: f"{key} is there already; leave out the +",
     r"Sweep parameters '([^']*)' requires": _no_sweep,
