@@ -24,6 +24,7 @@ from gptlab.corpus.corpus import Corpus, build_corpus
 from gptlab.corpus.data.shards import Shards
 from gptlab.corpus.data.text import Text
 from gptlab.corpus.disk_cache import cached_folder
+from gptlab.corpus.token_files import describe_foreign_content
 from gptlab.corpus.tokenizer.byte import Byte
 from gptlab.corpus.tokenizer.bytepair import Gpt2, Learned
 from gptlab.corpus.tokenizer.char import Char
@@ -271,6 +272,7 @@ def test_the_largest_token_is_found_wherever_it_stands(tmp_path: Path, monkeypat
             np.arange(1000, dtype="<i8").tobytes(),
             "has zeros between the tokens of data.dtype=uint16, so it holds int",
         ),
+        (bytes([*range(65)] * 8), "holds a byte for each token, which data.dtype=uint16 would read in pairs; widen"),
     ],
 )
 def test_files_of_another_kind_are_refused(content: bytes, line: str, tmp_path: Path):
@@ -296,6 +298,12 @@ def test_tokens_are_read_by_the_width_that_they_have_or_not_at_all(holds: str, s
         read_shards(folder, GPT2, dtype=said)
     if WIDTHS.index(holds) > WIDTHS.index(said):  # the remedy that is named works
         assert str(caught.value).endswith(f"take data.dtype={holds}")
+
+
+def test_small_vocabularies_are_no_single_bytes():
+    tokens = np.random.default_rng(0).integers(0, 128, 2000)
+    assert describe_foreign_content(tokens.astype("<u2").tobytes(), "uint16") == ""
+    assert "holds a byte for each token" in describe_foreign_content(tokens.astype("u1").tobytes(), "uint16")
 
 
 def test_a_token_below_zero_is_refused(tmp_path: Path):

@@ -105,7 +105,20 @@ def describe_foreign_content(head: bytes, dtype: str) -> str:
             f"has zeros between the tokens of data.dtype={dtype}, so it holds {wider_dtype}; "
             f"take data.dtype={wider_dtype}"
         )
+    if dtype == "uint16" and holds_single_bytes(head):
+        return (
+            "holds a byte for each token, which data.dtype=uint16 would read in pairs; widen it: "
+            "numpy.fromfile(<file>, 'uint8').astype('uint16').tofile(<another file>)"
+        )
     return ""
+
+
+def holds_single_bytes(head: bytes) -> bool:
+    """Return whether all bytes of `head` are below 128 and every second one is not 0, as no tokens of two bytes are.
+
+    Of those the low byte takes all values where the high one is not 0.
+    """
+    return len(head) >= 512 and max(head) < 128 and sum(map(bool, head[1::2])) > len(head) // 4
 
 
 def find_wider_dtype(head: bytes, dtype: str) -> str:
