@@ -4,13 +4,13 @@ from pathlib import Path
 
 from gptlab.build import build_uninitialized as make
 from gptlab.config.factory import check_node, locate
-from gptlab.config.recipe import PARTS, check_settings
+from gptlab.config.recipe import PARTS, Recipe, check_settings
 from gptlab.corpus.tokenizer import Tokenizer
 from gptlab.errors import Refused
 from gptlab.model.decoder import Decoder
 from gptlab.runs.checkpoint import extract_decoder_weights
 from gptlab.runs.checkpoint import load_checkpoint as load_checkpoint
-from gptlab.runs.record import read_json, read_recipe
+from gptlab.runs.record import REMEDY, read_json, read_recipe
 
 
 def load_run(run: str | Path, which: str = "last") -> tuple[Decoder, Tokenizer]:
@@ -32,10 +32,10 @@ def load_run(run: str | Path, which: str = "last") -> tuple[Decoder, Tokenizer]:
     if problems:
         facts = read_json(folder / "run.json")
         raise Refused(
-            f"{folder} was made by another gptlab ({problems[0]}); load it with that of commit {facts['git']}"
+            f"{folder} was made by another gptlab ({problems[0]}); load it with that of commit "
+            f"{facts.get('git') or 'unknown'}"
         )
-    kind = locate(recipe.config["tokenizer"]["_target_"], "tokenizer")
-    tokenizer = kind.restore(read_json(folder / "tokenizer.json"))  # type: ignore[attr-defined]
+    tokenizer = restore_tokenizer(recipe, folder / "tokenizer.json")
     decoder = make(recipe, tokenizer.vocab)
     try:
         decoder.load_state_dict(extract_decoder_weights(load_checkpoint(path)))
@@ -44,3 +44,14 @@ def load_run(run: str | Path, which: str = "last") -> tuple[Decoder, Tokenizer]:
             f"{path} cannot be read ({type(error).__name__}); try another of the run's checkpoints"
         ) from error
     return decoder.eval(), tokenizer
+
+
+def restore_tokenizer(recipe: Recipe, path: Path) -> Tokenizer:
+    """Return the tokenizer of a run from the file that holds its state."""
+    kind = locate(recipe.config["tokenizer"]["_target_"], "tokenizer")
+    try:
+        return kind.restore(read_json(path))  # type: ignore[attr-defined]
+    except (Refused, OSError):
+        raise
+    except Exception as error:  # a damaged state may fail in any way
+        raise Refused(f"{path} is not as it was written ({error!r}); {REMEDY}") from error

@@ -228,14 +228,18 @@ def write_atomically(path: Path, text: str) -> None:
         raise
 
 
+REMEDY = "put a copy of it back, or remove it and repeat the command that made it"
+"""What to do with a damaged file."""
+
+
 def read_json(path: Path, kind: type = dict) -> Any:
     """Return the content of a JSON file, an object unless another `kind` is wanted."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:  # no JSON, no UTF-8
-        raise Refused(f"{path} is not whole JSON ({error}); remove it, and repeat the command") from error
+        raise Refused(f"{path} is not whole JSON ({error}); {REMEDY}") from error
     if not isinstance(content, kind):
-        raise Refused(f"{path} holds no {kind.__name__} in JSON; remove it, and repeat the command")
+        raise Refused(f"{path} holds no {kind.__name__} in JSON; {REMEDY}")
     return content
 
 
