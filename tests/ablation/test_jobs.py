@@ -209,7 +209,7 @@ def test_a_worker_that_is_killed_is_one_failed_cell(tmp_path: Path):
     assert study.returncode == 1, out + err
     states = find_study(tmp_path).read_states()
     assert {key: state.status for key, state in states.items() if key and key != victim} == dict.fromkeys(
-        set(find_study(tmp_path).plan["cells"]) - {victim}, "finished"
+        set(find_study(tmp_path).plan.cells) - {victim}, "finished"
     )
     assert states[victim].status == "failed"
     assert states[victim].reason == describe_exit(-signal.SIGKILL)
@@ -230,8 +230,7 @@ def test_a_signal_to_the_study_stops_all_workers_and_the_same_command_goes_on(tm
     folder = find_study(tmp_path)
     assert {folder.read_states()[key].status for key in owners} == {"stopped"}
     assert not any((run / "summary.json").exists() for run in folder.pool.iterdir())
-    assert {event["key"] for event in folder.read_events() if event["status"] == "stopped"} == {
-        *owners
-    }  # by the workers
+    by_workers = {event["key"] for event in folder.read_events() if event["status"] == "stopped"}
+    assert by_workers == {*owners}
     if number != signal.SIGKILL:
         assert "stopped: 0 of 2 cells done; the same command goes on" in err
