@@ -24,7 +24,7 @@ def main(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    if not any(word.startswith("-") for word in sys.argv[1:]):
-        sys.argv.append("--multirun")  # ablate.yaml says so too, but hydra reads that only where nothing is wrong
     with wiring.program():
+        if not any(word.startswith("-") for word in sys.argv[1:]):
+            sys.argv.append("--multirun")  # ablate.yaml says so too, but hydra reads that only where nothing is wrong
         main()

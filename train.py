@@ -11,6 +11,8 @@ try:
     from omegaconf import DictConfig
 
     from gptlab import compose as wiring
+    from gptlab.console.json_answer import add_to_answer
+    from gptlab.runs.record import read_json
 except ModuleNotFoundError as missing:
     sys.exit(f"error: {missing.name} is not installed here; run: make setup && . .venv/bin/activate")
 
@@ -26,7 +28,9 @@ def main(config: DictConfig) -> None:
         corpus = read_corpus(recipe)
         from gptlab.training.run import run
 
-        run(recipe, corpus, began)
+        folder = run(recipe, corpus, began, opened=lambda path: add_to_answer(run=str(path)))
+        if folder is not None:
+            add_to_answer(summary=read_json(folder / "summary.json"))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,11 @@
 """gptlab: one GPT decoder whose every part is a Hydra choice, its trainer, and an ablation engine."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from gptlab.commands.python_study import Study as Study
+    from gptlab.commands.python_study import list_runs as list_runs
     from gptlab.corpus.tokenizer import Tokenizer
     from gptlab.model.decoder import Decoder
 
@@ -13,3 +15,12 @@ def load(run: str | Path, which: str = "last") -> "tuple[Decoder, Tokenizer]":
     from gptlab.restore import load_run
 
     return load_run(run, which)
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is used from Python, `Study` and `list_runs`, only where it is used."""
+    if name in ("Study", "list_runs"):
+        from gptlab.commands import python_study
+
+        return getattr(python_study, name)
+    raise AttributeError(f"gptlab has no {name}")

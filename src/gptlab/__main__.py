@@ -7,9 +7,15 @@ from typing import Annotated
 import typer
 
 from gptlab.compose import compose, program
+from gptlab.console.json_answer import add_to_answer
 from gptlab.errors import Refused
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help=f"{__doc__} Each takes --json: one object on stdout.",
+)
 
 
 class CheckpointName(StrEnum):
@@ -59,9 +65,12 @@ def sample(
     drafted = None if draft is None else (draft, guesses)
     texts = stream_text(run, which.value, prompt, length, drafted, stop, beyond.value, repetition, how)
     print(prompt or "", end="", flush=True)
+    written = ""
     for text in texts:
         print(text, end="", flush=True)
+        written += text
     print()
+    add_to_answer(prompt=prompt, text=written)
 
 
 @app.command()
@@ -69,7 +78,7 @@ def runs(outputs: Annotated[Path, typer.Option(help="Where runs live.")] = Path(
     """List all runs, the best first."""
     from gptlab.commands.runs import print_runs
 
-    print_runs(outputs)
+    add_to_answer(runs=print_runs(outputs))
 
 
 @app.command()
@@ -83,6 +92,7 @@ def status(study: Annotated[Path, typer.Argument(help="A study's folder: outputs
     if not (study / "study.json").exists():
         raise Refused(f"{study} is no study: it holds no study.json; studies live in outputs/ablations")
     overview.print_study_state(StudyFolder(study), Console(highlight=False))
+    add_to_answer(study=str(study), cells=overview.list_cell_states(StudyFolder(study)))
 
 
 @app.command()
@@ -98,6 +108,7 @@ def compare(
     from gptlab.report import measurement_folder
     from gptlab.report.findings import compare_folders, find_pool
     from gptlab.report.publish import write_pages
+    from gptlab.report.render.answer import answer_with_findings
     from gptlab.report.render.files import write_files
     from gptlab.report.render.terminal import print_study
     from gptlab.runs import diff as differing
@@ -117,6 +128,24 @@ def compare(
         write_files(findings, into)
         write_pages(findings, into, find_pool(folders))
         print(into)
+    add_to_answer(**answer_with_findings(findings))
+
+
+@app.command()
+def judge(
+    folders: Annotated[list[Path], typer.Argument(help="A study, or run folders of any origin, two arms or more.")],
+    baseline: Annotated[str | None, typer.Option(help="The arm that the others are compared with.")] = None,
+) -> None:
+    """Print the verdicts alone, a line each, and end with what they are: 0 decided, 3 not resolved, 4 unstable."""
+    from gptlab.report.findings import compare_folders
+    from gptlab.report.render.answer import answer_with_findings, choose_status
+
+    findings = compare_folders(folders, baseline)
+    answer = answer_with_findings(findings)
+    for verdict in answer["verdicts"]:
+        print("{arm} against {against}: {verdict}".format(**verdict))
+    add_to_answer(**answer)
+    raise typer.Exit(choose_status(findings))
 
 
 @app.command()
@@ -135,8 +164,11 @@ def report(
         publish.read_tracking(folder)  # refuses what is no study
     path = publish.rebuild_page(folder, lambda line: typer.echo(line, err=True))
     print(path)
+    add_to_answer(page=str(path))
     if push:
-        print(publish.push_report(folder))
+        address = publish.push_report(folder)
+        print(address)
+        add_to_answer(address=address)
     if open_it:
         typer.launch(path.absolute().as_uri())
 
@@ -146,9 +178,13 @@ def sync(study: Annotated[Path, typer.Argument(help="A study's folder.")]) -> No
     """Upload a study's offline runs to W&B, then save its report there; safe to repeat."""
     from gptlab.report import publish
 
+    uploaded: list[str] = []
     for run in publish.upload_offline_runs(study):
         print(f"uploaded {run.name}")
-    print(publish.push_report(study))
+        uploaded.append(run.name)
+    address = publish.push_report(study)
+    print(address)
+    add_to_answer(uploaded=uploaded, address=address)
 
 
 @app.command()
@@ -159,7 +195,9 @@ def diff(
     """Run a checkpoint here and in transformers, and name the first block and tensor that differ."""
     from gptlab.commands.diff import print_diff
 
-    if not print_diff(checkpoint, overrides or [], compose):
+    same = print_diff(checkpoint, overrides or [], compose)
+    add_to_answer(same=same)
+    if not same:
         raise typer.Exit(1)
 
 
@@ -185,7 +223,9 @@ def export(
     if to is not None:
         from gptlab.commands.export_hf import export_run as write
 
-        print(write(run, to.value, into or run / to.value, compose))
+        written = write(run, to.value, into or run / to.value, compose)
+        print(written)
+        add_to_answer(folder=str(written))
     elif format is not None:
         from gptlab.commands.export_packed import export_packed as pack
 
@@ -195,6 +235,7 @@ def export(
         print(f"packed weights: {facts['packed_bytes']:,} bytes, {share:.3f} of float32", end="; ")
         print(f"with all that stays in floats {facts['bytes']:,}, on disk {facts['file_bytes']:,}")
         print(folder)
+        add_to_answer(folder=str(folder), **facts)
 
 
 @app.command()
@@ -228,7 +269,9 @@ def search(
     search, best = solve.solve_checkpoint(
         weights, words, mapping, examples, known or [], compose, Console(highlight=False)
     )
-    print(*(f"{key}={value}" for key, value in search.make_overrides(best).items()))
+    found = search.make_overrides(best)
+    print(*(f"{key}={value}" for key, value in found.items()))
+    add_to_answer(overrides=found)
     if to is not None:
         solve.write_checkpoint(search, best, words, to)
         print(f"python train.py pretrained=mapped pretrained.path={to}")

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
 from hydra import compose as hydra_compose
@@ -36,6 +36,7 @@ from gptlab.config.menu import CONF
 from gptlab.config.recipe import KEYS_NOT_IN_NAME, LISTS, Recipe, check_settings, flatten
 from gptlab.config.resolvers import RESOLVERS
 from gptlab.config.typecheck import format_value
+from gptlab.console.json_answer import add_to_answer, answer_in_json
 from gptlab.corpus.content import stamp_content
 from gptlab.errors import Ended, Refused
 from gptlab.runs.record import check_writable
@@ -265,29 +266,33 @@ def _list_known_keys(choices: list[str]) -> Iterable[str]:
 
 @contextmanager
 def program() -> Iterator[None]:
-    """Wrap a whole program: errors in one line on stderr, exit status 2 for what was refused."""
+    """Wrap a whole program: errors in one line on stderr, exit status 2 for what was refused; JSON if it is wanted."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal of another encoding loses a character, and no results
-    try:
-        with errors_in_one_line():
-            yield
-    except (Refused, Ended) as error:
-        if FULL_ERROR:
-            raise
-        status = error.status if isinstance(error, Ended) else 2
-        print(error if status > 128 else f"error: {error}", file=sys.stderr)  # to stop a run is no error
-        sys.exit(status)
-    except BrokenPipeError:  # whoever read the output has gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(128 + signal.SIGPIPE)
-    except OSError as error:
-        if FULL_ERROR:
-            raise
-        reason = error.strerror or str(error).strip() or type(error).__name__
-        where = f"{error.filename}: " if error.filename else ""
-        print(f"error: {where}{' '.join(reason.split())}; check that path and its rights", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        sys.exit(130)
+    with answer_in_json(sys.argv):
+        try:
+            with errors_in_one_line():
+                yield
+        except (Refused, Ended) as error:
+            if FULL_ERROR:
+                raise
+            status = error.status if isinstance(error, Ended) else 2
+            _exit_with_line(str(error) if status > 128 else f"error: {error}", status)  # to stop a run is no error
+        except BrokenPipeError:  # whoever read the output has gone
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(128 + signal.SIGPIPE)
+        except OSError as error:
+            if FULL_ERROR:
+                raise
+            reason = error.strerror or str(error).strip() or type(error).__name__
+            where = f"{error.filename}: " if error.filename else ""
+            _exit_with_line(f"error: {where}{' '.join(reason.split())}; check that path and its rights", 2)
+        except KeyboardInterrupt:
+            _exit_with_line("stopped", 130)
+
+
+def _exit_with_line(line: str, status: int) -> NoReturn:
+    print(line, file=sys.stderr)
+    add_to_answer(error=line.removeprefix("error: "))
+    sys.exit(status)

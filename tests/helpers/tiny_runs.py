@@ -19,6 +19,9 @@ TINY = (
 ).split()
 """About half a second. Saved steps (7, 14, ...) are no logged ones (5, 10, ...)."""
 
+COMPARED = (0, 3)
+"""Exit statuses of a study that came to its verdicts: all decided, or some not resolved."""
+
 
 class Done(NamedTuple):
     """What a finished train.py left."""

@@ -18,9 +18,11 @@ from gptlab.ablation.pool import CellPool
 from gptlab.ablation.progress import StudyProgress
 from gptlab.ablation.question import StudySpec, parse_command
 from gptlab.ablation.study_plan import make_study_plan
+from gptlab.console.json_answer import add_to_answer
 from gptlab.console.terminal import Screen
 from gptlab.errors import Ended, Refused
 from gptlab.report import collect as gather
+from gptlab.report.render.answer import DECIDED, answer_with_findings, choose_status
 from gptlab.runs.record import read_json, to_json, write_atomically
 from gptlab.runs.study_folder import TERMINAL_STATES, CellState, StudyFolder, is_held, lock_or_owner
 from gptlab.stats import metric_comparison as judge
@@ -32,8 +34,10 @@ ATTEMPTS = 5
 """How often cells are launched again that another process left, or that a launcher's own failure kept from starting."""
 
 
-def run_study(axes: dict[str, list[str]], fixed: dict[str, str], launch: Launch, jobs: int | None) -> None:
-    """Run the study of a command line. What cannot run is refused before anything is written.
+def run_study(axes: dict[str, list[str]], fixed: dict[str, str], launch: Launch, jobs: int | None) -> int:
+    """Run the study of a command line; return the exit status that its verdicts stand for.
+
+    What cannot run is refused before anything is written.
 
     launch  hydra's launcher
     jobs    how many cells it runs at once on this machine; None: our own pool runs them, if there are several
@@ -49,7 +53,7 @@ def run_study(axes: dict[str, list[str]], fixed: dict[str, str], launch: Launch,
             run_study(axes, measuring.override_for_follow_up(fixed, spec.name, spec.study.follow_up), launch, jobs)
             if not spec.options.dry_run:
                 measuring.report_measurements(planning.open_study_folder(spec).path, console)
-        return
+        return DECIDED
     if searches := spec.options.design == "search":
         searching.refuse_empty_space(Plan(spec, planning.open_study_folder(spec), jobs or 1))
     plan = make_plan(spec, jobs)
@@ -59,7 +63,8 @@ def run_study(axes: dict[str, list[str]], fixed: dict[str, str], launch: Launch,
     if searches:
         console.print(f"  search: {searching.describe_space(spec)}", markup=False)
     if spec.options.dry_run:
-        return
+        add_to_answer(cells=len(plan.cells), to_run=len(plan.to_run()), seconds=sum(plan.run_seconds.values()))
+        return DECIDED
     try:
         _run_missing_cells(plan, launch, console)
         if searches:
@@ -76,11 +81,11 @@ def run_study(axes: dict[str, list[str]], fixed: dict[str, str], launch: Launch,
         done = sum(states.get(key, CellState()).status in TERMINAL_STATES for key in plan.cells)
         status = stopped.code if isinstance(stopped, SystemExit) and isinstance(stopped.code, int) else 130
         raise Ended(f"stopped: {done} of {len(plan.cells)} cells done; the same command goes on", status) from stopped
-    _report_study(plan, console)
+    return _report_study(plan, console)
 
 
-def _report_study(plan: Plan, console: Console) -> None:
-    """Compare what has run; print tables and verdicts, write the reports."""
+def _report_study(plan: Plan, console: Console) -> int:
+    """Compare what has run; print tables and verdicts, write the reports. Return the status of the verdicts."""
     from gptlab.report.findings import compare_study_folder
     from gptlab.report.publish import publish_summary, write_pages
     from gptlab.report.render import files
@@ -96,11 +101,13 @@ def _report_study(plan: Plan, console: Console) -> None:
         study_folder.path, findings, report, lambda line: console.print(f"  {line}", markup=False, soft_wrap=True)
     )
     console.print(f"\n{relative_to_cwd(study_folder.path)}", soft_wrap=True, markup=False)
-    unfinished = [run for run in findings.runs if run.status != "finished"]
+    add_to_answer(folder=str(study_folder.path), **answer_with_findings(findings))
+    unfinished = [run for run in findings.runs if run.status not in ("finished", "diverged")]
     if unfinished:
         raise Ended(
             f"{len(unfinished)} of {len(findings.runs)} cells did not finish; the same command tries failed ones again"
         )
+    return choose_status(findings)
 
 
 def relative_to_cwd(path: Path) -> Path:

@@ -187,6 +187,23 @@ def print_study_state(study_folder: StudyFolder, console: Console) -> None:
     console.print(table)
 
 
+def list_cell_states(study_folder: StudyFolder) -> list[dict[str, Any]]:
+    """Return the state of every cell as plain data, for programs."""
+    cells, states = study_folder.read_cells(), study_folder.read_states()
+    known = {key: states.get(key, CellState()) for key in cells}
+    return [
+        {
+            "arm": cell["label"],
+            "seed": cell["seed"],
+            "state": known[key].status,
+            "run": known[key].run,
+            "reason": known[key].reason,
+            "log": known[key].log,
+        }
+        for key, cell in cells.items()
+    ]
+
+
 def _describe_cells(
     study_folder: StudyFolder, cells: dict[str, dict[str, Any]], states: dict[str, CellState]
 ) -> Iterator[tuple[str, tuple[str, str]]]:

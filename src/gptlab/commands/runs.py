@@ -11,8 +11,8 @@ from gptlab.errors import Refused
 from gptlab.runs.record import RunFolder, read_json, read_rows
 
 
-def print_runs(outputs: Path) -> None:
-    """Print the table."""
+def print_runs(outputs: Path) -> list[dict[str, Any]]:
+    """Print the table; return the runs as plain data, the best first."""
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("run", overflow="fold")
     for name in ("val/loss", "bits/byte", "params", "steps", "time", "status"):
@@ -24,6 +24,21 @@ def print_runs(outputs: Path) -> None:
     if not console.is_terminal:
         console.width = 200  # a line a run, for other programs
     console.print(table if rows else f"no runs in {outputs / 'runs'} yet; start one: python train.py")
+    return read_runs(outputs)
+
+
+def read_runs(outputs: Path) -> list[dict[str, Any]]:
+    """Return folder, status and summary of every run, the best first."""
+    names = sorted(map(_describe_run, (outputs / "runs").glob("*/run.json")), key=lambda line: line[0])
+    return [_read_run(outputs / "runs" / name) for _, name, *_ in names]
+
+
+def _read_run(folder: Path) -> dict[str, Any]:
+    try:
+        summary = read_json(folder / "summary.json")
+    except (Refused, OSError):
+        summary = {}
+    return {"folder": str(folder), "status": summary.get("status", "unfinished"), "summary": summary}
 
 
 def _describe_run(path: Path) -> tuple[float, *tuple[str, ...]]:

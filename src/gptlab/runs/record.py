@@ -8,7 +8,6 @@ log.txt           what it said                 summary.json     the results; a r
 """
 
 import json
-import math
 import os
 import shutil
 import traceback
@@ -22,6 +21,7 @@ from typing import Any
 import yaml
 
 from gptlab.config.recipe import Recipe
+from gptlab.console.json_text import to_json as to_json
 from gptlab.errors import Refused
 from gptlab.runs.file_lock import try_lock
 
@@ -198,20 +198,6 @@ def _make_unique_folder(pool: Path, name: str) -> Path:
 def utc_now() -> str:
     """Return the time, UTC, to the second."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def to_json(value: Any, indent: int | None = None) -> str:
-    """Return strict JSON; what is not finite becomes null."""
-    text = json.dumps(_replace_non_finite(value), ensure_ascii=False, allow_nan=False, indent=indent)
-    return text.encode(errors="backslashreplace").decode()  # half a surrogate pair, of a file name that is no UTF-8
-
-
-def _replace_non_finite(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, dict):
-        return {key: _replace_non_finite(item) for key, item in value.items()}
-    return [_replace_non_finite(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -5,6 +5,7 @@ annotations`, which breaks a dataclass here (the module is not in sys.modules ye
 """
 
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -45,7 +46,7 @@ class AblationSweeper(Sweeper):
         )
 
     def sweep(self, arguments: list[str]) -> Any:
-        """Run the study of a command line."""
+        """Run the study of a command line; its verdicts are the exit status, which hydra would drop."""
         from gptlab.ablation.engine import run_study
         from gptlab.compose import keep_searchpath
 
@@ -61,7 +62,8 @@ class AblationSweeper(Sweeper):
                 axes[key] = [*one.sweep_string_iterator()]
             else:
                 fixed[key] = str(one.input_line)
-        run_study(axes, fixed, self.launch, self.jobs())
+        if status := run_study(axes, fixed, self.launch, self.jobs()):
+            sys.exit(status)
 
     def launch(self, cells: Sequence[str], jobs: int) -> None:
         """Launch cells, by the paths of their files; their outcomes are events in the study's folder.

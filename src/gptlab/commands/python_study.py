@@ -1,0 +1,101 @@
+"""A study from Python and notebooks: the same command in a process of its own, its verdicts as objects.
+
+study = gptlab.Study("attention=gqa,swa,mha", seeds=3)
+study.run().verdicts
+"""
+
+import csv
+import html
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gptlab.commands.runs import read_runs
+from gptlab.config.menu import CONF
+from gptlab.config.typecheck import format_value
+from gptlab.errors import Ended, Refused
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+REFUSED = 2
+COMPARED = (0, 3, 4)
+"""Exit statuses of a study that came to its verdicts: all decided, some not resolved, some unstable."""
+COLUMNS = ("arm", "against", "difference", "low", "high", "verdict")
+
+
+class Study:
+    """A question: axes and settings as beside ablate.py. The same question takes up what is there already.
+
+    words     overrides as one types them, "attention=gqa,mha", "optimizer.lr=1e-3"
+    settings  the same by name, for keys without dots: seeds=3, design="star", timing=0
+    """
+
+    def __init__(self, *words: str, **settings: Any) -> None:
+        named = (f"{key}={value if isinstance(value, str) else format_value(value)}" for key, value in settings.items())
+        self.words = [*words, *named]
+        self.answer: dict[str, Any] | None = None
+
+    def run(self) -> "Study":
+        """Run what is missing and compare; progress goes to stderr. Raises Refused, or Ended where cells failed."""
+        command = [sys.executable, str(CONF.parent / "ablate.py"), *self.words, "output=json"]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+        if not done.stdout.strip():
+            raise Ended(f"the study ended with status {done.returncode} and no answer; see what it printed")
+        answer = json.loads(done.stdout.splitlines()[-1])
+        if done.returncode == REFUSED:
+            raise Refused(answer["error"])
+        if done.returncode not in COMPARED:
+            raise Ended(answer["error"] or f"status {done.returncode}", done.returncode)
+        self.answer = answer
+        return self
+
+    @property
+    def folder(self) -> Path:
+        """Where the study lives, with its report.html."""
+        return Path(self._read_answer()["folder"])
+
+    @property
+    def verdicts(self) -> list[dict[str, Any]]:
+        """One entry for each arm less its baseline; docs/programs.md has the keys."""
+        return self._read_answer()["verdicts"]
+
+    def frame(self) -> "pd.DataFrame":
+        """Return all runs with every number of their summaries, a row a run; needs pandas."""
+        try:
+            import pandas as pd
+        except ModuleNotFoundError as error:
+            raise Refused("frame() needs pandas: pip install pandas; rows() is the same without it") from error
+        return pd.read_csv(self.folder / "results.csv")
+
+    def rows(self) -> list[dict[str, str]]:
+        """Return the same rows as results.csv has them."""
+        with (self.folder / "results.csv").open(encoding="utf-8", newline="") as file:
+            return [*csv.DictReader(file)]
+
+    def _read_answer(self) -> dict[str, Any]:
+        if self.answer is None:
+            raise Refused("the study has not run; call run()")
+        return self.answer
+
+    def __repr__(self) -> str:
+        return f"Study({' '.join(self.words)})"
+
+    def _repr_html_(self) -> str:
+        """Return the verdicts as a table, which a notebook shows."""
+        if self.answer is None:
+            return f"<code>{html.escape(repr(self))}</code>, not run"
+        rows = [COLUMNS, *([_format_cell(verdict[name]) for name in COLUMNS] for verdict in self.verdicts)]
+        cells = ("".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in rows)
+        return f"<table>{''.join(f'<tr>{row}</tr>' for row in cells)}</table>"
+
+
+def _format_cell(value: Any) -> str:
+    return f"{value:+.4f}" if isinstance(value, float) else "" if value is None else str(value)
+
+
+def list_runs(outputs: str | Path = "outputs") -> list[dict[str, Any]]:
+    """Return folder, status and summary of every run below a folder of outputs, the best first."""
+    return read_runs(Path(outputs))

@@ -1,0 +1,65 @@
+"""One JSON object for the program that asked: output=json beside train.py and ablate.py, --json beside the others.
+
+It is the last line of stdout, and the only one: all else, also of child processes, goes to stderr. Every object has
+`schema`, `exit` (the exit status) and `error` (the line that stderr shows, or null). docs/programs.md has the rest.
+"""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from gptlab.console.json_text import to_json
+
+SCHEMA = 1
+"""It grows when a key goes or changes its meaning, not when one is added."""
+WORDS = ("output=json", "--json")
+TEXT = "output=text"
+"""The default, which may be said too."""
+
+_answer: dict[str, Any] | None = None
+"""The object of this process; None where nobody asked for one."""
+
+
+def add_to_answer(**facts: Any) -> None:
+    """Add facts to the object that the caller asked for, if it asked."""
+    if _answer is not None:
+        _answer.update(facts)
+
+
+def is_json_wanted() -> bool:
+    """Return whether the caller reads an object, so that a listing need not be drawn."""
+    return _answer is not None
+
+
+@contextmanager
+def answer_in_json(arguments: list[str]) -> Iterator[None]:
+    """Take the word that asks for JSON out of the arguments; print the object when the block ends, however it ends.
+
+    A block inside another one belongs to it. SystemExit gives the exit status; other exceptions pass, as status 1.
+    """
+    global _answer
+    wanted = [word for word in arguments if word in WORDS]
+    arguments[:] = [word for word in arguments if word not in (*WORDS, TEXT)]
+    if not wanted or _answer is not None:
+        yield
+        return
+    _answer = {"schema": SCHEMA, "exit": 0, "error": None}
+    sys.stdout.flush()
+    stdout = os.dup(1)
+    os.dup2(2, 1)  # below Python, so that child processes and libraries of C are sent there too
+    try:
+        yield
+    except SystemExit as end:
+        _answer["exit"] = end.code if isinstance(end.code, int) else int(end.code is not None)
+        raise
+    except BaseException as error:
+        _answer |= {"exit": 1, "error": f"{type(error).__name__}: {error}"}
+        raise
+    finally:
+        sys.stdout.flush()
+        os.dup2(stdout, 1)
+        os.close(stdout)
+        text, _answer = to_json(_answer), None
+        print(text, flush=True)

@@ -1,0 +1,63 @@
+"""Findings for the program that asked: verdicts as plain data, and the exit status that they stand for."""
+
+from typing import Any
+
+from gptlab.stats.results import Comparison, Contrast, Findings, Stratum
+
+DECIDED, UNFINISHED, NOT_RESOLVED, UNSTABLE = 0, 1, 3, 4
+"""Exit statuses of a study, the first that holds: 1 cells failed, 4 seeds diverged, 3 not resolved, 0 all decided."""
+
+
+def answer_with_findings(findings: Findings) -> dict[str, Any]:
+    """Return the verdicts of a study, one entry for each arm less its baseline, and what they rest on."""
+    return {
+        "study": findings.study,
+        "verdicts": [
+            _describe_contrast(stratum, comparison, contrast)
+            for stratum, comparison in _list_deciding(findings)
+            for contrast in comparison.contrasts
+        ],
+        "notes": [*findings.mismatch, *findings.notes],
+        "runs": {status: sum(run.status == status for run in findings.runs) for status in _list_statuses(findings)},
+        "seconds": findings.seconds,
+    }
+
+
+def choose_status(findings: Findings) -> int:
+    """Return the exit status that the verdicts stand for."""
+    verdicts = {contrast.verdict for _, comparison in _list_deciding(findings) for contrast in comparison.contrasts}
+    if any(run.status not in ("finished", "diverged") for run in findings.runs):
+        return UNFINISHED
+    if "unstable" in verdicts:
+        return UNSTABLE
+    return NOT_RESOLVED if verdicts & {"not resolved", "no verdict"} else DECIDED
+
+
+def _list_deciding(findings: Findings) -> list[tuple[Stratum, Comparison]]:
+    """Return of each size the comparison that decides, and that on fresh seeds where there is one."""
+    pairs = [(stratum, stratum.comparisons[0]) for stratum in findings.strata if stratum.comparisons]
+    return pairs + [(stratum, stratum.confirmed) for stratum in findings.strata if stratum.confirmed]
+
+
+def _list_statuses(findings: Findings) -> list[str]:
+    return sorted({run.status for run in findings.runs})
+
+
+def _describe_contrast(stratum: Stratum, comparison: Comparison, contrast: Contrast) -> dict[str, Any]:
+    return {
+        "size": stratum.size,
+        "arm": contrast.arm,
+        "against": contrast.against,
+        "confirmed": comparison is stratum.confirmed,
+        "metric": comparison.metric.key,
+        "unit": comparison.metric.unit,
+        "better": comparison.metric.better,
+        "seeds": list(contrast.seeds),
+        "difference": contrast.difference,
+        "low": contrast.low,
+        "high": contrast.high,
+        "p_holm": contrast.p_holm,
+        "delta": comparison.delta,
+        "verdict": contrast.verdict,
+        "more_seeds": contrast.more_seeds,
+    }

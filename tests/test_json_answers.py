@@ -1,0 +1,127 @@
+"""Laws of the door for programs: one JSON object on stdout, all else on stderr, exit statuses that mean something."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_runs import ROOT, TINY
+
+import gptlab
+from gptlab.errors import Refused
+from gptlab.report.render.answer import choose_status
+
+STUDY = ["attention=mha,gqa", "timing=0", "seeds=2"]
+
+
+def ask(*words: str) -> tuple[int, dict[str, Any], str]:
+    """The exit status, the object and stderr of a command, in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, *words],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        timeout=240,
+    )
+    assert len(done.stdout.splitlines()) == 1, done.stdout
+    return done.returncode, json.loads(done.stdout), done.stderr
+
+
+@pytest.fixture(scope="module")
+def pool(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the runs of these tests live."""
+    return tmp_path_factory.mktemp("door")
+
+
+@pytest.fixture(scope="module")
+def study(pool: Path) -> tuple[int, dict[str, Any], str]:
+    """What a tiny study of two seeds answers."""
+    return ask("ablate.py", *TINY, f"outputs={pool}", *STUDY, "output=json")
+
+
+def test_a_run_answers_with_its_summary(pool: Path):
+    status, answer, said = ask("train.py", *TINY, f"outputs={pool}", "output=json")
+    assert (status, answer["exit"], answer["error"]) == (0, 0, None)
+    assert answer["summary"] == json.loads((Path(answer["run"]) / "summary.json").read_text())
+    assert "decoder" in said  # what people read is on stderr
+
+
+@pytest.mark.parametrize(
+    ("program", "words", "line"),
+    [
+        ("train.py", ["attention=gqua"], "attention=gqua: no such option"),
+        ("train.py", ["steps=0"], "steps=0 is not positive"),
+        ("ablate.py", ["seeds=0"], "seeds=0 asks for none"),
+    ],
+)
+def test_what_is_refused_answers_with_the_line(program: str, words: list[str], line: str):
+    status, answer, said = ask(program, *words, "output=json")
+    assert (status, answer["exit"]) == (2, 2)
+    assert answer["error"].startswith(line)
+    assert answer["error"] in said
+
+
+def test_a_study_answers_with_its_verdicts_and_ends_as_they_are(study: tuple[int, dict[str, Any], str]):
+    status, answer, _ = study
+    (verdict,) = answer["verdicts"]
+    assert (verdict["arm"], verdict["against"], verdict["seeds"]) == ("attention=gqa", "attention=mha", [0, 1])
+    assert verdict["low"] <= verdict["difference"] <= verdict["high"]
+    assert status == answer["exit"] == (3 if verdict["verdict"] == "not resolved" else 0)
+    assert answer["runs"] == {"finished": 4}
+
+
+def test_every_reader_of_a_study_answers(study: tuple[int, dict[str, Any], str], pool: Path):
+    folder = study[1]["folder"]
+    status, judged, _ = ask("-m", "gptlab", "judge", folder, "--json")
+    assert (status, judged["verdicts"]) == (study[0], study[1]["verdicts"])
+    _, cells, _ = ask("-m", "gptlab", "status", folder, "--json")
+    assert [(cell["arm"], cell["state"]) for cell in cells["cells"]].count(("attention=gqa", "finished")) == 2
+    _, runs, _ = ask("-m", "gptlab", "runs", "--outputs", str(pool), "--json")
+    losses = [run["summary"]["val/loss"] for run in runs["runs"]]
+    assert losses == sorted(losses)
+
+
+class Fake:
+    """Findings as far as the exit status looks at them."""
+
+    def __init__(self, verdicts: list[str], statuses: list[str]) -> None:
+        contrasts = [type("Contrast", (), {"verdict": verdict}) for verdict in verdicts]
+        comparison = type("Comparison", (), {"contrasts": contrasts})
+        self.strata = [type("Stratum", (), {"comparisons": [comparison], "confirmed": None})]
+        self.runs = [type("Run", (), {"status": status}) for status in statuses]
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "statuses", "status"),
+    [
+        (["better", "equivalent", "worse"], ["finished"], 0),
+        (["better", "not resolved"], ["finished"], 3),
+        (["no verdict"], ["finished"], 3),
+        (["unstable", "not resolved"], ["finished", "diverged"], 4),
+        (["better"], ["finished", "failed"], 1),
+        (["better"], ["finished", "missing"], 1),
+    ],
+)
+def test_the_exit_status_is_the_first_that_holds(verdicts: list[str], statuses: list[str], status: int):
+    assert choose_status(Fake(verdicts, statuses)) == status  # type: ignore[arg-type]
+
+
+def test_a_study_from_python_is_the_same_command(study: tuple[int, dict[str, Any], str], pool: Path):
+    asked = gptlab.Study(*TINY, *STUDY[:1], timing=0, seeds=2, outputs=str(pool))
+    with pytest.raises(Refused, match=r"call run\(\)"):
+        _ = asked.verdicts
+    assert "not run" in asked._repr_html_()
+    assert asked.run().verdicts == study[1]["verdicts"]  # what was there is taken up
+    assert asked.folder == Path(study[1]["folder"])
+    assert {row["status"] for row in asked.rows()} == {"finished"}
+    assert "attention=gqa" in asked._repr_html_()
+    assert {run["status"] for run in gptlab.list_runs(pool)} == {"finished"}
+
+
+def test_a_study_from_python_is_refused_in_a_line():
+    with pytest.raises(Refused, match="seeds=0 asks for none"):
+        gptlab.Study("attention=gqa,mha", seeds=0).run()
