@@ -252,6 +252,16 @@ def explain(
 
 
 @app.command()
+def slots(word: Annotated[str, typer.Argument(help="Only what has it in its name or its line.")] = "") -> None:
+    """List all that a command can say: slots, choices, knobs, settings; * is a default."""
+    from gptlab.commands.slots import describe_menu, print_menu
+
+    menu = describe_menu(word)
+    print_menu(menu)
+    add_to_answer(**menu)
+
+
+@app.command()
 def search(
     weights: Annotated[Path, typer.Argument(help="A file of weights, or a folder with one.")],
     overrides: Annotated[list[str] | None, typer.Argument(help="What to begin with: model.heads=1 mlp=gelu")] = None,

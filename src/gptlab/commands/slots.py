@@ -1,0 +1,137 @@
+"""All that a command can say, as plain data: slots with their choices and knobs, settings of a run and of a study.
+
+Enough for a program to write a valid command without reading the code.
+"""
+
+import inspect
+import typing
+from typing import Any
+
+import yaml
+
+from gptlab.ablation.options import StudyOptions
+from gptlab.commands.explain import find_knobs, list_slots, split_knob_list, summarize_choice
+from gptlab.config.factory import locate, read_knobs
+from gptlab.config.menu import CONF, list_choices
+from gptlab.config.recipe import LISTS, Settings, flatten
+from gptlab.config.typecheck import describe_type
+
+NOT_SETTINGS = ("defaults", "hydra", "cell")
+
+
+def describe_menu(word: str = "") -> dict[str, Any]:
+    """Return slots, settings and study options, those that contain a word in name or description if one is given."""
+    defaults = _read_defaults()
+    slots = {slot: _describe_slot(slot, defaults.get(slot)) for slot in list_slots()}
+    run = _describe_settings("train", typing.get_type_hints(Settings), [*slots])
+    study = _describe_settings("ablate", typing.get_type_hints(StudyOptions), [*slots, *run])
+    menu = {"slots": slots, "settings": run, "study": study}
+    if not word:
+        return menu
+    chosen = {slot: _filter_choices(slot, described, word) for slot, described in slots.items()}
+    return {
+        "slots": {slot: described for slot, described in chosen.items() if described["choices"]},
+        "settings": _filter_settings(run, word),
+        "study": _filter_settings(study, word),
+    }
+
+
+def print_menu(menu: dict[str, Any]) -> None:
+    """Print a line for each choice, and for each setting."""
+    for slot, described in menu["slots"].items():
+        for choice, facts in described["choices"].items():
+            knobs = " ".join(f"{slot}.{knob}" for knob in facts["knobs"])
+            star = "*" if choice == described["default"] or choice in (described["default"] or ()) else " "
+            print(f"{star} {slot}={choice}  {facts['about']}" + (f"  [{knobs}]" if knobs else ""))
+    for part in ("settings", "study"):
+        for key, facts in menu[part].items():
+            print(f"  {key}={facts['default']}  {facts['about']}")
+
+
+def _read_yaml(name: str) -> tuple[dict[str, Any], list[str]]:
+    text = (CONF / f"{name}.yaml").read_text(encoding="utf-8")
+    return yaml.safe_load(text) or {}, text.splitlines()
+
+
+def _read_defaults() -> dict[str, Any]:
+    """Return the default choice of each slot, a list for those that take any number."""
+    defaults: dict[str, Any] = {}
+    for name in ("train", "ablate"):
+        for entry in _read_yaml(name)[0]["defaults"]:
+            if isinstance(entry, dict):
+                ((slot, choice),) = entry.items()
+                defaults[slot.removeprefix("override ")] = choice
+    return defaults
+
+
+def _describe_slot(slot: str, default: Any) -> dict[str, Any]:
+    choices = {choice: _describe_choice(slot, choice) for choice in list_choices(slot)}
+    return {"default": default, "takes_a_list": slot in LISTS, "choices": choices}
+
+
+def _describe_choice(slot: str, choice: str) -> dict[str, Any]:
+    """Return a choice's line and its knobs, each with type, default and line."""
+    node, lines = _read_yaml(f"{slot}/{choice}")
+    about = {"about": summarize_choice(slot, choice)}
+    if "_target_" not in node:
+        return {**about, "knobs": {}}
+    target = locate(node["_target_"], slot)
+    knobs = [key for key in find_knobs(lines) if not key.startswith("_")]
+    _, meanings = split_knob_list(inspect.cleandoc(target.__doc__ or ""), knobs)
+    types = {name: describe_type(parameter.annotation) for name, parameter in read_knobs(target).items()}
+    comments = _read_comments(lines)
+    return {
+        **about,
+        "knobs": {
+            knob: {
+                "type": types.get(knob, ""),
+                "default": node.get(knob),
+                "about": meanings.get(knob) or comments.get(knob, ""),
+            }
+            for knob in knobs
+        },
+    }
+
+
+def _read_comments(lines: list[str]) -> dict[str, str]:
+    """Return the comment behind each key of a YAML, that of a nested key by its last part."""
+    pairs = (line.partition("  #") for line in lines if ":" in line)
+    return {key.partition(":")[0].strip(): comment.strip() for key, mark, comment in pairs if mark}
+
+
+def _describe_settings(name: str, hints: dict[str, Any], left_out: list[str]) -> dict[str, Any]:
+    """Return the keys of train.yaml or ablate.yaml that are no slots."""
+    config, lines = _read_yaml(name)
+    comments = _read_comments(lines)
+    own = {key: value for key, value in config.items() if key not in (*NOT_SETTINGS, *left_out)}
+    return {
+        key: {
+            "type": _describe_hint(hints, key),
+            "default": value,
+            "about": comments.get(key.rpartition(".")[2], ""),
+        }
+        for key, value in flatten(own).items()
+    }
+
+
+def _describe_hint(hints: dict[str, Any], key: str) -> str:
+    """Return the declared type of a dotted key in words."""
+    first, _, rest = key.partition(".")
+    hint = hints.get(first)
+    if hint is None:
+        return ""
+    return _describe_hint(typing.get_type_hints(hint), rest) if rest else describe_type(hint)
+
+
+def _filter_choices(slot: str, described: dict[str, Any], word: str) -> dict[str, Any]:
+    choices = described["choices"]
+    kept = {name: facts for name, facts in choices.items() if _mentions(word, f"{slot}={name}", facts)}
+    return {**described, "choices": kept}
+
+
+def _filter_settings(settings: dict[str, Any], word: str) -> dict[str, Any]:
+    return {key: facts for key, facts in settings.items() if _mentions(word, key, facts)}
+
+
+def _mentions(word: str, name: str, facts: dict[str, Any]) -> bool:
+    return word.lower() in f"{name} {facts}".lower()
