@@ -2,15 +2,20 @@
 
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import choices
 from tiny_runs import ROOT, TINY
 
 import gptlab
+from gptlab.__main__ import app
+from gptlab.commands.explain import list_slots
 from gptlab.errors import Refused
 from gptlab.report.render.answer import choose_status
 
@@ -125,3 +130,27 @@ def test_a_study_from_python_is_the_same_command(study: tuple[int, dict[str, Any
 def test_a_study_from_python_is_refused_in_a_line():
     with pytest.raises(Refused, match="seeds=0 asks for none"):
         gptlab.Study("attention=gqa,mha", seeds=0).run()
+
+
+def test_the_menu_is_enough_to_write_a_command():
+    _, menu, listed = ask("-m", "gptlab", "slots", "--json")
+    assert {slot: [*said["choices"]] for slot, said in menu["slots"].items()} == {
+        slot: choices(slot) for slot in list_slots()
+    }
+    assert menu["slots"]["attention"]["default"] == "mha"
+    knob = menu["slots"]["attention"]["choices"]["swa"]["knobs"]["window"]
+    assert knob["type"] == "an int or null"
+    assert knob["about"]
+    for part in ("settings", "study"):
+        assert all(facts["type"] for key, facts in menu[part].items() if not key.startswith("hydra")), part
+    assert "* attention=mha" in listed
+
+
+def test_every_command_of_the_page_for_programs_exists():
+    text = (ROOT / "AGENTS.md").read_text()
+    assert text.count("\n") < 80
+    words = re.findall(r"python -m gptlab (\w+)", text + (ROOT / "docs/programs.md").read_text())
+    assert {*words} <= {command.name or command.callback.__name__ for command in app.registered_commands}  # type: ignore[union-attr]
+    for line in re.findall(r"^ +python ablate.py (.*?)(?: {2,}#.*)?$", text, re.M):
+        status, answer, _ = ask("ablate.py", *shlex.split(line), *({"dry_run=true", "output=json"} - {*line.split()}))
+        assert (status, answer["error"]) == (0, None)

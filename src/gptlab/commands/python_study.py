@@ -9,16 +9,14 @@ import html
 import json
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gptlab.commands.runs import read_runs
 from gptlab.config.menu import CONF
 from gptlab.config.typecheck import format_value
 from gptlab.errors import Ended, Refused
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 REFUSED = 2
 COMPARED = (0, 3, 4)
@@ -62,13 +60,13 @@ class Study:
         """One entry for each arm less its baseline; docs/programs.md has the keys."""
         return self._read_answer()["verdicts"]
 
-    def frame(self) -> "pd.DataFrame":
-        """Return all runs with every number of their summaries, a row a run; needs pandas."""
+    def frame(self) -> Any:
+        """Return all runs with every number of their summaries as a pandas.DataFrame, a row a run."""
         try:
-            import pandas as pd
+            pandas = import_module("pandas")
         except ModuleNotFoundError as error:
             raise Refused("frame() needs pandas: pip install pandas; rows() is the same without it") from error
-        return pd.read_csv(self.folder / "results.csv")
+        return pandas.read_csv(self.folder / "results.csv")
 
     def rows(self) -> list[dict[str, str]]:
         """Return the same rows as results.csv has them."""

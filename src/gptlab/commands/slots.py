@@ -76,7 +76,7 @@ def _describe_choice(slot: str, choice: str) -> dict[str, Any]:
     if "_target_" not in node:
         return {**about, "knobs": {}}
     target = locate(node["_target_"], slot)
-    knobs = [key for key in find_knobs(lines) if not key.startswith("_")]
+    knobs = [key for key in find_knobs(lines) if key != "defaults" and not key.startswith("_")]
     _, meanings = split_knob_list(inspect.cleandoc(target.__doc__ or ""), knobs)
     types = {name: describe_type(parameter.annotation) for name, parameter in read_knobs(target).items()}
     comments = _read_comments(lines)
