@@ -35,6 +35,7 @@ def start_study_plan(spec: StudySpec, variants: list[Variant]) -> StudyPlan:
             "study": spec.name,
             "seeds": spec.options.blocks,
             "kind": spec.options.kind,
+            "jobs": 1,  # how many at once: the option may be `auto`
             "asks": hash_question(spec.axes, spec.base, spec.options),
             "command": read_command(),
             "cwd": str(Path.cwd()),
