@@ -1,4 +1,4 @@
-"""Laws of study=decode: every rung writes what a whole pass says."""
+"""Laws of study=decode: every decoding variant writes what a whole pass says."""
 
 from itertools import product
 from pathlib import Path
@@ -20,26 +20,26 @@ SMALL = (*SIZES, "model.layers=2")
 @pytest.mark.parametrize(
     "case", ["position=learned mlp=gelu_tanh norm=layernorm", "attention=swa mlp=moe position=alibi"]
 )
-def test_all_combinations_of_the_ladder_say_what_the_whole_says(case: str):
+def test_all_toggles_of_uncached_decoding_say_what_the_whole_says(case: str):
     made = decoder(case, SMALL)
-    ladder, now = UncachedDecoder(made, 9), tokens(1, 9)
+    uncached, now = UncachedDecoder(made, 9), tokens(1, 9)
     with torch.no_grad():
         whole = made(now).logits
     for number, chosen in enumerate(product([False, True], repeat=len(TOGGLES) - 1)):
         on = frozenset(name for name, there in zip(TOGGLES, chosen, strict=False) if there)
-        ladder.compute_logits(now[:, :6], on, fresh=True)
+        uncached.compute_logits(now[:, :6], on, fresh=True)
         for length in (7, 8, 9) if number % 8 == 7 else (7,):
-            torch.testing.assert_close(ladder.compute_logits(now[:, :length], on), whole[:, length - 1])
+            torch.testing.assert_close(uncached.compute_logits(now[:, :length], on), whole[:, length - 1])
 
 
 def test_what_the_toggles_leave_out_is_not_computed():
     made = decoder("position=learned mlp=gelu_tanh", SMALL)
-    ladder, now = UncachedDecoder(made, 9), tokens(1, 9)
-    ladder.compute_logits(now[:, :8], frozenset(), fresh=True)
-    kept = {name: rows.clone() for name, rows in ladder.stored.items()}
-    ladder.compute_logits(now, frozenset(TOGGLES[:5]))
+    uncached, now = UncachedDecoder(made, 9), tokens(1, 9)
+    uncached.compute_logits(now[:, :8], frozenset(), fresh=True)
+    kept = {name: rows.clone() for name, rows in uncached.stored.items()}
+    uncached.compute_logits(now, frozenset(TOGGLES[:5]))
     for name, rows in kept.items():
-        assert torch.equal(rows[:, :8], ladder.stored[name][:, :8]), name
+        assert torch.equal(rows[:, :8], uncached.stored[name][:, :8]), name
 
 
 def test_the_table_is_the_activation_at_halves():
@@ -61,19 +61,19 @@ def test_the_table_is_the_activation_at_halves():
 
 
 @pytest.mark.parametrize("case", ["attention=linear", "residual=hyper"])
-def test_what_has_no_rows_has_no_ladder(case: str):
-    with pytest.raises(Refused, match="the ladder needs"):
+def test_what_has_no_rows_has_no_uncached_variants(case: str):
+    with pytest.raises(Refused, match="uncached decoding needs"):
         UncachedDecoder(decoder(case, SMALL), 9).compute_logits(tokens(1, 9), frozenset(), fresh=True)
 
 
-# -- the rungs
+# -- the variants
 
 
-@pytest.mark.parametrize(("rung", "off"), [("naive", 1e-6), ("sdpa", 1e-6), ("bf16", 0.05), ("int8", 0.05)])
-def test_a_rung_says_what_the_whole_says_up_to_its_numbers(rung: str, off: float):
+@pytest.mark.parametrize(("variant", "off"), [("naive", 1e-6), ("sdpa", 1e-6), ("bf16", 0.05), ("int8", 0.05)])
+def test_a_variant_says_what_the_whole_says_up_to_its_numbers(variant: str, off: float):
     found = DecodeBench(
-        decoder("position=learned mlp=gelu_tanh init=gpt2", SMALL).float(), 20, [rung], 1
-    ).measure_exactness(rung)
+        decoder("position=learned mlp=gelu_tanh init=gpt2", SMALL).float(), 20, [variant], 1
+    ).measure_exactness(variant)
     assert found["logits off"] < off
     assert found["tokens alike"] > (0.99 if off < 0.01 else 0.7)
 
@@ -152,7 +152,7 @@ def test_a_block_that_is_missing_is_measured_again_and_the_others_are_not(pool: 
 
 
 @pytest.mark.parametrize(("words", "line"), [
-    ("study.rungs=[fast]", "study.rungs: fast is no rung; choose from none, +attention, +linear, "),
+    ("study.rungs=[fast]", "study.rungs: fast is no variant; choose from none, +attention, +linear, "),
     ("study.tokens=17", "default: study.tokens=17 is not in 8 .. model.context=16; try study.tokens=16"),
     ("study.draft_layers=1 study.rungs=null", "default: study.draft_layers=1 is not less than model.layers=1; try 1"),
     ("study.rounds=0", "study.rounds=0 is less than 1; give 1 or more"),

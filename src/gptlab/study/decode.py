@@ -119,7 +119,9 @@ class Decode(Study):
         known = ["none", *(f"+{toggle}" for toggle in TOGGLES), *CACHED_VARIANTS]
         for name in self.rungs or ():
             if name not in known and not set(name.split("-")) <= {*TOGGLES}:
-                raise Refused(f"study.rungs: {name} is no rung; choose from {', '.join(known)}, or join toggles by -")
+                raise Refused(
+                    f"study.rungs: {name} is no variant; choose from {', '.join(known)}, or join toggles by -"
+                )
         return self.rungs or known
 
 

@@ -59,12 +59,12 @@ def build_document(findings: Findings) -> dict[str, Any]:
         plain["sentences"] = [_to_dict(sentence) for sentence in describe_verdicts(view)] if view else []
     caveats = [str(sentence) for sentence in list_caveats(findings)]
     del document["plan"]
-    # the key of the plan, from when minutes were a part of it
-    asked = {**findings.plan.to_document(), "minutes_per_cell": document.pop("minutes_per_cell")}
+    # minutes were a part of the plan once, and stay where readers look for them
+    plan = {**findings.plan.to_document(), "minutes_per_cell": document.pop("minutes_per_cell")}
     return {
         "version": VERSION,
         "study": findings.study,
-        "asked": asked,
+        "asked": plan,
         **document,
         "command": build_command(findings.plan),
         "caveats": caveats,

@@ -37,7 +37,7 @@ class DecodingVariant:
     def __init__(self, decoder: Decoder, *, plain: bool = False, compiled: bool = False) -> None:
         self.decoder, self.plain = decoder, plain
         if compiled and (lacking := find_missing_dependency("cpu")):
-            raise Refused(f"rung compile needs {lacking}, which is not here; leave it out of study.rungs")
+            raise Refused(f"decoding variant compile needs {lacking}, which is not here; leave it out of study.rungs")
         self.step = torch.compile(decoder.forward, fullgraph=True, dynamic=False) if compiled else None
 
     def write(self, prompt: Tensor, length: int) -> Tensor:

@@ -62,7 +62,8 @@ class UncachedDecoder:
         def forward(*inputs: Tensor) -> Tensor:
             if not all(isinstance(x, Tensor) and x.dim() == 3 and x.shape[1] == self.length for x in inputs):
                 raise Refused(
-                    f"the ladder needs ops that see a text row by row, and {name} does not; leave its rungs out"
+                    f"uncached decoding needs ops that see a text row by row, and {name} does not; "
+                    "leave its variants out of study.rungs"
                 )
             if self.fresh or toggle not in self.toggles:
                 return self.store_rows(name, op(*inputs), all_rows=True)
@@ -104,7 +105,9 @@ class UncachedDecoder:
             logits = self.decoder.forward(tokens, last="head" in toggles).logits
         # layers without softmax never come to `attend`, and their rows depend on each other
         if self.calls != len(self.decoder.layers):
-            raise Refused("the ladder needs softmax attention in all layers; leave its rungs out")
+            raise Refused(
+                "uncached decoding needs softmax attention in all layers; leave its variants out of study.rungs"
+            )
         assert logits is not None
         return logits[:, -1]
 
