@@ -46,6 +46,7 @@ def run_study(axes: dict[str, list[str]], fixed: dict[str, str], launch: Launch,
     if not console.is_terminal:
         console.width = 140
     spec = parse_command(axes, fixed)
+    # before anything is timed or written
     _refuse_other_question(planning.open_study_folder(spec), spec)
     if spec.study.together:
         measuring.run_measurements(spec, console)
@@ -202,6 +203,7 @@ def _make_later_cells(plan: Plan) -> list[Cell]:
             means = {arm: fmean(by_seed.values()) for arm, by_seed in judge.tabulate(stratum.runs, SELECT).items()}
         if stratum.baseline not in means:
             continue
+        # ties go by name, so that a study repeated confirms the same arm
         winner = min(set(means) - {stratum.baseline}, key=lambda arm: (means[arm], arm), default=None)
         pairs = [(variants[stratum.size, arm], best.get(arm)) for arm in (stratum.baseline, winner) if arm]
         if options.tune == "grid":

@@ -80,13 +80,17 @@ class Decoder(nn.Module):
         default_positions = positions is None
         positions = torch.arange(tokens.shape[1], device=tokens.device)[None] if positions is None else positions
         forward_pass = ForwardPass(tokens, positions, self.position, default_positions)
+        # all layers agree on the stream (_check_compatibility), so the first residual expands and collapses it for all
         residual = self.layers[0].attention_residual
         stream = residual.expand(self.dropout(self.position.embed(self.embedding(tokens), positions)))
         for block, layer_cache in zip(self.layers, cache or [None] * len(self.layers), strict=True):
             stream = block(stream, forward_pass, layer_cache)
+        # (B, T, width)
         x = self.norm(residual.collapse(stream))
         if targets is None:
+            # while writing only the last token's logits are needed, and the vocabulary is the widest product
             return Output(self.readout(x[:, -1:] if last else x), None, forward_pass.losses, forward_pass.facts)
+        # the readout owns the loss: its softcap, extra heads or a fused kernel change how it is computed
         return Output(None, self.readout.loss(x, targets, forward_pass), forward_pass.losses, forward_pass.facts)
 
     @torch.no_grad()
@@ -96,6 +100,7 @@ class Decoder(nn.Module):
         if std is not None:
             factor = std / self.embedding.weight.std()
             for module in self.modules():
+                # learned positions too: what they add to the tokens keeps its share
                 if isinstance(module, nn.Embedding):
                     module.weight.mul_(factor)
 

@@ -129,8 +129,10 @@ class StudyFolder:
         """
         is_control = key.endswith("-twin")
         own = self.own_runs(key)
+        # the A/A control must be a second training: another study's run of this config would be the first one again
         others = [] if is_control or reuse == "never" else sorted(self.pool.glob(f"*-{recipe.hash}*"))
         code = code or fingerprint_recipe(recipe)
+        # of the same hash, so that the cell must not take them for its own
         control_runs = self.own_runs(f"{key}-twin")
         finished = unfinished = None
         for path in [*own, *others]:

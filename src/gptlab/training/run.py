@@ -71,8 +71,10 @@ def run(
     make_trainer = factory(recipe.config["trainer"], "trainer")()
     processes = ProcessGroup(make_trainer(max_steps=settings.steps, accumulate_grad_batches=settings.accumulate))
     if processes.rank:
+        # the others only train: files, tracker and terminal are the first one's
         return follow_first_process(recipe, corpus, processes, lambda *parts: Run(*parts).setup)
     path = find_run_to_resume(recipe)
+    # pretrained weights need not be read where a checkpoint replaces them
     has_weights = path is not None and RunFolder(path).has_checkpoint()
     decoder = build_decoder(recipe, corpus.tokenizer.vocab, load_start=not has_weights)
     refuse_small_disk(recipe, decoder)
@@ -153,6 +155,7 @@ class Run:
         """Run all stages; whatever happens, the tracker is closed, and the last line names the folder."""
         context, folder, status = self.context, self.context.folder, 1
         summary: dict[str, Any] = {"status": "failed"}
+        # outside training; while it trains, StopOnSignal has taken the signals and lets the step end
         handlers = {number: signal.signal(number, raise_stopped) for number in (signal.SIGTERM, signal.SIGHUP)}
         try:
             summary = self.run_stages()
@@ -188,6 +191,7 @@ class Run:
         finally:
             context.terminal.stop_bar()
             self.stop_on_signal.restore_handlers()
+            # children would wait in a collective for a process that is gone
             context.processes.kill_children()
             for number, handler in handlers.items():
                 signal.signal(number, handler)
@@ -266,6 +270,7 @@ class Run:
         if checkpoint and saved["finished"]:  # killed after its last step
             setup.decoder.load_state_dict(extract_decoder_weights(checkpoint))
             state.restore(saved)
+            # tells the other processes that there is nothing to train
             context.processes.broadcast(None)
             return
         plan = {"path": path, "seconds": setup.task.seconds, "compiled": setup.compiled}

@@ -58,6 +58,7 @@ class Task(LightningModule):
     def configure_optimizers(self) -> torch.optim.Optimizer:
         optimizer = self.optimizer(self.decoder.trainable_parameters())
         for group in optimizer.param_groups:
+            # each group keeps its own rate (Muon has two): the schedule is one factor of all
             group["peak"] = group["lr"]
         return optimizer
 
@@ -68,18 +69,23 @@ class Task(LightningModule):
         torch.default_generator.manual_seed(state)
         if self.device.type == "cuda":
             torch.cuda.manual_seed(state)
+        # inputs and targets are the same tokens, one apart
         output = self.decoder(batch[:, :-1], batch[:, 1:])
         self._add("train/loss", output.loss, self.accumulate)
         for name, value in output.losses.items():
             self._add(f"train/{name}", value, self.accumulate)
         self._refuse_bad_loss(output.loss, batch)
+        # Lightning divides by `accumulate` before the backward pass, so this is not a share
         return output.loss + sum(output.losses.values())
 
     def configure_gradient_clipping(self, optimizer: torch.optim.Optimizer, *_: Any, **__: Any) -> None:
         """Measure the gradient's norm, and clip it if asked."""
+        # with an infinite limit it measures and changes nothing
         norm: Any = torch.nn.utils.clip_grad_norm_(self.weights, self.clip or math.inf, foreach=True)
+        # under FSDP it is a DTensor, whose whole value all processes have together
         norm = norm if self.device_mesh is None else norm.full_tensor()
         self._add("train/gradient_norm", norm)
+        # on a GPU to look would wait for the step; the next log line finds it
         if not norm.is_cuda and not math.isfinite(norm):
             bad = find_non_finite((f"gradient of {name}", p.grad) for name, p in self.decoder.named_parameters())
             raise Diverged(f"step {self.global_step + 1}: the {bad or 'norm of the gradient'} is not finite")
@@ -89,12 +95,14 @@ class Task(LightningModule):
         factor = self.schedule(self.progress())
         for group in optimizer.param_groups:
             group["lr"] = group["peak"] * factor
+        # runs the closure, forward and backward of the last micro-batch, and then steps
         super().optimizer_step(epoch, batch_idx, optimizer, closure)
         for hook in self.after_step_hooks:
             hook(self.global_step)
 
     def progress(self) -> float:
         """Return the progress of the schedule, in (0, 1): by steps, or by time where that is further."""
+        # steps + 1, so that a schedule from 0 to 0 wastes neither the first step nor the last
         done = (self.global_step + 1) / (self.steps + 1)
         return done if self.seconds is None else min(1.0, max(done, self.time / self.seconds))
 
@@ -153,6 +161,7 @@ class Task(LightningModule):
             self.first_loss = loss
         if not math.isfinite(loss):
             raise Diverged(f"step {step}: {self._find_culprit(batch)}")
+        # ln V, the loss of knowing nothing, is the measure for what begins below it, as a pretrained decoder does
         if loss > 4 * max(self.first_loss, math.log(self.decoder.shape.vocab)):
             raise Diverged(f"step {step}: the loss rose to {loss:.3g} from {self.first_loss:.3g} at birth")
 

@@ -65,6 +65,7 @@ class DifferentialAttention(Attention):
         y = attend(
             q,
             k,
+            # both maps of a pair read the same value, of twice the width
             v.repeat_interleave(2, 2),
             forward_pass.pass_mask(self.mask, key_positions),
             bias=None if bias is None else bias[:, 1::2].repeat_interleave(2, 1),

@@ -67,9 +67,11 @@ class LatentAttention(Attention):
         if cache is not None:
             key_positions, rows = cache.update(key_positions, latent=latent, k=k_rotated)
             latent, k_rotated = rows["latent"], rows["k"]
+        # cached is the latent, not k and v: both are computed anew from it at every step
         k = self.k_up(latent).unflatten(-1, (self.heads, self.head))
         y = attend(
             torch.cat([q, q_rotated], -1),
+            # one rotated key, shared by all heads
             torch.cat([k, k_rotated.expand(-1, -1, self.heads, -1)], -1),
             self.v_up(latent).unflatten(-1, (self.heads, self.head)),
             forward_pass.pass_mask(self.mask, key_positions),
@@ -80,6 +82,7 @@ class LatentAttention(Attention):
 
     def check_compatible(self, position, earlier) -> None:
         super().check_compatible(position, earlier)
+        # a position refuses widths that it cannot rotate: asked here, before anything is computed
         empty = self.k.weight.new_empty(1, 0, 1, self.rope_head)
         try:
             position.rotate(empty, empty, torch.empty(1, 0, dtype=torch.long, device=empty.device), self.layer)

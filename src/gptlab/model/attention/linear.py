@@ -58,8 +58,10 @@ class LinearAttention(Attention):
         q, k, v = (projection(x).unflatten(-1, (self.heads, self.head)) for projection in (self.q, self.k, self.v))
         q, k = forward_pass.position.rotate(q * self.head**-0.5, k, forward_pass.positions, self.layer)
         is_token = forward_pass.positions >= 0
+        # padding writes nothing into the state
         k = k * is_token[..., None, None]
         state = x.new_zeros(len(x), self.heads, self.head, self.head) if cache is None else cache.state
+        # powers of numbers near 1 would round to 1 in bfloat16
         decay = torch.tensor(self.decays, device=x.device, dtype=torch.promote_types(x.dtype, torch.float32))
         outputs = []
         for start in range(0, x.shape[1], self.chunk):
@@ -95,6 +97,7 @@ def attend_chunk(
     is_token (B|1, C) tells tokens from padding, whose keys are 0. All powers of decay (H,) are at most 1.
     """
     q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+    # counted in tokens, not in places, so that padding does not make the state decay
     age = is_token.cumsum(1)[:, None]  # (B|1, 1, C), tokens since the state
     distance = (age[..., None] - age[..., None, :]).clamp(min=0)  # (B|1, 1, C, C), query less key
     decay = decay.view(-1, 1, 1)

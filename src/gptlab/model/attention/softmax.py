@@ -110,12 +110,14 @@ class SoftmaxAttention(Attention):
         k = self.k_norm(self.k(x).unflatten(-1, (self.kv_heads, self.head)))  # (B, T, K, D)
         v = self.v(x).unflatten(-1, (self.kv_heads, self.head))
         if self.value_residual:
+            # before the cache, which then holds blended values
             v = torch.lerp(v, forward_pass.shared["first value"], self.blend) if self.layer else v
             forward_pass.shared.setdefault("first value", v)
         q, k = forward_pass.position.rotate(q, k, forward_pass.positions, self.layer)
         key_positions = forward_pass.positions
         if cache is not None:
             key_positions, rows = cache.update(key_positions, k=k, v=v)
+            # S entries: those that the cache still holds, and the new ones
             k, v = rows["k"], rows["v"]  # (B, S, K, D)
         if self.lends:
             forward_pass.shared[f"keys of {self.layer}"] = k, v, key_positions
@@ -125,6 +127,7 @@ class SoftmaxAttention(Attention):
         self, q: Tensor, forward_pass: ForwardPass
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return the same with the keys and values of another layer, which were rotated as that layer rotates."""
+        # the keys were rotated by their own layer; only queries are left
         no_keys = q[:, :, :0]
         q, _ = forward_pass.position.rotate(q, no_keys, forward_pass.positions, self.source)
         return q, *forward_pass.shared[f"keys of {self.source}"]
@@ -147,6 +150,7 @@ class SoftmaxAttention(Attention):
                 raise ValueError(
                     f"attention: share_with={self.share_with}: {problem}; make kv_heads and window the same"
                 )
+            # a reader of a reader reads its source, so that a chain ends at one cache
             self.source = shared_layer.source
             owner = earlier[self.source]
             assert isinstance(owner, SoftmaxAttention)
