@@ -9,6 +9,7 @@ import pytest
 
 from gptlab.ablation.options import StudyOptions
 from gptlab.errors import Refused
+from gptlab.runs.record import REMEDY
 from gptlab.runs.study_folder import StudyFolder, read_plan
 from gptlab.stats.study_plan import Adjustment, StudyPlan
 
@@ -83,7 +84,7 @@ def test_an_older_file_has_its_arms_by_their_labels_alone(tmp_path: Path):
     ],
 )
 def test_what_is_no_plan_is_refused_in_one_line(tmp_path: Path, document: Any, told: str):
-    with pytest.raises(Refused, match="remove it, and repeat the command") as refused:
+    with pytest.raises(Refused, match=REMEDY) as refused:
         read_plan(written(tmp_path, document))
     assert told in str(refused.value)
     assert "\n" not in str(refused.value)

@@ -20,7 +20,7 @@ from gptlab.config.typecheck import conforms, describe_type
 from gptlab.errors import Refused
 from gptlab.runs.file_lock import try_lock
 from gptlab.runs.fingerprint import fingerprint, fingerprint_recipe, list_modules
-from gptlab.runs.record import RunFolder, append_line, read_json, to_json, utc_now, write_atomically
+from gptlab.runs.record import REMEDY, RunFolder, append_line, read_json, to_json, utc_now, write_atomically
 from gptlab.stats.labels import read_label
 from gptlab.stats.study_plan import Adjustment, StudyPlan
 
@@ -161,7 +161,7 @@ def read_plan(path: Path) -> StudyPlan:
     problems = [f"no {key}" for key in REQUIRED_KEYS if key not in values]
     problems += [f"{name} is not {describe_type(PLAN_TYPES[name])}" for name in values if not _fits(name, values[name])]
     if problems:
-        raise Refused(f"{path} is no plan of a study ({', '.join(problems)}); remove it, and repeat the command")
+        raise Refused(f"{path} is no plan of a study ({', '.join(problems)}); {REMEDY}")
     for arm, triples in values.get("settled", {}).items():
         values["settled"][arm] = [Adjustment(*triple) for triple in triples]
     if "arm_values" not in values:
