@@ -113,6 +113,7 @@ class DecodingState:
         """Read what is unread; return its logits (B, T, V), or those of the last token alone (B, 1, V)."""
         fresh = self.cache is None
         if self.beyond != "slide" and max(self.lengths) > self.context:
+            # with caches half the context is dropped at once: to read the rest anew at every token would undo the cache
             window = max(1, self.context // 2) if self.cached else self.context
             self.lengths = [window if length > self.context else length for length in self.lengths]
             self.cache_length, fresh = self.context, True
@@ -125,6 +126,7 @@ class DecodingState:
             forward = self.decoder.forward if fresh or unread > 1 else self.step
             logits = forward(tokens, positions=self.compute_positions(unread), cache=self.cache, last=last).logits
             assert logits is not None
+            # vocab_multiple pads the vocabulary; the padding is never drawn
             return logits[:, :, : self.decoder.shape.tokens]
 
     def allocate_cache(self) -> list[LayerCache | None]:

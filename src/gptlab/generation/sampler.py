@@ -48,10 +48,12 @@ class Sampler:
         logits = (below_max / self.temperature).masked_fill(below_max == 0, 0)  # in float32 a tiny temperature may be 0
         if self.top_k is not None:
             threshold = logits.topk(min(self.top_k, logits.shape[-1])).values[..., -1:]
+            # tokens that tie with the k-th stay
             logits = logits.masked_fill(logits < threshold, -torch.inf)
         if self.top_p is not None:
             sorted_logits, order = logits.sort(-1, descending=True)
             sorted_probabilities = sorted_logits.softmax(-1)
+            # what stands before a token, without itself: so the likeliest is always inside
             outside = sorted_probabilities.cumsum(-1) - sorted_probabilities >= self.top_p
             logits = logits.masked_fill(outside.scatter(-1, order, outside), -torch.inf)
         return logits.softmax(-1)

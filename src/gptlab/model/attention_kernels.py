@@ -19,6 +19,7 @@ from torch import Tensor
 
 from gptlab.model.forward_pass import PassMask
 
+# a stack each, since the blocks of force_kernel and record_kernels may be nested
 _forced_kernels: list[str] = []
 _recordings: list[list[str]] = []
 
@@ -56,6 +57,7 @@ def attend(
 
 def choose_kernel(q: Tensor, pass_mask: PassMask, bias: Tensor | None, softcap: float | None, dropout: float) -> str:
     """Choose the kernel: flex where a compiled GPU step can skip blocks or fuse what SDPA cannot."""
+    # only the plain formula gives a bias its gradient
     learned_bias = bias is not None and bias.requires_grad
     flex_pays = softcap is not None or not (pass_mask.causal or bias is not None)
     if (
@@ -64,6 +66,7 @@ def choose_kernel(q: Tensor, pass_mask: PassMask, bias: Tensor | None, softcap: 
         and flex_pays
         and not learned_bias
         and not dropout
+        # flex skips blocks of 128 queries and keys: of fewer there is nothing to skip
         and q.shape[2] >= 128
     ):
         return "flex"
@@ -81,6 +84,7 @@ def attend_naive(q, k, v, pass_mask, bias, scale, sink, softcap, dropout) -> Ten
     """
     groups = q.shape[1] // k.shape[1]
     k, v = (x.repeat_interleave(groups, 1) if groups > 1 else x for x in (k, v))
+    # scaling q, T x D, is less work than scaling the scores
     z = q * scale @ k.transpose(-1, -2)  # (B, H, T, S)
     if softcap is not None:
         z = softcap * torch.tanh(z / softcap)
@@ -103,12 +107,14 @@ def attend_sdpa(q, k, v, pass_mask, bias, scale, sink, softcap, dropout) -> Tens
         raise ValueError("softcap: the kernel sdpa cannot cap scores; use naive or flex")
     grouped = q.shape[1] != k.shape[1]
     if _is_plain_causal(pass_mask, bias, sink):
+        # is_causal needs no mask tensor, which on a GPU leaves flash attention open
         return F.scaled_dot_product_attention(q, k, v, None, dropout, True, scale=scale, enable_gqa=grouped)
     mask = pass_mask.tensor()
     if sink is not None:
         q, k, v, mask, bias = append_sink_key(q, k, v, mask, bias, scale, sink)
         grouped = False
     if bias is not None:
+        # SDPA takes one tensor for both: a float mask is added to the scores
         mask = bias.to(q.dtype).masked_fill(~mask, -torch.inf)
     return F.scaled_dot_product_attention(q, k, v, mask, dropout, scale=scale, enable_gqa=grouped)
 

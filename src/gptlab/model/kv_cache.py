@@ -30,6 +30,7 @@ class RingCache:
     def __init__(self, batch: int, capacity: int, like: Tensor, **rows: tuple[int, ...]) -> None:
         self.capacity = capacity
         self.rows = {name: like.new_zeros(batch, capacity, *shape) for name, shape in rows.items()}
+        # -1 is an empty slot, which no query sees
         self.positions = torch.full((batch, capacity), -1, dtype=torch.long, device=like.device)
         # A tensor, not an int, so that one compiled graph serves all steps.
         self.entries_written = torch.zeros((), dtype=torch.long, device=like.device)
@@ -48,6 +49,7 @@ class RingCache:
         if length == 1:
             self._write(positions, rows)
             return self.positions, self.rows
+        # a prompt sees itself alone, so the empty ring need not be joined to it
         if self.is_empty:
             visible = positions, rows
         else:
@@ -65,11 +67,13 @@ class RingCache:
     def rewind(self, count: int) -> None:
         """Forget the last `count` entries, no more of them than it was widened by."""
         slots = (self.entries_written - 1 - torch.arange(count, device=self.positions.device)) % self.capacity
+        # the rows may stay: a key without a position is not seen
         self.positions.index_fill_(1, slots, -1)
         self.entries_written -= count
 
     def _write(self, positions: Tensor, rows: dict[str, Tensor]) -> None:
         length = positions.shape[1]
+        # of a chunk longer than the ring only the end stays
         count = min(length, self.capacity)
         slots = (self.entries_written + torch.arange(length - count, length, device=positions.device)) % self.capacity
         self.positions.index_copy_(1, slots, positions[:, -count:].expand(self.positions.shape[0], -1))

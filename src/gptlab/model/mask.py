@@ -37,4 +37,5 @@ class Mask:
     def pairs(self, length: int) -> int:
         """Count the visible (query, key) pairs in one sequence."""
         reach = length if self.reach is None else min(self.reach, length)
+        # a triangle until the window is full, then a band
         return reach * (reach + 1) // 2 + (length - reach) * reach

@@ -36,6 +36,7 @@ class InterimEvaluation(StepCallback):
         with self.training.numerics(), self.training.gather_weights():
             values = self.evaluator.compute_values(self.evaluator.score_interim(self.training.decoder))
         task.refuse_bad_value(values["val/loss"], step)
+        # so that all processes agree whether these weights are the best
         values = self.context.processes.broadcast(values)
         self.loss = values["val/loss"]
         self.run_log.write_row(step, {**values, "time/evaluate_s": self.timer.seconds_since_mark()})

@@ -26,6 +26,7 @@ class MetricsLog(StepCallback):
     def on_train_start(self, trainer: lightning.Trainer, task: Task) -> None:
         super().on_train_start(trainer, task)
         step = trainer.global_step
+        # the sums in a checkpoint reach back to the last row before it
         self.logged_step = step - step % self.settings.log_every
         self.timer.start(step)
 
