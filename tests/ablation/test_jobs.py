@@ -24,6 +24,7 @@ from gptlab.ablation.jobs import (
     limit_by_memory,
 )
 from gptlab.ablation.pool import describe_exit
+from gptlab.ablation.question import parse_command
 from gptlab.config.recipe import Recipe
 from gptlab.runs.study_folder import StudyFolder, is_held
 
@@ -234,3 +235,28 @@ def test_a_signal_to_the_study_stops_all_workers_and_the_same_command_goes_on(tm
     assert by_workers == {*owners}
     if number != signal.SIGKILL:
         assert "stopped: 0 of 2 cells done; the same command goes on" in err
+
+
+# -- what a study need not do again
+
+
+def test_repeating_a_finished_study_needs_no_torch(alone: Path):
+    check = (
+        "import runpy, sys; sys.argv[0] = 'ablate.py'\n"
+        "runpy.run_path('ablate.py', run_name='__main__')\n"
+        "assert not {'torch', 'lightning'} & {*sys.modules}, 'imported'"
+    )
+    command = [sys.executable, "-c", check, *words(alone, AXIS, "jobs=2")]
+    done = subprocess.run(command, cwd=ROOT, env=os.environ, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "4 done, 0 to run" in done.stdout
+
+
+def test_a_study_samples_little_and_a_recipe_by_name_as_it_says():
+    def read_sample(**fixed: str) -> tuple[int, int]:
+        base = parse_command({"seed": ["0"]}, {key: f"{key}={value}" for key, value in fixed.items()}).base
+        return base.settings.sample.count, base.settings.sample.length
+
+    assert read_sample() == (20, 50)
+    assert read_sample(experiment="gpt2") == (50, 100)
+    assert parse_command({"seed": ["0"]}, {"sample.count": "sample.count=7"}).base.settings.sample.count == 7

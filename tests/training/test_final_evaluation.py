@@ -56,7 +56,8 @@ def test_windows_have_their_history_and_share_no_target(length: int, context: in
     assert ends[0] == 4 * context
     assert ends[-1] < length
     assert (np.diff(ends) >= context).all()
-    assert len(ends) == min(-(-budget // context), 1 + (length - 1 - 4 * context) // context)
+    assert (ends % context == 0).all()  # windows of the pass over the whole split
+    assert len(ends) == min(budget // context, 1 + (length - 1 - 4 * context) // context)
 
 
 def test_a_decoder_without_sight_of_the_past_gains_nothing_from_it(tmp_path: Path):
@@ -126,6 +127,21 @@ def test_both_ways_of_writing_are_timed_and_the_way_kept_is_a_setting(done: Done
         found = summary(folder)
         assert 0 < found["time/generate_cached_s"] < found["time/total_s"]
         assert 0 < found["time/generate_uncached_s"] < found["time/total_s"]
+
+
+def test_samples_in_one_batch_are_written_once_and_a_token_is_timed_both_ways(tmp_path: Path):
+    found = summary(finished(*tiny(tmp_path, "sample.count=3")))
+    assert 0 < found["time/generate_cached_s"] < found["time/samples_s"]
+    assert "time/generate_uncached_s" not in found
+    assert 0 < found["time/generate_ms_per_token"] / 1000 < found["time/samples_s"]
+    assert 0 < found["time/generate_uncached_ms_per_token"] / 1000 < found["time/samples_s"]
+
+
+def test_losses_at_one_context_are_those_of_the_pass_over_the_whole_split(done: Done):
+    nats = np.load(done.folder / "evaluation.npz")["nats"]
+    ends = spread_window_ends(len(nats) + 1, 16, 64 // 4)
+    of_windows = nats[ends[:, None] + np.arange(-16, 0)]
+    assert summary(done.folder)[HISTORY[0]] == pytest.approx(of_windows.mean(), rel=1e-6)
 
 
 # -- positions and tokens

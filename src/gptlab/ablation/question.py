@@ -12,17 +12,18 @@ from gptlab.ablation.cells import Variant, hash_without_seed, make_study_name
 from gptlab.ablation.options import KNOBS, StudyOptions, check_options
 from gptlab.config.factory import check_node, factory
 from gptlab.config.menu import CONF
-from gptlab.config.recipe import Recipe, check_settings, flatten
+from gptlab.config.recipe import Recipe, check_settings, flatten, set_values
 from gptlab.config.typecheck import format_value
 from gptlab.errors import Refused
 from gptlab.runs.record import check_writable
+from gptlab.runs.study_folder import was_trained
 from gptlab.stats.labels import ArmValues, find_arm, read_label
 from gptlab.study import Study
 
 LONGEST_NAME = 128
 """Bytes of a study's name, which is a folder's and a group's of W&B."""
-STUDY_DEFAULTS = ("model", "steps", "trainer.threads")
-"""Keys that ablate.yaml changes in train.yaml; a recipe by name (experiment=...) keeps its own model and steps."""
+STUDY_DEFAULTS = ("model", "steps", "evaluation.tokens", "sample.count", "sample.length", "trainer.threads")
+"""Keys that ablate.yaml changes in train.yaml; a recipe by name (experiment=...) keeps its own, all but the threads."""
 
 
 TRAINING_ONLY = {"baseline": None, "budget": [], "confirm": 0, "aa": False, "match": "tokens", "tune": "shared"}
@@ -83,14 +84,15 @@ def parse_command(axes: dict[str, list[str]], fixed: dict[str, str]) -> StudySpe
     options = replace(options, design=study.design or options.design)
     if (own_arms := study.arms(base)) and axes:
         raise Refused(f"study={options.kind} has arms of its own; leave {', '.join(axes)} out, or give one value")
+    seed = options.blocks[0]
     if options.design == "search":
         _refuse_unfit_search(options, axes)
-        variants = _compose_arms([ArmSpec()], shared, base)
+        variants = _compose_arms([ArmSpec()], shared, base, seed)
     elif own_arms:
-        variants = _compose_arms([ArmSpec(read_label(name), own_arms[name]) for name in own_arms], shared, base)
+        variants = _compose_arms([ArmSpec(read_label(name), own_arms[name]) for name in own_arms], shared, base, seed)
     else:
         points = design.combine_axes(axes, options.design, _default_values(axes, shared))
-        variants = _compose_arms(_specify_arms(axes, points, options), shared, base)
+        variants = _compose_arms(_specify_arms(axes, points, options), shared, base, seed)
         _refuse_without_effect(axes, dict(zip(points, variants, strict=True)))
     variants, notes = _drop_duplicates(variants)
     notes += [
@@ -159,10 +161,9 @@ def _take_options(axes: dict[str, list[str]], fixed: dict[str, str]) -> StudyOpt
 def _default_overrides(given: set[str]) -> list[str]:
     """Return what ablate.yaml changes in the runs, as overrides of train.yaml."""
     choices, config = wiring.compose_config([], "ablate")
-    keys = [
-        key for key in STUDY_DEFAULTS if key not in given and not ("experiment" in given and key in ("model", "steps"))
-    ]
-    values = {"model": choices["model"], "steps": config["steps"], "trainer.threads": config["trainer"]["threads"]}
+    changed = ("trainer.threads",) if "experiment" in given else STUDY_DEFAULTS
+    keys = [key for key in changed if key not in given]
+    values = {**flatten(config), "model": choices["model"]}
     return [f"{key}={values[key]}" for key in keys]
 
 
@@ -202,15 +203,18 @@ def _specify_arms(axes: dict[str, list[str]], points: list[design.Arm], options:
     return arms
 
 
-def _compose_arms(arms: list[ArmSpec], shared: list[str], base: Recipe) -> list[Variant]:
-    """Compose and check every arm; all that is wrong is reported at once."""
+def _compose_arms(arms: list[ArmSpec], shared: list[str], base: Recipe, seed: int) -> list[Variant]:
+    """Compose and check every arm; all that is wrong is reported at once.
+
+    What has run under `seed`, by the same code, was checked then: that takes torch.
+    """
     problems: dict[str, list[str]] = {}
     variants = []
     for arm in arms:
         words = arm.words
         try:
             recipe = wiring.compose([*shared, *words])
-            lines = wiring.check_recipe(recipe)
+            lines = [] if was_trained(set_values(recipe, seed=seed)) else wiring.check_recipe(recipe)
         except Refused as refused:
             recipe, lines = base, [_explain_unused_knob(line, words, base) for line in str(refused).split("\nerror: ")]
         variants.append(Variant(arm.values, [*shared, *words], recipe, arm.size))

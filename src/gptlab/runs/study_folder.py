@@ -10,7 +10,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -147,6 +147,14 @@ class StudyFolder:
             elif not (path / "summary.json").exists() and same_config and same_code and not RunFolder(path).is_busy():
                 unfinished = unfinished or path
         return finished, unfinished
+
+
+def was_trained(recipe: Recipe) -> bool:
+    """Whether a run of this very recipe has ended in its pool, by the same code."""
+    folder = StudyFolder(Path(recipe.config["outputs"]).absolute() / "ablations" / "none")
+    with suppress(ModuleNotFoundError):  # a target that is not there
+        return folder.find_runs("", recipe, "same_code")[0] is not None
+    return False
 
 
 def read_plan(path: Path) -> StudyPlan:

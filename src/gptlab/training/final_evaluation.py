@@ -1,9 +1,10 @@
 """The final evaluation: every target of the validation split once, and the loss by position and by history.
 
 By position: mean nats at each place of the window, so the first entry is that of a token which sees one other.
-By history: the same targets, about evaluation.tokens of them, each the last of 1, 2 and 4 contexts of text, so that
-1 to T, T + 1 to 2 T, or 3 T + 1 to 4 T tokens stand before them: does a decoder use more than it was trained on, or
-does it break? A position that knows fewer tokens leaves a key out, and `val/loss_at_missing` says why.
+By history: the same targets, about a quarter of evaluation.tokens, each the last of 1, 2 and 4 contexts of text, so
+that 1 to T, T + 1 to 2 T, or 3 T + 1 to 4 T tokens stand before them: does a decoder use more than it was trained on,
+or does it break? They are windows of the pass over the whole split, which has scored them at 1 context already. A
+position that knows fewer tokens leaves a key out, and `val/loss_at_missing` says why.
 """
 
 import time
@@ -17,7 +18,7 @@ from gptlab.model.decoder import Decoder
 from gptlab.model.eval_mode import eval_mode
 from gptlab.model.shape import IGNORED
 from gptlab.training.context import RunContext
-from gptlab.training.cost.run_time import CONTEXTS
+from gptlab.training.cost.run_time import CONTEXTS, HISTORY_SHARE
 from gptlab.training.evaluate import evaluate
 from gptlab.training.evaluator import Evaluator
 from gptlab.training.run_log import RunLog
@@ -41,7 +42,8 @@ def evaluate_final(
         arrays["position_table"] = table.cpu().numpy().astype(np.float16)
         values |= measure_overlap(decoder, table)
     np.savez_compressed(context.folder.path / "evaluation.npz", **arrays)
-    values |= score_by_history(decoder, corpus, context.settings.evaluation.tokens, evaluator.token_bytes)
+    tokens = context.settings.evaluation.tokens // HISTORY_SHARE
+    values |= score_by_history(decoder, corpus, tokens, evaluator.token_bytes, scores.nats)
     row = {**log.axes(), **values}
     context.folder.append_metrics(row)
     context.tracker.log_metrics(row)
@@ -101,15 +103,21 @@ def main_directions(rows: torch.Tensor, count: int) -> torch.Tensor:
     return torch.linalg.eigh(centred.T @ centred).eigenvectors[:, -min(count, max(1, len(rows) - 1)) :]
 
 
-def score_by_history(decoder: Decoder, corpus: Corpus, tokens: int, token_bytes: np.ndarray) -> dict[str, float]:
-    """Return mean nats of the same targets, about `tokens` of them, after 1, 2 and 4 contexts of text."""
+def score_by_history(
+    decoder: Decoder, corpus: Corpus, tokens: int, token_bytes: np.ndarray, nats: torch.Tensor
+) -> dict[str, float]:
+    """Return mean nats of the same targets, about `tokens` of them, after 1, 2 and 4 contexts of text.
+
+    `nats` are those of all targets of the split in order, (N,), scored at 1 context.
+    """
     validation, context = corpus.validation, decoder.shape.context
     multiples = find_history_multiples(decoder, corpus)
     if not multiples:
         return {}
     ends = spread_window_ends(len(validation), context, tokens)
-    values = {}
-    for contexts in multiples:
+    of_windows = torch.from_numpy(ends[:, None] + np.arange(-context, 0)).to(nats.device)
+    values = {"val/loss_at_1x": nats[of_windows].double().mean().item()}
+    for contexts in multiples[1:]:
         positions = ends[:, None] + np.arange(-contexts * context, 0)
         targets = validation[positions + 1].astype(np.int64)
         targets[:, :-context] = IGNORED
@@ -119,12 +127,12 @@ def score_by_history(decoder: Decoder, corpus: Corpus, tokens: int, token_bytes:
 
 
 def spread_window_ends(length: int, context: int, tokens: int) -> np.ndarray:
-    """Return where windows end, spread evenly over a split of `length` tokens.
+    """Return where some windows of the pass over a split of `length` tokens end, spread evenly.
 
-    Each has the longest history before it, and no target is in two of them.
+    Each has the longest history before it.
     """
-    first, last = max(CONTEXTS) * context, length - 1
-    return np.linspace(first, last, min(-(-tokens // context), 1 + (last - first) // context)).astype(int)
+    first, last = max(CONTEXTS), (length - 1) // context  # counted in windows
+    return context * np.linspace(first, last, min(max(1, tokens // context), 1 + last - first)).astype(int)
 
 
 def find_history_multiples(decoder: Decoder, corpus: Corpus) -> list[int]:

@@ -1,7 +1,8 @@
-"""The final samples: written with caches and without, timed, and judged beside a floor and a ceiling.
+"""The final samples: written, timed, and judged beside a floor and a ceiling.
 
-Both ways write sample.count texts of sample.length tokens, in one batch or one by one; a short warm-up is thrown away.
-The texts kept are those that sample.cached names. Times are seconds for all texts together.
+sample.count texts of sample.length tokens are written in one batch, with caches or as sample.cached says; their
+seconds are those of all together. With sample.one_by_one each is written alone, once with caches and once without, and
+the texts kept are those that sample.cached names. A token of a single text is timed both ways, on a few tokens.
 """
 
 import statistics
@@ -9,19 +10,21 @@ import time
 from typing import Any
 
 import numpy as np
+import torch
 
 from gptlab.config.recipe import Settings
+from gptlab.generation.generate import generate
 from gptlab.model.decoder import Decoder
 from gptlab.training.context import RunContext
-from gptlab.training.cost.run_time import SINGLE_SAMPLES
+from gptlab.training.cost.run_time import TIMED_TOKENS, TIMED_UNCACHED_TOKENS
 from gptlab.training.evaluator import Evaluator
 from gptlab.training.run_log import RunLog
 from gptlab.training.sample_writer import SampleWriter
 from gptlab.training.setup import TrainingSetup
 
 BOOTSTRAP_DRAWS = 9999
-WARM_UP_TOKENS = 8, 2
-"""Tokens that are thrown away before the time of a token, and before that of the samples."""
+WARM_UP_TOKENS = 2
+"""Tokens that are thrown away before others are timed."""
 
 Sample = dict[str, Any]
 
@@ -31,33 +34,43 @@ def write_final_samples(
 ) -> tuple[list[Sample], dict[str, float]]:
     """Write, judge and record the samples; return them and the values for the summary.
 
-    Among these is the median time of a token at batch 1, with caches, in milliseconds.
+    Among these is the median time of a token at batch 1, with caches and without, in milliseconds.
     """
     settings, start = context.settings, time.perf_counter()
     texts: list[Sample] = []
     values: dict[str, float] = {}
     if settings.sample.count:
-        for cached in (not settings.sample.cached, settings.sample.cached):  # the last is kept
+        kept = settings.sample.cached
+        for cached in (not kept, kept) if settings.sample.one_by_one else (kept,):  # the last is kept
             texts, seconds = time_samples(settings, setup.decoder, writer, cached)
             values[f"time/generate_{'cached' if cached else 'uncached'}_s"] = seconds
         texts = [{**log.axes(), **text} for text in texts]
         values |= judge_samples(evaluator, texts, settings.sample.length, last_prompt_token=int(writer.prompt[-1]))
     for text in texts:
         context.folder.append_sample(text)
-    values["time/generate_ms_per_token"] = time_token(setup.decoder, writer, settings.sample.length)
+    prompt = torch.from_numpy(context.corpus.train[: settings.model.context].astype(np.int64)).to(setup.device)
+    values["time/generate_ms_per_token"] = time_token(setup.decoder, prompt[:1], TIMED_TOKENS, cached=True)
+    values["time/generate_uncached_ms_per_token"] = time_token(
+        setup.decoder, prompt, TIMED_UNCACHED_TOKENS, cached=False
+    )
     values["time/samples_s"] = time.perf_counter() - start
     context.tracker.log_sample_table(texts)  # W&B may keep it waiting
     return texts, values
 
 
-def time_token(decoder: Decoder, writer: SampleWriter, length: int) -> float:
-    """Return the median milliseconds of a token, of a few texts written one by one with caches."""
-    writer.write(decoder, 1, WARM_UP_TOKENS[0], cached=True)
+def time_token(decoder: Decoder, prompt: torch.Tensor, count: int, cached: bool) -> float:
+    """Return the median milliseconds of a token, of `count` that are written after a prompt (T,).
+
+    Without caches each reads the whole last context, so the prompt is one.
+    """
+    tokens = generate(decoder, prompt[None], WARM_UP_TOKENS + count, cached=cached)
+    for _ in range(WARM_UP_TOKENS):
+        next(tokens)
     times = []
-    for _ in range(SINGLE_SAMPLES):
+    for _ in range(count):
         start = time.perf_counter()
-        writer.write(decoder, 1, length, cached=True)
-        times.append((time.perf_counter() - start) * 1000 / length)
+        next(tokens).tolist()  # waits for a GPU
+        times.append((time.perf_counter() - start) * 1000)
     return statistics.median(times)
 
 
@@ -70,7 +83,7 @@ def time_samples(
     """
     sample, one_by_one = settings.sample, settings.sample.one_by_one
     count = 1 if one_by_one else sample.count
-    writer.write(decoder, count, WARM_UP_TOKENS[1], cached=cached)
+    writer.write(decoder, count, WARM_UP_TOKENS, cached=cached)
     rows, total_s = [], 0.0
     for number in range(sample.count if one_by_one else 1):
         start = time.perf_counter()

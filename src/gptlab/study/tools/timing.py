@@ -23,6 +23,8 @@ STEP_MS, GENERATE_MS = "time/step_ms", "time/generate_ms_per_token"
 MIN_TURN_S = 0.02
 """Seconds that one measurement takes at least: shorter actions are repeated."""
 MAX_ROUNDS = 40
+MAX_TEXT_ROUNDS = 12
+"""Of generated texts: each is a whole context, of as many tokens."""
 
 
 class Placement:
@@ -74,7 +76,7 @@ def time_benches(
     lengths = {name: bench.settings.model.context for name, bench in arms.items()}
     step_times = time_interleaved({name: bench.step for name, bench in arms.items()}, 0.75 * seconds, rounds)
     writers = {name: lambda n=name, b=bench: b.generate_text(lengths[n]) for name, bench in arms.items()}
-    text_times = time_interleaved(writers, 0.25 * seconds, rounds)
+    text_times = time_interleaved(writers, 0.25 * seconds, min(rounds, MAX_TEXT_ROUNDS))
     token_times = {name: [ms / lengths[name] for ms in times] for name, times in text_times.items()}
     return {STEP_MS: step_times, GENERATE_MS: token_times}
 

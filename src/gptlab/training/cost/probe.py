@@ -14,6 +14,8 @@ from gptlab.training.evaluator import Evaluator
 from gptlab.training.sample_writer import SampleWriter
 from gptlab.training.setup import TrainingSetup
 
+ROUNDS = 5
+"""Steps that are timed."""
 SLOW_S = 1.0
 """Seconds from which on one step is enough to time."""
 
@@ -35,17 +37,21 @@ class Probe:
 
 
 def probe_run(context: RunContext, setup: TrainingSetup, evaluator: Evaluator, writer: SampleWriter) -> Probe:
-    """Time some steps with a learning rate of 0, which leave every weight as it is, and estimate the run's time."""
+    """Time some steps with a learning rate of 0, which leave every weight as it is, and estimate the run's time.
+
+    A quiet run, such as a cell of a study, is timed once: nobody reads its estimate.
+    """
     settings, decoder = context.settings, setup.decoder
     batch = setup.data_module.load_batch(0).chunk(context.processes.size)[0].to(setup.device)
     with torch.random.fork_rng([setup.device] if setup.device.type == "cuda" else []):  # dropout draws
         with record_kernels() as names, torch.no_grad(), setup.numerics():
             decoder.forward(batch[:1, :-1])
-        step_s = single_thread_s = time_step(setup, batch)
+        rounds = 1 if context.terminal.console.quiet else ROUNDS
+        step_s = single_thread_s = time_step(setup, batch, rounds)
         threads = torch.get_num_threads()
         if setup.device.type == "cpu" and threads > 1 and not setup.compiled:
             torch.set_num_threads(1)
-            single_thread_s = time_step(setup, batch)
+            single_thread_s = time_step(setup, batch, rounds)
             torch.set_num_threads(threads)
     tokens = len(batch) * settings.model.context
     run_time = estimate_run_time(
@@ -59,10 +65,10 @@ def probe_run(context: RunContext, setup: TrainingSetup, evaluator: Evaluator, w
     return Probe(step_s=step_s, single_thread_s=single_thread_s, time=run_time, kernels=kernels)
 
 
-def time_step(setup: TrainingSetup, batch: torch.Tensor) -> float:
+def time_step(setup: TrainingSetup, batch: torch.Tensor, rounds: int = ROUNDS) -> float:
     """Return the seconds of one optimizer step.
 
-    It is the median of five; of one where that is slow; a row's times the rows where that alone is slow. A compiled
+    It is the median of `rounds`; of one where that is slow; a row's times the rows where that alone is slow. A compiled
     decoder compiles first, which is not counted.
     """
     accumulate = setup.context.settings.accumulate
@@ -83,4 +89,4 @@ def time_step(setup: TrainingSetup, batch: torch.Tensor) -> float:
     first = time_rows(len(batch))
     if first > SLOW_S and not setup.compiled:
         return first
-    return statistics.median(time_rows(len(batch)) for _ in range(5))
+    return statistics.median(time_rows(len(batch)) for _ in range(rounds))

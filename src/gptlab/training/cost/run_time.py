@@ -8,12 +8,12 @@ STEP_PER_FORWARD = 3
 """A step takes about three times as long as its forward pass."""
 WRITE_S_PER_LAYER = 0.001
 """Seconds to write one token, by layer, whatever the batch: the time of Python and of small kernels."""
-SINGLE_SAMPLES = 5
-"""Texts written one by one at the end, whose median is the time of a token."""
-WARM_UP_TOKENS = 10
-"""Tokens written and thrown away before samples are timed."""
+TIMED_TOKENS, TIMED_UNCACHED_TOKENS = 20, 5
+"""Tokens of one text that are timed one by one at the end, with caches and without."""
 CONTEXTS = (1, 2, 4)
-"""Contexts of history before the targets that the final evaluation scores again."""
+"""Contexts of history before the targets that the final evaluation scores again, all but the first."""
+HISTORY_SHARE = 4
+"""Part of the interim evaluations' tokens that are these targets."""
 
 
 class RunTime(NamedTuple):
@@ -44,10 +44,13 @@ def estimate_run_time(
     """
     sample, layers = settings.sample, settings.model.layers
     interim_tokens = settings.evaluation.tokens
-    scored = validation_tokens + sum(CONTEXTS) * interim_tokens + _count_reread_tokens(settings, prompt_tokens)
-    # Both ways of writing, with caches and without, write all samples: in one batch, or one after another.
-    texts = SINGLE_SAMPLES + 2 * (sample.count if sample.one_by_one else 1)
-    written = texts * sample.length + WARM_UP_TOKENS
+    scored = validation_tokens + sum(CONTEXTS[1:]) * interim_tokens // HISTORY_SHARE
+    scored += TIMED_UNCACHED_TOKENS * settings.model.context
+    if sample.one_by_one or not sample.cached:
+        scored += _count_reread_tokens(settings, prompt_tokens)
+    # One by one, both ways of writing write all samples; else the way that is kept writes one batch.
+    passes = 2 * sample.count if sample.one_by_one else 1
+    written = passes * sample.length + TIMED_TOKENS
     interim_s = interim_tokens * forward_s + sample.length * WRITE_S_PER_LAYER * layers
     return RunTime(
         train_s=settings.steps * step_s,
