@@ -6,8 +6,7 @@ import numpy as np
 import planted_noise as planted
 import pytest
 
-from gptlab.stats.metric_comparison import choose_variances
-from gptlab.stats.moderation import compare_noise
+from gptlab.stats.moderation import choose_variances, compare_noise
 
 FEW, MANY = 4, 12
 """Arms of a small and of a large study."""

@@ -2,21 +2,32 @@
 
 Better or worse needs Holm's p below alpha over all comparisons with the baseline. Equivalent needs the 90 % interval
 inside +-delta (TOST at 5 %), and goes before better and worse: a difference that is certain, and certainly smaller than
-what matters, is no reason to change. An arm that diverged in some seed is unstable, whatever the others say; one that
-did not is judged by the seeds that a diverging baseline finished, with its own variance, and a note says so.
+what matters, is no reason to change. A study with a plan of looks has at each look the level that its spending leaves,
+and intervals as wide: they are right over all looks together, whenever the study is stopped. An arm that diverged in
+some seed is unstable, whatever the others say; one that did not is judged by the seeds that a diverging baseline
+finished, with its own variance, and a note says so.
 """
 
 import math
 import statistics as plain
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from scipy import stats
 
 from gptlab.stats import paired_tests as statistics
+from gptlab.stats.moderation import Pair
 from gptlab.stats.paired_tests import Table, VarianceEstimate
 from gptlab.stats.results import Contrast, Metric, Verdict
+from gptlab.stats.spending import LookPlan
 
-ALPHA = 0.05
-"""Family-wise error of the verdicts of one metric."""
+FUTILITY = 0.1
+"""Chance of the last planned look to resolve a comparison, below which the plan is said to be unable to."""
+
+QUANTILES = 12
+"""Points at which a variance that is not known is averaged over."""
 
 
 @dataclass(frozen=True)
@@ -25,9 +36,10 @@ class DecisionRule:
 
     metric    which direction is better
     delta     margin of equivalence, in the metric's unit
-    alpha     family-wise error
+    alpha     family-wise error, over all looks
     unstable  arms that diverged in some seed, the baseline aside
     minutes   run time of one more seed for all arms
+    plan      the looks; None judges once, with all of alpha
     """
 
     metric: Metric
@@ -35,26 +47,40 @@ class DecisionRule:
     alpha: float
     unstable: frozenset[str]
     minutes: float = 0.0
+    plan: LookPlan | None = None
 
-    def decide(self, difference: float, interval90: tuple[float, float], p: float, unstable: bool) -> Verdict:
-        """Return the verdict from the 90 % interval and Holm's `p`."""
+    def find_level(self, seeds: int, comparisons: int = 1) -> float:
+        """Return what Holm's p over so many comparisons must be below."""
+        return self.alpha if self.plan is None else self.plan.find_level(seeds, comparisons, alpha=self.alpha)
+
+    def find_equivalence_level(self, seeds: int) -> float:
+        """Return the level of each of the two one-sided tests of equivalence."""
+        return self.alpha if self.plan is None else self.plan.find_equivalence_level(seeds)
+
+    def decide(
+        self, difference: float, interval90: tuple[float, float], p: float, level: float, unstable: bool
+    ) -> Verdict:
+        """Return the verdict from the 90 % interval, and Holm's `p` at its level."""
         if unstable:
             return "unstable"
         if -self.delta <= interval90[0] and interval90[1] <= self.delta:
             return "equivalent"
-        if p >= self.alpha:
+        if p >= level:
             return "not resolved"
         return "better" if (difference < 0) == (self.metric.better == "lower") else "worse"
 
 
-Pair = tuple[str, str]
-"""An arm, and the arm that it is compared with."""
-
-
 def compare_pairs(
-    rule: DecisionRule, values: Table, variances: Mapping[Pair, VarianceEstimate], pairs: list[Pair]
+    rule: DecisionRule,
+    values: Table,
+    variances: Mapping[Pair, VarianceEstimate],
+    pairs: list[Pair],
+    stopped: int = 0,
 ) -> list[Contrast]:
-    """Return the contrasts of `pairs`, with p-values adjusted for their number."""
+    """Return the contrasts of `pairs`, with p-values adjusted for their number.
+
+    stopped  comparisons that an earlier look has ended without a difference: they count in Holm's correction
+    """
     differences = {pair: statistics.paired_differences(values, *pair) for pair in pairs}
     means = {pair: plain.fmean(by_seed.values()) for pair, by_seed in differences.items() if by_seed}
     p = {
@@ -62,7 +88,7 @@ def compare_pairs(
         for pair in pairs
         if pair in variances
     }
-    adjusted = statistics.holm_adjust(p)
+    adjusted = statistics.holm_adjust(p, stopped)
     results = []
     for pair in sorted(means):
         seeds = tuple(differences[pair])
@@ -70,34 +96,110 @@ def compare_pairs(
         unstable = bool({*pair} & rule.unstable)
         contrast = contrast_without_interval(*pair, seeds, mean, against_mean, "unstable" if unstable else "no verdict")
         own = statistics.own_variance(differences[pair])
-        if own is None:
-            results.append(contrast)
-            continue
-        variance, difference, n = variances[pair], means[pair], len(seeds)
-        (low, high), interval90 = (statistics.t_interval(difference, variance, n, level) for level in (0.95, 0.9))
-        verdict = rule.decide(difference, interval90, adjusted[pair], unstable)
-        more_seeds = _estimate_more_seeds(rule, difference, variance, n, len(pairs))
-        more_seeds = more_seeds if verdict == "not resolved" else None
-        results.append(
-            replace(
+        if own is not None:
+            contrast = replace(
                 contrast,
-                difference=difference,
-                low=low,
-                high=high,
-                low90=interval90[0],
-                high90=interval90[1],
-                sd=math.sqrt(variance.variance),
-                df=variance.df,
+                difference=means[pair],
                 own_sd=math.sqrt(own.variance),
                 p=p[pair],
-                p_own=statistics.p_value(difference, own, n),
+                p_own=statistics.p_value(means[pair], own, len(seeds)),
                 p_holm=adjusted[pair],
-                verdict=verdict,
-                more_seeds=more_seeds,
-                more_minutes=more_seeds * rule.minutes if more_seeds and rule.minutes else None,
             )
-        )
+            contrast = _judge(rule, contrast, variances[pair], len(p) + stopped)
+        results.append(contrast)
     return results
+
+
+def _judge(rule: DecisionRule, contrast: Contrast, variance: VarianceEstimate, comparisons: int) -> Contrast:
+    """Return a contrast with its intervals and its verdict; `comparisons` are those of Holm's p."""
+    difference, n = contrast.difference, len(contrast.seeds)
+    low, high = statistics.t_interval(difference, variance, n, 1 - rule.find_level(n))
+    interval90 = statistics.t_interval(difference, variance, n, 1 - 2 * rule.find_equivalence_level(n))
+    level = rule.find_level(n, comparisons)
+    verdict = rule.decide(difference, interval90, contrast.p_holm, level, contrast.verdict == "unstable")
+    contrast = replace(
+        contrast,
+        low=low,
+        high=high,
+        low90=interval90[0],
+        high90=interval90[1],
+        sd=math.sqrt(variance.variance),
+        df=variance.df,
+        level=level,
+        verdict=verdict,
+        exploratory=rule.plan is not None and n > rule.plan.last,
+    )
+    return _look_ahead(rule, contrast, comparisons) if verdict == "not resolved" else contrast
+
+
+def _look_ahead(rule: DecisionRule, contrast: Contrast, comparisons: int) -> Contrast:
+    """Return a contrast that is not resolved with the seeds that would resolve it, and the chance of the last look."""
+    variance, n = VarianceEstimate(contrast.sd**2, contrast.df), len(contrast.seeds)
+    if rule.plan is None:
+        more_seeds = _estimate_more_seeds(rule, contrast.difference, variance, n, comparisons)
+        return replace(contrast, more_seeds=more_seeds, more_minutes=_estimate_minutes(rule, more_seeds))
+    next_look = rule.plan.find_next(n)
+    if next_look is None or not variance.variance:
+        return contrast
+    holm = contrast.p_holm / contrast.p if contrast.p else 1.0
+    chances = {}
+    for look in (next_look, rule.plan.last):
+        later = replace(rule, plan=rule.plan.look_ahead(n, look))
+        chance = chance_to_resolve(
+            contrast.difference,
+            variance.variance,
+            variance.df,
+            n=n,
+            later=look,
+            level=later.find_level(look, comparisons) / max(1.0, holm),
+            equivalence_level=later.find_equivalence_level(look),
+            delta=rule.delta,
+        )
+        chances[look] = float(chance)
+    more_seeds = None if chances[rule.plan.last] < FUTILITY else next_look - n
+    return replace(
+        contrast,
+        more_seeds=more_seeds,
+        more_minutes=_estimate_minutes(rule, more_seeds),
+        next_look=next_look,
+        chance=chances[next_look],
+        chance_at_last=chances[rule.plan.last],
+    )
+
+
+def _estimate_minutes(rule: DecisionRule, more_seeds: int | None) -> float | None:
+    return more_seeds * rule.minutes if more_seeds and rule.minutes else None
+
+
+def chance_to_resolve(
+    difference: Any,
+    variance: Any,
+    df: Any,
+    *,
+    n: int,
+    later: int,
+    level: Any,
+    equivalence_level: float,
+    delta: float,
+) -> Any:
+    """Return the probability that a look at `later` seeds decides, given what n seeds show; arrays give arrays.
+
+    Any effect and any variance that go with these seeds may be the true ones (flat priors): the mean of the later look
+    is normal about that of the seeds so far with variance sigma^2 (1/n - 1/later), and its estimate of sigma^2 holds
+    the present one in the share of its degrees of freedom. Averaged over quantiles of sigma^2.
+    """
+    difference, variance, df = (np.asarray(array, float)[..., None] for array in (difference, variance, df))
+    level = np.asarray(level, float)[..., None]
+    later_df = df * (later - 1) / (n - 1)
+    true = df * variance / stats.chi2.ppf((np.arange(QUANTILES) + 0.5) / QUANTILES, df)
+    error = np.sqrt((df * variance + (later_df - df) * true) / later_df / later)
+    scale = np.sqrt(true * (1 / n - 1 / later))
+    different = stats.t.isf(level / 2, later_df) * error
+    equivalent = np.maximum(0.0, delta - stats.t.isf(equivalence_level, later_df) * error)
+    beyond = np.maximum(different, equivalent)
+    chance = stats.norm.sf((beyond - difference) / scale) + stats.norm.cdf((-beyond - difference) / scale)
+    within = stats.norm.cdf((equivalent - difference) / scale) - stats.norm.cdf((-equivalent - difference) / scale)
+    return (chance + within).mean(-1)
 
 
 def _estimate_more_seeds(

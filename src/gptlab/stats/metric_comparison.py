@@ -3,19 +3,18 @@
 import math
 import statistics as plain
 from collections.abc import Iterable, Mapping
-from typing import Literal
+from dataclasses import replace
 
 from gptlab.stats import paired_tests as statistics
-from gptlab.stats.contrasts import ALPHA, DecisionRule, Pair, compare_counts, compare_pairs
-from gptlab.stats.moderation import describe_disagreements, moderate_variances
+from gptlab.stats.contrasts import DecisionRule, compare_counts, compare_pairs
+from gptlab.stats.moderation import Pair, Variance, choose_variances, describe_disagreements, select_shared
 from gptlab.stats.paired_tests import Table, VarianceEstimate
-from gptlab.stats.results import Arm, Comparison, Metric, Noise, Run
+from gptlab.stats.results import Arm, Comparison, Contrast, Metric, Noise, Run
+from gptlab.stats.spending import ALPHA, Look, LookPlan
 from gptlab.stats.study_plan import StudyPlan
 
 DEFAULT_MARGIN_SHARE = 0.005
 """Share of the baseline's mean that is the margin of equivalence where no better one is known."""
-
-Variance = Literal["pooled", "moderated", "own", "none"]
 
 
 def tabulate(runs: Iterable[Run], key: str) -> dict[str, dict[int, float]]:
@@ -44,38 +43,53 @@ def compare_metric(
     control  runs of the baseline under a second name (A/A)
     minutes  how long one more seed of all arms takes
     """
-    values = tabulate(runs, metric.key)
-    arms = [
-        _summarize_arm(name, [run for run in runs if run.arm == name], values)
-        for name in sorted({run.arm for run in runs})
-    ]
+    values, twins = tabulate(runs, metric.key), tabulate(control, metric.key)
+    names = sorted({run.arm for run in runs})
+    arms = [_summarize_arm(name, [run for run in runs if run.arm == name], values) for name in names]
     delta, source = margin or _default_margin(metric, values.get(baseline, {}))
     unstable = frozenset(arm.arm for arm in arms if arm.diverged)
     pairs = [(arm, baseline) for arm in values if arm != baseline] if baseline in values else []
     if not metric.seeded:
         counts = [compare_counts(metric, values, pair) for pair in pairs]
         return Comparison(metric, baseline, arms, counts, [], "none", delta, source, None)
-    rule = DecisionRule(metric, delta, ALPHA, unstable - {baseline}, minutes)
-    kind: Variance = plan.variance if plan.variance != "auto" else "pooled" if len(pairs) < 2 else "moderated"
+    rule = DecisionRule(
+        metric=metric,
+        delta=delta,
+        alpha=ALPHA,
+        unstable=unstable - {baseline},
+        minutes=minutes,
+        plan=make_look_plan(plan),
+    )
+    kind = _choose_kind(plan, pairs)
     used = choose_variances(values, pairs, kind, unstable)
     shared = select_shared(values, pairs, unstable) if kind == "moderated" else {}
-    all_pairs = [(first, other) for first, other in plan.versus if {first, other} <= values.keys()]
-    if plan.pairs:
-        all_pairs = [(first, other) for at, first in enumerate(values) for other in [*values][at + 1 :]]
+    contrasts = compare_over_looks(rule, values, pairs, kind, unstable)
     return Comparison(
         metric=metric,
         baseline=baseline,
         arms=arms,
-        contrasts=compare_pairs(rule, values, used, pairs),
-        pairs=compare_pairs(rule, values, choose_variances(values, all_pairs, kind, unstable), all_pairs),
+        contrasts=contrasts,
+        pairs=compare_over_looks(rule, values, _list_pairs(plan, values), kind, unstable),
         variance=kind if used else "none",
         delta=delta,
         delta_from=source,
-        noise=_estimate_noise(
-            rule, values, used, _control_difference(values.get(baseline, {}), tabulate(control, metric.key))
-        ),
+        noise=_estimate_noise(rule, values, used, _control_difference(values.get(baseline, {}), twins)),
         notes=[*_describe_seeds(arms, values, baseline, metric), *describe_disagreements(shared, baseline)],
+        look=describe_look(rule, contrasts),
     )
+
+
+def _choose_kind(plan: StudyPlan, pairs: list[Pair]) -> Variance:
+    if plan.variance != "auto":
+        return plan.variance
+    return "pooled" if len(pairs) < 2 else "moderated"
+
+
+def _list_pairs(plan: StudyPlan, values: Table) -> list[Pair]:
+    """Return the pairs that are compared beside those with the baseline."""
+    if plan.pairs:
+        return [(first, other) for at, first in enumerate(values) for other in [*values][at + 1 :]]
+    return [(first, other) for first, other in plan.versus if {first, other} <= values.keys()]
 
 
 def _summarize_arm(name: str, runs: list[Run], values: Table) -> Arm:
@@ -88,33 +102,6 @@ def _summarize_arm(name: str, runs: list[Run], values: Table) -> Arm:
 def _default_margin(metric: Metric, base: Mapping[int, float]) -> tuple[float, str]:
     mean = plain.fmean(base.values()) if base else 0.0
     return DEFAULT_MARGIN_SHARE * abs(mean), f"0.5 % of the baseline's {metric.name}"
-
-
-def choose_variances(
-    values: Table, pairs: list[Pair], kind: Variance, unstable: frozenset[str]
-) -> dict[Pair, VarianceEstimate]:
-    """Return the variance estimate that each comparison uses.
-
-    Arms that diverged in some seed keep their own, since what is left of them says nothing of the others. So do arms
-    that never differ, being the same thing under two names.
-    """
-    estimates = {pair: statistics.own_variance(statistics.paired_differences(values, *pair)) for pair in pairs}
-    own = {pair: estimate for pair, estimate in estimates.items() if estimate is not None}
-    shared = select_shared(values, pairs, unstable)
-    stable = {pair: estimate for pair, estimate in own.items() if {*pair} <= shared.keys()}
-    if kind == "moderated":
-        return {**own, **moderate_variances(stable, shared)}
-    if kind == "pooled":
-        pooled = statistics.pooled_variance(shared)
-        return {**own, **({} if pooled is None else dict.fromkeys(stable, pooled))}
-    return own
-
-
-def select_shared(values: Table, pairs: list[Pair], unstable: frozenset[str]) -> dict[str, Mapping[int, float]]:
-    """Return the values of the arms that say something of each other's noise."""
-    differences = {pair: statistics.paired_differences(values, *pair) for pair in pairs}
-    identical = {arm for (arm, _), by_seed in differences.items() if len(by_seed) > 1 and not any(by_seed.values())}
-    return {arm: by_seed for arm, by_seed in values.items() if arm not in unstable | identical}
 
 
 def _estimate_noise(
@@ -133,7 +120,8 @@ def _estimate_noise(
     seed, pair = plain.fmean(seeds), plain.fmean(estimate.variance for estimate in stable.values())
     typical = VarianceEstimate(pair, plain.fmean(estimate.df for estimate in stable.values()))
     n = min(len(statistics.paired_differences(values, *pair)) for pair in stable)
-    detectable = statistics.minimum_detectable_effect(typical, n, rule.alpha / len(variances))
+    level = rule.find_level(n, len(variances)) / len(variances)
+    detectable = statistics.minimum_detectable_effect(typical, n, level)
     gain = 2 * seed / pair if pair else 1.0
     return Noise(
         math.sqrt(seed), math.sqrt(pair), max(-1.0, 1 - 1 / gain if seed else 1.0), gain, detectable, control_difference
@@ -161,3 +149,59 @@ def _describe_seeds(arms: list[Arm], values: Table, baseline: str, metric: Metri
         for arm, by_seed in values.items()
         if set(by_seed) != base
     ]
+
+
+# -- looks
+
+
+def make_look_plan(plan: StudyPlan) -> LookPlan | None:
+    """Return the plan of a study's looks; None for one that has none, as from before there were looks."""
+    if not plan.looks:
+        return None
+    return LookPlan(tuple(plan.looks), plan.spending, tuple(sorted({*plan.looked})))
+
+
+def compare_over_looks(
+    rule: DecisionRule, values: Table, pairs: list[Pair], kind: Variance, unstable: frozenset[str]
+) -> list[Contrast]:
+    """Return the contrasts of `pairs`, look by look.
+
+    At each look Holm's correction is over the arms that were still open, and over those that stopped without a
+    difference; what is known to be better or worse needs no more alpha.
+    """
+    contrasts, remaining, stopped = [], [*pairs], 0
+    seeds = {pair: tuple(statistics.paired_differences(values, *pair)) for pair in pairs}
+    for look in _list_looks(rule.plan, {*seeds.values()}):
+        seen = values if look is None else _select_seeds(values, look)
+        compared = compare_pairs(rule, seen, choose_variances(seen, remaining, kind, unstable), remaining, stopped)
+        ended = [contrast for contrast in compared if look in (None, seeds[contrast.arm, contrast.against])]
+        contrasts += ended
+        remaining = [pair for pair in remaining if seeds[pair] != look]
+        stopped += sum(contrast.verdict not in ("better", "worse") for contrast in ended)
+    return sorted(contrasts, key=lambda contrast: (contrast.arm, contrast.against))
+
+
+def _list_looks(plan: LookPlan | None, seeds: set[tuple[int, ...]]) -> list[tuple[int, ...] | None]:
+    """Return the seeds of the looks at which some arm has stopped, ascending, and None for all seeds.
+
+    seeds  those that each arm shares with the baseline
+    """
+    longest = max(seeds, key=len, default=())
+    if plan is None:
+        return [None]
+    stopped = [some for some in seeds if len(some) in plan.looked and some == longest[: len(some)] != longest]
+    return [*sorted(stopped, key=len), None]
+
+
+def _select_seeds(values: Table, seeds: tuple[int, ...]) -> dict[str, dict[int, float]]:
+    return {arm: {seed: value for seed, value in row.items() if seed in seeds} for arm, row in values.items()}
+
+
+def describe_look(rule: DecisionRule, contrasts: list[Contrast]) -> Look | None:
+    """Return where in its plan a comparison stands, by the arm with the most seeds; None before there are two."""
+    seeds = max((len(contrast.seeds) for contrast in contrasts), default=0)
+    if rule.plan is None or seeds < 2:
+        return None
+    look = rule.plan.describe(seeds, len(contrasts))
+    level = max((contrast.level for contrast in contrasts if len(contrast.seeds) == seeds), default=look.level)
+    return replace(look, level=level)

@@ -11,10 +11,16 @@ is unequal, higher ones cost power where it is equal.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from scipy import stats
 
+from gptlab.stats import paired_tests as statistics
 from gptlab.stats.paired_tests import Table, VarianceEstimate, fit_additive_model
+
+Pair = tuple[str, str]
+"""An arm, and the arm that it is compared with."""
+Variance = Literal["pooled", "moderated", "own", "none"]
 
 MANY = 5
 """Number of comparisons from which on there are enough arms to be strict with the baseline."""
@@ -120,9 +126,7 @@ def _share_variance(baseline: RowNoise, comparisons: int, limits: Limits) -> Var
     return VarianceEstimate(variance, df if baseline.p > limits.baseline_df else min(df, satterthwaite))
 
 
-def moderate_variances(
-    own: Mapping[tuple[str, str], VarianceEstimate], table: Table
-) -> dict[tuple[str, str], VarianceEstimate]:
+def moderate_variances(own: Mapping[Pair, VarianceEstimate], table: Table) -> dict[Pair, VarianceEstimate]:
     """Return the moderated variance of each pair (arm, baseline).
 
     table  all arms whose runs say something of the noise, the baselines too
@@ -132,3 +136,30 @@ def moderate_variances(
         pair: moderate_variance(estimate, noise.get(pair[0]), noise.get(pair[1]), len(table) - 1)
         for pair, estimate in own.items()
     }
+
+
+def choose_variances(
+    values: Table, pairs: list[Pair], kind: Variance, unstable: frozenset[str]
+) -> dict[Pair, VarianceEstimate]:
+    """Return the variance estimate that each comparison uses.
+
+    Arms that diverged in some seed keep their own, since what is left of them says nothing of the others. So do arms
+    that never differ, being the same thing under two names.
+    """
+    estimates = {pair: statistics.own_variance(statistics.paired_differences(values, *pair)) for pair in pairs}
+    own = {pair: estimate for pair, estimate in estimates.items() if estimate is not None}
+    shared = select_shared(values, pairs, unstable)
+    stable = {pair: estimate for pair, estimate in own.items() if {*pair} <= shared.keys()}
+    if kind == "moderated":
+        return {**own, **moderate_variances(stable, shared)}
+    if kind == "pooled":
+        pooled = statistics.pooled_variance(shared)
+        return {**own, **({} if pooled is None else dict.fromkeys(stable, pooled))}
+    return own
+
+
+def select_shared(values: Table, pairs: list[Pair], unstable: frozenset[str]) -> dict[str, Mapping[int, float]]:
+    """Return the values of the arms that say something of each other's noise."""
+    differences = {pair: statistics.paired_differences(values, *pair) for pair in pairs}
+    identical = {arm for (arm, _), by_seed in differences.items() if len(by_seed) > 1 and not any(by_seed.values())}
+    return {arm: by_seed for arm, by_seed in values.items() if arm not in unstable | identical}

@@ -90,12 +90,15 @@ def p_value(mean: float, variance: VarianceEstimate, n: int) -> float:
     return float(2 * stats.t.sf(abs(mean) / math.sqrt(variance.variance / n), variance.df))
 
 
-def holm_adjust(p_values: Mapping[Name, float]) -> dict[Name, float]:
-    """Return Holm's (1979) adjusted p-values: monotone, and never below the plain ones."""
+def holm_adjust(p_values: Mapping[Name, float], others: int = 0) -> dict[Name, float]:
+    """Return Holm's (1979) adjusted p-values: monotone, and never below the plain ones.
+
+    others  further comparisons of the family, whose p-values are larger
+    """
     adjusted: dict[Name, float] = {}
     highest = 0.0
     for rank, name in enumerate(sorted(p_values, key=lambda name: (p_values[name], name))):
-        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[name]))
+        highest = max(highest, min(1.0, (len(p_values) + others - rank) * p_values[name]))
         adjusted[name] = highest
     return adjusted
 

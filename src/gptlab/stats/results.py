@@ -7,6 +7,7 @@ unit of the metric; losses are nats per token.
 from dataclasses import dataclass, field
 from typing import Literal
 
+from gptlab.stats.spending import Look
 from gptlab.stats.study_plan import StudyPlan
 from gptlab.stats.summary_keys import COUNTS, SUMMARY_KEYS
 
@@ -103,8 +104,13 @@ class Contrast:
     p_own: float
     p_holm: float  # over all comparisons with the baseline (or all pairs)
     verdict: Verdict
-    more_seeds: int | None = None  # about so many more would resolve it; None: not unresolved, or out of reach
+    more_seeds: int | None = None  # to the next look that may resolve it; None: not unresolved, or out of reach
     more_minutes: float | None = None
+    level: float = 0.05  # that p_holm is compared with: alpha, or what the look leaves of it
+    exploratory: bool = False  # judged with more seeds than the looks of the plan
+    next_look: int | None = None  # seeds of the next planned look
+    chance: float | None = None  # that the next planned look resolves it
+    chance_at_last: float | None = None  # that the last one does
 
 
 @dataclass(frozen=True)
@@ -150,6 +156,7 @@ class Comparison:
     delta_from: str  # in words: where the margin comes from
     noise: Noise | None
     notes: list[str] = field(default_factory=list)  # unequal seeds, one seed, ...
+    look: Look | None = None  # where in its plan of looks the study stands; None where it has none
 
 
 @dataclass(frozen=True)

@@ -99,11 +99,10 @@ FRONT_COSTS = ("memory/peak_bytes", "weight_bits", "cache_bytes_per_token", "par
 def _compare_fresh_seeds(
     decides: Metric, runs: list[Run], baseline: str, plan: StudyPlan, margin: Any, minutes: float
 ) -> Comparison | None:
-    """Compare runs on fresh seeds, judged on these alone."""
+    """Compare runs on fresh seeds, judged once and on these alone."""
     if not runs:
         return None
-    fresh = compare_metric(
-        decides, runs, baseline, replace(plan, pairs=False, versus=[]), margin=margin, minutes=minutes
-    )
+    once = replace(plan, pairs=False, versus=[], looks=[])
+    fresh = compare_metric(decides, runs, baseline, once, margin=margin, minutes=minutes)
     incomparable = choose_metric([replace(run, role="arm") for run in runs], decides)[1]
     return withhold_verdicts(fresh, incomparable) if incomparable and decides is not BITS else fresh

@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, NamedTuple
 
 from gptlab.stats.labels import ArmValues
+from gptlab.stats.spending import Spending
 
 
 class Adjustment(NamedTuple):
@@ -28,6 +29,9 @@ class StudyPlan:
     sampler: str = ""
     limits: dict[str, float] | None = None
     seeds: list[int] = field(default_factory=list)
+    looks: list[int] = field(default_factory=list)  # seeds at which it is judged; none: once, with all of alpha
+    spending: Spending = "pocock"
+    until: str | None = None  # resolved: goes from look to look, with those arms that are still open
     baseline: str | None = None
     budget: list[float] = field(default_factory=list)
     confirm: int = 0
@@ -61,6 +65,8 @@ class StudyPlan:
     counts: dict[str, dict[str, float]] = field(default_factory=dict)  # parameters, FLOPs and cache bytes by arm
     mismatch: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    # not of study.json, but of the ledger
+    looked: list[int] = field(default_factory=list)  # numbers of seeds at which it has been judged
 
     def get_values(self, arm: str) -> ArmValues:
         """Return the (knob, value) pairs of an arm, given its name in its size."""
@@ -69,6 +75,7 @@ class StudyPlan:
     def to_document(self) -> dict[str, Any]:
         """Return the plan as plain data."""
         document = asdict(self)
+        del document["looked"]
         if self.knobs is None:  # the key tells a measuring study from a training one
             del document["knobs"]
         return document
