@@ -10,7 +10,11 @@ from gptlab.training.fed_test import describe_odd_ratios, measure_initial_ratios
 SIZES = {"nano": ("model=nano",), "micro": ("model=micro",)}
 VOCAB = 65
 CHOICES = [f"{slot}={choice}" for slot in (*PARTS, "init") for choice in choices(slot)]
-CHANGES = [["change=[quantize]", f"format@change.quantize.weight={choice}"] for choice in choices("format")]
+CHANGES = [
+    ["change=[quantize]", f"format@change.quantize.weight={choice}"]
+    for choice in choices("format")
+    if choice != "binary"
+]
 CHANGES += [[f"change=[{choice}]"] for choice in choices("change") if choice != "quantize"]
 
 EXCEPTIONS = {
@@ -19,7 +23,6 @@ EXCEPTIONS = {
     "residual=post": "the norm after the sum makes the stream 1 at once, beside which GPT-2-like branches are small",
     "init=torch": "PyTorch's start does not make what writes into the stream smaller",
     "change=[identity]": "an identity in the place of `out` is as large as what enters it: that is what it asks",
-    "format@change.quantize.weight=binary": "one size for all weights; the paper has a norm after each product",
 }
 
 
@@ -44,8 +47,7 @@ def test_every_change_leaves_a_decoder_that_is_fed(words: list[str]):
 
 @pytest.mark.parametrize("case", EXCEPTIONS)
 def test_an_exception_is_one(case: str):
-    words = ["change=[quantize]", case] if case.startswith("format") else [case]
-    assert any(describe_odd_ratios(ratios([*size, *words]), ratios([*size])) for size in SIZES.values())
+    assert any(describe_odd_ratios(ratios([*size, case]), ratios([*size])) for size in SIZES.values())
 
 
 @pytest.mark.parametrize(
@@ -64,8 +66,12 @@ def test_an_exception_is_one(case: str):
             "of the rounded weights are 0 at birth",
         ),
         (
-            ["change=[quantize]", "format@change.quantize.weight=binary"],
-            "rounded weights are 16.4 x their size at birth",
+            [
+                "change=[quantize]",
+                "format@change.quantize.weight=binary_residual",
+                "change.quantize.weight.gamma=learnt",
+            ],
+            "x their size at birth",
         ),
     ],
     ids=lambda words: " ".join(words) if isinstance(words, list) else "",

@@ -44,7 +44,8 @@ def rounded(choice: str | None = "mxint8", reading: str | None = None, **more: A
 
 @pytest.mark.parametrize("choice", choices("format"))
 def test_no_format_looks_ahead_in_weights_or_activations(choice: str):
-    made, now = rounded(choice, choice)(plain().float()), tokens(BATCH, TIME, below=VOCAB - 1)
+    weight = None if choice == "binary" else choice
+    made, now = rounded(weight, choice)(plain().float()), tokens(BATCH, TIME, below=VOCAB - 1)
     with torch.no_grad():
         made.embedding.weight[VOCAB - 1] *= 64  # a token out of all proportion
     later = now.clone()
@@ -65,7 +66,8 @@ def test_a_rounded_linear_is_its_formula():
 
 
 def test_the_head_and_the_embedding_stay_in_floats():
-    found, usual = linears(rounded("binary")(plain())), plain()
+    signs = partial(made, "binary_scaling", scale="per_tensor")
+    found, usual = linears(Quantize(weight=signs)(plain())), plain()
     assert torch.equal(found["readout.head"].weight, usual.embedding.weight)
     assert {name for name, part in found.items() if len(part.weight.unique()) == 2} == found.keys() - {"readout.head"}
 
@@ -190,10 +192,12 @@ def test_what_is_pruned_is_rounded_and_what_is_rounded_pruned(first: str):
 
 
 def test_signs_have_no_zero_so_they_are_taken_before_pruning():
-    decoder = Prune(sparsity=0.5)(rounded("binary")(plain()))
-    assert linears(decoder)["blocks.0.mlp.up"].weight.unique().tolist() == [-1, 0, 1]
+    signs = Quantize(weight=partial(made, "binary_scaling", scale="per_tensor"))
+    decoder = Prune(sparsity=0.5)(signs(plain()))
+    values = linears(decoder)["blocks.0.mlp.up"].weight.unique().tolist()
+    assert values == [-values[2], 0, values[2]]
     with pytest.raises(ValueError, match=r"no 0, and blocks\.0\.attention\.q may be pruned; put quantize before prune"):
-        rounded("binary")(Prune(sparsity=0.5)(plain()))
+        signs(Prune(sparsity=0.5)(plain()))
 
 
 @pytest.mark.parametrize("base", ["quantize", "pack"])
@@ -226,6 +230,8 @@ LOW = "+format@change.quantize.kinds.low=mxfp4"
         ("change.quantize.weight.block=0", "change.quantize.weight.block=0 is not in 1 .. 65536; try 1"),
         ("format@change.quantize.weight=integer change.quantize.weight.width=33",
          "change.quantize.weight.width=33 is not in 2 .. 32; try 32"),
+        ("format@change.quantize.weight=binary", "change.quantize.weight=Binary makes weights of any size one size, "
+         "which takes a norm after each product; take binary_scaling, which keeps the size"),
         ("change.quantize.weight=null", "change.quantize.weight=null and activation=null round nothing; give one of "
          "them a format, or a layout"),
         ("change.quantize.start=9 steps=8", "change.quantize.start=9 is after steps=8; try 8, after training"),

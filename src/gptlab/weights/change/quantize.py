@@ -61,6 +61,13 @@ class Quantize(Change):
         self.layout = [self.parse_layout_entry(text) for text in layout or ()]
         if not (weight or activation or any(any(pair) for _, pair in self.layout)):
             raise ValueError("weight=null and activation=null round nothing; give one of them a format, or a layout")
+        layout_weights = {f"kinds.{name}": self.kinds[name] for _, (name, _) in self.layout if name}
+        for path, make in {"weight": weight, **layout_weights}.items():
+            if make and not (format := make()).scaled:
+                raise ValueError(
+                    f"{path}={type(format).__name__} makes weights of any size one size, which takes a norm after each "
+                    "product; take binary_scaling, which keeps the size"
+                )
         layout_activations = {f"kinds.{name}": self.kinds[name] for _, (_, name) in self.layout if name}
         self.watches = any(
             _make_activation_format(path, make).watches  # made for its refusal too
@@ -100,7 +107,7 @@ class Quantize(Change):
         for name, linear in targets.items():
             weight, activation = self.find_formats(name)
             if weight:
-                if parametrize.is_parametrized(linear, "weight") and _round_number(weight, 0.0):
+                if parametrize.is_parametrized(linear, "weight") and not _keeps_zero(weight):
                     raise ValueError(
                         f"weight: its format has no 0, and {name} may be pruned; put quantize before prune"
                     )
@@ -114,10 +121,10 @@ class Quantize(Change):
         return decoder
 
 
-def _round_number(make: MakeFormat, value: float) -> float:
-    """Return a number rounded to a format; on the CPU, even where a decoder is only built on meta."""
+def _keeps_zero(make: MakeFormat) -> bool:
+    """Return whether a format has a 0 beside other values; on the CPU, even where a decoder is only built on meta."""
     with torch.device("cpu"), torch.no_grad():  # a tensor on meta has no item()
-        return make()(torch.tensor([[value]])).item()
+        return make()(torch.tensor([[0.0, 1.0]]))[0, 0].item() == 0
 
 
 def _make_activation_format(path: str, make: MakeFormat) -> Format:

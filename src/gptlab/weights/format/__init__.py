@@ -19,9 +19,11 @@ class Format(nn.Module):
 
     ste      identity passes the gradient everywhere, clipped only where x is within the format's limits
     watches  True if its range on activations is that of those which it watched before it rounds any
+    scaled   False if values of any size become values of one size
     """
 
     watches = False
+    scaled = True
 
     def __init__(self, *, ste: Ste = "identity") -> None:
         super().__init__()

@@ -4,8 +4,8 @@
     bipolar=false       x >= 0: 1, else 0
     stochastic          in training, 1 with probability clip((x + 1) / 2, 0, 1)
 
-clipped passes the gradient where |x| <= 1, as the paper does. Departure: BNN has a batch norm after each product, which
-takes back that a weight of std 0.02 is now 1; no Linear here has. binary_scaling keeps the size.
+clipped passes the gradient where |x| <= 1, as the paper does. BNN has a batch norm after each product, which takes back
+that a weight of std 0.02 is now 1. No Linear here has, so it is refused for weights; binary_scaling keeps their size.
 """
 
 import torch
@@ -22,6 +22,8 @@ class Binary(Format):
     stochastic  draws the value in training
     ste         of the gradient, as in Format
     """
+
+    scaled = False
 
     def __init__(self, *, bipolar: bool = True, stochastic: bool = False, ste: Ste = "clipped") -> None:
         super().__init__(ste=ste)

@@ -13,7 +13,8 @@ Fitted to the tensor by default: half the width behind the point is a step of 1/
 weights of std 0.02 to 0.
 
 row: of each row of a weight, of each token. tensor: of a weight; of an activation, the largest that was watched, since
-the maximum over a sequence would let later tokens change earlier ones. What is fitted to NaN or inf is NaN.
+the maximum over a sequence would let later tokens change earlier ones, and before any was watched each token's own.
+What is fitted to NaN or inf is NaN.
 """
 
 from typing import Literal
@@ -67,8 +68,10 @@ class Integer(Format):
             return self.fraction_width, 0.0
         if self.fraction_width == "row":
             largest = x.abs().amax(-1, keepdim=True)
+        elif x.dim() > 2:
+            largest = torch.where(self.most.isnan(), x.abs().amax(-1, keepdim=True), self.most)
         else:
-            largest = self.most if x.dim() > 2 else x.abs().amax()
+            largest = x.abs().amax()
         f = self.width - self.signed - ceil_log2(largest)
         return f.clamp(self.width + MIN_FRACTION_ABOUT_WIDTH, MAX_FRACTION), largest * 0  # inf * 0 is NaN
 
