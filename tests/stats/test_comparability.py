@@ -85,6 +85,16 @@ def test_a_rate_that_is_not_shared_is_not_called_so(fact: str, name: str):
     assert f"Arms differ in their {name}, which is not tuned for each." in told
 
 
+def test_schedules_of_another_mean_rate_are_said_to_differ_in_it():
+    key = "schedule/mean_factor"
+    line = "Schedules of different means, of the peak rate: base at 0.55, other at 0.89. What differs may be the rate; "
+    plan = studied(values={key: 0.885})
+    runs = [replace(run, values={key: 0.5475, **run.values}) for run in plan.runs]
+    assert line + "try tune=grid." in describe_rules(compare_study(plan.plan, runs))
+    alike = [replace(run, values={**run.values, key: 0.5475}) for run in runs]
+    assert describe_rules(compare_study(plan.plan, alike)) == [SAME, SHARED]
+
+
 @pytest.mark.parametrize(
     ("match", "values", "line"),
     [

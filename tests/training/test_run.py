@@ -30,7 +30,8 @@ KEYS = (
     "status seed steps tokens params flops_per_token cache_bytes_per_token hash code data_sha256 torch lightning "
     "python device started ended id val/loss val/loss_best val/perplexity val/bits_per_byte val/token_accuracy "
     "time/total_s time/start_s time/train_s time/evaluate_s time/samples_s time/step_ms_median "
-    "time/generate_ms_per_token throughput/tokens_per_s memory/peak_bytes attention/kernel"
+    "time/generate_ms_per_token throughput/tokens_per_s memory/peak_bytes attention/kernel "
+    "schedule/mean_factor"
 )
 
 

@@ -4,6 +4,7 @@ import statistics
 import time
 from typing import Any
 
+from gptlab.config.factory import factory
 from gptlab.runs.record import utc_now
 from gptlab.training.context import RunContext
 from gptlab.training.cost.memory import peak_bytes
@@ -31,6 +32,7 @@ def describe_run(
         "processes": context.processes.size,
         "precision": setup.precision,
         "compiled": setup.compiled,
+        "schedule/mean_factor": factory(context.recipe.config["schedule"], "schedule")().mean(),
         "ended": utc_now(),
         **summary_metrics(setup.decoder),
         **({"attention/kernel": probe.kernels} if probe else {}),

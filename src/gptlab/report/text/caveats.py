@@ -49,9 +49,25 @@ def describe_rules(findings: Findings) -> list[str]:
         rules.append(f"Arms differ in their {names}, which is not tuned for each.")
     elif tune in TUNED:
         rules.append(TUNED[tune])
+    rules += _describe_mean_rates(runs) if tune == "shared" else []
     for arm, adjustments in findings.plan.settled.items():
         rules += [f"{arm}: {adjustment.reason}" for adjustment in adjustments]
     return [*rules, *findings.mismatch]
+
+
+def _describe_mean_rates(runs: list[Run]) -> list[str]:
+    """Return a sentence where schedules differ in the rate at which they train on average."""
+    means = {run.arm: run.values[MEAN_FACTOR] for run in runs if MEAN_FACTOR in run.values}
+    if not means or max(means.values()) <= MEAN_TOLERANCE * min(means.values()):
+        return []
+    listed = ", ".join(f"{arm} at {mean:.2f}" for arm, mean in means.items())
+    return [f"Schedules of different means, of the peak rate: {listed}. What differs may be the rate; try tune=grid."]
+
+
+MEAN_FACTOR = "schedule/mean_factor"
+"""Key of a run's summary."""
+MEAN_TOLERANCE = 1.05
+"""Ratio of mean rates up to which schedules train at the same one."""
 
 
 def _is_matched(match: str, runs: list[Run]) -> bool:
