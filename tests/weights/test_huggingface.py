@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from test_tokenizer import leveled, pieced
 from tiny_runs import ROOT, TINY, Done, finished, numbers, program, summary, train
 from torch import Tensor
@@ -267,7 +268,7 @@ def refused(checkpoint: Path, pool: Path, *more: str) -> str:
         (["model.width=48"], r"does not fit: .*is not \(.*; and \d+ more"),
         (["position=rope"], "position.table.weight, which the decoder has not"),
         (["mlp=swiglu"], "mlp.gate.weight is missing"),
-        (["tokenizer=byte"], "tokens, the tokenizer 256; take its own: tokenizer=file"),
+        (["tokenizer=byte"], "tokens, the tokenizer 256; take its own: no tokenizer.json is with it; tokenizer=file"),
         (["model.foo=32"], "model.foo: no such key; known: "),
         (["model.context=32"], r"position.table.weight: \(16, 24\) is not \(32, 24\)"),
         (["pretrained.sha256=00"], "holds other weights now"),
@@ -367,6 +368,25 @@ def test_an_index_that_names_no_files_is_refused(index: str, line: str, tmp_path
     (tmp_path / "model.safetensors").unlink()
     (tmp_path / "model.safetensors.index.json").write_text(index)
     assert f"model.safetensors.index.json {line}" in told_of(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (lambda weight: weight.index_fill(0, torch.tensor([1]), torch.nan), "holds NaN or inf"),
+        (lambda weight: weight / 0, "holds NaN or inf"),
+        (lambda weight: weight.to(torch.int8), "is int8 and no float; give weights that are not quantized"),
+        (lambda weight: weight.to(torch.complex64), "is complex64 and no float"),
+    ],
+)
+def test_tensors_that_are_no_weights_are_refused(checkpoint: Path, tmp_path: Path, spoil: Any, told: str):
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    (copy / "config.json").write_text((checkpoint / "config.json").read_text())
+    weights = load_file(checkpoint / "model.safetensors")
+    name = next(name for name in weights if name.endswith("0.mlp.c_fc.weight"))
+    save_file({**weights, name: spoil(weights[name])}, copy / "model.safetensors")
+    assert f"mlp.c_fc.weight {told}" in refused(copy, tmp_path / "out")
 
 
 def test_a_torn_file_and_a_file_with_code_in_it_are_refused(checkpoint: Path, tmp_path: Path):

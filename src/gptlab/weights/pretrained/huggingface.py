@@ -59,9 +59,12 @@ class HuggingFace(Pretrained):
             raise Refused(f"pretrained.path={self.path} holds other weights now ({mismatch})")
         if decoder.shape.vocab != self.vocab():
             sizes = f"{self.vocab():,} tokens, the tokenizer {decoder.shape.vocab:,}"
-            remedy = f"tokenizer=file tokenizer.path={self.path} tokenizer.vocab={self.vocab()}"
+            where = f"tokenizer=file tokenizer.path={self.path}"
+            if not (self.location / "tokenizer.json").is_file():
+                where = "no tokenizer.json is with it; tokenizer=file tokenizer.path=<that file>"
             raise Refused(
-                f"pretrained.path={self.path} has {sizes}; take its own: {remedy} (GPT-2's is tokenizer=gpt2)"
+                f"pretrained.path={self.path} has {sizes}; take its own: {where} tokenizer.vocab={self.vocab()} "
+                "(GPT-2's is tokenizer=gpt2)"
             )
         decoder.load_state_dict(
             self._map_state(decoder, files.read_tensors(self.location)), strict=False

@@ -140,12 +140,23 @@ def apply_mapping(mapping: Mapping, source: "Map[str, Tensor]", wanted: Shapes) 
                 problems.append(f"{name} -> {target}, which the decoder has not")
             elif tuple(part.shape) != tuple(wanted[target]):
                 problems.append(f"{name} -> {target}: {tuple(part.shape)} is not {tuple(wanted[target])}")
+            elif reason := describe_unusable(part):
+                problems.append(f"{name} {reason}")
             else:
                 tensors[target] = part.contiguous()
     reported = " ".join(problems)
     problems += [f"{name} is missing" for name in wanted if name not in tensors and f"{name}:" not in reported]
     refuse_misfits(problems)
     return tensors
+
+
+def describe_unusable(tensor: "Tensor") -> str:
+    """Return why a tensor cannot be weights, "" if it can; one on the meta device has no values to look at."""
+    if tensor.is_meta:
+        return ""
+    if not tensor.is_floating_point():
+        return f"is {str(tensor.dtype).removeprefix('torch.')} and no float; give weights that are not quantized"
+    return "" if tensor.float().isfinite().all() else "holds NaN or inf"
 
 
 def refuse_misfits(problems: list[str]) -> None:
