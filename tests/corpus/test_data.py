@@ -272,6 +272,7 @@ def test_a_path_is_found_again_from_elsewhere(tmp_path: Path, monkeypatch: pytes
     ("names", "judged"),
     [
         (["train.bin", "val.bin"], ["val.bin"]),
+        (["TRAIN.BIN", "VAL.BIN"], ["VAL.BIN"]),
         (["news_train_000002.bin", "news_train_000001.bin", "news_val_000000.bin"], ["news_val_000000.bin"]),
         (["validation.bin", "valley.bin", "interval.bin"], ["validation.bin"]),
     ],

@@ -70,7 +70,7 @@ def find_files(path: str, expected: str, suffix: str = "") -> list[Path]:
 
 
 def walk_files(folder: Path, suffix: str, ancestors: tuple[Path, ...] = ()) -> Iterator[Path]:
-    """Yield the entries below a folder that end in `suffix`, hidden ones left out.
+    """Yield the entries below a folder that end in `suffix`, in letters of any case, hidden ones left out.
 
     Links to folders are followed, but not back to one of `ancestors`, whose files are among the others already.
     """
@@ -81,7 +81,7 @@ def walk_files(folder: Path, suffix: str, ancestors: tuple[Path, ...] = ()) -> I
         if entry.is_dir():
             if entry.resolve() not in ancestors:
                 yield from walk_files(entry, suffix, ancestors)
-        elif entry.name.endswith(suffix):
+        elif entry.name.lower().endswith(suffix):
             yield entry
 
 
