@@ -38,7 +38,7 @@ from gptlab.config.resolvers import RESOLVERS
 from gptlab.config.typecheck import format_value
 from gptlab.console.json_answer import add_to_answer, answer_in_json
 from gptlab.corpus.content import stamp_content
-from gptlab.errors import Ended, Refused
+from gptlab.errors import Ended, Refused, escape_controls
 from gptlab.runs.record import check_writable
 from gptlab.runs.resume import name_choices as name_choices
 from gptlab.runs.resume import resume_recipe
@@ -292,7 +292,8 @@ def program() -> Iterator[None]:
             _exit_with_line("stopped", 130)
 
 
-def _exit_with_line(line: str, status: int) -> NoReturn:
-    print(line, file=sys.stderr)
-    add_to_answer(error=line.removeprefix("error: "))
+def _exit_with_line(text: str, status: int) -> NoReturn:
+    lines = "\nerror: ".join(escape_controls(line) for line in text.split("\nerror: "))
+    print(lines, file=sys.stderr)
+    add_to_answer(error=lines.removeprefix("error: "))
     sys.exit(status)

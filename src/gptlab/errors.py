@@ -11,3 +11,8 @@ class Ended(Exception):
     def __init__(self, line: str, status: int = 1) -> None:
         super().__init__(line)
         self.status = status
+
+
+def escape_controls(line: str) -> str:
+    """Return a line without line breaks and control codes, which values and file names may hold."""
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in line)

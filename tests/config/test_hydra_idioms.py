@@ -35,12 +35,27 @@ def yaml_in(folder: Path, text: str, name: str = "experiment/own.yaml") -> str:
         ),
         ("# @pack\nsteps: 7\n", "# @pack heads a YAML; write # @package _global_"),
         ("# @package _global_\ndefaults: 3\n", "Invalid defaults list in 'experiment/own', defaults must be a list"),
+        ("# @package _global_\nx: &a [*a]\n", "maximum recursion depth exceeded"),
         ("# @package _global_\n7\n", "a YAML holds int where key: value is meant; mend that file"),
     ],
 )
 def test_a_yaml_that_cannot_be_used_is_refused(text: str, line: str, tmp_path: Path):
     folder = yaml_in(tmp_path / "conf", text)
     assert line in refused(program("train.py", "--config-dir", folder, *tiny(tmp_path), "experiment=own"))
+
+
+def test_a_yaml_of_another_encoding_is_refused(tmp_path: Path):
+    folder = yaml_in(tmp_path / "conf", "")
+    (tmp_path / "conf" / "experiment" / "own.yaml").write_bytes(b"# @package _global_\nname: caf\xe9\n")
+    line = refused(program("train.py", "--config-dir", folder, *tiny(tmp_path), "experiment=own"))
+    assert line == "a YAML is not UTF-8: byte 0xe9 at offset 29; save it as UTF-8"
+
+
+@pytest.mark.parametrize("value", ["a\nb", "\x1b[31m", "\udce9"])
+def test_a_value_with_control_codes_is_told_in_one_line_without_them(value: str, tmp_path: Path):
+    line = refused(program("train.py", *tiny(tmp_path), f"batch_size={value}"))
+    assert value not in line
+    assert line.startswith("batch_size=")
 
 
 def test_a_list_where_one_choice_stands_is_refused(tmp_path: Path):
@@ -92,6 +107,7 @@ def test_hydras_own_axes_make_a_study(tmp_path: Path):
         ),
         ("hydra/launcher=ray", "hydra/launcher=ray: its plugin is not installed; run: pip install 'gptlab[ray]'"),
         ("hydra/launcher=slurm", "hydra/launcher=slurm: no such option; choose from joblib, submitit_local, submitit_"),
+        ("hydra/sweeper=optuna", "hydra/sweeper=optuna: a study has its own; leave it out, and say design=search"),
         (
             "name=../escape",
             "name=../escape is no name of one folder; give letters, digits, - and _, and outputs=<folder>",

@@ -2,6 +2,7 @@
 
 import os
 import re
+import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -26,6 +27,8 @@ def explain_hydra_error(error: Exception, overrides: list[str], known: ListKnown
         return NO_PRINT
     if type(error).__module__.split(".")[0] not in HYDRA and not _is_raised_in_hydra(error):
         return None
+    if isinstance(error, UnicodeDecodeError):
+        return f"a YAML is not UTF-8: byte 0x{error.object[error.start]:02x} at offset {error.start}; save it as UTF-8"
     if override := getattr(error, "override", None):
         return _explain_unreadable(override)
     if match := re.search(r"Could not override '([^']*)'|Could not delete from config. '([^']*)' does not", message):
@@ -44,8 +47,9 @@ def _is_raised_in_hydra(error: Exception) -> bool:
     """Return whether hydra stumbled over what it was given, as over a YAML of another shape."""
     if isinstance(error, OSError) and error.errno:  # which names its file itself
         return False
-    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
-    return str(frame.f_globals.get("__name__")).split(".")[0] in HYDRA
+    modules = [str(frame.f_globals.get("__name__")) for frame, _ in traceback.walk_tb(error.__traceback__)]
+    packages = [name.split(".")[0] for name in modules if name.split(".")[0] not in sys.stdlib_module_names]
+    return packages[-1:] != [] and packages[-1] in HYDRA
 
 
 def _explain_unreadable(override: str) -> str:
@@ -69,6 +73,8 @@ def _explain_missing_option(choice: str) -> str:
         return f"WANDB_MODE={option}: no such way of tracking; set it to one of {', '.join(list_choices(group))}"
     if group == "hydra/launcher" and (extra := LAUNCHERS.get(option)):
         return f"{group}={option}: its plugin is not installed; run: pip install 'gptlab[{extra}]'"
+    if group == "hydra/sweeper":
+        return f"{group}={option}: a study has its own; leave it out, and say design=search for a search by optuna"
     known = ", ".join(list_choices(group) or LAUNCHERS if group == "hydra/launcher" else list_choices(group))
     return f"{group}={option}: no such option" + (f"; choose from {known}" if known else "")
 

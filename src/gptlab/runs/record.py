@@ -20,7 +20,7 @@ from typing import Any
 
 import yaml
 
-from gptlab.config.recipe import Recipe
+from gptlab.config.recipe import SLOTS, Recipe
 from gptlab.console.json_text import to_json as to_json
 from gptlab.errors import Refused
 from gptlab.runs.file_lock import try_lock
@@ -146,10 +146,13 @@ def read_recipe(folder: Path) -> Recipe:
         config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
         facts = RunFolder(folder).read_facts()
         older = {"change": {}, "callback": {}, "content": {}}  # a run of before there were any
-        return Recipe({**older, **config}, facts["choices"], tuple(facts["differs"]))
+        recipe = Recipe({**older, **config}, dict(facts["choices"]), tuple(facts["differs"]))
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
-        line = str(error).splitlines()[0]
+        line = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise Refused(f"{folder}: its config.yaml or run.json cannot be read ({line}); start another run") from error
+    if wrong := [slot for slot in SLOTS if not isinstance(recipe.config.get(slot, {}), dict)]:
+        raise Refused(f"{folder}: {wrong[0]} in its config.yaml holds no choice; {REMEDY}")
+    return recipe
 
 
 def find_existing_parent(outputs: Path) -> Path:
