@@ -40,6 +40,14 @@ check-all: format-check lint types .venv/tested ## the same, with the tests mark
 	@echo "test: pytest, all of it"
 	@exec env $(pytest) -m "" $(ARGS)
 
+.PHONY: fuzz
+fuzz: .venv/tested ## random commands and files, right or refused in one line: make fuzz CASES=50 FIRST=500
+	@echo "fuzz: $(CASES) cases from seed $(FIRST)"
+	@exec env FUZZ_FIRST=$(FIRST) FUZZ_CASES=$(CASES) $(pytest) -m slow tests/fuzz $(ARGS)
+
+CASES ?= 500
+FIRST ?= 0
+
 .PHONY: format
 format: .venv/developed ## lay the code out with ruff and mend what it can
 	@$(python) -m ruff check --fix
