@@ -59,18 +59,12 @@ def sample(
     """Write text as a run's model would, as it comes."""
     if top_p == 0:
         raise Refused("--top-p=0 leaves no token to draw; try 0.9")
-    from gptlab.commands.sample import stream_text
+    from gptlab.commands.sample import print_texts, stream_text
 
     how = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
     drafted = None if draft is None else (draft, guesses)
     texts = stream_text(run, which.value, prompt, length, drafted, stop, beyond.value, repetition, how)
-    print(prompt or "", end="", flush=True)
-    written = ""
-    for text in texts:
-        print(text, end="", flush=True)
-        written += text
-    print()
-    add_to_answer(prompt=prompt, text=written)
+    add_to_answer(prompt=prompt, text=print_texts(prompt or "", texts))
 
 
 @app.command()
@@ -254,9 +248,10 @@ def explain(
 @app.command()
 def slots(word: Annotated[str, typer.Argument(help="Only what has it in its name or its line.")] = "") -> None:
     """List all that a command can say: slots, choices, knobs, settings; * is a default."""
+    from gptlab.ablation.options import StudyOptions
     from gptlab.commands.slots import describe_menu, print_menu
 
-    menu = describe_menu(word)
+    menu = describe_menu(StudyOptions, word)
     print_menu(menu)
     add_to_answer(**menu)
 
@@ -279,9 +274,8 @@ def search(
     search, best = solve.solve_checkpoint(
         weights, words, mapping, examples, known or [], compose, Console(highlight=False)
     )
-    found = search.make_overrides(best)
-    print(*(f"{key}={value}" for key, value in found.items()))
-    add_to_answer(overrides=found)
+    add_to_answer(overrides=search.make_overrides(best))
+    print(*(f"{key}={value}" for key, value in search.make_overrides(best).items()))
     if to is not None:
         solve.write_checkpoint(search, best, words, to)
         print(f"python train.py pretrained=mapped pretrained.path={to}")

@@ -34,7 +34,6 @@ def start_study_plan(spec: StudySpec, variants: list[Variant]) -> StudyPlan:
             **options,
             "study": spec.name,
             "seeds": spec.options.blocks,
-            "jobs": 1,  # until a plan knows better
             "kind": spec.options.kind,
             "jobs": 1,  # how many at once: the option may be `auto`
             "asks": hash_question(spec.axes, spec.base, spec.options),

@@ -1,6 +1,6 @@
 """Sample from a run on the command line: load, check, and write the text as it comes."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -58,3 +58,14 @@ def refuse_with_draft(stop: str | None, beyond: Beyond, repetition: float) -> No
     for option, given in options.items():
         if given:
             raise Refused(f"{option} does not go with --draft; leave one of them out")
+
+
+def print_texts(prompt: str, texts: Iterable[str]) -> str:
+    """Print a prompt, and texts as they come; return the texts in one."""
+    print(prompt, end="", flush=True)
+    written = ""
+    for text in texts:
+        print(text, end="", flush=True)
+        written += text
+    print()
+    return written

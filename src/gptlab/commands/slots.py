@@ -9,7 +9,6 @@ from typing import Any
 
 import yaml
 
-from gptlab.ablation.options import StudyOptions
 from gptlab.commands.explain import find_knobs, list_slots, split_knob_list, summarize_choice
 from gptlab.config.factory import locate, read_knobs
 from gptlab.config.menu import CONF, list_choices
@@ -19,12 +18,15 @@ from gptlab.config.typecheck import describe_type
 NOT_SETTINGS = ("defaults", "hydra", "cell")
 
 
-def describe_menu(word: str = "") -> dict[str, Any]:
-    """Return slots, settings and study options, those that contain a word in name or description if one is given."""
+def describe_menu(study_options: type, word: str = "") -> dict[str, Any]:
+    """Return slots, settings and study options, those that contain a word in name or description if one is given.
+
+    study_options  the dataclass that types the keys of conf/ablate.yaml
+    """
     defaults = _read_defaults()
     slots = {slot: _describe_slot(slot, defaults.get(slot)) for slot in list_slots()}
     run = _describe_settings("train", typing.get_type_hints(Settings), [*slots])
-    study = _describe_settings("ablate", typing.get_type_hints(StudyOptions), [*slots, *run])
+    study = _describe_settings("ablate", typing.get_type_hints(study_options), [*slots, *run])
     menu = {"slots": slots, "settings": run, "study": study}
     if not word:
         return menu

@@ -57,7 +57,7 @@ def run(
 ) -> Path | None:
     """Train, evaluate, sample and record; go on with a run if `resume` says so.
 
-    Returns the run's folder; None where another process leads.
+    Returns the run's folder; None where another process leads: the others only train.
 
     began   monotonic time from which the run's minutes count
     quiet   says everything to log.txt alone
@@ -71,7 +71,6 @@ def run(
     make_trainer = factory(recipe.config["trainer"], "trainer")()
     processes = ProcessGroup(make_trainer(max_steps=settings.steps, accumulate_grad_batches=settings.accumulate))
     if processes.rank:
-        # the others only train: files, tracker and terminal are the first one's
         return follow_first_process(recipe, corpus, processes, lambda *parts: Run(*parts).setup)
     path = find_run_to_resume(recipe)
     # pretrained weights need not be read where a checkpoint replaces them
