@@ -73,8 +73,7 @@ def run(
     if processes.rank:
         return follow_first_process(recipe, corpus, processes, lambda *parts: Run(*parts).setup)
     path = find_run_to_resume(recipe)
-    # pretrained weights need not be read where a checkpoint replaces them
-    has_weights = path is not None and RunFolder(path).has_checkpoint()
+    has_weights = path is not None and RunFolder(path).has_checkpoint()  # then pretrained ones need not be read
     decoder = build_decoder(recipe, corpus.tokenizer.vocab, load_start=not has_weights)
     refuse_small_disk(recipe, decoder)
     folder = RunFolder(path) if path else RunFolder.create(recipe)
