@@ -11,6 +11,7 @@ try:
     from omegaconf import DictConfig
 
     from gptlab import compose as wiring
+    from gptlab.openmp import load_openmp
 except ModuleNotFoundError as missing:
     sys.exit(f"error: {missing.name} is not installed here; run: make setup && . .venv/bin/activate")
 
@@ -24,6 +25,7 @@ def main(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
+    load_openmp()
     with wiring.program():
         if not any(word.startswith("-") for word in sys.argv[1:]):
             sys.argv.append("--multirun")  # ablate.yaml says so too, but hydra reads that only where nothing is wrong

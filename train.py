@@ -12,6 +12,7 @@ try:
 
     from gptlab import compose as wiring
     from gptlab.console.json_answer import add_to_answer
+    from gptlab.openmp import load_openmp
     from gptlab.runs.record import read_json
 except ModuleNotFoundError as missing:
     sys.exit(f"error: {missing.name} is not installed here; run: make setup && . .venv/bin/activate")
@@ -34,6 +35,7 @@ def main(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
+    load_openmp()
     with wiring.program():
         sys.argv[1:] = wiring.name_choices(sys.argv[1:])
         main()

@@ -20,13 +20,13 @@ from pathlib import Path
 from typing import Any
 
 from gptlab.ablation.gpu_share import claim_gpu, list_gpus
-from gptlab.ablation.machine import count_cores
 from gptlab.ablation.worker import record_failure, run_cell
+from gptlab.machine import count_cores
 from gptlab.runs.study_folder import TERMINAL_STATES, CellState, StudyFolder
 
 CONTEXT = get_context("forkserver")
-IMPORTS = ["gptlab.compose", "gptlab.training.run", "gptlab.ablation.pool"]
-"""Modules that the server imports once for all workers."""
+IMPORTS = ["gptlab.ablation.preload"]
+"""What the server imports once for all workers."""
 Pipe = connection.Connection
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 """Signals that end the study as Ctrl-C does."""

@@ -14,6 +14,7 @@ from gptlab.training.context import RunContext
 from gptlab.training.cost.probe import Probe
 from gptlab.training.evaluator import Evaluator
 from gptlab.training.setup import TrainingSetup
+from gptlab.training.threads import DEFAULT_THREADS
 
 
 def print_introduction(context: RunContext, setup: TrainingSetup, probe: Probe) -> None:
@@ -46,6 +47,8 @@ def print_introduction(context: RunContext, setup: TrainingSetup, probe: Probe) 
     processes = f"{context.processes.size} processes, each on " if context.processes.size > 1 else ""
     numerics = f"{setup.precision}, torch {torch.__version__}, attention by {probe.kernels}"
     say("device", f"{processes}{setup.device_name}, {numerics}, W&B {mode}")
+    if line := describe_fewer_threads(context):
+        say("", f"[yellow]{line}[/]")
     if setup.device.type == "cuda" and setup.peak_tokens_per_s is None:
         say("", f"[yellow]no peak known for {setup.device_name} in {setup.precision}: no MFU[/]")
     if settings.compile == "auto" and setup.device.type == "cuda" and not setup.compiled:
@@ -60,6 +63,15 @@ def print_introduction(context: RunContext, setup: TrainingSetup, probe: Probe) 
     if probe.single_thread_s < 0.8 * probe.step_s:  # threads that wait for a core which others use spin their time away
         alone = f"{probe.single_thread_s * 1000:.0f} ms"
         say("", f"[yellow]other work keeps the threads waiting: a step would take {alone} with trainer.threads=1[/]")
+
+
+def describe_fewer_threads(context: RunContext) -> str:
+    """Return the line for a run that leaves cores to other work, or an empty one."""
+    threads = torch.get_num_threads()
+    if context.recipe.config["trainer"]["threads"] or context.processes.size > 1 or threads >= DEFAULT_THREADS:
+        return ""
+    again = f"the last bits of numbers depend on it: trainer.threads={threads} has them again"
+    return f"{threads} of {DEFAULT_THREADS} threads, since other work keeps the rest of the cores busy; {again}"
 
 
 def print_results(

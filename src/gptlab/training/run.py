@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from gptlab.build import build_decoder
 from gptlab.config.factory import factory
 from gptlab.config.recipe import Recipe
@@ -125,6 +127,8 @@ class Run:
     def __init__(self, context: RunContext, decoder: Decoder) -> None:
         self.context = context
         self.facts = context.folder.read_facts()
+        if not context.fresh and context.processes.size == 1:
+            torch.set_num_threads(self.facts.get("threads", torch.get_num_threads()))  # the last bits depend on them
         self.setup = TrainingSetup(context, decoder, compiled=self.facts.get("compiled"))
         self.state = RunState()
         self.log = RunLog(context, self.state)

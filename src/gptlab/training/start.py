@@ -16,6 +16,7 @@ from gptlab.corpus.corpus import Corpus
 from gptlab.errors import Refused
 from gptlab.model.costs import count_costs
 from gptlab.model.decoder import Decoder
+from gptlab.openmp import name_runtime
 from gptlab.runs import tracker as tracking
 from gptlab.runs.fingerprint import fingerprint_recipe
 from gptlab.runs.record import RunFolder, count_free_bytes, find_unfinished_run, read_json, to_json, utc_now
@@ -76,6 +77,8 @@ def write_start(recipe: Recipe, folder: RunFolder, corpus: Corpus) -> None:
         torch=torch.__version__,
         lightning=lightning.__version__,
         python=sys.version.split()[0],
+        openmp=name_runtime(),
+        threads=torch.get_num_threads(),
     )
 
 

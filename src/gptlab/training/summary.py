@@ -13,7 +13,7 @@ from gptlab.training.setup import TrainingSetup
 from gptlab.training.state import RunState
 from gptlab.weights.change import summary_metrics
 
-NOT_IN_SUMMARY = ("choices", "differs", "command", "cwd")
+NOT_IN_SUMMARY = ("choices", "differs", "command", "cwd", "openmp", "threads")
 """Facts of run.json that stay there."""
 
 

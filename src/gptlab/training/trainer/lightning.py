@@ -9,8 +9,7 @@ from typing import Any, Literal
 
 import torch
 
-DEFAULT_THREADS = torch.get_num_threads()
-"""Number of CPU threads that torch chose for this machine at the start."""
+from gptlab.training.threads import DEFAULT_THREADS, choose_threads
 
 
 class Lightning:
@@ -22,7 +21,8 @@ class Lightning:
     nodes        machines; a launcher must start their processes
     precision    auto is bf16-mixed on a GPU that has it and 32-true elsewhere; 32-true multiplies in whole float32
                  also on GPUs, tf32 there in 19 bits
-    threads      CPU threads of each process; null leaves the choice to torch
+    threads      CPU threads of each process; null takes as many as there are cores, fewer beside other work where
+                 threads wait by spinning (without intel-openmp)
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class Lightning:
         threads: int | None = None,
     ) -> None:
         if threads is not None and threads < 1:
-            raise ValueError(f"threads={threads} is not positive; null leaves the choice to torch")
+            raise ValueError(f"threads={threads} is not positive; null leaves the choice to gptlab")
         if accelerator == "gpu" and not torch.cuda.is_available():
             raise ValueError("accelerator=gpu: torch sees no GPU here; use trainer=cpu or trainer=auto")
         available = "gpu" if torch.cuda.is_available() else "cpu"
@@ -49,7 +49,12 @@ class Lightning:
         self._refuse_bad_device_counts()
         full_precision = self.accelerator == "cpu" or not torch.cuda.is_bf16_supported(including_emulation=False)
         self.precision = ("32-true" if full_precision else "bf16-mixed") if precision == "auto" else precision
-        self.threads = threads or max(1, DEFAULT_THREADS // (devices if self.accelerator == "cpu" else 1))
+        self.threads = threads or self._choose_threads()
+
+    def _choose_threads(self) -> int:
+        if self.accelerator == "cpu" and self.devices == 1:
+            return choose_threads()
+        return max(1, DEFAULT_THREADS // self.devices)
 
     def _refuse_bad_device_counts(self) -> None:
         """Refuse more devices than there are, several where one process runs, or not as many as a launcher started."""

@@ -1,6 +1,7 @@
-"""Cores and memory of this machine that a process may use. No torch."""
+"""Cores and memory of this machine that a process may use, and how busy it is. No torch."""
 
 import os
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,6 +18,27 @@ def count_cores() -> int:
         quota, period = (CGROUP / "cpu.max").read_text().split()
         cores = min(cores, round(int(quota) / int(period)))
     return max(1, cores)
+
+
+def measure_busy_cores(seconds: float = 0.25) -> float:
+    """Return how many cores other processes kept busy in a moment in which this one slept.
+
+    Where the system does not count a moment (not Linux), the load of the last minute.
+    """
+    before = _read_core_times()
+    if before is None:
+        return os.getloadavg()[0]
+    time.sleep(seconds)
+    busy, total = (after - first for after, first in zip(_read_core_times() or before, before, strict=True))
+    return busy / total * (os.cpu_count() or 1) if total else 0.0
+
+
+def _read_core_times() -> tuple[int, int] | None:
+    """Return the ticks that all cores have worked since the start, and all their ticks."""
+    with suppress(OSError, ValueError):
+        ticks = [*map(int, Path("/proc/stat").read_text().partition("\n")[0].split()[1:9])]
+        return sum(ticks) - ticks[3] - ticks[4], sum(ticks)  # idle, and waiting for a disk
+    return None
 
 
 def read_available_memory() -> int | None:

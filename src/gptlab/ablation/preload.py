@@ -1,0 +1,9 @@
+"""Imports of the server that workers are forked from, in their order: the OpenMP runtime comes before torch."""
+
+from gptlab.openmp import load_openmp
+
+load_openmp()
+
+import gptlab.ablation.pool  # noqa: E402
+import gptlab.compose  # noqa: E402
+import gptlab.training.run  # noqa: E402, F401

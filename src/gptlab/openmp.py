@@ -1,0 +1,30 @@
+"""Intel's OpenMP runtime in place of the one that torch brings, where it is installed (x86-64 Linux, intel-openmp).
+
+GNU's threads wait for each other by spinning, so on a machine with other work a step of several threads takes ten times
+as long and more; Intel's sleep after a while. The numbers are the same bits: both cut loops into the same parts.
+No torch at the top: whichever runtime is loaded first serves all.
+"""
+
+import ctypes
+import os
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+SWITCH = "GPTLAB_OPENMP"
+"""Environment variable; `torch` leaves torch its own runtime, to compare the two."""
+LOADED: list[ctypes.CDLL] = []
+
+
+def load_openmp() -> None:
+    """Load Intel's runtime, if it is there and torch is not loaded yet."""
+    library = Path(sys.prefix) / "lib" / "libiomp5.so"
+    if LOADED or "torch" in sys.modules or os.environ.get(SWITCH) == "torch" or not library.exists():
+        return
+    with suppress(OSError):  # of another machine
+        LOADED.append(ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL))
+
+
+def name_runtime() -> str:
+    """Return which OpenMP runtime torch's threads have here: intel, or torch's own."""
+    return "intel" if LOADED else "torch"
