@@ -212,7 +212,7 @@ def test_more_seeds_and_other_studies_take_what_is_there(pool: Path, tmp_path: P
     shutil.copytree(pool, tmp_path / "pool")
     more = ablate(tmp_path / "pool", AXIS, "seeds=3")
     assert "4 done, 2 to run" in more.out
-    assert "look 2 at this study, with 2, 3 seeds" in " ".join(more.out.split())
+    assert "look 1 of 3, alpha .025 of .05 spent" in " ".join(more.out.split())
     other = ablate(tmp_path / "pool", "attention=gqa,swa", "seeds=[0,1]")
     assert "2 done, 2 to run" in other.out
     never = ablate(tmp_path / "pool", AXIS, "reuse=never", "seeds=1", "name=anew", "dry_run=true")

@@ -8,42 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from planted_runs import NOISE, OWN, PLAN, judged, loss, runs
 from scipy import stats
 
 from gptlab.runs.record import to_json
 from gptlab.stats import compute_value as exchange
-from gptlab.stats.results import Comparison, Findings, Run
+from gptlab.stats.results import Findings, Run
 from gptlab.stats.study_comparison import compare_study
-from gptlab.stats.study_plan import StudyPlan
-
-NOISE = {0: 0.003, 1: -0.004, 2: 0.001, 3: 0.002, 4: -0.001}
-"""Of a seed, the same in all arms."""
-OWN = [0.0004, -0.0006, 0.0002, 0.0005, -0.0003, 0.0001, -0.0002]
-"""Of a cell."""
-PLAN = StudyPlan(study="planted", baseline="base")
-MINUTES = {"base": 0.5, "other": 0.5}
-
-
-def runs(seeds: int = 3, **arms: float) -> list[Run]:
-    """Arms by their difference from the baseline, in nats."""
-    return [
-        Run(
-            arm,
-            seed,
-            "finished",
-            {"val/loss": 2.0 + off + NOISE[seed] + OWN[(3 * place + 2 * seed) % 7], "params": 100 + place},
-        )
-        for place, (arm, off) in enumerate({"base": 0.0, **arms}.items())
-        for seed in range(seeds)
-    ]
-
-
-def judged(found: list[Run], **knobs: Any) -> Findings:
-    return compare_study(replace(PLAN, **knobs), found, minutes_per_cell=MINUTES)
-
-
-def loss(found: Findings) -> Comparison:
-    return found.strata[0].comparisons[0]
 
 
 def verdicts(found: Findings) -> dict[str, str]:
@@ -390,9 +361,9 @@ def test_an_arm_that_is_noisier_than_the_others_is_named():
         replace(run, values={"val/loss": run.values["val/loss"] + 0.1 * (-1) ** run.seed}) if run.arm == "wild" else run
         for run in plain
     ]
-    (note,) = [note for note in loss(judged(wild)).notes if "noisier" in note]
+    (note,) = loss(judged(wild)).noisy
     assert note.startswith("wild is noisier than the others (SD 0.")
-    assert not [note for note in loss(judged(plain)).notes if "noisier" in note]
+    assert not loss(judged(plain)).noisy
 
 
 def test_a_baseline_that_is_noisier_widens_every_interval():
@@ -402,7 +373,7 @@ def test_a_baseline_that_is_noisier_widens_every_interval():
         for run in plain
     ]
     before, after = loss(judged(plain)), loss(judged(noisy))
-    assert any("the baseline base is noisier" in note for note in after.notes)
+    assert any("the baseline base is noisier" in note for note in after.noisy)
     assert all(
         new.high - new.low > 20 * (old.high - old.low)
         for old, new in zip(before.contrasts, after.contrasts, strict=True)

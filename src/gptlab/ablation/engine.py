@@ -8,6 +8,7 @@ from statistics import fmean
 
 from rich.console import Console
 
+from gptlab.ablation import looks as looking
 from gptlab.ablation import measure as measuring
 from gptlab.ablation import plan as planning
 from gptlab.ablation import search as searching
@@ -48,6 +49,7 @@ def run_study(axes: dict[str, list[str]], fixed: dict[str, str], launch: Launch,
     spec = parse_command(axes, fixed)
     # before anything is timed or written
     _refuse_other_question(planning.open_study_folder(spec), spec)
+    looking.refuse_unfit_looks(planning.open_study_folder(spec), spec)
     if spec.study.together:
         measuring.run_measurements(spec, console)
         if spec.study.follow_up:
@@ -57,8 +59,9 @@ def run_study(axes: dict[str, list[str]], fixed: dict[str, str], launch: Launch,
         return DECIDED
     if searches := spec.options.design == "search":
         searching.refuse_empty_space(Plan(spec, planning.open_study_folder(spec), jobs or 1))
-    plan = make_plan(spec, jobs)
+    plan = make_plan(looking.start_at_first_look(spec), jobs)
     planning.print_plan(plan, console)
+    console.print(f"  {looking.describe_looks(spec.options)}", style="dim", markup=False, soft_wrap=True)
     study_folder = plan.folder
     launch = partial(_run_in_pool, plan, launch, console) if plan.pooled else launch
     if searches:
@@ -67,15 +70,7 @@ def run_study(axes: dict[str, list[str]], fixed: dict[str, str], launch: Launch,
         add_to_answer(cells=len(plan.cells), to_run=len(plan.to_run()), seconds=sum(plan.run_seconds.values()))
         return DECIDED
     try:
-        _run_missing_cells(plan, launch, console)
-        if searches:
-            searching.run_searches(plan, lambda: _run_missing_cells(plan, launch, console), console)
-        if spec.options.tune == "grid":
-            extend_grids(plan, lambda: _run_missing_cells(plan, launch, console), console)
-        if spec.options.confirm or (spec.options.tune == "grid" and (spec.options.aa or spec.options.budgets)):
-            plan.add_cells(_make_later_cells(plan))
-            planning.estimate_run_times(plan)
-            _run_missing_cells(plan, launch, console)
+        _run_all_cells(plan, partial(_run_missing_cells, plan, launch, console), console)
         _time_arms(plan, console)
     except (KeyboardInterrupt, SystemExit) as stopped:
         states = study_folder.read_states()
@@ -83,6 +78,22 @@ def run_study(axes: dict[str, list[str]], fixed: dict[str, str], launch: Launch,
         status = stopped.code if isinstance(stopped, SystemExit) and isinstance(stopped.code, int) else 130
         raise Ended(f"stopped: {done} of {len(plan.cells)} cells done; the same command goes on", status) from stopped
     return _report_study(plan, console)
+
+
+def _run_all_cells(plan: Plan, run: Callable[[], None], console: Console) -> None:
+    """Run the cells of the command, then those that depend on their results."""
+    options = plan.spec.options
+    run()
+    if options.until == "resolved":
+        looking.race_over_looks(plan, run, console)
+    if options.design == "search":
+        searching.run_searches(plan, run, console)
+    if options.tune == "grid":
+        extend_grids(plan, run, console)
+    if options.confirm or (options.tune == "grid" and (options.aa or options.budgets)):
+        plan.add_cells(_make_later_cells(plan))
+        planning.estimate_run_times(plan)
+        run()
 
 
 def _report_study(plan: Plan, console: Console) -> int:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from gptlab.config.typecheck import conforms, describe_type, format_value
 from gptlab.errors import Refused
+from gptlab.stats.spending import Spending
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,9 @@ class StudyOptions:
     sampler: Literal["tpe", "random", "grid"]
     limits: dict[str, float] | None
     seeds: int | list[int]
+    looks: list[int]
+    spending: Spending
+    until: Literal["seeds", "resolved"]
     baseline: str | None
     budget: list[float]
     confirm: int
@@ -79,6 +83,7 @@ def _check_ranges(values: dict[str, Any]) -> Iterator[str]:
     seeds = values["seeds"]
     if seeds == [] or (isinstance(seeds, int) and seeds < 1):
         yield f"seeds={seeds} asks for none; give 1 or more, 3 for a verdict"
+    yield from _check_looks(values)
     if isinstance(seeds, list) and any(not 0 <= value < 2**63 for value in seeds):
         yield f"seeds={seeds}: a seed is in 0 .. 2^63 - 1"
     if any(value <= 0 for value in values["budget"]):
@@ -102,3 +107,19 @@ def _check_ranges(values: dict[str, Any]) -> Iterator[str]:
         yield f"jobs={values['jobs']} runs nothing; give 1 or more, or auto"
     if values["timing"] < 0:
         yield f"timing={values['timing']} seconds; 0 leaves it out"
+
+
+def _check_looks(values: dict[str, Any]) -> Iterator[str]:
+    looks = values["looks"]
+    if not looks:
+        yield "looks=[] plans no look; [5] is a single one, with all of alpha"
+    elif looks[0] < 2:
+        yield f"looks={looks}: a look needs 2 seeds or more; try [3,5,8]"
+    elif looks != sorted({*looks}):
+        yield f"looks={looks} must increase; try {sorted({*looks})}"
+    if values["until"] == "resolved":
+        for knob, required in {"design": ("grid", "star", "leave_one_out"), "tune": ("shared",)}.items():
+            if values[knob] not in required:
+                yield f"until=resolved does not go with {knob}={values[knob]}; say seeds=N for each look"
+        if isinstance(values["seeds"], list):
+            yield f"seeds={values['seeds']} does not go with until=resolved, which takes 0, 1, 2, ...; leave it out"

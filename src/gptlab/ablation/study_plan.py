@@ -34,6 +34,7 @@ def start_study_plan(spec: StudySpec, variants: list[Variant]) -> StudyPlan:
             **options,
             "study": spec.name,
             "seeds": spec.options.blocks,
+            "looks": [] if spec.study.together else spec.options.looks,
             "kind": spec.options.kind,
             "jobs": 1,  # how many at once: the option may be `auto`
             "asks": hash_question(spec.axes, spec.base, spec.options),

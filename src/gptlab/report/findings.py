@@ -16,13 +16,14 @@ from gptlab.stats.study_plan import StudyPlan
 def compare_study_folder(folder: Path, plan: StudyPlan | None = None) -> Findings:
     """Compare a study's runs, from its folder alone; `plan` replaces that of its study.json."""
     plan, runs = plan or StudyFolder(folder).plan, collect_study_runs(folder)
+    plan = replace(plan, looked=StudyFolder(folder).read_looked())
     timing_path = folder / "timing.json"
     times = read_json(timing_path)["timed"] if timing_path.exists() else None
     findings = compare_study(plan, runs, times, _average_minutes(runs))
     mismatch = [*plan.mismatch]
     if plan.match == "time":
         mismatch += _describe_time_mismatch(runs, plan.baseline or "")
-    notes = [*plan.notes, *findings.notes, *_describe_differing_facts(runs), *_describe_looks(folder)]
+    notes = [*plan.notes, *findings.notes, *_describe_differing_facts(runs), *_describe_unplanned_looks(plan)]
     return replace(findings, mismatch=mismatch, notes=notes, seconds=_sum_seconds(runs))
 
 
@@ -88,18 +89,15 @@ def _describe_time_mismatch(runs: list[Run], baseline: str) -> list[str]:
     return lines
 
 
-def _describe_looks(folder: Path) -> list[str]:
-    """Return a warning where a study was compared with several numbers of seeds.
+def _describe_unplanned_looks(plan: StudyPlan) -> list[str]:
+    """Return a warning where a study without a plan of looks was compared with several numbers of seeds.
 
     Adding seeds until a difference is found finds one in every seventh study of nothing.
     """
-    # the ledger has one such event for each time that the study was summed up
-    events = [event for event in StudyFolder(folder).read_events() if event["status"] == "compared"]
-    looks = list(dict.fromkeys(len(event["seeds"]) for event in events))
-    if len(looks) < 2:
+    if plan.looks or len(plan.looked) < 2:
         return []
-    counts = ", ".join(map(str, looks))
-    return [f"look {len(looks)} at this study, with {counts} seeds: p is not corrected for looking again; see confirm="]
+    number, counts = len(plan.looked), ", ".join(map(str, plan.looked))
+    return [f"look {number} at this study, with {counts} seeds: p is not corrected for looking again; see looks="]
 
 
 def _describe_differing_facts(runs: list[Run]) -> list[str]:

@@ -122,7 +122,7 @@ def build_summary_numbers(findings: Findings) -> dict[str, Any]:
         prefix = f"{stratum.size}/" if stratum.size else ""
         for contrast in stratum.comparisons[0].contrasts:
             numbers[f"difference/{prefix}{contrast.arm}"] = contrast.difference
-            numbers[f"verdict/{prefix}{contrast.arm}"] = contrast.verdict
+            numbers[f"verdict/{prefix}{contrast.arm}"] = contrast.label
     return numbers
 
 

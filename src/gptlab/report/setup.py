@@ -1,13 +1,17 @@
-"""What runs were made of, as a table: text, sizes, recipe, machine. Where runs differ, each value is listed."""
+"""What runs were made of, as a table: text, sizes, recipe, machine. Where runs differ, each value is listed.
+
+And the commands that go on with a study.
+"""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from gptlab.report.model import Table
+from gptlab.report.model import Code, Item, Table
 from gptlab.report.text.columns import Column
+from gptlab.report.text.view import build_command
 from gptlab.runs.record import read_json, read_recipe
-from gptlab.stats.results import Run
+from gptlab.stats.results import Findings, Run
 from gptlab.stats.summary_keys import list_names
 
 MAX_VALUES = 4
@@ -75,3 +79,21 @@ def _join_values(values: Iterable[str]) -> str:
     values = [*values]
     more = f", and {len(values) - MAX_VALUES} more" if len(values) > MAX_VALUES else ""
     return ", ".join(values[:MAX_VALUES]) + more
+
+
+def build_commands(findings: Findings) -> list[Item]:
+    """Return the commands that go on with a study."""
+    plan = findings.plan
+    next_look = next((look for look in plan.looks if look > len(plan.seeds)), None)
+    if next_look is not None:
+        extra, more = (
+            next_look - len(plan.seeds),
+            f"Up to the next look, at {next_look} seeds; what is done is used again:",
+        )
+    else:
+        warning = ", which the plan of looks does not have: its verdicts are exploratory" if plan.looks else ""
+        extra, more = 2, f"With two more seeds{warning}; what is done is used again:"
+    return [
+        Code("The same study goes on where it stands:", build_command(plan)),
+        Code(more, build_command(plan, extra)),
+    ]

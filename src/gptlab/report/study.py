@@ -12,11 +12,12 @@ from gptlab.report import history
 from gptlab.report.figures import study as figures
 from gptlab.report.figures.curves import draw_levels
 from gptlab.report.figures.sizes import draw_size_figures
-from gptlab.report.model import Code, Figure, Item, Report, Sections, Table, Texts, Words
+from gptlab.report.model import Figure, Item, Report, Sections, Table, Texts, Words
 from gptlab.report.search import build_search_items
-from gptlab.report.setup import build_setup_table
+from gptlab.report.setup import build_commands, build_setup_table
 from gptlab.report.text import caveats, columns, sentences
 from gptlab.report.text.columns import Column
+from gptlab.report.text.looks import describe_plan
 from gptlab.report.text.markup import Sentence
 from gptlab.report.text.summary import summarize_view
 from gptlab.report.text.view import View, build_command, make_views
@@ -48,7 +49,7 @@ def build_study_report(findings: Findings, pool: Path | None = None) -> Report:
     )
     sections.add("threats", "Threats", Words(_describe_threats(findings)))
     sections.add("cost", "Cost of the study", _build_cost_table(findings))
-    sections.add("again", "To do it again", *_build_commands(findings))
+    sections.add("again", "To do it again", *build_commands(findings))
     for view in views:
         sections.add(
             "seeds", _add_size(view, "Every seed"), Table("The metric that decides", _build_seed_columns(view))
@@ -66,7 +67,8 @@ def build_study_report(findings: Findings, pool: Path | None = None) -> Report:
 
 def _add_view_sections(sections: Sections, view: View, pool: Path | None) -> None:
     histories = history.read_histories(_select_best_runs(view), pool) if pool else []
-    sections.add("floor", _add_size(view, "Noise floor"), Words(caveats.describe_noise(view)))
+    noise = Table("Each arm's own SD beside the one that it is judged by", columns.build_noise_columns(view))
+    sections.add("floor", _add_size(view, "Noise floor"), Words(caveats.describe_noise(view)), noise)
     sections.add("results", _add_size(view, "Results"), *_build_results(view))
     sections.add("curves", _add_size(view, "On the way"), *_draw_curves(view, histories))
     sections.add("tradeoffs", _add_size(view, "Trade-offs"), *_build_tradeoffs(view))
@@ -99,6 +101,8 @@ def describe_question(findings: Findings) -> list[str]:
         lines.append(f"design {plan.design}")
     if plan.seeds:
         lines.append(f"seeds {', '.join(map(str, plan.seeds))}")
+    if plan.looks:
+        lines.append(describe_plan(plan.looks, plan.spending))
     for view in make_views(findings)[:1]:
         lines.append(f"{columns.describe_main_table(view)}. {caveats.describe_margin(view)}")
     return lines
@@ -262,13 +266,6 @@ def _build_cost_table(findings: Findings) -> Table | None:
             cells.append(format_duration(sum(run.values.get(key, 0.0) for run in runs)))
         table.append(Column(head, cells))
     return Table("Time of this machine, seeds together", table)
-
-
-def _build_commands(findings: Findings) -> list[Item]:
-    return [
-        Code("The same study goes on where it stands:", build_command(findings.plan)),
-        Code("With two more seeds; what is done is used again:", build_command(findings.plan, 2)),
-    ]
 
 
 def _build_seed_columns(view: View) -> list[Column]:

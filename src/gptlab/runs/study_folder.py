@@ -84,6 +84,11 @@ class StudyFolder:
             except json.JSONDecodeError:  # cut short by a kill
                 continue
 
+    def read_looked(self) -> list[int]:
+        """Return the numbers of seeds at which this study has been judged, of those at which a verdict is possible."""
+        compared = (event for event in self.read_events() if event["status"] == "compared")
+        return sorted({len(event["seeds"]) for event in compared} - {0, 1})
+
     def read_states(self) -> dict[str, CellState]:
         """Return the last state of every cell. One that ran in a process which is gone is `stopped`."""
         last = {event["key"]: event for event in self.read_events()}

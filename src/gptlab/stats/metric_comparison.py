@@ -52,14 +52,8 @@ def compare_metric(
     if not metric.seeded:
         counts = [compare_counts(metric, values, pair) for pair in pairs]
         return Comparison(metric, baseline, arms, counts, [], "none", delta, source, None)
-    rule = DecisionRule(
-        metric=metric,
-        delta=delta,
-        alpha=ALPHA,
-        unstable=unstable - {baseline},
-        minutes=minutes,
-        plan=make_look_plan(plan),
-    )
+    others, looks = unstable - {baseline}, make_look_plan(plan)
+    rule = DecisionRule(metric=metric, delta=delta, alpha=ALPHA, unstable=others, minutes=minutes, plan=looks)
     kind = _choose_kind(plan, pairs)
     used = choose_variances(values, pairs, kind, unstable)
     shared = select_shared(values, pairs, unstable) if kind == "moderated" else {}
@@ -74,7 +68,8 @@ def compare_metric(
         delta=delta,
         delta_from=source,
         noise=_estimate_noise(rule, values, used, _control_difference(values.get(baseline, {}), twins)),
-        notes=[*_describe_seeds(arms, values, baseline, metric), *describe_disagreements(shared, baseline)],
+        notes=_describe_seeds(arms, values, baseline, metric),
+        noisy=describe_disagreements(shared, baseline),
         look=describe_look(rule, contrasts),
     )
 

@@ -112,6 +112,12 @@ class Contrast:
     chance: float | None = None  # that the next planned look resolves it
     chance_at_last: float | None = None  # that the last one does
 
+    @property
+    def label(self) -> str:
+        """The verdict, marked where it is exploratory."""
+        is_marked = self.exploratory and self.verdict not in ("no verdict", "unstable")
+        return f"{self.verdict} (exploratory)" if is_marked else self.verdict
+
 
 @dataclass(frozen=True)
 class Noise:
@@ -156,6 +162,7 @@ class Comparison:
     delta_from: str  # in words: where the margin comes from
     noise: Noise | None
     notes: list[str] = field(default_factory=list)  # unequal seeds, one seed, ...
+    noisy: list[str] = field(default_factory=list)  # arms, or the baseline, whose noise is not that of the others
     look: Look | None = None  # where in its plan of looks the study stands; None where it has none
 
 

@@ -49,11 +49,11 @@ def draw_forest_plot(view: View) -> Figure | None:
         "y": [view.names[contrast.arm] for contrast in contrasts],
         "marker": {"size": 10, "color": [colours[contrast.arm] for contrast in contrasts]},
         "error_x": make_error_bars(differences, lows, highs),
-        "text": [contrast.verdict for contrast in contrasts],
+        "text": [contrast.label for contrast in contrasts],
         "hovertemplate": "%{y}: %{x:.4f}, %{text}<extra></extra>",
     }
     sentences = [
-        f"{c.arm} {c.difference:+.4f}, 95 % interval {c.low:+.4f} to {c.high:+.4f}, {c.verdict}" for c in contrasts
+        f"{c.arm} {c.difference:+.4f}, 95 % interval {c.low:+.4f} to {c.high:+.4f}, {c.label}" for c in contrasts
     ]
     return Figure(
         title="Differences from the baseline, with 95 % intervals",
@@ -65,7 +65,7 @@ def draw_forest_plot(view: View) -> Figure | None:
         },
         alt="; ".join(sentences),
         heads=("arm", "difference", "low", "high", "p (Holm)", "verdict"),
-        rows=[(c.arm, c.difference, c.low, c.high, c.p_holm, c.verdict) for c in contrasts],
+        rows=[(c.arm, c.difference, c.low, c.high, c.p_holm, c.label) for c in contrasts],
         note="The shaded band is the margin of equivalence.",
         text=render_forest_text(view),
     )

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 
+from gptlab.report.text.looks import describe_look
 from gptlab.report.text.numbers import (
     align_decimal_points,
     choose_decimals,
@@ -60,7 +61,7 @@ def build_main_columns(view: View) -> list[Column]:
         mean, contrast = rows[arm].mean, contrasts.get(arm)
         means.append("" if mean is None else format_fixed(mean, decimals.get(arm, count_decimals(delta))))
         p_values.append(format_p_value(contrast.p_holm) if contrast and get_interval(contrast) else "")
-        verdicts.append(view.get_verdict(arm))
+        verdicts.append(view.label_verdict(arm))
     seeds = [f"{row.finished}/{row.finished + row.diverged + row.failed}" for row in map(rows.__getitem__, order)]
     columns = [
         Column(view.axis or "arm", [view.names[arm] for arm in order], left=True),
@@ -75,14 +76,15 @@ def build_main_columns(view: View) -> list[Column]:
 
 
 def describe_main_table(view: View) -> str:
-    """Return the caption of the main table: metric, unit, direction, baseline, seeds, variance."""
+    """Return the caption of the main table: metric, unit, direction, baseline, seeds, variance, look."""
     comparison, baseline = view.comparison, view.comparison.baseline
     counts = {len(contrast.seeds) for contrast in comparison.contrasts} or {row.finished for row in comparison.arms}
     seeds = f", {pluralize(counts.pop(), 'seed')}" if len(counts) == 1 else ""
     variance = f", {comparison.variance} variance" if comparison.variance != "none" else ""
     metric = comparison.metric
     reference = view.short_name(baseline) if view.axis else baseline
-    return f"{metric.name} in {metric.unit}, {metric.better} is better; against {reference}{seeds}{variance}"
+    look = f"; {describe_look(comparison.look)}" if comparison.look else ""
+    return f"{metric.name} in {metric.unit}, {metric.better} is better; against {reference}{seeds}{variance}{look}"
 
 
 def build_difference_columns(contrasts: list[Contrast | None], delta: float) -> list[Column]:
@@ -114,6 +116,27 @@ def format_intervals(intervals: list[tuple[float, float, int] | None]) -> list[s
             texts.append(f"[{format_signed(low, decimals)}, {format_signed(high, decimals)}]")
     width = max(map(len, texts), default=0)
     return [text.rjust(width) for text in texts]
+
+
+def build_noise_columns(view: View) -> list[Column]:
+    """Return each arm's SD over seeds, and the SD of its difference from the baseline: its own, and the one used."""
+    rows = {row.arm: row for row in view.comparison.arms}
+    with_interval = {arm: contrast for arm, contrast in view.contrasts.items() if get_interval(contrast)}
+    own = [_format_sd(contrast.own_sd if contrast else None) for contrast in map(with_interval.get, view.order)]
+    used = [_format_sd(contrast.sd if contrast else None) for contrast in map(with_interval.get, view.order)]
+    df = [f"{contrast.df:.1f}" if contrast else "" for contrast in map(with_interval.get, view.order)]
+    columns = [
+        Column(view.axis or "arm", [view.names[arm] for arm in view.order], left=True),
+        Column("SD\nover seeds", align_decimal_points(_format_sd(rows[arm].sd) for arm in view.order)),
+        Column("own SD\nof difference", align_decimal_points(own)),
+        Column("SD used", align_decimal_points(used)),
+        Column("degrees of\nfreedom", align_decimal_points(df)),
+    ]
+    return drop_empty_columns(columns)
+
+
+def _format_sd(sd: float | None) -> str:
+    return "" if sd is None else f"{sd:.2g}"
 
 
 def build_pair_columns(view: View) -> list[Column]:

@@ -1,10 +1,12 @@
 """Findings in sentences: one verdict for each arm, with its size, its certainty and its price."""
 
 import math
+from dataclasses import replace
 
 from gptlab.console import units
 from gptlab.report.text.costs import CostDifference, compare_costs, describe_compute_value, describe_costs
-from gptlab.report.text.markup import Sentence, bold, escape, parse_sentence
+from gptlab.report.text.looks import describe_resolution, format_alpha
+from gptlab.report.text.markup import Sentence, Strong, bold, escape, parse_sentence
 from gptlab.report.text.numbers import (
     choose_decimals,
     count_decimals,
@@ -32,6 +34,13 @@ def describe_verdicts(view: View) -> list[Sentence]:
 
 def describe_contrast(view: View, comparison: Comparison, contrast: Contrast) -> Sentence:
     """Return the verdict of one contrast as a sentence."""
+    sentence = _describe_verdict(view, comparison, contrast)
+    if contrast.label == contrast.verdict:
+        return sentence
+    return replace(sentence, parts=(*sentence.parts, " ", Strong("Exploratory"), ": more seeds than planned."))
+
+
+def _describe_verdict(view: View, comparison: Comparison, contrast: Contrast) -> Sentence:
     if contrast.verdict in ("better", "worse"):
         return _describe_decided(view, comparison, contrast)
     if contrast.verdict == "equivalent":
@@ -119,10 +128,14 @@ def _describe_unresolved(view: View, comparison: Comparison, contrast: Contrast)
     )
     if noise := comparison.noise:
         sentence += f" The smallest effect that {len(contrast.seeds)} seeds can see here is {noise.smallest:.2g}."
+    minutes = f" ({units.format_minutes(contrast.more_minutes)})" if contrast.more_minutes else ""
+    if comparison.look is not None:
+        command = build_command(view.plan, contrast.more_seeds) if contrast.more_seeds else ""
+        resolution = describe_resolution(contrast, view.plan.looks)
+        return parse_sentence(f"{sentence} {resolution}{f'{minutes}:' if command else '.'}".replace("..", "."), command)
     if contrast.more_seeds is None:
         return parse_sentence(f"{sentence} No sensible number of seeds would resolve it.")
     command = build_command(view.plan, contrast.more_seeds)
-    minutes = f" ({units.format_minutes(contrast.more_minutes)})" if contrast.more_minutes else ""
     seeds = pluralize(contrast.more_seeds, "more seed")
     end = ":" if command else "."
     return parse_sentence(f"{sentence} About {seeds}{minutes} would resolve it{end}", command)
@@ -136,7 +149,8 @@ def describe_evidence(comparison: Comparison, contrast: Contrast) -> str:
         holm = f" by Holm over {tests}" if tests > 1 else ""
         has_own = comparison.variance != "own"
         own = f", {format_p_value(contrast.p_own)} with its own variance" if has_own else ""
-        phrases.append(f"p {format_p_equation(contrast.p_holm)}{holm}{own}")
+        level = f" against {format_alpha(contrast.level)}" if comparison.look else ""
+        phrases.append(f"p {format_p_equation(contrast.p_holm)}{holm}{level}{own}")
     return "; ".join(phrases)
 
 

@@ -94,6 +94,10 @@ class View:
         row = next(row for row in self.comparison.arms if row.arm == arm)
         return "unstable" if row.diverged else "failed" if row.failed else "no verdict"
 
+    def label_verdict(self, arm: str) -> str:
+        """Return the verdict of an arm, and whether it is exploratory."""
+        return self.contrasts[arm].label if arm in self.contrasts else self.get_verdict(arm)
+
     @property
     def tunings(self) -> list[Tuning]:
         """The grids of learning rates, in the order of the arms."""
@@ -102,8 +106,8 @@ class View:
 
     @property
     def notes(self) -> list[str]:
-        """The notes of all comparisons, each once."""
-        notes: dict[str, None] = {}
+        """The noise that stands out in the metric that decides, and the notes of all comparisons, each once."""
+        notes = dict.fromkeys(self.comparison.noisy)
         for comparison in self.stratum.comparisons:
             notes |= dict.fromkeys(comparison.notes)
         return [*notes]

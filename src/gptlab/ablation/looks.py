@@ -1,0 +1,115 @@
+"""Looks at a study: what its plan of looks forbids, and racing from look to look with the arms that are still open."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from rich.console import Console
+
+from gptlab.ablation.cells import make_baseline_cells, make_cells
+from gptlab.ablation.options import StudyOptions
+from gptlab.ablation.plan import Plan, estimate_run_times, set_outputs
+from gptlab.ablation.question import StudySpec
+from gptlab.errors import Refused
+from gptlab.report.text.looks import describe_plan_position, format_chance
+from gptlab.runs.study_folder import StudyFolder
+from gptlab.stats.results import Contrast
+
+SizedArm = tuple[str, str]
+"""A size and the name of an arm in it."""
+
+
+def refuse_unfit_looks(study_folder: StudyFolder, spec: StudySpec) -> None:
+    """Refuse a race of what trains nothing, and a plan other than that under which this study has been judged."""
+    options = spec.options
+    if spec.study.together and options.until != "seeds":
+        raise Refused(
+            f"until={options.until} does not go with study={options.kind}, which trains nothing; leave it out"
+        )
+    if not (study_folder.path / "study.json").exists():
+        return
+    plan = study_folder.plan
+    if not plan.looks or not study_folder.read_looked():
+        return
+    if (plan.looks, plan.spending) != (options.looks, options.spending):
+        planned = f"looks=[{','.join(map(str, plan.looks))}] spending={plan.spending}"
+        raise Refused(
+            f"looks={options.looks} spending={options.spending}: this study has been judged under another plan; "
+            f"say {planned}, or give another name="
+        )
+
+
+def describe_looks(options: StudyOptions) -> str:
+    """Return the line of the bill that says which look this will be."""
+    planned = ", ".join(map(str, options.looks))
+    if options.until == "resolved":
+        return f"looks at {planned} seeds, from one to the next with the arms that are still open (until=resolved)"
+    position = describe_plan_position(options.looks, options.spending, len(options.blocks))
+    return f"looks at {planned} seeds: {position}"
+
+
+def start_at_first_look(spec: StudySpec) -> StudySpec:
+    """Return a study with the seeds of its first look, where it goes from look to look."""
+    if spec.options.until != "resolved":
+        return spec
+    return replace(spec, options=replace(spec.options, seeds=spec.options.looks[0]))
+
+
+def race_over_looks(plan: Plan, run: Callable[[], None], console: Console) -> None:
+    """Go on from look to look, adding seeds to the baseline and to the arms that are still open, until none is.
+
+    Every look is judged from the runs of its own seeds, so a study that is killed and started again takes the same
+    ones.
+    """
+    for number, seeds in enumerate(plan.spec.options.looks[1:], 2):
+        open_arms = _judge(plan, console, number - 1)
+        if not open_arms:
+            return
+        plan.spec = replace(plan.spec, options=replace(plan.spec.options, seeds=seeds))
+        _add_seeds(plan, open_arms)
+        estimate_run_times(plan)
+        run()
+
+
+def _judge(plan: Plan, console: Console, number: int) -> set[SizedArm]:
+    """Record a look, print what it decides, and return the arms that another one may still resolve."""
+    from gptlab.report.findings import compare_study_folder
+
+    options = plan.spec.options
+    plan.folder.record_event("", "compared", seeds=options.blocks)
+    open_arms, phrases = set(), []
+    for stratum in compare_study_folder(plan.folder.path).strata:
+        raced = {run.arm for run in stratum.runs if run.seed == options.blocks[-1]}  # not ended by an earlier look
+        for contrast in stratum.comparisons[0].contrasts:
+            if contrast.arm not in raced:
+                continue
+            name = f"{stratum.size}/{contrast.arm}".lstrip("/")
+            phrases.append(f"{name} {_describe(contrast)}")
+            if contrast.verdict == "not resolved" and contrast.more_seeds:
+                open_arms.add((stratum.size, contrast.arm))
+    console.print(
+        f"  look {number} of {len(options.looks)}, {len(options.blocks)} seeds: {'; '.join(phrases)}",
+        markup=False,
+        soft_wrap=True,
+    )
+    return open_arms
+
+
+def _describe(contrast: Contrast) -> str:
+    if contrast.verdict != "not resolved" or contrast.chance_at_last is None:
+        return contrast.verdict
+    if contrast.more_seeds is None:
+        return f"stops: the last look would resolve it in {format_chance(contrast.chance_at_last)} of cases"
+    return f"open (the last look resolves it in {format_chance(contrast.chance_at_last)} of cases)"
+
+
+def _add_seeds(plan: Plan, open_arms: set[SizedArm]) -> None:
+    """Add the cells of the open arms, of their baselines, and what goes with these, up to the study's seeds."""
+    baselines = {size: variant for size, variant in plan.baselines.items() if size in {size for size, _ in open_arms}}
+    variants = [
+        set_outputs(variant, plan)
+        for variant in plan.variants
+        if (variant.size, variant.name) in open_arms or baselines.get(variant.size) is variant
+    ]
+    plan.add_cells(make_cells(plan.spec.options, variants))
+    for variant in baselines.values():
+        plan.add_cells(make_baseline_cells(plan.spec.options, set_outputs(variant, plan)))
