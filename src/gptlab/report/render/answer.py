@@ -59,5 +59,9 @@ def _describe_contrast(stratum: Stratum, comparison: Comparison, contrast: Contr
         "p_holm": contrast.p_holm,
         "delta": comparison.delta,
         "verdict": contrast.verdict,
+        "level": contrast.level,
+        "exploratory": contrast.exploratory,
         "more_seeds": contrast.more_seeds,
+        "next_look": contrast.next_look,
+        "chance": contrast.chance,
     }

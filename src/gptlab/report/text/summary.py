@@ -41,8 +41,10 @@ def summarize_verdicts(view: View) -> Sentence:
         arms = [arm for arm in view.order if arm != baseline and view.get_verdict(arm) == verdict]
         if arms:
             groups.append(f"{', '.join(map(view.bold_name, arms))} {verdict}")
+    look = view.comparison.look
+    mark = " **Exploratory**: more seeds than planned." if look and look.place == "after" else ""
     return parse_sentence(
-        f"Against {view.bold_name(baseline)}: {'; '.join(groups)}{'.' if groups else 'nothing to compare.'}"
+        f"Against {view.bold_name(baseline)}: {'; '.join(groups)}{'.' if groups else 'nothing to compare.'}{mark}"
     )
 
 
