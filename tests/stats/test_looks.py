@@ -152,6 +152,9 @@ def test_an_arm_that_stopped_at_a_look_is_judged_by_what_was_seen_then():
     now = {one.arm: one for one in loss(judged(raced, looks=[3, 5], looked=[3, 5])).contrasts}
     assert asdict(now["early"]) == asdict(then["early"])
     assert now["later"].seeds == (0, 1, 2, 3, 4)
+    assert loss(judged(raced, looks=[3, 5], looked=[3, 5])).notes == [
+        "early stopped at the look at 3 seeds, and is judged by these"
+    ]
     assert all(now[arm].p_holm <= 2 * now[arm].p for arm in ("later", "third"))  # of three: one is better already
 
 

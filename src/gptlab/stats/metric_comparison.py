@@ -68,7 +68,7 @@ def compare_metric(
         delta=delta,
         delta_from=source,
         noise=_estimate_noise(rule, values, used, _control_difference(values.get(baseline, {}), twins)),
-        notes=_describe_seeds(arms, values, baseline, metric),
+        notes=_describe_seeds(arms, values, baseline, metric, plan.looked),
         noisy=describe_disagreements(shared, baseline),
         look=describe_look(rule, contrasts),
     )
@@ -114,7 +114,9 @@ def _estimate_noise(
         return None
     seed, pair = plain.fmean(seeds), plain.fmean(estimate.variance for estimate in stable.values())
     typical = VarianceEstimate(pair, plain.fmean(estimate.df for estimate in stable.values()))
-    n = min(len(statistics.paired_differences(values, *pair)) for pair in stable)
+    counts = [len(statistics.paired_differences(values, *pair)) for pair in stable]
+    # an arm that an earlier look has ended says nothing of what the last one can see
+    n = min(counts) if rule.plan is None else max(counts)
     level = rule.find_level(n, len(variances)) / len(variances)
     detectable = statistics.minimum_detectable_effect(typical, n, level)
     gain = 2 * seed / pair if pair else 1.0
@@ -128,7 +130,7 @@ def _control_difference(base: Mapping[int, float], control: Table) -> float | No
     return max((abs(second[seed] - base[seed]) for seed in second if seed in base), default=None)
 
 
-def _describe_seeds(arms: list[Arm], values: Table, baseline: str, metric: Metric) -> list[str]:
+def _describe_seeds(arms: list[Arm], values: Table, baseline: str, metric: Metric, looked: list[int]) -> list[str]:
     notes = [
         f"{arm.arm} diverged in {arm.diverged} of {arm.diverged + arm.finished + arm.failed} seeds"
         for arm in arms
@@ -139,11 +141,12 @@ def _describe_seeds(arms: list[Arm], values: Table, baseline: str, metric: Metri
         return [*notes, f"the baseline {baseline} has no {metric.name}: nothing can be compared with it"]
     if any(arm.diverged for arm in arms if arm.arm == baseline):
         notes.append(f"the baseline {baseline} is unstable: every difference is from the seeds that it finished alone")
-    return notes + [
-        f"{arm} and {baseline} have {len(base & set(by_seed))} seeds in common: only these are compared"
-        for arm, by_seed in values.items()
-        if set(by_seed) != base
-    ]
+    for arm, by_seed in values.items():
+        if len(by_seed) in looked and [*by_seed] == sorted(base)[: len(by_seed)] != sorted(base):
+            notes.append(f"{arm} stopped at the look at {len(by_seed)} seeds, and is judged by these")
+        elif {*by_seed} != base:
+            notes.append(f"{arm} and {baseline} have {len(base & {*by_seed})} seeds in common: only these are compared")
+    return notes
 
 
 # -- looks
