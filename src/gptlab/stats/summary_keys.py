@@ -74,6 +74,7 @@ ORIGIN = (
     _fact("processes", "processes that trained together", SUMMARY, unit="processes"),
     _fact("precision", "precision of training, in Lightning's words", SUMMARY, name="precision"),
     _fact("compiled", "whether the decoder was compiled", SUMMARY),
+    _fact("schedule/mean_factor", "mean of the schedule over the run, of the peak learning rate", SUMMARY),
     _fact("attention/kernel", "the attention kernels that ran", SUMMARY, name="attention kernel"),
 )
 EXTENT = (
