@@ -224,6 +224,7 @@ RANGES = [
     ("attention=gqa model.heads=8 attention.kv_heads=3", "attention.kv_heads=3 does not divide model.heads=8; ..."),
     ("attention=swa attention.window=-5", "attention.window=-5 sees nothing; give a number of keys > 0, ..."),
     ("attention.dropout=2", "attention.dropout=2 is not in [0, 1); 0 drops nothing"),
+    ("residual.dropout=1", "residual.dropout=1 is not in [0, 1); 0 drops nothing"),
     ("attention.scale=0", "attention.scale=0 is not positive; null is 1 / sqrt(head width)"),
     ("attention=local_global attention.layout=[]", "attention.layout=[] may hold only the names in kinds: local, full"),
     ("attention=local_global attention.layout=[a]", "attention.layout=['a'] may hold only the names in kinds: ..."),

@@ -63,6 +63,18 @@ def test_a_list_where_one_choice_stands_is_refused(tmp_path: Path):
     assert refused(program("train.py", *tiny(tmp_path), "attention=[mha]")) == line
 
 
+@pytest.mark.parametrize(
+    ("word", "line"),
+    [
+        ("=mha", "'=mha' is not an override; write key=value"),
+        ("change=[-0.0]", "change=-0.0: no such option; choose from identity, lora, pack, prune, quantize"),
+        ("norm=1e3", "norm=1e3: no such option; choose from layernorm, rmsnorm"),
+    ],
+)
+def test_what_is_no_choice_is_named(word: str, line: str, tmp_path: Path):
+    assert refused(program("train.py", *tiny(tmp_path), word)) == line
+
+
 def test_the_choice_that_is_not_there_is_named_and_no_other(tmp_path: Path):
     line = refused(program("train.py", *tiny(tmp_path), "callback=[gradient_norms]", "attention=99999999999999999999"))
     assert line.startswith("attention=99999999999999999999: no such option; choose from differential, ")

@@ -20,15 +20,19 @@ ListKnownKeys = Callable[[list[str]], Iterable[str]]
 def explain_hydra_error(error: Exception, overrides: list[str], known: ListKnownKeys) -> str | None:
     """Return hydra's error in one line with the remedy; None if it is not hydra's."""
     message = str(error)
-    if message.startswith("Config group override must be"):  # a plain ValueError
-        nameless = next((repr(override) for override in overrides if override.startswith("=")), "a choice")
-        return next(_find_missing_options(overrides), f"{nameless} is not slot=name; say it as in attention=gqa")
+    is_of_hydra = type(error).__module__.split(".")[0] in HYDRA
     if message.startswith("Only one of --run, --multirun, --cfg"):
         return NO_PRINT
-    if type(error).__module__.split(".")[0] not in HYDRA and not _is_raised_in_hydra(error):
+    if not is_of_hydra and not _is_raised_in_hydra(error):
         return None
+    if nameless := next((override for override in overrides if override.startswith("=")), ""):
+        return _explain_unreadable(nameless)
     if isinstance(error, UnicodeDecodeError):
         return f"a YAML is not UTF-8: byte 0x{error.object[error.start]:02x} at offset {error.start}; save it as UTF-8"
+    if not is_of_hydra:  # one of people's own folders has names too, which are not in this menu
+        odd = [word for word in overrides if not re.fullmatch(r"[+~]*\w+=\[?[A-Za-z]\w*.*", word)]
+        if line := next(_find_missing_options([word for word in odd if "=" in word]), ""):
+            return line
     if override := getattr(error, "override", None):
         return _explain_unreadable(override)
     if match := re.search(r"Could not override '([^']*)'|Could not delete from config. '([^']*)' does not", message):
@@ -63,7 +67,7 @@ def _find_missing_options(overrides: list[str]) -> Iterator[str]:
     for group, _, value in (override.lstrip("+~").partition("=") for override in overrides):
         names = [name.strip() for name in value.strip("[]").split(",")] if group in LISTS else [value]
         for name in names:
-            if group and (CONF / group).is_dir() and name not in list_choices(group):
+            if re.fullmatch(r"\w+(/\w+)?", group) and (CONF / group).is_dir() and name not in list_choices(group):
                 yield _explain_missing_option(f"{group}/{name}")
 
 

@@ -23,6 +23,8 @@ class Residual(nn.Module):
         self, shape: Shape, layer: int, branch: str, norm: Callable[[int, int], Norm], *, dropout: float = 0.0
     ) -> None:
         super().__init__()
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout={dropout} is not in [0, 1); 0 drops nothing")
         self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
 
     def repeated_weights(self, frozen: bool = False) -> int:

@@ -141,7 +141,7 @@ def apply_mapping(mapping: Mapping, source: "Map[str, Tensor]", wanted: Shapes) 
             elif tuple(part.shape) != tuple(wanted[target]):
                 problems.append(f"{name} -> {target}: {tuple(part.shape)} is not {tuple(wanted[target])}")
             elif reason := describe_unusable(part):
-                problems.append(f"{name} {reason}")
+                problems.append(f"{name} -> {target}: it {reason}")
             else:
                 tensors[target] = part.contiguous()
     reported = " ".join(problems)
