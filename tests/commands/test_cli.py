@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from tiny_runs import finished, summary, tiny
+from tiny_runs import finished, program, summary, tiny
 from typer.testing import CliRunner
 
 from gptlab.__main__ import app
@@ -174,3 +174,30 @@ def test_a_run_of_another_version_is_refused_in_one_line(run: Path, tmp_path: Pa
     done = gptlab("sample", str(old))
     assert (done.returncode, done.stdout) == (2, "")
     assert "was made by another gptlab (vocab_multiple: no value given); load it with that of commit" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "line"),
+    [
+        (
+            "tokenizer.json",
+            '{"a": 1}',
+            "tokenizer.json is not as it was written (KeyError('characters')); put",
+        ),
+        (
+            "tokenizer.json",
+            "[]",
+            "tokenizer.json holds no dict in JSON; put a copy of it back, or remove it and repeat",
+        ),
+        ("config.yaml", "callback: null", "callback in its config.yaml holds no choice; put a copy of it back, or"),
+        ("config.yaml", "- 1", "its config.yaml or run.json cannot be read ("),
+        ("run.json", '{"choices": null}', "its config.yaml or run.json cannot be read ("),
+    ],
+)
+def test_a_damaged_file_of_a_run_is_told_in_one_line(run: Path, tmp_path: Path, file: str, content: str, line: str):
+    shutil.copytree(run, tmp_path / "run")
+    (tmp_path / "run" / file).write_text(content)
+    done = program("-m gptlab", "sample", str(tmp_path / "run"), "--length", "3")
+    assert done.status == 2
+    assert line in done.err
+    assert done.err.count("\n") == 1
