@@ -53,7 +53,10 @@ def test_an_exception_is_one(case: str):
 @pytest.mark.parametrize(
     ("words", "wanted"),
     [
-        (["position=sinusoidal", "position.scale=1"], "what the position adds is 34.8 x the tokens at birth"),
+        (
+            ["init=gpt2", "position=sinusoidal", "position.scale=1"],
+            "what the position adds is 34.8 x the tokens at birth",
+        ),
         (["residual=sandwich", "residual.unit_embeddings=false"], "x the stream that it writes into at birth"),
         (["init=torch", "init.embedding_std=1"], "x that of knowing nothing"),
         (

@@ -1,10 +1,11 @@
-"""GPT-2's start with its Linears scaled to the width: N(0, std sqrt(base / width)), embeddings and head N(0, std).
+"""GPT-2's start scaled to the width: N(0, std sqrt(base / width)) for embeddings and Linears, N(0, std) for a head.
 
 GPT-2's 0.02 was chosen at width 768, where it is 0.55 / sqrt(width). At width 64 the same number leaves each branch a
 tenth as loud beside the embeddings as it is at 768, and variants differ by how they bear that. Scaled by
 1 / sqrt(width), as LeCun 1998, nanochat and muP scale matrices, a branch starts equally loud at any width. At width 768
-this is init=gpt2. Embeddings and an untied head keep std: one row of the first is the whole of what enters the stream,
-and the logits of the second begin near 0 at any width.
+this is init=gpt2. Embeddings are scaled alike, so that a token stays as loud beside the branches that are added to it;
+left at 0.02 they drown in these (model=nano ends 0.09 worse, docs/log.md). An untied head keeps std: its logits begin
+near 0 at any width.
 """
 
 import math
@@ -19,7 +20,7 @@ from gptlab.model.shape import Shape
 class WidthScaled(Init):
     """GPT-2's initialization with weights scaled to the width; biases are 0.
 
-    std       of embeddings and head, and of Linears in a decoder as wide as `base`
+    std       of a head, and of embeddings and Linears in a decoder as wide as `base`
     base      width for which std was chosen
     residual  whether to scale what writes into the stream, everything called `out`, by 1 / sqrt(2 layers) too
     """
@@ -37,7 +38,7 @@ class WidthScaled(Init):
             tensor.zero_()
             return
         std = self.std
-        if isinstance(module, nn.Linear) and not name.startswith("readout."):
+        if not name.startswith("readout."):
             std *= math.sqrt(self.base / shape.width)
         if self.residual and name.endswith(".out.weight"):
             std /= math.sqrt(2 * shape.layers)

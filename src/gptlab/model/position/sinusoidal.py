@@ -3,9 +3,9 @@
     x + scale PE(p)        PE(p, 2i) = sin(p / base^(2i / width))        PE(p, 2i + 1) = cos(p / base^(2i / width))
 
 The waves have an RMS of sqrt(1/2), and Vaswani adds them to embeddings that he multiplies by sqrt(width), to about as
-much. Here embeddings are not multiplied (their std is 0.02 at birth), so `scale` makes the waves as small instead:
-0.02 sqrt(2). scale=1 is for embeddings of N(0, 1), such as init=torch with an untied head; beside the others it makes
-the waves 35 times as loud as the tokens.
+much. Here embeddings are not multiplied, so `scale` makes the waves as small instead: sqrt(2) of the embeddings' std,
+which init=width_scaled draws at 0.554 / sqrt(width) and init=gpt2 at 0.02. scale=1 is for embeddings of N(0, 1), such
+as init=torch with an untied head; beside GPT-2's it makes the waves 35 times as loud as the tokens.
 """
 
 import math
