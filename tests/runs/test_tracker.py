@@ -221,6 +221,14 @@ def test_what_the_service_would_not_take_is_refused_by_name(
     assert choose_mode(with_mode("disabled")) == "disabled"
 
 
+def test_a_project_of_the_environment_is_refused_by_the_variables_name(no_key: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("WANDB_PROJECT", "p" * 129)
+    with pytest.raises(Refused, match=r"^WANDB_PROJECT=ppp.* has 129 characters"):
+        choose_mode(replace(TRACKING, project="p" * 129))
+    with pytest.raises(Refused, match=r"^tracking\.project=qqq.* has 129 characters"):
+        choose_mode(replace(TRACKING, project="q" * 129))
+
+
 def test_a_group_that_is_too_long_is_refused(no_key: Path):
     with pytest.raises(Refused, match=r"^tracking\.group=ggg.* has 129 characters"):
         choose_mode(replace(TRACKING, group="g" * 129))

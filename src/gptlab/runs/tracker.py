@@ -53,7 +53,10 @@ def check_environment(tracking: Tracking) -> None:
     """Refuse what the service would not take, and name the variable or knob that says it."""
     names = {"tracking.project": tracking.project, "tracking.group": tracking.group, "tracking.entity": tracking.entity}
     names["WANDB_RUN_GROUP"] = os.environ.get("WANDB_RUN_GROUP")
+    variables = {"tracking.project": "WANDB_PROJECT", "tracking.entity": "WANDB_ENTITY"}
     for knob, name in names.items():
+        if name and name == os.environ.get(variables.get(knob, "")):
+            knob = variables[knob]
         if name and len(name) > LONGEST_NAME:
             raise Refused(f"{knob}={name[:20]}... has {len(name)} characters, and W&B takes {LONGEST_NAME}; shorten it")
     if len((os.environ.get("WANDB_API_KEY") or "").split()) > 1:
