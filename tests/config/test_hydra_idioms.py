@@ -119,6 +119,7 @@ def test_hydras_own_axes_make_a_study(tmp_path: Path):
         ),
         ("hydra/launcher=ray", "hydra/launcher=ray: its plugin is not installed; run: pip install 'gptlab[ray]'"),
         ("hydra/launcher=slurm", "hydra/launcher=slurm: no such option; choose from joblib, submitit_local, submitit_"),
+        ("attention=mha", "attention=mha,mqa attention=mha: attention is given 2 times; give it once"),
         ("hydra/sweeper=optuna", "hydra/sweeper=optuna: a study has its own; leave it out, and say design=search"),
         (
             "name=../escape",

@@ -12,6 +12,7 @@ from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
@@ -54,6 +55,7 @@ class AblationSweeper(Sweeper):
         axes: dict[str, list[str]] = {}
         fixed: dict[str, str] = {}
         keep_searchpath(self.hydra)
+        refuse_repeated_axes(parser.parse_overrides(arguments))
         for one in parser.parse_overrides([*self.params, *arguments]):
             key = one.get_key_element()
             axes.pop(key, None)  # the last word counts
@@ -92,6 +94,19 @@ class AblationSweeper(Sweeper):
         if self.name == "ray":
             return int(launcher.get("ray", {}).get("init", {}).get("num_cpus") or cores)
         return None if self.name == "basic" else 1
+
+
+def refuse_repeated_axes(overrides: Sequence[Override]) -> None:
+    """Refuse a key that is given twice, once with several values, of which one word would be dropped in silence."""
+    from gptlab.errors import Refused
+
+    lines: dict[str, list[str]] = {}
+    for override in overrides:
+        lines.setdefault(override.get_key_element(), []).append(str(override.input_line))
+    for override in overrides:
+        key = override.get_key_element()
+        if override.is_discrete_sweep() and len(lines[key]) > 1:
+            raise Refused(f"{' '.join(lines[key])}: {key} is given {len(lines[key])} times; give it once")
 
 
 def quote_for_hydra(text: str) -> str:
