@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from gptlab.report.text.caveats import describe_rules
+from gptlab.report.text.caveats import describe_margin, describe_rules
+from gptlab.report.text.view import make_views
 from gptlab.stats.comparability import ORDER_FACTS
 from gptlab.stats.results import Findings, Run
 from gptlab.stats.study_comparison import compare_study
@@ -83,6 +84,14 @@ def test_a_rate_that_is_not_shared_is_not_called_so(fact: str, name: str):
     told = describe_rules(studied({fact: "another"}))
     assert SHARED not in told
     assert f"Arms differ in their {name}, which is not tuned for each." in told
+
+
+def test_where_no_run_finished_nothing_is_said_of_what_the_arms_have_in_common():
+    found = studied()
+    runs = [replace(run, status="diverged", values={}) for run in found.runs]
+    nothing = compare_study(found.plan, runs)
+    assert SAME not in describe_rules(nothing)
+    assert [describe_margin(view) for view in make_views(nothing)] == [""]
 
 
 def test_schedules_of_another_mean_rate_are_said_to_differ_in_it():

@@ -104,7 +104,7 @@ def describe_question(findings: Findings) -> list[str]:
     if plan.looks:
         lines.append(describe_plan(plan.looks, plan.spending))
     for view in make_views(findings)[:1]:
-        lines.append(f"{columns.describe_main_table(view)}. {caveats.describe_margin(view)}")
+        lines.append(f"{columns.describe_main_table(view)}. {caveats.describe_margin(view)}".rstrip())
     return lines
 
 

@@ -72,7 +72,7 @@ def _print_view(view: View, console: Console) -> None:
         _print_table(columns.build_tuning_columns(view), console)
         print_section("", (sentences.describe_tuning(view, tuning) for tuning in view.tunings), console)
     noise = [*caveats.describe_noise(view), caveats.describe_margin(view), *view.notes]
-    print_section("noise", noise, console)
+    print_section("noise", filter(None, noise), console)
 
 
 # -- tables

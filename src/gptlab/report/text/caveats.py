@@ -36,7 +36,7 @@ def describe_rules(findings: Findings) -> list[str]:
     """
     match, tune = findings.plan.match, findings.plan.tune
     runs = [run for run in findings.runs if run.role == "arm" and run.status == "finished"]
-    rules = [MATCHED[match]] if match in MATCHED and _is_matched(match, runs) else []
+    rules = [MATCHED[match]] if match in MATCHED and runs and _is_matched(match, runs) else []
     if match in ("tokens", "params", "flops"):
         expected = ("steps",) if match == "flops" else ()
         differing = [fact for fact in list_differing(runs, ORDER_FACTS) if fact not in expected]
@@ -94,8 +94,10 @@ def _matched_cost(match: str, values: dict[str, float]) -> float | None:
 
 
 def describe_margin(view: View) -> str:
-    """Return what counts as equivalent, and where that margin comes from."""
+    """Return what counts as equivalent, and where that margin comes from, "" where no run of the baseline finished."""
     comparison = view.comparison
+    if comparison.delta <= 0:
+        return ""
     margin = format_fixed(comparison.delta, count_decimals(comparison.delta))
     return f"Equivalent means within {margin} {comparison.metric.unit}: {comparison.delta_from}."
 
