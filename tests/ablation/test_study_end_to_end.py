@@ -107,6 +107,8 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["model.lr=1e-3,2e-3", "optimizer.lr=1e-3"], "model.lr has no effect"),
         (["save_every=5,6"], "save_every has no effect"),
         (["desing=star", AXIS], "did you mean design?"),
+        (["norm._target_=-0.0,2"], "norm._target_=-0.0 lies outside gptlab."),
+        (["norm._target_=gptlab.nothing.Norm,gptlab.no.Norm"], "norm._target_=gptlab.nothing.Norm cannot be imported"),
         (["design=grid,star"], "a study has one design"),
         ([AXIS, "baseline=swa"], "baseline=swa is no arm"),
         ([AXIS, "resume=auto"], "by the same command"),

@@ -37,7 +37,7 @@ def list_modules(recipe: Recipe) -> tuple[str, ...]:
             "training.reference_texts",
         )
     ]
-    return (*always, *(target.rpartition(".")[0] for target in targets))
+    return (*always, *(str(target).rpartition(".")[0] for target in targets))
 
 
 def fingerprint(modules: Iterable[str]) -> str:
