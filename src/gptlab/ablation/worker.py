@@ -3,6 +3,7 @@
 Whatever happens is an event in the study folder; only a signal goes on upwards: it is meant for the whole study.
 """
 
+import os
 import subprocess
 import sys
 import traceback
@@ -78,15 +79,29 @@ def train_recipe(recipe: Recipe, overrides: list[str], note_folder: Any) -> None
         return
     resume = recipe.config["resume"]
     words = [f"resume={resume}"] if resume else [*overrides, f"accumulate={recipe.config['accumulate']}"]
-    process = subprocess.run(
-        [sys.executable, str(CONF.parent / "train.py"), *words], capture_output=True, text=True, check=False
-    )
-    output = process.stdout.strip().splitlines()
+    status, printed, errors = run_program([sys.executable, str(CONF.parent / "train.py"), *words])
+    output = printed.strip().splitlines()
     if output and Path(output[-1]).is_dir():
         note_folder(Path(output[-1]))
-    if process.returncode:
-        line = (process.stderr.strip().splitlines() or [f"train.py ended with {process.returncode}"])[-1]
-        raise Ended(line.removeprefix("error: "), process.returncode)
+    if status:
+        line = (errors.strip().splitlines() or [f"train.py ended with {status}"])[-1]
+        raise Ended(line.removeprefix("error: "), status)
+
+
+def run_program(words: list[str]) -> tuple[int, str, str]:
+    """Run a program; return its status and what it said. A signal to this process ends it politely too.
+
+    Slurm's variables are of the job that this process is, not of processes that the program starts (submitit).
+    """
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM_", "PMI_"))}
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    try:
+        printed, errors = process.communicate()
+    except BaseException:
+        process.terminate()
+        process.communicate()
+        raise
+    return process.returncode, printed, errors
 
 
 def record_failure(study_folder: StudyFolder, key: str, folders: list[Path], error: BaseException) -> None:

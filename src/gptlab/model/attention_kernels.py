@@ -48,18 +48,39 @@ def attend(
     """
     scale = q.shape[-1] ** -0.5 if scale is None else scale
     q, k, v = (x.transpose(1, 2) for x in (q, k, v))
-    kernel_name = _forced_kernels[-1] if _forced_kernels else choose_kernel(q, pass_mask, bias, softcap, dropout)
+    kernel_name = (
+        _forced_kernels[-1]
+        if _forced_kernels
+        else choose_kernel(q, v.shape[-1], pass_mask, bias=bias, sink=sink, softcap=softcap, dropout=dropout)
+    )
     for recording in _recordings:
         causal = kernel_name == "sdpa" and _is_plain_causal(pass_mask, bias, sink)
         recording.append(f"{kernel_name}/causal" if causal else kernel_name)
     return KERNELS[kernel_name](q, k, v, pass_mask, bias, scale, sink, softcap, dropout).transpose(1, 2)
 
 
-def choose_kernel(q: Tensor, pass_mask: PassMask, bias: Tensor | None, softcap: float | None, dropout: float) -> str:
-    """Choose the kernel: flex where a compiled GPU step can skip blocks or fuse what SDPA cannot."""
+MIN_FLEX_WIDTH = 16
+"""Features of a head that FlexAttention's kernel takes at least; narrower ones raise when they are compiled."""
+
+
+def choose_kernel(
+    q: Tensor,
+    value_width: int,
+    pass_mask: PassMask,
+    *,
+    bias: Tensor | None,
+    sink: Tensor | None,
+    softcap: float | None,
+    dropout: float,
+) -> str:
+    """Choose the kernel: flex where a compiled GPU step can skip blocks or fuse what SDPA cannot.
+
+    A sink is one of these: as a key of its own it makes heads of D + 1 features, which no fused kernel of SDPA takes.
+    """
     # only the plain formula gives a bias its gradient
     learned_bias = bias is not None and bias.requires_grad
-    flex_pays = softcap is not None or not (pass_mask.causal or bias is not None)
+    unusual = softcap is not None or sink is not None
+    flex_pays = unusual or not (pass_mask.causal or bias is not None)
     if (
         q.is_cuda
         and torch.compiler.is_compiling()
@@ -68,6 +89,7 @@ def choose_kernel(q: Tensor, pass_mask: PassMask, bias: Tensor | None, softcap: 
         and not dropout
         # flex skips blocks of 128 queries and keys: of fewer there is nothing to skip
         and q.shape[2] >= 128
+        and min(q.shape[-1], value_width) >= MIN_FLEX_WIDTH
     ):
         return "flex"
     return "naive" if learned_bias or softcap is not None else "sdpa"

@@ -34,8 +34,8 @@ def save_checkpoint(trainer: "Trainer", folder: Path, name: str, weights_only: b
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Return a checkpoint's content, tensors and plain values only."""
-    return torch.load(path, map_location="cpu", weights_only=True)
+    """Return a checkpoint's content, tensors and plain values only; tensors are read when they are used."""
+    return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
 
 
 def find_newest_checkpoint(folder: Path) -> tuple[Path | None, list[str]]:
@@ -45,7 +45,7 @@ def find_newest_checkpoint(folder: Path) -> tuple[Path | None, list[str]]:
         path = folder / f"{name}.ckpt"
         if path.exists():
             try:
-                load_checkpoint(path)
+                torch.load(path, map_location="cpu", weights_only=True)  # reads all of it, which finds a torn file
                 return path, skipped
             except Exception as error:  # a torn file may fail in any way
                 skipped.append(f"{path} cannot be read ({type(error).__name__})")

@@ -125,6 +125,12 @@ class Task(LightningModule):
         shared = mean({name: float(value) for name, value in self.sums.items()})
         self.sums = {name: torch.tensor(value, dtype=torch.float64) for name, value in shared.items()}
 
+    def refuse_bad_sums(self) -> None:
+        """Raise Diverged if a loss or a gradient since the last log line was not finite."""
+        for name in ("train/loss", "train/gradient_norm"):
+            if name in self.sums and not math.isfinite(self.sums[name]):
+                raise Diverged(f"step {self.global_step}: {name} is not finite since the last log line")
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         sums = {name: float(value) for name, value in self.sums.items()}
         checkpoint["task"] = {

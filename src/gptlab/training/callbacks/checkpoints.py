@@ -44,6 +44,7 @@ class Checkpoints(StepCallback):
             return
         self.timer.stop()
         task.share_sums(self.context.processes.all_reduce_mean)
+        task.refuse_bad_sums()  # on a GPU nobody has looked since the last log line
         checkpoint.save_checkpoint(trainer, self.context.folder.checkpoints, "last")
         self.saved_step = self.state.step
         self.timer.resume()

@@ -12,17 +12,29 @@ import torch
 from gptlab.training.threads import DEFAULT_THREADS, choose_threads
 
 
+def count_slurm_tasks() -> int | None:
+    """Return how many processes Slurm started, if Lightning will take them for those of the run.
+
+    It does so wherever there are tasks, but for torchrun's processes and interactive jobs.
+    """
+    if "WORLD_SIZE" in os.environ or os.environ.get("SLURM_JOB_NAME") in ("bash", "interactive"):
+        return None
+    tasks = os.environ.get("SLURM_NTASKS", "")
+    return int(tasks) if tasks.isdecimal() else None
+
+
 class Lightning:
     """Factory of a Lightning Trainer. The last bits of numbers depend on all of its knobs.
 
-    accelerator  auto takes the GPU if there is one
-    strategy     single, ddp or fsdp, as in the head of this file
-    devices      of one node, a process each
-    nodes        machines; a launcher must start their processes
-    precision    auto is bf16-mixed on a GPU that has it and 32-true elsewhere; 32-true multiplies in whole float32
-                 also on GPUs, tf32 there in 19 bits
-    threads      CPU threads of each process; null takes as many as there are cores, fewer beside other work where
-                 threads wait by spinning (without intel-openmp)
+    accelerator    auto takes the GPU if there is one
+    strategy       single, ddp or fsdp, as in the head of this file
+    devices        of one node, a process each
+    nodes          machines; a launcher must start their processes
+    precision      auto is bf16-mixed on a GPU that has it and 32-true elsewhere; 32-true multiplies in whole float32
+                   also on GPUs, tf32 there in 19 bits
+    threads        CPU threads of each process; null takes as many as there are cores, fewer beside other work where
+                   threads wait by spinning (without intel-openmp)
+    deterministic  True takes kernels that give the same bits again, also on GPUs, and slower ones
     """
 
     def __init__(
@@ -34,6 +46,7 @@ class Lightning:
         nodes: int = 1,
         precision: Literal["auto", "32-true", "tf32", "bf16-mixed"] = "auto",
         threads: int | None = None,
+        deterministic: bool = False,
     ) -> None:
         if threads is not None and threads < 1:
             raise ValueError(f"threads={threads} is not positive; null leaves the choice to gptlab")
@@ -46,6 +59,7 @@ class Lightning:
         if precision == "tf32" and self.accelerator == "cpu":
             raise ValueError("precision=tf32 is a thing of GPUs; use precision=32-true on CPUs")
         self.strategy, self.devices, self.nodes = strategy, devices, nodes
+        self.deterministic = deterministic
         self._refuse_bad_device_counts()
         full_precision = self.accelerator == "cpu" or not torch.cuda.is_bf16_supported(including_emulation=False)
         self.precision = ("32-true" if full_precision else "bf16-mixed") if precision == "auto" else precision
@@ -72,6 +86,11 @@ class Lightning:
             raise ValueError(
                 f"nodes={nodes}: a launcher must start the processes: torchrun or srun, see docs/devices.md"
             )
+        if self.strategy != "single" and (tasks := count_slurm_tasks()) not in (None, devices * nodes):
+            raise ValueError(
+                f"devices={devices} x nodes={nodes} is not SLURM_NTASKS={tasks}, which Slurm started: srun "
+                f"--ntasks-per-node={devices} starts one for each, SLURM_JOB_NAME=interactive lets Lightning start them"
+            )
         if os.environ.get("WORLD_SIZE", str(devices * nodes)) != str(devices * nodes):
             raise ValueError(
                 f"devices={devices} x nodes={nodes} is not WORLD_SIZE={world_size}, which the launcher started"
@@ -89,7 +108,7 @@ class Lightning:
         fsdp_strategy = (
             ModelParallelStrategy(world_size, 1, save_distributed_checkpoint=False) if self.strategy == "fsdp" else None
         )
-        return Trainer(
+        trainer = Trainer(
             accelerator=self.accelerator,
             strategy=fsdp_strategy or {"single": "auto", "ddp": "ddp"}[self.strategy],
             devices=self.devices,
@@ -100,5 +119,9 @@ class Lightning:
             enable_progress_bar=False,
             enable_model_summary=False,
             max_epochs=-1,
+            deterministic=self.deterministic,
             **kwargs,
         )
+        # it would wait for the GPU at every micro-batch; StopOnSignal asks the processes over gloo, once a step
+        trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None
+        return trainer
