@@ -161,8 +161,7 @@ def report(
     print(path)
     add_to_answer(page=str(path))
     if push:
-        address = publish.push_report(folder)
-        print(address)
+        print(address := publish.push_report(folder))
         add_to_answer(address=address)
     if open_it:
         typer.launch(path.absolute().as_uri())
@@ -177,8 +176,7 @@ def sync(study: Annotated[Path, typer.Argument(help="A study's folder.")]) -> No
     for run in publish.upload_offline_runs(study):
         print(f"uploaded {run.name}")
         uploaded.append(run.name)
-    address = publish.push_report(study)
-    print(address)
+    print(address := publish.push_report(study))
     add_to_answer(uploaded=uploaded, address=address)
 
 

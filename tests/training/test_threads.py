@@ -12,8 +12,8 @@ from tiny_runs import ROOT, finished, numbers, summary, tiny
 
 from gptlab import machine
 from gptlab.openmp import SWITCH
-from gptlab.training import threads as threads_module
-from gptlab.training.threads import choose_threads
+from gptlab.training.cost import threads as threads_module
+from gptlab.training.cost.threads import choose_threads
 from gptlab.training.trainer import lightning
 
 HAS_INTEL = (Path(sys.prefix) / "lib" / "libiomp5.so").exists()

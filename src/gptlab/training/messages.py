@@ -12,9 +12,9 @@ from gptlab.model.compile_policy import find_missing_dependency
 from gptlab.runs.record import read_rows
 from gptlab.training.context import RunContext
 from gptlab.training.cost.probe import Probe
+from gptlab.training.cost.threads import DEFAULT_THREADS
 from gptlab.training.evaluator import Evaluator
 from gptlab.training.setup import TrainingSetup
-from gptlab.training.threads import DEFAULT_THREADS
 
 
 def print_introduction(context: RunContext, setup: TrainingSetup, probe: Probe) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import torch
 
-from gptlab.training.threads import DEFAULT_THREADS, choose_threads
+from gptlab.training.cost.threads import DEFAULT_THREADS, choose_threads
 
 
 def count_slurm_tasks() -> int | None:
