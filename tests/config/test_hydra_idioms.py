@@ -35,7 +35,7 @@ def yaml_in(folder: Path, text: str, name: str = "experiment/own.yaml") -> str:
         ),
         ("# @pack\nsteps: 7\n", "# @pack heads a YAML; write # @package _global_"),
         ("# @package _global_\ndefaults: 3\n", "Invalid defaults list in 'experiment/own', defaults must be a list"),
-        ("# @package _global_\nx: &a [*a]\n", "maximum recursion depth exceeded"),
+        ("# @package _global_\nx: &a [*a]\n", "a YAML holds itself, by an anchor (&) and its alias (*); write out"),
         ("# @package _global_\n7\n", "a YAML holds int where key: value is meant; mend that file"),
     ],
 )

@@ -27,6 +27,8 @@ def explain_hydra_error(error: Exception, overrides: list[str], known: ListKnown
         return None
     if nameless := next((override for override in overrides if override.startswith("=")), ""):
         return _explain_unreadable(nameless)
+    if "maximum recursion depth" in message:
+        return "a YAML holds itself, by an anchor (&) and its alias (*); write out what is meant"
     if isinstance(error, UnicodeDecodeError):
         return f"a YAML is not UTF-8: byte 0x{error.object[error.start]:02x} at offset {error.start}; save it as UTF-8"
     if not is_of_hydra:  # one of people's own folders has names too, which are not in this menu

@@ -78,7 +78,7 @@ class StudyFolder:
     def read_events(self) -> Iterator[dict[str, Any]]:
         """Yield all events that are whole."""
         path = self.path / "ledger.jsonl"
-        for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else ():
             try:
                 yield json.loads(line)
             except json.JSONDecodeError:  # cut short by a kill
