@@ -2,10 +2,11 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gptlab.config.factory import check_node, factory
+from gptlab.config.factory import check_node, factory, list_knobs, locate
 from gptlab.config.recipe import LISTS, PARTS, SLOTS, Recipe, check_settings
 from gptlab.model.compile_policy import should_compile_at_start
 from gptlab.runs import tracker as tracking
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 def check_recipe(recipe: Recipe) -> list[str]:
     """Return all that is wrong with a recipe, one line each, before any compute; plain keys first, without torch."""
-    problems = check_settings(recipe.config)
+    problems = check_settings(recipe.config) or _check_files(recipe)
     if not problems:
         problems = _collect_refusal(lambda: tracking.choose_mode(recipe.settings.tracking))
         problems += [line for slot in SLOTS if slot not in LISTS for line in check_node(recipe.config.get(slot), slot)]
@@ -31,6 +32,17 @@ def check_recipe(recipe: Recipe) -> list[str]:
         or _check_list(recipe, "metric")
         or _check_callbacks(recipe)
     )
+
+
+def _check_files(recipe: Recipe) -> list[str]:
+    """Check that the files behind data.path and tokenizer.path are there, for which no other part is imported."""
+    problems = []
+    for slot in ("data", "tokenizer"):
+        node = recipe.config.get(slot)
+        if isinstance(node, dict) and node.get("path") and not list(check_node(node, slot)):
+            target: Any = locate(node["_target_"], slot)
+            problems += _collect_refusal(partial(target.list_files, {key: node[key] for key in list_knobs(node)}))
+    return problems
 
 
 def _check_callbacks(recipe: Recipe) -> list[str]:

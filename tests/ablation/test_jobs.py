@@ -16,6 +16,7 @@ from tiny_runs import COMPARED, ROOT, Done, program, tiny
 
 from gptlab import machine
 from gptlab.ablation import jobs as jobs_module
+from gptlab.ablation.cost import CostEstimator
 from gptlab.ablation.jobs import (
     choose_jobs,
     count_fitting_cells,
@@ -260,3 +261,19 @@ def test_a_study_samples_little_and_a_recipe_by_name_as_it_says():
     assert read_sample() == (20, 50)
     assert read_sample(experiment="gpt2") == (50, 100)
     assert parse_command({"seed": ["0"]}, {"sample.count": "sample.count=7"}).base.settings.sample.count == 7
+
+
+def test_of_many_arms_the_baseline_alone_is_timed_for_the_bill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    timed: list[list[str]] = []
+    true = CostEstimator.time_steps
+
+    def note(self: CostEstimator, recipes: dict[str, Recipe], rounds: int = 5) -> dict[str, float]:
+        timed.append([*recipes])
+        return true(self, recipes, 1)
+
+    monkeypatch.setattr(CostEstimator, "time_steps", note)
+    hidden = "mlp.hidden=16,24,32,40,48,56,64,72,80"
+    done = program("ablate.py", *words(tmp_path, hidden, "seeds=1", "dry_run=true"))
+    assert done.status == 0, done.err
+    assert [len(arms) for arms in timed] == [1]
+    assert done.out.count("about ") == 8 + 1  # arms, and the bill's sum

@@ -19,6 +19,7 @@ class BillLine:
     cells: int
     to_run: int
     adjustments: list[str]
+    is_estimated: bool = False  # the milliseconds, from FLOPs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,4 +85,4 @@ def _format_counts(counts: dict[str, float]) -> list[str]:
 
 
 def _format_step_time(item: BillLine) -> str:
-    return "" if item.step_ms is None else f"{item.step_ms:.1f}"
+    return "" if item.step_ms is None else f"{'about ' * item.is_estimated}{item.step_ms:.1f}"

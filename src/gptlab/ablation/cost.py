@@ -18,6 +18,10 @@ PARAMETER_TOLERANCE = 0.005
 """Relative difference up to which parameters match."""
 
 
+MAX_TIMED_ARMS = 8
+"""Arms up to which each is timed for the bill, two seconds at most; of more the baselines are."""
+
+
 class CostEstimator:
     """Counts and times recipes. Every text is read once."""
 
@@ -53,6 +57,21 @@ class CostEstimator:
             {name: bench.step for name, bench in benches.items()}, 2.0 * len(benches), rounds
         )
         return {name: min(ms) for name, ms in cached_counts.items()}
+
+    def time_or_estimate_steps(self, recipes: dict[str, Recipe], baselines: dict[str, str]) -> dict[str, float]:
+        """Return milliseconds of a step of each recipe: of few timed, of many the baseline's in proportion to the FLOPs.
+
+        baselines  name of the baseline of each recipe
+        """
+        if len(recipes) <= MAX_TIMED_ARMS:
+            return self.time_steps(recipes)
+        step_ms = self.time_steps({name: recipes[name] for name in dict.fromkeys(baselines.values())})
+        flops = {name: self.count_step_flops(recipe) for name, recipe in recipes.items()}
+        return {name: step_ms[baselines[name]] * flops[name] / flops[baselines[name]] for name in recipes}
+
+    def count_step_flops(self, recipe: Recipe) -> float:
+        """Return the matmul FLOPs of a training step."""
+        return self.count_costs(recipe)["flops_per_token"] * recipe.settings.batch_size * recipe.settings.model.context
 
     def estimate_seconds(self, recipe: Recipe, step_ms: float) -> float:
         """Return about how many seconds a run takes, from its start to its end."""

@@ -7,7 +7,14 @@ from rich.console import Console
 
 from gptlab.ablation import bill
 from gptlab.ablation.cells import Cell, Variant, drop_duplicates, make_baseline_cells, make_cells
-from gptlab.ablation.cost import CostEstimator, count_training_tokens, estimate_disk_use, match_to_baseline, set_knob
+from gptlab.ablation.cost import (
+    MAX_TIMED_ARMS,
+    CostEstimator,
+    count_training_tokens,
+    estimate_disk_use,
+    match_to_baseline,
+    set_knob,
+)
 from gptlab.ablation.jobs import choose_jobs, estimate_cell_memory, estimate_wall_time, limit_by_memory
 from gptlab.ablation.pool import start_server
 from gptlab.ablation.question import StudySpec
@@ -24,7 +31,7 @@ class Plan:
     finished_runs  run folder of each cell that is done, by the cell's key
     jobs           cells at once; `pooled`: in our own worker processes, not by one of hydra's launchers
     counts         parameters, FLOPs and cache bytes by arm
-    step_ms        probed milliseconds a step, by arm
+    step_ms        probed milliseconds a step, by arm; `estimated`: the arms for which it was only reckoned
     run_seconds    estimated seconds of each cell that is not done
     """
 
@@ -38,6 +45,7 @@ class Plan:
     finished_runs: dict[str, Path] = field(default_factory=dict)
     counts: dict[str, dict[str, float]] = field(default_factory=dict)
     step_ms: dict[str, float] = field(default_factory=dict)
+    estimated: set[str] = field(default_factory=set)
     run_seconds: dict[str, float] = field(default_factory=dict)
     mismatch: list[str] = field(default_factory=list)
     feed: list[str] = field(default_factory=list)  # what is odd about arms at birth
@@ -172,7 +180,10 @@ def count_costs(plan: Plan) -> None:
         else:
             plan.counts[variant.key] = plan.costs.count_costs(variant.recipe)
     if plan.to_run() or len(plan.step_ms) < len(plan.variants):
-        plan.step_ms = plan.costs.time_steps({variant.key: variant.recipe for variant in plan.variants})
+        recipes = {variant.key: variant.recipe for variant in plan.variants}
+        baselines = {variant.key: plan.baselines[variant.size].key for variant in plan.variants}
+        plan.step_ms = plan.costs.time_or_estimate_steps(recipes, baselines)
+        plan.estimated = {*recipes} - {*baselines.values()} if len(recipes) > MAX_TIMED_ARMS else set()
     estimate_run_times(plan)
     plan.feed = describe_feeds(plan) if plan.to_run() else []
     plan.mismatch = [line for size in plan.spec.baselines for line in _describe_mismatch_of_size(plan, size)]
@@ -243,6 +254,7 @@ def print_plan(plan: Plan, console: Console) -> None:
                 name=variant.key,
                 counts=plan.counts[variant.key],
                 step_ms=plan.step_ms[variant.key],
+                is_estimated=variant.key in plan.estimated,
                 cells=len(keys),
                 to_run=to_run,
                 adjustments=[adjustment.reason for adjustment in variant.adjustments],
