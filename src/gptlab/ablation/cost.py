@@ -59,7 +59,7 @@ class CostEstimator:
         return {name: min(ms) for name, ms in cached_counts.items()}
 
     def time_or_estimate_steps(self, recipes: dict[str, Recipe], baselines: dict[str, str]) -> dict[str, float]:
-        """Return milliseconds of a step of each recipe: of few timed, of many the baseline's in proportion to the FLOPs.
+        """Return milliseconds of a step of each recipe: of few timed, of many the baseline's in proportion to FLOPs.
 
         baselines  name of the baseline of each recipe
         """

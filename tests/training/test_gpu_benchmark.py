@@ -1,0 +1,44 @@
+"""The benchmark for a GPU runs as far as a CPU can tell, and refuses in one line where there is no GPU."""
+
+import runpy
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+import torch
+from tiny_runs import ROOT, TINY
+
+SIZES = [word for word in TINY if word.startswith(("model", "batch", "data"))]
+
+
+@pytest.fixture(scope="module")
+def gpu() -> dict[str, Any]:
+    """The benchmark's functions."""
+    return runpy.run_path(str(ROOT / "benchmarks" / "gpu.py"), run_name="gpu")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_without_a_gpu_it_says_so_in_one_line():
+    done = subprocess.run([sys.executable, "benchmarks/gpu.py"], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.splitlines() == [
+        "error: torch sees no GPU here, and nothing was measured; run benchmarks/gpu.py where there is one"
+    ]
+
+
+def test_its_sections_measure_steps_and_attentions(gpu: dict[str, Any]):
+    bench = gpu["make_bench"](*SIZES)
+    speed = gpu["describe_speed"](bench, gpu["time_steps"](bench, 2))
+    assert speed["tokens_per_s"] == pytest.approx(8 * 16 / speed["ms"] * 1000)
+    attentions = gpu["measure_attentions"](*SIZES, "model.heads=2")
+    assert set(attentions) == set(gpu["ATTENTIONS"])
+    document = {"device": "x", "torch": "y", "sections": {"attentions": attentions}}
+    assert "| attentions | swa | " in gpu["format_table"](document)
+
+
+def test_a_section_that_fails_is_a_line(gpu: dict[str, Any]):
+    def fail() -> dict[str, Any]:
+        raise RuntimeError("planted\nmore")
+
+    assert gpu["run_section"](fail) == {"failed": "RuntimeError: planted"}
