@@ -26,7 +26,9 @@ def describe_menu(study_options: type, word: str = "") -> dict[str, Any]:
     defaults = _read_defaults()
     slots = {slot: _describe_slot(slot, defaults.get(slot)) for slot in list_slots()}
     run = _describe_settings("train", typing.get_type_hints(Settings), [*slots])
-    study = _describe_settings("ablate", typing.get_type_hints(study_options), [*slots, *run])
+    study = _describe_settings(
+        "ablate", typing.get_type_hints(study_options), [*slots, *(key.partition(".")[0] for key in run)]
+    )
     menu = {"slots": slots, "settings": run, "study": study}
     if not word:
         return menu
@@ -105,7 +107,9 @@ def _describe_settings(name: str, hints: dict[str, Any], left_out: list[str]) ->
     """Return the keys of train.yaml or ablate.yaml that are no slots."""
     config, lines = _read_yaml(name)
     comments = _read_comments(lines)
-    own = {key: value for key, value in config.items() if key not in (*NOT_SETTINGS, *left_out)}
+    own = {
+        key: value for key, value in config.items() if key not in (*NOT_SETTINGS, *left_out)
+    }  # not a run's, set anew
     return {
         key: {
             "type": _describe_hint(hints, key),
