@@ -145,7 +145,10 @@ class DecodingState:
         same_length = len({*self.lengths}) == 1
         if same_length and unread == self.lengths[0]:
             return None
-        ends = torch.tensor(self.lengths[:1] if same_length else self.lengths, device=self.texts.device)
+        if same_length:  # counted on the device: a number copied to a GPU waits for all that it has to do
+            last = self.lengths[0]
+            return torch.arange(last - unread, last, device=self.texts.device).unsqueeze(0).clamp(min=-1)
+        ends = torch.tensor(self.lengths, device=self.texts.device)
         return (ends[:, None] + torch.arange(-unread, 0, device=ends.device)).clamp(min=-1)
 
     def append(self, token: Tensor) -> None:

@@ -55,7 +55,8 @@ def apply_adam_step(optimizer: torch.optim.Optimizer, group: dict[str, Any]) -> 
     for p in weights:
         if not optimizer.state[p]:
             optimizer.state[p].update(mean=torch.zeros_like(p), square=torch.zeros_like(p))
-    count = torch.tensor(float(group["step"]), device=weights[0].device)
+    # filled there: a number copied to a GPU makes the CPU wait for all that the GPU has to do
+    count = torch.full((), float(group["step"]), device=weights[0].device)
     torch._fused_adamw_(
         weights,
         [p.grad for p in weights],
