@@ -499,7 +499,7 @@ print(*sorted({"torch", "lightning", "wandb"} & set(sys.modules)), file=sys.stde
         ("resume=/none", ""),
         ("attention.kv_heads=3", "torch"),
         ("position.fraction=2", "torch"),
-        ("data=text data.path=/none", "torch"),
+        ("data=text data.path=/none", ""),
     ],
 )
 def test_a_refusal_waits_for_nothing_that_it_does_not_need(arguments: str, imported: str, tmp_path: Path):
