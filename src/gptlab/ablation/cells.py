@@ -11,9 +11,12 @@ from typing import Any, Literal
 
 from gptlab.ablation.options import StudyOptions
 from gptlab.config.recipe import COSMETIC_KEYS, Recipe, set_values
+from gptlab.errors import Refused
 from gptlab.stats.labels import ArmValues, label_arm
 from gptlab.stats.study_plan import Adjustment
 
+LONGEST_NAME = 128
+"""Bytes of a study's name, which is a folder's and a group's of W&B."""
 KEYS_WITHOUT_EFFECT = (*COSMETIC_KEYS, "seed", "model.lr", "model.batch_size", "log_every", "save_every")
 """Keys that change no number of a run by themselves: sizes' lr and batch_size act through the knobs that take them."""
 
@@ -174,6 +177,7 @@ def hash_question(axes: dict[str, list[str]], base: Recipe, options: StudyOption
     """Return a hash of all that a study asks, except how many seeds it has, which may grow."""
     comparison = [getattr(options, knob) for knob in ("design", "match", "resize", "tune", "lr_grid")]
     details: list[Any] = [options.study] if options.kind != "train" else []
+    details += [options.arms] if options.arms else []
     details += [options.sampler, options.limits] if options.design == "search" else []
     text = json.dumps([axes, comparison, hash_without_seed(base), *details], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:6]
@@ -182,8 +186,17 @@ def hash_question(axes: dict[str, list[str]], base: Recipe, options: StudyOption
 def make_study_name(axes: dict[str, list[str]], base: Recipe, options: StudyOptions) -> str:
     """Return a folder name: what is varied, and a hash of the question."""
     words = "-".join(f"{axis.rpartition('.')[2]}_{'_'.join(values)}" for axis, values in axes.items()) or "seeds"
+    words = "_".join(options.arms) if options.arms else words
     words = words if options.kind == "train" else f"{options.kind}-{words}".removesuffix("-seeds")
     filename = "".join(letter if letter.isalnum() or letter in "_.+-" else "_" for letter in words)
     if len(filename) > 60:  # between words where there are several: it is the title of pages too
         filename = re.sub(r"(?<=.)[_-][^_-]*$", "", filename[:61])[:60]
     return f"{filename.rstrip('._-')}-{hash_question(axes, base, options)}"
+
+
+def refuse_path(name: str | None) -> None:
+    """Refuse a name that is no name of a folder inside outputs/ablations."""
+    if name and (name.startswith(".") or {*name} & {*"/\\\0"}):
+        raise Refused(f"name={name} is no name of one folder; give letters, digits, - and _, and outputs=<folder>")
+    if name and len(name.encode()) > LONGEST_NAME:
+        raise Refused(f"name={name[:20]}... has {len(name.encode())} bytes, and a folder's has {LONGEST_NAME} at most")

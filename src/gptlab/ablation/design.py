@@ -6,7 +6,11 @@ leave_one_out  the full stack, and the full stack less one change at a time
 """
 
 from itertools import product
+from pathlib import Path
 
+import yaml
+
+from gptlab.config.hydra_messages import explain_unreadable_yaml
 from gptlab.errors import Refused
 from gptlab.stats.labels import ArmValues
 
@@ -39,6 +43,25 @@ def combine_axes(axes: Axes, design: str, defaults: dict[str, str]) -> list[Arm]
         next(value for value in values if value != before) for values, before in zip(axes.values(), centre, strict=True)
     )
     return [full, *(replace_value(full, at, before) for at, before in enumerate(centre))]
+
+
+def read_named_arms(path: str) -> dict[str, list[str]]:
+    """Return the arms of a file, which maps names to lists of overrides: gated: [attention.gate=true, clip=0.5]."""
+    try:
+        arms = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise Refused(f"arms={path}: {explain_unreadable_yaml(error)}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is no UTF-8"
+        raise Refused(f"arms={path} cannot be read: {reason}; give a YAML file of named arms") from error
+    example = "write a name and its overrides a line, as in gated: [attention.gate=true, clip=0.5]"
+    if not isinstance(arms, dict) or not arms:
+        raise Refused(f"arms={path} names no arms; {example}")
+    for name, words in arms.items():
+        is_list = isinstance(words, list) and all(isinstance(word, str) and "=" in word for word in words)
+        if not isinstance(name, str) or not name.strip() or not is_list:
+            raise Refused(f"arms={path}: {name}: {words} is no list of overrides; {example}")
+    return arms
 
 
 def replace_value(arm: Arm, at: int, value: str) -> Arm:

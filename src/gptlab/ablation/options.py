@@ -19,6 +19,7 @@ class StudyOptions:
     trials: int
     sampler: Literal["tpe", "random", "grid"]
     limits: dict[str, float] | None
+    arms: dict[str, list[str]] | str | None
     seeds: int | list[int]
     looks: list[int]
     spending: Spending

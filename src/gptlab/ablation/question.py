@@ -8,7 +8,7 @@ from pathlib import Path
 
 from gptlab import compose as wiring
 from gptlab.ablation import design
-from gptlab.ablation.cells import Variant, hash_without_seed, make_study_name
+from gptlab.ablation.cells import Variant, hash_without_seed, make_study_name, refuse_path
 from gptlab.ablation.options import KNOBS, StudyOptions, check_options
 from gptlab.config.factory import check_node, factory
 from gptlab.config.menu import CONF
@@ -20,8 +20,6 @@ from gptlab.runs.study_folder import was_trained
 from gptlab.stats.labels import ArmValues, find_arm, read_label
 from gptlab.study import Study
 
-LONGEST_NAME = 128
-"""Bytes of a study's name, which is a folder's and a group's of W&B."""
 STUDY_DEFAULTS = ("model", "steps", "evaluation.tokens", "sample.count", "sample.length", "trainer.threads")
 """Keys that ablate.yaml changes in train.yaml; a recipe by name (experiment=...) keeps its own, all but the threads."""
 
@@ -82,8 +80,15 @@ def parse_command(axes: dict[str, list[str]], fixed: dict[str, str]) -> StudySpe
         raise Refused("\nerror: ".join(problems))
     study = make_study(options)
     options = replace(options, design=study.design or options.design)
-    if (own_arms := study.arms(base)) and axes:
-        raise Refused(f"study={options.kind} has arms of its own; leave {', '.join(axes)} out, or give one value")
+    own_arms = study.arms(base)
+    if isinstance(options.arms, str):
+        if own_arms or options.design != "grid":
+            raise Refused(f"arms={options.arms} does not go with a study or a design that has arms of its own")
+        own_arms = design.read_named_arms(options.arms)
+        options = replace(options, arms=own_arms)
+    if own_arms and axes:
+        whose = "arms=FILE" if options.arms else f"study={options.kind}"
+        raise Refused(f"{whose} has arms of its own; leave {', '.join(axes)} out, or give one value")
     seed = options.blocks[0]
     if options.design == "search":
         _refuse_unfit_search(options, axes)
@@ -106,14 +111,6 @@ def parse_command(axes: dict[str, list[str]], fixed: dict[str, str]) -> StudySpe
         name or make_study_name(axes, base, options),
         *(options, study, axes, shared, base, variants, baselines, notes, base.settings.outputs),
     )
-
-
-def refuse_path(name: str | None) -> None:
-    """Refuse a name that is no name of a folder inside outputs/ablations."""
-    if name and (name.startswith(".") or {*name} & {*"/\\\0"}):
-        raise Refused(f"name={name} is no name of one folder; give letters, digits, - and _, and outputs=<folder>")
-    if name and len(name.encode()) > LONGEST_NAME:
-        raise Refused(f"name={name[:20]}... has {len(name.encode())} bytes, and a folder's has {LONGEST_NAME} at most")
 
 
 def compose_trial(spec: StudySpec, values: ArmValues, words: list[str]) -> Variant:
