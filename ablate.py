@@ -12,6 +12,7 @@ try:
 
     from gptlab import compose as wiring
     from gptlab.openmp import load_openmp
+    from gptlab.runs.like import expand_like
 except ModuleNotFoundError as missing:
     sys.exit(f"error: {missing.name} is not installed here; run: make setup && . .venv/bin/activate")
 
@@ -27,6 +28,7 @@ def main(config: DictConfig) -> None:
 if __name__ == "__main__":
     load_openmp()
     with wiring.program():
+        sys.argv[1:] = expand_like(sys.argv[1:], wiring.compose_config)
         if not any(word.startswith("-") for word in sys.argv[1:]):
             sys.argv.append("--multirun")  # ablate.yaml says so too, but hydra reads that only where nothing is wrong
         main()

@@ -13,6 +13,7 @@ try:
     from gptlab import compose as wiring
     from gptlab.console.json_answer import add_to_answer
     from gptlab.openmp import load_openmp
+    from gptlab.runs.like import expand_like
     from gptlab.runs.record import read_json
 except ModuleNotFoundError as missing:
     sys.exit(f"error: {missing.name} is not installed here; run: make setup && . .venv/bin/activate")
@@ -37,5 +38,5 @@ def main(config: DictConfig) -> None:
 if __name__ == "__main__":
     load_openmp()
     with wiring.program():
-        sys.argv[1:] = wiring.name_choices(sys.argv[1:])
+        sys.argv[1:] = wiring.name_choices(expand_like(sys.argv[1:], wiring.compose_config))
         main()
