@@ -61,6 +61,7 @@ def test_a_run_answers_with_its_summary(pool: Path):
         ("train.py", ["attention=gqua"], "attention=gqua: no such option"),
         ("train.py", ["steps=0"], "steps=0 is not positive"),
         ("ablate.py", ["seeds=0"], "seeds=0 asks for none"),
+        ("ablate.py", ["controls=true", "budget=[0.95]"], "controls=true runs budget=[0.95, 1.05] itself"),
     ],
 )
 def test_what_is_refused_answers_with_the_line(program: str, words: list[str], line: str):

@@ -133,7 +133,7 @@ def make_baseline_cells(options: StudyOptions, baseline: Variant, rate: float | 
             cells.append(
                 Cell(baseline, set_values(recipe, steps=max(1, round(steps * multiple))), "budget", multiple, rate)
             )
-        if options.aa:
+        if options.has_twin:
             cells.append(Cell(baseline, recipe, "twin", lr=rate))
     return cells
 

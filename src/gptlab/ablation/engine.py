@@ -90,7 +90,7 @@ def _run_all_cells(plan: Plan, run: Callable[[], None], console: Console) -> Non
         searching.run_searches(plan, run, console)
     if options.tune == "grid":
         extend_grids(plan, run, console)
-    if options.confirm or (options.tune == "grid" and (options.aa or options.budgets)):
+    if options.confirm or (options.tune == "grid" and (options.has_twin or options.budgets)):
         plan.add_cells(_make_later_cells(plan))
         planning.estimate_run_times(plan)
         run()

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from gptlab.config.typecheck import conforms, describe_type, format_value
 from gptlab.errors import Refused
 from gptlab.stats.spending import Spending
+from gptlab.stats.study_plan import CONTROL_BUDGETS
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class StudyOptions:
     budget: list[float]
     confirm: int
     aa: bool
+    controls: bool
     match: Literal["tokens", "params", "flops", "time"]
     resize: str
     tune: Literal["shared", "grid"]
@@ -53,7 +55,13 @@ class StudyOptions:
     @property
     def budgets(self) -> list[float]:
         """The multiples of the baseline's steps other than 1."""
-        return sorted({float(multiple) for multiple in self.budget} - {1.0})
+        controls = CONTROL_BUDGETS if self.controls else ()
+        return sorted({float(multiple) for multiple in (*self.budget, *controls)} - {1.0})
+
+    @property
+    def has_twin(self) -> bool:
+        """Whether the baseline runs a second time."""
+        return self.aa or self.controls
 
 
 LIMITS = ("params", "flops_per_token", "cache_bytes_per_token", "step_ms")
@@ -101,6 +109,8 @@ def _check_ranges(values: dict[str, Any]) -> Iterator[str]:
         yield f"delta={values['delta']} is no margin; give nats > 0, or null"
     if values["trials"] < 1:
         yield f"trials={values['trials']} tries nothing; 20 is a beginning"
+    if values["controls"] and {*CONTROL_BUDGETS} & {*values["budget"]}:
+        yield f"controls=true runs budget={list(CONTROL_BUDGETS)} itself; leave them out of budget"
     for name, most in (values["limits"] or {}).items():
         if name not in LIMITS:
             yield f"limits={{{name}: {most}}} is no limit; choose from {', '.join(LIMITS)}"

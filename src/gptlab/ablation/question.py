@@ -24,7 +24,15 @@ STUDY_DEFAULTS = ("model", "steps", "evaluation.tokens", "sample.count", "sample
 """Keys that ablate.yaml changes in train.yaml; a recipe by name (experiment=...) keeps its own, all but the threads."""
 
 
-TRAINING_ONLY = {"baseline": None, "budget": [], "confirm": 0, "aa": False, "match": "tokens", "tune": "shared"}
+TRAINING_ONLY = {
+    "baseline": None,
+    "budget": [],
+    "confirm": 0,
+    "aa": False,
+    "controls": False,
+    "match": "tokens",
+    "tune": "shared",
+}
 """Knobs that only a training study can honour, with their off-values. The first arm measured is the baseline."""
 
 

@@ -236,7 +236,11 @@ class Scaling:
 
 @dataclass(frozen=True)
 class Stratum:
-    """One size: all comparisons in it. `confirmed`: the winner and the baseline on fresh seeds, judged alone."""
+    """One size: all comparisons in it.
+
+    confirmed  the winner and the baseline on fresh seeds, judged alone
+    controls   the baseline at 0.95 and 1.05 of its steps, judged as any arm
+    """
 
     size: str
     baseline: str
@@ -246,6 +250,7 @@ class Stratum:
     exchange: ComputeValue | None = None
     tunings: list[Tuning] = field(default_factory=list)
     confirmed: Comparison | None = None
+    controls: Comparison | None = None
     runs: list[Run] = field(default_factory=list)
 
 

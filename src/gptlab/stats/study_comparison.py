@@ -10,7 +10,7 @@ from gptlab.stats.lr_tuning import choose_learning_rates
 from gptlab.stats.metric_comparison import compare_metric
 from gptlab.stats.pareto import find_front
 from gptlab.stats.results import METRICS, STEP, TEST, WRITE, Comparison, Findings, Metric, Run, Stratum
-from gptlab.stats.study_plan import StudyPlan
+from gptlab.stats.study_plan import CONTROL_BUDGETS, StudyPlan
 from gptlab.stats.timing import compare_times
 
 RoundTimes = Mapping[str, Mapping[str, list[float]]]
@@ -54,7 +54,8 @@ def _compare_size(size: str, plan: StudyPlan, runs: list[Run], times: RoundTimes
     tunings, best = choose_learning_rates(plain) if plan.tune == "grid" else ([], plain)
     baseline = plan.baseline or (plain[0].arm if plain else "")
     fit = compute_value.fit_budget_slope(
-        [run for run in runs if run.role == "budget"], [run for run in best if run.arm == baseline]
+        [run for run in runs if run.role == "budget" and run.budget not in CONTROL_BUDGETS],
+        [run for run in best if run.arm == baseline],
     )
     usual = TEST if plan.design == "search" else METRICS[0]
     decides, incomparable = choose_metric(best, usual)
@@ -88,12 +89,28 @@ def _compare_size(size: str, plan: StudyPlan, runs: list[Run], times: RoundTimes
         fronts=[front for front in fronts if front is not None],
         exchange=compute_value.value_in_compute(fit, loss, timings),
         tunings=tunings,
+        controls=_compare_controls(decides, runs, best, baseline, plan) if not incomparable else None,
         confirmed=_compare_fresh_seeds(decides, fresh, baseline, plan, margin, minutes),
         runs=runs,
     )
 
 
 FRONT_COSTS = ("memory/peak_bytes", "weight_bits", "cache_bytes_per_token", "params", "flops_per_token")
+
+
+def _compare_controls(
+    decides: Metric, runs: list[Run], best: list[Run], baseline: str, plan: StudyPlan
+) -> Comparison | None:
+    """Compare the baseline at nearly its steps with itself, by the rule that judges the arms."""
+    controls = [
+        replace(run, arm=f"{run.budget:g}x", role="arm")
+        for run in runs
+        if run.role == "budget" and run.budget in CONTROL_BUDGETS
+    ]
+    if not controls:
+        return None
+    base = [run for run in best if run.arm == baseline]
+    return compare_metric(decides, [*base, *controls], baseline, replace(plan, pairs=False, versus=[]))
 
 
 def _compare_fresh_seeds(

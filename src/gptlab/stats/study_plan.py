@@ -6,6 +6,9 @@ from typing import Any, Literal, NamedTuple
 from gptlab.stats.labels import ArmValues
 from gptlab.stats.spending import Spending
 
+CONTROL_BUDGETS = (0.95, 1.05)
+"""Multiples of the baseline's steps at which controls=true runs it too: a study should see 5 % of compute."""
+
 
 class Adjustment(NamedTuple):
     """A knob that was set to make an arm match the baseline, and the sentence that says why."""
@@ -36,6 +39,7 @@ class StudyPlan:
     budget: list[float] = field(default_factory=list)
     confirm: int = 0
     aa: bool = False
+    controls: bool = False
     match: str = ""
     resize: str = ""
     tune: str = ""

@@ -119,7 +119,22 @@ def describe_noise(view: View) -> list[str]:
     if noise.twin is not None:
         limit = f"up to {_format_sd(noise.twin)}: a smaller difference means nothing"
         lines.append(f"The baseline run twice differs from itself by {limit if noise.twin else 'exactly 0'}.")
-    return lines
+    return [*lines, *describe_controls(view)]
+
+
+def describe_controls(view: View) -> list[str]:
+    """Return whether the study sees a small difference in compute: the baseline's own, with fewer and more steps."""
+    controls = view.stratum.controls
+    if controls is None:
+        return []
+    seen = {control.arm: control.verdict for control in controls.contrasts}
+    answer = "yes" if seen == {"0.95x": "worse", "1.05x": "better"} else "no"
+    differences = ", ".join(
+        f"{control.arm} {format_signed(control.difference, count_decimals(control.high - control.low))} "
+        f"({control.verdict})"
+        for control in controls.contrasts
+    )
+    return [f"This study sees a 5 % difference in compute: {answer}; the baseline at {differences}."]
 
 
 def _describe_pairing(noise: Noise) -> str:

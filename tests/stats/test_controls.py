@@ -1,0 +1,53 @@
+"""Laws of controls=true: the baseline at nearly its steps is judged as any arm, and says what the study can see."""
+
+from dataclasses import replace
+
+import planted_runs as planted
+
+from gptlab.report.text.caveats import describe_controls
+from gptlab.report.text.view import make_views
+from gptlab.stats.results import Run
+
+
+def with_controls(worth: float) -> list[Run]:
+    """Planted runs in which 5 % of compute is worth so many nats."""
+    base = planted.runs(5, other=0.0)
+    shorter, longer = (
+        [
+            replace(run, role="budget", budget=budget, values={**run.values, "val/loss": run.values["val/loss"] + off})
+            for run in planted.runs(5, other=0.0)
+            if run.arm == "other"
+        ]
+        for budget, off in ((0.95, worth), (1.05, -worth))
+    )
+    controls = [replace(run, arm="base") for run in (*shorter, *longer)]
+    return [*base, *controls]
+
+
+def said(worth: float) -> str:
+    """The line of a study with these controls."""
+    (view,) = make_views(planted.judged(with_controls(worth)))
+    (line,) = describe_controls(view)
+    return line
+
+
+def test_a_study_that_sees_five_percent_of_compute_says_so():
+    assert "sees a 5 % difference in compute: yes; the baseline at 0.95x +0.02" in said(0.02)
+    assert "(worse)" in said(0.02)
+
+
+def test_a_study_that_does_not_says_so():
+    assert "sees a 5 % difference in compute: no" in said(0.0)
+
+
+def test_controls_price_nothing():
+    (stratum,) = planted.judged(with_controls(0.02)).strata
+    assert stratum.exchange is None  # two points so near say nothing of a doubling
+    assert stratum.controls is not None
+    assert [control.arm for control in stratum.controls.contrasts] == ["0.95x", "1.05x"]
+    assert {contrast.arm for contrast in stratum.comparisons[0].contrasts} == {"other"}  # they count as no comparison
+
+
+def test_without_controls_nothing_is_said():
+    (view,) = make_views(planted.judged(planted.runs(3, other=0.1)))
+    assert describe_controls(view) == []
