@@ -11,8 +11,8 @@ try:
     from omegaconf import DictConfig
 
     from gptlab import compose as wiring
-    from gptlab.openmp import load_openmp
     from gptlab.runs.like import expand_like
+    from gptlab.runs.openmp import load_openmp
 except ModuleNotFoundError as missing:
     sys.exit(f"error: {missing.name} is not installed here; run: make setup && . .venv/bin/activate")
 

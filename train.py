@@ -12,8 +12,8 @@ try:
 
     from gptlab import compose as wiring
     from gptlab.console.json_answer import add_to_answer
-    from gptlab.openmp import load_openmp
     from gptlab.runs.like import expand_like
+    from gptlab.runs.openmp import load_openmp
     from gptlab.runs.record import read_json
 except ModuleNotFoundError as missing:
     sys.exit(f"error: {missing.name} is not installed here; run: make setup && . .venv/bin/activate")

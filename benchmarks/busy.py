@@ -27,7 +27,7 @@ NEIGHBOUR = "import time; end = time.monotonic() + {seconds}\nwhile time.monoton
 
 def measure(seconds: float, overrides: list[str]) -> None:
     """In a child: take steps for some seconds at each line of the input, and print their median in milliseconds."""
-    from gptlab.openmp import load_openmp, name_runtime
+    from gptlab.runs.openmp import load_openmp, name_runtime
 
     load_openmp()
     import torch

@@ -96,7 +96,8 @@ class Fake:
 
     def __init__(self, verdicts: list[str], statuses: list[str]) -> None:
         contrasts = [type("Contrast", (), {"verdict": verdict}) for verdict in verdicts]
-        comparison = type("Comparison", (), {"contrasts": contrasts})
+        arms = [type("Arm", (), {"diverged": statuses.count("diverged")})]
+        comparison = type("Comparison", (), {"contrasts": contrasts, "arms": arms})
         self.strata = [type("Stratum", (), {"comparisons": [comparison], "confirmed": None})]
         self.runs = [type("Run", (), {"status": status}) for status in statuses]
 

@@ -9,7 +9,7 @@ import typer
 from gptlab.compose import compose, program
 from gptlab.console.json_answer import add_to_answer
 from gptlab.errors import Refused
-from gptlab.openmp import load_openmp
+from gptlab.runs.openmp import load_openmp
 
 app = typer.Typer(
     add_completion=False,

@@ -38,7 +38,7 @@ def load_run(run: str | Path, which: str = "last") -> tuple[Decoder, Tokenizer]:
     tokenizer = restore_tokenizer(recipe, folder / "tokenizer.json")
     decoder = make(recipe, tokenizer.vocab)
     try:
-        decoder.load_state_dict(extract_decoder_weights(load_checkpoint(path)))
+        decoder.load_state_dict(extract_decoder_weights(load_checkpoint(path, mapped=True)))
     except Exception as error:  # a torn file may fail in any way
         raise Refused(
             f"{path} cannot be read ({type(error).__name__}); try another of the run's checkpoints"

@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 from tiny_runs import COMPARED, ROOT, Done, program, tiny
 
-from gptlab import machine
 from gptlab.ablation import jobs as jobs_module
 from gptlab.ablation.cost import CostEstimator
 from gptlab.ablation.jobs import (
@@ -27,11 +26,12 @@ from gptlab.ablation.jobs import (
 from gptlab.ablation.pool import describe_exit
 from gptlab.ablation.question import parse_command
 from gptlab.config.recipe import Recipe
+from gptlab.runs import machine
 from gptlab.runs.study_folder import StudyFolder, is_held
 
 STUDY = ["model.heads=2", "steps=12", "save_every=3", "metric=[bits_per_byte]", "timing=0", "seeds=2"]
 AXIS = "attention=mha,gqa"
-LONG = ["steps=1000", "evaluation.every=5000", "log_every=20", "save_every=20"]
+LONG = ["steps=4000", "evaluation.every=5000", "log_every=20", "save_every=20"]
 """Some seconds a cell, so that it can be met at work."""
 
 

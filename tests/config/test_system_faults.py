@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tiny_runs import ROOT, summary, tiny
+from tiny_runs import COMPARED, ROOT, summary, tiny
 
 NO_LOCKS = "import errno, fcntl, os\ndef no(*_): raise OSError({0}, os.strerror({0}))\nfcntl.flock = fcntl.lockf = no\n"
 
@@ -44,7 +44,7 @@ def test_a_file_system_without_locks_is_named(number: str, tmp_path: Path):
 def test_a_terminal_of_another_encoding_loses_letters_and_no_results(encoding: str, tmp_path: Path):
     words = ["sample.count=1", "attention=mha,mqa", "seeds=2", "timing=0", "name=found"]
     done = outside("ablate.py", *tiny(tmp_path), *words, PYTHONIOENCODING=encoding)
-    assert (done.returncode, done.stderr) == (0, b"")
+    assert (done.returncode in COMPARED, done.stderr) == (True, b"")
     done = outside("train.py", *tiny(tmp_path), "sample.count=1", "seed=7", PYTHONIOENCODING=encoding)
     assert (done.returncode, done.stderr) == (0, b"")
     assert summary(Path(done.stdout.decode(encoding).splitlines()[-1]))["status"] == "finished"

@@ -10,8 +10,8 @@ import pytest
 import torch
 from tiny_runs import ROOT, finished, numbers, summary, tiny
 
-from gptlab import machine
-from gptlab.openmp import SWITCH
+from gptlab.runs import machine
+from gptlab.runs.openmp import SWITCH
 from gptlab.training.cost import threads as threads_module
 from gptlab.training.cost.threads import choose_threads
 from gptlab.training.trainer import lightning

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 
 from gptlab.ablation.gpu_share import list_gpus
 from gptlab.config.recipe import Recipe
-from gptlab.machine import count_cores, read_available_memory
+from gptlab.runs.machine import count_cores, read_available_memory
 
 BYTES_PER_PARAMETER = 16
 """Of a cell in training: a weight, its gradient and two moments in float32."""

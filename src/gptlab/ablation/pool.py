@@ -21,7 +21,7 @@ from typing import Any
 
 from gptlab.ablation.gpu_share import claim_gpu, list_gpus
 from gptlab.ablation.worker import record_failure, run_cell
-from gptlab.machine import count_cores
+from gptlab.runs.machine import count_cores
 from gptlab.runs.study_folder import TERMINAL_STATES, CellState, StudyFolder
 
 CONTEXT = get_context("forkserver")

@@ -1,6 +1,6 @@
 """Imports of the server that workers are forked from, in their order: the OpenMP runtime comes before torch."""
 
-from gptlab.openmp import load_openmp
+from gptlab.runs.openmp import load_openmp
 
 load_openmp()
 

@@ -5,6 +5,7 @@ Everything that is wrong is reported at once.
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from gptlab import compose as wiring
 from gptlab.ablation import design
@@ -24,15 +25,8 @@ STUDY_DEFAULTS = ("model", "steps", "evaluation.tokens", "sample.count", "sample
 """Keys that ablate.yaml changes in train.yaml; a recipe by name (experiment=...) keeps its own, all but the threads."""
 
 
-TRAINING_ONLY = {
-    "baseline": None,
-    "budget": [],
-    "confirm": 0,
-    "aa": False,
-    "controls": False,
-    "match": "tokens",
-    "tune": "shared",
-}
+TRAINING_ONLY: dict[str, Any] = {"baseline": None, "budget": [], "confirm": 0, "match": "tokens", "tune": "shared"}
+TRAINING_ONLY |= {"aa": False, "controls": False}
 """Knobs that only a training study can honour, with their off-values. The first arm measured is the baseline."""
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from gptlab.config.menu import CONF, list_choices
-from gptlab.config.recipe import LISTS, SLOTS
+from gptlab.config.recipe import LISTS, OPTIONAL_SLOTS, SLOTS
 from gptlab.config.typecheck import explain_unknown
 
 ListKnownKeys = Callable[[list[str]], Iterable[str]]
@@ -32,7 +32,8 @@ def explain_hydra_error(error: Exception, overrides: list[str], known: ListKnown
     if isinstance(error, UnicodeDecodeError):
         return f"a YAML is not UTF-8: byte 0x{error.object[error.start]:02x} at offset {error.start}; save it as UTF-8"
     if not is_of_hydra:  # one of people's own folders has names too, which are not in this menu
-        odd = [word for word in overrides if not re.fullmatch(r"[+~]*\w+=\[?[A-Za-z]\w*.*", word)]
+        odd = [word for word in overrides if not re.fullmatch(r"[+~]*\w+=\[?(?!null$)[A-Za-z]\w*.*", word)]
+        odd = [word for word in odd if word.partition("=")[0] not in (*OPTIONAL_SLOTS, "experiment")]
         if line := next(_find_missing_options([word for word in odd if "=" in word]), ""):
             return line
     if override := getattr(error, "override", None):

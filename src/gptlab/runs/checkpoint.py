@@ -33,9 +33,12 @@ def save_checkpoint(trainer: "Trainer", folder: Path, name: str, weights_only: b
         raise
 
 
-def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Return a checkpoint's content, tensors and plain values only; tensors are read when they are used."""
-    return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+def load_checkpoint(path: Path, *, mapped: bool = False) -> dict[str, Any]:
+    """Return a checkpoint's content, tensors and plain values only.
+
+    mapped  read tensors from the file when they are used; it must not be written meanwhile, only replaced
+    """
+    return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
 
 
 def find_newest_checkpoint(folder: Path) -> tuple[Path | None, list[str]]:

@@ -260,7 +260,7 @@ class Run:
         path, skipped = find_newest_checkpoint(context.folder.checkpoints)
         for line in skipped:
             context.terminal.say(f"  [yellow]{line}[/]")
-        checkpoint = load_checkpoint(path) if path else None
+        checkpoint = load_checkpoint(path, mapped=True) if path else None
         if checkpoint and STATE_KEY not in checkpoint["callbacks"]:
             git = self.facts.get("git") or "unknown"
             raise Refused(
@@ -283,7 +283,7 @@ class Run:
             raise Ended(line, 128 + self.stop_on_signal.signal)
         if setup.is_sharded:  # the others are gone; what was just saved is whole
             setup.decoder = build_decoder(context.recipe, context.corpus.tokenizer.vocab)
-            last = load_checkpoint(context.folder.checkpoints / "last.ckpt")
+            last = load_checkpoint(context.folder.checkpoints / "last.ckpt", mapped=True)
             setup.decoder.load_state_dict(extract_decoder_weights(last))
         setup.decoder.to(setup.device)
 

@@ -16,9 +16,9 @@ from gptlab.corpus.corpus import Corpus
 from gptlab.errors import Refused
 from gptlab.model.costs import count_costs
 from gptlab.model.decoder import Decoder
-from gptlab.openmp import name_runtime
 from gptlab.runs import tracker as tracking
 from gptlab.runs.fingerprint import fingerprint_recipe
+from gptlab.runs.openmp import name_runtime
 from gptlab.runs.record import RunFolder, count_free_bytes, find_unfinished_run, read_json, to_json, utc_now
 
 

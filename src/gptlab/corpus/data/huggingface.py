@@ -22,6 +22,11 @@ BATCH = 1024
 """Documents held at once."""
 
 
+def is_hub_name(path: str) -> bool:
+    """Return whether a path that leads to no file may be a data set of the hub."""
+    return HUB_NAME.fullmatch(path) is not None and not path.endswith(".parquet")
+
+
 class HuggingFace(Data):
     """Text column of Parquet files.
 
@@ -45,7 +50,13 @@ class HuggingFace(Data):
 
     @classmethod
     def list_files(cls, knobs: dict[str, Any]) -> list[Path]:
-        return find_files(knobs["path"], EXPECTED, ".parquet")
+        """Return the local files; none for a name of the hub."""
+        try:
+            return find_files(knobs["path"], EXPECTED, ".parquet")
+        except Refused:
+            if not is_hub_name(knobs["path"]):
+                raise
+            return []
 
     def text(self) -> str:
         return "".join(self.chunks())
@@ -65,7 +76,7 @@ class HuggingFace(Data):
         try:
             local = find_files(self.path, EXPECTED, ".parquet")
         except Refused:
-            if not HUB_NAME.fullmatch(self.path) or self.path.endswith(".parquet"):
+            if not is_hub_name(self.path):
                 raise
             return fetch_from_hub(self.path, self.split or "train")
         if self.split is not None:

@@ -28,7 +28,9 @@ def choose_status(findings: Findings) -> int:
     verdicts = {contrast.verdict for _, comparison in _list_deciding(findings) for contrast in comparison.contrasts}
     if any(run.status not in ("finished", "diverged") for run in findings.runs):
         return UNFINISHED
-    if "unstable" in verdicts:
+    if "unstable" in verdicts or any(
+        arm.diverged for _, comparison in _list_deciding(findings) for arm in comparison.arms
+    ):
         return UNSTABLE
     return NOT_RESOLVED if verdicts & {"not resolved", "no verdict"} else DECIDED
 

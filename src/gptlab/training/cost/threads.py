@@ -5,8 +5,8 @@ from functools import cache
 
 import torch
 
-from gptlab.machine import measure_busy_cores
-from gptlab.openmp import name_runtime
+from gptlab.runs.machine import measure_busy_cores
+from gptlab.runs.openmp import name_runtime
 
 DEFAULT_THREADS = torch.get_num_threads()
 """Number of CPU threads that torch chose for this machine at the start."""
