@@ -47,12 +47,10 @@ def study(place: Path, arms: int, seeds: int, rows: int) -> Path:
     rates = ",".join(f"{1e-3 * (1 + arm / 100):.5f}" for arm in range(arms))
     few = ["model=nano", "steps=2", "model.context=16", "evaluation.tokens=64", "sample.count=1", "tracking=disabled"]
     command = [sys.executable, "ablate.py", f"outputs={place}", *few, "metric=[perplexity]", "timing=0"]
-    subprocess.run(
-        [*command, f"model.lr={rates}", f"seeds={seeds}", "name=large"],
-        check=True,
-        cwd=ROOT,
-        stdout=subprocess.DEVNULL,
+    made = subprocess.run(
+        [*command, f"model.lr={rates}", f"seeds={seeds}", "name=large"], cwd=ROOT, stdout=subprocess.DEVNULL
     )
+    assert made.returncode in (0, 3), "no study was made"  # 3: not all is resolved
     for number, path in enumerate(sorted((place / "runs").glob("*/metrics.jsonl"))):
         path.write_text(history(number, rows))
     shutil.rmtree(place / "wandb", ignore_errors=True)
