@@ -73,7 +73,7 @@ def runs(outputs: Annotated[Path, typer.Option(help="Where runs live.")] = Path(
     """List all runs, the best first."""
     from gptlab.commands.runs import print_runs
 
-    add_to_answer(runs=print_runs(outputs))
+    print_runs(outputs)
 
 
 @app.command()
@@ -138,7 +138,7 @@ def judge(
     findings = compare_folders(folders, baseline)
     answer = answer_with_findings(findings)
     for verdict in answer["verdicts"]:
-        print("{arm} against {against}: {verdict}".format(**verdict))
+        print("{arm} against {against}: {label}".format(**verdict))
     add_to_answer(**answer)
     raise typer.Exit(choose_status(findings))
 

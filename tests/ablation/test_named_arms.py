@@ -34,6 +34,7 @@ def test_arms_of_a_file_are_compared_by_their_names(tmp_path: Path):
         ("a: mlp=gelu\n", [], "a: mlp=gelu is no list of overrides"),
         ("a: [gelu]\n", [], "a: ['gelu'] is no list of overrides"),
         ("a: [", [], "no YAML"),
+        ("a: []\na: [mlp=gelu]\n", [], "has a name twice; give each arm its own"),
         ("a: []\nb: [attention=gqua]\n", [], "attention=gqua: no such option"),
         ("a: []\nb: [mlp.nothing=1]\n", [], "b: mlp.nothing: no such key"),
         (ARMS, ["attention=mha,gqa"], "arms=FILE has arms of its own; leave attention out"),

@@ -194,7 +194,7 @@ def make_study_name(axes: dict[str, list[str]], base: Recipe, options: StudyOpti
     return f"{filename.rstrip('._-')}-{hash_question(axes, base, options)}"
 
 
-def refuse_path(name: str | None) -> None:
+def refuse_bad_study_name(name: str | None) -> None:
     """Refuse a name that is no name of a folder inside outputs/ablations."""
     if name and (name.startswith(".") or {*name} & {*"/\\\0"}):
         raise Refused(f"name={name} is no name of one folder; give letters, digits, - and _, and outputs=<folder>")

@@ -48,7 +48,8 @@ def combine_axes(axes: Axes, design: str, defaults: dict[str, str]) -> list[Arm]
 def read_named_arms(path: str) -> dict[str, list[str]]:
     """Return the arms of a file, which maps names to lists of overrides: gated: [attention.gate=true, clip=0.5]."""
     try:
-        arms = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        text = Path(path).read_text(encoding="utf-8")
+        arms, node = yaml.safe_load(text), yaml.compose(text)
     except yaml.YAMLError as error:
         raise Refused(f"arms={path}: {explain_unreadable_yaml(error)}") from error
     except (OSError, UnicodeDecodeError) as error:
@@ -57,6 +58,8 @@ def read_named_arms(path: str) -> dict[str, list[str]]:
     example = "write a name and its overrides a line, as in gated: [attention.gate=true, clip=0.5]"
     if not isinstance(arms, dict) or not arms:
         raise Refused(f"arms={path} names no arms; {example}")
+    if isinstance(node, yaml.MappingNode) and len(node.value) > len(arms):  # YAML would keep the last of them
+        raise Refused(f"arms={path} has a name twice; give each arm its own")
     for name, words in arms.items():
         is_list = isinstance(words, list) and all(isinstance(word, str) and "=" in word for word in words)
         if not isinstance(name, str) or not name.strip() or not is_list:

@@ -52,11 +52,14 @@ def run_study(axes: dict[str, list[str]], fixed: dict[str, str], launch: Launch,
     looking.refuse_unfit_looks(planning.open_study_folder(spec), spec)
     if spec.study.together:
         measuring.run_measurements(spec, console)
+        status = DECIDED
         if spec.study.follow_up:
-            run_study(axes, measuring.override_for_follow_up(fixed, spec.name, spec.study.follow_up), launch, jobs)
+            status = run_study(
+                axes, measuring.override_for_follow_up(fixed, spec.name, spec.study.follow_up), launch, jobs
+            )
             if not spec.options.dry_run:
                 measuring.report_measurements(planning.open_study_folder(spec).path, console)
-        return DECIDED
+        return status
     if searches := spec.options.design == "search":
         searching.refuse_empty_space(Plan(spec, planning.open_study_folder(spec), jobs or 1))
     plan = make_plan(looking.start_at_first_look(spec), jobs)

@@ -23,10 +23,10 @@ class Jobs(NamedTuple):
     note: str = ""
 
 
-def choose_jobs(asked: int | Literal["auto"], recipes: Iterable[Recipe]) -> int:
-    """Return how many cells of these recipes run at once, memory aside: what was asked, or what the machine has."""
-    if asked != "auto":
-        return asked
+def choose_jobs(option: int | Literal["auto"], recipes: Iterable[Recipe]) -> int:
+    """Return how many cells of these recipes run at once, memory aside: as `jobs=` says, or what the machine has."""
+    if option != "auto":
+        return option
     return max(1, min((count_fitting_cells(recipe) for recipe in recipes), default=1))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from gptlab import compose as wiring
 from gptlab.ablation import design
-from gptlab.ablation.cells import Variant, hash_without_seed, make_study_name, refuse_path
+from gptlab.ablation.cells import Variant, hash_without_seed, make_study_name, refuse_bad_study_name
 from gptlab.ablation.options import KNOBS, StudyOptions, check_options
 from gptlab.config.factory import check_node, factory
 from gptlab.config.menu import CONF
@@ -73,7 +73,7 @@ def parse_command(axes: dict[str, list[str]], fixed: dict[str, str]) -> StudySpe
     axes, fixed = dict(axes), dict(fixed)
     options = _take_options(axes, fixed)
     name = _override_value(fixed.pop("name", None))
-    refuse_path(name)
+    refuse_bad_study_name(name)
     if "resume" in (*axes, *fixed):
         raise Refused("resume=... goes on with one run; a study goes on by the same command")
     shared = [*_default_overrides({*axes, *fixed}), *fixed.values()]

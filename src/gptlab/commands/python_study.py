@@ -15,13 +15,22 @@ from typing import Any
 
 from gptlab.commands.runs import read_runs
 from gptlab.config.menu import CONF
-from gptlab.config.typecheck import format_value
+from gptlab.config.typecheck import quote_for_hydra
 from gptlab.errors import Ended, Refused
+from gptlab.report.render.answer import DECIDED, NOT_RESOLVED, UNSTABLE
 
 REFUSED = 2
-COMPARED = (0, 3, 4)
-"""Exit statuses of a study that came to its verdicts: all decided, some not resolved, some unstable."""
-COLUMNS = ("arm", "against", "difference", "low", "high", "verdict")
+COMPARED = (DECIDED, NOT_RESOLVED, UNSTABLE)
+"""Exit statuses of a study that came to its verdicts."""
+COLUMNS = {
+    "arm": "arm",
+    "against": "against",
+    "difference": "difference",
+    "low": "low",
+    "high": "high",
+    "verdict": "label",
+}
+"""Columns of the table in a notebook, and the key of each."""
 
 
 class Study:
@@ -32,7 +41,9 @@ class Study:
     """
 
     def __init__(self, *words: str, **settings: Any) -> None:
-        named = (f"{key}={value if isinstance(value, str) else format_value(value)}" for key, value in settings.items())
+        named = (
+            f"{key}={value if isinstance(value, str) else quote_for_hydra(value)}" for key, value in settings.items()
+        )
         self.words = [*words, *named]
         self.answer: dict[str, Any] | None = None
 
@@ -85,7 +96,7 @@ class Study:
         """Return the verdicts as a table, which a notebook shows."""
         if self.answer is None:
             return f"<code>{html.escape(repr(self))}</code>, not run"
-        rows = [COLUMNS, *([_format_cell(verdict[name]) for name in COLUMNS] for verdict in self.verdicts)]
+        rows = [[*COLUMNS], *([_format_cell(verdict[key]) for key in COLUMNS.values()] for verdict in self.verdicts)]
         cells = ("".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in rows)
         return f"<table>{''.join(f'<tr>{row}</tr>' for row in cells)}</table>"
 

@@ -6,13 +6,14 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from gptlab.console.json_answer import add_to_answer, is_json_wanted
 from gptlab.console.units import format_duration
 from gptlab.errors import Refused
 from gptlab.runs.record import RunFolder, read_json, read_rows
 
 
-def print_runs(outputs: Path) -> list[dict[str, Any]]:
-    """Print the table; return the runs as plain data, the best first."""
+def print_runs(outputs: Path) -> None:
+    """Print the table; a program that asked for JSON has every summary too."""
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("run", overflow="fold")
     for name in ("val/loss", "bits/byte", "params", "steps", "time", "status"):
@@ -24,7 +25,8 @@ def print_runs(outputs: Path) -> list[dict[str, Any]]:
     if not console.is_terminal:
         console.width = 200  # a line a run, for other programs
     console.print(table if rows else f"no runs in {outputs / 'runs'} yet; start one: python train.py")
-    return read_runs(outputs)
+    if is_json_wanted():
+        add_to_answer(runs=read_runs(outputs))
 
 
 def read_runs(outputs: Path) -> list[dict[str, Any]]:

@@ -1,6 +1,7 @@
 """Type checks of plain values against annotations, which are the schema of a config, and both in words."""
 
 import difflib
+import json
 import sys
 import types
 from collections.abc import Callable
@@ -19,6 +20,18 @@ def explain_unknown(key: str, known: list[str], path: str = "") -> str:
 def format_value(value: Any) -> str:
     """Return a value as it is written in a config."""
     return {None: "null", True: "true", False: "false"}[value] if isinstance(value, bool | None) else repr(value)
+
+
+def quote_for_hydra(value: Any) -> str:
+    """Return a plain value as hydra's command line has it."""
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{key}:{quote_for_hydra(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(map(quote_for_hydra, value)) + "]"
+    if isinstance(value, str):
+        escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+        return f"'{escaped}'"
+    return json.dumps(value)
 
 
 def conforms(value: Any, wanted: Any) -> bool:

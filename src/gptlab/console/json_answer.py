@@ -29,7 +29,7 @@ def add_to_answer(**facts: Any) -> None:
 
 
 def is_json_wanted() -> bool:
-    """Return whether the caller reads an object, so that a listing need not be drawn."""
+    """Return whether the caller reads an object, for facts that take time to collect."""
     return _answer is not None
 
 

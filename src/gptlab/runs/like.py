@@ -4,12 +4,12 @@ What is typed beside it wins, and a slot that is typed loses the knobs of its fo
 from others, as a feed-forward width from the model's, is left to follow.
 """
 
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from gptlab.config.recipe import COSMETIC_KEYS, LISTS, flatten
+from gptlab.config.typecheck import quote_for_hydra
 from gptlab.errors import Refused
 from gptlab.runs.record import read_json, read_recipe
 from gptlab.runs.resume import MOVABLE, anchor_path
@@ -55,7 +55,7 @@ def describe_run_in_words(folder: Path, compose_config: ComposeConfig) -> list[s
     for is_first in (_is_of_the_whole, lambda _: True):
         usual = flatten(compose_config(words)[1])
         words += [
-            f"{key}={quote_value(value)}"
+            f"{key}={quote_for_hydra(value)}"
             for key, value in stored.items()
             if is_first(key) and (usual.get(key) != value or (key in ALWAYS and f"{key}={value}" not in words))
         ]
@@ -72,15 +72,3 @@ def _name_choices(choices: dict[str, Any], saved: dict[str, Any]) -> Iterator[st
 def _is_of_the_whole(key: str) -> bool:
     """Whether a key is one from which the knobs of parts may follow."""
     return "." not in key or key.startswith("model.")
-
-
-def quote_value(value: Any) -> str:
-    """Return a plain value as hydra's command line has it."""
-    if isinstance(value, dict):
-        return "{" + ",".join(f"{key}:{quote_value(item)}" for key, item in value.items()) + "}"
-    if isinstance(value, list):
-        return "[" + ",".join(map(quote_value, value)) + "]"
-    if isinstance(value, str):
-        escaped = value.replace("\\", "\\\\").replace("'", "\\'")
-        return f"'{escaped}'"
-    return json.dumps(value)

@@ -72,6 +72,8 @@ class AblationSweeper(Sweeper):
 
         A launcher that starts all at once gets as many as there are jobs.
         """
+        from gptlab.config.typecheck import quote_for_hydra
+
         asked = [[f"cell={quote_for_hydra(path)}"] for path in cells]
         size = jobs if self.name == "submitit_local" else len(asked)
         for start in range(0, len(asked), size):
@@ -107,9 +109,3 @@ def refuse_repeated_axes(overrides: Sequence[Override]) -> None:
         key = override.get_key_element()
         if override.is_discrete_sweep() and len(lines[key]) > 1:
             raise Refused(f"{' '.join(lines[key])}: {key} is given {len(lines[key])} times; give it once")
-
-
-def quote_for_hydra(text: str) -> str:
-    """Return a text as a value on hydra's command line."""
-    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"

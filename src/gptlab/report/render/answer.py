@@ -1,5 +1,6 @@
 """Findings for the program that asked: verdicts as plain data, and the exit status that they stand for."""
 
+from collections import Counter
 from typing import Any
 
 from gptlab.stats.results import Comparison, Contrast, Findings, Stratum
@@ -18,7 +19,7 @@ def answer_with_findings(findings: Findings) -> dict[str, Any]:
             for contrast in comparison.contrasts
         ],
         "notes": [*findings.mismatch, *findings.notes],
-        "runs": {status: sum(run.status == status for run in findings.runs) for status in _list_statuses(findings)},
+        "runs": dict(Counter(run.status for run in findings.runs)),
         "seconds": findings.seconds,
     }
 
@@ -41,10 +42,6 @@ def _list_deciding(findings: Findings) -> list[tuple[Stratum, Comparison]]:
     return pairs + [(stratum, stratum.confirmed) for stratum in findings.strata if stratum.confirmed]
 
 
-def _list_statuses(findings: Findings) -> list[str]:
-    return sorted({run.status for run in findings.runs})
-
-
 def _describe_contrast(stratum: Stratum, comparison: Comparison, contrast: Contrast) -> dict[str, Any]:
     return {
         "size": stratum.size,
@@ -61,6 +58,7 @@ def _describe_contrast(stratum: Stratum, comparison: Comparison, contrast: Contr
         "p_holm": contrast.p_holm,
         "delta": comparison.delta,
         "verdict": contrast.verdict,
+        "label": contrast.label,
         "level": contrast.level,
         "exploratory": contrast.exploratory,
         "more_seeds": contrast.more_seeds,
