@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 def load(run: str | Path, which: str = "last") -> "tuple[Decoder, Tokenizer]":
     """Return a run's decoder, in eval mode on the CPU with its `last` or `best` weights, and its tokenizer."""
-    from gptlab.restore import load_run
+    from gptlab.training.restore import load_run
 
     return load_run(run, which)
 

@@ -20,9 +20,6 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from gptlab.build import build_decoder as build_decoder
-from gptlab.build import build_uninitialized as build_uninitialized
-from gptlab.build import check_recipe as check_recipe
 from gptlab.config.hydra_messages import (
     explain_hydra_error,
     explain_list_for_one_choice,
@@ -42,6 +39,9 @@ from gptlab.errors import Ended, Refused, escape_controls
 from gptlab.runs.record import check_writable
 from gptlab.runs.resume import name_choices as name_choices
 from gptlab.runs.resume import resume_recipe
+from gptlab.training.build import build_decoder as build_decoder
+from gptlab.training.build import build_uninitialized as build_uninitialized
+from gptlab.training.build import check_recipe as check_recipe
 
 FULL_ERROR = os.environ.get("HYDRA_FULL_ERROR") == "1"
 """Asked for at the start, before `errors_in_one_line` sets it for hydra."""

@@ -12,10 +12,10 @@ from test_cli import gptlab
 from typer.testing import CliRunner
 
 from gptlab.__main__ import app
-from gptlab.build import build_decoder
 from gptlab.commands import explain
 from gptlab.config.factory import locate
 from gptlab.config.recipe import KNOB_SLOTS, PARTS, SLOTS
+from gptlab.training.build import build_decoder
 
 EVERY = [(slot, choice) for slot in explain.list_slots() for choice in choices(slot)]
 

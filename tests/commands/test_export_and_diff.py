@@ -11,7 +11,7 @@ from tiny_runs import finished, program, tiny
 
 import gptlab
 from gptlab import compose as wiring
-from gptlab.build import build_decoder, load_starting_weights
+from gptlab.training.build import build_decoder, load_starting_weights
 
 transformers = pytest.importorskip("transformers", reason="transformers is not installed")
 RUNS = {

@@ -15,14 +15,14 @@ from tiny_runs import program
 from torch import Tensor
 
 from gptlab import compose as wiring
-from gptlab.build import build_decoder, load_starting_weights
-from gptlab.build import build_uninitialized as make
 from gptlab.commands.search.guesses import Search
 from gptlab.commands.search.outline import Outline
 from gptlab.commands.search.solve import first_overrides, solve_checkpoint
 from gptlab.config.recipe import Recipe
 from gptlab.errors import Refused
 from gptlab.model.decoder import Decoder
+from gptlab.training.build import build_decoder, load_starting_weights
+from gptlab.training.build import build_uninitialized as make
 from gptlab.weights.pretrained import families
 from gptlab.weights.pretrained.mapping import apply_mapping, invert_mapping, parse_mapping
 

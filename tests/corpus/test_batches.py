@@ -10,11 +10,11 @@ from torch import Tensor
 from gptlab.config.factory import Factory
 from gptlab.corpus.corpus import Corpus, build_corpus
 from gptlab.corpus.data import Data
+from gptlab.corpus.datamodule import DataModule
 from gptlab.corpus.token_files import JoinedTokens
 from gptlab.corpus.tokenizer.byte import Byte
 from gptlab.errors import Refused
 from gptlab.model.shape import IGNORED
-from gptlab.training.datamodule import DataModule
 
 
 def corpus(train: int = 500, validation: int = 101) -> Corpus:

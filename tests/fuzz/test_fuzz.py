@@ -13,9 +13,9 @@ import torch
 from cases import MAKERS, WEIGHTS, Case, Samples
 from tiny_runs import Done, finished, program, tiny
 
-from gptlab.build import build_decoder
 from gptlab.config.recipe import Recipe
 from gptlab.corpus.corpus import Corpus
+from gptlab.training.build import build_decoder
 
 FIRST, COUNT = int(os.environ.get("FUZZ_FIRST", 0)), int(os.environ.get("FUZZ_CASES", 100))
 STUDY_STATUSES = (0, 3)

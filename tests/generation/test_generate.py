@@ -8,12 +8,12 @@ from conftest import SIZES, VOCAB, attentions, decoder, tokens
 from torch import Tensor
 
 from gptlab import compose as wiring
-from gptlab.build import build_decoder
 from gptlab.errors import Refused
 from gptlab.generation.generate import DecodingState, generate
 from gptlab.generation.sampler import Sampler
 from gptlab.model.decoder import Decoder
 from gptlab.model.mask import Mask
+from gptlab.training.build import build_decoder
 
 CASES = ["", "attention=swa position=alibi", "attention=mqa position=learned", "attention=local_global position=nope"]
 CONTEXT = 64  # of every decoder in conftest

@@ -369,7 +369,7 @@ def test_another_seed_is_another_start_and_leaves_torch_alone(case: str):
 @pytest.mark.parametrize("start", [0, 5])
 @pytest.mark.parametrize(("accumulate", "size"), [(1, 1), (2, 1), (3, 1), (1, 2), (3, 2), (1, 3)])
 def test_batch_k_depends_on_seed_and_step_alone(accumulate: int, size: int, start: int):
-    from gptlab.training.datamodule import DataModule
+    from gptlab.corpus.datamodule import DataModule
 
     corpus = Corpus(np.arange(999, dtype=np.uint16), np.arange(99), Byte(), "")
     feed = DataModule(corpus, seed=3, batch_size=6, context=TIME, accumulate=accumulate)

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from conftest import composed
 
-from gptlab.build import build_decoder
 from gptlab.errors import Refused
 from gptlab.study import compile as compiling
 from gptlab.study.compile import Compile
+from gptlab.training.build import build_decoder
 
 NANO = ("model=nano", "model.width=16", "model.layers=1", "model.context=16", "trainer=cpu", "trainer.threads=1")
 

@@ -10,12 +10,12 @@ from conftest import composed
 from tiny_runs import COMPARED, TINY, finished, program, tiny
 
 from gptlab import compose as wiring
-from gptlab.build import build_decoder
 from gptlab.config.recipe import flatten
 from gptlab.study.mixed_precision import MixedPrecision, find_family
 from gptlab.study.mxint8 import MXInt8
 from gptlab.study.prune import Prune
 from gptlab.study.quantize import Quantize
+from gptlab.training.build import build_decoder
 from gptlab.weights.format.integer import Integer
 from gptlab.weights.format.mx import Microscaling
 

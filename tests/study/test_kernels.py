@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from conftest import composed
 
-from gptlab.build import build_decoder
 from gptlab.study.kernels import Kernels
+from gptlab.training.build import build_decoder
 
 NANO = ("model=nano", "model.width=24", "model.heads=2", "model.context=16", "trainer=cpu", "trainer.threads=1")
 

@@ -7,10 +7,10 @@ import pytest
 from conftest import composed
 from tiny_runs import program, tiny
 
-from gptlab.build import build_on_meta
 from gptlab.errors import Refused
 from gptlab.stats.elasticity import fit_elasticity, measure_elasticities
 from gptlab.study.latency import SIZES, Latency, read_sizes
+from gptlab.training.build import build_on_meta
 
 
 @pytest.mark.parametrize("words", [("attention=mha",), ("mlp=moe", "attention=gqa", "attention.kv_heads=1")])

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from conftest import composed
 
-from gptlab.build import build_decoder
 from gptlab.errors import Refused
 from gptlab.study.matmul import ONE_THREAD, Matmul, find_crossovers
 from gptlab.study.tools import parallel_matmul as matmul
 from gptlab.study.tools.parallel_matmul import BACKENDS, SPLITS, Product, cut_product
+from gptlab.training.build import build_decoder
 
 KNOBS: dict[str, Any] = {"sizes": [16], "splits": [*SPLITS], "backends": ["threads"]}
 SIDES = (19, 23, 17)

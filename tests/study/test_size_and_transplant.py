@@ -8,13 +8,13 @@ import pytest
 from conftest import composed
 from tiny_runs import COMPARED, program, tiny
 
-from gptlab.build import build_decoder
 from gptlab.config.recipe import Recipe
 from gptlab.errors import Refused
 from gptlab.stats.measurements import Row, summarize_rows
 from gptlab.stats.study_plan import StudyPlan
 from gptlab.study.size import Size, count_sizes
 from gptlab.study.transplant import Transplant
+from gptlab.training.build import build_decoder
 
 FIRST = ["experiment=gpt2", "vocab_multiple=1", "model.width=256", "model.heads=2", "model.layers=3"]
 FIRST += ["model.context=256", "mlp=gelu", "mlp.hidden=1280", "init=torch", "init.embedding_std=1.0"]

@@ -8,7 +8,6 @@ import pytest
 import torch
 from conftest import composed
 
-from gptlab.build import build_decoder
 from gptlab.errors import Refused
 from gptlab.report.measurement import build_measurement_report
 from gptlab.report.model import Figure
@@ -17,6 +16,7 @@ from gptlab.stats.study_plan import StudyPlan
 from gptlab.study.attention_cost import AttentionCost, compute_slopes
 from gptlab.study.graph import Graphed
 from gptlab.study.softmax_scale import SoftmaxScale, jacobian_norm
+from gptlab.training.build import build_decoder
 
 # -- softmax_scale
 

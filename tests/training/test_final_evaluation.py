@@ -9,7 +9,7 @@ import torch
 from conftest import SIZES, choices, composed, decoder, tokens
 from tiny_runs import Done, finished, rows, summary, tiny, train
 
-from gptlab.build import build_decoder
+from gptlab.training.build import build_decoder
 from gptlab.training.final_evaluation import (
     average_by_position,
     compute_position_table,

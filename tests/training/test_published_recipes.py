@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from conftest import composed, normal, perturb, tokens
 from torch import Tensor
 
-from gptlab.build import build_decoder
 from gptlab.model.decoder import Decoder
+from gptlab.training.build import build_decoder
 
 VOCAB = 65
 COUNTS = {"small": 157_889, "medium": 7_144_001, "large": 7_144_001}

@@ -13,13 +13,13 @@ from tiny_runs import Done, ended, finished, numbers, rows, start, summary, tiny
 import gptlab.training.evaluate
 import gptlab.training.run
 from gptlab import compose as wiring
-from gptlab.build import build_decoder
 from gptlab.config.recipe import Recipe
 from gptlab.corpus.corpus import Corpus
 from gptlab.corpus.load import read_corpus
 from gptlab.errors import Refused
 from gptlab.model.rng import derive_seed
 from gptlab.stats.summary_keys import find_key
+from gptlab.training.build import build_decoder
 from gptlab.training.evaluate import evaluate
 from gptlab.training.task import Task
 

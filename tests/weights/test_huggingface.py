@@ -15,9 +15,9 @@ from tiny_runs import ROOT, TINY, Done, finished, numbers, program, summary, tra
 from torch import Tensor
 
 from gptlab import compose as wiring
-from gptlab.build import build_decoder, load_starting_weights
 from gptlab.errors import Refused
 from gptlab.model.decoder import Decoder
+from gptlab.training.build import build_decoder, load_starting_weights
 
 transformers = pytest.importorskip("transformers", reason="transformers is not installed")
 VOCAB, TIME = 97, 41
@@ -244,7 +244,7 @@ def test_a_run_that_was_stopped_goes_on_without_its_base_and_with_its_files_else
 def ours_of(path: Path) -> Decoder:
     """On the meta device."""
     recipe = wiring.compose(["pretrained=hf", f"pretrained.path={path}"])
-    from gptlab.build import build_on_meta
+    from gptlab.training.build import build_on_meta
 
     return build_on_meta(recipe, json.loads((path / "config.json").read_text())["vocab_size"])
 

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 from gptlab.ablation.cells import Adjustment, Variant
-from gptlab.build import build_on_meta
 from gptlab.config.recipe import Recipe, set_values
 from gptlab.errors import Refused
+from gptlab.training.build import build_on_meta
 
 STARTUP_S = 2.0
 """Seconds to open and close a run, W&B's mirror included."""

@@ -13,7 +13,6 @@ from rich.console import Console
 from gptlab.ablation import plan as planning
 from gptlab.ablation.question import StudySpec
 from gptlab.ablation.study_plan import start_study_plan
-from gptlab.build import build_decoder
 from gptlab.config.recipe import flatten, set_values
 from gptlab.errors import Ended, Refused
 from gptlab.report.measurement_folder import find_rows_path, report_measurements
@@ -22,6 +21,7 @@ from gptlab.runs.record import read_json, to_json, write_atomically
 from gptlab.runs.study_folder import StudyFolder, lock_or_owner
 from gptlab.stats.study_plan import StudyPlan
 from gptlab.study import Study
+from gptlab.training.build import build_decoder
 
 
 def run_measurements(spec: StudySpec, console: Console) -> None:

@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gptlab.build import build_decoder, check_recipe, load_starting_weights
 from gptlab.config.recipe import Recipe
 from gptlab.errors import Refused
 from gptlab.model.decoder import Decoder
+from gptlab.training.build import build_decoder, check_recipe, load_starting_weights
 from gptlab.weights.pretrained import files, load_source
 
 TOLERANCE = 1e-4

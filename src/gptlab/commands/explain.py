@@ -13,11 +13,11 @@ from typing import Any
 
 import yaml
 
-from gptlab.build import build_on_meta
 from gptlab.config.factory import check_node, find_slot_package, locate
 from gptlab.config.menu import CONF, list_choices
 from gptlab.config.recipe import LISTS, PARTS, Recipe, check_settings
 from gptlab.errors import Refused
+from gptlab.training.build import build_on_meta
 
 ROOT = CONF.parent
 VOCAB = 65

@@ -32,7 +32,7 @@ def export_run(run: Path, to: str, into: Path, compose: Compose) -> Path:
     """Write the folder, which must not be there yet."""
     from safetensors.torch import save_file
 
-    from gptlab.restore import load_run
+    from gptlab.training.restore import load_run
     from gptlab.weights.change import merge
 
     if into.exists():

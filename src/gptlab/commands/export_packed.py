@@ -11,11 +11,11 @@ from pathlib import Path
 import torch
 import yaml
 
-from gptlab.build import apply_changes
 from gptlab.config.recipe import Recipe
 from gptlab.errors import Refused
-from gptlab.restore import load_run
 from gptlab.runs.record import read_json, read_recipe, to_json, write_atomically
+from gptlab.training.build import apply_changes
+from gptlab.training.restore import load_run
 from gptlab.weights.change import merge, summary_metrics
 
 Compose = Callable[[list[str]], Recipe]

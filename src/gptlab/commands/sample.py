@@ -12,7 +12,7 @@ from gptlab.errors import Refused
 from gptlab.generation.generate import Beyond, generate
 from gptlab.generation.speculative import speculate
 from gptlab.model.decoder import Decoder
-from gptlab.restore import load_run
+from gptlab.training.restore import load_run
 
 
 def stream_text(

@@ -51,7 +51,7 @@ class AttentionCost(Study):
         return set_values(recipe, model__context=self.lengths[-1])
 
     def check(self, arms: dict[str, Recipe]) -> None:
-        from gptlab.build import build_on_meta
+        from gptlab.training.build import build_on_meta
 
         for name, recipe in arms.items():
             first = build_on_meta(self.extend_context(recipe), VOCAB).layers[0].attention

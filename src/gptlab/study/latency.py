@@ -65,7 +65,7 @@ class Latency(Study):
         self.sweeps, self.batch, self.vocab, self.rounds = sweeps, batch, vocab, rounds
 
     def check(self, arms: dict[str, Recipe]) -> None:
-        from gptlab.build import build_on_meta
+        from gptlab.training.build import build_on_meta
 
         for name, recipe in arms.items():
             for point_name, point in self.make_points(recipe).items():
@@ -101,7 +101,7 @@ class Latency(Study):
 
     def make_points(self, recipe: Recipe) -> dict[str, Point]:
         """Return all points of one recipe by name, the baseline first."""
-        from gptlab.build import build_on_meta
+        from gptlab.training.build import build_on_meta
 
         base = Point(recipe, get_vocab_size(recipe, self.vocab), self.batch)
         own_sizes = read_sizes(build_on_meta(recipe, base.vocab), base)

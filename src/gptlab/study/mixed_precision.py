@@ -82,8 +82,8 @@ class MixedPrecision(Study):
 
         from gptlab.config.factory import factory
         from gptlab.corpus.load import read_corpus
-        from gptlab.restore import load_run
         from gptlab.runs.record import read_recipe
+        from gptlab.training.restore import load_run
         from gptlab.weights.change import merge
 
         recipe = read_recipe(Path(self.run))

@@ -8,10 +8,10 @@ pass over one context, divided by its tokens.
 
 from pathlib import Path
 
-from gptlab.build import build_on_meta
 from gptlab.config.recipe import Recipe
 from gptlab.stats.measurements import Row
 from gptlab.study import Build, Study, get_vocab_size
+from gptlab.training.build import build_on_meta
 
 
 class Size(Study):

@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 
-from gptlab.build import build_decoder
 from gptlab.config.factory import factory
 from gptlab.config.recipe import Recipe
 from gptlab.console.terminal import Terminal
@@ -25,6 +24,7 @@ from gptlab.runs import tracker as tracking
 from gptlab.runs.checkpoint import extract_decoder_weights, find_newest_checkpoint, load_checkpoint
 from gptlab.runs.fingerprint import fingerprint_recipe
 from gptlab.runs.record import RunFolder
+from gptlab.training.build import build_decoder
 from gptlab.training.callbacks.checkpoints import STATE_KEY, Checkpoints
 from gptlab.training.callbacks.interim_evaluation import InterimEvaluation
 from gptlab.training.callbacks.interim_sample import InterimSample

@@ -8,6 +8,7 @@ import torch
 
 from gptlab.config.factory import factory
 from gptlab.config.recipe import Recipe
+from gptlab.corpus.datamodule import DataModule
 from gptlab.errors import Ended
 from gptlab.model.compile_policy import should_compile_at_start
 from gptlab.model.costs import count_costs
@@ -16,7 +17,6 @@ from gptlab.training.callback import Callback, Row
 from gptlab.training.context import RunContext
 from gptlab.training.cost.memory import reset_peak_memory
 from gptlab.training.cost.peak_flops import find_peak_flops
-from gptlab.training.datamodule import DataModule
 from gptlab.training.task import Task
 
 

@@ -6,7 +6,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from gptlab.build import build_decoder
 from gptlab.config.recipe import Recipe
 from gptlab.console.terminal import Terminal
 from gptlab.corpus.corpus import Corpus
@@ -14,6 +13,7 @@ from gptlab.errors import Ended
 from gptlab.model.decoder import Decoder
 from gptlab.runs.record import RunFolder
 from gptlab.runs.tracker import Tracker
+from gptlab.training.build import build_decoder
 from gptlab.training.context import RunContext
 from gptlab.training.distributed import ProcessGroup
 from gptlab.training.setup import TrainingSetup

@@ -16,13 +16,13 @@ from dataclasses import dataclass, fields, replace
 from itertools import product
 from typing import TYPE_CHECKING, Any, get_args
 
-from gptlab.build import build_on_meta
 from gptlab.commands.search.layout import complete_layout, holds_qkv
 from gptlab.commands.search.outline import Outline
 from gptlab.config.factory import locate, read_knobs
 from gptlab.config.recipe import Recipe
 from gptlab.console.progress import delayed_progress
 from gptlab.errors import Refused
+from gptlab.training.build import build_on_meta
 from gptlab.weights.pretrained.mapping import Mapping, Shapes, apply_mapping
 
 if TYPE_CHECKING:

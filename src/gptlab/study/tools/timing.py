@@ -12,11 +12,11 @@ from typing import Any
 
 import torch
 
-from gptlab.build import build_decoder
 from gptlab.config.factory import factory
 from gptlab.config.recipe import Recipe
 from gptlab.corpus.corpus import Corpus
 from gptlab.generation.generate import generate
+from gptlab.training.build import build_decoder
 from gptlab.training.cost.training_step import take_training_step
 
 STEP_MS, GENERATE_MS = "time/step_ms", "time/generate_ms_per_token"

@@ -18,7 +18,7 @@ def load_weights(run: str | None, recipe: Recipe, vocab: int, build: Build) -> "
     """Return the weights of a run, changes merged, or where it is None those of a recipe's init and seed."""
     if run is None:
         return build(drop_changes(recipe), vocab).state_dict()
-    from gptlab.restore import load_run
+    from gptlab.training.restore import load_run
     from gptlab.weights.change import merge
 
     return merge(load_run(run)[0]).state_dict()
@@ -46,7 +46,7 @@ def drop_changes(recipe: Recipe) -> Recipe:
 
 def build_transplant(name: str, recipe: Recipe, vocab: int, build: Build, weights: "dict[str, Tensor]") -> "Decoder":
     """Build the decoder of a recipe with the given weights, then apply the recipe's changes."""
-    from gptlab.build import apply_changes
+    from gptlab.training.build import apply_changes
 
     decoder = build(drop_changes(recipe), vocab)
     try:

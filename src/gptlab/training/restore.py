@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from gptlab.build import build_uninitialized as make
 from gptlab.config.factory import check_node, locate
 from gptlab.config.recipe import PARTS, Recipe, check_settings
 from gptlab.corpus.tokenizer import Tokenizer
@@ -11,6 +10,7 @@ from gptlab.model.decoder import Decoder
 from gptlab.runs.checkpoint import extract_decoder_weights
 from gptlab.runs.checkpoint import load_checkpoint as load_checkpoint
 from gptlab.runs.record import REMEDY, read_json, read_recipe
+from gptlab.training.build import build_uninitialized as make
 
 
 def load_run(run: str | Path, which: str = "last") -> tuple[Decoder, Tokenizer]:

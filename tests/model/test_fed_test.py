@@ -4,8 +4,8 @@ import pytest
 import torch
 from conftest import PARTS, choices, composed, recipe
 
-from gptlab.build import build_decoder
-from gptlab.training.fed_test import describe_odd_ratios, measure_initial_ratios
+from gptlab.model.fed_test import describe_odd_ratios, measure_initial_ratios
+from gptlab.training.build import build_decoder
 
 SIZES = {"nano": ("model=nano",), "micro": ("model=micro",)}
 VOCAB = 65
