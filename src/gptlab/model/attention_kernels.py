@@ -47,12 +47,14 @@ def attend(
     A query that sees no key gives 0.
     """
     scale = q.shape[-1] ** -0.5 if scale is None else scale
+    # kernels want heads before positions: (B, H, T, D), (B, K, S, D), (B, K, S, E)
     q, k, v = (x.transpose(1, 2) for x in (q, k, v))
     kernel_name = (
         _forced_kernels[-1]
         if _forced_kernels
         else choose_kernel(q, v.shape[-1], pass_mask, bias=bias, sink=sink, softcap=softcap, dropout=dropout)
     )
+    # recorded where the choice has fallen, so that summary.json names what ran
     for recording in _recordings:
         causal = kernel_name == "sdpa" and _is_plain_causal(pass_mask, bias, sink)
         recording.append(f"{kernel_name}/causal" if causal else kernel_name)
@@ -80,6 +82,7 @@ def choose_kernel(
     # only the plain formula gives a bias its gradient
     learned_bias = bias is not None and bias.requires_grad
     unusual = softcap is not None or sink is not None
+    # a plain causal mask goes to flash; a bias is a tensor of all pairs, which flex would have to read whole too
     flex_pays = unusual or not (pass_mask.causal or bias is not None)
     if (
         q.is_cuda
@@ -113,6 +116,7 @@ def attend_naive(q, k, v, pass_mask, bias, scale, sink, softcap, dropout) -> Ten
     if bias is not None:
         z = z + bias
     visible = pass_mask.tensor()
+    # after softcap and bias: a cap would make a finite number of -inf
     z = z.masked_fill(~visible, -torch.inf)
     if sink is not None:
         z = torch.cat([z, sink.view(1, -1, 1, 1).expand(*z.shape[:-1], 1)], -1)
@@ -120,6 +124,7 @@ def attend_naive(q, k, v, pass_mask, bias, scale, sink, softcap, dropout) -> Ten
     # before the softmax, its weights after.
     sees_nothing = ~visible.any(-1, keepdim=True)
     weights = z.masked_fill(sees_nothing, 0.0).softmax(-1).masked_fill(sees_nothing, 0.0)
+    # the last column is the sink's share, which meets no value; dropout is 0 outside training
     return F.dropout(weights[..., : k.shape[2]], dropout) @ v
 
 
@@ -127,6 +132,7 @@ def attend_sdpa(q, k, v, pass_mask, bias, scale, sink, softcap, dropout) -> Tens
     """Call torch's fused kernel; a sink becomes one more key. Raises ValueError on a softcap."""
     if softcap is not None:
         raise ValueError("softcap: the kernel sdpa cannot cap scores; use naive or flex")
+    # SDPA repeats shared heads itself, faster than we could: 0.81 ms against 1.02 (docs/log.md, 2026-11-22)
     grouped = q.shape[1] != k.shape[1]
     if _is_plain_causal(pass_mask, bias, sink):
         # is_causal needs no mask tensor, which on a GPU leaves flash attention open
@@ -134,6 +140,7 @@ def attend_sdpa(q, k, v, pass_mask, bias, scale, sink, softcap, dropout) -> Tens
     mask = pass_mask.tensor()
     if sink is not None:
         q, k, v, mask, bias = append_sink_key(q, k, v, mask, bias, scale, sink)
+        # append_sink_key has repeated the shared heads
         grouped = False
     if bias is not None:
         # SDPA takes one tensor for both: a float mask is added to the scores
@@ -146,8 +153,10 @@ def append_sink_key(q, k, v, mask, bias, scale, sink):
 
     Queries grow a feature 1 that meets sink / scale in this key alone.
     """
+    # each query head has a sink of its own, so a key head can no longer be shared
     groups = q.shape[1] // k.shape[1]
     k, v = (x.repeat_interleave(groups, 1) if groups > 1 else x for x in (k, v))
+    # divided by scale, since the kernel multiplies all scores by it; (B, H, 1, D + 1), 0 but for its last feature
     sink_key = F.pad((sink / scale).to(k.dtype).view(1, -1, 1, 1), (k.shape[-1], 0)).expand(k.shape[0], -1, -1, -1)
     q = F.pad(q, (0, 1), value=1.0)
     k = torch.cat([sink_key, F.pad(k, (0, 1))], 2)
@@ -164,6 +173,7 @@ def attend_flex(q, k, v, pass_mask, bias, scale, sink, softcap, dropout) -> Tens
     query_positions, key_positions = pass_mask.query_positions, pass_mask.key_positions
 
     def is_visible(b, _head, i, j):
+        # positions may be one row for the whole batch: b % 1 reads it for every b, without a branch in the graph
         return pass_mask.mask.is_visible(
             query_positions[b % query_positions.shape[0], i], key_positions[b % key_positions.shape[0], j]
         )
@@ -172,6 +182,7 @@ def attend_flex(q, k, v, pass_mask, bias, scale, sink, softcap, dropout) -> Tens
         z = z if softcap is None else softcap * torch.tanh(z / softcap)
         return z if bias is None else z + bias[b % bias.shape[0], h, i, j]
 
+    # one block mask for all heads, and for all rows where they share their positions
     batch = max(query_positions.shape[0], key_positions.shape[0])
     block_mask = create_block_mask(is_visible, batch, None, q.shape[2], k.shape[2], device=q.device.type)
     out, aux = flex_attention(

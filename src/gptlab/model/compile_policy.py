@@ -30,6 +30,7 @@ def should_compile_at_start(choice: Literal["auto", "on", "off"], device: str) -
     missing = find_missing_dependency(device)
     if choice == "on" and missing:
         raise Refused(f"compile=on needs {missing}, which is not here; install it or use compile=off")
+    # on a GPU compiling pays within minutes; on a CPU only a long run earns it back (should_compile_long_run)
     return choice == "on" or (choice == "auto" and device == "cuda" and not missing)
 
 

@@ -23,8 +23,10 @@ class DecoderCosts(NamedTuple):
 def count_costs(decoder: Decoder) -> DecoderCosts:
     """Count what a decoder costs; it may live on the meta device."""
     context = decoder.shape.context
+    # read off real caches, not from a formula: windows, latents and shared layers count themselves
     caches = decoder.new_cache(1, context)
     return DecoderCosts(
+        # parameters() gives a tied weight once
         params=sum(p.numel() for p in decoder.parameters()),
         params_trainable=sum(p.numel() for _, p in decoder.trainable_parameters()),
         flops_per_token=decoder.training_flops(context) / context,

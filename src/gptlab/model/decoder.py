@@ -51,10 +51,13 @@ class Decoder(nn.Module):
         self.shape = shape
         self.embedding = nn.Embedding(shape.vocab, shape.width)
         self.position = position(shape)
+        # Identity at 0: no operation in the graph, and nothing to draw
         self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
         depth = range(shape.layers)
         self.blocks = nn.ModuleList(block(shape, layer, attention, mlp, residual, norm) for layer in depth)
+        # where norms differ by layer it is of the last one's kind
         self.norm = norm(shape.width, shape.layers - 1) if final_norm else nn.Identity()
+        # it is given the embedding so that it may tie its head to it
         self.readout = readout(shape, self.embedding)
         self._check_compatibility()
 
@@ -77,6 +80,7 @@ class Decoder(nn.Module):
         cache      of each layer, from earlier calls, which these tokens continue
         last       return the logits of the last token alone, (B, 1, vocab)
         """
+        # remembered: given positions may be padded, and only plain ones leave the causal kernels open
         default_positions = positions is None
         positions = torch.arange(tokens.shape[1], device=tokens.device)[None] if positions is None else positions
         forward_pass = ForwardPass(tokens, positions, self.position, default_positions)
@@ -123,6 +127,7 @@ class Decoder(nn.Module):
 
         2 x the weights of every Linear that a token meets x tokens, and the visible pairs.
         """
+        # windows differ by layer, so pairs are counted layer by layer
         pair_flops = sum(b.attention.pairs(length) * b.attention.pair_flops() for b in self.layers)
         return 2 * self._count_matmul_weights() * length + pair_flops
 
@@ -144,6 +149,7 @@ class Decoder(nn.Module):
         """Raise ValueError where parts that depend on each other do not fit."""
         attentions = [block.attention for block in self.layers]
         for layer, attention in enumerate(attentions):
+            # earlier layers only: what is shared in a pass flows down the depth
             attention.check_compatible(self.position, attentions[:layer])
         streams = {
             residual.streams for block in self.layers for residual in (block.attention_residual, block.mlp_residual)
@@ -171,6 +177,7 @@ def pattern(
         raise ValueError(f"layout={list(layout)} may hold only the names in kinds: {', '.join(kinds)}")
     if last is not None and last not in kinds:
         raise ValueError(f"last={last} may be only one of the names in kinds: {', '.join(kinds)}; null is as tiled")
+    # a norm is called with (width, layer), all other slots with (shape, layer)
     if last is not None and not isinstance(shape, Shape):
         raise ValueError(f"last={last}: a norm is not told how many layers there are; say last=null")
     if last is not None and layer == shape.layers - 1:

@@ -36,15 +36,19 @@ def measure_initial_ratios(decoder: Decoder) -> dict[str, float]:
     generator = torch.Generator().manual_seed(0)
     shape = decoder.shape
     size = BATCH_ROWS, min(shape.context, MAX_LENGTH)
+    # random tokens: the check must not depend on the data, and knowing nothing then costs ln V exactly
     tokens, targets = (torch.randint(shape.tokens, size, generator=generator) for _ in range(2))
     was_training, streams = decoder.training, list[Tensor]()
+    # what enters the last norm is the last stream, collapsed
     hook = decoder.norm.register_forward_pre_hook(lambda _, inputs: streams.append(inputs[0]))
     branch_ratios = list[float]()
     residuals = [residual for block in decoder.layers for residual in (block.attention_residual, block.mlp_residual)]
     for residual in residuals:
+        # shadows the method on this object alone; `del` below brings the class's back
         residual.write = _record_branch_ratio(residual.write, branch_ratios)
     try:
         with torch.no_grad():
+            # without dropout, whose noise would count as a part's size
             decoder.eval()
             loss = decoder(tokens, targets).loss.item()
             x = decoder.embedding(tokens)
@@ -53,6 +57,7 @@ def measure_initial_ratios(decoder: Decoder) -> dict[str, float]:
             if any(
                 module._parameters.get("weight") is decoder.embedding.weight for module in decoder.readout.modules()
             ):
+                # a tied head scores by the embedding, so at birth the stream should still point to its token
                 ratios["cosine"] = torch.cosine_similarity(x, streams[0], dim=-1).mean().item()
     finally:
         hook.remove()
@@ -117,6 +122,7 @@ def _record_branch_ratio(write: Any, branch_ratios: list[float]) -> Any:
     """Wrap a residual's `write` so that it appends the ratio of the branch to the stream."""
 
     def write_and_record(stream: Any, y: Tensor) -> Any:
+        # the difference is what the branch adds, whatever norm or mixing the residual does on the way
         written, without = write(stream, y), write(stream, torch.zeros_like(y))
         if (stream_rms := _rms(without)) > 0:
             branch_ratios.append(_rms(written - without) / stream_rms)

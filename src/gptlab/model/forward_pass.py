@@ -55,8 +55,10 @@ class ForwardPass:
 
         Keys stand at `key_positions`, by default where the queries do; that mask is shared by all layers.
         """
+        # caches differ by layer in what they still hold, so their masks are not shared
         if key_positions is not None and key_positions is not self.positions:
             return PassMask(mask, self.positions, key_positions, causal=False)
+        # masks are compared by value: layers of one window share one tensor
         if mask not in self.pass_masks:
             self.pass_masks[mask] = PassMask(
                 mask,

@@ -28,13 +28,16 @@ class RmsNorm(Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
+        # in place from here on: at this size a new tensor costs as much as the arithmetic
         norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
         inverse_rms = norm.square_().div_(x.shape[-1]).add_(eps).rsqrt_()
         normalized = x * inverse_rms
+        # x itself is not kept: the gradient needs x / rms and 1 / rms only
         ctx.save_for_backward(normalized, inverse_rms, weight)
         return normalized * weight
 
     @staticmethod
+    # refuses a second derivative, of which the formula below knows nothing
     @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, Tensor, None]:
         normalized, inverse_rms, weight = ctx.saved_tensors

@@ -34,6 +34,7 @@ class RingCache:
         self.positions = torch.full((batch, capacity), -1, dtype=torch.long, device=like.device)
         # A tensor, not an int, so that one compiled graph serves all steps.
         self.entries_written = torch.zeros((), dtype=torch.long, device=like.device)
+        # a Python bool, so that choosing a path reads nothing back from a GPU
         self.is_empty = True
 
     @property
@@ -73,11 +74,12 @@ class RingCache:
 
     def _write(self, positions: Tensor, rows: dict[str, Tensor]) -> None:
         length = positions.shape[1]
-        # of a chunk longer than the ring only the end stays
+        # of a chunk longer than the ring only the end stays: index_copy_ would write a slot twice, in no fixed order
         count = min(length, self.capacity)
         slots = (self.entries_written + torch.arange(length - count, length, device=positions.device)) % self.capacity
         self.positions.index_copy_(1, slots, positions[:, -count:].expand(self.positions.shape[0], -1))
         for name, row in rows.items():
+            # under autocast rows come in bfloat16, while the cache has the embedding's type
             self.rows[name].index_copy_(1, slots, row[:, -count:].to(self.rows[name].dtype))
         self.entries_written += length
         self.is_empty = False

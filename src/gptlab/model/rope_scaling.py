@@ -76,11 +76,13 @@ def _unscaled_share_by_turns(plain: Tensor, scaling: Scaling) -> Tensor:
 
 def _unscaled_share_by_index(pair: Tensor, width: int, theta: float, scaling: Scaling) -> Tensor:
     """Return the same, linear in the pair's number between those that turn `high` and `low` times, rounded outwards."""
+    # the number i of the pair, as a real one, that turns `turns` times: 2 pi turns = original theta^(-2 i / width)
     fast, slow = (
         width * math.log(scaling.original / (turns * 2 * math.pi)) / (2 * math.log(theta))
         for turns in (scaling.high_turns, scaling.low)
     )
     first, last = max(math.floor(fast), 0), min(math.ceil(slow), width - 1)
+    # 0.001 where both ends fall on one pair: a step instead of a division by 0, as in the authors' code
     return 1 - ((pair / 2 - first) / (last - first or 0.001)).clamp(0, 1)
 
 
@@ -88,4 +90,5 @@ def attention_factor(scaling: Scaling | None) -> float:
     """Return the factor of cos and sin: yarn's temperature, on queries and keys alike; 1 for the others."""
     if scaling is None or scaling.kind != "yarn":
         return 1.0
+    # on q and k alike, so scores have its square, which is 1 / t of the paper
     return 0.1 * math.log(scaling.factor) + 1

@@ -37,6 +37,7 @@ class Shape:
                 raise ValueError(
                     f"model.heads={self.heads} does not divide model.width={self.width}; try {suggestions}"
                 )
+            # the class is frozen; a size left at 0 is derived once, here
             object.__setattr__(self, "head", self.width // self.heads)
         if not self.tokens:
             object.__setattr__(self, "tokens", self.vocab)
