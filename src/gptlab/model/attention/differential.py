@@ -44,6 +44,7 @@ class DifferentialAttention(Attention):
         self.k = nn.Linear(shape.width, shape.heads * shape.head, bias)
         self.v = nn.Linear(shape.width, shape.heads * shape.head, bias)
         self.out = nn.Linear(shape.heads * shape.head, shape.width, bias)
+        # one weight for all pairs, as in the paper's code
         self.norm = nn.RMSNorm(2 * shape.head, eps=1e-5)
         self.a1, self.b1, self.a2, self.b2 = (nn.Parameter(torch.empty(shape.head)) for _ in range(4))
         self.reset_parameters()
@@ -82,6 +83,7 @@ class DifferentialAttention(Attention):
         return RingCache(batch, length, like, k=(self.heads, self.head), v=(self.heads // 2, 2 * self.head))
 
     def pair_flops(self) -> int:
+        # scores over D features, values of 2 D
         return 2 * self.heads * (self.head + 2 * self.head)
 
     def pairs(self, length: int) -> int:

@@ -54,6 +54,7 @@ class LatentAttention(Attention):
         self.k = nn.Linear(shape.width, self.rope_head, bias)
         self.down = nn.Linear(shape.width, self.rank, bias)
         self.norm = nn.RMSNorm(self.rank, eps=1e-6)
+        # a bias of keys adds the same number to all scores of a query, and softmax takes no notice
         self.k_up = nn.Linear(self.rank, shape.heads * shape.head, False)
         self.v_up = nn.Linear(self.rank, shape.heads * shape.head, bias)
         self.out = nn.Linear(shape.heads * shape.head, shape.width, bias)
@@ -93,6 +94,7 @@ class LatentAttention(Attention):
         return RingCache(batch, length, like, latent=(self.rank,), k=(1, self.rope_head))
 
     def pair_flops(self) -> int:
+        # scores over both parts of a key, values of a head's width
         return 2 * self.heads * (self.head + self.rope_head + self.head)
 
     def pairs(self, length: int) -> int:

@@ -56,6 +56,7 @@ class LinearAttention(Attention):
 
     def forward(self, x: Tensor, forward_pass: ForwardPass, cache: RecurrentState | None = None) -> Tensor:
         q, k, v = (projection(x).unflatten(-1, (self.heads, self.head)) for projection in (self.q, self.k, self.v))
+        # a rotation is linear, so the scores may be scaled before it: (B, T, H, D) are fewer than pairs
         q, k = forward_pass.position.rotate(q * self.head**-0.5, k, forward_pass.positions, self.layer)
         is_token = forward_pass.positions >= 0
         # padding writes nothing into the state
@@ -77,6 +78,7 @@ class LinearAttention(Attention):
         return RecurrentState(batch, like, self.heads, self.head, self.head)
 
     def pair_flops(self) -> int:
+        # 2 for q k^T and 2 for weights v, as for softmax
         return 4 * self.heads * self.head
 
     def pairs(self, length: int) -> int:
@@ -101,8 +103,10 @@ def attend_chunk(
     age = is_token.cumsum(1)[:, None]  # (B|1, 1, C), tokens since the state
     distance = (age[..., None] - age[..., None, :]).clamp(min=0)  # (B|1, 1, C, C), query less key
     decay = decay.view(-1, 1, 1)
+    # tril: above the diagonal, where nothing may be seen, distance was clamped to 0 and the decay is 1
     weights = (q @ k.mT) * (decay**distance).tril().to(q.dtype)
     decay_since_state = (decay ** age[..., None]).to(q.dtype)
     decay_to_end = (decay ** (age[..., -1:] - age)[..., None]).to(q.dtype)
     y = weights @ v + decay_since_state * (q @ state)
+    # the old state ages by all tokens of the chunk, each key by those that come after it
     return y.transpose(1, 2), decay_since_state[:, :, -1:] * state + (decay_to_end * k).mT @ v

@@ -72,14 +72,17 @@ class SoftmaxAttention(Attention):
         self.mask, self.scale, self.softcap, self.dropout = Mask(window), scale, softcap, dropout
         self.value_residual, self.share_with, self.source, self.lends = value_residual, share_with, layer, False
         self.q = nn.Linear(shape.width, shape.heads * shape.head, bias)
+        # biased apart from the others: Qwen 2 has biases on q, k and v alone, GPT-2 on all four
         self.out = nn.Linear(shape.heads * shape.head, shape.width, out_bias)
         self.q_norm = nn.RMSNorm(shape.head, eps=1e-6) if qk_norm else nn.Identity()
         self.gate = nn.Linear(shape.width, shape.heads * shape.head, bias) if gate else None
+        # a logit of 0: at birth it draws as much as a key whose score is 0
         self.sink = nn.Parameter(torch.zeros(shape.heads)) if sink else None
         if share_with is None:
             self.k = nn.Linear(shape.width, kv_heads * shape.head, bias)
             self.v = nn.Linear(shape.width, kv_heads * shape.head, bias)
             self.k_norm = nn.RMSNorm(shape.head, eps=1e-6) if qk_norm else nn.Identity()
+        # layer 0 lends its values and has nothing to blend them with
         if value_residual and layer:
             self.blend = nn.Parameter(torch.tensor(0.5))
 
@@ -140,6 +143,7 @@ class SoftmaxAttention(Attention):
                 problem = f"layer {self.layer} finds no values of its kind in layer 0"
                 raise ValueError(f"attention: value_residual=true: {problem}; set it in both, with the same kv_heads")
         if self.share_with is not None:
+            # kinds by layer may mix, so what is read may be no softmax attention, or of other sizes
             shared_layer = earlier[self.layer - self.share_with]
             if not (
                 isinstance(shared_layer, SoftmaxAttention)
@@ -163,10 +167,12 @@ class SoftmaxAttention(Attention):
     def new_cache(self, batch: int, length: int, like: Tensor) -> RingCache | None:
         if self.share_with is not None:
             return None
+        # a window's ring needs no more slots than the window: kv_cache.py says why that is enough
         row = (self.kv_heads, self.head)
         return RingCache(batch, min(length, self.mask.reach or length), like, k=row, v=row)
 
     def pair_flops(self) -> int:
+        # 2 for q k^T and 2 for weights v: a product and a sum for each feature
         return 4 * self.heads * self.head
 
     def pairs(self, length: int) -> int:

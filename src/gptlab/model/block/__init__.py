@@ -34,6 +34,7 @@ class Block(nn.Module):
         super().__init__()
         self.attention = attention(shape, layer)
         self.mlp = mlp(shape, layer)
+        # a residual builds its own norms: how many, and where, is what sets pre, post and sandwich apart
         self.attention_residual = residual(shape, layer, "attention", norm)
         self.mlp_residual = residual(shape, layer, "mlp", norm)
         self.register_load_state_dict_pre_hook(_rename_old_keys)

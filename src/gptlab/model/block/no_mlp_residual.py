@@ -11,4 +11,5 @@ class NoMlpResidual(Block):
     def forward(self, stream, forward_pass, cache=None):
         attention_output = self.attention(self.attention_residual.read(stream), forward_pass, cache)
         inner = self.attention_residual.write(stream, attention_output)
+        # the residual still owns norm and dropout of what it writes; onto zeros it leaves the MLP's output alone
         return self.mlp_residual.write(torch.zeros_like(inner), self.mlp(self.mlp_residual.read(inner), forward_pass))

@@ -35,18 +35,22 @@ def initialize(decoder: nn.Module, init: Init, shape: Shape, seed: int) -> None:
 
     A part that wants first values of its own for a Linear or an embedding sets them last, in `adjust_initial_weights`.
     """
+    # before any tensor is filled: an init may depend on what is tied to what
     init.prepare(decoder)
     initialized: set[Tensor] = set()
     for path, module in decoder.named_modules():
+        # a tied head is met second and passed over, so it starts as the embedding does
         parameters = {name: p for name, p in module.named_parameters(path, recurse=False) if p not in initialized}
         initialized.update(parameters.values())
         if isinstance(module, nn.Linear | nn.Embedding):
             for name in parameters:
                 init(module, name, shape, Generator().manual_seed(derive_seed(seed, name)))
         elif parameters and callable(reset := getattr(module, "reset_parameters", None)):
+            # other parts draw from torch's global generator: seeded by their own name, and put back after
             with random.fork_rng(devices=[]):
                 random.default_generator.manual_seed(derive_seed(seed, path))
                 reset()
+    # last, so that no init overwrites what a part wants for itself (zeros, identities)
     for module in decoder.modules():
         if callable(adjust := getattr(module, "adjust_initial_weights", None)):
             adjust()

@@ -30,6 +30,7 @@ class GPT2(Init):
         if name.endswith(".bias"):
             tensor.zero_()
         else:
+            # two branches a layer add up in the stream, and their variances with them: hence the root
             writes_to_stream = self.residual and name.endswith(".out.weight")
             tensor.normal_(
                 0.0, self.std / math.sqrt(2 * shape.layers) if writes_to_stream else self.std, generator=generator

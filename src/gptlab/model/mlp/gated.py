@@ -36,6 +36,7 @@ class GatedMlp(Mlp):
     ) -> None:
         super().__init__()
         self.activation = ACTIVATIONS[activation]
+        # 8 ceil(width / 3): kernels of matrix products are slow at widths that 8 does not divide
         self.hidden = -(-8 * shape.width // 24) * 8 if hidden is None else hidden
         if self.hidden < 1:
             raise ValueError(f"hidden={hidden} is not positive; null fits model.width={shape.width}")

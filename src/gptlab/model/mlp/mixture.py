@@ -63,6 +63,7 @@ class MixtureMlp(Mlp):
         self.top_k, self.normalize, self.balance = top_k, normalize, balance
         self.router = nn.Linear(shape.width, experts, bias=False)
         if hidden is None:
+            # built for its width alone: on meta it takes neither memory nor random numbers
             with torch.device("meta"):
                 hidden = max(1, round(expert(shape, layer).hidden / (top_k + shared)))
         self.hidden = hidden
@@ -72,8 +73,10 @@ class MixtureMlp(Mlp):
     def forward(self, x: Tensor, forward_pass: ForwardPass) -> Tensor:
         probabilities = self.router(x).softmax(-1)  # (B, T, experts)
         top_experts = probabilities.topk(self.top_k, -1).indices
+        # the choice has no gradient: the router learns through the weights of what was chosen
         chosen = torch.zeros_like(probabilities).scatter(-1, top_experts, 1.0)  # 1 for the top k, else 0
         if self.balance:
+            # a sum over the layers, since all of them write to one name
             forward_pass.losses["balance"] = forward_pass.losses.get("balance", 0.0) + self.compute_balance_loss(
                 probabilities, chosen
             )
@@ -81,14 +84,17 @@ class MixtureMlp(Mlp):
         if self.normalize:
             weights = weights / weights.sum(-1, keepdim=True)
         y = torch.zeros_like(x) if self.shared is None else self.shared(x, forward_pass)
+        # all experts on all tokens, in a fixed order: see the head of this file
         for weight, expert in zip(weights.split(1, -1), self.experts, strict=True):
             y = y + weight * expert(x, forward_pass)
         return y
 
     def compute_balance_loss(self, probabilities: Tensor, chosen: Tensor) -> Tensor:
         """Return the weighed balance loss of this layer, for probabilities and choices, 0 or 1, (B, T, experts)."""
+        # f_i is a count and moves no weight; P_i carries the gradient
         chosen_share = chosen.mean((0, 1)) / self.top_k
         return self.balance * len(self.experts) * (chosen_share * probabilities.mean((0, 1))).sum()
 
     def inactive_weights(self, frozen: bool = False) -> int:
+        # experts are equal; the router and the shared expert meet every token
         return count_weights(self.experts, frozen) // len(self.experts) * (len(self.experts) - self.top_k)

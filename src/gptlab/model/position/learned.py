@@ -17,4 +17,5 @@ class Learned(Position):
         self.table = nn.Embedding(shape.context, shape.width)
 
     def embed(self, x: Tensor, positions: Tensor) -> Tensor:
+        # padding (-1) may take any row: no token sees it
         return x + self.table(positions.clamp(min=0))

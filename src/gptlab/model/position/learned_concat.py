@@ -31,6 +31,7 @@ class LearnedConcat(Position):
         self.length = shape.context
         self.table = nn.Embedding(shape.context, features)
         self.mix = nn.Linear(shape.width + features, shape.width, bias=False)
+        # also for a decoder that is built without an Init; `initialize` calls it again, last
         self.adjust_initial_weights()
 
     @torch.no_grad()
@@ -40,5 +41,6 @@ class LearnedConcat(Position):
         self.mix.weight.copy_(torch.cat([torch.eye(width), torch.eye(width, features)], 1))
 
     def embed(self, x: Tensor, positions: Tensor) -> Tensor:
+        # padding (-1) may take any row; expanded, since positions may be one row for the batch
         position_features = self.table(positions.clamp(min=0)).expand(*x.shape[:-1], -1)
         return self.mix(torch.cat([x, position_features], -1))

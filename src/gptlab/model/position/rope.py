@@ -58,11 +58,13 @@ class Rope(Position):
         if last is not None:
             if last <= 0:
                 raise ValueError(f"last={last} is not positive; try 1000000, or null for the same as theta")
+            # the list is written out for every layer, so that the last one can differ whatever the tiling gives it
             tiled = [self.thetas[layer % len(self.thetas)] for layer in range(shape.layers - 1)]
             self.thetas = [*tiled, last]
         self.fraction = fraction
         self.cache_version: tuple[Tensor, int] | None = None
         self.cos_sin_cache: dict[tuple, tuple[Tensor, Tensor]] = {}
+        # for its refusal, before anything is built
         self.rotated_width(shape.head)
 
     def rotated_width(self, width: int) -> int:
@@ -77,6 +79,7 @@ class Rope(Position):
 
     def rotate(self, q: Tensor, k: Tensor, positions: Tensor, layer: int) -> tuple[Tensor, Tensor]:
         cos, sin = self.cached_cos_sin(positions, q, layer)
+        # keys have no more heads than queries, for whose number the angles are written out
         heads = k.shape[2]
         return rotate_first_features(q, cos, sin), rotate_first_features(k, cos[:, :, :heads], sin[:, :, :heads])
 
@@ -87,9 +90,12 @@ class Rope(Position):
         head: a product along memory takes half the time of one that jumps (2026-11).
         """
         theta, width = self.thetas[layer % len(self.thetas)], self.rotated_width(q.shape[-1])
+        # A compiler fuses the angles into their use. In decoding positions are new at each step, and tensors made in
+        # inference mode have no version to compare.
         if torch.compiler.is_compiling() or not torch.is_grad_enabled() or positions.is_inference():
             return self.compute_cos_sin(positions, width, q, theta)
         if (
+            # `is`, since comparing values would wait for a GPU; the version shows writes in place
             self.cache_version is None
             or self.cache_version[0] is not positions
             or self.cache_version[1] != positions._version
@@ -103,12 +109,14 @@ class Rope(Position):
 
     def compute_cos_sin(self, positions: Tensor, width: int, like: Tensor, theta: float) -> tuple[Tensor, Tensor]:
         """Return cos and signed sin, each (B|1, T, 1, width), for positions (B|1, T)."""
+        # bfloat16 holds whole numbers to 256 only: later positions would share their angles
         dtype = torch.promote_types(like.dtype, torch.float32)
         pair = torch.arange(0, width, 2, device=positions.device, dtype=dtype)
         # (B|1, T, width / 2), in radians
         angle = positions[..., None].to(dtype) * compute_frequencies(pair, width, theta, self.scaling)
         factor = attention_factor(self.scaling)
         cos, sin = (angle.cos(), angle.sin()) if factor == 1 else (angle.cos() * factor, angle.sin() * factor)
+        # signed as rotate_halves wants it: its second argument is x with the halves swapped, (b, a)
         cos, sin = torch.cat([cos, cos], -1), torch.cat([-sin, sin], -1)
         return cos[:, :, None].to(like.dtype), sin[:, :, None].to(like.dtype)
 

@@ -19,6 +19,7 @@ class Readout(nn.Module):
 
         Targets that are IGNORED are left out.
         """
+        # (B T, vocab), the largest tensor of a step
         logits = self(x).flatten(0, 1)
         return F.cross_entropy(
             logits if logits.dtype.itemsize > 2 else logits.float(), targets.flatten(), ignore_index=IGNORED

@@ -32,6 +32,7 @@ class LinearReadout(Readout):
         if softcap is not None and softcap <= 0:
             raise ValueError(f"softcap={softcap} is not positive; null caps nothing")
         self.head = nn.Linear(shape.width, shape.vocab, bias)
+        # one tensor under two names; named_parameters and the optimizer see it once
         if tied:
             self.head.weight = embedding.weight
         self.softcap = softcap

@@ -25,6 +25,7 @@ class Residual(nn.Module):
         super().__init__()
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout={dropout} is not in [0, 1); 0 drops nothing")
+        # none at 0, so that a graph and a list of modules show what is at work
         self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
 
     def repeated_weights(self, frozen: bool = False) -> int:

@@ -38,10 +38,12 @@ class Hyper(Residual):
             raise ValueError(f"streams={streams} is not positive; 1 is the pre-norm residual with learned gains")
         self.streams, self.dynamic = streams, dynamic
         self.norm = norm(shape.width, layer)
+        # branches are counted down the depth, attention of layer l as 2 l, its MLP as 2 l + 1
         initial_take = torch.zeros(streams)
         initial_take[(2 * layer + (branch == "mlp")) % streams] = 1
         self.take = nn.Parameter(initial_take)
         self.give = nn.Parameter(torch.ones(streams))
+        # flat, and so a vector, which optimizers leave without decay: decayed, the identity would fade
         self.mix = nn.Parameter(torch.eye(streams).flatten())
         if dynamic:
             self.dynamic_take = nn.Linear(shape.width, 1, bias=False)
@@ -58,9 +60,11 @@ class Hyper(Residual):
             self.dynamic_write.weight.zero_()
 
     def repeated_weights(self, frozen: bool = False) -> int:
+        # every stream meets W, where a token meets other Linears once
         return (self.streams - 1) * count_weights(self, frozen)
 
     def expand(self, x: Tensor) -> Tensor:
+        # a view: until the first write all streams are the embedding
         return x.unsqueeze(-2).expand(-1, -1, self.streams, -1)
 
     def collapse(self, stream: Tensor) -> Tensor:
