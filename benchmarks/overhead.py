@@ -26,8 +26,8 @@ from gptlab.runs import tracker as tracking
 from gptlab.runs.record import RunFolder
 from gptlab.training.context import RunContext
 from gptlab.training.distributed import ProcessGroup
-from gptlab.training.run import Run, silence_lightning
-from gptlab.training.setup import TrainingSetup
+from gptlab.training.run import Run
+from gptlab.training.setup import TrainingSetup, silence_lightning
 from gptlab.training.start import write_start
 
 BLOCK = 10

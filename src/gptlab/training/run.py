@@ -1,11 +1,9 @@
 """One run, from a checked recipe to a finished run folder."""
 
 import errno
-import logging
 import math
 import signal
 import time
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,7 +28,7 @@ from gptlab.training.callbacks.interim_evaluation import InterimEvaluation
 from gptlab.training.callbacks.interim_sample import InterimSample
 from gptlab.training.callbacks.metrics_log import MetricsLog
 from gptlab.training.callbacks.progress_bar import ProgressBar
-from gptlab.training.callbacks.stop_on_signal import StopOnSignal
+from gptlab.training.callbacks.stop_on_signal import StopOnSignal, Stopped, raise_stopped
 from gptlab.training.callbacks.time_limit import TimeLimit
 from gptlab.training.context import RunContext
 from gptlab.training.cost.probe import Probe, probe_run
@@ -41,7 +39,7 @@ from gptlab.training.messages import print_introduction, print_results
 from gptlab.training.run_log import RunLog
 from gptlab.training.sample_writer import SampleWriter
 from gptlab.training.samples import write_final_samples
-from gptlab.training.setup import TrainingSetup, build_callbacks
+from gptlab.training.setup import TrainingSetup, build_callbacks, silence_lightning
 from gptlab.training.start import find_run_to_resume, open_tracker, refuse_other_text, refuse_small_disk, write_start
 from gptlab.training.state import RunState, StepTimer
 from gptlab.training.summary import describe_run, measure_times
@@ -99,26 +97,6 @@ def run(
         )
         Run(context, decoder).finish()
     return folder.path
-
-
-def silence_lightning() -> None:
-    """Turn off Lightning's advertisements, and a deprecation inside it that its users cannot mend (2.6.6)."""
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\)")
-
-
-class Stopped(BaseException):
-    """A signal that ends the run at once, outside training."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(signal.Signals(number).name)
-        self.status = 128 + number
-
-
-def raise_stopped(number: int, _: Any) -> None:
-    """Handle a signal by raising Stopped."""
-    raise Stopped(number)
 
 
 class Run:

@@ -1,5 +1,7 @@
 """The training setup of a run: decoder on its device, Lightning task, data module and trainer, and how they start."""
 
+import logging
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
@@ -18,6 +20,13 @@ from gptlab.training.context import RunContext
 from gptlab.training.cost.memory import reset_peak_memory
 from gptlab.training.cost.peak_flops import find_peak_flops
 from gptlab.training.task import Task
+
+
+def silence_lightning() -> None:
+    """Turn off Lightning's advertisements, and a deprecation inside it that its users cannot mend (2.6.6)."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\)")
 
 
 class TrainingSetup:

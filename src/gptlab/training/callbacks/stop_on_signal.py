@@ -14,6 +14,19 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Ctrl-C, a polite kill, a closed terminal."""
 
 
+class Stopped(BaseException):
+    """A signal that ends the run at once, outside training."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.status = 128 + number
+
+
+def raise_stopped(number: int, _: Any) -> None:
+    """Handle a signal by raising Stopped."""
+    raise Stopped(number)
+
+
 class StopOnSignal(StepCallback):
     """Handles SIGNALS while training runs. `signal`: the one that all processes agreed to stop for, or 0."""
 
