@@ -34,6 +34,7 @@ def evaluate(decoder: Decoder, inputs: TokenWindows, targets: TokenWindows, byte
     device = decoder.embedding.weight.device
     max_logits = MAX_LOGITS * (1 if device.type == "cpu" else GPU_FACTOR)
     rows = max(1, max_logits // (decoder.shape.vocab * inputs.shape[1]))
+    # cut by memory alone: each target is scored once and in order, however many rows fit
     parts = []
     with eval_mode(decoder):
         for start in range(0, len(inputs), rows):
@@ -50,4 +51,5 @@ def _score_targets(logits: torch.Tensor, targets: torch.Tensor) -> tuple[torch.T
     """Return nats, likeliest token and target of all targets that are not IGNORED, each (N,)."""
     is_scored = targets != IGNORED
     logits, targets = logits[is_scored].float(), targets[is_scored]
+    # one number a target, not their mean: losses by position and by history are sums over parts of these
     return F.cross_entropy(logits, targets, reduction="none"), logits.argmax(-1), targets

@@ -25,6 +25,7 @@ class Evaluator:
         for name, node in recipe.config["metric"].items():
             make = factory(node, f"metric.{name}")
             if isinstance(make.target, type) and issubclass(make.target, TextMetric):
+                # a metric of texts compares with the training text, which it reads when first asked
                 self.text_metrics[name] = make(self.texts.read)
             else:
                 self.token_metrics[name] = make()
@@ -45,6 +46,7 @@ class Evaluator:
         """Return the mean loss in nats per token, and every token metric, of scored tokens."""
         values = {"val/loss": scores.nats.double().mean().item()}
         for name, metric in self.token_metrics.items():
+            # all targets of an evaluation come at once: nothing is left from the one before
             metric.to(scores.nats.device).reset()
             metric.update(scores)
             values[f"val/{name}"] = float(metric.compute())

@@ -33,6 +33,7 @@ def evaluate_final(
     start, decoder, corpus = time.perf_counter(), setup.decoder, context.corpus
     scores = evaluator.score_all(decoder)
     values: dict[str, Any] = {**evaluator.compute_values(scores), **mean_of_halves(scores.nats)}
+    # the last step may have ruined the weights, and no training loss comes after it
     setup.task.refuse_bad_value(values["val/loss"], state.step)
     nats = scores.nats.float().cpu().numpy()
     means, counts = average_by_position(nats, decoder.shape.context)
@@ -48,6 +49,7 @@ def evaluate_final(
     context.folder.append_metrics(row)
     context.tracker.log_metrics(row)
     best = state.best_loss
+    # interim losses are of fewer tokens, the same ones each time
     values["val/loss_best"] = values["val/loss"] if best is None else min(values["val/loss"], best)
     return {**values, **explain_missing_history(decoder, corpus)}, time.perf_counter() - start
 
@@ -63,6 +65,7 @@ def average_by_position(nats: np.ndarray, context: int) -> tuple[np.ndarray, np.
 
     `nats` are those of all targets in order, (N,).
     """
+    # windows follow each other without overlap, so a target's place is its number modulo the context
     place = np.arange(len(nats)) % context
     counts = np.bincount(place, minlength=context)
     return np.bincount(place, nats, minlength=context) / np.maximum(counts, 1), counts
@@ -85,6 +88,7 @@ def measure_overlap(decoder: Decoder, table: torch.Tensor) -> dict[str, float]:
 
     It is the mean squared cosine of the principal angles, 1 for the same subspace; beside it what chance gives.
     """
+    # every token as it enters the first block, at position 0, less what position 0 adds to a token of zeros
     tokens = decoder.embedding.weight[None]
     first = tokens.new_zeros(tokens.shape[:2], dtype=torch.long)
     with eval_mode(decoder):
@@ -94,12 +98,14 @@ def measure_overlap(decoder: Decoder, table: torch.Tensor) -> dict[str, float]:
     of_tokens, of_positions = (main_directions(rows.double(), max(1, width // 8)) for rows in (tokens, table))
     smaller, larger = sorted((of_tokens.shape[1], of_positions.shape[1]))
     overlap = (of_tokens.T @ of_positions).square().sum().item() / smaller
+    # a direction of a random subspace of `larger` dimensions: its mean squared cosine is larger / width
     return {"position/overlap": overlap, "position/overlap_chance": larger / width}
 
 
 def main_directions(rows: torch.Tensor, count: int) -> torch.Tensor:
     """Return the directions in which rows (N, width) vary most, (width, at most `count`)."""
     centred = rows - rows.mean(0)
+    # of (width, width), which is smaller than the SVD of (N, width); ascending, so the last columns
     return torch.linalg.eigh(centred.T @ centred).eigenvectors[:, -min(count, max(1, len(rows) - 1)) :]
 
 
@@ -115,11 +121,13 @@ def score_by_history(
     if not multiples:
         return {}
     ends = spread_window_ends(len(validation), context, tokens)
+    # at 1 context nothing is computed: the whole pass has scored these very windows
     of_windows = torch.from_numpy(ends[:, None] + np.arange(-context, 0)).to(nats.device)
     values = {"val/loss_at_1x": nats[of_windows].double().mean().item()}
     for contexts in multiples[1:]:
         positions = ends[:, None] + np.arange(-contexts * context, 0)
         targets = validation[positions + 1].astype(np.int64)
+        # what is longer is history alone: the targets stay the same, so the losses differ by it only
         targets[:, :-context] = IGNORED
         scores = evaluate(decoder, validation[positions].astype(np.int64), targets, token_bytes)
         values[f"val/loss_at_{contexts}x"] = scores.nats.double().mean().item()

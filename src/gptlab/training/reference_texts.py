@@ -29,6 +29,7 @@ class ReferenceTexts:
     def read(self, split: Split) -> Iterator[str]:
         """Yield the text of a split, in parts that may end inside a word, never inside a character."""
         tokens, pieces = getattr(self.corpus, split)[:MAX_TOKENS], self.corpus.tokenizer.pieces
+        # a character's bytes may be split between two tokens, and so between two chunks
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
         for start in range(0, len(tokens), CHUNK):
             yield decoder.decode(b"".join([pieces[token] for token in tokens[start : start + CHUNK].tolist()]))
@@ -37,6 +38,7 @@ class ReferenceTexts:
     def random_texts(self, count: int, length: int) -> list[str]:
         """Draw texts of `length` tokens without any order."""
         train = self.corpus.train
+        # a fixed seed, not the run's: all runs on a corpus are held against the same floor
         positions = np.random.default_rng(0).integers(0, len(train), (count, length))
         return [self.corpus.tokenizer.decode(row) for row in train[positions]]
 

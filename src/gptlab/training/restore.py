@@ -23,6 +23,7 @@ def load_run(run: str | Path, which: str = "last") -> tuple[Decoder, Tokenizer]:
         others = ", ".join(sorted(checkpoint.stem for checkpoint in path.parent.glob("*.ckpt"))) or "none at all"
         raise Refused(f"{folder} has no checkpoint `{which}`; it has {others}")
     recipe = read_recipe(folder)
+    # the decoder's parts only: a run whose data or metric is gone can still be sampled
     nodes = {slot: recipe.config[slot] for slot in PARTS}
     nodes |= {f"change.{name}": node for name, node in recipe.config["change"].items()}
     problems = [
@@ -38,6 +39,7 @@ def load_run(run: str | Path, which: str = "last") -> tuple[Decoder, Tokenizer]:
     tokenizer = restore_tokenizer(recipe, folder / "tokenizer.json")
     decoder = make(recipe, tokenizer.vocab)
     try:
+        # mapped: weights are copied from the file as they are read, never held twice
         decoder.load_state_dict(extract_decoder_weights(load_checkpoint(path, mapped=True)))
     except Exception as error:  # a torn file may fail in any way
         raise Refused(

@@ -70,14 +70,14 @@ def run(
     settings = recipe.settings
     make_trainer = factory(recipe.config["trainer"], "trainer")()
     processes = ProcessGroup(make_trainer(max_steps=settings.steps, accumulate_grad_batches=settings.accumulate))
-    if processes.rank:
+    if processes.rank:  # every process runs this same command; all but the first one follow
         return follow_first_process(recipe, corpus, processes, lambda *parts: Run(*parts).setup)
     path = find_run_to_resume(recipe)
     has_weights = path is not None and RunFolder(path).has_checkpoint()  # then pretrained ones need not be read
     decoder = build_decoder(recipe, corpus.tokenizer.vocab, load_start=not has_weights)
     refuse_small_disk(recipe, decoder)
     folder = RunFolder(path) if path else RunFolder.create(recipe)
-    with folder.remove_if_refused(path is None), folder.lock():
+    with folder.remove_if_refused(path is None), folder.lock():  # refused at once, a run leaves no folder
         if path is None:
             write_start(recipe, folder, corpus)
         else:
@@ -134,7 +134,7 @@ class Run:
     def finish(self) -> None:
         """Run all stages; whatever happens, the tracker is closed, and the last line names the folder."""
         context, folder, status = self.context, self.context.folder, 1
-        summary: dict[str, Any] = {"status": "failed"}
+        summary: dict[str, Any] = {"status": "failed"}  # for W&B, if none of the exceptions below says better
         # outside training; while it trains, StopOnSignal has taken the signals and lets the step end
         handlers = {number: signal.signal(number, raise_stopped) for number in (signal.SIGTERM, signal.SIGHUP)}
         try:
@@ -156,16 +156,16 @@ class Run:
             raise Ended(f"stopped; {context.resume_command()}", status) from stopped
         except Refused as refused:
             summary = {"status": "refused"}
-            if folder.has_checkpoint():
+            if folder.has_checkpoint():  # refused late, after hours of training perhaps: kept, and said
                 folder.log_error(refused)
                 raise Refused(f"{refused}; what was trained is kept in {folder.path}") from refused
             raise
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):  # a full disk can be mended, and the run resumed
                 folder.log_error(error)
                 raise
             raise Ended(f"the disk is full; free some, then {context.resume_command()}") from error
-        except BaseException as error:
+        except BaseException as error:  # to log.txt too: a cell of a study has no terminal
             folder.log_error(error)
             raise
         finally:
@@ -184,6 +184,7 @@ class Run:
         context, setup, terminal = self.context, self.setup, self.context.terminal
         with terminal.show_status("measuring a step"):
             probe = probe_run(context, setup, self.evaluator, self.writer)
+        # before the other processes start, which follow what is settled here
         self.settle_compiling(probe)
         print_introduction(context, setup, probe)
         with terminal.show_status("waiting for the other processes"):
@@ -202,6 +203,7 @@ class Run:
             **sample_values,
             **measure_times(context, setup, self.state, start_s, evaluate_s),
         }
+        # the last of all files: a folder without it is an unfinished run
         context.folder.write_summary(summary)
         context.tracker.upload_checkpoint(context.folder.checkpoints)
         print_results(context, self.evaluator, summary, texts)
@@ -213,6 +215,7 @@ class Run:
         seconds = min(settings.steps * probe.step_s, (settings.max_minutes or math.inf) * 60)
         if (
             context.fresh
+            # a resumed run compiles if it began so: the last bits of a compiled step differ
             and should_compile_long_run(settings.compile, setup.device.type, seconds)
             and not setup.compiled
         ):
@@ -244,6 +247,7 @@ class Run:
             raise Refused(
                 f"resume={context.folder.path}: its checkpoints are of another gptlab; resume with commit {git}"
             )
+        # killed before its first checkpoint, a run starts over, and none of its rows count
         saved = checkpoint["callbacks"][STATE_KEY] if checkpoint else RunState().to_dict()
         if not context.fresh:
             self.announce_resume(checkpoint, saved)
@@ -255,6 +259,7 @@ class Run:
             return
         plan = {"path": path, "seconds": setup.task.seconds, "compiled": setup.compiled}
         setup.fit(context.processes.broadcast(plan))
+        # a signal in the last step comes too late: the run is at its end
         if self.stop_on_signal.signal and not state.finished:
             name = signal.Signals(self.stop_on_signal.signal).name
             line = f"stopped by {name} after step {state.step:,}; {context.resume_command()}"
@@ -268,6 +273,7 @@ class Run:
     def announce_resume(self, checkpoint: dict[str, Any] | None, saved: dict[str, Any]) -> None:
         """Drop the rows that come after the checkpoint, and say from which step the run goes on."""
         say = self.context.terminal.say
+        # steps after the checkpoint are trained again, and would have their rows twice
         self.context.folder.rewind(saved["rows"], saved["samples"])
         say(f"  going on from step {checkpoint['global_step']:,}" if checkpoint else "  no checkpoint: from the start")
         if self.facts["code"] != fingerprint_recipe(self.context.recipe):

@@ -23,8 +23,10 @@ class RunLog:
     def write_row(self, step: int, values: dict[str, Any]) -> None:
         """Add a row at a step to metrics.jsonl and W&B."""
         row = {**self.axes(step), **values}
+        # W&B draws a Histogram; the file has its lists
         plain = {key: value._asdict() if isinstance(value, Histogram) else value for key, value in row.items()}
         self.folder.append_metrics(plain)
+        # counted in the checkpointed state: a resumed run cuts the file back to what its checkpoint knew
         self.state.rows += 1
         self.tracker.log_metrics(row)
 

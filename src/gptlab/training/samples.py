@@ -83,6 +83,7 @@ def time_samples(
     """
     sample, one_by_one = settings.sample, settings.sample.one_by_one
     count = 1 if one_by_one else sample.count
+    # not counted: the first call allocates the caches of this shape
     writer.write(decoder, count, WARM_UP_TOKENS, cached=cached)
     rows, total_s = [], 0.0
     for number in range(sample.count if one_by_one else 1):
@@ -100,6 +101,7 @@ def judge_samples(evaluator: Evaluator, samples: list[Sample], length: int, last
     Floor and ceiling are of random and of real texts, as many and as long. Each sample gets its own score as a key.
     """
     values: dict[str, float] = {}
+    # the samples last: after the loop below `scores` are theirs
     compared = {
         "_floor": evaluator.texts.random_texts(len(samples), length),
         "_ceiling": evaluator.texts.validation_texts(len(samples), length, after=last_prompt_token),
@@ -120,6 +122,7 @@ def judge_samples(evaluator: Evaluator, samples: list[Sample], length: int, last
 
 def bootstrap_interval(scores: np.ndarray) -> tuple[float, float]:
     """Return the 95 % percentile bootstrap interval of a mean."""
+    # a fixed seed: the same scores have the same interval whoever computes it
     draws = np.random.default_rng(0).integers(0, len(scores), (BOOTSTRAP_DRAWS, len(scores)))
     low, high = np.percentile(scores[draws].mean(1), [2.5, 97.5])
     return float(low), float(high)

@@ -48,6 +48,7 @@ class TrainingSetup:
         )
         self.task = Task(
             decoder,
+            # the factory: Lightning asks for the optimizer once the weights are where they will be trained
             factory(config["optimizer"], "optimizer"),
             factory(config["schedule"], "schedule")(),
             seed=settings.seed,
@@ -55,11 +56,15 @@ class TrainingSetup:
             accumulate=settings.accumulate,
             clip=settings.clip,
         )
+        # made before the decoder, since it knows the rank and the device
         self.trainer: Any = context.processes.trainer
         self.device: torch.device = self.trainer.strategy.root_device
+        # as resolved on this machine: auto has become one of the three
         self.precision: str = factory(config["trainer"], "trainer")().precision
+        # before the weights move there, so that they are counted
         reset_peak_memory(self.device)
         decoder.to(self.device)
+        # counted while the decoder is whole: under fsdp a process soon holds a share of it
         self.costs = count_costs(decoder)
         self.compiled = False
         if compiled if compiled is not None else should_compile_at_start(settings.compile, self.device.type):
@@ -113,6 +118,7 @@ class TrainingSetup:
         if plan["compiled"] and not self.compiled:
             self.compile()
         try:
+            # weights_only: a checkpoint may come from a stranger, and a pickle runs code
             self.trainer.fit(self.task, self.data_module, ckpt_path=plan["path"], weights_only=True)
         except SystemExit as ended:  # what Lightning makes of a KeyboardInterrupt
             raise KeyboardInterrupt from ended

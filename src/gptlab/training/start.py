@@ -32,6 +32,7 @@ def find_run_to_resume(recipe: Recipe) -> Path | None:
 
 def refuse_small_disk(recipe: Recipe, decoder: Decoder) -> None:
     """Refuse a disk that the checkpoints would fill: last, previous, the one being written, the best; and some."""
+    # float32 weights and two moments, 12 bytes a parameter, three times; the best has weights alone, 4: 40 in all
     need = 10 * 4 * count_costs(decoder).params + 8_000_000
     outputs = Path(recipe.settings.outputs)
     free = count_free_bytes(outputs)
@@ -50,6 +51,7 @@ def refuse_other_text(folder: RunFolder, corpus: Corpus) -> None:
             f"resume={folder.path} learned from another text (sha256 {began[:8]}..., not {corpus.sha256[:8]}...); "
             "say where that is now: data.path=<path>"
         )
+    # through JSON and back, as the saved one went; the path may have moved, what is behind it may not
     states = [read_json(folder.path / "tokenizer.json"), json.loads(to_json(corpus.tokenizer.state()))]
     if any({**state, "path": None} != {**states[0], "path": None} for state in states):
         raise Refused(
@@ -84,6 +86,7 @@ def write_start(recipe: Recipe, folder: RunFolder, corpus: Corpus) -> None:
 
 def read_git_commit() -> str:
     """Return the short git commit of the sources, with + if they were changed since; empty outside a repository."""
+    # --exclude=*: never a tag's name, always the commit
     git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--abbrev=8", "--dirty=+", "--exclude=*"]
     try:
         return subprocess.run(git, capture_output=True, text=True, timeout=5, check=True).stdout.strip()

@@ -51,6 +51,7 @@ class StepTimer:
         now = time.perf_counter()
         self.state.train_s += now - self.mark
         if self.state.step > self.timed_step:
+            # a value for each row, not each step: evaluations and saves between rows stay out of the median
             self.state.step_ms.append((now - self.mark) * 1000 / (self.state.step - self.timed_step))
         self.timed_step, self.mark = self.state.step, now
 

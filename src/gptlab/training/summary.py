@@ -44,6 +44,7 @@ def measure_times(
 ) -> dict[str, Any]:
     """Return times, speed and memory of the run, by their keys in summary.json."""
     settings = context.settings
+    # the median: a row with a save or a busy neighbour in it does not count
     step_ms = statistics.median(state.step_ms) if state.step_ms else None
     speed = settings.batch_size * settings.model.context / step_ms * 1000 if step_ms else None
     peak = setup.peak_tokens_per_s

@@ -40,10 +40,13 @@ class Task(LightningModule):
         self.decoder, self.schedule, self.optimizer = decoder, schedule, optimizer
         self.seed, self.steps, self.accumulate, self.clip = seed, steps, accumulate, clip
         self.seconds: float | None = None
+        # seconds of training: `spent` before a resume, `time` in all, as the processes last agreed (TimeLimit)
         self.spent = self.time = 0.0
+        # monotonic, and so never saved: it means nothing in another process
         self.started = math.nan
         self.after_step_hooks: list[Callable[..., object]] = []
         self.weights: list[Tensor] = []
+        # since the last row of the log, on the device: reading them each step would wait for a GPU
         self.sums: dict[str, Tensor] = {}
         self.first_loss = math.nan
 
@@ -52,6 +55,7 @@ class Task(LightningModule):
         if self.device_mesh is not None:
             from torch.distributed.fsdp import fully_shard
 
+            # inner parts first: a block is then gathered by itself, for its turn in the pass
             for part in (*self.decoder.layers, self.decoder):
                 fully_shard(part, mesh=self.device_mesh["data_parallel"])
 
@@ -132,6 +136,7 @@ class Task(LightningModule):
                 raise Diverged(f"step {self.global_step}: {name} is not finite since the last log line")
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        # a checkpoint may fall between two rows of the log, whose means must not change
         sums = {name: float(value) for name, value in self.sums.items()}
         checkpoint["task"] = {
             "sums": sums, "spent": self.measure_elapsed_s(), "seconds": self.seconds, "first_loss": self.first_loss
@@ -149,6 +154,7 @@ class Task(LightningModule):
         return values
 
     def _add(self, name: str, value: Tensor, shares: int = 1) -> None:
+        # float64, as a checkpoint has it: after a resume the sums are the same bits
         value = value.detach().double() / shares
         self.sums[name] = self.sums[name] + value if name in self.sums else value
 
@@ -175,6 +181,7 @@ class Task(LightningModule):
         """Return a sentence that names the first weight, or the first layer's output, that is not finite."""
         if bad := find_non_finite(self.decoder.named_parameters()):
             return f"the weight {bad} is not finite"
+        # one more pass, with a look at every part's output: only a run that is over pays for it
         outputs: list[tuple[str, Any]] = []
         hooks = [
             module.register_forward_hook(lambda _, __, out, name=name: outputs.append((name, out)))

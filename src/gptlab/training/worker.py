@@ -56,10 +56,13 @@ def follow_first_process(
             processes=processes,
             fresh=True,
         )
+        # the same seed gives the same weights as in the first process: none are sent
         decoder = build_decoder(recipe, corpus.tokenizer.vocab, load_start=True)
         setup = make_setup(context, decoder)
         processes.start()
+        # the first process's, which alone has read the folder
         plan = processes.broadcast(None)
+        # all processes stop at the same step; the first one says why
         with suppress(Diverged, Ended, KeyboardInterrupt):
             if plan is not None:  # there may be nothing left to train
                 setup.fit(plan)

@@ -27,6 +27,7 @@ class StepCallback(lightning.Callback):
     def on_train_batch_end(
         self, trainer: lightning.Trainer, task: Task, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        # with accumulate > 1 the count moves at the last micro-batch only
         if trainer.global_step != self.last_step:
             self.last_step = trainer.global_step
             self.on_step_end(trainer, task)

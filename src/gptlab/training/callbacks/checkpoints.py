@@ -40,8 +40,10 @@ class Checkpoints(StepCallback):
         self.saved_step = trainer.global_step
 
     def on_step_end(self, trainer: lightning.Trainer, task: Task) -> None:
+        # whatever stops the run, its end is saved
         if self.state.step % self.context.settings.save_every and not trainer.should_stop:
             return
+        # saving is no part of a step: the timer stops before it and goes on after
         self.timer.stop()
         task.share_sums(self.context.processes.all_reduce_mean)
         task.refuse_bad_sums()  # on a GPU nobody has looked since the last log line

@@ -42,5 +42,6 @@ class InterimEvaluation(StepCallback):
         self.run_log.write_row(step, {**values, "time/evaluate_s": self.timer.seconds_since_mark()})
         if self.state.best_loss is None or self.loss < self.state.best_loss:
             self.state.best_loss, self.state.best_step = self.loss, step
+            # weights alone: nobody resumes from the best step, and moments are twice as large
             checkpoint.save_checkpoint(trainer, self.context.folder.checkpoints, "best", weights_only=True)
         self.state.evaluate_s += self.timer.resume()

@@ -34,10 +34,12 @@ class MetricsLog(StepCallback):
         step = self.state.step
         if step % self.settings.log_every and not self.state.finished:
             return
+        # each process has the mean over its part of the batches; parts are equal, so theirs is that of all
         values = self.processes.all_reduce_mean(task.means(step - self.logged_step))
         task.refuse_bad_value(values["train/loss"], step)
         self.logged_step = step
         self.timer.stop()
+        # of the steps since the last row, which `stop` has just added
         step_ms = self.state.step_ms[-1]
         tokens_per_s = self.settings.batch_size * self.settings.model.context / step_ms * 1000
         values |= {

@@ -41,6 +41,7 @@ class StopOnSignal(StepCallback):
         self.previous_handlers = {number: signal.signal(number, self._receive) for number in SIGNALS}
 
     def on_step_end(self, trainer: lightning.Trainer, task: Task) -> None:
+        # each step asks all: a launcher may signal one process only, and a lone stop would leave the others waiting
         (agreed,) = self.processes.all_reduce_max(self.received)
         self.signal = int(agreed)
         if self.signal:

@@ -21,6 +21,7 @@ class TimeLimit(StepCallback):
     def on_step_end(self, trainer: lightning.Trainer, task: Task) -> None:
         self.state.step = trainer.global_step
         if task.seconds is not None:
+            # clocks differ by a little, and a schedule that differs by process would tear the weights apart
             (task.time,) = self.processes.all_reduce_max(task.measure_elapsed_s())
         self.state.finished = task.progress() >= 1
         if self.state.finished:

@@ -42,9 +42,11 @@ def probe_run(context: RunContext, setup: TrainingSetup, evaluator: Evaluator, w
     A quiet run, such as a cell of a study, is timed once: nobody reads its estimate.
     """
     settings, decoder = context.settings, setup.decoder
+    # a real batch, of which this process takes its part
     batch = setup.data_module.load_batch(0).chunk(context.processes.size)[0].to(setup.device)
     with torch.random.fork_rng([setup.device] if setup.device.type == "cuda" else []):  # dropout draws
         with record_kernels() as names, torch.no_grad(), setup.numerics():
+            # eagerly, since a compiled pass would be recorded once, when it is traced
             decoder.forward(batch[:1, :-1])
         rounds = 1 if context.terminal.console.quiet else ROUNDS
         step_s = single_thread_s = time_step(setup, batch, rounds)
@@ -72,6 +74,7 @@ def time_step(setup: TrainingSetup, batch: torch.Tensor, rounds: int = ROUNDS) -
     decoder compiles first, which is not counted.
     """
     accumulate = setup.context.settings.accumulate
+    # one of its own: its moments must not enter the training
     optimizer = setup.task.optimizer(setup.decoder.trainable_parameters(), lr=0.0)
 
     def time_rows(rows: int) -> float:
@@ -83,6 +86,7 @@ def time_step(setup: TrainingSetup, batch: torch.Tensor, rounds: int = ROUNDS) -
 
     setup.decoder.train()
     if not setup.compiled:  # for every shape and thread count it would compile anew
+        # twice, since the first call of a process allocates and warms up
         smallest = min(time_rows(accumulate), time_rows(accumulate))
         if smallest > SLOW_S:
             return smallest * len(batch) / accumulate

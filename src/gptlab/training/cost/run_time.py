@@ -45,6 +45,7 @@ def estimate_run_time(
     sample, layers = settings.sample, settings.model.layers
     interim_tokens = settings.evaluation.tokens
     scored = validation_tokens + sum(CONTEXTS[1:]) * interim_tokens // HISTORY_SHARE
+    # without caches each token reads a whole context again
     scored += TIMED_UNCACHED_TOKENS * settings.model.context
     if sample.one_by_one or not sample.cached:
         scored += _count_reread_tokens(settings, prompt_tokens)
@@ -62,4 +63,5 @@ def estimate_run_time(
 def _count_reread_tokens(settings: Settings, prompt_tokens: int) -> int:
     """Count the tokens that are read again and again when the samples are written without caches."""
     sample, context = settings.sample, settings.model.context
+    # the n-th token reads the prompt and n before it, up to one context
     return sample.count * sum(min(prompt_tokens + written, context) for written in range(sample.length))

@@ -19,6 +19,7 @@ def choose_threads() -> int:
     Where threads wait for each other by spinning, cores that others keep busy are left to them: a thread on such a core
     makes all others wait.
     """
+    # Intel's threads sleep instead of spinning, and a number that the user gave is not ours to change
     if name_runtime() == "intel" or "OMP_NUM_THREADS" in os.environ or DEFAULT_THREADS == 1:
         return DEFAULT_THREADS
     return max(1, DEFAULT_THREADS - round(measure_busy_cores()))

@@ -56,6 +56,7 @@ class Ratio(TokenMetric):
 class TextMetric(Metric):
     """Contract of a metric of texts: __init__(read, *, knobs); score(text) to a number. It is the mean over texts."""
 
+    # a text's score depends on no other text, so torchmetrics need not replay earlier ones
     full_state_update = False
     scores: list[Tensor]
 

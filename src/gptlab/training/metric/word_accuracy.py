@@ -52,6 +52,7 @@ class WordAccuracy(TextMetric):
         return frozenset(self._iterate_words()) - {""} | ({""} if not self.drop_empty else set())
 
     def score(self, text: str) -> float:
+        # an empty text has one empty word; only drop_empty makes that none
         words = SEPARATORS.split(self._fold_case(self.before + text))
         if self.drop_last_partial:
             words.pop()

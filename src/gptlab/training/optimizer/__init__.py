@@ -49,6 +49,7 @@ def apply_adam_step(optimizer: torch.optim.Optimizer, group: dict[str, Any]) -> 
     where this takes 0.51 (2026-11).
     """
     weights = [p for p in group["params"] if p.grad is not None]
+    # a group may be empty (no vectors), or frozen for now
     if not weights:
         return
     group["step"] += 1
@@ -62,7 +63,7 @@ def apply_adam_step(optimizer: torch.optim.Optimizer, group: dict[str, Any]) -> 
         [p.grad for p in weights],
         [optimizer.state[p]["mean"] for p in weights],
         [optimizer.state[p]["square"] for p in weights],
-        [],
+        [],  # largest squares so far, which amsgrad alone keeps
         [count] * len(weights),
         lr=group["lr"],
         beta1=group["betas"][0],

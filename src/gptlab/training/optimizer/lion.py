@@ -58,6 +58,7 @@ class Lion(torch.optim.Optimizer):
             if "momentum" not in self.state[p]:
                 self.state[p]["momentum"] = torch.zeros_like(p)
         momenta = [self.state[p]["momentum"] for p in weights]
+        # b1 m + (1 - b1) g: lerp weighs its second argument; all weights in one call
         signs = torch._foreach_lerp(gradients, momenta, beta1)
         torch._foreach_sign_(signs)
         torch._foreach_mul_(weights, 1 - lr * decay)

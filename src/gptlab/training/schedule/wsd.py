@@ -35,6 +35,7 @@ class WarmupStableDecay(Schedule):
         self.decay, self.floor, self.shape = decay, floor, shape
 
     def after(self, progress: float) -> float:
+        # `progress` counts from the end of warm-up, `decay` is a part of the whole run
         remaining = (1 - progress) * (1 - self.warmup)
         decay_progress = max(0.0, 1 - remaining / self.decay)
         return 1 - (1 - self.floor) * (decay_progress if self.shape == "linear" else decay_progress**0.5)

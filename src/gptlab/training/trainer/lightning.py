@@ -61,6 +61,7 @@ class Lightning:
         self.strategy, self.devices, self.nodes = strategy, devices, nodes
         self.deterministic = deterministic
         self._refuse_bad_device_counts()
+        # older GPUs emulate bfloat16, slower than float32
         full_precision = self.accelerator == "cpu" or not torch.cuda.is_bf16_supported(including_emulation=False)
         self.precision = ("32-true" if full_precision else "bf16-mixed") if precision == "auto" else precision
         self.threads = threads or self._choose_threads()
@@ -106,6 +107,7 @@ class Lightning:
             torch.set_float32_matmul_precision("high" if self.precision == "tf32" else "highest")
         world_size = self.devices * self.nodes
         fsdp_strategy = (
+            # one file of whole tensors, which any number of devices can resume from
             ModelParallelStrategy(world_size, 1, save_distributed_checkpoint=False) if self.strategy == "fsdp" else None
         )
         trainer = Trainer(
@@ -113,11 +115,13 @@ class Lightning:
             strategy=fsdp_strategy or {"single": "auto", "ddp": "ddp"}[self.strategy],
             devices=self.devices,
             num_nodes=self.nodes,
+            # to Lightning tf32 is float32: only torch's products, set above, know of it
             precision="32-true" if self.precision == "tf32" else self.precision,  # type: ignore[arg-type]
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,
+            # steps end a run: batches are drawn by their number, so there are no epochs
             max_epochs=-1,
             deterministic=self.deterministic,
             **kwargs,
