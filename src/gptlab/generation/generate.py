@@ -55,6 +55,7 @@ def generate(
     step     reads single tokens instead of the decoder: the same one, compiled
     """
     sampler = Sampler(temperature, top_k, top_p, repetition)
+    # here and not in the generator below, so that a bad request is refused at the call
     state = DecodingState(decoder, prompt, length, beyond, cached, step)
     return _generate_tokens(state, sampler, length, torch.Generator(state.texts.device).manual_seed(seed), stop)
 
@@ -69,6 +70,7 @@ def _generate_tokens(
         logits = state.read()[:, -1]  # (B, V)
         if sampler.repetition != 1:
             logits = sampler.penalize_repetition(logits, state.find_present_tokens())
+        # an ended row repeats itself, and the batch keeps its shape
         token = torch.where(finished, token, sampler.sample_token(logits, generator))
         state.append(token)
         yield token
@@ -119,6 +121,7 @@ class DecodingState:
             self.cache_length, fresh = self.context, True
         if fresh and self.cached:
             self.cache = self.allocate_cache()
+        # fresh caches know nothing, so the whole window is read again
         unread, self.unread = max(self.lengths) if fresh else self.unread, 0
         tokens = self.texts[:, -unread:].clone(memory_format=torch.contiguous_format)  # own strides: one compiled graph
         with eval_mode(self.decoder):
@@ -142,6 +145,7 @@ class DecodingState:
 
         None if they are 0..T-1 in every row.
         """
+        # the common case, without padding: default positions leave causal kernels open
         same_length = len({*self.lengths}) == 1
         if same_length and unread == self.lengths[0]:
             return None
@@ -173,6 +177,7 @@ class DecodingState:
         padding = torch.tensor(self.padding, device=self.texts.device)
         is_token = torch.arange(width, device=padding.device) >= padding[:, None]
         counts = torch.zeros(rows, self.decoder.shape.tokens, device=self.texts.device)
+        # padding is added as 0, whatever token stands for it
         return counts.scatter_add(1, self.texts, is_token.to(counts.dtype)) > 0
 
 
@@ -188,6 +193,7 @@ def refuse_bad_request(decoder: Decoder, lengths: list[int], length: int, beyond
     context = decoder.shape.context
     if not lengths or min(lengths) < 1:
         raise Refused("prompt: a row holds no token; give one token or more")
+    # the last token is written and never read
     if beyond == "refuse" and max(lengths) + length - 1 > context:
         raise Refused(f"{max(lengths)} + {length} tokens go beyond model.context={context}; try beyond=crop")
     if beyond == "slide" and "embed" in decoder.position.provides:

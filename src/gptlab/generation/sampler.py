@@ -43,6 +43,7 @@ class Sampler:
     def probabilities(self, logits: Tensor) -> Tensor:
         """Return the probabilities (..., V) that tokens are drawn with, for logits (..., V)."""
         if self.temperature == 0:
+            # all on the likeliest: speculative decoding needs p itself, at temperature 0 too
             return torch.zeros_like(logits).scatter(-1, logits.argmax(-1, keepdim=True), 1.0)
         below_max = logits.float() - logits.float().amax(-1, keepdim=True)
         logits = (below_max / self.temperature).masked_fill(below_max == 0, 0)  # in float32 a tiny temperature may be 0

@@ -35,7 +35,9 @@ def speculate(
     sampler = Sampler(temperature, top_k, top_p)
     refuse_bad_draft(decoder, draft, prompt, guesses)
     target_state, draft_state = (
-        DecodingState(model, prompt, length + guesses, spare=guesses + 1) for model in (decoder, draft)
+        # the last guesses may reach beyond the end, and are taken back
+        DecodingState(model, prompt, length + guesses, spare=guesses + 1)
+        for model in (decoder, draft)
     )
     generator = torch.Generator(prompt.device).manual_seed(seed)
     return _speculate_tokens(target_state, draft_state, sampler, length, guesses, generator)
@@ -51,12 +53,14 @@ def _speculate_tokens(
 ) -> Iterator[Tensor]:
     while length:
         room = target_state.context - target_state.lengths[0]  # below 0 the context is full, and is cropped first
+        # length - 1: the large decoder adds a token of its own to those that it accepts
         count = max(0, min(guesses, length - 1, room))
         guessed_tokens, q = sample_guesses(draft_state, sampler, count, generator)
         for token in guessed_tokens:
             target_state.append(token)
         p = sampler.probabilities(target_state.read(last=False)[0, -1 - count :])  # (count + 1, V)
         accepted, token = accept_guesses(torch.cat([*guessed_tokens, target_state.texts[0, :0]]), p, q, generator)
+        # both now hold the same text, whatever the draft had thought
         for state in (target_state, draft_state):
             state.remove_last(count - accepted)
             state.append(token)

@@ -18,8 +18,10 @@ def save_checkpoint(trainer: "Trainer", folder: Path, name: str, weights_only: b
         trainer.save_checkpoint(part, weights_only=weights_only)
         if not trainer.is_global_zero:
             return
+        # to the disk before the rename: after a power cut the name must not lead to an empty file
         with part.open("rb") as file:
             os.fsync(file.fileno())
+        # between these two renames there is no `last`, but `previous` is whole
         if name == "last" and path.exists():
             path.replace(folder / "previous.ckpt")
         part.replace(path)

@@ -13,6 +13,7 @@ def try_lock(file: IO[str] | int, path: Path, *, shared: bool = False) -> bool:
     Raises Refused on a file system without locks, as Lustre without its option flock.
     """
     try:
+        # flock, not lockf: closing any other handle of the file would drop lockf's lock
         fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:
         return False

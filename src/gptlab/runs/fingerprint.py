@@ -27,6 +27,7 @@ def list_modules(recipe: Recipe) -> tuple[str, ...]:
         for k, v in flatten(recipe.config.get(slot)).items()
         if k.endswith("_target_")
     ]
+    # what every run's numbers go through, whatever its choices
     always = [
         f"gptlab.{name}"
         for name in (
@@ -53,12 +54,14 @@ def fingerprint(modules: Iterable[str]) -> str:
         if name in closure:
             continue
         path = find_source(name)
+        # modules outside gptlab have no source here: their versions stand in run.json
         if name.startswith("gptlab.") and path is None:
             raise ModuleNotFoundError(f"fingerprint: there is no module {name} in {ROOT}", name=name)
         if path is not None:
             stamp = path.stat()
             closure[name], imports = _parse_source(path, stamp.st_mtime_ns, stamp.st_size)
             waiting += (imported for imported in imports if imported not in closure)
+    # sorted: the order of imports is no part of what is computed
     text = "\n".join(f"{name} {closure[name]}" for name in sorted(closure))
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 

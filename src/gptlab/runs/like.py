@@ -34,6 +34,7 @@ def expand_like(words: list[str], compose_config: ComposeConfig) -> list[str]:
         raise Refused(f"like={folder} is no run folder; see `python -m gptlab runs`")
     if any(word.startswith("resume=") for word in words):
         raise Refused(f"like={folder} begins a run, and resume= goes on with one; leave one of them out")
+    # typed words come last, where they win
     typed = [word for word in words if not word.startswith("like=")]
     keys = {word.partition("=")[0].lstrip("+~") for word in typed}
     kept = [word for word in describe_run_in_words(folder, compose_config) if not _is_replaced(word, keys)]
@@ -52,6 +53,7 @@ def describe_run_in_words(folder: Path, compose_config: ComposeConfig) -> list[s
     words = [*_name_choices(facts["choices"], saved)]
     stored = {key: value for key, value in flatten(saved).items() if key.partition(".")[0] not in LEFT_OUT}
     stored |= {key: anchor_path(stored[key], facts["cwd"]) for key in MOVABLE if stored.get(key)}
+    # sizes before knobs: of the knobs many then follow by themselves, and need not be said
     for is_first in (_is_of_the_whole, lambda _: True):
         usual = flatten(compose_config(words)[1])
         words += [

@@ -22,6 +22,7 @@ def load_openmp() -> None:
     if LOADED or "torch" in sys.modules or os.environ.get(SWITCH) == "torch" or not library.exists():
         return
     with suppress(OSError):  # of another machine
+        # RTLD_GLOBAL: torch's libraries find its symbols here before they open GNU's
         LOADED.append(ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL))
 
 

@@ -42,6 +42,7 @@ class RunFolder:
         pool = Path(recipe.settings.outputs) / "runs"
         try:
             pool.mkdir(parents=True, exist_ok=True)
+            # two cells of one recipe may begin at once
             path = _make_unique_folder(pool, recipe.folder)
         except OSError as error:
             raise Refused(
@@ -81,6 +82,7 @@ class RunFolder:
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the folder against a second process; the lock of a process that died is free."""
+        # never removed: a process that waits has this very file open, and a new one of its name would be another lock
         with (self.path / ".lock").open("w") as file:
             if not try_lock(file, self.path):
                 raise Refused(f"{self.path} is at work in another process; wait for it or stop it")
@@ -119,6 +121,7 @@ class RunFolder:
     def rewind(self, metrics: int, samples: int) -> None:
         """Drop all but the first rows and samples; a resumed run will write the others again."""
         for name, count in (("metrics.jsonl", metrics), ("samples.jsonl", samples)):
+            # through the reader, which leaves out a row that the kill cut short
             first_rows = islice(read_rows(self.path / name), count)
             if (self.path / name).exists():
                 write_atomically(self.path / name, "".join(f"{to_json(row)}\n" for row in first_rows))
@@ -145,6 +148,7 @@ def read_recipe(folder: Path) -> Recipe:
     try:
         config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
         facts = RunFolder(folder).read_facts()
+        # runs from before these keys were; empty, they change no hash
         older = {"change": {}, "callback": {}, "content": {}}  # a run of before there were any
         recipe = Recipe({**older, **config}, dict(facts["choices"]), tuple(facts["differs"]))
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
@@ -157,6 +161,7 @@ def read_recipe(folder: Path) -> Recipe:
 
 def find_existing_parent(outputs: Path) -> Path:
     """Return the folder in which `outputs` is or would be made."""
+    # outputs is made by the run: what counts is the disk it will lie on
     return next(path for path in (outputs.absolute(), *outputs.absolute().parents) if path.exists())
 
 
@@ -191,6 +196,7 @@ def _make_unique_folder(pool: Path, name: str) -> Path:
     for number in range(1, 10_000):
         folder = pool / (name if number == 1 else f"{name}-{number}")
         try:
+            # mkdir tells atomically who was first
             folder.mkdir()
             return folder
         except FileExistsError:
@@ -205,11 +211,13 @@ def utc_now() -> str:
 
 def write_atomically(path: Path, text: str) -> None:
     """Write a file whole or not at all."""
+    # beside it, since a rename is atomic within one file system only
     part = path.with_name(f".{path.name}.part")
     try:
         with part.open("w", encoding="utf-8", errors="surrogatepass") as file:
             file.write(text)
             file.flush()
+            # before the rename, or after a power cut the name may lead to an empty file
             os.fsync(file.fileno())
         part.replace(path)
     except OSError:
@@ -235,6 +243,7 @@ def read_json(path: Path, kind: type = dict) -> Any:
 def append_line(path: Path, line: str) -> None:
     """Add a line, in one write."""
     with path.open("a", encoding="utf-8", errors="backslashreplace") as file:
+        # one write to a file opened for appending: lines of two processes do not mix
         file.write(f"{line}\n")
 
 

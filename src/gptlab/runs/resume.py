@@ -20,6 +20,7 @@ def resume_recipe(recipe: Recipe, words: set[str]) -> Recipe:
     """
     folder = Path(recipe.config["resume"])
     saved = read_unfinished_recipe(folder)
+    # typed words that change nothing are welcome: a command may be repeated with resume= added
     if keys := _find_differences(recipe, saved, words):
         asked, stored = flatten(recipe.config), flatten(saved.config)
         differences = ", ".join(f"{key} ({stored.get(key)} there, {asked.get(key)} here)" for key in keys[:4])
@@ -27,6 +28,7 @@ def resume_recipe(recipe: Recipe, words: set[str]) -> Recipe:
         raise Refused(f"resume={folder} is a run of another config: {differences}; say resume={folder} alone")
     given = {word.partition(".")[0] for word in words}
     cosmetic = {key: recipe.config[key] if key in given else saved.config[key] for key in COSMETIC_KEYS}
+    # the folder may have been moved with its pool: what it says of its place is out of date
     cosmetic |= {"resume": str(folder), "outputs": str(folder.absolute().parents[1])}
     began = read_json(folder / "run.json")["cwd"]
     nodes = {}
@@ -40,6 +42,7 @@ def resume_recipe(recipe: Recipe, words: set[str]) -> Recipe:
 def _find_differences(recipe: Recipe, saved: Recipe, words: set[str]) -> list[str]:
     """Return the keys that override words set to something else than a run has."""
     asked_config, stored = flatten(recipe.config), flatten(saved.config)
+    # data=text beside resume= may say again which class, and where its files are, but no other knob
     asked = {f"{word}._target_" if word in MOVABLE_SLOTS else word for word in words}
     return [
         key

@@ -61,6 +61,7 @@ class StudyFolder:
         (self.path / "logs").mkdir(exist_ok=True)
         for key, cell in cells.items():
             write_atomically(self.path / "cells" / f"{key}.json", to_json(cell))
+        # after the cells that it names: a kill in between leaves the former study whole
         write_atomically(self.path / "study.json", to_json(plan.to_document(), indent=2))
 
     def read_cell(self, key: str) -> dict[str, Any]:
@@ -87,6 +88,7 @@ class StudyFolder:
     def read_looked(self) -> list[int]:
         """Return the numbers of seeds at which this study has been judged, of those at which a verdict is possible."""
         compared = (event for event in self.read_events() if event["status"] == "compared")
+        # one seed has no variance, and so spends nothing of alpha
         return sorted({len(event["seeds"]) for event in compared} - {0, 1})
 
     def read_states(self) -> dict[str, CellState]:
@@ -94,6 +96,7 @@ class StudyFolder:
         last = {event["key"]: event for event in self.read_events()}
         states = {}
         for key, event in last.items():
+            # events of a newer gptlab may hold more
             known = {name: value for name, value in event.items() if name in CellState.__dataclass_fields__}
             if event["status"] == "running" and not is_held(self.lock_path(key)):
                 known["status"] = "stopped"
@@ -107,6 +110,7 @@ class StudyFolder:
     def own_runs(self, key: str) -> list[Path]:
         """Return the run folders that this study began or adopted for a cell, the last one first."""
         names = [event["run"] for event in self.read_events() if event["key"] == key and event.get("run")]
+        # without repetition: a resumed run has several events
         return [self.pool / name for name in dict.fromkeys(reversed(names))]
 
     def adopt_run(self, key: str, folder: Path, *, reused: bool = True) -> None:
@@ -176,8 +180,10 @@ def read_plan(path: Path) -> StudyPlan:
     if problems:
         raise Refused(f"{path} is no plan of a study ({', '.join(problems)}); {REMEDY}")
     for arm, triples in values.get("settled", {}).items():
+        # JSON has lists where the plan has tuples
         values["settled"][arm] = [Adjustment(*triple) for triple in triples]
     if "arm_values" not in values:
+        # before it was written, the label was all there was: the one place that parses it
         values["arm_values"] = {name: read_label(name) for name in _list_arm_names(values)}
     values["arm_values"] = {name: tuple(map(tuple, pairs)) for name, pairs in values["arm_values"].items()}
     values["versus"] = [(first, other) for first, other in values.get("versus", ())]
@@ -226,6 +232,7 @@ def lock_or_owner(path: Path) -> Iterator[str | None]:
     The system frees the lock of a process that dies, so a dead owner's is simply taken.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    # not "w", which would wipe the owner's note before the lock is ours
     with path.open("a+") as file:
         for left in reversed(range(LOCK_ATTEMPTS)):
             if try_lock(file, path):
@@ -235,6 +242,7 @@ def lock_or_owner(path: Path) -> Iterator[str | None]:
                 yield file.read().strip() or "another process"
                 return
             time.sleep(0.05)
+        # the note of the last owner, who may have died with it
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()} since {utc_now()}")
         file.flush()
@@ -250,4 +258,5 @@ def is_held(path: Path) -> bool:
     if not path.exists():
         return False
     with path.open() as file:
+        # shared, so that two who only look do not see each other
         return not try_lock(file, path, shared=True)

@@ -90,6 +90,7 @@ def find_api_key() -> str | None:
     if not key:
         host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
         try:
+            # where `wandb login` puts it
             entry = netrc.netrc().authenticators(host)
         except (OSError, netrc.NetrcParseError):
             entry = None
@@ -132,6 +133,7 @@ class Tracker:
         if mode == "disabled":
             return
         own = f"*-{identity['id']}*"
+        # wandb.init makes folders before it fails; nothing half-made stays
         before = {*(outputs / "wandb").glob(own)}  # of a run that is resumed; not all of it need be uploaded
         try:
             self._open(outputs.absolute(), tracking, identity, resumed)
@@ -158,6 +160,7 @@ class Tracker:
             dir=str(outputs),
             project=tracking.project,
             entity=tracking.entity,
+            # cells of a study follow each other in one process
             reinit="create_new",
             resume="allow" if resumed and self.mode == "online" else None,
             settings=wandb.Settings(
@@ -178,6 +181,7 @@ class Tracker:
         """Make `tokens` the axis of every row; `step` is the other one."""
 
         def define(run: Any) -> None:
+            # tokens, so that runs of other batch sizes can be laid over each other
             run.define_metric("tokens", hidden=True)
             run.define_metric("step", hidden=True)
             run.define_metric("*", step_metric="tokens")
@@ -218,6 +222,7 @@ class Tracker:
         """Log tables: columns and data of each. A column that has words and numbers loses its type."""
 
         def table(columns: list[str], data: list[list[Any]]) -> Any:
+            # W&B guesses a column's type from its first cells and refuses what does not fit
             words = [{isinstance(cell, str) for cell in one if cell is not None} for one in zip(*data, strict=True)]
             mixed = any(len(kinds) > 1 for kinds in words)
             return self._wandb.Table(columns=[*columns], data=data, allow_mixed_types=mixed)
@@ -245,8 +250,10 @@ class Tracker:
 
     def finish(self, summary: dict[str, Any], exit_code: int) -> None:
         """Write the summary and close, also after a failure; never wait longer than a minute."""
+        # W&B takes the last row of history for its summary, so these have names that no row has
         final = {theirs: summary[ours] for theirs, ours in FINAL_NAMES.items() if ours in summary}
         self._try(lambda run: run.summary.update({**summary, **final}))
+        # closed even after a failure, or its service would keep this process alive
         self._try(lambda run: run.finish(exit_code=exit_code), always=True)
         self.run = None
 
