@@ -60,6 +60,7 @@ class Cell:
     @property
     def key(self) -> str:
         """Its name in the study's folder, fit for a file."""
+        # same recipe, same name as the baseline's cell: the suffix is all that keeps the two runs apart
         return self.recipe.folder + ("-twin" if self.role == "twin" else "")
 
     @property
@@ -99,6 +100,7 @@ class Cell:
 
 def hash_without_seed(recipe: Recipe) -> str:
     """Return a hash that is equal for recipes whose runs give the same numbers, the seed aside."""
+    # model.lr and model.batch_size are left out: what they set elsewhere is hashed there
     config: dict[str, Any] = {key: value for key, value in recipe.config.items() if key not in KEYS_WITHOUT_EFFECT}
     config["model"] = {
         key: value for key, value in config["model"].items() if f"model.{key}" not in KEYS_WITHOUT_EFFECT
@@ -120,6 +122,7 @@ def make_rates(options: StudyOptions, variant: Variant) -> list[float] | list[No
     """Return the learning rates of an arm, ascending; [None] where they are not tuned."""
     if options.tune != "grid":
         return [None]
+    # multiples, not rates: Muon's 2e-2 and AdamW's 4e-3 are both at home in one grid
     own = variant.recipe.config["optimizer"]["lr"]
     return [round_rate(own * multiple) for multiple in sorted({*options.lr_grid})]
 
@@ -140,6 +143,7 @@ def make_baseline_cells(options: StudyOptions, baseline: Variant, rate: float | 
 
 def make_confirmation_cells(options: StudyOptions, pairs: list[tuple[Variant, float | None]]) -> list[Cell]:
     """Return winner and baseline, each at its learning rate, on seeds that nothing else has used."""
+    # fresh seeds: those of the study chose the winner, which makes its mean there too good
     first = max(options.blocks) + 1
     seeds = range(first, first + options.confirm)
     return [
@@ -179,12 +183,14 @@ def hash_question(axes: dict[str, list[str]], base: Recipe, options: StudyOption
     details: list[Any] = [options.study] if options.kind != "train" else []
     details += [options.arms] if options.arms else []
     details += [options.sampler, options.limits] if options.design == "search" else []
+    # sorted keys, so that a study has one name whatever the order of a dictionary
     text = json.dumps([axes, comparison, hash_without_seed(base), *details], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:6]
 
 
 def make_study_name(axes: dict[str, list[str]], base: Recipe, options: StudyOptions) -> str:
     """Return a folder name: what is varied, and a hash of the question."""
+    # the last part of a knob's path: it is the title of a page, and the hash tells studies apart
     words = "-".join(f"{axis.rpartition('.')[2]}_{'_'.join(values)}" for axis, values in axes.items()) or "seeds"
     words = "_".join(options.arms) if options.arms else words
     words = words if options.kind == "train" else f"{options.kind}-{words}".removesuffix("-seeds")
@@ -196,6 +202,7 @@ def make_study_name(axes: dict[str, list[str]], base: Recipe, options: StudyOpti
 
 def refuse_bad_study_name(name: str | None) -> None:
     """Refuse a name that is no name of a folder inside outputs/ablations."""
+    # a slash would put it elsewhere, a dot would hide it
     if name and (name.startswith(".") or {*name} & {*"/\\\0"}):
         raise Refused(f"name={name} is no name of one folder; give letters, digits, - and _, and outputs=<folder>")
     if name and len(name.encode()) > LONGEST_NAME:

@@ -38,6 +38,7 @@ class CostEstimator:
 
     def count_costs(self, recipe: Recipe) -> dict[str, float]:
         """Return parameters, FLOPs to train on a token, and cache bytes a token."""
+        # cells of one arm differ by the seed alone, and a search counts an arm again for its limits
         if recipe.hash not in self.cached_counts:
             from gptlab.model import costs
 
@@ -65,6 +66,7 @@ class CostEstimator:
         """
         if len(recipes) <= MAX_TIMED_ARMS:
             return self.time_steps(recipes)
+        # in proportion to FLOPs: off by what a kernel gains or loses, which a bill can bear (it says `about`)
         step_ms = self.time_steps({name: recipes[name] for name in dict.fromkeys(baselines.values())})
         flops = {name: self.count_step_flops(recipe) for name, recipe in recipes.items()}
         return {name: step_ms[baselines[name]] * flops[name] / flops[baselines[name]] for name in recipes}
@@ -90,6 +92,7 @@ class CostEstimator:
 def estimate_disk_use(params: float, recipe: Recipe) -> float:
     """Return the bytes that a run leaves: weights and two moments twice, the best weights, a row each few steps."""
     settings = recipe.settings
+    # float32: last and previous hold 3 x params each, best 1; 400 bytes a row; 1.5 MB for evaluation, samples and log
     return 4 * params * 7 + 400 * settings.steps / settings.log_every + 1.5e6
 
 
@@ -118,6 +121,7 @@ def match_to_baseline(
         flops = counts(variant.recipe)["flops_per_token"]
         wanted_steps = baseline_tokens * counts(base)["flops_per_token"] / (tokens_per_step * flops)
     else:
+        # as long on the clock: evaluations and start are the same for all, and left out
         wanted_steps = base.settings.steps * ms[""] / ms[variant.key]
     steps = max(1, round(wanted_steps))
     if steps == variant.recipe.settings.steps:
@@ -147,6 +151,7 @@ def match_parameters(
 ) -> Variant:
     """Return a variant whose `knob` makes its parameters the baseline's, as nearly as whole numbers allow."""
     target, path = counts(base)["params"], knob.replace(".", "__")
+    # near enough as it is: a knob off its default is one more difference between the arms
     if abs(counts(variant.recipe)["params"] / target - 1) <= PARAMETER_TOLERANCE / 10:
         return variant
     node: Any = variant.recipe.config
@@ -158,6 +163,7 @@ def match_parameters(
     def count_parameters(value: int) -> float:
         return counts(set_values(variant.recipe, **{path: value}))["params"]
 
+    # parameters grow with the knob: double it until they are beyond, then halve the gap
     low, high = 1, 2
     while count_parameters(high) < target:
         low, high = high, 2 * high

@@ -27,9 +27,11 @@ def combine_axes(axes: Axes, design: str, defaults: dict[str, str]) -> list[Arm]
 
     `defaults` is each axis where nothing is said; without it the first value asked for stands for the baseline.
     """
+    # a value that was typed twice is one arm
     axes = {axis: list(dict.fromkeys(values)) for axis, values in axes.items()}
     if design == "grid":
         return list(product(*axes.values()))
+    # the defaults, where they are among the values: what an ablation leaves out is then what the field has
     centre = tuple(defaults[axis] if defaults.get(axis) in values else values[0] for axis, values in axes.items())
     if design == "star":
         neighbours = [replace_value(centre, at, value) for at, values in enumerate(axes.values()) for value in values]
@@ -91,6 +93,7 @@ def find_dead_axes(axes: Axes, signatures: dict[Arm, str]) -> list[str]:
     for at, (axis, values) in enumerate(axes.items()):
         groups: dict[Arm, set[str]] = {}
         for arm, signature in signatures.items():
+            # arms that differ in this axis only; if each such group has one signature, the axis does nothing
             groups.setdefault(replace_value(arm, at, ""), set()).add(signature)
         if len(values) > 1 and all(len(group) == 1 for group in groups.values()):
             dead.append(axis)

@@ -44,6 +44,7 @@ def run_study(axes: dict[str, list[str]], fixed: dict[str, str], launch: Launch,
     jobs    how many cells it runs at once on this machine; None: our own pool runs them, if there are several
     """
     console = Screen(highlight=False)
+    # a log or a pipe has no width: wide enough that a line of the table is not broken
     if not console.is_terminal:
         console.width = 140
     spec = parse_command(axes, fixed)
@@ -66,6 +67,7 @@ def run_study(axes: dict[str, list[str]], fixed: dict[str, str], launch: Launch,
     planning.print_plan(plan, console)
     console.print(f"  {looking.describe_looks(spec.options)}", style="dim", markup=False, soft_wrap=True)
     study_folder = plan.folder
+    # from here on both kinds of launching look alike
     launch = partial(_run_in_pool, plan, launch, console) if plan.pooled else launch
     if searches:
         console.print(f"  search: {searching.describe_space(spec)}", markup=False)
@@ -73,10 +75,12 @@ def run_study(axes: dict[str, list[str]], fixed: dict[str, str], launch: Launch,
         add_to_answer(cells=len(plan.cells), to_run=len(plan.to_run()), seconds=sum(plan.run_seconds.values()))
         return DECIDED
     try:
+        # timing comes last, alone on the machine: cells at work would slow the arms unequally
         _run_all_cells(plan, partial(_run_missing_cells, plan, launch, console), console)
         _time_arms(plan, console)
     except (KeyboardInterrupt, SystemExit) as stopped:
         states = study_folder.read_states()
+        # read from the ledger: other processes may have finished some
         done = sum(states.get(key, CellState()).status in TERMINAL_STATES for key in plan.cells)
         status = stopped.code if isinstance(stopped, SystemExit) and isinstance(stopped.code, int) else 130
         raise Ended(f"stopped: {done} of {len(plan.cells)} cells done; the same command goes on", status) from stopped
@@ -107,6 +111,7 @@ def _report_study(plan: Plan, console: Console) -> int:
     from gptlab.report.render import terminal as table
 
     spec, study_folder = plan.spec, plan.folder
+    # a look is on record before its verdict is seen
     study_folder.record_event("", "compared", seeds=spec.options.blocks)
     findings = compare_study_folder(study_folder.path)
     table.print_study(findings, console)
@@ -146,6 +151,7 @@ def _run_missing_cells(plan: Plan, launch: Launch, console: Console) -> None:
     """
     study_folder = plan.folder
     documents = {key: cell.to_document(plan.jobs) for key, cell in plan.cells.items()}
+    # before any cell runs: workers in other processes know the study by these files only
     study_folder.save_plan(make_study_plan(plan), documents)
     for key, folder in plan.finished_runs.items():
         if study_folder.read_states().get(key, CellState()).status not in TERMINAL_STATES:
@@ -155,6 +161,7 @@ def _run_missing_cells(plan: Plan, launch: Launch, console: Console) -> None:
         return
     trouble = ""
     with StudyProgress(study_folder, documents, plan.run_seconds, plan.jobs, console):
+        # bounded: a launcher that dies at once would otherwise be called for ever
         for _ in range(ATTEMPTS):
             began = time.time()
             try:
@@ -184,12 +191,14 @@ def _find_unfinished(plan: Plan, todo: list[str], began: float, trouble: str) ->
         time.sleep(1)
     for key in todo:
         state = study_folder.read_states().get(key, CellState())
+        # a failure of an earlier command is tried again, one of this command is not
         if state.status in (*TERMINAL_STATES, "failed") and state.at >= began:
             continue
         cell = plan.cells[key]
         finished_run, _ = study_folder.find_runs(key, cell.recipe, plan.spec.options.reuse)
         if finished_run is not None:
             study_folder.adopt_run(key, finished_run)
+        # begun here and its lock is free: the process died without a word, as the system kills for memory
         elif state.status == "stopped" and state.at >= began and not state.owner:
             reason = trouble or "its process ended without a word"
             study_folder.record_event(
@@ -215,6 +224,7 @@ def _make_later_cells(plan: Plan) -> list[Cell]:
         means = {arm.arm: arm.mean for arm in stratum.comparisons[0].arms if arm.mean is not None}
         if options.design == "search":  # the half that judges has no part in choosing
             means = {arm: fmean(by_seed.values()) for arm, by_seed in judge.tabulate(stratum.runs, SELECT).items()}
+        # without a baseline there is nothing to confirm against
         if stratum.baseline not in means:
             continue
         # ties go by name, so that a study repeated confirms the same arm
@@ -233,6 +243,7 @@ def _time_arms(plan: Plan, console: Console) -> None:
     arms = {variant.key: variant for variant in plan.variants if any(run.arm == variant.name for run in runs)}
     if not options.timing or len(arms) < 2:
         return
+    # the same arms by the same code take the same time: one session is enough
     stamp = {"arms": sorted(arms), "code": sorted({run.facts.get("code", "") for run in runs})}
     path = study_folder.path / "timing.json"
     if path.exists() and read_json(path)["stamp"] == stamp:
@@ -252,6 +263,7 @@ def _time_arms(plan: Plan, console: Console) -> None:
                 key: TrainingBench(variant.recipe, plan.costs.load_corpus(variant.recipe))
                 for key, variant in arms.items()
             }
+            # the baseline a second time under another name: how far it differs from itself is the clock's noise
             controls = {
                 f"{baseline.size}/{AA_CONTROL}".lstrip("/"): baseline.key
                 for baseline in plan.baselines.values()

@@ -16,6 +16,7 @@ GPU_LOCKS: list[IO[str]] = []
 
 def limit_to_share(jobs: int, locks: Path) -> None:
     """Limit this process to its part of the machine, if it is one of several jobs."""
+    # once torch is there, its threads and GPUs are settled (workers of our pool: limit_worker)
     if jobs == 1 or "torch" in sys.modules:
         return
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))
@@ -46,4 +47,5 @@ def claim_gpu(gpus: list[str], locks: Path, place: int | None = None) -> str:
             GPU_LOCKS.append(file)
             return gpu
         file.close()
+    # more jobs than GPUs were asked for: they share, evenly where each knows its place
     return gpus[(os.getpid() if place is None else place) % len(gpus)]

@@ -45,6 +45,7 @@ def limit_by_memory(jobs: int, bytes_per_cell: float) -> Jobs:
     free = read_available_memory()
     if free is None or jobs * bytes_per_cell <= free:
         return Jobs(jobs)
+    # one always runs: an estimate is no reason to refuse
     fitting = max(1, int(free / bytes_per_cell))
     if fitting >= jobs:
         return Jobs(jobs)
@@ -57,12 +58,14 @@ def estimate_cell_memory(parameters: Iterable[float], peak_bytes: float) -> floa
 
     It held the weights and moments of every arm, where a cell holds those of one.
     """
+    # what is left without them is activations, and torch itself
     states = [BYTES_PER_PARAMETER * count for count in parameters]
     return max(peak_bytes - sum(states), 0.0) + max(states, default=0.0)
 
 
 def estimate_wall_time(seconds: Iterable[float], jobs: int) -> float:
     """Return the seconds until the last cell ends, if each begins as soon as one of `jobs` workers is free."""
+    # ends[0] of a heap is the worker that is free first
     ends = [0.0] * max(1, jobs)
     for duration in seconds:
         heapq.heapreplace(ends, ends[0] + duration)

@@ -28,6 +28,7 @@ def refuse_unfit_looks(study_folder: StudyFolder, spec: StudySpec) -> None:
     if not (study_folder.path / "study.json").exists():
         return
     plan = study_folder.plan
+    # a plan may be changed as long as nobody has looked: after that it would be chosen by what was seen
     if not plan.looks or not study_folder.read_looked():
         return
     if (plan.looks, plan.spending) != (options.looks, options.spending):
@@ -60,6 +61,7 @@ def race_over_looks(plan: Plan, run: Callable[[], None], console: Console) -> No
     Every look is judged from the runs of its own seeds, so a study that is killed and started again takes the same
     ones.
     """
+    # the cells of the first look have run when this is called
     for number, seeds in enumerate(plan.spec.options.looks[1:], 2):
         open_arms = _judge(plan, console, number - 1)
         if not open_arms:
@@ -75,6 +77,7 @@ def _judge(plan: Plan, console: Console, number: int) -> set[SizedArm]:
     from gptlab.report.findings import compare_study_folder
 
     options = plan.spec.options
+    # before the comparison: the alpha of this look is spent, whether or not anybody reads the result
     plan.folder.record_event("", "compared", seeds=options.blocks)
     open_arms, phrases = set(), []
     for stratum in compare_study_folder(plan.folder.path).strata:
@@ -84,6 +87,7 @@ def _judge(plan: Plan, console: Console, number: int) -> set[SizedArm]:
                 continue
             name = f"{stratum.size}/{contrast.arm}".lstrip("/")
             phrases.append(f"{name} {_describe(contrast)}")
+            # more_seeds is None where even the last look could hardly resolve it
             if contrast.verdict == "not resolved" and contrast.more_seeds:
                 open_arms.add((stratum.size, contrast.arm))
     console.print(

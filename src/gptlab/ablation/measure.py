@@ -30,6 +30,7 @@ def run_measurements(spec: StudySpec, console: Console) -> None:
     arms = [variant.key for variant in spec.variants]
     keys = {seed: f"{spec.name}-b{seed}" for seed in spec.options.blocks}
     code = _fingerprint_study(spec)
+    # before any block: a study may want packages, or arms of one shape
     study.check({variant.key: variant.recipe for variant in spec.variants})
     done = {seed for seed, key in keys.items() if _is_measured(study_folder, key, code, spec.options.reuse)}
     console.print(f"{spec.name}: {len(arms)} arms together, {len(keys)} blocks, {len(done)} of them done")
@@ -41,6 +42,7 @@ def run_measurements(spec: StudySpec, console: Console) -> None:
     (study_folder.path / "rows").mkdir(exist_ok=True)
     failures = 0
     try:
+        # one after another in this process: two at once would disturb each other's clocks
         for seed in [missing for missing in keys if missing not in done]:
             failures += not _measure_block(spec, study, study_folder, seed, keys[seed], code, console)
     except KeyboardInterrupt as stopped:
@@ -98,6 +100,7 @@ def _is_measured(study_folder: StudyFolder, key: str, code: str, reuse: str) -> 
 def _fingerprint_study(spec: StudySpec) -> str:
     """Return the code fingerprint of the study and of all parts of its arms."""
     nodes = [spec.options.study, *(variant.recipe.config for variant in spec.variants)]
+    # of the study itself too: a change in how it measures makes its rows stale
     targets = {str(value) for node in nodes for key, value in flatten(node).items() if key.endswith("_target_")}
     return fingerprint(sorted(target.rpartition(".")[0] for target in targets))
 

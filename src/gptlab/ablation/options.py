@@ -55,6 +55,7 @@ class StudyOptions:
     @property
     def budgets(self) -> list[float]:
         """The multiples of the baseline's steps other than 1."""
+        # 1 is the arm itself, which runs anyway
         controls = CONTROL_BUDGETS if self.controls else ()
         return sorted({float(multiple) for multiple in (*self.budget, *controls)} - {1.0})
 
@@ -82,6 +83,7 @@ def check_options(values: dict[str, Any]) -> StudyOptions:
         for name, field in ((candidate.name, candidate) for candidate in dataclasses.fields(StudyOptions))
         if not conforms(values[name], field.type)
     ]
+    # ranges only of what has its type: they compare numbers
     wrong = wrong or list(_check_ranges(values))
     if wrong:
         raise Refused("\nerror: ".join(wrong))
@@ -97,6 +99,7 @@ def _check_ranges(values: dict[str, Any]) -> Iterator[str]:
         yield f"seeds={seeds}: a seed is in 0 .. 2^63 - 1"
     if any(value <= 0 for value in values["budget"]):
         yield f"budget={values['budget']} must be positive multiples of the steps; try [0.5,1,2]"
+    # one seed has no variance, so it could confirm nothing
     if values["confirm"] < 0 or values["confirm"] == 1:
         yield f"confirm={values['confirm']} fresh seeds decide nothing; 0 leaves it out, 5 is usual"
     if values["tune"] == "grid" and len({*values["lr_grid"]}) < 2:
@@ -128,6 +131,7 @@ def _check_looks(values: dict[str, Any]) -> Iterator[str]:
         yield f"looks={looks}: a look needs 2 seeds or more; try [3,5,8]"
     elif looks != sorted({*looks}):
         yield f"looks={looks} must increase; try {sorted({*looks})}"
+    # a search and a grid of rates add cells by themselves, which a race would have to judge half-made
     if values["until"] == "resolved":
         for knob, required in {"design": ("grid", "star", "leave_one_out"), "tune": ("shared",)}.items():
             if values[knob] not in required:

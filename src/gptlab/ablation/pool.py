@@ -76,6 +76,7 @@ class CellPool:
             raise
 
     def _start_worker(self) -> Worker:
+        # a pipe a worker: its end tells whose process died, which concurrent.futures does not (docs/log.md)
         ours, theirs = CONTEXT.Pipe()
         taken = {int(worker.process.name) for worker in self.workers}
         place = next(number for number in range(self.jobs) if number not in taken)
@@ -84,6 +85,7 @@ class CellPool:
             target=work, args=(theirs, dict(os.environ), self.jobs, place, locks), name=str(place), daemon=False
         )
         process.start()
+        # the worker has its own copy; were this one open, its death would not end the pipe
         theirs.close()
         self.workers.append(Worker(process, ours))
         return self.workers[-1]
@@ -119,6 +121,7 @@ class CellPool:
         state = self.study_folder.read_states().get(worker.key, CellState())
         if state.status in TERMINAL_STATES:
             return
+        # the run's own log, if it got so far
         log = self.study_folder.pool / state.run / "log.txt"
         if not state.run or not log.exists():
             log = self.study_folder.path / "logs" / f"{worker.key}.txt"
@@ -188,6 +191,7 @@ def work(pipe: Pipe, environment: dict[str, str], jobs: int, place: int, locks: 
     for number in STOP_SIGNALS:
         signal.signal(number, raise_exit)
     gc.freeze()  # else every run looks for garbage in all that was imported, 0.2 s each time
+    # the server was forked before this study's variables were set
     os.environ.clear()
     os.environ.update(environment)
     limit_worker(jobs, place, locks)
@@ -214,6 +218,7 @@ def limit_worker(jobs: int, place: int, locks: Path) -> None:
     """Limit this process to its part of the machine: threads by count, one GPU."""
     import torch
 
+    # the server has imported torch, so OMP_NUM_THREADS comes too late
     torch.set_num_threads(max(1, count_cores() // jobs))
     gpus = list_gpus()
     if len(gpus) > 1:
@@ -224,5 +229,6 @@ def stop_with_parent() -> None:
     """Wait until the study's process is gone, then stop as if it had asked for it."""
     parent = parent_process()
     if parent is not None:
+        # a killed study cannot tell its workers anything; its end is what they see
         connection.wait([parent.sentinel])
         os.kill(os.getpid(), signal.SIGTERM)

@@ -42,6 +42,7 @@ class StudyProgress:
             jobs,
             console,
         )
+        # cells of an earlier command are counted, not announced again
         self.announced = {key for key, state in study_folder.read_states().items() if state.status in TERMINAL_STATES}
         self.began = time.time()
         self.over = threading.Event()
@@ -50,6 +51,7 @@ class StudyProgress:
     def __enter__(self) -> "StudyProgress":
         if self.live:
             self.live.start()
+        # a thread, since the launcher holds this one; a daemon, so that it keeps no failing program alive
         self.thread = threading.Thread(target=self._watch, daemon=True)
         self.thread.start()
         return self
@@ -139,6 +141,7 @@ def estimate_seconds_left(
         if key in cells and state.status == "finished" and not state.reused:
             actual += _read_summary(study_folder.pool / state.run).get("time/total_s", 0)
             expected += seconds.get(key, 0)
+    # how this machine has kept to the estimate so far
     rate = actual / expected if actual and expected else 1.0
     seconds_left = 0.0
     for key in cells:

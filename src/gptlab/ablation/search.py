@@ -48,6 +48,7 @@ def refuse_empty_space(plan: Plan) -> None:
     except ModuleNotFoundError as error:
         raise Refused("design=search needs optuna; run: pip install 'gptlab[search]'") from error
     axes = plan.spec.axes
+    # a fixed seed: the same command is refused, or not, each time
     probes, draws, trouble = min(PROBED_POINTS, math.prod(map(len, axes.values()))), random.Random(0), ""
     for _ in range(probes):
         try:
@@ -79,6 +80,7 @@ def _run_searches(plan: Plan, run: Callable[[], None], console: Console) -> None
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    # in the study's folder: a search that was stopped goes on where its other files are
     storage = f"sqlite:///{plan.folder.path.absolute() / 'search.db'}"
     documents: list[dict[str, Any]] = []
     for search in plan.spec.study.searches(plan.spec.options.sampler, plan.spec.base):
@@ -112,6 +114,7 @@ class SearchRun:
 
     def run_trials(self) -> None:
         """Run trials until there are enough; those that were interrupted come first."""
+        # trials of optuna's record become arms again, and so find their finished runs
         for search in self.optuna_study.trials:  # of an earlier command
             if search.state.is_finished() and "arm" in search.user_attrs:
                 self.add_arm(compose_point(self.plan, search.params, self.search))
@@ -120,6 +123,7 @@ class SearchRun:
         ) > 0:
             batch = self.find_interrupted_trials()[:missing]
             while len(batch) < min(self.count_trials_at_once(), missing):
+                # its random state is not in the database, so it is derived from the trial's number
                 self.optuna_study.sampler = self.make_sampler(len(self.optuna_study.trials))
                 batch.append(self.optuna_study.ask())
             self.train_batch([(trial, self.suggest_arm(trial)) for trial in batch])
@@ -161,6 +165,7 @@ class SearchRun:
         """Return the arm of a trial; None, with a reason noted, if it cannot be trained."""
         self.optuna_study.sampler = self.make_sampler(trial.number)
         axes = self.plan.spec.axes
+        # slots first: which knobs there are depends on them
         values = {axis: trial.suggest_categorical(axis, axes[axis]) for axis in axes if "." not in axis}
         try:
             knobs = find_knobs(self.plan, values)
@@ -185,6 +190,7 @@ class SearchRun:
         base = next(iter(plan.spec.baselines.values())).key
         plan.counts[variant.key] = plan.costs.count_costs(variant.recipe)
         share = plan.counts[variant.key]["flops_per_token"] / plan.counts[base]["flops_per_token"]
+        # not timed: a trial is one of many, and its bill an estimate
         plan.step_ms[variant.key] = plan.step_ms[base] * share
         estimate_run_times(plan)
         return variant
@@ -198,6 +204,7 @@ class SearchRun:
             if trial.number in arms:
                 trial.set_user_attr("arm", arms[trial.number].name)
         outcomes: dict[int, tuple[float | None, str]] = {}
+        # once more, since a failure may be the machine's; a second one is the trial's
         for _ in range(2):
             self.plan.refresh()
             if self.plan.to_run():
@@ -209,6 +216,7 @@ class SearchRun:
             value, state = outcomes.get(trial.number, (None, "refused"))
             if value is None and state != "refused":
                 trial.set_user_attr("reason", state)
+            # pruned where it cannot be trained or diverged: TPE then avoids its neighbourhood
             final_state = {"failed": TrialState.FAIL, "finished": TrialState.COMPLETE}.get(state, TrialState.PRUNED)
             self.optuna_study.tell(trial, value, state=final_state)
             self.print_trial(trial, value)

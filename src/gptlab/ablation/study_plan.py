@@ -31,6 +31,7 @@ def start_study_plan(spec: StudySpec, variants: list[Variant]) -> StudyPlan:
     options = asdict(spec.options)
     return StudyPlan(
         **{
+            # most knobs are fields under the same name; the keys below are said otherwise than they were asked
             **options,
             "study": spec.name,
             "seeds": spec.options.blocks,
@@ -51,6 +52,7 @@ def start_study_plan(spec: StudySpec, variants: list[Variant]) -> StudyPlan:
 
 def read_command() -> list[str]:
     """Return the command that was typed."""
+    # without -m, which ablate.py adds by itself
     return ["python", *(word for word in sys.argv if word not in ("-m", "--multirun"))]
 
 

@@ -28,14 +28,17 @@ def run_cell(path: Path) -> None:
     study_folder, key = StudyFolder(path.parents[1]), path.stem
     cell = read_json(path)
     with lock_or_owner(study_folder.lock_path(key)) as owner:
+        # another process of this study, or of another on the same pool, trains this very run
         if owner is not None:
             study_folder.record_event(key, "running", owner=owner)
             return
         recipe = Recipe(cell["config"], cell["choices"], tuple(cell["differs"]))
+        # looked up under the lock: it may have finished since the plan was made
         finished_run, unfinished = study_folder.find_runs(key, recipe, study_folder.plan.reuse)
         if finished_run is not None:
             study_folder.adopt_run(key, finished_run)
             return
+        # before torch is imported, where the launcher has not done so: threads are settled then
         limit_to_share(cell["jobs"], study_folder.outputs / "locks")
         if unfinished is not None:
             recipe = replace(recipe, config={**recipe.config, "resume": str(unfinished)})
@@ -54,12 +57,14 @@ def _train(study_folder: StudyFolder, key: str, recipe: Recipe, overrides: list[
     try:
         train_recipe(recipe, overrides, note_folder)
     except Ended as ended:
+        # a signal is meant for the whole study, so it goes on upwards; any other end is this cell's own
         if ended.status > 128:
             study_folder.record_event(key, "stopped", run=folders[-1].name if folders else "")
             raise SystemExit(ended.status) from ended
         record_failure(study_folder, key, folders, ended)
     except Exception as error:  # also Refused: a cell that cannot run is a row, and the others go on
         if not retrying and _is_out_of_memory(error):
+            # twice the micro-batches, half of each in memory; the gradient is the same up to rounding
             halves = {**recipe.config, "accumulate": 2 * recipe.config["accumulate"], "resume": None}
             study_folder.record_event(key, "retried", reason=_describe_error(error), accumulate=halves["accumulate"])
             return _train(study_folder, key, replace(recipe, config=halves), overrides, retrying=True)
@@ -79,6 +84,7 @@ def train_recipe(recipe: Recipe, overrides: list[str], note_folder: Any) -> None
         return
     resume = recipe.config["resume"]
     words = [f"resume={resume}"] if resume else [*overrides, f"accumulate={recipe.config['accumulate']}"]
+    # a run of several processes starts them itself, which must not happen inside a worker
     status, printed, errors = run_program([sys.executable, str(CONF.parent / "train.py"), *words])
     output = printed.strip().splitlines()
     if output and Path(output[-1]).is_dir():
