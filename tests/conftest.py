@@ -1,5 +1,6 @@
 """What the laws share: the menu in conf/, and decoders of any choices at sizes that no two axes share."""
 
+import gc
 from collections.abc import Iterator
 from functools import cache
 from itertools import product, zip_longest
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from kept_compositions import keep_compositions
 from torch import Tensor, nn
 
 from gptlab import compose as wiring
@@ -31,7 +33,17 @@ def one_core() -> Iterator[None]:
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("gptlab.ablation.jobs.count_cores", lambda: 1)
+        patch.setattr("os.fsync", lambda file: None)  # no test cuts the power
+        keep_compositions(patch)
         yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_garbage_collection() -> Iterator[None]:
+    """Each run collects garbage, 0.3 s where all of torch and lightning is looked through: what is there, stays."""
+    gc.freeze()
+    yield
+    gc.collect()
 
 
 # -- the menu
