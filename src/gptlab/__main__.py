@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from gptlab.commands.export import export
 from gptlab.compose import compose, program
 from gptlab.console.json_answer import add_to_answer
 from gptlab.errors import Refused
@@ -194,41 +195,7 @@ def diff(
         raise typer.Exit(1)
 
 
-class Layout(StrEnum):
-    """What `export` writes."""
-
-    hf = "hf"
-    safetensors = "safetensors"
-
-
-@app.command()
-def export(
-    run: Folder,
-    to: Annotated[
-        Layout | None, typer.Option(help="A folder that transformers opens, or one file under our names.")
-    ] = None,
-    format: Annotated[str | None, typer.Option(help="Packed weights, which sample opens: mxint8 or int8.")] = None,
-    into: Annotated[Path | None, typer.Option(help="The new folder; without one, <run>/<layout or format>.")] = None,
-) -> None:
-    """Write a run's weights in another layout or packed, or say which of its parts that cannot express."""
-    if (to is None) == (format is None):
-        raise Refused("export takes one of --to and --format: --to hf, --to safetensors, --format mxint8")
-    if to is not None:
-        from gptlab.commands.export_hf import export_run as write
-
-        written = write(run, to.value, into or run / to.value, compose)
-        print(written)
-        add_to_answer(folder=str(written))
-    elif format is not None:
-        from gptlab.commands.export_packed import export_packed as pack
-
-        folder = into or run / format
-        facts = pack(run, format, folder, compose)
-        share = facts["packed_bytes"] / facts["unpacked_bytes"]
-        print(f"packed weights: {facts['packed_bytes']:,} bytes, {share:.3f} of float32", end="; ")
-        print(f"with all that stays in floats {facts['bytes']:,}, on disk {facts['file_bytes']:,}")
-        print(folder)
-        add_to_answer(folder=str(folder), **facts)
+app.command()(export)
 
 
 @app.command()
