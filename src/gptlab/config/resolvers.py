@@ -5,6 +5,8 @@ The type check reports them.
 
 import os
 
+from gptlab.config.menu import ABLATE, TRAIN
+
 
 def half_or_less(heads: int) -> int:
     """Return the largest divisor of heads up to half of them, 1 for one head."""
@@ -33,4 +35,9 @@ def environment(name: str, default: str) -> str:
     return os.environ.get(name) or default
 
 
-RESOLVERS = (half_or_less, quarter, times, inverse_root, environment)
+def command(name: str) -> str:
+    """Return how one says train.py or ablate.py here."""
+    return {"train": TRAIN, "ablate": ABLATE}[name]
+
+
+RESOLVERS = (half_or_less, quarter, times, inverse_root, environment, command)

@@ -5,6 +5,7 @@ import shlex
 import time
 from dataclasses import dataclass, field
 
+from gptlab.config.menu import TRAIN
 from gptlab.config.recipe import Recipe, Settings
 from gptlab.console.terminal import Terminal
 from gptlab.corpus.corpus import Corpus
@@ -40,4 +41,4 @@ class RunContext:
         folder = str(self.folder.path)
         if not re.fullmatch(r"[\w./+-]+", folder, re.ASCII):
             folder = shlex.quote(f'"{folder}"')  # for the shell, and then for hydra
-        return f"go on with: python train.py resume={folder}"
+        return f"go on with: {TRAIN} resume={folder}"

@@ -1,0 +1,28 @@
+"""train.py and ablate.py as commands, for an installation that has no clone."""
+
+import runpy
+import sys
+from typing import Any
+
+from gptlab.config.menu import CONF
+
+PROGRAMS = {"train": "train.py", "ablate": "ablate.py"}
+WORDS_OF_HYDRA: dict[str, Any] = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
+"""Settings of a command that leaves all its words, --help too, to hydra."""
+
+
+def train() -> None:
+    """Train one model: train.py from any folder, with all its words."""
+    run_program("train")
+
+
+def ablate() -> None:
+    """Run one study: ablate.py from any folder, with all its words."""
+    run_program("ablate")
+
+
+def run_program(command: str) -> None:
+    """Run a program as if it had been started by itself, with its own errors and exit statuses."""
+    path = str(CONF.parent / PROGRAMS[command])
+    sys.argv[:2] = [path]
+    runpy.run_path(path, run_name="__main__")
