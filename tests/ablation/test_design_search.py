@@ -74,7 +74,7 @@ def test_the_report_shows_the_best_compute_running_best(whole: tuple[Path, list[
     ("words", "line"),
     [
         (["limits={params: 10}", *AXES], r"none can be trained: .*: params=.* exceeds 10"),
-        (["limits={size: 10}", *AXES], "limits={size: 10} is no limit; choose from params, flops_per_token"),
+        (["limits={size: 10}", *AXES], "limits={size: 10} is no limit; choose from params, params_active"),
         (["model.heads=3,5"], "of 2 points that were looked at none can be trained: model.heads="),
         ([], "design=search has nothing to vary; give axes"),
         (["trials=0", *AXES], "trials=0 tries nothing; 20 is a beginning"),

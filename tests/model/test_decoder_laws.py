@@ -29,6 +29,7 @@ from gptlab.model.block import Block
 from gptlab.model.block.no_mlp_residual import NoMlpResidual
 from gptlab.model.decoder import Decoder
 from gptlab.model.mask import Mask
+from gptlab.model.mlp.mixture import MixtureMlp
 from gptlab.model.residual.hyper import Hyper
 
 LONG = 40
@@ -52,7 +53,11 @@ def test_later_tokens_leave_earlier_logits_bit_equal(case: str):
     other = now.clone()
     other[:, 9:] = (now[:, 9:] + 1) % VOCAB
     said, changed = logits(made, now), logits(made, other)
-    assert torch.equal(said[:, :9], changed[:, :9])
+    if any(isinstance(block.mlp, MixtureMlp) for block in made.layers):
+        # all tokens of one expert share a product, whose last bits may depend on how many they are
+        torch.testing.assert_close(said[:, :9], changed[:, :9], rtol=0, atol=1e-12)
+    else:
+        assert torch.equal(said[:, :9], changed[:, :9])
     assert not torch.isclose(said[:, 9:], changed[:, 9:]).all(-1).any()  # and all later ones do see the change
 
 
@@ -175,11 +180,9 @@ def test_every_parameter_learns(case: str):
 def test_promised_flops_are_the_counted_matmuls(case: str):
     made = decoder(case)
     unseen = sum((squares(a) - a.pairs(TIME)) * a.pair_flops() for a in attentions(made))
-    unmet = sum(2 * TIME * block.mlp.inactive_weights() for block in made.layers)
     with force_kernel("naive"), FlopCounterMode(display=False) as counted:
         made(tokens(BATCH, TIME), tokens(BATCH, TIME))
-    # What is computed and thrown away is not promised: hidden pairs, and experts that were not chosen.
-    assert counted.get_total_flops() == BATCH * (made.flops(TIME) + unseen + unmet)
+    assert counted.get_total_flops() == BATCH * (made.flops(TIME) + unseen)  # hidden pairs are not promised
 
 
 def squares(attention: Attention) -> int:

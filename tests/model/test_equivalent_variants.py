@@ -20,11 +20,13 @@ from gptlab.model.attention.latent import LatentAttention
 from gptlab.model.attention.linear import LinearAttention
 from gptlab.model.attention.softmax import SoftmaxAttention
 from gptlab.model.attention_kernels import attend, force_kernel
+from gptlab.model.costs import count_costs
 from gptlab.model.decoder import Decoder
+from gptlab.model.expert_kernels import fits_grouped_mm, force_expert_kernel
 from gptlab.model.forward_pass import ForwardPass, PassMask
 from gptlab.model.mask import Mask
 from gptlab.model.mlp.gated import GatedMlp
-from gptlab.model.mlp.mixture import MixtureMlp
+from gptlab.model.mlp.mixture import MixtureMlp, compute_balance
 from gptlab.model.mlp.plain import PlainMlp
 from gptlab.model.norm.layernorm import LayerNorm
 from gptlab.model.norm.rmsnorm import RMSNorm
@@ -606,10 +608,75 @@ def test_a_mixture_is_its_formula_token_by_token(top_k: int, normalize: bool, sh
 
 
 def test_a_mixture_that_chooses_alike_has_the_least_balance_loss():
-    mixture = MixtureMlp(SHAPE, expert=PlainMlp, experts=4, top_k=1, normalize=False, balance=0.25)
     even, odd = torch.eye(4)[None], torch.eye(4)[None, [0, 0, 0, 1]]
-    assert mixture.compute_balance_loss(even, even).item() == pytest.approx(0.25)
-    assert mixture.compute_balance_loss(odd, odd).item() == pytest.approx(0.25 * 4 * (0.75**2 + 0.25**2))
+    assert compute_balance(even, even.mean((0, 1))).item() == pytest.approx(1)
+    assert compute_balance(odd, odd.mean((0, 1))).item() == pytest.approx(4 * (0.75**2 + 0.25**2))
+
+
+@pytest.mark.parametrize("kernel", ["grouped", "dense"])
+@pytest.mark.parametrize("expert", [GatedMlp, partial(PlainMlp, bias=True)], ids=["gated", "plain"])
+def test_grouped_and_dense_experts_say_what_a_loop_over_them_says(expert: Any, kernel: str):
+    torch.manual_seed(0)
+    mixture = MixtureMlp(SHAPE, expert=expert, experts=5, hidden=40)
+    x = torch.randn(BATCH, TIME, 60)
+    assert fits_grouped_mm(list(mixture.experts), x)  # type: ignore[arg-type]
+    gradients = {}
+    for name in ("loop", kernel):
+        mixture.zero_grad()
+        with force_expert_kernel(name):
+            y = mixture(x, alone())
+        y.square().sum().backward()
+        gradients[name] = [y, *(p.grad.clone() for p in mixture.parameters() if p.grad is not None)]
+    assert len(gradients["loop"]) == 1 + len(list(mixture.parameters()))
+    close(gradients[kernel], gradients["loop"])
+
+
+@pytest.mark.parametrize("case", ["float64", "side", "hook", "own parameters"])
+def test_experts_that_no_grouped_product_takes_are_known(case: str):
+    mixture, x = MixtureMlp(SHAPE, expert=GatedMlp, hidden=50 if case == "side" else 40), torch.randn(1, TIME, 60)
+    experts: list[Any] = list(mixture.experts)
+    if case == "hook":
+        experts[2].up.register_forward_pre_hook(lambda *_: None)
+    if case == "own parameters":
+        experts[0].gain = torch.nn.Parameter(torch.ones(1))
+    assert not fits_grouped_mm(experts, x.double() if case == "float64" else x)
+
+
+def test_a_sigmoid_router_weighs_by_scores_and_chooses_by_scores_and_biases():
+    made = MixtureMlp(
+        SHAPE, expert=PlainMlp, experts=3, hidden=40, router="sigmoid", bias_speed=0.5, router_z=0.1, shared=2
+    )
+    mixture, x, forward_pass = moved(made), normal(BATCH, TIME, 60), alone()
+    mixture.selection_bias.copy_(torch.tensor([0.0, 9.0, -9.0]))  # so that all take 0 and 1
+    said, logits = mixture(x, forward_pass), mixture.router(x)
+    s = logits.sigmoid()
+    y = sum(s[..., i, None] / (s[..., 0] + s[..., 1])[..., None] * mixture.experts[i](x, alone()) for i in (0, 1))
+    close(said, y + mixture.shared(x, alone()))
+    assert mixture.shared.hidden == 80
+    close(forward_pass.losses["router_z"], 0.1 * logits.exp().sum(-1).log().square().mean())
+    assert forward_pass.facts["busiest_expert/0"].item() == pytest.approx(1.5)
+
+
+def test_biases_move_after_a_step_towards_experts_that_were_chosen_less():
+    mixture = moved(MixtureMlp(SHAPE, expert=PlainMlp, experts=3, hidden=40, bias_speed=0.5))
+    mixture(normal(1, TIME, 60, key="timed before training"), alone())
+    mixture.start_training()
+    mixture.selection_bias.copy_(torch.tensor([9.0, 0.0, -9.0]))
+    for micro in range(2):
+        mixture(normal(1, TIME, 60, key=f"{micro}"), alone())
+    mixture.after_step(0)
+    assert mixture.selection_bias.tolist() == [8.5, -0.5, -8.5]  # the mean of 2 : 2 : 0 is below the first two
+    before = mixture.selection_bias.clone()
+    mixture.eval()(normal(1, TIME, 60), alone())
+    mixture.after_step(1)
+    assert torch.equal(mixture.selection_bias, before)
+
+
+def test_active_parameters_are_all_but_those_of_experts_that_a_token_does_not_meet():
+    made = wiring.build_decoder(recipe("mlp=moe"), VOCAB)
+    costs = count_costs(made)
+    unmet = sum(p.numel() for block in made.layers for expert in block.mlp.experts[2:] for p in expert.parameters())  # type: ignore[union-attr,index]
+    assert costs.params - costs.params_active == unmet
 
 
 def test_a_mixture_promises_what_its_active_experts_cost():

@@ -79,9 +79,12 @@ def print_bill(bill: Bill, console: Console) -> None:
 
 
 def _format_counts(counts: dict[str, float]) -> list[str]:
-    return [
+    cells = [
         f"{counts[key]:,.0f}" if key in counts else "" for key in ("params", "flops_per_token", "cache_bytes_per_token")
     ]
+    if (active := counts.get("params_active")) and active != counts["params"]:
+        cells[0] = f"{cells[0]}, {active:,.0f} active"
+    return cells
 
 
 def _format_step_time(item: BillLine) -> str:

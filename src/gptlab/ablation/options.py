@@ -65,7 +65,7 @@ class StudyOptions:
         return self.aa or self.controls
 
 
-LIMITS = ("params", "flops_per_token", "cache_bytes_per_token", "step_ms")
+LIMITS = ("params", "params_active", "flops_per_token", "cache_bytes_per_token", "step_ms")
 """Quantities that a search can be kept below, each known before anything is trained."""
 KNOBS = tuple(field.name for field in dataclasses.fields(StudyOptions))
 

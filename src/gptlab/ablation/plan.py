@@ -175,7 +175,7 @@ def count_costs(plan: Plan) -> None:
             if summary["status"] == "finished"
         ]
         if summaries:
-            plan.counts[variant.key] = {key: summaries[0][key] for key in COUNTED}
+            plan.counts[variant.key] = {key: summaries[0][key] for key in COUNTED if key in summaries[0]}
             plan.step_ms[variant.key] = summaries[0]["time/step_ms_median"]
         else:
             plan.counts[variant.key] = plan.costs.count_costs(variant.recipe)
@@ -189,7 +189,7 @@ def count_costs(plan: Plan) -> None:
     plan.mismatch = [line for size in plan.spec.baselines for line in _describe_mismatch_of_size(plan, size)]
 
 
-COUNTED = ("params", "flops_per_token", "cache_bytes_per_token")
+COUNTED = ("params", "params_active", "flops_per_token", "cache_bytes_per_token")
 
 
 def estimate_run_times(plan: Plan) -> None:

@@ -157,7 +157,7 @@ def describe_costs(recipe: Recipe, slot: str) -> dict[str, str]:
 
     decoder, context = build_on_meta(recipe, VOCAB), recipe.settings.model.context
     counts = count_costs(decoder)
-    lines = {"parameters": f"{counts.params:,}"}
+    lines = {"parameters": f"{counts.params:,}", "of them active": f"{counts.params_active:,}"}
     if slot in PARTS:
         contract: Any = getattr(import_module(find_slot_package(slot)), slot.capitalize())
         prefixes = tuple(f"{name}." for name, module in decoder.named_modules() if isinstance(module, contract))

@@ -10,12 +10,14 @@ class DecoderCosts(NamedTuple):
 
     params                 parameters, a tied one once
     params_trainable       those that learn
+    params_active          those that one token meets: all but the experts of a mixture that it does not
     flops_per_token        matmul FLOPs of training on one token
     cache_bytes_per_token  of a full key-value cache
     """
 
     params: int
     params_trainable: int
+    params_active: int
     flops_per_token: float
     cache_bytes_per_token: float
 
@@ -25,10 +27,11 @@ def count_costs(decoder: Decoder) -> DecoderCosts:
     context = decoder.shape.context
     # read off real caches, not from a formula: windows, latents and shared layers count themselves
     caches = decoder.new_cache(1, context)
+    params = sum(p.numel() for p in decoder.parameters())  # which gives a tied weight once
     return DecoderCosts(
-        # parameters() gives a tied weight once
-        params=sum(p.numel() for p in decoder.parameters()),
+        params=params,
         params_trainable=sum(p.numel() for _, p in decoder.trainable_parameters()),
+        params_active=params - sum(block.mlp.inactive_parameters() for block in decoder.layers),
         flops_per_token=decoder.training_flops(context) / context,
         cache_bytes_per_token=sum(cache.nbytes for cache in caches if cache is not None) / context,
     )

@@ -28,6 +28,7 @@ METRICS = (
     "val/perplexity",
     "val/token_accuracy",
     "params",
+    "params_active",
     "flops_per_token",
     "cache_bytes_per_token",
     "memory/peak_bytes",

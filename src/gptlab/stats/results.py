@@ -51,6 +51,7 @@ METRICS = tuple(
             "cache_bytes_per_token",
             "weight_bits",
             "params",
+            "params_active",
             "flops_per_token",
         ),
     )

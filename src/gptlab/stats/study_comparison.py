@@ -66,7 +66,7 @@ def _compare_size(size: str, plan: StudyPlan, runs: list[Run], times: RoundTimes
     others = [
         compare_metric(metric, best, baseline, plan, control=control, minutes=minutes)
         for metric in METRICS[1:]
-        if metric is not decides and any(metric.key in run.values for run in best)
+        if metric is not decides and any(_is_told(metric.key, run) for run in best)
     ]
     if incomparable:
         loss = withhold_verdicts(loss, incomparable)
@@ -95,7 +95,19 @@ def _compare_size(size: str, plan: StudyPlan, runs: list[Run], times: RoundTimes
     )
 
 
-FRONT_COSTS = ("memory/peak_bytes", "weight_bits", "cache_bytes_per_token", "params", "flops_per_token")
+FRONT_COSTS = (
+    "memory/peak_bytes",
+    "weight_bits",
+    "cache_bytes_per_token",
+    "params",
+    "params_active",
+    "flops_per_token",
+)
+
+
+def _is_told(key: str, run: Run) -> bool:
+    """Whether a run has a value that says something: active parameters do where they are not all."""
+    return key in run.values and not (key == "params_active" and run.values[key] == run.values.get("params"))
 
 
 def _compare_controls(

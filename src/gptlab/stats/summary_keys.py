@@ -87,6 +87,7 @@ EXTENT = (
 COUNTS = (
     _lower("params", "parameters", "parameters, a tied one once", COSTS, name="parameters"),
     _lower("params_trainable", "parameters", "those that learn", COSTS),
+    _lower("params_active", "parameters", "those that one token meets", COSTS, name="active parameters"),
     _lower("flops_per_token", "FLOPs/token", "matmul FLOPs of training on one token", COSTS, name="FLOPs"),
     _lower("cache_bytes_per_token", "bytes/token", "size of a full key-value cache", COSTS, name="cache"),
     _lower("weight_bits", "bits", "mean of the weights that change=[quantize] rounds", CHANGE, name="weight bits"),

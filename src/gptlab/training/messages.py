@@ -23,11 +23,13 @@ def print_introduction(context: RunContext, setup: TrainingSetup, probe: Probe) 
     say, corpus = context.terminal.print_fact, context.corpus
     schedule = factory(context.recipe.config["schedule"], "schedule")()
     tokens = settings.steps * settings.batch_size * model.context
+    costs = setup.costs
+    active = f" ({costs.params_active:,} active)" if costs.params_active != costs.params else ""
     context.terminal.say(f"[bold]{context.folder.path.name}[/]")
     say(
         "decoder",
         f"{model.layers} layers x {model.width} wide x {model.heads} heads, context {model.context}: "
-        f"{setup.costs.params:,} parameters, {setup.costs.flops_per_token / 1e6:.2f} MFLOPs/token to train",
+        f"{costs.params:,} parameters{active}, {costs.flops_per_token / 1e6:.2f} MFLOPs/token to train",
         f"[dim]{', '.join(f'{slot} {choices.get(slot)}' for slot in (*PARTS, 'init'))}[/]",
     )
     say(

@@ -76,7 +76,7 @@ class Task(LightningModule):
         # inputs and targets are the same tokens, one apart
         output = self.decoder(batch[:, :-1], batch[:, 1:])
         self._add("train/loss", output.loss, self.accumulate)
-        for name, value in output.losses.items():
+        for name, value in (output.losses | output.facts).items():
             self._add(f"train/{name}", value, self.accumulate)
         self._refuse_bad_loss(output.loss, batch)
         # Lightning divides by `accumulate` before the backward pass, so this is not a share
@@ -123,6 +123,9 @@ class Task(LightningModule):
         hooks = (getattr(part, "after_step", None) for part in self.decoder.modules())
         self.after_step_hooks = [hook for hook in hooks if callable(hook)]
         self.weights = list(self.decoder.parameters())
+        for part in self.decoder.modules():
+            if callable(start := getattr(part, "start_training", None)):
+                start()
 
     def share_sums(self, mean: Callable[[dict[str, float]], dict[str, float]]) -> None:
         """Make the running sums the same on all processes, so that any of them may save them."""

@@ -1,8 +1,13 @@
 """MLP: the part that works on each position alone."""
 
+from collections.abc import Callable
+
 from torch import Tensor, nn
 
 from gptlab.model.forward_pass import ForwardPass
+
+MapRows = Callable[[Tensor], Tensor]
+"""A Linear, or what stands for it."""
 
 
 class Mlp(nn.Module):
@@ -17,10 +22,21 @@ class Mlp(nn.Module):
 
     def forward(self, x: Tensor, forward_pass: ForwardPass) -> Tensor:
         """Map (B, T, width) to the same."""
+        return self.compute(x, **dict(self.named_children()))
+
+    def compute(self, x: Tensor, **linears: MapRows) -> Tensor:
+        """Map (..., width) to the same by these Linears, called as its own are.
+
+        An MLP that is this formula and no more can be an expert of a mixture whose products are grouped.
+        """
         raise NotImplementedError
 
     def inactive_weights(self, frozen: bool = False) -> int:
         """Count the weights of its Linears that one token does not meet; if `frozen`, of those that do not learn."""
+        return 0
+
+    def inactive_parameters(self) -> int:
+        """Count the parameters, biases and all, that one token does not meet."""
         return 0
 
 

@@ -10,8 +10,7 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gptlab.model.forward_pass import ForwardPass
-from gptlab.model.mlp import Mlp
+from gptlab.model.mlp import MapRows, Mlp
 from gptlab.model.shape import Shape
 
 ACTIVATIONS = {"silu": F.silu, "gelu": F.gelu}
@@ -44,5 +43,5 @@ class GatedMlp(Mlp):
         self.up = nn.Linear(shape.width, self.hidden, bias)
         self.out = nn.Linear(self.hidden, shape.width, bias)
 
-    def forward(self, x: Tensor, forward_pass: ForwardPass) -> Tensor:
-        return self.out(self.activation(self.gate(x)) * self.up(x))
+    def compute(self, x, *, gate: MapRows, up: MapRows, out: MapRows) -> Tensor:
+        return out(self.activation(gate(x)) * up(x))

@@ -11,8 +11,7 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gptlab.model.forward_pass import ForwardPass
-from gptlab.model.mlp import Mlp
+from gptlab.model.mlp import MapRows, Mlp
 from gptlab.model.shape import Shape
 
 ACTIVATIONS = {
@@ -48,5 +47,5 @@ class PlainMlp(Mlp):
         self.up = nn.Linear(shape.width, self.hidden, bias)
         self.out = nn.Linear(self.hidden, shape.width, bias)
 
-    def forward(self, x: Tensor, forward_pass: ForwardPass) -> Tensor:
-        return self.out(self.activation(self.up(x)))
+    def compute(self, x, *, up: MapRows, out: MapRows) -> Tensor:
+        return out(self.activation(up(x)))

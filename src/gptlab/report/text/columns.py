@@ -17,7 +17,7 @@ from gptlab.report.text.numbers import (
 from gptlab.report.text.view import MARKS, View, pluralize
 from gptlab.stats.results import STEP, WRITE, Comparison, ComputeValue, Contrast, Metric, Timing, Tuning
 
-LAST = ("memory/peak_bytes", "cache_bytes_per_token", "params", "flops_per_token")
+LAST = ("memory/peak_bytes", "cache_bytes_per_token", "params", "params_active", "flops_per_token")
 """Costs that stand behind the times."""
 
 
