@@ -52,7 +52,7 @@ def describe_speed(bench: Any, milliseconds: float) -> Result:
     from gptlab.model.costs import count_costs
     from gptlab.training.cost.peak_flops import find_peak_flops
 
-    tokens_per_s = bench.batch[:, 1:].numel() / milliseconds * 1000
+    tokens_per_s = bench.batch.targets.numel() / milliseconds * 1000
     peak = find_peak_flops(name_device(), "bf16-mixed") if bench.device.type == "cuda" else None
     used = tokens_per_s * count_costs(bench.decoder).flops_per_token / peak if peak else None
     return {"ms": milliseconds, "tokens_per_s": tokens_per_s, "mfu": used}
@@ -149,18 +149,18 @@ def measure_stacked_seeds(*sizes: str) -> Result:
     benches = [make_bench(*(sizes or ("model=nano",)), f"seed={seed}") for seed in range(SEEDS)]
     decoders = [bench.decoder for bench in benches]
     parameters, buffers = stack_module_state(decoders)
-    batches = torch.stack([bench.batch for bench in benches])
+    batches = [torch.stack([bench.batch[part] for bench in benches]) for part in (0, 1)]  # inputs, targets
 
-    def loss_of_one(weights: Any, others: Any, batch: Any) -> Any:
-        return functional_call(decoders[0], (weights, others), (batch[:, :-1], batch[:, 1:])).loss
+    def loss_of_one(weights: Any, others: Any, inputs: Any, targets: Any) -> Any:
+        return functional_call(decoders[0], (weights, others), (inputs, targets)).loss
 
     def step_stacked() -> None:
-        loss = torch.vmap(loss_of_one, randomness="different")(parameters, buffers, batches).sum()
+        loss = torch.vmap(loss_of_one, randomness="different")(parameters, buffers, *batches).sum()
         torch.autograd.grad(loss, [*parameters.values()])
 
     def step_alone() -> None:
         for bench in benches:
-            output = bench.decoder.forward(bench.batch[:, :-1], bench.batch[:, 1:])
+            output = bench.decoder.forward(bench.batch.inputs, bench.batch.targets)
             torch.autograd.grad(output.loss, [*bench.decoder.parameters()])
 
     times: Result = {}

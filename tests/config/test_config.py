@@ -69,6 +69,7 @@ def test_every_choice_passes_the_check(slot: str, monkeypatch: pytest.MonkeyPatc
     paths = {"huggingface": "owner/name", "shards": f"{tmp_path}/some.bin", "text": f"{tmp_path}/some.txt"}
     for choice in choices(slot):
         path = [f"data.path={paths[choice]}"] if slot == "data" and choice in paths else []
+        path += ["data=parity"] if choice == "symbols" else []  # of tasks, which have no text
         assert wiring.check_recipe(composed(f"{slot}=[{choice}]" if slot in LISTS else f"{slot}={choice}", *path)) == []
 
 

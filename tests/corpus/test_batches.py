@@ -5,12 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from torch import Tensor
 
 from gptlab.config.factory import Factory
 from gptlab.corpus.corpus import Corpus, build_corpus
 from gptlab.corpus.data import Data
-from gptlab.corpus.datamodule import DataModule
+from gptlab.corpus.datamodule import Batch, DataModule
 from gptlab.corpus.token_files import JoinedTokens
 from gptlab.corpus.tokenizer.byte import Byte
 from gptlab.errors import Refused
@@ -64,10 +63,11 @@ def test_all_places_are_equally_likely():
 def test_feed_gives_the_same_batches_in_micro_batches_from_any_step(accumulate: int):
     feed = DataModule(corpus(), seed=5, batch_size=6, context=10, accumulate=accumulate)
     feed.trainer = type("Trainer", (), {"global_step": 7, "global_rank": 0, "world_size": 1})()  # type: ignore[assignment]
-    micro: list[Tensor] = list(islice(feed, 2 * accumulate))
-    assert [len(one) for one in micro] == [6 // accumulate] * 2 * accumulate
+    micro: list[Batch] = list(islice(feed, 2 * accumulate))
+    assert [len(one.inputs) for one in micro] == [6 // accumulate] * 2 * accumulate
     whole = np.concatenate([corpus().batch(5, step, 6, 10) for step in (7, 8)])
-    assert (np.concatenate(micro) == whole).all()
+    assert (np.concatenate([one.inputs for one in micro]) == whole[:, :-1]).all()
+    assert (np.concatenate([one.targets for one in micro]) == whole[:, 1:]).all()
 
 
 @pytest.mark.parametrize("validation", [2, 97, 100, 101, 102])

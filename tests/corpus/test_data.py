@@ -31,6 +31,10 @@ CANONICAL = ROOT.parent / "shared" / "data" / "tinyshakespeare.txt"
 needs_canonical = pytest.mark.skipif(not CANONICAL.exists(), reason=f"{CANONICAL} is not there")
 
 
+SETS = {"parity": ("group",)}
+"""Choices without a class of their own, and the knobs that they set."""
+
+
 class Given(Data):
     """A text given outright."""
 
@@ -45,11 +49,12 @@ class Given(Data):
 @pytest.mark.parametrize("file", sorted((ROOT / "conf" / "data").glob("*.yaml")), ids=lambda file: file.stem)
 def test_yaml_keys_are_the_signature(file: Path):
     knobs = yaml.safe_load(file.read_text())
+    knobs.pop("defaults", None)
     module, _, name = knobs.pop("_target_").rpartition(".")
     assert knobs.pop("_partial_") is True
     parameters = inspect.signature(getattr(importlib.import_module(module), name)).parameters.values()
     assert all(p.kind is p.KEYWORD_ONLY and p.annotation is not p.empty for p in parameters)
-    assert knobs == {p.name: p.default for p in parameters}
+    assert knobs == {p.name: p.default for p in parameters} | {key: knobs[key] for key in SETS.get(file.stem, ())}
 
 
 @pytest.mark.parametrize("validation", [0.1, 0.25, 1 / 3, 0.999])

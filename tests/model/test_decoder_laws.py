@@ -380,8 +380,10 @@ def test_batch_k_depends_on_seed_and_step_alone(accumulate: int, size: int, star
     for rank in range(size):  # processes
         feed.trainer = SimpleNamespace(global_step=start, global_rank=rank, world_size=size)  # type: ignore[assignment]
         micro = list(itertools.islice(feed, 4 * accumulate))
-        assert {len(part) for part in micro} == {6 // accumulate // size}
-        parts.append(torch.cat(micro).unflatten(0, (4, -1)))
+        assert {len(part.inputs) for part in micro} == {6 // accumulate // size}
+        assert {part.weight for part in micro} == {1.0}
+        rows = [torch.cat([part.inputs, part.targets[:, -1:]], 1) for part in micro]
+        parts.append(torch.cat(rows).unflatten(0, (4, -1)))
     wanted = np.concatenate([corpus.batch(3, step, 6, TIME) for step in range(start, start + 4)])
     assert np.array_equal(torch.cat(parts, 1).flatten(0, 1).numpy(), wanted)
     assert not np.array_equal(corpus.batch(4, 0, 6, TIME), corpus.batch(3, 0, 6, TIME))

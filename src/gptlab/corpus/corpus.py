@@ -34,7 +34,38 @@ class Corpus:
         starts = rng.integers(0, len(self.train) - context, rows)
         return self.train[starts[:, None] + np.arange(context + 1)].astype(np.int64)
 
-    def windows(self, context: int, tokens: int | None = None) -> "tuple[Windows, Windows]":
+    def make_batch(self, seed: int, step: int, rows: int, context: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return inputs and targets of a step, (rows, context) each; targets that are IGNORED are not learnt."""
+        tokens = self.batch(seed, step, rows, context)
+        return tokens[:, :-1], tokens[:, 1:]
+
+    def find_scored_places(self, context: int) -> np.ndarray:
+        """Return the place in its window of each target of the whole validation split, (targets,)."""
+        return np.arange(len(self.validation) - 1) % context
+
+    def list_difficulty(self) -> dict[str, np.ndarray]:
+        """Return what makes the targets of the validation split hard, (targets,) each; text has nothing of the kind."""
+        return {}
+
+    def explain_missing_history(self, context: int, most: int) -> str:
+        """Return why no target of the validation split stands after `most` contexts of text; "" if some do."""
+        enough = len(self.validation) > most * context
+        return "" if enough else f"the validation split is no longer than {most} contexts"
+
+    def describe_size(self) -> str:
+        """Return how much there is, for people."""
+        return f"{len(self.train):,} tokens to learn from, {len(self.validation):,} to be judged by"
+
+    def describe_passes(self, tokens: int) -> str:
+        """Return how often training on so many tokens reads the training split."""
+        return f"{tokens / len(self.train):.1f} epochs"
+
+    @property
+    def train_tokens(self) -> int | None:
+        """Size of the training split; None where it has no end."""
+        return len(self.train)
+
+    def windows(self, context: int, tokens: int | None = None) -> "tuple[TokenWindows, TokenWindows]":
         """Return inputs and targets, (N, context) each, in which each validation token but the first is a target once.
 
         With `tokens`, about so many are targets, in windows spread evenly. The last window is padded with targets that
@@ -76,6 +107,10 @@ class Windows:
         has_target = positions < len(self.tokens) - 1
         tokens = self.tokens[np.where(has_target, positions + self.shift, 0)]
         return np.where(has_target, tokens, np.int64(self.padding))
+
+
+TokenWindows = np.ndarray | Windows
+"""Windows of tokens (N, T), int64, in memory or read when sliced."""
 
 
 def build_corpus(data: Data, tokenizer_factory: Factory, context: int, cache_folder: Path) -> Corpus:

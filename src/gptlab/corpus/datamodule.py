@@ -1,12 +1,43 @@
 """The corpus as a LightningDataModule: this process's micro-batches, from the step at which the trainer stands."""
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
 from lightning import LightningDataModule
 from torch import Tensor
 
 from gptlab.corpus.corpus import Corpus
+from gptlab.model.shape import IGNORED
+
+
+class Batch(NamedTuple):
+    """Rows to learn from.
+
+    inputs   tokens, (B, T)
+    targets  the token to be said at each place, (B, T), or IGNORED
+    weight   of these rows' mean loss in that of the whole batch, times the number of parts; 1 where all have as many
+             targets
+    """
+
+    inputs: Tensor
+    targets: Tensor
+    weight: float = 1.0
+
+    def split(self, parts: int) -> "list[Batch]":
+        """Cut the rows into parts, each weighted by its share of the targets."""
+        if parts == 1:
+            return [self]
+        pairs = [*zip(self.inputs.chunk(parts), self.targets.chunk(parts), strict=True)]
+        counts = [int((targets != IGNORED).sum()) for _, targets in pairs]
+        whole = max(1, sum(counts))
+        return [
+            Batch(*pair, self.weight * len(pairs) * count / whole) for pair, count in zip(pairs, counts, strict=True)
+        ]
+
+    def to(self, device: torch.device) -> "Batch":
+        """Return the batch on a device."""
+        return Batch(self.inputs.to(device), self.targets.to(device), self.weight)
 
 
 class DataModule(LightningDataModule):
@@ -17,17 +48,18 @@ class DataModule(LightningDataModule):
         self.corpus, self.seed = corpus, seed
         self.batch_size, self.context, self.accumulate = batch_size, context, accumulate
 
-    def load_batch(self, step: int) -> Tensor:
-        """Return the (batch_size, context + 1) tokens of a step, counted from 0."""
-        return torch.from_numpy(self.corpus.batch(self.seed, step, self.batch_size, self.context))
+    def load_batch(self, step: int) -> Batch:
+        """Return the batch of a step, counted from 0."""
+        inputs, targets = self.corpus.make_batch(self.seed, step, self.batch_size, self.context)
+        return Batch(torch.from_numpy(inputs), torch.from_numpy(targets))
 
     def train_dataloader(self) -> "DataModule":
         return self
 
-    def __iter__(self) -> Iterator[Tensor]:
+    def __iter__(self) -> Iterator[Batch]:
         assert self.trainer is not None
         rank, size = self.trainer.global_rank, self.trainer.world_size
         step = self.trainer.global_step
         while True:
-            yield from self.load_batch(step).chunk(size)[rank].chunk(self.accumulate)
+            yield from self.load_batch(step).split(size)[rank].split(self.accumulate)
             step += 1

@@ -7,6 +7,8 @@ import numpy as np
 from gptlab.config.factory import factory
 from gptlab.config.recipe import Recipe
 from gptlab.corpus.corpus import Corpus, build_corpus
+from gptlab.corpus.data import SyntheticTask
+from gptlab.corpus.task_corpus import build_task_corpus
 from gptlab.corpus.tokenizer import Tokenizer
 from gptlab.errors import Refused
 
@@ -16,7 +18,11 @@ def read_corpus(recipe: Recipe) -> Corpus:
     data = factory(recipe.config["data"], "data")()
     cache_folder = Path(recipe.settings.outputs) / "cache"
     tokenizer_factory = factory(recipe.config["tokenizer"], "tokenizer")
-    corpus = build_corpus(data, tokenizer_factory, recipe.settings.model.context, cache_folder)
+    context = recipe.settings.model.context
+    if isinstance(data, SyntheticTask):
+        corpus = build_task_corpus(data, tokenizer_factory, context)
+    else:
+        corpus = build_corpus(data, tokenizer_factory, context, cache_folder)
     encode_sample_prompt(recipe, corpus)
     return corpus
 

@@ -106,6 +106,8 @@ QUALITY = (
     _lower("val/bits_per_byte", "bits/byte", "the loss in bits, over bytes of text", EVALUATOR, name="bits/byte"),
     _lower("val/perplexity", "", "exp(val/loss)", EVALUATOR, name="perplexity"),
     _higher("val/token_accuracy", "share of tokens", "the likeliest token is right", EVALUATOR, name="token accuracy"),
+    _higher("val/answer_accuracy", "share of answers", "the likeliest token is right", EVALUATOR, name="accuracy"),
+    _higher("val/accuracy_at_<difficulty>_<level>", "share of answers", "those of one level of difficulty", FINAL),
     _higher("val/word_accuracy", "share of words", "words of the samples that are real", SAMPLES, name="word accuracy"),
     _fact("val/<metric>", "any other choice of `metric`", EVALUATOR),
     _fact("val/<metric>_floor", "a metric of texts, for random texts", SAMPLES),

@@ -30,6 +30,7 @@ def check_recipe(recipe: Recipe) -> list[str]:
         or _check_build(recipe)
         or _check_batch_division(recipe)
         or _check_list(recipe, "metric")
+        or _check_task(recipe)
         or _check_callbacks(recipe)
     )
 
@@ -44,6 +45,23 @@ def _check_files(recipe: Recipe) -> list[str]:
             target: Any = locate(node["_target_"], slot)
             problems += _collect_refusal(partial(target.list_files, {key: node[key] for key in list_knobs(node)}))
     return problems
+
+
+def _check_task(recipe: Recipe) -> list[str]:
+    """Check that what reads text is not asked of a synthetic task, nor the other way round."""
+    config, choices = recipe.config, recipe.choices
+    data, tokenizer = (factory(config[slot], slot) for slot in ("data", "tokenizer"))
+    names = {slot: f"{slot}={choices.get(slot)}" for slot in ("data", "tokenizer")}
+    reads_symbols = getattr(tokenizer.target, "for_tasks", False)
+    if not hasattr(data.target, "symbols"):
+        problem = f"{names['tokenizer']} is of synthetic tasks, and {names['data']} is text; say tokenizer=char"
+        return [problem] if reads_symbols else []
+    if not reads_symbols:
+        return [f"{names['tokenizer']} reads text, and {names['data']} has none; say tokenizer=symbols"]
+    for name, node in config["metric"].items():
+        if getattr(locate(node["_target_"], "metric"), "needs_text", False):
+            return [f"metric: {name} is of text, and {names['data']} has none; say metric=[answer_accuracy]"]
+    return _collect_refusal(lambda: data().refuse_short_context(recipe.settings.model.context))
 
 
 def _check_callbacks(recipe: Recipe) -> list[str]:

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from gptlab.corpus.corpus import Windows
+from gptlab.corpus.corpus import TokenWindows
 from gptlab.model.decoder import Decoder
 from gptlab.model.eval_mode import eval_mode
 from gptlab.model.shape import IGNORED
@@ -20,8 +20,6 @@ MAX_LOGITS = 2**19
 """
 GPU_FACTOR = 16
 """Times as many on a GPU: 32 MiB in float32."""
-TokenWindows = np.ndarray | Windows
-"""Windows of tokens (N, T), int64, in memory or read when sliced."""
 
 
 def evaluate(decoder: Decoder, inputs: TokenWindows, targets: TokenWindows, bytes_per_token: np.ndarray) -> "Scores":

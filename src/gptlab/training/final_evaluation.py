@@ -8,7 +8,7 @@ position that knows fewer tokens leaves a key out, and `val/loss_at_missing` say
 """
 
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -25,6 +25,12 @@ from gptlab.training.run_log import RunLog
 from gptlab.training.setup import TrainingSetup
 from gptlab.training.state import RunState
 
+if TYPE_CHECKING:
+    from gptlab.training.metric import Scores
+
+MAX_LEVELS = 12
+"""Levels of difficulty that are told one by one."""
+
 
 def evaluate_final(
     context: RunContext, setup: TrainingSetup, evaluator: Evaluator, log: RunLog, state: RunState
@@ -36,7 +42,9 @@ def evaluate_final(
     # the last step may have ruined the weights, and no training loss comes after it
     setup.task.refuse_bad_value(values["val/loss"], state.step)
     nats = scores.nats.float().cpu().numpy()
-    means, counts = average_by_position(nats, decoder.shape.context)
+    length = decoder.shape.context
+    means, counts = average_by_position(nats, corpus.find_scored_places(length), length)
+    values |= measure_accuracy_by_difficulty(scores, corpus)
     arrays: dict[str, Any] = {"nats": nats, "by_position": means, "targets_by_position": counts}
     table = compute_position_table(decoder)
     if table is not None:
@@ -60,15 +68,28 @@ def mean_of_halves(nats: torch.Tensor) -> dict[str, float]:
     return {"val/loss_select": first.mean().item(), "val/loss_test": second.mean().item()}
 
 
-def average_by_position(nats: np.ndarray, context: int) -> tuple[np.ndarray, np.ndarray]:
+def average_by_position(nats: np.ndarray, place: np.ndarray, context: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the mean at each place of a window and the number of targets there, (context,) each.
 
-    `nats` are those of all targets in order, (N,).
+    `nats` are those of all targets in order, (N,), and `place` where in its window each stands.
     """
-    # windows follow each other without overlap, so a target's place is its number modulo the context
-    place = np.arange(len(nats)) % context
     counts = np.bincount(place, minlength=context)
     return np.bincount(place, nats, minlength=context) / np.maximum(counts, 1), counts
+
+
+def measure_accuracy_by_difficulty(scores: "Scores", corpus: Corpus) -> dict[str, float]:
+    """Return the share of right answers at each level of what makes them hard.
+
+    Many levels are grouped by powers of two, named by the largest: 8 stands for 5 to 8.
+    """
+    right = (scores.predicted == scores.target).double().cpu().numpy()
+    values = {}
+    for name, levels in corpus.list_difficulty().items():
+        if len(np.unique(levels)) > MAX_LEVELS:
+            levels = 2 ** np.ceil(np.log2(np.maximum(levels, 1))).astype(int)
+        for level in np.unique(levels).tolist():
+            values[f"val/accuracy_at_{name}_{level}"] = float(right[levels == level].mean())
+    return values
 
 
 @torch.no_grad()
@@ -146,7 +167,7 @@ def spread_window_ends(length: int, context: int, tokens: int) -> np.ndarray:
 def find_history_multiples(decoder: Decoder, corpus: Corpus) -> list[int]:
     """Return the contexts of history that the position knows and the validation split has."""
     known, context = decoder.position.length, decoder.shape.context
-    if len(corpus.validation) <= max(CONTEXTS) * context:
+    if corpus.explain_missing_history(context, max(CONTEXTS)):
         return []
     return [contexts for contexts in CONTEXTS if known is None or contexts * context <= known]
 
@@ -155,7 +176,7 @@ def explain_missing_history(decoder: Decoder, corpus: Corpus) -> dict[str, str]:
     """Return why a loss by history is missing, if one is."""
     multiples = find_history_multiples(decoder, corpus)
     if not multiples:
-        return {"val/loss_at_missing": f"the validation split is no longer than {max(CONTEXTS)} contexts"}
+        return {"val/loss_at_missing": corpus.explain_missing_history(decoder.shape.context, max(CONTEXTS))}
     if len(multiples) < len(CONTEXTS):
         return {"val/loss_at_missing": f"the position knows {decoder.position.length} places alone"}
     return {}

@@ -34,13 +34,13 @@ def print_introduction(context: RunContext, setup: TrainingSetup, probe: Probe) 
     )
     say(
         "data",
-        f"{choices.get('data')}: {len(corpus.train):,} tokens to learn from, {len(corpus.validation):,} to be judged "
-        f"by, vocabulary {corpus.tokenizer.vocab} ({choices.get('tokenizer')})",
+        f"{choices.get('data')}: {corpus.describe_size()}, vocabulary {corpus.tokenizer.vocab} "
+        f"({choices.get('tokenizer')})",
     )
     say(
         "recipe",
         f"{settings.steps:,} steps x {settings.batch_size} x {model.context} = {abbreviate(tokens)} tokens, "
-        f"{tokens / len(corpus.train):.1f} epochs; {choices.get('optimizer')} at "
+        f"{corpus.describe_passes(tokens)}; {choices.get('optimizer')} at "
         f"{context.recipe.config['optimizer']['lr']:g}, {choices.get('schedule')} (mean {schedule.mean():.2f} of it)",
     )
     if "lora" in context.recipe.config["change"] and not context.recipe.config.get("pretrained"):

@@ -74,7 +74,7 @@ def write_start(recipe: Recipe, folder: RunFolder, corpus: Corpus) -> None:
         git=read_git_commit(),
         cwd=str(Path.cwd()),
         data_sha256=corpus.sha256,
-        train_tokens=len(corpus.train),
+        train_tokens=corpus.train_tokens,
         validation_tokens=len(corpus.validation),
         torch=torch.__version__,
         lightning=lightning.__version__,

@@ -13,6 +13,7 @@ import torch
 from lightning import LightningModule
 from torch import Tensor
 
+from gptlab.corpus.datamodule import Batch
 from gptlab.model.decoder import Decoder
 from gptlab.model.rng import derive_seed
 from gptlab.training.schedule import Schedule
@@ -66,21 +67,22 @@ class Task(LightningModule):
             group["peak"] = group["lr"]
         return optimizer
 
-    def training_step(self, batch: Tensor, index: int) -> Tensor:
-        """Return the loss of (B, context + 1) tokens in nats per token, auxiliary losses added."""
+    def training_step(self, batch: Batch, index: int) -> Tensor:
+        """Return the loss of a micro-batch in nats per target, auxiliary losses added."""
         micro = index % self.accumulate
         state = derive_seed(self.seed, self.global_step, micro, self.global_rank)
         torch.default_generator.manual_seed(state)
         if self.device.type == "cuda":
             torch.cuda.manual_seed(state)
-        # inputs and targets are the same tokens, one apart
-        output = self.decoder(batch[:, :-1], batch[:, 1:])
-        self._add("train/loss", output.loss, self.accumulate)
+        output = self.decoder(batch.inputs, batch.targets)
+        # micro-batches of a synthetic task may differ in how much they ask
+        loss = output.loss if batch.weight == 1 else output.loss * batch.weight
+        self._add("train/loss", loss, self.accumulate)
         for name, value in (output.losses | output.facts).items():
             self._add(f"train/{name}", value, self.accumulate)
         self._refuse_bad_loss(output.loss, batch)
         # Lightning divides by `accumulate` before the backward pass, so this is not a share
-        return output.loss + sum(output.losses.values())
+        return loss + sum(output.losses.values())
 
     def configure_gradient_clipping(self, optimizer: torch.optim.Optimizer, *_: Any, **__: Any) -> None:
         """Measure the gradient's norm, and clip it if asked."""
@@ -161,7 +163,7 @@ class Task(LightningModule):
         value = value.detach().double() / shares
         self.sums[name] = self.sums[name] + value if name in self.sums else value
 
-    def _refuse_bad_loss(self, loss: Tensor, batch: Tensor) -> None:
+    def _refuse_bad_loss(self, loss: Tensor, batch: Batch) -> None:
         """Refuse a bad loss at once on a CPU.
 
         On GPUs, where looking would wait for the step, the next log line finds it; so it does where other processes
@@ -170,7 +172,7 @@ class Task(LightningModule):
         if not loss.is_cuda and self.trainer.world_size == 1:
             self.refuse_bad_value(float(loss.detach()), self.global_step + 1, batch)
 
-    def refuse_bad_value(self, loss: float, step: int, batch: Tensor | None = None) -> None:
+    def refuse_bad_value(self, loss: float, step: int, batch: Batch | None = None) -> None:
         """Raise Diverged for a loss that is not finite, or far above where it began."""
         if math.isnan(self.first_loss):
             self.first_loss = loss
@@ -180,7 +182,7 @@ class Task(LightningModule):
         if loss > 4 * max(self.first_loss, math.log(self.decoder.shape.vocab)):
             raise Diverged(f"step {step}: the loss rose to {loss:.3g} from {self.first_loss:.3g} at birth")
 
-    def _find_culprit(self, batch: Tensor | None) -> str:
+    def _find_culprit(self, batch: Batch | None) -> str:
         """Return a sentence that names the first weight, or the first layer's output, that is not finite."""
         if bad := find_non_finite(self.decoder.named_parameters()):
             return f"the weight {bad} is not finite"
@@ -193,7 +195,7 @@ class Task(LightningModule):
         ]
         if batch is not None:
             with torch.no_grad():
-                self.decoder(batch[:, :-1], batch[:, 1:])
+                self.decoder(batch.inputs, batch.targets)
         for hook in hooks:
             hook.remove()
         bad = find_non_finite((name, out) for name, out in outputs if isinstance(out, Tensor))

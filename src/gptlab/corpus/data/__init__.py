@@ -1,13 +1,16 @@
-"""Data sets: one text, split by position into training and validation, or files of tokens."""
+"""Data sets: one text, split by position into training and validation; files of tokens; or a synthetic task."""
 
 import glob
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from gptlab.corpus.content import FileReader
 from gptlab.errors import Refused
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 class TokenFiles(NamedTuple):
@@ -21,7 +24,7 @@ class TokenFiles(NamedTuple):
 class Data(FileReader):
     """Contract of the slot: __init__(*, knobs, validation), and one of text, chunks and tokens.
 
-    Subclasses import neither numpy nor torch. `validation` is the share of the text that is the validation split.
+    Those that read text import neither numpy nor torch. `validation` is the share of it that is the validation split.
     """
 
     def __init__(self, *, validation: float = 0.1) -> None:
@@ -40,6 +43,70 @@ class Data(FileReader):
     def tokens(self) -> TokenFiles | None:
         """Return the token files, None for a data set of text."""
         return None
+
+
+class Examples(NamedTuple):
+    """Examples of a synthetic task.
+
+    inputs      tokens, (N, T) int64
+    targets     (N, T), IGNORED where nothing is asked
+    difficulty  what makes an answer hard, by its name: whole numbers (N, T) where answers differ in it, else (N, 1)
+    """
+
+    inputs: "np.ndarray"
+    targets: "np.ndarray"
+    difficulty: "dict[str, np.ndarray]"
+
+
+class SyntheticTask(Data):
+    """Contract of a data set that is generated: __init__(*, examples, knobs), symbols, count_tokens and generate.
+
+    It has no text. Training takes examples from a stream without end; `examples` of another stream are the validation
+    split, the same for every run.
+    """
+
+    def __init__(self, *, examples: int = 1024) -> None:
+        super().__init__()
+        if examples < 1:
+            raise Refused(f"examples={examples} is not positive; try 1024")
+        self.examples = examples
+
+    def symbols(self) -> list[str]:
+        """Return the names of the tokens, without blanks, in their order."""
+        raise NotImplementedError
+
+    def count_tokens(self) -> int:
+        """Return the length of the longest example, training and validation."""
+        raise NotImplementedError
+
+    def refuse_short_context(self, context: int) -> None:
+        """Refuse a context in which the longest example has no room."""
+        if self.count_tokens() > context:
+            raise Refused(
+                f"model.context={context} is shorter than the longest example of {self.count_tokens()} tokens; "
+                f"say model.context={self.count_tokens()}, or make the task easier"
+            )
+
+    def generate(self, random: "np.random.Generator", rows: int, context: int, *, judged: bool) -> Examples:
+        """Return examples of `context` tokens; what is longer than an example is padded.
+
+        judged  they are of the validation split, which may be harder than training
+        """
+        raise NotImplementedError
+
+
+def draw_distinct(random: "np.random.Generator", rows: int, below: int, count: int) -> "np.ndarray":
+    """Return `count` distinct numbers below `below` for each row, in random order, (rows, count)."""
+    if count**2 > below:
+        return random.random((rows, below)).argsort(axis=1)[:, :count]
+    drawn = random.integers(0, below, (rows, count))
+    while True:  # each round mends six rows of ten or more
+        ordered = drawn.copy()
+        ordered.sort(axis=1)
+        repeats = (ordered[:, 1:] == ordered[:, :-1]).any(axis=1)
+        if not repeats.any():
+            return drawn
+        drawn[repeats] = random.integers(0, below, (int(repeats.sum()), count))
 
 
 def find_files(path: str, expected: str, suffix: str = "") -> list[Path]:

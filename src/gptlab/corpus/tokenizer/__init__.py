@@ -16,10 +16,12 @@ class Tokenizer(FileReader):
     Both are texts in chunks, to be read once, since they may be larger than memory. A subclass defines encode, state
     and restore; decoding follows from the pieces.
 
-    learns  whether the vocabulary is learned from the text; such a tokenizer cannot be used with files of tokens
+    learns     whether the vocabulary is learned from the text; such a tokenizer cannot be used with files of tokens
+    for_tasks  whether it names the symbols of a synthetic task, and takes no text
     """
 
     learns = False
+    for_tasks = False
 
     def __init__(self, pieces: list[bytes]) -> None:
         self.pieces = pieces

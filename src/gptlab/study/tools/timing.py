@@ -15,6 +15,7 @@ import torch
 from gptlab.config.factory import factory
 from gptlab.config.recipe import Recipe
 from gptlab.corpus.corpus import Corpus
+from gptlab.corpus.datamodule import Batch
 from gptlab.generation.generate import generate
 from gptlab.training.build import build_decoder
 from gptlab.training.cost.training_step import take_training_step
@@ -51,8 +52,9 @@ class TrainingBench:
         self.device, self.numerics = placement.device, placement.numerics
         self.decoder = build_decoder(recipe, corpus.tokenizer.vocab).to(self.device).train()
         self.optimizer = factory(recipe.config["optimizer"], "optimizer")(self.decoder.trainable_parameters(), lr=0.0)
-        rows = corpus.batch(self.settings.seed, 0, self.settings.batch_size, self.settings.model.context)
-        self.batch = torch.from_numpy(rows).to(self.device)
+        settings = self.settings
+        inputs, targets = corpus.make_batch(settings.seed, 0, settings.batch_size, settings.model.context)
+        self.batch = Batch(torch.from_numpy(inputs), torch.from_numpy(targets)).to(self.device)
 
     def step(self) -> None:
         """Take one optimiser step."""
@@ -61,7 +63,7 @@ class TrainingBench:
     def generate_text(self, length: int) -> None:
         """Generate one text of `length` tokens, with caches."""
         with self.numerics():
-            for _ in generate(self.decoder, self.batch[:1, :1], length):
+            for _ in generate(self.decoder, self.batch.inputs[:1, :1], length):
                 pass
 
 

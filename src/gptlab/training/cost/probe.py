@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
+from gptlab.corpus.datamodule import Batch
 from gptlab.model.attention_kernels import record_kernels
 from gptlab.training.context import RunContext
 from gptlab.training.cost.run_time import STEP_PER_FORWARD, RunTime, estimate_run_time
@@ -43,11 +44,11 @@ def probe_run(context: RunContext, setup: TrainingSetup, evaluator: Evaluator, w
     """
     settings, decoder = context.settings, setup.decoder
     # a real batch, of which this process takes its part
-    batch = setup.data_module.load_batch(0).chunk(context.processes.size)[0].to(setup.device)
+    batch = setup.data_module.load_batch(0).split(context.processes.size)[0].to(setup.device)
     with torch.random.fork_rng([setup.device] if setup.device.type == "cuda" else []):  # dropout draws
         with record_kernels() as names, torch.no_grad(), setup.numerics():
             # eagerly, since a compiled pass would be recorded once, when it is traced
-            decoder.forward(batch[:1, :-1])
+            decoder.forward(batch.inputs[:1])
         rounds = 1 if context.terminal.console.quiet else ROUNDS
         step_s = single_thread_s = time_step(setup, batch, rounds)
         threads = torch.get_num_threads()
@@ -55,7 +56,7 @@ def probe_run(context: RunContext, setup: TrainingSetup, evaluator: Evaluator, w
             torch.set_num_threads(1)
             single_thread_s = time_step(setup, batch, rounds)
             torch.set_num_threads(threads)
-    tokens = len(batch) * settings.model.context
+    tokens = len(batch.inputs) * settings.model.context
     run_time = estimate_run_time(
         settings,
         step_s=step_s,
@@ -67,7 +68,7 @@ def probe_run(context: RunContext, setup: TrainingSetup, evaluator: Evaluator, w
     return Probe(step_s=step_s, single_thread_s=single_thread_s, time=run_time, kernels=kernels)
 
 
-def time_step(setup: TrainingSetup, batch: torch.Tensor, rounds: int = ROUNDS) -> float:
+def time_step(setup: TrainingSetup, batch: Batch, rounds: int = ROUNDS) -> float:
     """Return the seconds of one optimizer step.
 
     It is the median of `rounds`; of one where that is slow; a row's times the rows where that alone is slow. A compiled
@@ -79,7 +80,8 @@ def time_step(setup: TrainingSetup, batch: torch.Tensor, rounds: int = ROUNDS) -
 
     def time_rows(rows: int) -> float:
         start = time.perf_counter()
-        take_training_step(setup.decoder, optimizer, batch[:rows], accumulate, setup.numerics)
+        part = Batch(batch.inputs[:rows], batch.targets[:rows])
+        take_training_step(setup.decoder, optimizer, part, accumulate, setup.numerics)
         if setup.device.type == "cuda":
             torch.cuda.synchronize()
         return time.perf_counter() - start
@@ -89,8 +91,8 @@ def time_step(setup: TrainingSetup, batch: torch.Tensor, rounds: int = ROUNDS) -
         # twice, since the first call of a process allocates and warms up
         smallest = min(time_rows(accumulate), time_rows(accumulate))
         if smallest > SLOW_S:
-            return smallest * len(batch) / accumulate
-    first = time_rows(len(batch))
+            return smallest * len(batch.inputs) / accumulate
+    first = time_rows(len(batch.inputs))
     if first > SLOW_S and not setup.compiled:
         return first
-    return statistics.median(time_rows(len(batch)) for _ in range(rounds))
+    return statistics.median(time_rows(len(batch.inputs)) for _ in range(rounds))

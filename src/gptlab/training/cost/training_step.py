@@ -4,26 +4,26 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 import torch
-from torch import Tensor
 
+from gptlab.corpus.datamodule import Batch
 from gptlab.model.decoder import Decoder
 
 
 def take_training_step(
     decoder: Decoder,
     optimizer: torch.optim.Optimizer,
-    batch: Tensor,
+    batch: Batch,
     accumulate: int,
     numerics: Callable[[], AbstractContextManager[object]],
 ) -> None:
-    """Forward, backward and update on a batch of (B, T + 1) tokens, in `accumulate` micro-batches.
+    """Forward, backward and update on a batch, in `accumulate` micro-batches.
 
     `numerics` opens the precision of the forward pass. Gradients are summed rather than averaged, and there is no
     clipping: a step with lr = 0 takes as long, and leaves the weights as they are.
     """
-    for micro_batch in batch.chunk(accumulate):
+    for inputs, targets, _ in batch.split(accumulate):
         with numerics():
-            output = decoder(micro_batch[:, :-1], micro_batch[:, 1:])
+            output = decoder(inputs, targets)
         (output.loss + sum(output.losses.values())).backward()
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)

@@ -29,9 +29,13 @@ class Scores(NamedTuple):
 
 
 class TokenMetric(Metric):
-    """Contract of a metric of tokens: update(scores), as often as wanted; compute() to a number."""
+    """Contract of a metric of tokens: update(scores), as often as wanted; compute() to a number.
+
+    needs_text  whether it is of bytes or words, which the symbols of a synthetic task have not
+    """
 
     full_state_update = False
+    needs_text = False
 
     def update(self, scores: Scores) -> None:
         """Add scored tokens."""
@@ -58,6 +62,7 @@ class TextMetric(Metric):
 
     # a text's score depends on no other text, so torchmetrics need not replay earlier ones
     full_state_update = False
+    needs_text = True
     scores: list[Tensor]
 
     def __init__(self, read: ReadText) -> None:

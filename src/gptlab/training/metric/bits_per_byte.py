@@ -8,6 +8,8 @@ from gptlab.training.metric import Ratio, Scores
 class BitsPerByte(Ratio):
     """Bits per byte; equally likely bytes give 8."""
 
+    needs_text = True
+
     def update(self, scores: Scores) -> None:
         self.above += scores.nats.double().sum() / math.log(2)
         self.below += scores.nbytes.double().sum()

@@ -1,0 +1,60 @@
+"""Copying of a string (Jelassi 2024, Repeat After Me, arXiv:2402.01032).
+
+    a d b = a d . .        after the string and a sign, the string again; targets are its letters
+          a d b
+
+Lengths are uniform. A validation split of longer strings than training has (`judged_length`) shows extrapolation.
+"""
+
+import numpy as np
+
+from gptlab.corpus.data import Examples, SyntheticTask
+from gptlab.errors import Refused
+from gptlab.model.shape import IGNORED
+
+PAD, SIGN, FIRST = 0, 1, 2
+
+
+class Copying(SyntheticTask):
+    """A random string, to be said again.
+
+    letters        of the alphabet
+    shortest       length of the shortest strings
+    length         of the longest in training
+    judged_length  of the longest in the validation split; null is as in training
+    examples       of the validation split
+    """
+
+    def __init__(
+        self,
+        *,
+        letters: int = 26,
+        shortest: int = 1,
+        length: int = 24,
+        judged_length: int | None = None,
+        examples: int = 1024,
+    ) -> None:
+        super().__init__(examples=examples)
+        if letters < 2 or not 0 < shortest <= min(length, judged_length or length):
+            raise Refused(
+                f"shortest={shortest} is not in 1 .. length={length}, or letters={letters} is below 2; try shortest=1"
+            )
+        self.letters, self.shortest, self.length, self.judged_length = letters, shortest, length, judged_length
+
+    def symbols(self) -> list[str]:
+        return [".", "=", *(f"a{n}" for n in range(self.letters))]
+
+    def count_tokens(self) -> int:
+        return 2 * max(self.length, self.judged_length or 0)
+
+    def generate(self, random: np.random.Generator, rows: int, context: int, *, judged: bool) -> Examples:
+        longest = (self.judged_length or self.length) if judged else self.length
+        length = random.integers(self.shortest, longest, (rows, 1), endpoint=True)
+        string = random.integers(FIRST, FIRST + self.letters, (rows, longest))
+        place = np.arange(context)[None]
+        before = np.where(place < length, place, place - length - 1)
+        # (rows, context): the letter that stands at a place, and the one that is asked for there
+        given, asked = (np.take_along_axis(string, np.clip(at, 0, longest - 1), 1) for at in (before, place - length))
+        inputs = np.where(place < 2 * length, np.where(place == length, SIGN, given), PAD)
+        targets = np.where((length <= place) & (place < 2 * length), asked, IGNORED)
+        return Examples(inputs, targets, {"length": length})

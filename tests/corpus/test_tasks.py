@@ -1,0 +1,226 @@
+"""Laws of synthetic tasks: answers are right by a reading of their own, batches depend on (seed, step) alone."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import CONF, composed, recipe
+from tiny_runs import finished, rows, summary, tiny, train
+
+from gptlab.config.factory import factory
+from gptlab.corpus.data import Examples, SyntheticTask, draw_distinct
+from gptlab.corpus.datamodule import DataModule
+from gptlab.corpus.load import read_corpus
+from gptlab.corpus.task_corpus import TaskCorpus
+from gptlab.errors import Refused
+from gptlab.model.shape import IGNORED
+from gptlab.training.build import build_decoder, check_recipe
+
+TASKS = [file.stem for file in sorted((CONF / "data").glob("*.yaml")) if "symbols" in file.read_text()]
+SMALL = {"mqar": "data.vocab=64 data.pairs=[2,4]", "copy": "data.length=8 data.judged_length=12"}
+"""Knobs that make a task quick, or harder in validation."""
+
+
+def corpus(task: str, *more: str) -> TaskCorpus:
+    """The corpus of a task at 32 tokens, with few examples."""
+    knobs = ["data.examples=40", "model.context=32", *SMALL.get(task, "").split(), *more]
+    made = read_corpus(composed(f"data={task}", *knobs))
+    assert isinstance(made, TaskCorpus)
+    return made
+
+
+def answers(made: TaskCorpus, examples: Examples | None = None) -> list[tuple[list[str], list[tuple[int, str]]]]:
+    """Each example in words: its inputs, and the places where something is asked with the answer."""
+    inputs, targets, _ = examples or made.judged
+    names = made.task.symbols()
+    return [
+        (
+            [names[token] for token in row],
+            [(place, names[asked[place]]) for place in np.flatnonzero(asked != IGNORED).tolist()],
+        )
+        for row, asked in zip(inputs, targets, strict=True)
+    ]
+
+
+# -- laws of every task
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_batch_is_a_function_of_seed_and_step(task: str):
+    first, second = corpus(task), corpus(task)
+    for mine, other in zip(first.make_batch(3, 8, 6, 32), second.make_batch(3, 8, 6, 32), strict=True):
+        assert mine.dtype == other.dtype == np.int64
+        assert mine.shape == (6, 32)
+        assert (mine == other).all()
+    for seed, step in ((3, 9), (4, 8)):
+        assert (first.make_batch(3, 8, 6, 32)[0] != first.make_batch(seed, step, 6, 32)[0]).any()
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_validation_is_of_another_stream_and_the_same_for_every_seed(task: str):
+    made, other = corpus(task), corpus(task, "seed=5")
+    assert made.sha256 == other.sha256
+    assert (made.judged.inputs == other.judged.inputs).all()
+    assert (made.make_batch(0, 0, 40, 32)[0] != made.judged.inputs).any()
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_every_example_asks_something_and_every_answer_has_a_difficulty(task: str):
+    made = corpus(task)
+    inputs, targets, _ = made.judged
+    symbols = made.task.symbols()
+    assert len({*symbols}) == len(symbols) == made.tokenizer.vocab
+    assert 0 <= inputs.min() <= inputs.max() < len(symbols)
+    assert targets[targets != IGNORED].min() >= 0
+    assert (targets != IGNORED).any(1).all()
+    assert made.list_difficulty()
+    for levels in made.list_difficulty().values():
+        assert levels.shape == made.find_scored_places(32).shape
+        assert levels.min() > 0
+    words = made.tokenizer.decode(inputs[0])
+    assert (made.tokenizer.encode(words) == inputs[0]).all()
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_context_that_is_too_short_is_refused(task: str):
+    made: SyntheticTask = factory(composed(f"data={task}").config["data"], "data")()
+    if made.count_tokens() > 1:
+        with pytest.raises(Refused, match=f"say model.context={made.count_tokens()}"):
+            made.refuse_short_context(made.count_tokens() - 1)
+    made.refuse_short_context(made.count_tokens())
+
+
+# -- each task by a reading of its own
+
+
+def test_mqar_asks_for_the_value_of_a_key():
+    made = corpus("mqar", "data.noise=false")
+    for words, asked in answers(made):
+        count = len(asked)
+        pairs = dict(zip(words[: 2 * count : 2], words[1 : 2 * count : 2], strict=True))
+        assert len(pairs) == len({*pairs.values()}) == count in (2, 4)
+        assert {words[place]: answer for place, answer in asked} == pairs
+        assert all(place >= 2 * count and place % 2 == 0 for place, _ in asked)
+        assert {*words[2 * count :]} == {".", *pairs}
+
+
+def test_gaps_of_mqar_follow_the_power_law():
+    made = corpus("mqar", "data.pairs=1", "data.power=0.5", "data.examples=20000")
+    ranks = (made.find_scored_places(32) - 2) // 2
+    wanted = np.arange(1.0, 16.0) ** -0.5
+    counts, wanted = np.bincount(ranks, minlength=15), 20000 * wanted / wanted.sum()
+    assert ((counts - wanted) ** 2 / wanted).sum() < 36.1  # chi-squared of 14 degrees: one seed in a thousand
+
+
+def test_copy_asks_for_the_string_and_its_validation_may_be_longer():
+    made = corpus("copy")
+    lengths = set()
+    for words, asked in answers(made):
+        length = words.index("=")
+        lengths.add(length)
+        assert [answer for _, answer in asked] == words[:length]
+        assert [place for place, _ in asked] == [*range(length, 2 * length)]
+        assert words[length + 1 : 2 * length] == words[: length - 1]
+        assert {*words[2 * length :]} <= {"."}
+    assert max(lengths) == 12
+    trained = answers(made, made.task.generate(np.random.default_rng(0), 200, 32, judged=False))
+    assert {words.index("=") for words, _ in trained} == {*range(1, 9)}
+
+
+def test_selective_copy_asks_for_the_letters_in_order():
+    for words, asked in answers(corpus("selective_copy", "data.count=5")):
+        field = words[: words.index("=")]
+        assert [answer for _, answer in asked] == [word for word in field if word != "."]
+        assert len(asked) == 5
+        assert words[27:] == ["="] * 5
+
+
+def test_induction_asks_what_followed_the_sign():
+    for words, asked in answers(corpus("induction")):
+        assert asked == [(31, words[words.index("!") + 1])]
+        assert words.count("!") == 2
+
+
+@pytest.mark.parametrize("knobs", ["", "data.swaps=true", "data.length=9 data.judged_length=20"])
+@pytest.mark.parametrize("task", ["parity", "s5"])
+def test_state_tracking_asks_for_the_product_so_far(task: str, knobs: str):
+    for words, asked in answers(corpus(task, *knobs.split())):
+        state = tuple(range(len(words[0])))
+        assert [place for place, _ in asked] == [*range(20 if "judged" in knobs else 32)]
+        for place, answer in asked:
+            state = tuple(int(words[place][at]) for at in state)
+            assert tuple(map(int, answer)) == state
+        if "swaps" in knobs:
+            assert all(sum(int(letter) != at for at, letter in enumerate(word)) in (0, 2) for word in words)
+
+
+@pytest.mark.parametrize(("below", "count"), [(6, 6), (10, 2), (5000, 3)])
+def test_distinct_numbers_are_distinct_and_all_as_likely(below: int, count: int):
+    drawn = draw_distinct(np.random.default_rng(0), 3000, below, count)
+    assert drawn.shape == (3000, count)
+    assert all(len({*row}) == count for row in drawn.tolist())
+    counts = np.bincount(drawn[:, 0], minlength=below)
+    assert ((counts - 3000 / below) ** 2 / (3000 / below)).sum() < below + 5 * below**0.5 + 10
+
+
+# -- runs
+
+
+@pytest.mark.parametrize("accumulate", [2, 4])
+def test_micro_batches_of_a_task_make_the_loss_of_the_batch(accumulate: int):
+    made = corpus("copy")
+    decoder = build_decoder(recipe("", ("model.width=16", "model.heads=2", "model.context=32")), made.tokenizer.vocab)
+    batch = DataModule(made, seed=0, batch_size=8, context=32).load_batch(0)
+    parts = batch.split(accumulate)
+    assert len({part.weight for part in parts}) > 1  # they do not ask as much
+    losses = [decoder(part.inputs, part.targets).loss.item() * part.weight for part in parts]
+    assert sum(losses) / accumulate == pytest.approx(decoder(batch.inputs, batch.targets).loss.item(), rel=1e-5)
+
+
+def test_a_run_tells_accuracy_and_accuracy_by_difficulty(tmp_path: Path):
+    words = ["data=copy", "tokenizer=symbols", "metric=[answer_accuracy]", "data.length=8", "data.examples=30"]
+    folder = finished(*tiny(tmp_path)[:-3], f"outputs={tmp_path}", *words, "accumulate=2", "sample.count=2")
+    values: dict[str, Any] = summary(folder)
+    by_length = {key: value for key, value in values.items() if key.startswith("val/accuracy_at_length_")}
+    assert {*by_length} <= {f"val/accuracy_at_length_{length}" for length in range(1, 9)}
+    assert min(by_length.values()) <= values["val/answer_accuracy"] <= max(by_length.values())
+    assert "val/bits_per_byte" not in values
+    assert values["val/loss_at_missing"] == "a synthetic task has no text before its examples"
+    last = rows(folder / "metrics.jsonl")[-1]
+    assert {key: last[key] for key in by_length} == by_length
+    kept = np.load(folder / "evaluation.npz")
+    assert (kept["targets_by_position"] > 0).sum() == np.unique(np.flatnonzero(kept["by_position"])).size
+    assert len(rows(folder / "samples.jsonl")) > 0
+
+
+def test_a_micro_batch_without_weight_is_the_text_as_before():
+    batch = DataModule(corpus("parity"), seed=0, batch_size=6, context=32).load_batch(0)
+    assert {part.weight for part in batch.split(3)} == {1.0}
+    assert torch.equal(torch.cat([part.targets for part in batch.split(3)]), batch.targets)
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        ("data=mqar tokenizer=byte", "tokenizer=byte reads text, and data=mqar has none; say tokenizer=symbols"),
+        ("data=mqar metric=[bits_per_byte]", "bits_per_byte is of text, and data=mqar has none"),
+        ("data=mqar metric=[answer_accuracy,word_accuracy]", "word_accuracy is of text"),
+        ("tokenizer=symbols", "tokenizer=symbols is of synthetic tasks, and data=shakespeare is text"),
+        ("data=copy model.context=32", "model.context=32 is shorter than the longest example of 48 tokens"),
+        ("data=mqar data.vocab=8", "data.vocab=8 has not two halves of 4 pairs; try 16"),
+        ("data=parity data.length=0", "data.length=0 is not positive; null is the context"),
+    ],
+)
+def test_what_does_not_go_with_a_task_is_refused_in_one_line(words: str, line: str):
+    (problem,) = check_recipe(composed(*words.split()))
+    assert line in problem
+    assert "\n" not in problem
+
+
+def test_a_prompt_is_read_as_symbols(tmp_path: Path):
+    words = ["data=parity", "tokenizer=symbols", "metric=[answer_accuracy]"]
+    done = train(*tiny(tmp_path)[:-3], f"outputs={tmp_path}", *words, "sample.prompt=nonsense")
+    assert done.status == 2
+    assert "'nonsense' is no symbol of this task; its symbols are 01, 10" in done.err
