@@ -265,7 +265,7 @@ def test_linear_attention_is_its_recurrence_and_its_quadratic_form(decay: float 
     cache = attention.new_cache(BATCH, TIME, x)
     gate = attention.gate(x)
     close(attention(x, alone(), cache), attention.out(gate * gate.sigmoid() * joined(normed)))
-    close(cache.state, states.movedim(0, 1))
+    close(cache.rows["state"], states.movedim(0, 1))
 
 
 def test_linear_attention_without_its_gate_writes_the_norm_alone():

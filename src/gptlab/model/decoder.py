@@ -125,11 +125,11 @@ class Decoder(nn.Module):
     def flops(self, length: int) -> int:
         """Return the matmul FLOPs of one forward pass over one sequence.
 
-        2 x the weights of every Linear that a token meets x tokens, and the visible pairs.
+        2 x the weights of every Linear that a token meets x tokens, and what attention takes to mix positions.
         """
-        # windows differ by layer, so pairs are counted layer by layer
-        pair_flops = sum(b.attention.pairs(length) * b.attention.pair_flops() for b in self.layers)
-        return 2 * self._count_matmul_weights() * length + pair_flops
+        # layers may differ, in their window or in kind
+        mixing = sum(block.attention.flops(length) for block in self.layers)
+        return 2 * self._count_matmul_weights() * length + mixing
 
     def training_flops(self, length: int) -> int:
         """Return the matmul FLOPs of training on one sequence.

@@ -86,15 +86,21 @@ class RingCache:
 
 
 class RecurrentState:
-    """State of a recurrence: one tensor for each sequence, the same size after any number of tokens."""
+    """State of a recurrence: some tensors for each sequence, the same size after any number of tokens.
 
-    def __init__(self, batch: int, like: Tensor, *shape: int) -> None:
-        self.state = like.new_zeros(batch, *shape)
+    like  gives the device and the dtype, float32 at least: a state sums over the whole text
+    rows  shapes for one sequence, by name
+    """
+
+    def __init__(self, batch: int, like: Tensor, **rows: tuple[int, ...]) -> None:
+        dtype = torch.promote_types(like.dtype, torch.float32)
+        self.rows = {name: like.new_zeros(batch, *shape, dtype=dtype) for name, shape in rows.items()}
 
     @property
     def nbytes(self) -> int:
-        return self.state.nbytes
+        return sum(row.nbytes for row in self.rows.values())
 
-    def set_state(self, state: Tensor) -> None:
+    def update(self, **rows: Tensor) -> None:
         """Overwrite the state with that after the tokens just read."""
-        self.state.copy_(state)
+        for name, row in rows.items():
+            self.rows[name].copy_(row)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 class Attention(nn.Module):
     """Contract of the slot: __init__(shape, layer, *, knobs); what writes into the residual stream is called `out`.
 
-    supports  hooks of the position that it can apply: embed, rotate, bias
+    supports  hooks of the position that it can apply, or does well without: embed, rotate, bias
     """
 
     supports: frozenset[str] = frozenset({"embed", "rotate", "bias"})
@@ -44,3 +44,7 @@ class Attention(nn.Module):
     def pairs(self, length: int) -> int:
         """Count the visible pairs in a sequence of this length."""
         return length * (length + 1) // 2
+
+    def flops(self, length: int) -> int:
+        """Return the matmul FLOPs of mixing the positions of one sequence, without Linears."""
+        return self.pairs(length) * self.pair_flops()

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from gptlab.model.attention import Attention
 from gptlab.model.forward_pass import ForwardPass
 from gptlab.model.kv_cache import RecurrentState
+from gptlab.model.linear_state import count_mixing_flops, mix
+from gptlab.model.recurrent_parts import hide_padding
 from gptlab.model.shape import Shape
 
 
@@ -58,55 +60,18 @@ class LinearAttention(Attention):
         q, k, v = (projection(x).unflatten(-1, (self.heads, self.head)) for projection in (self.q, self.k, self.v))
         # a rotation is linear, so the scores may be scaled before it: (B, T, H, D) are fewer than pairs
         q, k = forward_pass.position.rotate(q * self.head**-0.5, k, forward_pass.positions, self.layer)
-        is_token = forward_pass.positions >= 0
-        # padding writes nothing into the state
-        k = k * is_token[..., None, None]
-        state = x.new_zeros(len(x), self.heads, self.head, self.head) if cache is None else cache.state
-        # powers of numbers near 1 would round to 1 in bfloat16
-        decay = torch.tensor(self.decays, device=x.device, dtype=torch.promote_types(x.dtype, torch.float32))
-        outputs = []
-        for start in range(0, x.shape[1], self.chunk):
-            span = slice(start, start + self.chunk)
-            y, state = attend_chunk(q[:, span], k[:, span], v[:, span], is_token[:, span], state, decay)
-            outputs.append(y)
+        state = self.new_cache(len(x), 0, x).rows["state"] if cache is None else cache.rows["state"]
+        # one decay for each head, (B|1, T, H, 1); padding has none
+        log_decay = torch.tensor(self.decays, device=x.device, dtype=state.dtype).log().view(1, 1, -1, 1)
+        log_decay = hide_padding(log_decay.expand(1, x.shape[1], -1, -1), forward_pass)
+        y, state = mix(q, hide_padding(k, forward_pass), v, log_decay, state, self.chunk)
         if cache is not None:
-            cache.set_state(state)
-        y = self.norm(torch.cat(outputs, 1)).flatten(-2)
+            cache.update(state=state)
+        y = self.norm(y).flatten(-2)
         return self.out(y if self.gate is None else F.silu(self.gate(x)) * y)
 
     def new_cache(self, batch: int, length: int, like: Tensor) -> RecurrentState:
-        return RecurrentState(batch, like, self.heads, self.head, self.head)
+        return RecurrentState(batch, like, state=(self.heads, self.head, self.head))
 
-    def pair_flops(self) -> int:
-        # 2 for q k^T and 2 for weights v, as for softmax
-        return 4 * self.heads * self.head
-
-    def pairs(self, length: int) -> int:
-        """Count the pairs within the chunks.
-
-        To write to the state and to read it costs a token as much as `head` pairs.
-        """
-        chunks, rest = divmod(length, self.chunk)
-        inside = chunks * self.chunk * (self.chunk + 1) // 2 + rest * (rest + 1) // 2
-        return inside + length * self.head
-
-
-def attend_chunk(
-    q: Tensor, k: Tensor, v: Tensor, is_token: Tensor, state: Tensor, decay: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Return the outputs (B, C, H, D) of one chunk of q, k, v (B, C, H, D), and the next state (B, H, D, D).
-
-    is_token (B|1, C) tells tokens from padding, whose keys are 0. All powers of decay (H,) are at most 1.
-    """
-    q, k, v = (x.transpose(1, 2) for x in (q, k, v))
-    # counted in tokens, not in places, so that padding does not make the state decay
-    age = is_token.cumsum(1)[:, None]  # (B|1, 1, C), tokens since the state
-    distance = (age[..., None] - age[..., None, :]).clamp(min=0)  # (B|1, 1, C, C), query less key
-    decay = decay.view(-1, 1, 1)
-    # tril: above the diagonal, where nothing may be seen, distance was clamped to 0 and the decay is 1
-    weights = (q @ k.mT) * (decay**distance).tril().to(q.dtype)
-    decay_since_state = (decay ** age[..., None]).to(q.dtype)
-    decay_to_end = (decay ** (age[..., -1:] - age)[..., None]).to(q.dtype)
-    y = weights @ v + decay_since_state * (q @ state)
-    # the old state ages by all tokens of the chunk, each key by those that come after it
-    return y.transpose(1, 2), decay_since_state[:, :, -1:] * state + (decay_to_end * k).mT @ v
+    def flops(self, length: int) -> int:
+        return self.heads * count_mixing_flops(length, self.chunk, self.head, self.head, by_feature=False)

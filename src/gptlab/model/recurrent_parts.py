@@ -1,0 +1,90 @@
+"""Parts that recurrent mixers share: the short convolution before them and the time scales on which they forget."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gptlab.model.forward_pass import ForwardPass
+
+LONGEST_MEMORY, SHORTEST_MEMORY = 0.001, 0.1
+"""Range of the first steps of a time scale, drawn evenly in their logarithm (Mamba, arXiv:2312.00752, section 3.6)."""
+
+
+def hide_padding(x: Tensor, forward_pass: ForwardPass) -> Tensor:
+    """Return x (B, T, ...) with 0 in the place of padding."""
+    if forward_pass.default_positions:
+        return x
+    is_token = forward_pass.positions >= 0
+    return x * is_token.view(*is_token.shape, *[1] * (x.ndim - 2))
+
+
+def normalize_length(x: Tensor) -> Tensor:
+    """Return x (..., D) with vectors of length 1, and of 0 where they are 0."""
+    return x * (x.square().sum(-1, keepdim=True) + 1e-6).rsqrt()
+
+
+class ShortConv(nn.Module):
+    """Causal convolution of each channel with itself: y_t = sum_i taps_i x_(t - size + 1 + i), the last tap for t.
+
+    Written as shifted products: of four taps a convolution's own kernel is no quicker on CPU, and Linears stay the only
+    modules whose weights meet activations in a matrix product. Starts as nn.Conv1d does. Padding is read as 0; it must
+    stand before the tokens.
+    """
+
+    def __init__(self, channels: int, size: int, bias: bool = False) -> None:
+        super().__init__()
+        if size < 1:
+            raise ValueError(f"conv={size} sees nothing; give a number of tokens > 0, its own counted")
+        self.size = size
+        self.taps = nn.Parameter(torch.empty(size, channels))
+        self.bias = nn.Parameter(torch.empty(channels)) if bias else None
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the taps, and the bias, from U(-1 / sqrt(size), 1 / sqrt(size))."""
+        for p in self.parameters():
+            nn.init.uniform_(p, -(self.size**-0.5), self.size**-0.5)
+
+    def forward(self, x: Tensor, forward_pass: ForwardPass, past: Tensor) -> tuple[Tensor, Tensor]:
+        """Return y (B, T, channels) for x of that shape, and the last size - 1 inputs: `past` holds those before x."""
+        length = x.shape[1]
+        joined = torch.cat([past.to(x.dtype), hide_padding(x, forward_pass)], 1)
+        y = self.taps[0] * joined[:, :length]
+        for place in range(1, self.size):
+            y = torch.addcmul(y, self.taps[place], joined[:, place : place + length])
+        return y if self.bias is None else y + self.bias, joined[:, length:]
+
+    @property
+    def past_shape(self) -> tuple[int, int]:
+        """Shape of the inputs that one sequence remembers."""
+        return self.size - 1, self.taps.shape[1]
+
+
+class TimeScale(nn.Module):
+    """Steps by which a state decays: step = softplus(x + shift), log decay = -rate step (Mamba-2, arXiv:2405.21060).
+
+    rates   numbers of their own, one for each head; drawn from U(least_rate, 16) and kept by their logarithm
+    shifts  one for each feature of x, a multiple of `rates`; drawn such that softplus(shift) is in 0.001 .. 0.1
+    """
+
+    def __init__(self, rates: int, shifts: int, least_rate: float = 1.0) -> None:
+        super().__init__()
+        self.least_rate = least_rate
+        self.log_rate = nn.Parameter(torch.empty(rates))
+        self.shift = nn.Parameter(torch.empty(shifts))
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Draw rates and shifts."""
+        self.log_rate.uniform_(self.least_rate, 16).log_()
+        step = torch.empty_like(self.shift).uniform_(math.log(LONGEST_MEMORY), math.log(SHORTEST_MEMORY)).exp()
+        self.shift.copy_(step + torch.log(-torch.expm1(-step)))  # the inverse of softplus
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the steps and the log decays, both (..., heads, features) for x (..., shifts), in float32 at least."""
+        wide = torch.promote_types(x.dtype, torch.float32)
+        step = F.softplus(x.to(wide) + self.shift).unflatten(-1, (len(self.log_rate), -1))
+        return step, -self.log_rate.exp()[:, None] * step
