@@ -5,11 +5,13 @@ star           each axis alone about the baseline: the usual shape of an ablatio
 leave_one_out  the full stack, and the full stack less one change at a time
 """
 
+from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
 
 import yaml
 
+from gptlab.ablation.options import StudyOptions
 from gptlab.config.hydra_messages import explain_unreadable_yaml
 from gptlab.errors import Refused
 from gptlab.stats.labels import ArmValues
@@ -85,6 +87,29 @@ def choose_shown_values(axes: Axes, arm: Arm, centre: Arm = (), size: str = "") 
     values = [(axis, value) for axis, value in zip(axes, arm, strict=True) if axis != size]
     changed = [pair for pair, value, default in zip(values, arm, centre, strict=False) if value != default]
     return tuple(changed or values)
+
+
+@dataclass(frozen=True)
+class ArmSpec:
+    """An arm before it is composed: its values, its own overrides, and its size where sizes are compared apart."""
+
+    values: ArmValues = ()
+    words: list[str] = field(default_factory=list)
+    size: str = ""
+
+
+def specify_arms(axes: dict[str, list[str]], points: list[Arm], options: StudyOptions) -> list[ArmSpec]:
+    """Return the arms of a design, whose first point is its centre."""
+    has_centre = options.design != "grid"
+    is_sized = "model" in axes and len(axes) > 1 and not has_centre
+    arms = []
+    for point in points:
+        words = [f"{axis}={value}" for axis, value in zip(axes, point, strict=True)]
+        values = choose_shown_values(axes, point, points[0] if has_centre else (), "model" if is_sized else "")
+        if values == BASELINE and options.baseline is not None:  # another arm may be the baseline
+            values = choose_shown_values(axes, point)
+        arms.append(ArmSpec(values, words, point[[*axes].index("model")] if is_sized else ""))
+    return arms
 
 
 def find_dead_axes(axes: Axes, signatures: dict[Arm, str]) -> list[str]:

@@ -3,7 +3,7 @@
 Everything that is wrong is reported at once.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -94,12 +94,14 @@ def parse_command(axes: dict[str, list[str]], fixed: dict[str, str]) -> StudySpe
     seed = options.blocks[0]
     if options.design == "search":
         _refuse_unfit_search(options, axes)
-        variants = _compose_arms([ArmSpec()], shared, base, seed)
+        variants = _compose_arms([design.ArmSpec()], shared, base, seed)
     elif own_arms:
-        variants = _compose_arms([ArmSpec(read_label(name), own_arms[name]) for name in own_arms], shared, base, seed)
+        variants = _compose_arms(
+            [design.ArmSpec(read_label(name), own_arms[name]) for name in own_arms], shared, base, seed
+        )
     else:
         points = design.combine_axes(axes, options.design, _default_values(axes, shared))
-        variants = _compose_arms(_specify_arms(axes, points, options), shared, base, seed)
+        variants = _compose_arms(design.specify_arms(axes, points, options), shared, base, seed)
         _refuse_without_effect(axes, dict(zip(points, variants, strict=True)))
     variants, notes = _drop_duplicates(variants)
     notes += [
@@ -179,30 +181,7 @@ def _default_values(axes: dict[str, list[str]], shared: list[str]) -> dict[str, 
     return {axis: str(defaults[axis]) for axis in axes if axis in defaults}
 
 
-@dataclass(frozen=True)
-class ArmSpec:
-    """An arm before it is composed: its values, its own overrides, and its size where sizes are compared apart."""
-
-    values: ArmValues = ()
-    words: list[str] = field(default_factory=list)
-    size: str = ""
-
-
-def _specify_arms(axes: dict[str, list[str]], points: list[design.Arm], options: StudyOptions) -> list[ArmSpec]:
-    """Return the arms of a design, whose first point is its centre."""
-    has_centre = options.design != "grid"
-    is_sized = "model" in axes and len(axes) > 1 and not has_centre
-    arms = []
-    for point in points:
-        words = [f"{axis}={value}" for axis, value in zip(axes, point, strict=True)]
-        values = design.choose_shown_values(axes, point, points[0] if has_centre else (), "model" if is_sized else "")
-        if values == design.BASELINE and options.baseline is not None:  # another arm may be the baseline
-            values = design.choose_shown_values(axes, point)
-        arms.append(ArmSpec(values, words, point[[*axes].index("model")] if is_sized else ""))
-    return arms
-
-
-def _compose_arms(arms: list[ArmSpec], shared: list[str], base: Recipe, seed: int) -> list[Variant]:
+def _compose_arms(arms: list[design.ArmSpec], shared: list[str], base: Recipe, seed: int) -> list[Variant]:
     """Compose and check every arm; all that is wrong is reported at once.
 
     What has run under `seed`, by the same code, was checked then: that takes torch.
