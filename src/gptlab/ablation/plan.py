@@ -99,6 +99,7 @@ def make_plan(spec: StudySpec, launcher_jobs: int | None) -> Plan:
                 for cell in make_baseline_cells(spec.options, set_outputs(variant, plan))
             ]
         )
+    # its imports take seconds, and go on while the costs below are counted
     if plan.pooled and min(plan.jobs, len(plan.to_run())) > 1 and not spec.options.dry_run:
         start_server()
     count_costs(plan)
@@ -128,6 +129,7 @@ def match_variants(plan: Plan) -> list[Variant]:
     """Return the arms matched in what was asked for; as they were matched before, if this study has begun."""
     spec, costs = plan.spec, plan.costs
     match, first = spec.options.match, next(iter(spec.baselines.values()))
+    # not matched anew: timings differ, and steps would with them, so that no run could be reused
     settled = plan.folder.plan.settled if (plan.folder.path / "study.json").exists() else {}
     ms: dict[str, float] = {}
     matched = []
@@ -136,12 +138,14 @@ def match_variants(plan: Plan) -> list[Variant]:
         if variant.key in settled:
             for knob, value, reason in settled[variant.key]:
                 variant = set_knob(variant, knob, value, reason)
+        # arms of other batch or context sizes would otherwise see more text
         elif match == "tokens":
             if "steps" not in spec.axes and count_training_tokens(variant.recipe) != count_training_tokens(
                 first.recipe
             ):
                 variant = match_to_baseline(variant, costs.count_costs, first.recipe, match, "", ms)
         elif variant is not base:
+            # 15 rounds, since their minimum decides how many steps an arm gets
             if match == "time" and not ms:
                 ms = costs.time_steps({candidate.key: candidate.recipe for candidate in spec.variants}, rounds=15)
             times = {**ms, "": ms.get(base.key, 0.0)}
@@ -174,11 +178,12 @@ def count_costs(plan: Plan) -> None:
             for summary in (read_json(folder / "summary.json") for folder in folders)
             if summary["status"] == "finished"
         ]
-        if summaries:
+        if summaries:  # what has run says what it costs
             plan.counts[variant.key] = {key: summaries[0][key] for key in COUNTED if key in summaries[0]}
             plan.step_ms[variant.key] = summaries[0]["time/step_ms_median"]
         else:
             plan.counts[variant.key] = plan.costs.count_costs(variant.recipe)
+    # all in one session: times of different moments on a shared machine make no ratio
     if plan.to_run() or len(plan.step_ms) < len(plan.variants):
         recipes = {variant.key: variant.recipe for variant in plan.variants}
         baselines = {variant.key: plan.baselines[variant.size].key for variant in plan.variants}
