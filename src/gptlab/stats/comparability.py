@@ -29,12 +29,14 @@ def list_differing(runs: Iterable[Run], facts: Iterable[str]) -> list[str]:
 
 def choose_metric(runs: list[Run], usual: Metric) -> tuple[Metric, str]:
     """Return the metric that decides, and why no verdict can be given, "" if one can."""
+    # another text has another entropy: no unit makes losses on two texts comparable
     if differing := list_differing(runs, ("data_sha256", "data.validation")):
         names = " and ".join(ORDER_FACTS[fact] for fact in differing)
         return usual, f"the arms differ in {names}, so they are not judged by the same text: no verdict"
     if not list_differing(runs, ("tokenizer",)):
         return usual, ""
     finished = [run for run in runs if run.role == "arm" and run.status == "finished"]
+    # all or none: a mean over the arms that have it would compare other things
     if usual.key == METRICS[0].key and all(BITS.key in run.values for run in finished):
         return BITS, ""
     return usual, "the arms have different tokenizers and no bits per byte to be judged by: no verdict"

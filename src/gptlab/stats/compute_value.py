@@ -43,11 +43,14 @@ def fit_budget_slope(budgets: list[Run], base: list[Run]) -> BudgetFit | None:
     seeds: dict[int, dict[float, float]] = {}
     for run in sorted([*base, *budgets], key=lambda run: (run.seed, run.budget)):
         if run.status == "finished" and math.isfinite(run.values.get("val/loss", math.nan)):
+            # by seed, since a seed's luck is the same at each budget and must not count as slope
             seeds.setdefault(run.seed, {})[run.budget] = run.values["val/loss"]
+    # a seed at one budget has no slope
     lines = {seed: losses for seed, losses in seeds.items() if len(losses) > 1}
     x, y = (
         np.concatenate([_center(losses, log) for losses in lines.values()] or [np.zeros(0)]) for log in (True, False)
     )
+    # an intercept for each seed, and one slope
     df = len(x) - len(lines) - 1
     if df < 1:
         return None
@@ -87,8 +90,11 @@ def value_in_compute(fit: BudgetFit | None, loss: Comparison, timings: list[Timi
         if contrast.verdict in ("unstable", "no verdict") or contrast.df <= 0:
             continue
         half = (contrast.high - contrast.low) / 2
+        # dL = slope ln(compute), solved for compute
         log_factor = contrast.difference / fit.slope
+        # delta method: both partial derivatives of dL / slope
         width = math.hypot(half / fit.slope, contrast.difference * slope_half / fit.slope**2)
+        # beyond that the line would be believed far outside the budgets that it was fitted to
         if abs(log_factor) + width < math.log(MAX_FACTOR):
             equivalents[contrast.arm] = (
                 math.exp(log_factor),
@@ -98,6 +104,7 @@ def value_in_compute(fit: BudgetFit | None, loss: Comparison, timings: list[Timi
         if contrast.arm in ratios:
             ratio, low, high = ratios[contrast.arm]
             log_ratio, log_ratio_half = math.log(ratio), (math.log(high) - math.log(low)) / 2
+            # the same clock buys 1 / ratio of the steps, worth slope ln(ratio) of loss
             net_difference = contrast.difference - fit.slope * log_ratio
             width = math.hypot(half, log_ratio * slope_half, fit.slope * log_ratio_half)
             net[contrast.arm] = (net_difference, net_difference - width, net_difference + width)

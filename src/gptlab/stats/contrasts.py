@@ -63,6 +63,7 @@ class DecisionRule:
         """Return the verdict from the 90 % interval, and Holm's `p` at its level."""
         if unstable:
             return "unstable"
+        # before the test of difference: certain and too small to matter is no reason to change
         if -self.delta <= interval90[0] and interval90[1] <= self.delta:
             return "equivalent"
         if p >= level:
@@ -82,12 +83,14 @@ def compare_pairs(
     stopped  comparisons that an earlier look has ended without a difference: they count in Holm's correction
     """
     differences = {pair: statistics.paired_differences(values, *pair) for pair in pairs}
+    # without a seed in common there is nothing to compare
     means = {pair: plain.fmean(by_seed.values()) for pair, by_seed in differences.items() if by_seed}
     p = {
         pair: statistics.p_value(means[pair], variances[pair], len(differences[pair]))
         for pair in pairs
         if pair in variances
     }
+    # over all pairs at once, or each would be tested as if it were alone
     adjusted = statistics.holm_adjust(p, stopped)
     results = []
     for pair in sorted(means):
@@ -95,6 +98,7 @@ def compare_pairs(
         mean, against_mean = (plain.fmean(values[arm][seed] for seed in seeds) for arm in pair)
         unstable = bool({*pair} & rule.unstable)
         contrast = contrast_without_interval(*pair, seeds, mean, against_mean, "unstable" if unstable else "no verdict")
+        # one seed: a difference, and neither interval nor verdict
         own = statistics.own_variance(differences[pair])
         if own is not None:
             contrast = replace(
@@ -113,7 +117,9 @@ def compare_pairs(
 def _judge(rule: DecisionRule, contrast: Contrast, variance: VarianceEstimate, comparisons: int) -> Contrast:
     """Return a contrast with its intervals and its verdict; `comparisons` are those of Holm's p."""
     difference, n = contrast.difference, len(contrast.seeds)
+    # not corrected for the number of arms: the interval is of this arm, the verdict of all
     low, high = statistics.t_interval(difference, variance, n, 1 - rule.find_level(n))
+    # two one-sided tests at 5 % are one 90 % interval
     interval90 = statistics.t_interval(difference, variance, n, 1 - 2 * rule.find_equivalence_level(n))
     level = rule.find_level(n, comparisons)
     verdict = rule.decide(difference, interval90, contrast.p_holm, level, contrast.verdict == "unstable")
@@ -141,6 +147,7 @@ def _look_ahead(rule: DecisionRule, contrast: Contrast, comparisons: int) -> Con
     next_look = rule.plan.find_next(n)
     if next_look is None or not variance.variance:
         return contrast
+    # Holm's factor of this arm today: it is assumed to keep its place among the others
     holm = contrast.p_holm / contrast.p if contrast.p else 1.0
     chances = {}
     for look in (next_look, rule.plan.last):
@@ -156,6 +163,7 @@ def _look_ahead(rule: DecisionRule, contrast: Contrast, comparisons: int) -> Con
             delta=rule.delta,
         )
         chances[look] = float(chance)
+    # futile: not even the last look is likely to decide
     more_seeds = None if chances[rule.plan.last] < FUTILITY else next_look - n
     return replace(
         contrast,
@@ -190,12 +198,15 @@ def chance_to_resolve(
     """
     difference, variance, df = (np.asarray(array, float)[..., None] for array in (difference, variance, df))
     level = np.asarray(level, float)[..., None]
+    # degrees of freedom grow with the seeds
     later_df = df * (later - 1) / (n - 1)
+    # the variance's posterior, at the midpoints of QUANTILES equal parts of probability
     true = df * variance / stats.chi2.ppf((np.arange(QUANTILES) + 0.5) / QUANTILES, df)
     error = np.sqrt((df * variance + (later_df - df) * true) / later_df / later)
     scale = np.sqrt(true * (1 / n - 1 / later))
     different = stats.t.isf(level / 2, later_df) * error
     equivalent = np.maximum(0.0, delta - stats.t.isf(equivalence_level, later_df) * error)
+    # what lies inside the margin is called equivalent first, however small its p
     beyond = np.maximum(different, equivalent)
     chance = stats.norm.sf((beyond - difference) / scale) + stats.norm.cdf((-beyond - difference) / scale)
     within = stats.norm.cdf((equivalent - difference) / scale) - stats.norm.cdf((-equivalent - difference) / scale)
@@ -206,6 +217,7 @@ def _estimate_more_seeds(
     rule: DecisionRule, difference: float, variance: VarianceEstimate, n: int, comparisons: int
 ) -> int | None:
     """Return about how many more seeds would show this difference, or the smallest that matters if that is larger."""
+    # the level of Holm's strictest step: enough whatever the other arms do
     needed = statistics.count_seeds_needed(max(abs(difference), rule.delta), variance, n, rule.alpha / comparisons)
     return None if needed is None else max(1, needed - n)
 
@@ -240,6 +252,7 @@ def compare_counts(metric: Metric, values: Table, pair: Pair) -> Contrast:
     """Compare a count that is the same in all seeds: the numbers themselves decide."""
     mean, against_mean = (plain.fmean(values[arm][seed] for seed in sorted(values[arm])) for arm in pair)
     seeds = tuple(sorted(set(values[pair[0]]) & set(values[pair[1]])))
+    # no test: a count is the same at every seed, so any difference is real
     verdict: Verdict = "better" if (mean < against_mean) == (metric.better == "lower") else "worse"
     return contrast_without_interval(
         *pair, seeds, mean, against_mean, "equivalent" if mean == against_mean else verdict

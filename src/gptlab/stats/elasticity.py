@@ -40,6 +40,7 @@ def measure_elasticities(times: Mapping[str, list[float]], seed: int) -> Iterato
 
 def fit_elasticity(x: np.ndarray, t: np.ndarray, seed: int) -> dict[str, float]:
     """Return elasticity, its interval, that of the last step, and the fits, from sizes (P,) and times (P, rounds)."""
+    # medians: a neighbour's burst makes a round slow, never fast
     medians = np.median(t, 1)
     resampled = [
         _log_log_slope(x, np.median(t[:, rounds], 1))
@@ -64,12 +65,14 @@ def _log_log_slope(x: np.ndarray, t: np.ndarray) -> float:
 
 def _fit_polynomial(x: np.ndarray, t: np.ndarray, degree: int) -> tuple[float, float]:
     """Return AIC and linear coefficient of a polynomial through all rounds, with errors relative to the median."""
+    # clocks err in proportion: unweighted, the largest size would decide the fit alone
     weight = 1 / np.median(t, 1, keepdims=True)
     powers = np.stack([np.ones_like(x), *((x / x.max()) ** n for n in range(1, degree + 1))], 1)  # well conditioned
     design = (powers[:, None] * weight[..., None]).repeat(t.shape[1], 1).reshape(-1, degree + 1)
     target = (t * weight).reshape(-1)
     coefficients, *_ = np.linalg.lstsq(design, target, rcond=None)
     squared_error = np.square(target - design @ coefficients).sum()
+    # Gaussian errors: n ln(RSS / n) + 2 k; k counts the variance too
     return float(len(target) * np.log(max(squared_error, 1e-300) / len(target)) + 2 * (degree + 2)), float(
         coefficients[1] / x.max()
     )

@@ -26,6 +26,7 @@ def read_label(label: str) -> ArmValues:
 
 def find_arm(name: str, arms: Mapping[str, ArmValues]) -> str:
     """Return the label that is `name`, or the only one whose arm has all its values: gqa, or gqa,layernorm."""
+    # baseline=gqa,layernorm names the values alone, as one speaks of an arm
     words = {*name.replace(",", " ").split()}
     matches = [label for label in arms if label == name] or [
         label for label, values in arms.items() if words <= _list_words(values)

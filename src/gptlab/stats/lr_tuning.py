@@ -19,7 +19,9 @@ def choose_learning_rates(runs: list[Run]) -> tuple[list[Tuning], list[Run]]:
         by_rate = {rate: [_final_loss(run) for run in arm_runs if run.lr == rate] for rate in rates}
         losses = {rate: _mean_of_known(seed_losses) for rate, seed_losses in by_rate.items()}
         complete = {rate: loss for rate, loss in losses.items() if loss is not None and None not in by_rate[rate]}
+        # a rate at which a seed diverged is passed over, if any other will do: its mean is of the lucky seeds
         candidates = complete or {rate: loss for rate, loss in losses.items() if loss is not None}
+        # ties go to the lower rate
         chosen = min(candidates, key=lambda rate: (candidates[rate], rate)) if candidates else None
         sensitivity = (
             plain.fmean(complete.values()) - min(complete.values())
@@ -37,6 +39,7 @@ def choose_next_rate(tuning: Tuning) -> float | None:
     if tuning.best is None or not tuning.edge or len(rates) < 2:
         return None
     neighbour = rates[-2] if tuning.best == rates[-1] else rates[1]
+    # geometric: rates of a grid are factors apart
     return float(f"{tuning.best**2 / neighbour:.6g}")
 
 

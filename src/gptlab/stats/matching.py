@@ -18,6 +18,7 @@ def describe_mismatch(arms: dict[str, dict[str, Any]], baseline: str) -> list[st
         deviations = {
             arm: counts[key] / baseline_count - 1 for arm, counts in arms.items() if arm != baseline and counts.get(key)
         }
+        # below 0.05 % it would print as +0.0%
         if parts := [f"{arm} {value:+.1%}" for arm, value in deviations.items() if abs(value) >= 5e-4]:
             lines.append(f"{name} against {baseline}: {', '.join(parts)}")
     return lines

@@ -61,6 +61,7 @@ def summarize_rows(plan: StudyPlan, rows: list[Row], after: Sequence[str] = ()) 
         key: {arm: statistics.fmean(numbers_of_arm) for arm, numbers_of_arm in by_arm.items()}
         for key, by_arm in numbers.items()
     }
+    # rounds of all blocks in one list: turns were taken in each, so round n of every arm is one moment
     compared = [compare_times(Metric(key, key, key), times, "", baseline) for key, times in rounds.items()]
     return Measurements(
         plan=plan,
@@ -157,6 +158,7 @@ def write_results_csv(rows: Iterable[Row]) -> str:
 
 def to_document(measurements: Measurements) -> dict[str, Any]:
     """Return comparison.json as plain data, without the rounds, which results.csv holds."""
+    # a page and a program want the results; the rounds are thousands of numbers
     document = dataclasses.asdict(measurements)
     del document["rows"], document["plan"]
     return {"study": measurements.study, "asked": measurements.plan.to_document(), **document}

@@ -49,9 +49,11 @@ def compare_metric(
     delta, source = margin or _default_margin(metric, values.get(baseline, {}))
     unstable = frozenset(arm.arm for arm in arms if arm.diverged)
     pairs = [(arm, baseline) for arm in values if arm != baseline] if baseline in values else []
+    # parameters, FLOPs and bytes are the same at every seed: compared as they are, without a test
     if not metric.seeded:
         counts = [compare_counts(metric, values, pair) for pair in pairs]
         return Comparison(metric, baseline, arms, counts, [], "none", delta, source, None)
+    # a baseline that diverged is said in a note; else every arm of the study would be unstable with it
     others, looks = unstable - {baseline}, make_look_plan(plan)
     rule = DecisionRule(metric=metric, delta=delta, alpha=ALPHA, unstable=others, minutes=minutes, plan=looks)
     kind = _choose_kind(plan, pairs)
@@ -77,6 +79,7 @@ def compare_metric(
 def _choose_kind(plan: StudyPlan, pairs: list[Pair]) -> Variance:
     if plan.variance != "auto":
         return plan.variance
+    # of two arms pooled and own are one; from three on the others tell whether one is noisy
     return "pooled" if len(pairs) < 2 else "moderated"
 
 
@@ -102,6 +105,7 @@ def _default_margin(metric: Metric, base: Mapping[int, float]) -> tuple[float, s
 def _estimate_noise(
     rule: DecisionRule, values: Table, variances: Mapping[Pair, VarianceEstimate], control_difference: float | None
 ) -> Noise | None:
+    # pairs of one thing under two names have no variance, and would make the study seem sharper than it is
     stable = {
         pair: estimate for pair, estimate in variances.items() if estimate.variance and not {*pair} & rule.unstable
     } or variances
@@ -119,9 +123,16 @@ def _estimate_noise(
     n = min(counts) if rule.plan is None else max(counts)
     level = rule.find_level(n, len(variances)) / len(variances)
     detectable = statistics.minimum_detectable_effect(typical, n, level)
+    # two independent seeds would differ by 2 sigma^2
     gain = 2 * seed / pair if pair else 1.0
     return Noise(
-        math.sqrt(seed), math.sqrt(pair), max(-1.0, 1 - 1 / gain if seed else 1.0), gain, detectable, control_difference
+        # var(a - b) = 2 sigma^2 (1 - rho), solved for rho
+        math.sqrt(seed),
+        math.sqrt(pair),
+        max(-1.0, 1 - 1 / gain if seed else 1.0),
+        gain,
+        detectable,
+        control_difference,
     )
 
 
@@ -170,11 +181,13 @@ def compare_over_looks(
     contrasts, remaining, stopped = [], [*pairs], 0
     seeds = {pair: tuple(statistics.paired_differences(values, *pair)) for pair in pairs}
     for look in _list_looks(rule.plan, {*seeds.values()}):
+        # as it was seen then: seeds that came later must not change what an arm stopped for
         seen = values if look is None else _select_seeds(values, look)
         compared = compare_pairs(rule, seen, choose_variances(seen, remaining, kind, unstable), remaining, stopped)
         ended = [contrast for contrast in compared if look in (None, seeds[contrast.arm, contrast.against])]
         contrasts += ended
         remaining = [pair for pair in remaining if seeds[pair] != look]
+        # Holm: a rejected comparison leaves the family, one that stopped without a difference stays in it
         stopped += sum(contrast.verdict not in ("better", "worse") for contrast in ended)
     return sorted(contrasts, key=lambda contrast: (contrast.arm, contrast.against))
 

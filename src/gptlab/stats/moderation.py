@@ -71,10 +71,12 @@ def compare_noise(table: Table) -> dict[str, RowNoise]:
     square, df = fit_additive_model(table)
     noise = {}
     for arm in sorted(table) if len(table) > 2 else ():
+        # the same model without this arm: what its rows add to the residual is its own noise
         rest, rest_df = fit_additive_model({other: table[other] for other in table if other != arm})
         own_df = df - rest_df
         if own_df < 1 or rest_df < 1:
             continue
+        # a difference of two sums may come out a hair below 0
         own, others = max(0.0, square - rest) / own_df, rest / rest_df
         p = float(stats.f.sf(own / others, own_df, rest_df)) if others else float(not own)
         noise[arm] = RowNoise(own, own_df, others, rest_df, p)
@@ -105,11 +107,13 @@ def moderate_variance(
     shared = _share_variance(baseline, comparisons, limits)
     # 1 where the arm is as noisy as the others, near 0 where chance does not explain it
     weight = min(1.0, arm.p / limits.arm)
+    # the shared estimate holds this arm's own part; taken out, what is left is the prior
     prior_df = max(0.0, shared.df - own.df)
     if weight == 1 or not prior_df:
         return shared if weight == 1 else own
     prior = max(0.0, shared.df * shared.variance - own.df * own.variance) / prior_df
     df = weight * prior_df + own.df
+    # limma's posterior: degrees of freedom are weights, and the prior's fade with the doubt
     return VarianceEstimate((weight * prior_df * prior + own.df * own.variance) / df, df)
 
 

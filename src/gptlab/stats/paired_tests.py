@@ -69,11 +69,14 @@ def fit_additive_model(table: Table) -> tuple[float, int]:
     for row, (arm, seed, _) in enumerate(cells):
         design[row, arms.index(arm)] = design[row, len(arms) + seeds.index(seed)] = 1
     values = np.array([value for *_, value in cells])
+    # losses near 2 with differences near 0.01: centred, so that no digits are lost in the products
     values = values - values.mean()
     fitted, _, rank, _ = np.linalg.lstsq(design, values, rcond=None)
     residual = values - design @ fitted
+    # below it the residual is rounding, as of arms that are the same thing under two names
     floor = len(cells) * (np.finfo(float).eps * max(1.0, float(np.abs(values).max()))) ** 2
     square = float(residual @ residual)
+    # the rank, not the columns: with missing cells arms and seeds may not hang together
     return square if square > floor else 0.0, len(cells) - int(rank)
 
 
@@ -108,6 +111,7 @@ def t_test_power(effect: float, variance: VarianceEstimate, n: float, alpha: flo
     if variance.variance == 0:
         return float(effect != 0)
     critical = float(stats.t.ppf(1 - alpha / 2, variance.df))
+    # scipy's noncentral t loses its digits far out, where the power is 1 and the other tail 0 in any case
     shift = abs(effect) / math.sqrt(variance.variance / n)
     upper_tail = float(stats.nct.sf(critical, variance.df, shift)) if shift < 30 else 1.0
     return upper_tail + float(stats.nct.cdf(-critical, variance.df, shift)) if shift < 5 else upper_tail
@@ -124,6 +128,7 @@ def minimum_detectable_effect(variance: VarianceEstimate, n: int, alpha: float) 
         return 0.0
     scale = math.sqrt(variance.variance / n)
     high = 1.0
+    # double until it is enough, then find the root below
     while t_test_power(high * scale, variance, n, alpha) < POWER:
         high *= 2
     return scale * _find_root(lambda x: t_test_power(x * scale, variance, n, alpha) - POWER, 0, high)
@@ -136,6 +141,7 @@ def count_seeds_needed(effect: float, variance: VarianceEstimate, n: int, alpha:
     """
     if effect == 0:
         return None
+    # a pooled variance gains the degrees of freedom of all arms with each seed
     df_per_seed = variance.df / (n - 1)
 
     def is_enough(many: int) -> bool:

@@ -22,6 +22,7 @@ def find_front(loss: Comparison, cost: Comparison | Timing) -> Front | None:
             other for other in arms if other != arm and _dominates(losses[other], losses[arm], costs[other], costs[arm])
         ]
         if dominating:
+            # of several the best, ties by name, so that a table is the same each time
             dominated[arm] = min(dominating, key=lambda other: (losses[other][0], other))
     return Front(cost.metric, [arm for arm in arms if arm not in dominated], dominated)
 
@@ -36,6 +37,7 @@ def _intervals(comparison: Comparison) -> dict[str, Span]:
 
     Arms without an interval are left out.
     """
+    # turned so that lower is better on both axes
     sign = 1 if comparison.metric.better == "lower" else -1
     spans = {comparison.baseline: (0.0, 0.0, 0.0)}
     for contrast in comparison.contrasts:

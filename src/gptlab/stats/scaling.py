@@ -27,6 +27,7 @@ def fit_scaling(strata: list[Stratum]) -> tuple[list[Scaling], list[str]]:
 def _collect_points(arm: str, cost: str, strata: list[Stratum]) -> list[tuple[float, float]]:
     points = []
     for stratum in strata:
+        # an arm may be missing at a size
         (mean,) = [arm_summary.mean for arm_summary in stratum.comparisons[0].arms if arm_summary.arm == arm] or [None]
         values = next(
             (r.values for r in stratum.runs if r.arm == arm and r.role == "arm" and r.status == "finished"), {}
@@ -42,6 +43,7 @@ def _fit_line(arm: str, cost: Literal["params", "flops"], points: list[tuple[flo
         return None
     x, y = np.log([cost_value for cost_value, _ in points]), np.array([cost_value for _, cost_value in points])
     line: Any = stats.linregress(x, y)
+    # two parameters: three sizes leave one degree of freedom, and a wide band
     half = float(stats.t.ppf(0.975, len(points) - 2)) * float(line.stderr)
     slope = float(line.slope)
     return Scaling(arm, cost, points, slope, slope - half, slope + half) if math.isfinite(half) else None

@@ -49,9 +49,12 @@ def compute_levels(looks: tuple[int, ...], last: int, spending: Spending, alpha:
     before, spent = 0.0, 0.0
     for seeds in looks:
         clock, to_spend = (seeds - 1) / (last - 1), SPENDING[spending](seeds / last, alpha)
+        # the sum of standardized differences is a Brownian motion on this clock
         step = math.sqrt(clock - before)
+        # this look may stop as many paths as the spending since the last one allows
         bound = _find_bound(points, weights, to_spend - spent, step, math.sqrt(clock))
         levels.append(float(2 * stats.norm.sf(bound)))
+        # the next density is on what no look has stopped, between the two bounds
         nodes, node_weights = _place_nodes(bound * math.sqrt(clock))
         density = stats.norm.pdf((nodes[:, None] - points) / step) / step @ weights
         points, weights = nodes, density * node_weights
@@ -127,11 +130,14 @@ class LookPlan:
 
         Each comparison spends alpha / comparisons, and Holm's p is that of one times their number.
         """
+        # looks that have been, planned or not: unplanned ones have spent too
         times = sorted({look for look in self.looked if 1 < look < min(seeds, self.last)} | {min(seeds, self.last)})
+        # Bonferroni's share, spent over the looks, given back in the scale of Holm's p
         return comparisons * compute_levels(tuple(times), self.last, self.spending, alpha / comparisons)[-1]
 
     def find_equivalence_level(self, seeds: int) -> float:
         """Return the level of each of the two one-sided tests: alpha is spent on one side."""
+        # compute_levels is two-sided
         return self.find_level(seeds, alpha=2 * ALPHA) / 2
 
     def look_ahead(self, seeds: int, until: int) -> "LookPlan":

@@ -28,7 +28,9 @@ def compare_study(
     minutes_per_cell  by size and arm, for how long more seeds would take
     """
     minutes = dict(minutes_per_cell or {})
+    # sums over sorted runs: the order in which folders were listed must change no bit
     runs = sorted(runs, key=lambda run: (run.size, run.arm, run.seed, run.role, run.budget, run.lr or 0.0))
+    # smallest first, as scaling reads
     sizes = list(dict.fromkeys(run.size for run in sorted(runs, key=_order_by_parameters(runs))))
     strata = []
     for size in sizes:
@@ -51,12 +53,14 @@ def _order_by_parameters(runs: list[Run]) -> Any:
 def _compare_size(size: str, plan: StudyPlan, runs: list[Run], times: RoundTimes, minutes: float) -> Stratum:
     """Compare the runs of one size; `minutes` is how long one seed of all its arms takes."""
     plain = [run for run in runs if run.role == "arm"]
+    # from here on an arm is its runs at its best rate
     tunings, best = choose_learning_rates(plain) if plan.tune == "grid" else ([], plain)
     baseline = plan.baseline or (plain[0].arm if plain else "")
     fit = compute_value.fit_budget_slope(
         [run for run in runs if run.role == "budget" and run.budget not in CONTROL_BUDGETS],
         [run for run in best if run.arm == baseline],
     )
+    # the half of the split that no trial was chosen by
     usual = TEST if plan.design == "search" else METRICS[0]
     decides, incomparable = choose_metric(best, usual)
     fit = fit if decides is usual and not incomparable else None  # in nats of the baseline's own tokens
@@ -64,6 +68,7 @@ def _compare_size(size: str, plan: StudyPlan, runs: list[Run], times: RoundTimes
     control = [run for run in runs if run.role == "twin"]
     loss = compare_metric(decides, best, baseline, plan, margin=margin, control=control, minutes=minutes)
     others = [
+        # margins of compute are of the loss; other metrics have half a percent
         compare_metric(metric, best, baseline, plan, control=control, minutes=minutes)
         for metric in METRICS[1:]
         if metric is not decides and any(_is_told(metric.key, run) for run in best)
@@ -131,6 +136,7 @@ def _compare_fresh_seeds(
     """Compare runs on fresh seeds, judged once and on these alone."""
     if not runs:
         return None
+    # fresh seeds are looked at once, so all of alpha is theirs
     once = replace(plan, pairs=False, versus=[], looks=[])
     fresh = compare_metric(decides, runs, baseline, once, margin=margin, minutes=minutes)
     incomparable = choose_metric([replace(run, role="arm") for run in runs], decides)[1]

@@ -74,6 +74,7 @@ class StudyPlan:
 
     def get_values(self, arm: str) -> ArmValues:
         """Return the (knob, value) pairs of an arm, given its name in its size."""
+        # an arm that only a comparison of lone runs knows has no knobs, only a name
         return self.arm_values.get(arm, (("", arm),))
 
     def to_document(self) -> dict[str, Any]:

@@ -35,6 +35,7 @@ class SummaryKey:
 
     def matches(self, key: str) -> bool:
         """Whether this declares a key of a file."""
+        # <name> is any text without a slash; all else is meant literally
         parts = re.split(r"(<\w+>)", self.key)
         return re.fullmatch("".join("[^/]+" if part[:1] == "<" else re.escape(part) for part in parts), key) is not None
 
@@ -145,6 +146,7 @@ SUMMARY_KEYS = {declared.key: declared for group in GROUPS.values() for declared
 
 def find_key(key: str) -> SummaryKey | None:
     """Return the declaration of a key in a file, the most special that fits; None if there is none."""
+    # val/loss fits val/<metric> too
     fitting = [declared for declared in SUMMARY_KEYS.values() if declared.matches(key)]
     return max(fitting, key=lambda declared: (declared.key == key, len(declared.key)), default=None)
 

@@ -32,7 +32,9 @@ def compare_times(metric: Metric, times: Mapping[str, list[float]], size: str, b
     }
     if not {baseline, AA_CONTROL} <= set(own_times):
         return None
+    # round by round: what slows a moment of the machine slows both, and cancels
     ratios = {arm: _estimate_ratio(own_times[arm], own_times[baseline]) for arm in sorted(own_times) if arm != baseline}
+    # all three of the A/A ratio: its ends count, not its median alone
     spread, rounds = max(abs(ratio - 1) for ratio in ratios.pop(AA_CONTROL)), len(own_times[baseline])
     verdicts: dict[str, Verdict] = {
         arm: _decide(low, high, spread) if rounds >= MIN_ROUNDS else "no verdict"
@@ -50,7 +52,9 @@ def _estimate_ratio(times: list[float], baseline_times: list[float]) -> tuple[fl
     """
     ratios = np.array(times) / np.array(baseline_times)
     in_order, n = np.sort(ratios), len(ratios)
+    # each round is above the median in half of cases, so ranks of order statistics are binomial
     below = int(stats.binom.ppf(0.025, n, 0.5))
+    # a fixed seed: the same times give the same verdict
     drawn = np.quantile(np.median(ratios[resample_rounds(n, np.random.default_rng(0))], 1), [0.025, 0.975])
     low, high = min(in_order[max(0, below - 1)], drawn[0]), max(in_order[min(n - 1, n - below)], drawn[1])
     return float(np.median(ratios)), float(low), float(high)
@@ -68,4 +72,5 @@ def _decide(low: float, high: float, spread: float) -> Verdict:
         return "better"
     if low > 1 + spread:
         return "worse"
+    # a clock whose own spread is wider shows no equality
     return "equivalent" if max(spread, 1 - low, high - 1) <= EQUIVALENCE_MARGIN else "not resolved"
