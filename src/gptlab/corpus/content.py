@@ -43,6 +43,7 @@ def stamp_content(config: dict[str, Any]) -> dict[str, str]:
         if isinstance(node, dict) and node.get("path"):
             try:
                 stamps[slot] = _stamp_node(node, slot, Path(config["outputs"]) / "cache")
+            # no stamp, no refusal: the knob may be of a wrong type, which its own check says better
             except (OSError, ValueError, TypeError, KeyError):  # Refused is a ValueError
                 continue
     return {slot: stamp for slot, stamp in stamps.items() if stamp}
@@ -59,6 +60,7 @@ def _stamp_node(node: dict[str, Any], slot: str, cache_folder: Path) -> str:
         stat = file.stat()
         lines.append(
             _stamp_file(file.resolve(), stat.st_size, stat.st_mtime_ns, cache_folder.absolute())
+            # a file that is renamed from train to val is the same bytes and another run
             + target.describe_role(file)
         )
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
@@ -78,5 +80,6 @@ def _stamp_file(file: Path, size: int, mtime_ns: int, cache_folder: Path) -> str
     def fill(folder: Path) -> None:
         (folder / "sha256").write_text(hash_file())
 
+    # surrogatepass: file names may hold bytes that are no UTF-8
     key = hashlib.sha256(f"{file} {size} {mtime_ns}".encode(errors="surrogatepass")).hexdigest()[:16]
     return (cached_folder(cache_folder / f"stamp-{key}", fill) / "sha256").read_text()

@@ -30,7 +30,9 @@ class Corpus:
         They depend on nothing but the arguments and the tokens.
         """
         # The step is the counter's second word: the first counts the draws of a batch, which steps must not share.
+        # a counter-based generator: batch k needs none of those before it, so a resumed run draws nothing again
         rng = np.random.Generator(np.random.Philox(key=seed % 2**64, counter=[0, step, 0, 0]))
+        # with replacement and over all positions, as nanoGPT draws: there are no epochs
         starts = rng.integers(0, len(self.train) - context, rows)
         return self.train[starts[:, None] + np.arange(context + 1)].astype(np.int64)
 
@@ -71,6 +73,7 @@ class Corpus:
         With `tokens`, about so many are targets, in windows spread evenly. The last window is padded with targets that
         the loss ignores.
         """
+        # windows side by side: inputs are one token behind targets, so the first token is no target
         window_count = -(-(len(self.validation) - 1) // context)
         numbers = np.arange(window_count)
         if tokens is not None and -(-tokens // context) < window_count:
@@ -103,6 +106,7 @@ class Windows:
         return len(self.numbers)
 
     def __getitem__(self, rows: slice) -> np.ndarray:
+        # beyond the last target a token stands that nobody scores: index 0 is as good as any
         positions = self.numbers[rows, None] * self.context + np.arange(self.context)
         has_target = positions < len(self.tokens) - 1
         tokens = self.tokens[np.where(has_target, positions + self.shift, 0)]
@@ -134,10 +138,12 @@ def build_corpus(data: Data, tokenizer_factory: Factory, context: int, cache_fol
 
 def _build_from_text(data: Data, tokenizer_factory: Factory, cache_folder: Path) -> Corpus:
     text_split = split_text(data)
+    # a long text: its tokens are made once and mapped from disk
     if not text_split.held:
         tokenizer, train, validation = load_or_tokenize(text_split, tokenizer_factory, cache_folder)
         return Corpus(train, validation, tokenizer, text_split.sha256)
     tokenizer = train_tokenizer(text_split, tokenizer_factory)
+    # encoded apart: a token may not lie across the boundary of the splits
     train, validation = (tokenizer.encode("".join(part)) for part in (text_split.train, text_split.validation))
     return Corpus(train, validation, tokenizer, text_split.sha256)
 
@@ -153,6 +159,7 @@ def _build_from_token_files(
     tokenizer: Tokenizer = tokenizer_factory()
     files = [*token_files.train, *token_files.validation]
     tokens = [open_token_file(file, token_files.dtype) for file in files]
+    # every token is looked at once: one beyond the vocabulary would end the run in mid-training, on a GPU without a place
     scans = scan_files(files, token_files.dtype, cache_folder)
     for file, scan in zip(files, scans, strict=True):
         if scan.largest >= tokenizer.vocab:

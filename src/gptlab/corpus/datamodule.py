@@ -59,6 +59,7 @@ class DataModule(LightningDataModule):
     def __iter__(self) -> Iterator[Batch]:
         assert self.trainer is not None
         rank, size = self.trainer.global_rank, self.trainer.world_size
+        # read when iteration begins: a resumed trainer stands at its checkpoint's step by then
         step = self.trainer.global_step
         while True:
             yield from self.load_batch(step).split(size)[rank].split(self.accumulate)

@@ -25,6 +25,7 @@ def cached_folder(folder: Path, fill: Callable[[Path], None]) -> Path:
         part.mkdir(parents=True, exist_ok=True)
         with suppress(FolderMoved), _open_descriptor(part) as file:
             _wait_for_lock(file, part)
+            # another process may have filled and renamed it while this one waited for the lock
             if not folder.exists():
                 _fill_and_sync(part, fill)
                 part.rename(folder)
@@ -57,6 +58,7 @@ def _fill_and_sync(part: Path, fill: Callable[[Path], None]) -> None:
         for leftover in part.iterdir():
             leftover.unlink()
         fill(part)
+        # files before the folder, and both before the rename: a name that leads to half a cache would be believed
         for path in (*part.iterdir(), part):
             with _open_descriptor(path) as file:
                 os.fsync(file)
@@ -81,6 +83,7 @@ def _remove_leftovers(folder: Path) -> None:
 def _open_descriptor(path: Path) -> Iterator[int]:
     """Open a file or folder as a descriptor, to lock or sync it; raise FolderMoved if it does not exist."""
     try:
+        # a folder can be opened for reading only, and a lock needs no more
         file = os.open(path, os.O_RDONLY)
     except FileNotFoundError:
         raise FolderMoved from None

@@ -23,6 +23,7 @@ def read_corpus(recipe: Recipe) -> Corpus:
         corpus = build_task_corpus(data, tokenizer_factory, context)
     else:
         corpus = build_corpus(data, tokenizer_factory, context, cache_folder)
+    # for its refusal: samples are written after hours of training
     encode_sample_prompt(recipe, corpus)
     return corpus
 
@@ -35,6 +36,7 @@ class CorpusCache:
 
     def load(self, recipe: Recipe) -> Corpus:
         """Return the corpus of a recipe."""
+        # all that the corpus depends on: arms of one study share it
         parts = [recipe.config.get(name) for name in ("data", "tokenizer", "sample", "content", "outputs")]
         key = repr([*parts, recipe.settings.model.context])
         if key not in self.corpora:

@@ -54,6 +54,7 @@ def split_text(data: Data) -> Split:
     length, sha = 0, hashlib.sha256()
     with delayed_progress("reading the text") as progress:
         for chunk in data.chunks():
+            # of the text, not of the file: the same text in several files is the same data
             sha.update(chunk.encode())
             length += len(chunk)
             if length <= MAX_HELD:
@@ -61,6 +62,7 @@ def split_text(data: Data) -> Split:
             else:
                 held_chunks.clear()  # too long after all: it will be read again
             progress.advance()
+    # by position, not by chance: neighbouring sentences in both splits would leak
     boundary = int(length * (1 - data.validation))
     if not 0 < boundary < length:
         raise Refused(

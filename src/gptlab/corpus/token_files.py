@@ -40,6 +40,7 @@ class JoinedTokens:
             start, stop, _ = index.indices(len(self))
             return np.concatenate(cut_tokens(cut_tokens(self.parts, stop)[0], start)[1])
         tokens = np.empty(index.shape, self.parts[0].dtype)
+        # right: a position that is an end belongs to the next part
         part_numbers = np.searchsorted(self.ends, index, side="right")
         for number in np.unique(part_numbers):  # one gather a part
             in_part, part = part_numbers == number, self.parts[number]
@@ -68,6 +69,7 @@ def cut_tokens(parts: list[np.ndarray], position: int) -> tuple[list[np.ndarray]
 
 def memory_map(file: Path, dtype: str) -> np.ndarray:
     """Return the tokens of a file, (N,), read-only; they are paged in from disk where they are used."""
+    # asarray: memmap's own class makes each index a memmap, which is slow
     return np.asarray(np.memmap(file, np.dtype(dtype).newbyteorder("<"), "r"))
 
 
@@ -80,6 +82,7 @@ def open_token_file(file: Path, dtype: str) -> np.ndarray:
     except OSError as error:
         raise Refused(f"data.path: {file} cannot be read ({error.strerror}); give a file of tokens") from None
     width = np.dtype(dtype).itemsize
+    # cheap checks first; the whole file is read by scan_files
     if not size or size % width:
         kind = "is empty" if not size else f"has {size} bytes, which is no multiple of {width}"
         raise Refused(f"data.path: {file} {kind}, so it holds no tokens of data.dtype={dtype}; make it anew")
@@ -94,6 +97,7 @@ def describe_foreign_content(head: bytes, dtype: str) -> str:
         return "is an array of numpy; write it with array.tofile(<file>), which leaves the header out"
     if len(head) >= 64 and min(head) >= 9 and not set(head) & set(range(14, 32)):  # no token pair is so tidy
         return "is a text; read it with data=text"
+    # llm.c's header is 256 int32; its first is a magic number
     numbers = np.frombuffer(head[: len(head) // 4 * 4], "<u4")
     if len(numbers) and (llmc_dtype := LLMC_DTYPES.get(int(numbers[0]))):
         return (

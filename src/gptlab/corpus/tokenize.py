@@ -32,12 +32,14 @@ def load_or_tokenize(
 
     def fill(folder: Path) -> None:
         tokenizer = train_tokenizer(split, tokenizer_factory)
+        # hashed again while it is encoded: a text that grows meanwhile would leave tokens of two versions
         sha, counts = hashlib.sha256(), {"train": 0, "validation": 0}
         for name, part in (("train", split.train), ("validation", split.validation)):
             with (folder / f"{name}.bin").open("wb") as file:
                 for portion, tokens in encode_portions(tokenizer, part):
                     sha.update(portion.encode())
                     counts[name] += len(tokens)
+                    # little-endian on every machine, since the cache may lie on a shared disk
                     tokens.astype(tokens.dtype.newbyteorder("<"), copy=False).tofile(file)
         if sha.hexdigest() != split.sha256:
             raise Refused("the text changed while it was read; start again when it no longer does")
@@ -49,6 +51,7 @@ def load_or_tokenize(
         tokenizer = tokenizer_factory.target.restore(facts["tokenizer"])  # type: ignore[attr-defined]
         train = memory_map(folder / "train.bin", tokenizer.dtype.name)
         validation = memory_map(folder / "validation.bin", tokenizer.dtype.name)
+        # a truncated file maps without an error, and would train on less text
         if (len(train), len(validation)) == (facts["train"], facts["validation"]):
             return tokenizer, train, validation
     except (OSError, ValueError, KeyError):
@@ -64,6 +67,7 @@ def cache_key(split: Split, tokenizer_factory: Factory) -> str:
     target: Any = tokenizer_factory.target
     knobs, module = tokenizer_factory.knobs, target.__module__
     file_hashes = [hashlib.sha256(file.read_bytes()).hexdigest() for file in target.list_files(knobs)]
+    # a tokenizer that is changed writes other tokens under the same knobs
     code = fingerprint([module])
     ingredients = [split.sha256, len(split.train), module, target.__qualname__, knobs, file_hashes, code]
     return hashlib.sha256(json.dumps(ingredients).encode()).hexdigest()[:16]
@@ -97,6 +101,7 @@ def encode_portions(tokenizer: Tokenizer, part: Part) -> Iterator[tuple[str, np.
 
         for portion in tokenizer.portions(part):
             pending.append((portion, pool.submit(tokenizer.encode, portion)))
+            # bounded, so that memory does not grow with the text; two for each thread keep all busy
             if len(pending) > 2 * threads:
                 yield take_first()
         while pending:

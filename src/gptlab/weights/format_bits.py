@@ -20,12 +20,14 @@ def to_compute_dtype(x: Tensor, wide: bool = False) -> Tensor:
 
 def floor_log2(x: Tensor) -> Tensor:
     """Return the largest integers e with 2^e <= |x|; of 0, inf and NaN some number."""
+    # frexp's mantissa is in [1/2, 1), so its exponent is one more
     return torch.frexp(x).exponent - 1
 
 
 def ceil_log2(x: Tensor) -> Tensor:
     """Return the smallest integers e with |x| <= 2^e; of 0 it is 0."""
     mantissa, exponent = torch.frexp(x)
+    # a mantissa of exactly 1/2 is a power of two, which needs no rounding up
     return exponent - (mantissa.abs() == 0.5).to(exponent.dtype)
 
 
@@ -57,6 +59,7 @@ def ldexp(x: Tensor, exponent: Tensor | int) -> Tensor:
 def floor_power(x: Tensor, carry: int = 0) -> Tensor:
     """Return the powers of two at or below |x|, of normal numbers; a carry lifts the largest fractions to the next."""
     integer, digits, bias = FLOAT_LAYOUTS[x.dtype]
+    # the mask keeps the exponent's bits alone; a carry into them is how the fraction rounds up
     return ((x.view(integer) + carry) & (2 * bias + 1 << digits)).view(x.dtype)
 
 
@@ -65,6 +68,7 @@ def round_float(x: Tensor, digits: int, low: int, high: int, largest: float) -> 
 
     Its exponent is in low .. high; the steps above 2^low go on below it.
     """
+    # clamped at the bottom, steps stop shrinking: these are the subnormals
     step = floor_power(x).clamp_(2.0**low, 2.0**high).mul_(2.0**-digits)
     return (x / step).round_().mul_(step).clamp_(-largest, largest)
 
@@ -83,4 +87,5 @@ def sign(x: Tensor) -> Tensor:
 
     torch.where and masked_fill take twice as long (2026-11).
     """
+    # x + 0.0 makes -0 into 0; the added 0 is NaN where x is
     return torch.ones_like(x).copysign_(x + 0.0).add_(x.clamp(-1, 1).mul_(0))

@@ -38,6 +38,7 @@ def compute_scales(largest: Tensor, log2: Callable[[Tensor], Tensor], width: int
     Their exponents are `log2` of the magnitudes, clamped to `width` bits with a sign.
     """
     exponent = torch.where(largest > 0, log2(largest), 0).clamp(-(2 ** (width - 1)), 2 ** (width - 1) - 1)
+    # an unknown scale makes the block NaN, as a silent number would hide the fault
     return exp2(exponent, largest.dtype).where(largest.isfinite(), torch.nan)
 
 

@@ -117,6 +117,7 @@ def find_files(path: str, expected: str, suffix: str = "") -> list[Path]:
     with refuse_read_errors(path, expected):
         location = Path(path).expanduser()
         try:
+            # a file that is there wins over a glob: names may hold brackets
             location.stat()
         except (FileNotFoundError, NotADirectoryError):
             if not glob.has_magic(path):
@@ -130,6 +131,7 @@ def find_files(path: str, expected: str, suffix: str = "") -> list[Path]:
                     f"data.path={path} holds {file}, a link to {file.readlink()}, which does not exist; "
                     "mend the link or remove it"
                 )
+        # sorted: the order of a folder differs from disk to disk, and is the order of the text
         paths = sorted(file for file in paths if file.is_file())
     if not paths:
         raise Refused(f"data.path={path} holds no {f'{suffix} ' if suffix else ''}file; give {expected}")
@@ -146,6 +148,7 @@ def walk_files(folder: Path, suffix: str, ancestors: tuple[Path, ...] = ()) -> I
         if entry.name.startswith("."):
             continue
         if entry.is_dir():
+            # a link to a folder above would never end
             if entry.resolve() not in ancestors:
                 yield from walk_files(entry, suffix, ancestors)
         elif entry.name.lower().endswith(suffix):

@@ -95,6 +95,7 @@ class HuggingFace(Data):
                 self.check_column(parquet_file.schema_arrow, file)
                 for batch in parquet_file.iter_batches(BATCH, columns=[self.column]):
                     documents = batch.column(0).to_pylist()
+                    # a row without text is a hole in the text: said, not skipped
                     if None in documents:
                         raise Refused(
                             f"data.column={self.column} of {file} has a row without a text; leave such rows out"
@@ -135,6 +136,7 @@ def fetch_from_hub(path: str, split: str) -> list[Path]:
     pattern = f"{configuration[0] if configuration else 'default'}/{split}/*.parquet"
     repo_options: dict[str, str] = {"repo_type": "dataset", "revision": "refs/convert/parquet"}
     try:
+        # the cache first: it needs no network, and a data set may be gone from the hub
         folder = Path(hub.snapshot_download(f"{owner}/{name}", allow_patterns=pattern, **repo_options))
         if paths := sorted(folder.glob(pattern)):
             return paths

@@ -46,10 +46,12 @@ class Text(Data):
 
 def decode_file(file: Path, label: str) -> Iterator[str]:
     """Yield the characters of a file; one that is cut by the end of a block comes with the next block."""
+    # strict: a byte that is replaced would be learnt as U+FFFD
     decoder, offset = codecs.getincrementaldecoder("utf-8")(), 0
     for block in read_blocks(file):
         if not offset and (kind := describe_foreign_content(block[:SAMPLE])):
             raise Refused(f"{label} {kind}")
+        # bytes of a character that the last block cut: an error's place counts from them
         held_bytes = len(decoder.getstate()[0])
         try:
             chunk = decoder.decode(block, final=not block)
@@ -93,6 +95,7 @@ def describe_foreign_content(head: bytes) -> str:
     for signature, kind in SIGNATURES.items():
         if head.startswith(signature):
             return kind
+    # in UTF-16 of European text every second byte is 0
     pairs = len(head) // 2
     for order, zeros in (("le", head[1::2].count(0)), ("be", head[::2].count(0))):
         if pairs >= 16 and zeros > 0.9 * pairs and head.count(0) < 1.1 * pairs:

@@ -46,6 +46,7 @@ class Tokenizer(FileReader):
 
     def decode(self, tokens: Sequence[int] | np.ndarray) -> str:
         """Return the text of tokens. Bytes that are not UTF-8, as an untrained model writes, become U+FFFD."""
+        # bytes are joined before they are decoded: a character may be spread over several tokens
         return b"".join([self.pieces[token] for token in np.asarray(tokens).tolist()]).decode(errors="replace")
 
     def stream(self, tokens: Iterable[int]) -> Iterator[str]:
@@ -93,6 +94,7 @@ def _map_characters_to_bytes() -> dict[str, int]:
 
     A printable byte is written as itself, the others as the characters from U+0100 on.
     """
+    # the table of OpenAI's encoder.py: a file of pieces needs a printable character for each byte
     printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     others = (byte for byte in range(256) if byte not in printable)
     return {chr(byte): byte for byte in printable} | {chr(256 + n): byte for n, byte in enumerate(others)}

@@ -38,6 +38,7 @@ class BytePair(Tokenizer):
         self.ranks = tiktoken.Encoding("ranks", pat_str=WORDS, mergeable_ranks=ranks, special_tokens={})
 
     def encode(self, text: str) -> np.ndarray:
+        # for its refusal: half a surrogate pair has no bytes to encode
         encode_utf8(text)
         parts = [self.ranks.encode_to_numpy(portion, disallowed_special=()) for portion in self.portions([text])]
         return np.concatenate([np.empty(0, np.uint32), *parts]).astype(self.dtype)
@@ -67,6 +68,7 @@ class Learned(BytePair):
             raise ValueError(f"vocab_size={vocab_size} is less than the 256 bytes, which come first; try 1024")
         if train_mb <= 0:
             raise ValueError(f"train_mb={train_mb} leaves nothing to learn from; try 30")
+        # the start only: learning from 100 MB took 1.8 GB of memory, from 30 MB 0.5 (docs/log.md, 2026-11-22)
         pieces = learn_pieces(islice(cut_portions(train), max(1, round(train_mb * 1e6 / PORTION))), vocab_size)
         if len(pieces) < vocab_size:
             raise ValueError(
@@ -80,6 +82,7 @@ class Learned(BytePair):
 
     @classmethod
     def restore(cls, state: dict[str, Any]) -> Self:
+        # __init__ would learn
         tokenizer = cls.__new__(cls)
         BytePair.__init__(tokenizer, [piece.encode("latin-1") for piece in state["pieces"]])
         return tokenizer
@@ -95,9 +98,11 @@ class Gpt2(BytePair):
         rank_of_piece: dict[str, int] = json.loads(read_gpt2_vocabulary())
         end, _ = rank_of_piece.popitem()
         super().__init__([decode_piece(piece) for piece in rank_of_piece])
+        # after the ranks are made, so that no text encodes to it
         self.pieces.append(end.encode())
 
     def lengths(self) -> np.ndarray:
+        # a separator of documents is no byte of any text: bits per byte must not count it
         return np.append(super().lengths()[:-1], 0)
 
     def state(self) -> dict[str, Any]:
@@ -118,6 +123,7 @@ def cut_portions(chunks: Iterable[str]) -> Iterator[str]:
         buffer += chunk
         start = 0
         while len(buffer) - start > PORTION:
+            # greedy, so the last such place; one more character, to see that a space follows
             match = BEFORE_A_SPACE.match(buffer, start, start + PORTION + 1)
             end = match.end() if match else start + PORTION
             yield buffer[start:end]

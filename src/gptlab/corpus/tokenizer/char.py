@@ -34,6 +34,7 @@ class Char(Tokenizer):
     def encode(self, text: str) -> np.ndarray:
         tokens = np.empty(len(text), self.dtype)
         for start in range(0, len(text), CHUNK):
+            # clip: code points beyond the table fall on its last entry, UNSEEN
             part = self.tokens.take(to_code_points(text[start : start + CHUNK]), mode="clip")
             if (part == UNSEEN).any():
                 character = describe_character(text, start + int((part == UNSEEN).argmax()))

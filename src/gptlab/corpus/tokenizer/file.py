@@ -67,6 +67,7 @@ class File(Tokenizer):
         byte_level = "ByteLevel" in json.dumps([definition.get("pre_tokenizer"), definition.get("decoder")])
         if kind != "BPE" or not (byte_level or definition["model"].get("byte_fallback")):
             raise ValueError(f"path={path} holds {kind} that cannot write every text; byte-level BPE can")
+        # names of special tokens in a text are text: a corpus must not be able to end a document
         self.model.encode_special_tokens = True
         added = {token["id"]: token["content"].encode() for token in exact["added_tokens"]}
         piece_of_token = {
@@ -91,6 +92,7 @@ class File(Tokenizer):
         for portion in self.portions([text]):
             tokens = self.model.encode(portion, add_special_tokens=False).ids
             decoded = b"".join([self.pieces[token] for token in tokens])
+            # checked for every portion, since which settings change a text cannot be listed for all tokenizers
             if decoded != portion.encode():
                 raise Refused(f"tokenizer.path={self.path} {describe_loss(text, start, portion, decoded)}")
             parts.append(tokens)
@@ -111,6 +113,7 @@ class File(Tokenizer):
 
     def lengths(self) -> np.ndarray:
         lengths = super().lengths()
+        # special tokens are no bytes of the text
         lengths[self.special] = 0
         return lengths
 
@@ -141,6 +144,7 @@ def drop_text_changes(definition: dict[str, Any]) -> dict[str, Any]:
     """Return the definition in a tokenizer.json without the settings that change a text."""
     normalizer = definition.get("normalizer") or {}
     steps = normalizer.get("normalizers", [normalizer])
+    # the one step that is kept: SentencePiece's spelling of a space, which decoding undoes
     spaces = [step for step in steps if step.get("content") == SPACE and "pattern" in step]
     pre_tokenizer = json.loads(json.dumps(definition.get("pre_tokenizer")))
     for step in [pre_tokenizer, *(pre_tokenizer or {}).get("pretokenizers", [])] if pre_tokenizer else []:

@@ -53,6 +53,7 @@ class Change:
         if unmatched or not targets:
             kinds = ", ".join(sorted({re.sub(r"\.\d+(?=\.)", ".*", name) for name in linears}))
             raise ValueError(f"targets={','.join(unmatched)} fits no Linear; there are {kinds}")
+        # a change of a tied head would change the embedding with it
         uses = Counter(id(p) for module in decoder.modules() for p in module.parameters(recurse=False))
         for name, linear in targets.items():
             if uses[id(linear.weight)] > 1:  # tied
@@ -113,6 +114,7 @@ def merge(decoder: "Decoder") -> "Decoder":
             "change=[quantize] rounds what Linears are given, which no plain Linear does; keep the run as it is"
         )
     for name, module in list(decoder.named_modules()):
+        # parametrised and packed Linears first: a module that a change left may hold one of them
         if isinstance(module, nn.Linear) and "weight" not in module._parameters:
             decoder.set_submodule(name, make_plain_linear(module))
     for name, module in list(decoder.named_modules()):

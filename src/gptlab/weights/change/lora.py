@@ -52,6 +52,7 @@ class Lora(Change):
                     f"rank={self.rank} is more than {smaller_side}, the smaller side of {name}; "
                     f"{smaller_side} fits, or other targets"
                 )
+        # before the adapters are put in, which alone learn
         decoder.requires_grad_(False)
         for name, linear in targets.items():
             adapted = LoraLinear(linear, self.rank, self.alpha / self.rank, self.dropout)
@@ -77,6 +78,7 @@ class LoraLinear(ChangeModule):
         """Set the first values, the same on every device and in every precision."""
         drawn = torch.empty(self.down.weight.shape)  # not on the weights' device, whose generator draws other numbers
         self.down.weight.copy_(nn.init.kaiming_uniform_(drawn, a=5**0.5, generator=generator))
+        # so the product is 0 and the decoder unchanged; `down` is drawn, or neither would have a gradient
         self.up.weight.zero_()
 
     def forward(self, x: Tensor) -> Tensor:

@@ -39,6 +39,7 @@ class Pack(Change):
 
     def __call__(self, decoder: "Decoder", seed: int = 0) -> "Decoder":
         targets = self.find_unpacked_linears(decoder)
+        # packing freezes what is there: a mask or an adapter below it could no longer act
         if any(isinstance(module, ChangeModule) or parametrize.is_parametrized(module) for module in decoder.modules()):
             raise ValueError(
                 "targets: an earlier change has altered the decoder; put pack first, or pack the finished run by "
@@ -107,6 +108,7 @@ class PackedMatmul(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, bias: Tensor | None, linear: PackedLinear) -> Tensor:
         ctx.linear, ctx.dtype = linear, x.dtype
+        # the unpacked weight is no leaf and is not saved: it is gone after this line
         return functional.linear(x, linear.weight, bias)
 
     @staticmethod

@@ -75,6 +75,7 @@ class Prune(Change):
         targets = self.find_unpacked_linears(decoder)
         masks = {name: PruneMask(linear.weight) for name, linear in targets.items()}
         for name, linear in targets.items():
+            # a parametrisation, so that the optimizer moves the weight below the mask and its gradient there is 0
             parametrize.register_parametrization(linear, "weight", masks[name])
         decoder.add_module("pruning", Pruner(self, targets, masks, seed))
         return decoder
@@ -119,8 +120,10 @@ class Pruner(ChangeModule):
             masks = [self.masks[name].kept for name in group]
             if masks[0].is_meta:  # a decoder that is only counted has no weights to compare
                 return
+            # compared over the whole group: with scope=global a Linear of small weights loses more
             scores = torch.cat([self.compute_scores(name) for name in group])
             remaining = torch.ones_like(scores, dtype=torch.bool)
+            # topk and not a threshold: ties would prune more or fewer than was asked for
             remaining[scores.topk(round(sparsity * len(scores)), largest=False, sorted=False).indices] = False
             for mask, new_mask in zip(masks, remaining.split([mask.numel() for mask in masks]), strict=True):
                 mask.copy_(new_mask.view_as(mask))
@@ -133,6 +136,7 @@ class Pruner(ChangeModule):
             scores = torch.rand(weight.shape, generator=generator).to(weight.device)  # in [0, 1), above PRUNED_SCORE
         else:
             scores = weight.abs()
+        # what is pruned has the lowest score, so that a ramp only adds
         return scores.where(mask, PRUNED_SCORE).flatten()
 
     def to_plain_module(self) -> nn.Module:

@@ -116,6 +116,7 @@ class Quantize(Change):
                 )
             if activation:  # `reading` is a key of checkpoints
                 linear.add_module("reading", quantizer.add_rounding(linear, "reading", activation()))
+                # a hook, so that the Linear stays one: other changes and counts find it
                 linear.register_forward_pre_hook(_round_input)
         decoder.add_module("quantizing", quantizer)
         return decoder
@@ -184,9 +185,11 @@ class Quantizer(ChangeModule):
         steps_done = step + 1
         if steps_done == self.start:
             self.set_state(ON)
+        # the last steps before: activations of an early model have another range
         elif steps_done == max(1, self.start - WATCH_STEPS) < self.start:
             self.set_state(WATCHING)
 
+    # torch puts it into the state dict: a checkpoint knows whether it rounds
     def get_extra_state(self) -> Tensor:
         return torch.tensor(self.state, device="cpu")
 
@@ -207,6 +210,7 @@ class Quantizer(ChangeModule):
             total_bits, count = 0.0, 0
             for linear, rounded, rounding in self.roundings:
                 if rounded == operand and rounding.state == ON:
+                    # weighed by how many numbers there are: of a weight all, of an input those of one token
                     size = linear.in_features * (linear.out_features if operand == "weight" else 1)
                     total_bits += size * rounding.format.bits(linear.in_features)
                     count += size

@@ -31,6 +31,7 @@ class Format(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return x (..., D) rounded to the format's values."""
+        # autograd must not follow the rounding, whose gradient is 0 almost everywhere
         values = x.detach()
         rounded = self.quantize(values).to(x.dtype)
         inside = None  # everywhere
@@ -72,6 +73,7 @@ class StraightThrough(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, rounded: Tensor, inside: Tensor | None) -> Tensor:
         ctx.save_for_backward(inside)
+        # a view: a Function that returns its input would be taken for the identity
         return rounded.view_as(rounded)
 
     @staticmethod

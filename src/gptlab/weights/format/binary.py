@@ -32,6 +32,7 @@ class Binary(Format):
     def quantize(self, x: Tensor) -> Tensor:
         x = to_compute_dtype(x)
         if self.stochastic and self.training:
+            # P(x - u > 0) for u uniform in (-1, 1) is clip((x + 1) / 2, 0, 1)
             x = x - (2 * torch.rand_like(x) - 1)
         return sign(x) if self.bipolar else (sign(x) + 1) / 2
 

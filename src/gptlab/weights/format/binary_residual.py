@@ -53,8 +53,10 @@ class BinaryResidual(Format):
             gamma = gamma.where(gamma.isfinite(), torch.nan)
             estimate = torch.ones_like(residual).copysign_(residual) * gamma
             total, gamma_total = total + estimate, gamma_total + gamma
+            # what is left for the next level; the gammas learn through the sum alone
             residual = residual.sub_(estimate.detach()) if level < self.levels - 1 else residual
         return total, gamma_total
 
     def bits(self, features: int) -> float:
+        # greedy keeps a float32 gamma a row and level; a learnt one is shared by all rows
         return self.levels * (1 + (32 / features if self.gamma is None else 0))

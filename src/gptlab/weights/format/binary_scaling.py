@@ -29,6 +29,7 @@ class BinaryScaling(Format):
         x = to_compute_dtype(x)
         if self.scale == "per_tensor" and x.dim() > 2:
             raise ValueError("scale=per_tensor on an activation lets later tokens change earlier ones; try per_row")
+        # along the last axis: in an activation that is one token, so later ones change nothing
         alpha = x.abs().mean(-1, keepdim=True) if self.scale == "per_row" else x.abs().mean()
         return sign(x).mul_(alpha.where(alpha.isfinite(), torch.nan))
 

@@ -69,9 +69,11 @@ class Integer(Format):
         if self.fraction_width == "row":
             largest = x.abs().amax(-1, keepdim=True)
         elif x.dim() > 2:
+            # NaN: nothing was watched yet, so each token has its own range
             largest = torch.where(self.most.isnan(), x.abs().amax(-1, keepdim=True), self.most)
         else:
             largest = x.abs().amax()
+        # the finest step at which the largest magnitude is at most 2^(w-1) steps
         f = self.width - self.signed - ceil_log2(largest)
         return f.clamp(self.width + MIN_FRACTION_ABOUT_WIDTH, MAX_FRACTION), largest * 0  # inf * 0 is NaN
 
@@ -92,6 +94,7 @@ class Integer(Format):
 
     def watch(self, x: Tensor) -> None:
         if self.watches:
+            # fmax: the first watched value replaces NaN, and a NaN among activations does not stick
             self.most.copy_(torch.fmax(self.most, x.detach().abs().amax()))
 
     def bits(self, features: int) -> float:

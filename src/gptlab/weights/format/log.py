@@ -44,6 +44,7 @@ class Log(Format):
         if self.zero == "reserve":
             return round_power(x, self.low + 1, self.high)
         rounded = round_power(x, self.low, self.high)
+        # without a code for 0 the smallest power stands in, with the sign of x
         return torch.where(rounded == 0, torch.where(x < 0, -(2.0**self.low), 2.0**self.low), rounded)
 
     def limits(self, x: Tensor) -> tuple[float, float]:

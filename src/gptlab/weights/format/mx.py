@@ -73,6 +73,7 @@ class Microscaling(Format):
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return the elements (..., N, block) of x (..., D), and the byte of each block's scale (..., N, 1)."""
         blocks, largest = split_blocks(to_compute_dtype(x), self.block)
+        # E8M0 has no zero and no sign: -127 stands for a block of zeros
         exponent = torch.where(largest > 0, self.compute_exponents(largest), -127).clamp(-127, 127)
         byte = torch.where(largest.isfinite(), exponent + 127, 255).to(torch.uint8)
         _, digits, low, high, element_largest = self.element
@@ -94,6 +95,7 @@ class Microscaling(Format):
         if self.scale_mode == "rceil":
             return scale + (mantissa > self.element.largest / 2 ** (self.element.high + 1))
         if self.scale_mode == "even":
+            # half a step below 1 and more: rounded to an element's digits that is the next power of two
             return scale + (mantissa >= 1 - 2.0 ** (-2 - self.element.digits))
         return scale
 

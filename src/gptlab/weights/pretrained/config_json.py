@@ -47,6 +47,7 @@ ROPE_NEEDS = {
 
 def check_config(config: Config) -> Config:
     """Return a config.json without nulls and aliases; refuse it where a key is missing or of another type."""
+    # null in a config.json means the family's default, as a missing key does
     checked = {key: value for key, value in config.items() if value is not None}
     sizes = "gpt2" if find_family(checked) is FAMILIES["gpt2"] else "llama"
     if sizes == "gpt2":

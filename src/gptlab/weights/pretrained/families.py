@@ -66,6 +66,7 @@ ACTIVATIONS = {"gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "gelu"
 
 def _gpt2_knobs(config: Config) -> Knobs:
     tied = config.get("tie_word_embeddings", True)
+    # a fine-tune with another vocabulary brings a tokenizer of its own
     tokenizer = {"tokenizer": "gpt2"} if config["vocab_size"] == GPT2_TOKENS else {}
     return {
         **tokenizer,
@@ -99,6 +100,7 @@ def _gpt2_names(config: Config) -> Mapping:
     transposed = {"attn.c_proj": "attention.out", "mlp.c_fc": "mlp.up", "mlp.c_proj": "mlp.out"}
     entries: dict[str, Any] = {"wte.weight": "embedding.weight", "wpe.weight": "position.table.weight"}
     for kind in ("weight", "bias"):
+        # Conv1D stores (in, out), and q, k and v in one matrix
         split = {"transpose": True, "split": {"axis": 0, "parts": 3}}
         entries[f"h.{{i}}.attn.c_attn.{kind}"] = {"to": [f"{target}{kind}" for target in qkv], **split}
         for theirs, ours in transposed.items():
@@ -123,6 +125,7 @@ def _llama_knobs(config: Config) -> Knobs:
         "attention": "gqa" if window is None else "swa",
         "attention.kv_heads": config.get("num_key_value_heads") or heads,
         **({} if window is None else {"attention.window": window}),
+        # Qwen 2 has biases on q, k and v whatever its config says, and none on out
         "attention.bias": True if qwen2 else bias,
         "attention.out_bias": False if qwen2 else bias,
         "attention.qk_norm": qwen3,
@@ -139,6 +142,7 @@ def _llama_knobs(config: Config) -> Knobs:
         "model.heads": heads,
         "model.layers": layers,
         "model.head": head,
+        # checkpoints allow 100,000 tokens and more, for which no laptop has the memory; a knob raises it
         "model.context": min(config.get("max_position_embeddings", 2048), MAX_CONTEXT),
     }
 
@@ -215,6 +219,7 @@ def _llama_missing(config: Config) -> Iterator[str]:
     windowed = config.get("use_sliding_window", False) and not config.get("layer_types")
     if windowed and 0 < config.get("max_window_layers", layers) < layers:
         yield f"max_window_layers={config['max_window_layers']} of {layers}"
+    # transformers hands eps to the norms of heads too; ours have one of their own
     if config["model_type"] == "qwen3" and config.get("rms_norm_eps", 1e-6) != 1e-6:
         yield f"rms_norm_eps={config['rms_norm_eps']} for the norms of heads, which have 1e-6"
 

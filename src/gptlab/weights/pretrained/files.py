@@ -29,6 +29,7 @@ def locate_checkpoint(path: str) -> Path:
     location = Path(path).expanduser()
     if location.exists():
         return location
+    # plainly meant as a file: the hub must not be asked for it
     if path.startswith((".", "/", "~")) or path.count("/") > 1 or location.suffix:
         raise Refused(f"pretrained.path={path} is not there; give a folder, a file, or a name of the hub")
     try:
@@ -89,6 +90,7 @@ def list_shards(index: Path) -> list[str]:
         raise Refused(f"{index} has no weight_map of tensors to files; fetch it again")
     names = sorted({*weight_map.values()})
     for name in names:
+        # an index may come from a stranger, and lead out of the folder
         if not name or Path(name).name != name:
             raise Refused(f"{index} names {name!r}, which is no file of its folder; fetch it again")
         if not (index.parent / name).is_file():
@@ -142,6 +144,7 @@ def _read_torch_file(path: Path) -> "Mapping[str, Tensor]":
         has_code = "Weights only load failed" in line or "Unsupported" in line
         reason = "it holds more than weights, which would be executed" if has_code else line
         raise Refused(f"{path} cannot be read: {reason}; save it as safetensors") from error
+    # as Lightning and nanoGPT save it, or bare
     state = state.get("state_dict", state.get("model", state)) if isinstance(state, dict) else state
     if not isinstance(state, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in state.values()):
         raise Refused(f"{path} holds no state dict: names to tensors")

@@ -51,9 +51,11 @@ class HuggingFace(Pretrained):
         import torch
 
         shapes = files.read_shapes(self.location)
+        # on meta: names and shapes are checked in full, and no weight is read
         self._map_state(decoder, {name: torch.empty(shape, device="meta") for name, shape in shapes.items()})
 
     def load(self, decoder: "Decoder") -> None:
+        # the run's hash holds this stamp: other weights behind the same path are another run
         if self.sha256 not in (None, digest := self.stamp()):
             mismatch = f"sha256 {digest[:8]}..., not {str(self.sha256)[:8]}..."
             raise Refused(f"pretrained.path={self.path} holds other weights now ({mismatch})")
@@ -76,6 +78,7 @@ class HuggingFace(Pretrained):
         source = strip_prefixes(tensors, family)
         wanted = {name: tuple(tensor.shape) for name, tensor in decoder.state_dict().items()}
         if _is_tied(decoder):
+            # one tensor under two names; a file that holds both must hold the same
             wanted.pop("readout.head.weight")
             head, embedding = source.pop("lm_head.weight", None), source.get(family.embedding)
             if head is not None and embedding is not None and not head.is_meta and not head.equal(embedding):
@@ -95,6 +98,7 @@ def strip_prefixes(tensors: "Mapping[str, Tensor]", family: families.Family) -> 
     """
     renamed = {name: re.sub("|".join(map(re.escape, WRAPPERS)), "", name) for name in tensors}
     embedding = next((name for name in renamed.values() if name.endswith(family.embedding)), family.embedding)
+    # what stands before the embedding's name stands before all names
     prefix = embedding.removesuffix(family.embedding).removesuffix(family.prefix)
     source = {name.removeprefix(prefix).removeprefix(family.prefix): tensors[old] for old, name in renamed.items()}
     if len(source) < len(tensors):
@@ -128,6 +132,7 @@ def pool_heads(tensor: "Tensor", rows: int, head: int) -> "Tensor":
     heads, wanted_heads = len(tensor) // head, rows // head
     if wanted_heads >= heads or rows % head or heads % wanted_heads:
         return tensor
+    # neighbours share a query group in GQA, so they are averaged
     return tensor.unflatten(0, (wanted_heads, heads // wanted_heads, head)).mean(1).flatten(0, 1)
 
 

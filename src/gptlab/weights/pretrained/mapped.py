@@ -46,6 +46,7 @@ class Mapped(Pretrained):
 
     def knobs(self) -> dict[str, Any]:
         for key in self.facts["knobs"]:
+            # it must not choose outputs, data or callbacks of whoever loads it
             if key.split(".")[0] not in ALLOWED_SLOTS:
                 raise Refused(
                     f"pretrained.path={self.path}: its decoder.json sets {key}; only {', '.join(ALLOWED_SLOTS)} are its"

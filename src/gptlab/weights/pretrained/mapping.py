@@ -125,6 +125,7 @@ def apply_mapping(mapping: Mapping, source: "Map[str, Tensor]", wanted: Shapes) 
         entry, index = _find_entry(mapping, name)
         if entry is None:
             if not any(_match_pattern(pattern, name) is not None for pattern in mapping.ignore):
+                # nothing is dropped silently: a tensor that was meant to be left out stands in `ignore`
                 problems.append(f"{name} has no place")
             continue
         targets = [target.replace("{i}", index) for target in entry.to]
@@ -144,6 +145,7 @@ def apply_mapping(mapping: Mapping, source: "Map[str, Tensor]", wanted: Shapes) 
                 problems.append(f"{name} -> {target}: it {reason}")
             else:
                 tensors[target] = part.contiguous()
+    # a target of which something was said already is not said to be missing too
     reported = " ".join(problems)
     problems += [f"{name} is missing" for name in wanted if name not in tensors and f"{name}:" not in reported]
     refuse_misfits(problems)
@@ -210,6 +212,7 @@ def _split_tensor(
     else:
         parts = tensor.chunk(len(targets), axis)
     return tuple(
+        # values are not rotated, so their rows stand as they are in either layout
         part if _is_value(entry, target) else _permute_rows(part, entry.permute, head)
         for target, part in zip(targets, parts, strict=True)
     )
@@ -237,6 +240,7 @@ def _permute_rows(tensor: "Tensor", permutation: str, head: int) -> "Tensor":
     """Reorder the rows of each head from interleaved pairs to halves (rope_i2h), or back (rope_h2i)."""
     if permutation == "none":
         return tensor
+    # (x0, x1), (x2, x3), ... to all first halves, then all second ones
     pairs = (head // 2, 2) if permutation == "rope_i2h" else (2, head // 2)
     return tensor.unflatten(0, (-1, *pairs)).transpose(1, 2).flatten(0, 2)
 
