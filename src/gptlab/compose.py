@@ -33,6 +33,7 @@ from gptlab.config.menu import CONF
 from gptlab.config.recipe import KEYS_NOT_IN_NAME, LISTS, Recipe, check_settings, flatten
 from gptlab.config.resolvers import RESOLVERS
 from gptlab.config.typecheck import format_value
+from gptlab.config.variant_packages import register_searched
 from gptlab.console.json_answer import add_to_answer, answer_in_json
 from gptlab.corpus.content import stamp_content
 from gptlab.errors import Ended, Refused, escape_controls
@@ -66,8 +67,9 @@ SEARCHED: list[str] = []
 
 
 def keep_searchpath(hydra: Any) -> None:
-    """Remember where hydra was told to look for YAMLs."""
+    """Remember where hydra was told to look for YAMLs; who names pkg://mypackage.conf there registers mypackage."""
     SEARCHED[:] = [str(folder) for folder in hydra.searchpath]
+    register_searched(SEARCHED)
 
 
 def compose_with_hydra(config_name: str, overrides: list[str], *, whole: bool = False) -> DictConfig:
@@ -113,9 +115,7 @@ def _make_recipe(config: Any, overrides: list[str], config_name: str) -> tuple[R
         config = compose_with_hydra(config_name, [*implied, *overrides], whole=True)
     plain = resolve_config(config)
     plain.setdefault("metric", {})  # metric=[] leaves no trace
-    if line := explain_missing_package(plain, overrides) or (
-        explain_study_keys(plain) if config_name == "train" else None
-    ):
+    if line := explain_missing_package(plain, overrides) or (config_name == "train" and explain_study_keys(plain)):
         raise Refused(line)
     if config_name == "train":
         plain["content"] = stamp_content(plain)

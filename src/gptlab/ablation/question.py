@@ -12,7 +12,7 @@ from gptlab.ablation import design
 from gptlab.ablation.cells import Variant, hash_without_seed, make_study_name, refuse_bad_study_name
 from gptlab.ablation.options import KNOBS, StudyOptions, check_options
 from gptlab.config.factory import check_node, factory
-from gptlab.config.menu import CONF
+from gptlab.config.menu import find_yaml, list_choices
 from gptlab.config.recipe import Recipe, check_settings, flatten, set_values
 from gptlab.config.typecheck import format_value
 from gptlab.errors import Refused
@@ -215,7 +215,7 @@ def _explain_unused_knob(line: str, words: list[str], base: Recipe) -> str:
     if not rest or not knob:
         return line
     # read as text: to compose every choice of the slot would take seconds
-    texts = (yaml.read_text(encoding="utf-8") for yaml in (CONF / slot).glob("*.yaml"))
+    texts = (find_yaml(slot, choice).read_text(encoding="utf-8") for choice in list_choices(slot))
     has = any(f"\n{knob}:" in text for text in texts)
     choice = next((word for word in words if word.startswith(f"{slot}=")), f"{slot}={base.choices.get(slot)}")
     return f"{key} has no effect with {choice}; leave one of them out" if has else line

@@ -14,9 +14,11 @@ from typing import Any
 import yaml
 
 from gptlab.config.factory import check_node, find_slot_package, locate
-from gptlab.config.menu import CONF, list_choices
+from gptlab.config.menu import CONF, find_yaml, list_choices
 from gptlab.config.recipe import LISTS, PARTS, Recipe, check_settings
+from gptlab.config.variant_packages import list_variant_packages
 from gptlab.errors import Refused
+from gptlab.runs.fingerprint import find_source
 from gptlab.training.build import build_on_meta
 
 ROOT = CONF.parent
@@ -61,13 +63,13 @@ def summarize_choice(slot: str, choice: str) -> str:
     It is the first line of its YAML's comment, else the line of its module's head that names it, else the head's first
     sentence.
     """
-    text = (CONF / slot / f"{choice}.yaml").read_text(encoding="utf-8")
+    text = find_yaml(slot, choice).read_text(encoding="utf-8")
     if remark := read_head_comment(text):
         return remark.splitlines()[0]
-    target = re.search(r"^_target_: (gptlab\.\S+)\.", text, re.M)
-    if target is None:
+    target = re.search(r"^_target_: (\S+)\.", text, re.M)
+    code = find_source(target[1]) if target else None
+    if code is None:
         return ", ".join(line for line in text.splitlines() if ":" in line)
-    code = ROOT / "src" / Path(*target[1].split(".")).with_suffix(".py")
     docstring = ast.get_docstring(ast.parse(code.read_text(encoding="utf-8"))) or ""
     line_of_choice = re.search(rf"^{choice}  +(.*)$", docstring, re.M)
     return (
@@ -82,7 +84,7 @@ def is_chosen_by_runs(recipe: Recipe, slot: str) -> bool:
 
 def describe_choice(recipe: Recipe, slot: str, choice: str) -> ChoiceDescription:
     """Return what there is to read of a choice of a recipe."""
-    file = CONF / slot / f"{choice}.yaml"
+    file = find_yaml(slot, choice)
     text = file.read_text(encoding="utf-8")
     lines = [line for line in text.splitlines() if line and not line.startswith((*NOT_KNOBS, "#", "  - "))]
     node = recipe.config.get(slot) or {} if is_chosen_by_runs(recipe, slot) else yaml.safe_load(text)
@@ -91,7 +93,7 @@ def describe_choice(recipe: Recipe, slot: str, choice: str) -> ChoiceDescription
         return ChoiceDescription([relative_to_root(file)], [read_head_comment(text)], "\n".join(lines))
     target = locate(node["_target_"], slot)
     module = sys.modules[target.__module__]
-    package = f"{find_slot_package(slot)}."
+    package = (f"{find_slot_package(slot)}.", *(f"{one.name}." for one in list_variant_packages()))
     head = module.__doc__ if target.__module__.startswith(package) else ""  # a pattern lies elsewhere
     about, meanings = split_knob_list(inspect.cleandoc(target.__doc__ or ""), find_knobs(lines))
     texts = [inspect.cleandoc(part) for part in (head, about, read_head_comment(text)) if part]

@@ -11,7 +11,7 @@ import yaml
 
 from gptlab.commands.explain import find_knobs, list_slots, split_knob_list, summarize_choice
 from gptlab.config.factory import locate, read_knobs
-from gptlab.config.menu import CONF, list_choices
+from gptlab.config.menu import find_yaml, list_choices
 from gptlab.config.recipe import LISTS, Settings, flatten
 from gptlab.config.typecheck import describe_type
 
@@ -53,7 +53,8 @@ def print_menu(menu: dict[str, Any]) -> None:
 
 
 def _read_yaml(name: str) -> tuple[dict[str, Any], list[str]]:
-    text = (CONF / f"{name}.yaml").read_text(encoding="utf-8")
+    group, _, choice = name.rpartition("/")
+    text = find_yaml(group, choice).read_text(encoding="utf-8")
     return yaml.safe_load(text) or {}, text.splitlines()
 
 

@@ -1,19 +1,21 @@
 """Choice to factory: the class or function that a plain config names, with its knobs. No hydra."""
 
 import inspect
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
-from importlib import import_module
+from importlib import import_module, util
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
 from gptlab.config.recipe import KNOB_SLOTS, LISTS
 from gptlab.config.typecheck import conforms, describe_type, explain_unknown, format_value
+from gptlab.config.variant_packages import list_variant_packages
 from gptlab.errors import Refused
 
 ALLOWED = ("gptlab.", "torch.nn.", "torch.optim.")
-"""Packages into which a config, which may come from a stranger, may point."""
+"""Packages into which a config, which may come from a stranger, may point; so may it into registered ones."""
 PACKAGE = Path(__file__).parents[1]
 
 
@@ -48,23 +50,37 @@ def locate(target: str, path: str) -> Callable[..., Any]:
     A name that its module only imports counts where it is defined.
     """
     setting = f"{path}._target_={target}"
-    if not str(target).startswith(ALLOWED):
-        raise Refused(f"{setting} lies outside {', '.join(ALLOWED)}")
+    allowed = (*ALLOWED, *(f"{package.name}." for package in list_variant_packages()))
+    if not str(target).startswith(allowed):
+        raise Refused(f"{setting} lies outside {', '.join(allowed)}{_explain_registration(str(target))}")
     module, _, name = target.rpartition(".")
     try:
         target_object = getattr(import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise Refused(f"{setting} cannot be imported: {error}") from error
+    except Exception as error:  # a package of one's own may fail in any way
+        if not isinstance(error, ImportError | AttributeError) and module.startswith(ALLOWED):
+            raise
+        raise Refused(f"{setting} cannot be imported: {' '.join(str(error).split())}") from error
     if not inspect.isclass(target_object) and not inspect.isfunction(target_object):
         raise Refused(f"{setting} is no class or function")
-    if not f"{target_object.__module__}.".startswith(ALLOWED):
-        raise Refused(f"{setting} is {target_object.__module__}.{name}, which lies outside {', '.join(ALLOWED)}")
+    if not f"{target_object.__module__}.".startswith(allowed):
+        raise Refused(f"{setting} is {target_object.__module__}.{name}, which lies outside {', '.join(allowed)}")
     slot, *knobs = path.split(".")
     inside = KNOB_SLOTS if len(knobs) > (slot in LISTS) else []  # a knob may be a choice of another menu
     contracts = [contract for contract in map(_find_contract, (slot, *inside)) if contract is not None]
     if contracts and inspect.isclass(target_object) and not issubclass(target_object, tuple(contracts)):
         raise Refused(f"{setting} is no {contracts[0].__name__}; take one of {contracts[0].__module__}")
     return target_object
+
+
+def _explain_registration(target: str) -> str:
+    """Return the remedy for a class of a package that is here and not registered; nothing for any other."""
+    package = target.partition(".")[0]
+    if package in sys.stdlib_module_names or not package.isidentifier() or util.find_spec(package) is None:
+        return ""
+    return f"; if you trust {package}, {REGISTER.format(package)}"
+
+
+REGISTER = "install it with an entry point gptlab.variants, or set GPTLAB_VARIANTS={}"
 
 
 @cache

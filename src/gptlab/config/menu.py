@@ -1,14 +1,24 @@
-"""The menu: slots and choices as the folders and files of conf/."""
+"""The menu: slots and choices as the folders and files of conf/, and of the conf/ of registered packages."""
 
 from pathlib import Path
 
-INSIDE = Path(__file__).parents[1] / "conf"
-CONF = INSIDE if INSIDE.is_dir() else Path(__file__).parents[3] / "conf"
-"""In a wheel conf/, train.py and ablate.py lie inside the package, in a checkout above src/ (pyproject.toml)."""
-TRAIN, ABLATE = ("gptlab train", "gptlab ablate") if CONF == INSIDE else ("python train.py", "python ablate.py")
-"""How one says train.py and ablate.py here."""
+from gptlab.config.places import ABLATE as ABLATE
+from gptlab.config.places import CONF as CONF
+from gptlab.config.places import TRAIN as TRAIN
+from gptlab.config.variant_packages import list_variant_packages
+
+
+def list_conf_folders() -> list[Path]:
+    """Return every folder of slots, gptlab's own first."""
+    return [CONF, *(package.conf for package in list_variant_packages())]
 
 
 def list_choices(group: str) -> list[str]:
     """Return the choices of a slot."""
-    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+    return sorted(path.stem for conf in list_conf_folders() for path in (conf / group).glob("*.yaml"))
+
+
+def find_yaml(group: str, choice: str) -> Path:
+    """Return the file of a choice, that of gptlab's own conf/ if there is none."""
+    files = [conf / group / f"{choice}.yaml" for conf in list_conf_folders()]
+    return next((file for file in files if file.exists()), files[0])

@@ -1,0 +1,1 @@
+"""Variants for gptlab: their code here, their YAMLs in conf/."""

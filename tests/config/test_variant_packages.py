@@ -1,0 +1,113 @@
+"""Packages of variants: their choices are in the menu, their classes allowed, their sources in the fingerprint."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from tiny_runs import ROOT, program, tiny
+
+from gptlab import compose as wiring
+from gptlab.config.factory import locate
+from gptlab.config.menu import list_choices
+from gptlab.config.variant_packages import VARIABLE, list_variant_packages, register_searched
+from gptlab.errors import Refused
+from gptlab.runs.fingerprint import fingerprint, list_modules
+
+EXAMPLE = ROOT / "examples" / "plugin"
+TARGET = "gptlab_example.star_relu.StarReluMlp"
+
+
+def write_package(folder: Path, name: str, choice: str = "mlp/mine", code: str = "") -> None:
+    """A package of one choice, whose class is in `code`."""
+    (folder / name / "conf" / choice).parent.mkdir(parents=True)
+    (folder / name / "__init__.py").write_text("")
+    (folder / name / "mine.py").write_text(code)
+    (folder / name / "conf" / f"{choice}.yaml").write_text(f"_target_: {name}.mine.Mine\n_partial_: true\n")
+
+
+@pytest.fixture
+def example(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The example, registered."""
+    monkeypatch.setattr(sys, "path", [str(EXAMPLE), *sys.path])
+    monkeypatch.setenv(VARIABLE, "gptlab_example")
+
+
+@pytest.mark.usefixtures("example")
+def test_the_choices_of_a_registered_package_are_choices(tmp_path: Path):
+    assert "star_relu" in list_choices("mlp")
+    assert "\nmlp: geglu, gelu, gelu_tanh, " in (listed := program("train.py", "--help").out)
+    assert "star_relu" in listed
+    recipe = wiring.compose(["mlp=star_relu", "model=nano"])
+    assert f"{TARGET.rpartition('.')[0]}" in list_modules(recipe)
+    assert recipe.config["mlp"]["_target_"] == TARGET
+    assert not wiring.check_recipe(recipe)
+    swept = program("ablate.py", "mlp=glob(*)", "dry_run=true", f"outputs={tmp_path}", "tracking=disabled")
+    assert "mlp=star_relu" in swept.out, swept.err
+
+
+@pytest.mark.usefixtures("example")
+def test_a_run_of_a_foreign_part_trains_and_is_opened(tmp_path: Path):
+    done = program("train.py", *tiny(tmp_path, "mlp=star_relu", "steps=2"))
+    assert done.status == 0, done.err
+    assert program("-m gptlab", "sample", str(done.folder), "--length", "3").status == 0
+
+
+def test_what_is_not_registered_is_refused_with_the_remedy(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sys, "path", [str(EXAMPLE), *sys.path])
+    monkeypatch.delenv(VARIABLE, raising=False)
+    with pytest.raises(Refused, match=r"lies outside gptlab\., .*; if you trust gptlab_example, .*GPTLAB_VARIANTS=gpt"):
+        locate(TARGET, "mlp")
+
+
+def test_a_searchpath_of_a_package_registers_it(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sys, "path", [str(EXAMPLE), *sys.path])
+    monkeypatch.setenv(VARIABLE, "")
+    register_searched(["file:///elsewhere", "pkg://gptlab_example.conf"])
+    assert [package.name for package in list_variant_packages()] == ["gptlab_example"]
+
+
+@pytest.mark.parametrize("words", ["from .helper import number", "from covered_variants.helper import number"])
+def test_the_fingerprint_covers_what_a_foreign_class_imports(
+    words: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    write_package(tmp_path, "covered_variants", code=f"{words}\n")
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    monkeypatch.setenv(VARIABLE, f"covered_variants{',' if '.helper' in words[:12] else ''}")  # two folders, two caches
+    helper = tmp_path / "covered_variants" / "helper.py"
+    prints = []
+    for text in ("number = 1\n", "number = 1  # the same\n", "number = 22\n"):
+        helper.write_text(text)
+        prints.append(fingerprint(["covered_variants.mine"]))
+    assert prints[0] == prints[1] != prints[2]
+    helper.unlink()
+    with pytest.raises(ModuleNotFoundError, match=r"no module covered_variants\.helper"):
+        fingerprint(["covered_variants.mine"])
+
+
+@pytest.mark.parametrize(
+    ("packages", "line"),
+    [
+        ([], "gptlab.variants: there is no package absent; mend GPTLAB_VARIANTS=absent, or PYTHONPATH"),
+        ([("first", "mlp/mine"), ("second", "mlp/mine")], "mlp=mine is a choice of first and of second; rename one"),
+        ([("first", "mlp/gelu")], "mlp=gelu is a choice of gptlab and of first; rename one, or uninstall one"),
+    ],
+)
+def test_packages_that_cannot_be_are_refused_in_one_line(
+    packages: list[tuple[str, str]], line: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    for name, choice in packages:
+        write_package(tmp_path, name, choice)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    monkeypatch.setenv(VARIABLE, ",".join(name for name, _ in packages) or "absent")
+    done = program("train.py", "--help")
+    assert (done.status, done.err.count("\n")) == (2, 1)
+    assert done.err.startswith(f"error: {line}")
+
+
+def test_a_package_whose_code_does_not_import_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    write_package(tmp_path, "broken_variants", code="import nothing_of_this_name\n")
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    monkeypatch.setenv(VARIABLE, "broken_variants")
+    done = program("train.py", "mlp=mine", f"outputs={tmp_path}")
+    line = "mlp._target_=broken_variants.mine.Mine cannot be imported: No module named 'nothing_of_this_name'"
+    assert (done.status, done.err) == (2, f"error: {line}\n")
