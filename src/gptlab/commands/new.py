@@ -6,18 +6,15 @@ or the root value that all choices take it from.
 
 import inspect
 import keyword
-import os
 import re
-import subprocess
-import sys
 from importlib import import_module, invalidate_caches
-from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
+from gptlab.commands.laws import describe_law, run_laws
 from gptlab.config.factory import PACKAGE, find_slot_package, read_knobs
 from gptlab.config.menu import ABLATE, CONF, TRAIN, list_choices
-from gptlab.config.recipe import LISTS, PARTS
+from gptlab.config.recipe import LISTS
 from gptlab.config.typecheck import format_value
 from gptlab.errors import Refused
 
@@ -34,15 +31,6 @@ class WrittenFiles(NamedTuple):
     code: Path
     yaml: Path
     kind: str
-
-
-class LawResults(NamedTuple):
-    """Results of the laws: how many held, the names of those that did not, the whole report, the command."""
-
-    held: int
-    broken: list[str]
-    report: str
-    command: str
 
 
 def write_variant(slot: str, name: str) -> WrittenFiles:
@@ -108,40 +96,6 @@ def make_yaml(slot: str, name: str, kind: str) -> str:
 def format_default(parameter: inspect.Parameter) -> str:
     """Return a default as YAML has it: 1e-06 would be a text there."""
     return re.sub(r"^(\d+)e", r"\1.0e", format_value(parameter.default))
-
-
-def run_laws(slot: str, name: str) -> LawResults:
-    """Run every law that meets the choices of the slot on one of them, in a process of its own."""
-    if find_spec("pytest") is None:
-        raise Refused(
-            f"{slot}={name} is written, but pytest is not here to run its laws; run: make test ARGS='-k {name}'"
-        )
-    tests = sorted((ROOT / "tests").rglob("test_*.py"))
-    always = ["test_structure.py", *(["test_decoder_laws.py"] if slot in (*PARTS, "init") else [])]
-    files_with_laws = [
-        str(file.relative_to(ROOT)) for file in tests if file.name in always or f'choices("{slot}")' in file.read_text()
-    ]
-    arguments = [*files_with_laws, "-k", f"{slot} and {name}"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--tb=short", "-rfE", *arguments],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
-    held = re.search(r"(\d+) passed", done.stdout)
-    broken = re.findall(r"^(?:FAILED|ERROR) (\S+?::\S.*?)(?: - .*)?$", done.stdout, re.M)
-    if done.returncode and not broken:  # collection itself failed, or nothing was found
-        broken = [f"pytest ended with status {done.returncode}"]
-    command = f'python -m pytest {" ".join(files_with_laws)} -k "{slot} and {name}"'
-    return LawResults(int(held[1]) if held else 0, broken, done.stdout + done.stderr, command)
-
-
-def describe_law(law: str) -> str:
-    """Return tests/model/test_decoder_laws.py::test_padding_changes_nothing[case] in words."""
-    match = re.fullmatch(r".*::test_(\w+)(?:\[(.*)\])?", law)
-    return law if match is None else match[1].replace("_", " ") + (f"  ({match[2]})" if match[2] else "")
 
 
 def next_commands(slot: str, name: str, default: str | list[str]) -> list[str]:
