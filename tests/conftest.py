@@ -15,6 +15,7 @@ from kept_compositions import keep_compositions
 from torch import Tensor, nn
 
 from gptlab import compose as wiring
+from gptlab.config.menu import list_choices
 from gptlab.config.recipe import LISTS, PARTS, SLOTS, Recipe
 from gptlab.model.attention import Attention
 from gptlab.model.decoder import Decoder
@@ -50,8 +51,8 @@ def quick_garbage_collection() -> Iterator[None]:
 
 
 def choices(slot: str) -> list[str]:
-    """The YAMLs of a slot."""
-    return sorted(file.stem for file in (CONF / slot).glob("*.yaml"))
+    """The YAMLs of a slot, those of registered packages too."""
+    return list_choices(slot)
 
 
 CASES = [f"{slot}={choice}" for slot in (*PARTS, "init", "experiment") for choice in choices(slot)]

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from gptlab.commands import programs
+from gptlab.commands.check import check
 from gptlab.commands.export import export
 from gptlab.compose import compose, program
 from gptlab.config.menu import TRAIN
@@ -200,6 +201,7 @@ def diff(
 
 
 app.command()(export)
+app.command()(check)
 
 
 @app.command()
@@ -255,13 +257,14 @@ def search(
 def new(
     slot: Annotated[str, typer.Argument(help="Where: attention, position, norm, mlp, ...")],
     name: Annotated[str, typer.Argument(help="What it will be called: my_idea")],
+    package: Annotated[str, typer.Option(help="A package of your own, below this folder; else gptlab itself.")] = "",
 ) -> None:
     """Begin a variant: write a class that works and its YAML, and run the laws on it."""
     from gptlab.commands.new import print_new_variant, refuse_bad_name
 
-    refuse_bad_name(slot, name)
+    refuse_bad_name(slot, name, package)
     defaults = compose([])
-    if not print_new_variant(slot, name, defaults.choices.get(slot) or list(defaults.config[slot])):
+    if not print_new_variant(slot, name, defaults.choices.get(slot) or list(defaults.config[slot]), package):
         raise typer.Exit(1)
 
 

@@ -23,19 +23,16 @@ class LawResults(NamedTuple):
     command: str
 
 
-def run_laws(slot: str, name: str) -> LawResults:
-    """Run every law that meets the choices of the slot on one of them, in a process of its own."""
+def run_laws(choices: list[tuple[str, str]]) -> LawResults:
+    """Run on each (slot, choice) every law that meets the choices of its slot."""
     if find_spec("pytest") is None:
-        raise Refused(
-            f"{slot}={name} is written, but pytest is not here to run its laws; run: make test ARGS='-k {name}'"
-        )
-    tests = sorted((ROOT / "tests").rglob("test_*.py"))
-    always = ["test_structure.py", *(["test_decoder_laws.py"] if slot in (*PARTS, "init") else [])]
-    files_with_laws = [
-        str(file.relative_to(ROOT)) for file in tests if file.name in always or f'choices("{slot}")' in file.read_text()
-    ]
-    arguments = [*files_with_laws, "-k", f"{slot} and {name}"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
+        raise Refused("the laws need pytest, which is not here; run: pip install pytest, then: gptlab check <package>")
+    files_with_laws = sorted({file for slot, _ in choices for file in find_laws(slot)})
+    names = " or ".join(f"({slot} and {name})" for slot, name in choices)
+    names = names.strip("()") if len(choices) == 1 else names
+    arguments = [*files_with_laws, "-k", names]
+    sources = [str(ROOT / "src"), os.environ.get("PYTHONPATH", "")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sources)), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--tb=short", "-rfE", *arguments],
         cwd=ROOT,
@@ -47,8 +44,16 @@ def run_laws(slot: str, name: str) -> LawResults:
     broken = re.findall(r"^(?:FAILED|ERROR) (\S+?::\S.*?)(?: - .*)?$", done.stdout, re.M)
     if done.returncode and not broken:  # collection itself failed, or nothing was found
         broken = [f"pytest ended with status {done.returncode}"]
-    command = f'python -m pytest {" ".join(files_with_laws)} -k "{slot} and {name}"'
+    command = f'python -m pytest {" ".join(files_with_laws)} -k "{names}"'
     return LawResults(int(held[1]) if held else 0, broken, done.stdout + done.stderr, command)
+
+
+def find_laws(slot: str) -> list[str]:
+    """Return the files of tests that are run over the choices of a slot, as paths below ROOT."""
+    always = ["test_structure.py", *(["test_decoder_laws.py"] if slot in (*PARTS, "init") else [])]
+    files = [file for file in sorted((ROOT / "tests").rglob("test_*.py")) if file.parent.name != "commands"]
+    chosen = (file for file in files if file.name in always or f'choices("{slot}")' in file.read_text(encoding="utf-8"))
+    return [str(file.relative_to(ROOT)) for file in chosen]
 
 
 def describe_law(law: str) -> str:

@@ -11,6 +11,7 @@ from importlib import import_module, invalidate_caches
 from pathlib import Path
 from typing import NamedTuple
 
+from gptlab.commands.check import register_here
 from gptlab.commands.laws import describe_law, run_laws
 from gptlab.config.factory import PACKAGE, find_slot_package, read_knobs
 from gptlab.config.menu import ABLATE, CONF, TRAIN, list_choices
@@ -33,14 +34,18 @@ class WrittenFiles(NamedTuple):
     kind: str
 
 
-def write_variant(slot: str, name: str) -> WrittenFiles:
-    """Write both files, or none."""
-    refuse_bad_name(slot, name)
+def write_variant(slot: str, name: str, package: str = "") -> WrittenFiles:
+    """Write both files, or none: into gptlab, or into a package of one's own."""
+    refuse_bad_name(slot, name, package)
     kind = "".join(word.capitalize() for word in name.split("_"))
-    written = WrittenFiles(package_folder(slot) / f"{name}.py", CONF / slot / f"{name}.yaml", kind)
+    code, conf, module = package_folder(slot), CONF, find_slot_package(slot)
+    if package:
+        code, conf, module = begin_package(package), begin_package(package) / "conf", package
+    written = WrittenFiles(code / f"{name}.py", conf / slot / f"{name}.yaml", kind)
     try:
         written.code.write_text(render_starter(slot, kind), encoding="utf-8")
-        written.yaml.write_text(make_yaml(slot, name, kind), encoding="utf-8")
+        written.yaml.parent.mkdir(parents=True, exist_ok=True)
+        written.yaml.write_text(make_yaml(slot, name, f"{module}.{name}", kind), encoding="utf-8")
     except BaseException as error:
         written.code.unlink(missing_ok=True)
         written.yaml.unlink(missing_ok=True)
@@ -50,21 +55,57 @@ def write_variant(slot: str, name: str) -> WrittenFiles:
     return written
 
 
-def refuse_bad_name(slot: str, name: str) -> None:
+def refuse_bad_name(slot: str, name: str, package: str = "") -> None:
     """Refuse what cannot be begun: outside a source checkout, in no slot, or by a name that is no name or taken."""
-    if not (ROOT / "tests" / "test_structure.py").exists() or PACKAGE != ROOT / "src" / "gptlab":
+    if not package and (not (ROOT / "tests" / "test_structure.py").exists() or PACKAGE != ROOT / "src" / "gptlab"):
         raise Refused(
-            f"{PACKAGE} is no source checkout, so a variant would have no laws; clone gptlab and begin it there"
+            f"{PACKAGE} is no source checkout, in which a variant could lie; begin it in a package of your own: "
+            f"gptlab new {slot} {name} --package mypackage"
         )
+    if package and (not re.fullmatch(r"[a-z][a-z0-9_]*", package) or keyword.iskeyword(package) or package == "gptlab"):
+        raise Refused(f"--package={package!r} is no name for a package of one's own; try mypackage")
     if slot not in STARTERS:
         raise Refused(f"{slot}: nothing to begin there; choose from {', '.join(STARTERS)}")
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or keyword.iskeyword(name):
         raise Refused(f"{name!r} is no name for a Python file; take small letters, digits and _, as in my_idea")
-    if name in list_choices(slot) or (package_folder(slot) / f"{name}.py").exists():
+    code = Path(package) if package else package_folder(slot)
+    if name in list_choices(slot) or (code / f"{name}.py").exists():
         raise Refused(f"{slot}={name} is there already; take another name")
+    if package:
+        return
     package = find_slot_package(slot)
     if hasattr(import_module(package), name):  # a submodule would take that name's place in its package
         raise Refused(f"{slot}={name} would hide what {package} imports as {name}; take another name")
+
+
+PROJECT = """\
+[build-system]
+requires = ["hatchling"]
+build-backend = "hatchling.build"
+
+[project]
+name = "{package}"
+version = "0.1.0"
+dependencies = ["gptlab"]
+
+[project.entry-points."gptlab.variants"]
+{package} = "{package}"
+"""
+"""What makes a folder with a package in it a project whose choices gptlab finds once it is installed."""
+
+
+def begin_package(package: str) -> Path:
+    """Return the folder of a package below the present one, which is begun if it is not there, and register it."""
+    folder = Path(package).absolute()
+    (folder / "conf").mkdir(parents=True, exist_ok=True)
+    for file, text in (
+        (folder / "__init__.py", '"""Variants of gptlab."""\n'),
+        (folder.parent / "pyproject.toml", PROJECT.format(package=package)),
+    ):
+        if not file.exists():
+            file.write_text(text, encoding="utf-8")
+    register_here(package)
+    return folder
 
 
 def package_folder(slot: str) -> Path:
@@ -80,10 +121,9 @@ def render_starter(slot: str, kind: str) -> str:
     return Environment(undefined=StrictUndefined, keep_trailing_newline=True).from_string(template).render(kind=kind)
 
 
-def make_yaml(slot: str, name: str, kind: str) -> str:
+def make_yaml(slot: str, name: str, module: str, kind: str) -> str:
     """Return the YAML of a class that has just been written."""
     invalidate_caches()
-    module = f"{find_slot_package(slot)}.{name}"
     parameters = read_knobs(getattr(import_module(module), kind))
     lines = [f"# @package {slot}.{name}"] if slot in LISTS else []
     lines += [f"_target_: {module}.{kind}", "_partial_: true"]
@@ -105,23 +145,25 @@ def next_commands(slot: str, name: str, default: str | list[str]) -> list[str]:
     return [f"{TRAIN} {slot}={name}", f"{ABLATE} -m {slot}={default},{name}"]
 
 
-def print_new_variant(slot: str, name: str, default: str | list[str]) -> bool:
+def print_new_variant(slot: str, name: str, default: str | list[str], package: str = "") -> bool:
     """Begin a variant, run its laws, print the results and what to run next; return True if all laws hold."""
     from rich.console import Console
     from rich.markup import escape
 
     console = Console(highlight=False, soft_wrap=True)
-    written = write_variant(slot, name)
+    written = write_variant(slot, name, package)
+    above = Path.cwd() if package else ROOT
     for path in (written.code, written.yaml):
-        console.print(f"  [bold]written[/]   {path.relative_to(ROOT)}")
+        console.print(f"  [bold]written[/]   {path.relative_to(above)}")
     with console.status(f"[dim]the laws of {slot}={name}[/]"):
-        results = run_laws(slot, name)
+        results = run_laws([(slot, name)])
     console.print(
         f"  [bold]laws[/]      {results.held} hold" + (f", {len(results.broken)} do not:" if results.broken else "")
     )
     for law in results.broken:
         console.print(f"            [red]{escape(describe_law(law))}[/]")
-    then = [results.command] if results.broken else next_commands(slot, name, default)
+    install = ["pip install -e .    # or: export PYTHONPATH=$PWD GPTLAB_VARIANTS=" + package] if package else []
+    then = [results.command] if results.broken else [*install, *next_commands(slot, name, default)]
     for number, line in enumerate(then):
         console.print(f"  [bold]{'' if number else 'next':<8}[/]  {escape(line)}")
     return not results.broken

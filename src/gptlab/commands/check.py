@@ -1,0 +1,59 @@
+"""The command `check`: the laws of gptlab on the choices of a package of one's own."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gptlab.commands.laws import describe_law, run_laws
+from gptlab.compose import check_recipe, compose
+from gptlab.config.menu import CONF
+from gptlab.config.recipe import LISTS, OPTIONAL_SLOTS, SLOTS
+from gptlab.config.variant_packages import VariantPackage, list_variant_packages, register_searched
+from gptlab.console.json_answer import add_to_answer
+from gptlab.errors import Refused
+
+
+def check(
+    package: Annotated[str, typer.Argument(help="Its dotted name; it need not be installed, if it is in this folder.")],
+) -> None:
+    """Check every choice of a package: what composing and building say, then every law of its slot."""
+    register_here(package)
+    found = next(one for one in list_variant_packages() if one.name == package)
+    if not found.choices:
+        raise Refused(
+            f"{found.conf} holds no <slot>/<choice>.yaml; begin one: gptlab new mlp my_idea --package {package}"
+        )
+    choices = [(slot, name) for slot, _, name in (choice.partition("/") for choice in found.choices)]
+    if problems := find_problems(found, choices):
+        raise Refused("\nerror: ".join(problems))
+    results = run_laws(choices)
+    add_to_answer(choices=[*found.choices], held=results.held, broken=results.broken)
+    print(f"{package}: {', '.join(f'{slot}={name}' for slot, name in choices)}: {results.held} laws hold")
+    for law in results.broken:
+        print(f"  broken: {describe_law(law)}")
+    if results.broken:
+        print(results.command)
+        raise typer.Exit(1)
+
+
+def register_here(package: str) -> None:
+    """Register a package that may lie in the present folder, also for processes that are started."""
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH", "")]))
+    register_searched([f"pkg://{package}.conf"])
+
+
+def find_problems(package: VariantPackage, choices: list[tuple[str, str]]) -> list[str]:
+    """Return what is wrong with choices by themselves, a line each: their slot, their YAML, how they build."""
+    problems = []
+    for slot, name in choices:
+        if not (CONF / slot).is_dir():
+            problems.append(f"{package.name}: conf/{slot}/{name}.yaml: there is no slot {slot}; see gptlab slots")
+        elif slot in (*SLOTS, *OPTIONAL_SLOTS):
+            problems += check_recipe(compose([f"{slot}=[{name}]" if slot in LISTS else f"{slot}={name}"]))
+    return problems
