@@ -2,6 +2,7 @@
 
 from itertools import islice
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -10,7 +11,8 @@ from gptlab.config.factory import Factory
 from gptlab.corpus.corpus import Corpus, build_corpus
 from gptlab.corpus.data import Data
 from gptlab.corpus.datamodule import Batch, DataModule
-from gptlab.corpus.token_files import JoinedTokens
+from gptlab.corpus.load import select_part
+from gptlab.corpus.token_files import JoinedTokens, join_tokens
 from gptlab.corpus.tokenizer.byte import Byte
 from gptlab.errors import Refused
 from gptlab.model.shape import IGNORED
@@ -121,3 +123,16 @@ def test_a_text_no_longer_than_the_context_is_refused(tmp_path: Path):
     with pytest.raises(Refused, match=r"model.context=10 is longer than the training split of 10 tokens; try"):
         build_corpus(Ten(validation=0.5), byte, 10, tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("pieces", [1, 3])
+def test_the_open_and_the_held_back_part_are_the_validation_split_in_two(pieces: int):
+    tokens = np.arange(100, dtype=np.uint16)
+    validation = join_tokens(np.array_split(tokens, pieces))
+    whole = Corpus(tokens, validation, cast(Any, None), "")
+    assert select_part(whole, "all", 8) is whole
+    parts = [select_part(whole, part, 8).validation for part in ("open", "held_back")]
+    assert [len(part) for part in parts] == [75, 25]
+    assert np.concatenate([part[:] for part in parts]).tolist() == tokens.tolist()
+    with pytest.raises(Refused, match=r"evaluation.part=held_back has 25 of the 100 validation tokens"):
+        select_part(whole, "held_back", 25)

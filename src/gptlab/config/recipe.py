@@ -43,10 +43,11 @@ class Model:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Interim evaluations: every so many steps, on so many tokens."""
+    """Interim evaluations: every so many steps, on so many tokens. All evaluations see one part of the split."""
 
     every: int
     tokens: int
+    part: Literal["all", "open", "held_back"]
 
 
 @dataclass(frozen=True)
@@ -133,6 +134,8 @@ class Recipe:
                 config[slot] = {key: value for key, value in node.items() if key != "path"}  # elsewhere it is the same
         if not config.get("content"):
             config.pop("content", None)
+        if isinstance(evaluation := config.get("evaluation"), dict) and evaluation.get("part") == "all":
+            config["evaluation"] = {key: value for key, value in evaluation.items() if key != "part"}  # as before parts
         for slot in ("change", "callback"):  # none is as if there were no such slot
             if not config.get(slot):
                 config.pop(slot, None)

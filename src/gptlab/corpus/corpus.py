@@ -159,7 +159,7 @@ def _build_from_token_files(
     tokenizer: Tokenizer = tokenizer_factory()
     files = [*token_files.train, *token_files.validation]
     tokens = [open_token_file(file, token_files.dtype) for file in files]
-    # every token is looked at once: one beyond the vocabulary would end the run in mid-training, on a GPU without a place
+    # every token is looked at once: one beyond the vocabulary would end the run in mid-training, and not say where
     scans = scan_files(files, token_files.dtype, cache_folder)
     for file, scan in zip(files, scans, strict=True):
         if scan.largest >= tokenizer.vocab:

@@ -1,5 +1,6 @@
 """Loading a recipe's corpus. This runs before lightning is imported, so that a refusal does not wait for it."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,8 @@ from gptlab.config.factory import factory
 from gptlab.config.recipe import Recipe
 from gptlab.corpus.corpus import Corpus, build_corpus
 from gptlab.corpus.data import SyntheticTask
-from gptlab.corpus.task_corpus import build_task_corpus
+from gptlab.corpus.task_corpus import TaskCorpus, build_task_corpus
+from gptlab.corpus.token_files import JoinedTokens, cut_tokens, join_tokens
 from gptlab.corpus.tokenizer import Tokenizer
 from gptlab.errors import Refused
 
@@ -23,9 +25,34 @@ def read_corpus(recipe: Recipe) -> Corpus:
         corpus = build_task_corpus(data, tokenizer_factory, context)
     else:
         corpus = build_corpus(data, tokenizer_factory, context, cache_folder)
+    corpus = select_part(corpus, recipe.settings.evaluation.part, context)
     # for its refusal: samples are written after hours of training
     encode_sample_prompt(recipe, corpus)
     return corpus
+
+
+HELD_BACK = 0.25
+"""Share of the validation split, its end, that a campaign looks at once."""
+
+
+def select_part(corpus: Corpus, part: str, context: int) -> Corpus:
+    """Return a corpus whose validation split is a part of it: `open` before the end that is `held_back`, or `all`."""
+    if part == "all":
+        return corpus
+    if isinstance(corpus, TaskCorpus):
+        border = int(len(corpus.judged.inputs) * (1 - HELD_BACK))
+        return corpus.keep_examples(slice(border) if part == "open" else slice(border, None))
+    validation = corpus.validation
+    pieces = validation.parts if isinstance(validation, JoinedTokens) else [validation]
+    before, after = cut_tokens(pieces, int(len(validation) * (1 - HELD_BACK)))
+    chosen = [piece for piece in (before if part == "open" else after) if len(piece)]
+    count = sum(map(len, chosen))
+    if count <= context:
+        raise Refused(
+            f"evaluation.part={part} has {count} of the {len(validation)} validation tokens, no more than "
+            f"model.context={context}; give more text, or data.validation=<a larger share>"
+        )
+    return replace(corpus, validation=join_tokens(chosen))
 
 
 class CorpusCache:
@@ -38,6 +65,7 @@ class CorpusCache:
         """Return the corpus of a recipe."""
         # all that the corpus depends on: arms of one study share it
         parts = [recipe.config.get(name) for name in ("data", "tokenizer", "sample", "content", "outputs")]
+        parts.append(recipe.settings.evaluation.part)
         key = repr([*parts, recipe.settings.model.context])
         if key not in self.corpora:
             self.corpora[key] = read_corpus(recipe)

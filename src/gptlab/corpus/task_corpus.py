@@ -1,7 +1,7 @@
 """The examples of a synthetic task in place of a corpus of text; every batch is a pure function of (seed, step)."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -35,6 +35,12 @@ class TaskCorpus(Corpus):
     def list_difficulty(self) -> dict[str, np.ndarray]:
         asked = self.judged.targets != IGNORED
         return {name: np.broadcast_to(level, asked.shape)[asked] for name, level in self.judged.difficulty.items()}
+
+    def keep_examples(self, rows: slice) -> "TaskCorpus":
+        """Return a corpus that is judged by some of the examples."""
+        inputs, targets, difficulty = self.judged
+        judged = Examples(inputs[rows], targets[rows], {name: level[rows] for name, level in difficulty.items()})
+        return replace(self, validation=judged.inputs.reshape(-1), judged=judged)
 
     def explain_missing_history(self, context: int, most: int) -> str:
         return "a synthetic task has no text before its examples"

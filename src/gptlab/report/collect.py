@@ -130,7 +130,15 @@ def _extract_facts(summary: dict[str, Any], config: dict[str, Any]) -> dict[str,
     return facts | conditions | {"tokenizer": repr((tokenizer, stamp))}
 
 
-CONDITIONS = ("data.validation", "batch_size", "model.context", "steps", "optimizer._target_", "optimizer.lr")
+CONDITIONS = (
+    "data.validation",
+    "evaluation.part",
+    "batch_size",
+    "model.context",
+    "steps",
+    "optimizer._target_",
+    "optimizer.lr",
+)
 """Keys of a config under which arms learn and are judged."""
 
 

@@ -150,6 +150,7 @@ def read_recipe(folder: Path) -> Recipe:
         facts = RunFolder(folder).read_facts()
         # runs from before these keys were; empty, they change no hash
         older = {"change": {}, "callback": {}, "content": {}}  # a run of before there were any
+        config["evaluation"] = {"part": "all", **config["evaluation"]}
         recipe = Recipe({**older, **config}, dict(facts["choices"]), tuple(facts["differs"]))
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
         line = (str(error).strip() or type(error).__name__).splitlines()[0]

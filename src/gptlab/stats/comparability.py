@@ -30,8 +30,8 @@ def list_differing(runs: Iterable[Run], facts: Iterable[str]) -> list[str]:
 def choose_metric(runs: list[Run], usual: Metric) -> tuple[Metric, str]:
     """Return the metric that decides, and why no verdict can be given, "" if one can."""
     # another text has another entropy: no unit makes losses on two texts comparable
-    if differing := list_differing(runs, ("data_sha256", "data.validation")):
-        names = " and ".join(ORDER_FACTS[fact] for fact in differing)
+    if differing := list_differing(runs, ("data_sha256", "data.validation", "evaluation.part")):
+        names = " and ".join(ORDER_FACTS.get(fact, fact) for fact in differing)
         return usual, f"the arms differ in {names}, so they are not judged by the same text: no verdict"
     if not list_differing(runs, ("tokenizer",)):
         return usual, ""
