@@ -28,6 +28,7 @@ from gptlab.report.text.summary import find_leaders, summarize_view
 from gptlab.report.text.view import View, build_command, make_views
 from gptlab.runs.record import to_json
 from gptlab.stats.labels import label_arm
+from gptlab.stats.ladder.findings import ArmTrend, Curve, Estimate, LadderFindings, RungGain
 from gptlab.stats.results import (
     METRICS,
     Arm,
@@ -312,6 +313,11 @@ def test_json_is_strict_and_every_key_is_documented(folder: Path):
         Tuning,
         Scaling,
         Run,
+        LadderFindings,
+        ArmTrend,
+        RungGain,
+        Estimate,
+        Curve,
     ]
     assert {field.name for kind in kinds for field in fields(kind)} <= documented
     assert {*made, *made["strata"][0], *made["strata"][0]["sentences"][0]} <= documented

@@ -7,6 +7,7 @@ unit of the metric; losses are nats per token.
 from dataclasses import dataclass, field
 from typing import Literal
 
+from gptlab.stats.ladder.findings import LadderFindings
 from gptlab.stats.spending import Look
 from gptlab.stats.study_plan import StudyPlan
 from gptlab.stats.summary_keys import COUNTS, SUMMARY_KEYS
@@ -261,6 +262,7 @@ class Findings:
 
     mismatch          how far apart the arms remain in what was matched
     minutes_per_cell  by size and arm, of the runs that finished
+    ladder            the arms over all sizes, where these are the rungs of a ladder
     """
 
     plan: StudyPlan
@@ -271,6 +273,7 @@ class Findings:
     notes: list[str] = field(default_factory=list)  # other code, several devices, a winner that changes with size, ...
     seconds: float = 0.0  # of all runs
     minutes_per_cell: dict[str, float] = field(default_factory=dict)
+    ladder: LadderFindings | None = None
 
     @property
     def study(self) -> str:

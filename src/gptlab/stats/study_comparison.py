@@ -6,6 +6,7 @@ from typing import Any
 
 from gptlab.stats import compute_value, scaling
 from gptlab.stats.comparability import BITS, choose_metric, withhold_verdicts
+from gptlab.stats.ladder.comparison import compare_ladder
 from gptlab.stats.lr_tuning import choose_learning_rates
 from gptlab.stats.metric_comparison import compare_metric
 from gptlab.stats.pareto import find_front
@@ -39,7 +40,8 @@ def compare_study(
         runs_of_size = [run for run in runs if run.size == size]
         strata.append(_compare_size(size, plan, runs_of_size, times or {}, minutes_of_block))
     scalings, notes = scaling.fit_scaling(strata)
-    return Findings(plan, strata, scalings, runs, notes=notes, minutes_per_cell=minutes)
+    ladder = compare_ladder(plan, strata)
+    return Findings(plan, strata, scalings, runs, notes=notes, minutes_per_cell=minutes, ladder=ladder)
 
 
 def _order_by_parameters(runs: list[Run]) -> Any:

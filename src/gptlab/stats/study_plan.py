@@ -37,6 +37,12 @@ class StudyPlan:
     until: str | None = None  # resolved: goes from look to look, with those arms that are still open
     baseline: str | None = None
     budget: list[float] = field(default_factory=list)
+    ladder: list[str] = field(default_factory=list)  # sizes as rungs, from small to large
+    tokens_per_parameter: float = 0.0
+    rung_tokens: list[float] = field(default_factory=list)
+    project: str | None = None  # the size that gains over the rungs are projected to
+    project_limit: float = 0.0
+    project_flops: float | None = None  # of a training of the baseline there
     confirm: int = 0
     aa: bool = False
     controls: bool = False

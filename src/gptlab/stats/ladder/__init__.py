@@ -1,0 +1,1 @@
+"""Verdicts over a ladder of sizes: does a gain hold when the model grows?"""

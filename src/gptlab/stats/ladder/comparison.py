@@ -1,0 +1,219 @@
+"""Comparison of the sizes of a study as the rungs of a ladder: what each arm's gain does when the model grows."""
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+
+from gptlab.stats.ladder.findings import ArmTrend, Curve, Estimate, LadderFindings, RungGain
+from gptlab.stats.ladder.power_laws import PowerLaws
+from gptlab.stats.ladder.trend import MISFIT, LadderFit, decide_word, fit_ladder
+from gptlab.stats.metric_comparison import make_look_plan, tabulate
+from gptlab.stats.results import Contrast, Stratum
+from gptlab.stats.spending import ALPHA
+from gptlab.stats.study_plan import StudyPlan
+
+MIN_CURVE = 3
+"""Rungs that a curve needs; two give a line."""
+MIN_WORSE = 2
+"""Rungs at which an arm that is worse is left out of the next ones."""
+
+
+def find_hopeless_arms(strata: list[Stratum]) -> list[str]:
+    """Return the arms that are worse at two of these rungs, beyond the interval."""
+    worse: dict[str, int] = {}
+    for stratum in strata:
+        for contrast in stratum.comparisons[0].contrasts:
+            worse[contrast.arm] = worse.get(contrast.arm, 0) + (contrast.verdict == "worse")
+    return [arm for arm, times in worse.items() if times >= MIN_WORSE]
+
+
+def compare_ladder(plan: StudyPlan, strata: list[Stratum]) -> LadderFindings | None:
+    """Compare the arms over the rungs; None where the study has none, or fewer than two of them were compared.
+
+    Losses enter as the metric that decides; an arm that diverged somewhere has its rungs, and no word over them.
+    """
+    rungs = [stratum for size in plan.ladder for stratum in strata if stratum.size == size and stratum.comparisons]
+    computes = [_count_training_flops(stratum) for stratum in rungs]
+    baselines = {stratum.baseline for stratum in rungs}
+    metrics = {stratum.comparisons[0].metric for stratum in rungs}
+    if len(rungs) < 2 or len(baselines) > 1 or len(metrics) > 1 or any(not compute for compute in computes):
+        return None
+    (baseline,), (metric,) = baselines, metrics
+    contrasts = [{contrast.arm: contrast for contrast in stratum.comparisons[0].contrasts} for stratum in rungs]
+    losses = _collect_losses(rungs, metric.key)
+    x = np.log(np.array(computes) / computes[-1])
+    arms = list(dict.fromkeys(arm for of_rung in contrasts for arm in of_rung))
+    judged = {arm: _list_judged_rungs(arm, contrasts) for arm in arms}
+    level, level90 = _choose_levels(plan, contrasts, len(arms))
+    fits = _fit_arms(losses, baseline, judged, x)
+    projection = (plan.project, plan.project_flops) if plan.project and plan.project_flops else None
+    trends = []
+    for arm in arms:
+        gains = [
+            _describe_rung(arm, fits.get(arm), stratum, compute, rung, of_rung[arm], level)
+            for rung, (stratum, compute, of_rung) in enumerate(zip(rungs, computes, contrasts, strict=True))
+            if arm in of_rung
+        ]
+        left_out = _list_rungs_left_out(arm, rungs)
+        trend = ArmTrend(arm, "no verdict", gains, left_out=left_out)
+        if arm in fits:
+            places = x[judged[arm]]
+            delta = rungs[judged[arm][-1]].comparisons[0].delta
+            beyond = math.log(projection[1] / computes[-1]) if projection and not left_out else None
+            trend = _judge(trend, fits[arm], baseline, (places[0], places[-1]), delta, (level, level90), beyond)
+        trends.append(trend)
+    joint = next((fit for fit in fits.values() if isinstance(fit.model, PowerLaws)), None)
+    return LadderFindings(
+        sizes=[stratum.size for stratum in rungs],
+        computes=computes,
+        baseline=baseline,
+        unit=metric.unit,
+        arms=trends,
+        curves=_list_curves(joint, computes[-1]),
+        projection=projection,
+        level=level,
+        misfit=joint.misfit if joint else None,
+        notes=_describe_doubts(trends, joint, len(rungs)),
+    )
+
+
+def _count_training_flops(stratum: Stratum) -> float:
+    """Return the FLOPs with which the baseline is trained at a rung; 0 where no run of it says."""
+    for run in stratum.runs:
+        if run.arm == stratum.baseline and run.role == "arm" and run.status == "finished":
+            return run.values.get("flops_per_token", 0.0) * run.values.get("tokens", 0.0)
+    return 0.0
+
+
+def _collect_losses(rungs: list[Stratum], key: str) -> dict[tuple[str, int], Mapping[int, float]]:
+    """Return losses by seed, of each arm and rung; where learning rates were tuned, at each arm's best."""
+    losses: dict[tuple[str, int], Mapping[int, float]] = {}
+    for rung, stratum in enumerate(rungs):
+        best = {tuning.arm: tuning.best for tuning in stratum.tunings}
+        runs = [run for run in stratum.runs if run.role == "arm" and run.lr == best.get(run.arm, run.lr)]
+        losses |= {(arm, rung): by_seed for arm, by_seed in tabulate(runs, key).items()}
+    return losses
+
+
+def _list_judged_rungs(arm: str, contrasts: list[dict[str, Contrast]]) -> list[int]:
+    """Return the rungs at which an arm has an interval; none where it diverged at one."""
+    of_arm = {rung: contrasts[rung][arm] for rung in range(len(contrasts)) if arm in contrasts[rung]}
+    if any(contrast.verdict in ("unstable", "no verdict") for contrast in of_arm.values()):
+        return []
+    return [rung for rung, contrast in of_arm.items() if contrast.df > 0]
+
+
+def _choose_levels(plan: StudyPlan, contrasts: list[dict[str, Contrast]], arms: int) -> tuple[float, float]:
+    """Return the levels of the intervals of difference and of equivalence, two-sided.
+
+    Each is what the looks leave of alpha with the fewest seeds of any rung; that of difference over the number of arms
+    (Bonferroni).
+    """
+    seeds = min((len(contrast.seeds) for of_rung in contrasts for contrast in of_rung.values()), default=0)
+    looks = make_look_plan(plan)
+    if looks is None or seeds < 2:
+        return ALPHA / max(1, arms), 2 * ALPHA
+    return looks.find_level(seeds, arms) / arms, 2 * looks.find_equivalence_level(seeds)
+
+
+def _fit_arms(
+    losses: Mapping[tuple[str, int], Mapping[int, float]], baseline: str, judged: dict[str, list[int]], x: np.ndarray
+) -> dict[str, LadderFit]:
+    """Return the fit that speaks of each arm: one of all arms with three rungs or more, and lines through two."""
+    fits: dict[str, LadderFit] = {}
+    curved = [arm for arm, rungs in judged.items() if len(rungs) >= MIN_CURVE]
+    if curved:
+        every = sorted({rung for arm in curved for rung in judged[arm]})
+        cells = {(baseline, rung): losses[baseline, rung] for rung in every}
+        cells |= {(arm, rung): losses[arm, rung] for arm in curved for rung in judged[arm]}
+        fit = fit_ladder(cells, x)
+        fits |= dict.fromkeys(curved, fit) if fit else {}
+    for arm, rungs in judged.items():
+        if len(rungs) == 2:
+            cells = {(name, rung): losses[name, rung] for name in (baseline, arm) for rung in rungs}
+            fit = fit_ladder(cells, x)
+            fits |= {arm: fit} if fit else {}
+    return fits
+
+
+def _describe_rung(
+    arm: str, fit: LadderFit | None, stratum: Stratum, compute: float, rung: int, contrast: Contrast, level: float
+) -> RungGain:
+    multiplier = None
+    if fit is not None and (arm, rung) in fit.cells:
+        multiplier = fit.estimate_multiplier(arm, stratum.baseline, rung, level)
+    return RungGain(
+        size=stratum.size,
+        compute=compute,
+        seeds=len(contrast.seeds),
+        gain=Estimate(-contrast.difference, -contrast.high, -contrast.low),
+        verdict=contrast.label,
+        multiplier=multiplier,
+    )
+
+
+def _judge(
+    trend: ArmTrend,
+    fit: LadderFit,
+    baseline: str,
+    ends: tuple[float, float],
+    delta: float,
+    levels: tuple[float, float],
+    beyond: float | None,
+) -> ArmTrend:
+    """Return a trend with its fitted numbers and its word; `beyond`: x of the size that gains are projected to."""
+    arm, level = trend.arm, levels[0]
+    first, last = (fit.estimate_gain(arm, baseline, x, level) for x in ends)
+    change, equivalence = (fit.estimate_change(arm, baseline, ends, one) for one in levels)
+    decades = (ends[1] - ends[0]) / math.log(10)
+    return ArmTrend(
+        arm=arm,
+        word=decide_word(first, last, change, equivalence, delta),
+        rungs=trend.rungs,
+        first=first,
+        last=last,
+        change=change,
+        low90=equivalence.low,
+        high90=equivalence.high,
+        per_decade=Estimate(change.value / decades, change.low / decades, change.high / decades),
+        projected=fit.estimate_gain(arm, baseline, beyond, level)
+        if beyond is not None and isinstance(fit.model, PowerLaws)
+        else None,
+        left_out=trend.left_out,
+    )
+
+
+def _list_rungs_left_out(arm: str, rungs: list[Stratum]) -> list[str]:
+    """Return the sizes that have no run of an arm that was worse at two before."""
+    for number in range(MIN_WORSE, len(rungs)):
+        if arm in find_hopeless_arms(rungs[:number]):
+            later = rungs[number:]
+            return [stratum.size for stratum in later if all(run.arm != arm for run in stratum.runs)]
+    return []
+
+
+def _list_curves(joint: LadderFit | None, reference: float) -> list[Curve]:
+    if joint is None or not isinstance(joint.model, PowerLaws):
+        return []
+    laws = joint.model
+    return [
+        Curve(arm, laws.floor, float(laws.scales[number]), float(laws.exponents[number]), reference)
+        for number, arm in enumerate(joint.arms)
+    ]
+
+
+def _describe_doubts(trends: list[ArmTrend], joint: LadderFit | None, rungs: int) -> list[str]:
+    """Return what weakens the verdicts over the rungs, in words."""
+    notes = []
+    if rungs < MIN_CURVE:
+        notes.append("two rungs: the gain is a line through both, whose form nothing checks, and is not projected")
+    if joint is not None and joint.misfit is not None and joint.misfit < MISFIT:
+        notes.append(
+            f"the losses are farther from power laws of compute than seeds explain (p = {joint.misfit:.2g}): "
+            f"intervals over rungs are {math.sqrt(joint.inflate):.1f} times as wide for it"
+        )
+    for trend in trends:
+        if trend.left_out:
+            notes.append(f"{trend.arm} was worse at two rungs and left out of {', '.join(trend.left_out)}")
+    return notes
