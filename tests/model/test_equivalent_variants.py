@@ -93,7 +93,7 @@ def test_a_pattern_of_one_kind_is_that_kind(case: str):
         "layout": ["it"],
         "kinds": {"it": kind.config[slot]},
     }
-    one, two = (wiring.build_decoder(made, VOCAB) for made in (kind, Recipe(kind.config | {slot: node})))
+    one, two = (wiring.build_decoder(made, VOCAB).eval() for made in (kind, Recipe(kind.config | {slot: node})))
     assert torch.equal(one(tokens(BATCH, TIME)).logits, two(tokens(BATCH, TIME)).logits)
 
 

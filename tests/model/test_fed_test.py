@@ -21,6 +21,7 @@ EXCEPTIONS = {
     "attention=differential": "its own norm gives a branch a size that does not shrink with the values",
     "block=no_mlp_residual": "no residual leads around the MLP: that is what it asks",
     "residual=post": "the norm after the sum makes the stream 1 at once, beside which GPT-2-like branches are small",
+    "residual=rezero": "the decoder starts as the identity: that is what it asks",
     "init=torch": "PyTorch's start does not make what writes into the stream smaller",
     "change=[identity]": "an identity in the place of `out` is as large as what enters it: that is what it asks",
 }

@@ -84,13 +84,14 @@ class Decoder(nn.Module):
         default_positions = positions is None
         positions = torch.arange(tokens.shape[1], device=tokens.device)[None] if positions is None else positions
         forward_pass = ForwardPass(tokens, positions, self.position, default_positions)
-        # all layers agree on the stream (_check_compatibility), so the first residual expands and collapses it for all
-        residual = self.layers[0].attention_residual
-        stream = residual.expand(self.dropout(self.position.embed(self.embedding(tokens), positions)))
+        # all layers agree on the stream (_check_compatibility), so the first residual expands it for all, and the last
+        # collapses it
+        x = self.dropout(self.position.embed(self.embedding(tokens), positions))
+        stream = self.layers[0].attention_residual.expand(x)
         for block, layer_cache in zip(self.layers, cache or [None] * len(self.layers), strict=True):
             stream = block(stream, forward_pass, layer_cache)
         # (B, T, width)
-        x = self.norm(residual.collapse(stream))
+        x = self.norm(self.layers[-1].mlp_residual.collapse(stream))
         if targets is None:
             # while writing only the last token's logits are needed, and the vocabulary is the widest product
             return Output(self.readout(x[:, -1:] if last else x), None, forward_pass.losses, forward_pass.facts)
@@ -151,11 +152,14 @@ class Decoder(nn.Module):
         for layer, attention in enumerate(attentions):
             # earlier layers only: what is shared in a pass flows down the depth
             attention.check_compatible(self.position, attentions[:layer])
-        streams = {
-            residual.streams for block in self.layers for residual in (block.attention_residual, block.mlp_residual)
-        }
+        residuals = [residual for block in self.layers for residual in (block.attention_residual, block.mlp_residual)]
+        streams = {residual.streams for residual in residuals}
         if len(streams) > 1:
             raise ValueError(f"residual: layers of {sorted(streams)} streams do not fit; give all the same number")
+        carried = {residual.carries for residual in residuals}
+        if len(carried) > 1:
+            kinds = ", ".join(sorted(name or "nothing else" for name in carried))
+            raise ValueError(f"residual: layers whose streams carry {kinds} do not fit; give all the same residual")
 
 
 def pattern(

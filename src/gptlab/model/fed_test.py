@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from gptlab.model.decoder import Decoder
+from gptlab.model.residual import Residual
 
 BATCH_ROWS, MAX_LENGTH = 4, 128
 """Rows of the batch, and the most tokens in each."""
@@ -44,8 +45,8 @@ def measure_initial_ratios(decoder: Decoder) -> dict[str, float]:
     branch_ratios = list[float]()
     residuals = [residual for block in decoder.layers for residual in (block.attention_residual, block.mlp_residual)]
     for residual in residuals:
-        # shadows the method on this object alone; `del` below brings the class's back
-        residual.write = _record_branch_ratio(residual.write, branch_ratios)
+        # shadows the method on this object alone; `del` below brings the one of the class back
+        residual.write = _record_branch_ratio(residual, branch_ratios)
     try:
         with torch.no_grad():
             # without dropout, whose noise would count as a part's size
@@ -118,15 +119,17 @@ def _measure_rounded_weights(decoder: nn.Module) -> dict[str, float]:
     return {"zeros": zeros / total, "growth": (after / before) ** 0.5} if total else {}
 
 
-def _record_branch_ratio(write: Any, branch_ratios: list[float]) -> Any:
+def _record_branch_ratio(residual: Residual, branch_ratios: list[float]) -> Any:
     """Wrap a residual's `write` so that it appends the ratio of the branch to the stream."""
+    write = residual.write
 
     def write_and_record(stream: Any, y: Tensor) -> Any:
         # the difference is what the branch adds, whatever norm or mixing the residual does on the way
-        written, without = write(stream, y), write(stream, torch.zeros_like(y))
+        after = write(stream, y)
+        written, without = residual.measure(after), residual.measure(write(stream, torch.zeros_like(y)))
         if (stream_rms := _rms(without)) > 0:
             branch_ratios.append(_rms(written - without) / stream_rms)
-        return written
+        return after
 
     return write_and_record
 

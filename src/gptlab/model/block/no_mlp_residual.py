@@ -1,7 +1,5 @@
 """No residual around the MLP: t = x + a(n1 x); y = m(n2 t) (alternative 2 of github.com/ravidcohen1/dle-assignment)."""
 
-import torch
-
 from gptlab.model.block import Block
 
 
@@ -11,5 +9,7 @@ class NoMlpResidual(Block):
     def forward(self, stream, forward_pass, cache=None):
         attention_output = self.attention(self.attention_residual.read(stream), forward_pass, cache)
         inner = self.attention_residual.write(stream, attention_output)
-        # the residual still owns norm and dropout of what it writes; onto zeros it leaves the MLP's output alone
-        return self.mlp_residual.write(torch.zeros_like(inner), self.mlp(self.mlp_residual.read(inner), forward_pass))
+        # the residual still owns norm and dropout of what it writes; onto zeros it leaves the output of the MLP alone
+        return self.mlp_residual.write(
+            self.mlp_residual.clear(inner), self.mlp(self.mlp_residual.read(inner), forward_pass)
+        )

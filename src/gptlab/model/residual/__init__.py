@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from gptlab.model.norm import Norm
@@ -12,11 +13,15 @@ from gptlab.model.shape import Shape
 class Residual(nn.Module):
     """Contract of the slot. The stream may be any structure; expand and collapse turn embeddings into it and back.
 
+    The first branch of the first layer expands for all, the last branch of the last layer collapses.
+
     streams        copies of the width that run side by side; all layers must agree on it
+    carries        what a stream holds beside them, such as the embedding; all layers must agree on it too
     embedding_std  standard deviation from which the embeddings should start; None leaves them as the init drew them
     """
 
     streams: int = 1
+    carries: str = ""
     embedding_std: float | None = None
 
     def __init__(
@@ -42,6 +47,14 @@ class Residual(nn.Module):
     def collapse(self, stream: Any) -> Tensor:
         """Turn the stream into (B, T, width)."""
         return stream
+
+    def measure(self, stream: Any) -> Tensor:
+        """Return what a branch writes into, as a tensor: the stream without what it carries beside."""
+        return stream
+
+    def clear(self, stream: Any) -> Any:
+        """Return a stream of the same structure into which nothing has been written."""
+        return torch.zeros_like(stream)
 
     def read(self, stream: Any) -> Tensor:
         """Return the input of the branch, (B, T, width)."""
