@@ -45,6 +45,7 @@ def load_in_transformers(folder: Path) -> nn.Module:
     except ModuleNotFoundError as error:
         raise Refused("diff runs the checkpoint in transformers too: pip install 'gptlab[pretrained]'") from error
     try:
+        # eager: its fused attention rounds otherwise, and is not what is asked about
         return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
     except Exception as error:  # of many kinds
         line = (str(error).strip() or type(error).__name__).splitlines()[0]
@@ -55,6 +56,7 @@ def compare_places(model: nn.Module, decoder: Decoder) -> list[Place]:
     """Compare every place in the order of computing, the logits last."""
     length = min(TOKENS_COMPARED, decoder.shape.context)
     tokens = torch.randint(0, decoder.shape.vocab, (2, length), generator=torch.Generator().manual_seed(0))
+    # GPT-2's names, then those of Llama and its kin
     stack: Any = getattr(model, "transformer", None) or getattr(model, "model", None)
     blocks = getattr(stack, "h", None) or stack.layers
     their_parts = {"embeddings": _find_embeddings(stack)}
@@ -87,6 +89,7 @@ def _record_outputs(model: nn.Module, parts: dict[str, nn.Module], tokens: Tenso
 
     def make_hook(name: str):
         def hook(_: nn.Module, __: Any, out: Any) -> None:
+            # their attention returns its weights too
             outputs[name] = out[0] if isinstance(out, tuple) else out
 
         return hook
@@ -102,6 +105,7 @@ def _record_outputs(model: nn.Module, parts: dict[str, nn.Module], tokens: Tenso
 
 def _compare_tensors(name: str, wanted: Tensor, actual: Tensor) -> Place:
     largest = wanted.abs().max().item()
+    # relative to the largest value: activations grow through the depth
     return Place(name, tuple(wanted.shape), (actual - wanted).abs().max().item() / (largest or 1.0))
 
 

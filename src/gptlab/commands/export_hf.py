@@ -47,9 +47,11 @@ def export_run(run: Path, to: str, into: Path, compose: Compose) -> Path:
         return into
     state = dict(merge(decoder).state_dict())  # transformers knows no changes
     config = derive_config(recipe, decoder)
+    # before the folder is made: what comes back as another run is never written
     refuse_different_round_trip(recipe, decoder, config, compose)
     family = families.find_family(config)
     if config["tie_word_embeddings"]:
+        # transformers ties it again, and safetensors stores no tensor twice
         state.pop("readout.head.weight")
     names = {
         f"{family.prefix}{name}" if name != "lm_head.weight" else name: tensor
@@ -99,6 +101,7 @@ def derive_config(recipe: Recipe, decoder: "Decoder") -> dict[str, Any]:
 def _derive_llama_config(config: dict[str, Any], shape: Any, hidden: int) -> dict[str, Any]:
     attention, position = config["attention"], config["position"]
     window, bias, out = attention.get("window"), attention.get("bias", False), attention.get("out_bias", False)
+    # the family whose code computes this; the round trip below is the judge
     kind = "qwen3" if attention.get("qk_norm") else "qwen2" if bias and not out else "mistral" if window else "llama"
     rotary = {"rope_type": position.get("scaling") or "default", "rope_theta": position.get("theta", 10000.0)}
     if position.get("scaling"):

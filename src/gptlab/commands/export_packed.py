@@ -38,6 +38,7 @@ def export_packed(run: Path, format: str, into: Path, compose: Compose) -> dict[
     )
     decoder, _ = load_run(run)
     try:
+        # merged first: what is packed is the weight that the run computes with
         decoder = apply_changes(packed, merge(decoder))
     except ValueError as error:
         raise Refused(f"{run} cannot be packed: {error}") from error
@@ -53,6 +54,7 @@ def export_packed(run: Path, format: str, into: Path, compose: Compose) -> dict[
     }  # a tied weight once
     facts = {**summary_metrics(decoder), "bytes": sum(bytes_by_storage.values()), "file_bytes": path.stat().st_size}
     write_atomically(temporary / "summary.json", to_json({"status": "packed", "of": run.name, **facts}, indent=2))
+    # whole or not at all
     temporary.rename(into)
     return facts
 

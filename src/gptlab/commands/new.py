@@ -46,6 +46,7 @@ def write_variant(slot: str, name: str, package: str = "") -> WrittenFiles:
         written.code.write_text(render_starter(slot, kind), encoding="utf-8")
         written.yaml.parent.mkdir(parents=True, exist_ok=True)
         written.yaml.write_text(make_yaml(slot, name, f"{module}.{name}", kind), encoding="utf-8")
+    # also on Ctrl-C: half a variant would break every command that reads the menu
     except BaseException as error:
         written.code.unlink(missing_ok=True)
         written.yaml.unlink(missing_ok=True)
@@ -123,6 +124,7 @@ def render_starter(slot: str, kind: str) -> str:
 
 def make_yaml(slot: str, name: str, module: str, kind: str) -> str:
     """Return the YAML of a class that has just been written."""
+    # the import system has looked into this folder before the file was there
     invalidate_caches()
     parameters = read_knobs(getattr(import_module(module), kind))
     lines = [f"# @package {slot}.{name}"] if slot in LISTS else []

@@ -49,6 +49,7 @@ class Study:
 
     def run(self) -> "Study":
         """Run what is missing and compare; progress goes to stderr. Raises Refused, or Ended where cells failed."""
+        # a process of its own: hydra and torch's threads are global, and a notebook has its own
         command = [sys.executable, str(CONF.parent / "ablate.py"), *self.words, "output=json"]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
         if not done.stdout.strip():

@@ -54,6 +54,7 @@ def _describe_run(path: Path) -> tuple[float, *tuple[str, ...]]:
     loss = summary.get("val/loss")
     step = summary.get("steps", max((row["step"] for row in read_rows(folder / "metrics.jsonl")), default=0))
     return (
+        # runs without a loss stand last
         loss if loss is not None else float("inf"),
         folder.name,
         f"{loss:.4f}" if loss is not None else "",

@@ -47,6 +47,7 @@ def stream_text(
 def load_draft(run: Path, tokenizer: Tokenizer) -> Decoder:
     """Return the decoder of a draft, whose tokens must be those of the run."""
     decoder, other = load_run(run)
+    # by the pieces, not by their number: equal sizes of other tokens would be accepted and mean other text
     if other.pieces != tokenizer.pieces:
         raise Refused(f"--draft={run} has other tokens than the run; take one of the same tokenizer and text")
     return decoder

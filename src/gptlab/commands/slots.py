@@ -82,6 +82,7 @@ def _describe_choice(slot: str, choice: str) -> dict[str, Any]:
         return {**about, "knobs": {}}
     target = locate(node["_target_"], slot)
     knobs = [key for key in find_knobs(lines) if key != "defaults" and not key.startswith("_")]
+    # what a knob means stands in its class alone; a YAML's comment is the second source
     _, meanings = split_knob_list(inspect.cleandoc(target.__doc__ or ""), knobs)
     types = {name: describe_type(parameter.annotation) for name, parameter in read_knobs(target).items()}
     comments = _read_comments(lines)

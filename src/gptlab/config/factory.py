@@ -39,6 +39,7 @@ class Factory:
 
     def _explain(self, error: Exception) -> str:
         line = (str(error) or type(error).__name__).splitlines()[0]
+        # a part names its knob alone, `kv_heads=3 ...`; only here its path in the config is known
         if line.split("=")[0].split(".")[0] in self.knobs:
             return f"{self.path}.{line}"
         return line if "=" in line or isinstance(error, Refused) else f"{self.path}: {line}"
@@ -50,6 +51,7 @@ def locate(target: str, path: str) -> Callable[..., Any]:
     A name that its module only imports counts where it is defined.
     """
     setting = f"{path}._target_={target}"
+    # before anything is imported: an import runs code
     allowed = (*ALLOWED, *(f"{package.name}." for package in list_variant_packages()))
     if not str(target).startswith(allowed):
         raise Refused(f"{setting} lies outside {', '.join(allowed)}{_explain_registration(str(target))}")
@@ -62,6 +64,7 @@ def locate(target: str, path: str) -> Callable[..., Any]:
         raise Refused(f"{setting} cannot be imported: {' '.join(str(error).split())}") from error
     if not inspect.isclass(target_object) and not inspect.isfunction(target_object):
         raise Refused(f"{setting} is no class or function")
+    # a module of ours imports names from elsewhere, which must not be a way around
     if not f"{target_object.__module__}.".startswith(allowed):
         raise Refused(f"{setting} is {target_object.__module__}.{name}, which lies outside {', '.join(allowed)}")
     slot, *knobs = path.split(".")
@@ -86,6 +89,7 @@ REGISTER = "install it with an entry point gptlab.variants, or set GPTLAB_VARIAN
 @cache
 def find_slot_package(slot: str) -> str:
     """Return the dotted name of the package that holds the choices of a slot: the one that is called like the slot."""
+    # exactly one: two packages of a name would be a fault of the tree
     (init,) = PACKAGE.rglob(f"{slot}/__init__.py")
     return ".".join((PACKAGE.name, *init.parent.relative_to(PACKAGE).parts))
 
@@ -117,7 +121,9 @@ def _make_value(value: Any, path: str) -> Any:
 
 def read_knobs(target: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     """Return the keyword-only parameters of a class or function, with their annotations evaluated."""
+    # evaluated, since annotations are the schema that values are held against
     signature = inspect.signature(target, eval_str=True)
+    # keyword-only are the knobs; what comes by position the parent gives
     return {name: p for name, p in signature.parameters.items() if p.kind is p.KEYWORD_ONLY}
 
 
@@ -149,6 +155,7 @@ def check_node(node: Any, path: str) -> Iterator[str]:
 
 def _find_knob_slot(wanted: Any) -> str | None:
     """Return the slot from which an annotated knob is chosen, if there is one."""
+    # a knob annotated Callable[..., Format] is chosen from the slot `format`
     makes = [annotation for annotation in (wanted, *get_args(wanted)) if get_origin(annotation) is Callable]
     return get_args(makes[0])[1].__name__.lower() if makes else None
 

@@ -127,11 +127,13 @@ class Recipe:
     def hash(self) -> str:
         """Eight hex digits of all that can change a number, the order of changes too."""
         config = {key: value for key, value in self.config.items() if key not in COSMETIC_KEYS}
+        # files count by their content: moved, they are the same run, and changed under their name another one
         stamps = config.get("content") or {}
         for slot in ("data", "tokenizer", "pretrained"):
             node = config.get(slot)
             if isinstance(node, dict) and (slot in stamps or node.get("sha256")):
                 config[slot] = {key: value for key, value in node.items() if key != "path"}  # elsewhere it is the same
+        # keys that came later leave the hashes of older runs as they were, as long as they say nothing
         if not config.get("content"):
             config.pop("content", None)
         if isinstance(evaluation := config.get("evaluation"), dict) and evaluation.get("part") == "all":
@@ -139,6 +141,7 @@ class Recipe:
         for slot in ("change", "callback"):  # none is as if there were no such slot
             if not config.get(slot):
                 config.pop(slot, None)
+        # sort_keys would lose the order of changes, which matters
         order = "+".join(config.get("change", ()))
         text = f"{json.dumps(_normalize_numbers(config), sort_keys=True)}{order}"
         return hashlib.sha256(text.encode()).hexdigest()[:8]
@@ -150,6 +153,7 @@ class Recipe:
         It has no `=`, so that it is fit for an override such as resume too.
         """
         parts = [str(self.choices.get("model", "custom")), *self.differs]
+        # 80 characters: with seed and hash it stays below the 128 of W&B, and a folder's 255 bytes
         text = re.sub(r"[^\w.+-]+", "_", "-".join(parts), flags=re.ASCII)[:80].rstrip("-_")
         return f"{text}-s{self.config['seed']}"
 
@@ -165,6 +169,7 @@ def _normalize_numbers(value: Any) -> Any:
         return {key: _normalize_numbers(item) for key, item in value.items()}
     if isinstance(value, list):
         return [_normalize_numbers(item) for item in value]
+    # clip=1 and clip=1.0 are one run; JSON would write them apart
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
@@ -185,6 +190,7 @@ def flatten(config: Any, path: str = "") -> dict[str, Any]:
 def check_settings(config: dict[str, Any]) -> list[str]:
     """Return what is wrong with the keys that are no slots: unknown, missing, of another type, out of range."""
     rest = {key: value for key, value in config.items() if key not in (*SLOTS, *OPTIONAL_SLOTS)}
+    # ranges compare numbers, so types come first
     return list(_check_types(Settings, rest, "")) or list(_check_ranges(flatten(rest)))
 
 

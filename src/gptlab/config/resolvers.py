@@ -22,6 +22,7 @@ def quarter(number: int) -> int:
 
 def times(factor: float, number: float) -> float:
     """Return a product, without the last digits that floats add."""
+    # 0.1 * 3 would be 0.30000000000000004 in names, YAMLs and hashes
     return float(f"{factor * number:.12g}") if isinstance(number, int | float) else number
 
 

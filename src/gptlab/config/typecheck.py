@@ -12,6 +12,7 @@ def explain_unknown(key: str, known: list[str], path: str = "") -> str:
     """Return the line for a key that does not exist."""
     if key.removeprefix(path) in known:
         return f"{key} cannot be left out; give it a value"
+    # 0.5: letters dropped or swapped are near, another word is not
     near = difflib.get_close_matches(key.removeprefix(path), known, 1, 0.5)
     hint = f"did you mean {path}{near[0]}?" if near else f"known: {', '.join(sorted(known))}"
     return f"{key}: no such key; {hint}"
@@ -42,10 +43,12 @@ def conforms(value: Any, wanted: Any) -> bool:
     if origin in (Union, types.UnionType):
         return any(conforms(value, item) for item in inside)
     if origin is Literal:
+        # True == 1 in Python, and is no 1 here
         return any(value == item and type(value) is type(item) for item in inside)
     if wanted is None or wanted is type(None):
         return value is None
     if wanted is float:
+        # NaN fails the comparison, inf exceeds it: neither is a value for a knob
         return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
     if wanted is int:
         return isinstance(value, int) and not isinstance(value, bool)

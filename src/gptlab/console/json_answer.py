@@ -42,6 +42,7 @@ def answer_in_json(arguments: list[str]) -> Iterator[None]:
     global _answer
     wanted = [word for word in arguments if word in WORDS]
     arguments[:] = [word for word in arguments if word not in (*WORDS, TEXT)]
+    # a study that trains in this process must not print a second object
     if not wanted or _answer is not None:
         yield
         return

@@ -16,6 +16,7 @@ class DelayedProgress:
     def advance(self, amount: int = 0) -> None:
         """Add to what is done."""
         self.done += amount
+        # most work is done before a bar would be drawn, and a bar that flashes is noise
         if self.bar is None and time.monotonic() - self.began > 1:
             self.bar = self._make_bar()
         if self.bar is not None:

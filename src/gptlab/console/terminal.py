@@ -26,6 +26,7 @@ class Screen(Console):
 
     def on_broken_pipe(self) -> None:
         self.quiet = True
+        # | head must not end a training: from here on nothing is written there
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -46,6 +47,7 @@ class Terminal:
         """Print a named fact of one or more lines."""
         for line in lines:
             text = Text.from_markup(line)
+            # a pipe or a file has no width: whole lines, for grep
             width = self.console.width - INDENT if self.console.is_terminal else text.cell_len + 1
             for part in text.wrap(self.console, max(width, 20)):
                 self.console.print(Text.assemble((f"  {name:<{INDENT - 2}}", "bold"), part), soft_wrap=True)

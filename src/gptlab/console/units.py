@@ -8,6 +8,7 @@ def draw_sparkline(values: list[float], width: int = 40) -> str:
     if len(values) < 2:
         return ""
     values_drawn = (
+        # picked, not averaged: the first and the last are shown
         [values[round(i * (len(values) - 1) / (width - 1))] for i in range(width)] if len(values) > width else values
     )
     low, high = min(values_drawn), max(values_drawn)
