@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from gptlab.ablation.protocol.commands import add_commands
 from gptlab.commands import programs
 from gptlab.commands.check import check
 from gptlab.commands.export import export
@@ -17,12 +18,9 @@ from gptlab.console.json_answer import add_to_answer
 from gptlab.errors import Refused
 from gptlab.runs.openmp import load_openmp
 
-app = typer.Typer(
-    add_completion=False,
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    help=f"{__doc__} Each takes --json: one object on stdout.",
-)
+HELP = f"{__doc__} Each takes --json: one object on stdout."
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=HELP)
+add_commands(app)
 
 
 class CheckpointName(StrEnum):

@@ -17,6 +17,8 @@ from gptlab.ablation.lr_extension import extend_grids
 from gptlab.ablation.plan import Plan, make_plan
 from gptlab.ablation.pool import CellPool
 from gptlab.ablation.progress import StudyProgress
+from gptlab.ablation.protocol.campaign import claim_share, preview_share
+from gptlab.ablation.protocol.register import refuse_unfit_registration, register_plan
 from gptlab.ablation.question import StudySpec, parse_command
 from gptlab.ablation.study_plan import make_study_plan
 from gptlab.console.json_answer import add_to_answer
@@ -47,10 +49,8 @@ def run_study(axes: dict[str, list[str]], fixed: dict[str, str], launch: Launch,
     # a log or a pipe has no width: wide enough that a line of the table is not broken
     if not console.is_terminal:
         console.width = 140
-    spec = parse_command(axes, fixed)
-    # before anything is timed or written
-    _refuse_other_question(planning.open_study_folder(spec), spec)
-    looking.refuse_unfit_looks(planning.open_study_folder(spec), spec)
+    spec = preview_share(parse_command(axes, fixed))
+    _refuse_unfit_study(spec)
     if spec.study.together:
         measuring.run_measurements(spec, console)
         status = DECIDED
@@ -65,22 +65,34 @@ def run_study(axes: dict[str, list[str]], fixed: dict[str, str], launch: Launch,
         searching.refuse_empty_space(Plan(spec, planning.open_study_folder(spec), jobs or 1))
     plan = make_plan(looking.start_at_first_look(spec), jobs)
     planning.print_plan(plan, console)
-    console.print(f"  {looking.describe_looks(spec.options)}", style="dim", markup=False, soft_wrap=True)
-    study_folder = plan.folder
-    # from here on both kinds of launching look alike
+    console.print(f"  {looking.describe_looks(spec.options, spec.alpha)}", style="dim", markup=False, soft_wrap=True)
     launch = partial(_run_in_pool, plan, launch, console) if plan.pooled else launch
     if searches:
         console.print(f"  search: {searching.describe_space(spec)}", markup=False)
     if spec.options.dry_run:
         add_to_answer(cells=len(plan.cells), to_run=len(plan.to_run()), seconds=sum(plan.run_seconds.values()))
         return DECIDED
+    plan.spec = claim_share(plan.spec)
+    register_plan(plan, console)
+    return _run_and_report(plan, launch, console)
+
+
+def _refuse_unfit_study(spec: StudySpec) -> None:
+    """Refuse what does not go with a study of this name, before anything is timed or written."""
+    study_folder = planning.open_study_folder(spec)
+    _refuse_other_question(study_folder, spec)
+    looking.refuse_unfit_looks(study_folder, spec)
+    refuse_unfit_registration(study_folder, spec)
+
+
+def _run_and_report(plan: Plan, launch: Launch, console: Console) -> int:
+    """Run what is missing and report the study; return the status of its verdicts."""
     try:
         # timing comes last, alone on the machine: cells at work would slow the arms unequally
         _run_all_cells(plan, partial(_run_missing_cells, plan, launch, console), console)
         _time_arms(plan, console)
     except (KeyboardInterrupt, SystemExit) as stopped:
-        states = study_folder.read_states()
-        # read from the ledger: other processes may have finished some
+        states = plan.folder.read_states()
         done = sum(states.get(key, CellState()).status in TERMINAL_STATES for key in plan.cells)
         status = stopped.code if isinstance(stopped, SystemExit) and isinstance(stopped.code, int) else 130
         raise Ended(f"stopped: {done} of {len(plan.cells)} cells done; the same command goes on", status) from stopped

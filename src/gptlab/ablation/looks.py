@@ -39,12 +39,12 @@ def refuse_unfit_looks(study_folder: StudyFolder, spec: StudySpec) -> None:
         )
 
 
-def describe_looks(options: StudyOptions) -> str:
+def describe_looks(options: StudyOptions, alpha: float) -> str:
     """Return the line of the bill that says which look this will be."""
     planned = ", ".join(map(str, options.looks))
     if options.until == "resolved":
         return f"looks at {planned} seeds, from one to the next with the arms that are still open (until=resolved)"
-    position = describe_plan_position(options.looks, options.spending, len(options.blocks))
+    position = describe_plan_position(options.looks, options.spending, len(options.blocks), alpha)
     return f"looks at {planned} seeds: {position}"
 
 

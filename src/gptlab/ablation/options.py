@@ -25,6 +25,8 @@ class StudyOptions:
     looks: list[int]
     spending: Spending
     until: Literal["seeds", "resolved"]
+    register: bool
+    campaign: str | None
     baseline: str | None
     budget: list[float]
     confirm: int

@@ -19,6 +19,7 @@ from gptlab.errors import Refused
 from gptlab.runs.record import check_writable
 from gptlab.runs.study_folder import was_trained
 from gptlab.stats.labels import ArmValues, find_arm, read_label
+from gptlab.stats.spending import ALPHA
 from gptlab.study import Study
 
 STUDY_DEFAULTS = ("model", "steps", "evaluation.tokens", "sample.count", "sample.length", "trainer.threads")
@@ -48,7 +49,6 @@ def make_study(options: StudyOptions) -> Study:
 class StudySpec:
     """A study as it was asked: what is compared, and how.
 
-    shared     overrides that all arms have
     base       the recipe with `shared` alone
     baselines  by size
     """
@@ -60,9 +60,10 @@ class StudySpec:
     shared: list[str]  # overrides that all arms have
     base: Recipe
     variants: list[Variant]
-    baselines: dict[str, Variant]  # by size
+    baselines: dict[str, Variant]
     notes: list[str]
     outputs: str
+    alpha: float = ALPHA  # its campaign's share for it
 
 
 def parse_command(axes: dict[str, list[str]], fixed: dict[str, str]) -> StudySpec:
@@ -77,6 +78,10 @@ def parse_command(axes: dict[str, list[str]], fixed: dict[str, str]) -> StudySpe
     if "resume" in (*axes, *fixed):
         raise Refused("resume=... goes on with one run; a study goes on by the same command")
     shared = [*_default_overrides({*axes, *fixed}), *fixed.values()]
+    if options.campaign:
+        if "evaluation.part" in (*axes, *fixed):
+            raise Refused("campaign= chooses the part of the validation split itself; leave evaluation.part out")
+        shared.append("evaluation.part=open")
     base = wiring.compose(shared)  # checked alone first, or each arm would repeat its refusal
     if problems := check_settings(base.config) or check_writable(Path(base.settings.outputs)):
         raise Refused("\nerror: ".join(problems))

@@ -37,6 +37,7 @@ def start_study_plan(spec: StudySpec, variants: list[Variant]) -> StudyPlan:
             "seeds": spec.options.blocks,
             "looks": [] if spec.study.together else spec.options.looks,
             "kind": spec.options.kind,
+            "alpha": spec.alpha,
             "jobs": 1,  # how many at once: the option may be `auto`
             "asks": hash_question(spec.axes, spec.base, spec.options),
             "command": read_command(),

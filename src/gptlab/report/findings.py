@@ -5,6 +5,7 @@ from pathlib import Path
 
 from gptlab.report.collect import collect_lone_runs, collect_study_runs
 from gptlab.runs.record import read_json
+from gptlab.runs.registration import describe_adherence
 from gptlab.runs.study_folder import StudyFolder
 from gptlab.stats.labels import find_arm
 from gptlab.stats.matching import describe_mismatch
@@ -24,6 +25,7 @@ def compare_study_folder(folder: Path, plan: StudyPlan | None = None) -> Finding
     if plan.match == "time":
         mismatch += _describe_time_mismatch(runs, plan.baseline or "")
     notes = [*plan.notes, *findings.notes, *_describe_differing_facts(runs), *_describe_unplanned_looks(plan)]
+    notes += describe_adherence(folder, plan, runs)
     return replace(findings, mismatch=mismatch, notes=notes, seconds=_sum_seconds(runs))
 
 

@@ -102,7 +102,7 @@ def describe_question(findings: Findings) -> list[str]:
     if plan.seeds:
         lines.append(f"seeds {', '.join(map(str, plan.seeds))}")
     if plan.looks:
-        lines.append(describe_plan(plan.looks, plan.spending))
+        lines.append(describe_plan(plan.looks, plan.spending, plan.alpha))
     for view in make_views(findings)[:1]:
         lines.append(f"{columns.describe_main_table(view)}. {caveats.describe_margin(view)}".rstrip())
     return lines

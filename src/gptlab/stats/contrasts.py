@@ -21,7 +21,7 @@ from gptlab.stats import paired_tests as statistics
 from gptlab.stats.moderation import Pair
 from gptlab.stats.paired_tests import Table, VarianceEstimate
 from gptlab.stats.results import Contrast, Metric, Verdict
-from gptlab.stats.spending import LookPlan
+from gptlab.stats.spending import ALPHA, LookPlan
 
 FUTILITY = 0.1
 """Chance of the last planned look to resolve a comparison, below which the plan is said to be unable to."""
@@ -36,7 +36,7 @@ class DecisionRule:
 
     metric    which direction is better
     delta     margin of equivalence, in the metric's unit
-    alpha     family-wise error, over all looks
+    alpha     family-wise error, over all looks; in a campaign, the share of it that this study has
     unstable  arms that diverged in some seed, the baseline aside
     minutes   run time of one more seed for all arms
     plan      the looks; None judges once, with all of alpha
@@ -53,9 +53,13 @@ class DecisionRule:
         """Return what Holm's p over so many comparisons must be below."""
         return self.alpha if self.plan is None else self.plan.find_level(seeds, comparisons, alpha=self.alpha)
 
+    def find_interval_level(self, seeds: int) -> float:
+        """Return 1 less the confidence of an interval, which is of its own comparison: 95 % over all looks."""
+        return ALPHA if self.plan is None else self.plan.find_level(seeds)
+
     def find_equivalence_level(self, seeds: int) -> float:
-        """Return the level of each of the two one-sided tests of equivalence."""
-        return self.alpha if self.plan is None else self.plan.find_equivalence_level(seeds)
+        """Return the level of each of the two one-sided tests of equivalence, which a campaign leaves as it is."""
+        return ALPHA if self.plan is None else self.plan.find_equivalence_level(seeds)
 
     def decide(
         self, difference: float, interval90: tuple[float, float], p: float, level: float, unstable: bool
@@ -118,7 +122,7 @@ def _judge(rule: DecisionRule, contrast: Contrast, variance: VarianceEstimate, c
     """Return a contrast with its intervals and its verdict; `comparisons` are those of Holm's p."""
     difference, n = contrast.difference, len(contrast.seeds)
     # not corrected for the number of arms: the interval is of this arm, the verdict of all
-    low, high = statistics.t_interval(difference, variance, n, 1 - rule.find_level(n))
+    low, high = statistics.t_interval(difference, variance, n, 1 - rule.find_interval_level(n))
     # two one-sided tests at 5 % are one 90 % interval
     interval90 = statistics.t_interval(difference, variance, n, 1 - 2 * rule.find_equivalence_level(n))
     level = rule.find_level(n, comparisons)

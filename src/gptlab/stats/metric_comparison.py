@@ -10,7 +10,7 @@ from gptlab.stats.contrasts import DecisionRule, compare_counts, compare_pairs
 from gptlab.stats.moderation import Pair, Variance, choose_variances, describe_disagreements, select_shared
 from gptlab.stats.paired_tests import Table, VarianceEstimate
 from gptlab.stats.results import Arm, Comparison, Contrast, Metric, Noise, Run
-from gptlab.stats.spending import ALPHA, Look, LookPlan
+from gptlab.stats.spending import Look, LookPlan
 from gptlab.stats.study_plan import StudyPlan
 
 DEFAULT_MARGIN_SHARE = 0.005
@@ -55,7 +55,7 @@ def compare_metric(
         return Comparison(metric, baseline, arms, counts, [], "none", delta, source, None)
     # a baseline that diverged is said in a note; else every arm of the study would be unstable with it
     others, looks = unstable - {baseline}, make_look_plan(plan)
-    rule = DecisionRule(metric=metric, delta=delta, alpha=ALPHA, unstable=others, minutes=minutes, plan=looks)
+    rule = DecisionRule(metric=metric, delta=delta, alpha=plan.alpha, unstable=others, minutes=minutes, plan=looks)
     kind = _choose_kind(plan, pairs)
     used = choose_variances(values, pairs, kind, unstable)
     shared = select_shared(values, pairs, unstable) if kind == "moderated" else {}
@@ -213,6 +213,6 @@ def describe_look(rule: DecisionRule, contrasts: list[Contrast]) -> Look | None:
     seeds = max((len(contrast.seeds) for contrast in contrasts), default=0)
     if rule.plan is None or seeds < 2:
         return None
-    look = rule.plan.describe(seeds, len(contrasts))
+    look = rule.plan.describe(seeds, len(contrasts), rule.alpha)
     level = max((contrast.level for contrast in contrasts if len(contrast.seeds) == seeds), default=look.level)
     return replace(look, level=level)

@@ -14,11 +14,13 @@ from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
-from scipy import optimize, stats
+from scipy import optimize, special, stats
 
 ALPHA = 0.05
 """Family-wise error of the verdicts of one metric, over all looks."""
 Spending = Literal["pocock", "obrien_fleming"]
+DECAY = 1.6
+"""How fast the shares of a campaign's questions fall: that of question i is i^-1.6 over zeta(1.6)."""
 NODES = 96
 """Points of the Gauss-Legendre rule on the region where no look has decided."""
 
@@ -34,6 +36,17 @@ def spend_obrien_fleming(fraction: float, alpha: float) -> float:
 
 
 SPENDING: dict[str, Callable[[float, float], float]] = {"pocock": spend_pocock, "obrien_fleming": spend_obrien_fleming}
+
+
+def share_alpha(first: int, count: int, alpha: float = ALPHA) -> float:
+    """Return the alpha of `count` questions of a campaign, from number `first` (1, 2, ...) on.
+
+    Alpha-spending over an endless sequence of questions: the shares of all of them sum to alpha, so that the
+    family-wise error holds whatever their tests have in common (Foster & Stine 2008, J. R. Stat. Soc. B 70:429). Alpha
+    of a study that is rejected as a whole goes on to a later one, which keeps that promise (online fallback: Tian &
+    Ramdas 2021, arXiv:1910.04900).
+    """
+    return float(alpha * sum(number**-DECAY for number in range(first, first + count)) / special.zeta(DECAY))
 
 
 @lru_cache(maxsize=4096)
@@ -145,7 +158,7 @@ class LookPlan:
         between = {look for look in self.looks if seeds < look < until}
         return LookPlan(self.looks, self.spending, tuple(sorted({*self.looked, seeds} | between)))
 
-    def describe(self, seeds: int, comparisons: int) -> Look:
+    def describe(self, seeds: int, comparisons: int, alpha: float = ALPHA) -> Look:
         """Return the look at so many seeds."""
         reached = sum(look <= seeds for look in self.looks)
         place = "planned" if seeds in self.looks else "between" if reached else "before"
@@ -154,8 +167,8 @@ class LookPlan:
             number=reached,
             planned=self.looks,
             spending=self.spending,
-            level=self.find_level(seeds, comparisons),
-            spent=SPENDING[self.spending](min(1.0, seeds / self.last), ALPHA),
-            alpha=ALPHA,
+            level=self.find_level(seeds, comparisons, alpha=alpha),
+            spent=SPENDING[self.spending](min(1.0, seeds / self.last), alpha),
+            alpha=alpha,
             place="after" if seeds > self.last else place,
         )

@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, NamedTuple
 
 from gptlab.stats.labels import ArmValues
-from gptlab.stats.spending import Spending
+from gptlab.stats.spending import ALPHA, Spending
 
 CONTROL_BUDGETS = (0.95, 1.05)
 """Multiples of the baseline's steps at which controls=true runs it too: a study should see 5 % of compute."""
@@ -34,6 +34,8 @@ class StudyPlan:
     seeds: list[int] = field(default_factory=list)
     looks: list[int] = field(default_factory=list)  # seeds at which it is judged; none: once, with all of alpha
     spending: Spending = "pocock"
+    campaign: str | None = None
+    register: bool = False
     until: str | None = None  # resolved: goes from look to look, with those arms that are still open
     baseline: str | None = None
     budget: list[float] = field(default_factory=list)
@@ -63,6 +65,7 @@ class StudyPlan:
     command: list[str] = field(default_factory=list)
     cwd: str = ""
     axes: dict[str, list[str]] = field(default_factory=dict)
+    alpha: float = ALPHA  # family-wise error of its verdicts: what its campaign leaves it, or 5 %
     versus: list[tuple[str, str]] = field(default_factory=list)  # pairs of arms that are compared with each other
     base: list[str] = field(default_factory=list)  # overrides that all arms have
     arms: dict[str, list[str]] = field(default_factory=dict)  # overrides by the arm's name among all sizes

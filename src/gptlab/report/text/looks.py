@@ -1,7 +1,7 @@
 """Where a study stands in its plan of looks, in words."""
 
 from gptlab.stats.results import Contrast
-from gptlab.stats.spending import Look, LookPlan, Spending
+from gptlab.stats.spending import ALPHA, Look, LookPlan, Spending
 
 SPENDING_NAMES = {"pocock": "Pocock-like", "obrien_fleming": "O'Brien-Fleming-like"}
 
@@ -19,19 +19,20 @@ def describe_look(look: Look) -> str:
     return f"{position}, alpha {format_alpha(look.spent)} of {format_alpha(look.alpha)} spent"
 
 
-def describe_plan_position(looks: list[int], spending: Spending, seeds: int) -> str:
+def describe_plan_position(looks: list[int], spending: Spending, seeds: int, alpha: float = ALPHA) -> str:
     """Return which look so many seeds will be."""
     if seeds < 2:
         return "one seed is none"
-    return describe_look(LookPlan(tuple(looks), spending).describe(seeds, 1))
+    return describe_look(LookPlan(tuple(looks), spending).describe(seeds, 1, alpha))
 
 
-def describe_plan(looks: list[int], spending: Spending) -> str:
+def describe_plan(looks: list[int], spending: Spending, alpha: float = ALPHA) -> str:
     """Return the plan of looks as a sentence."""
     if len(looks) == 1:
-        return f"One look, at {looks[0]} seeds, with all of alpha .05."
+        return f"One look, at {looks[0]} seeds, with all of alpha {format_alpha(alpha)}."
     seeds = f"{', '.join(map(str, looks[:-1]))} and {looks[-1]}"
-    return f"Looks at {seeds} seeds; alpha .05 is spent over them ({SPENDING_NAMES[spending]}, Lan-DeMets)."
+    spent = f"alpha {format_alpha(alpha)} is spent over them ({SPENDING_NAMES[spending]}, Lan-DeMets)"
+    return f"Looks at {seeds} seeds; {spent}."
 
 
 def describe_resolution(contrast: Contrast, looks: list[int]) -> str:

@@ -1,0 +1,181 @@
+"""campaign=NAME: one alpha over all verdicts of many studies on one baseline, in the order in which they are asked.
+
+A question is one comparison with the baseline. Question i of a campaign has the share alpha i^-1.6 / zeta(1.6)
+(`stats.spending.share_alpha`); a study of several has the sum of theirs, which its looks spend and Holm divides. When
+every comparison of a study is better or worse, its alpha goes on to the study that is asked next. So the chance that
+any "better" or "worse" of the whole campaign is wrong, however many follow and whatever their tests share, is at most
+alpha: family-wise error, and not a false discovery rate. Equivalence is judged study by study.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from gptlab.ablation.cells import KEYS_WITHOUT_EFFECT, Variant, hash_without_seed
+from gptlab.ablation.question import StudySpec
+from gptlab.config.recipe import flatten
+from gptlab.config.typecheck import format_value
+from gptlab.errors import Refused
+from gptlab.report.text.looks import format_alpha
+from gptlab.runs.campaign_folder import CampaignFolder
+from gptlab.stats.results import Findings
+from gptlab.stats.spending import ALPHA, share_alpha
+
+ALLOWED: dict[str, tuple[Any, ...]] = {
+    "design": ("grid", "star", "leave_one_out"),
+    "match": ("tokens", "params"),
+    "tune": ("shared",),
+    "pairs": (False,),
+    "confirm": (0,),
+}
+"""Values of a study's knobs that go with a campaign: one family of comparisons, known before the first run."""
+NAMED_DIFFERENCES = 3
+"""Keys that are named where a baseline is another one."""
+
+
+def open_campaign(spec: StudySpec) -> CampaignFolder | None:
+    """Return the folder of a study's campaign; None where it has none."""
+    return CampaignFolder(Path(spec.outputs), spec.options.campaign) if spec.options.campaign else None
+
+
+def preview_share(spec: StudySpec) -> StudySpec:
+    """Return a study with the alpha that its campaign has for it; refuse what does not go with one. Writes nothing."""
+    campaign = open_campaign(spec)
+    if campaign is None:
+        return spec
+    _refuse_unfit_study(spec)
+    _refuse_other_baseline(campaign, spec)
+    return _with_share(spec, campaign.find_asked(spec.name) or _compute_share(campaign, spec))
+
+
+def claim_share(spec: StudySpec) -> StudySpec:
+    """Return a study with its alpha, which is written into the campaign's ledger before its first run."""
+    campaign = open_campaign(spec)
+    if campaign is None:
+        return spec
+    with campaign.locked():
+        if not campaign.read_events("opened"):
+            _open(campaign, _get_baseline(spec))
+        _refuse_other_baseline(campaign, spec)
+        asked = campaign.find_asked(spec.name)
+        if asked is None:
+            asked = campaign.record_event("asked", study=spec.name, **_compute_share(campaign, spec))
+    return _with_share(spec, asked)
+
+
+def is_rejected_whole(findings: Findings, count: int) -> bool:
+    """Return whether each of so many comparisons is better or worse, so that their alpha may go on."""
+    (comparison,) = [stratum.comparisons[0] for stratum in findings.strata] or [None]
+    if comparison is None or len(comparison.contrasts) < count:
+        return False
+    return all(one.verdict in ("better", "worse") and not one.exploratory for one in comparison.contrasts)
+
+
+def _refuse_unfit_study(spec: StudySpec) -> None:
+    name = spec.options.campaign
+    if spec.options.kind != "train":
+        raise Refused(f"campaign={name} goes with study=train, and not with study={spec.options.kind}; leave one out")
+    for knob, allowed in ALLOWED.items():
+        value = getattr(spec.options, knob)
+        if value not in allowed:
+            raise Refused(
+                f"campaign={name} does not go with {knob}={_format(value)}; "
+                f"say {knob}={_format(allowed[0])}, or leave campaign out"
+            )
+    if len(spec.baselines) > 1:
+        raise Refused(f"campaign={name} has one baseline, and sizes have one each; give a campaign to each size")
+    if len(spec.variants) < 2:
+        raise Refused(f"campaign={name}: a study of one arm asks nothing; give an axis, as in attention=mha,gqa")
+
+
+def _format(value: Any) -> str:
+    return value if isinstance(value, str) else format_value(value)
+
+
+def _get_baseline(spec: StudySpec) -> Variant:
+    (baseline,) = spec.baselines.values()
+    return baseline
+
+
+def _open(campaign: CampaignFolder, baseline: Variant) -> None:
+    campaign.record_event(
+        "opened",
+        alpha=ALPHA,
+        baseline=baseline.name,
+        hash=hash_without_seed(baseline.recipe),
+        overrides=baseline.overrides,
+        config=_list_values(baseline),
+    )
+
+
+def _list_values(variant: Variant) -> dict[str, Any]:
+    """Return the values of a recipe that change a number of its runs, by dotted key."""
+    values = flatten(variant.recipe.config).items()
+    return {
+        key: value
+        for key, value in values
+        if key not in KEYS_WITHOUT_EFFECT and key.partition(".")[0] not in KEYS_WITHOUT_EFFECT
+    }
+
+
+def _refuse_other_baseline(campaign: CampaignFolder, spec: StudySpec) -> None:
+    """Refuse a study of another baseline than the campaign's, and a new one after the held-back part was looked at."""
+    for opened in campaign.read_events("opened")[:1]:
+        baseline = _get_baseline(spec)
+        if opened["hash"] == hash_without_seed(baseline.recipe):
+            continue
+        here, there = _list_values(baseline), opened["config"]
+        differing = [key for key in {**there, **here} if here.get(key) != there.get(key)]
+        named = [key for key in differing if not key.endswith("._target_")] or differing
+        words = [f"{key}={_format(here.get(key))}, not {_format(there.get(key))}" for key in named[:NAMED_DIFFERENCES]]
+        raise Refused(
+            f"campaign={campaign.name} is of another baseline: {baseline.name} has {'; '.join(words)}; "
+            "give another campaign="
+        )
+    for confirming in campaign.read_events("confirming")[:1]:
+        if campaign.find_asked(spec.name) is None:
+            raise Refused(
+                f"campaign={campaign.name} looked at its held-back part at {confirming['at']}, and asks no more; "
+                "give another campaign="
+            )
+
+
+def _compute_share(campaign: CampaignFolder, spec: StudySpec) -> dict[str, Any]:
+    """Return the numbers and the alpha of a study's questions, and what the studies before it returned."""
+    first, count = campaign.count_questions() + 1, len(spec.variants) - 1
+    returned = _find_returned(campaign)
+    return {
+        "first": first,
+        "count": count,
+        "alpha": share_alpha(first, count) + sum(returned.values()),
+        "returned": returned,
+    }
+
+
+def _find_returned(campaign: CampaignFolder) -> dict[str, float]:
+    """Return the alpha of each earlier study whose comparisons are all decided, and whose alpha no other has."""
+    from gptlab.report.findings import compare_study_folder
+
+    asked = campaign.read_events("asked")
+    taken = {study for event in asked for study in event["returned"]}
+    returned = {}
+    for event in asked:
+        folder = campaign.outputs / "ablations" / event["study"]
+        if event["study"] in taken or not (folder / "study.json").exists():
+            continue
+        if is_rejected_whole(compare_study_folder(folder), event["count"]):
+            returned[event["study"]] = event["alpha"]
+    return returned
+
+
+def _with_share(spec: StudySpec, share: dict[str, Any]) -> StudySpec:
+    first, last = share["first"], share["first"] + share["count"] - 1
+    numbers = f"question {first}" if first == last else f"questions {first} to {last}"
+    returned = f", {format_alpha(sum(share['returned'].values()))} of it returned by {', '.join(share['returned'])}"
+    start = f"campaign {spec.options.campaign}: "
+    note = (
+        f"{start}{numbers} asked of these validation tokens, alpha {format_alpha(share['alpha'])} of "
+        f"{format_alpha(ALPHA)}{returned if share['returned'] else ''}"
+    )
+    notes = [line for line in spec.notes if not line.startswith(start)]
+    return replace(spec, alpha=share["alpha"], notes=[*notes, note])

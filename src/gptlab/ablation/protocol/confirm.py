@@ -1,0 +1,95 @@
+"""python -m gptlab confirm CAMPAIGN: judge the accepted changes once more, on fresh seeds and tokens kept back for it.
+
+Seeds that chose a change flatter it, and so do the tokens on which it was chosen. The confirmation trains the baseline,
+every accepted change and all of them together on seeds that no study of the campaign had, and scores them on the part
+of the validation split that none of its runs has seen. It is planned once, and closes the campaign.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from gptlab.ablation.protocol.ladder import list_rungs, read_opening
+from gptlab.commands.python_study import Study
+from gptlab.console.json_answer import add_to_answer
+from gptlab.errors import Refused
+from gptlab.runs.campaign_folder import CampaignFolder
+from gptlab.runs.record import write_atomically
+from gptlab.runs.study_folder import StudyFolder
+
+BASELINE, TOGETHER = "baseline", "all together"
+PART = "evaluation.part=open"
+
+
+def confirm_campaign(campaign: CampaignFolder, seeds: int) -> Study:
+    """Run a campaign's confirmation, or go on with it, and return the study.
+
+    seeds  fresh ones; a confirmation that was begun keeps its own
+    """
+    read_opening(campaign)
+    with campaign.locked():
+        begun = campaign.read_events("confirming")
+        event = begun[0] if begun else campaign.record_event("confirming", **_plan_confirmation(campaign, seeds))
+    path = campaign.path / "confirm.yaml"
+    write_atomically(path, yaml.safe_dump(event["arms"], sort_keys=False, allow_unicode=True))
+    study = Study(
+        *event["shared"],
+        f"arms={path}",
+        f"baseline={BASELINE}",
+        f"name={campaign.name}-confirm",
+        f"outputs={campaign.outputs}",
+        f"seeds=[{','.join(map(str, event['seeds']))}]",
+        f"looks=[{len(event['seeds'])}]",
+        "evaluation.part=held_back",
+        "timing=0",
+    ).run()
+    for verdict in study.verdicts:
+        print("{arm} against {against}: {label}, {difference:+.4f} [{low:+.4f}, {high:+.4f}] {unit}".format(**verdict))
+    print(study.folder)
+    add_to_answer(campaign=campaign.name, seeds=event["seeds"], **(study.answer or {}))
+    return study
+
+
+def _plan_confirmation(campaign: CampaignFolder, seeds: int) -> dict[str, Any]:
+    """Return the arms, the overrides that they share, and the seeds of a confirmation."""
+    accepted = [rung for rung in list_rungs(campaign) if rung.accepted]
+    if not accepted:
+        raise Refused(
+            f"campaign {campaign.name} has accepted no change, so there is nothing to confirm; "
+            "its held-back part stays unseen"
+        )
+    lists = {BASELINE: read_opening(campaign)["overrides"]}
+    for rung in accepted:
+        lists[rung.arm] = StudyFolder(campaign.outputs / "ablations" / rung.study).plan.arms[rung.arm]
+    shared = [word for word in lists[BASELINE] if all(word in words for words in lists.values())]
+    arms = {name: [word for word in words if word not in shared] for name, words in lists.items()}
+    # what the baseline says too is no change; a word of one study may be a default of another
+    changes = {name: [word for word in words if word not in arms[BASELINE]] for name, words in arms.items()}
+    together = _join(list(changes.values())[1:])
+    if len(accepted) > 1 and together:
+        arms[TOGETHER] = together
+    used = {
+        seed
+        for event in campaign.read_events("asked")
+        for seed in _read_seeds(campaign.outputs / "ablations" / event["study"])
+    }
+    first = max(used) + 1
+    without = ("outputs=", PART)
+    return {
+        "shared": [word for word in shared if not word.startswith(without)],
+        "arms": {name: [word for word in words if not word.startswith(without)] for name, words in arms.items()},
+        "seeds": [*range(first, first + seeds)],
+    }
+
+
+def _join(changes: list[list[str]]) -> list[str]:
+    """Return all changes as one list of overrides; an empty one where two of them set the same key."""
+    words = [word for words in changes for word in words]
+    keys = [word.partition("=")[0] for word in words]
+    return words if len({*keys}) == len(keys) else []
+
+
+def _read_seeds(folder: Path) -> list[int]:
+    """Return the seeds that a study was planned with last; none where its folder is gone."""
+    return StudyFolder(folder).plan.seeds if (folder / "study.json").exists() else []

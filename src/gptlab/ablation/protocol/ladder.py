@@ -1,0 +1,180 @@
+"""A campaign as it stands: every study that was asked, and the ladder of changes that were accepted."""
+
+from dataclasses import asdict, dataclass
+from statistics import fmean
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from gptlab.console.json_answer import add_to_answer
+from gptlab.console.units import format_minutes
+from gptlab.errors import Refused
+from gptlab.report.findings import compare_study_folder
+from gptlab.report.text.looks import format_alpha
+from gptlab.report.text.numbers import count_decimals, format_range, format_signed
+from gptlab.report.text.view import pluralize
+from gptlab.runs.campaign_folder import CampaignFolder
+from gptlab.runs.study_folder import StudyFolder
+from gptlab.stats.results import Contrast, Findings, Run
+from gptlab.stats.spending import share_alpha
+
+STEP, PARAMETERS = "time/step_ms_median", "params"
+"""Keys of a summary: what a change costs in each run."""
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One comparison of a campaign.
+
+    question    its number in the campaign
+    accepted    better, and by a planned look
+    step_ratio  median time of a step over the baseline's; `parameters`: the same of its parameters
+    minutes     that the runs of its study took, the baseline's and those of its other arms too
+    """
+
+    question: int
+    study: str
+    arm: str
+    verdict: str
+    accepted: bool
+    difference: float
+    low: float
+    high: float
+    unit: str
+    seeds: int
+    p_holm: float
+    level: float
+    step_ratio: float | None
+    parameters: float | None
+    minutes: float
+
+
+def list_rungs(campaign: CampaignFolder) -> list[Rung]:
+    """Return the comparisons of all studies of a campaign that have run, in the order in which they were asked."""
+    rungs = []
+    for event in campaign.read_events("asked"):
+        folder = campaign.outputs / "ablations" / event["study"]
+        if not (folder / "study.json").exists():
+            continue
+        findings = compare_study_folder(folder)
+        order = [arm for arm in StudyFolder(folder).plan.arms if arm != findings.strata[0].baseline]
+        contrasts = {contrast.arm: contrast for contrast in findings.strata[0].comparisons[0].contrasts}
+        for place, arm in enumerate(order):
+            if arm in contrasts:
+                rungs.append(_make_rung(event, findings, contrasts[arm], event["first"] + place))
+    return rungs
+
+
+def _make_rung(event: dict[str, Any], findings: Findings, contrast: Contrast, question: int) -> Rung:
+    ratios = {key: _compare_means(findings.runs, contrast, key) for key in (STEP, PARAMETERS)}
+    return Rung(
+        question=question,
+        study=event["study"],
+        arm=contrast.arm,
+        verdict=contrast.label,
+        accepted=contrast.verdict == "better" and not contrast.exploratory,
+        difference=contrast.difference,
+        low=contrast.low,
+        high=contrast.high,
+        unit=findings.strata[0].comparisons[0].metric.unit,
+        seeds=len(contrast.seeds),
+        p_holm=contrast.p_holm,
+        level=contrast.level,
+        step_ratio=ratios[STEP],
+        parameters=ratios[PARAMETERS],
+        minutes=findings.seconds / 60,
+    )
+
+
+def _compare_means(runs: list[Run], contrast: Contrast, key: str) -> float | None:
+    """Return the mean of an arm's runs over that of its baseline's; None where one has no such number."""
+    means = []
+    for arm in (contrast.arm, contrast.against):
+        values = [run.values[key] for run in runs if run.arm == arm and run.role == "arm" and key in run.values]
+        if not values:
+            return None
+        means.append(fmean(values))
+    return means[0] / means[1] if means[1] else None
+
+
+def print_campaign(campaign: CampaignFolder, console: Console) -> None:
+    """Print a campaign: its baseline, what it asked and spent, the ladder, and what fresh seeds said of it."""
+    opened = read_opening(campaign)
+    asked, rungs = campaign.read_events("asked"), list_rungs(campaign)
+    count = campaign.count_questions()
+    spent = share_alpha(1, count)
+    ladder = [rung for rung in rungs if rung.accepted]
+    minutes = {rung.study: rung.minutes for rung in rungs}
+    say = _printer(console)
+    say(f"campaign {campaign.name}, since {opened['at']}: baseline {opened['baseline']}", "bold")
+    say(
+        f"  {pluralize(count, 'question')} asked of its validation tokens, studies: {len(asked)}; "
+        f"alpha {format_alpha(spent)} of {format_alpha(opened['alpha'])} spent, family-wise (online fallback)"
+    )
+    say(f"  accepted: {len(ladder)} of {len(rungs)} that have run, in {format_minutes(sum(minutes.values()))}")
+    if rungs:
+        console.print(_build_table(rungs))
+        say("  a star is accepted; minutes are of the whole study; intervals are 95 %, over the looks of each")
+    confirming = campaign.read_events("confirming")
+    if confirming:
+        say(f"  held-back part: looked at {confirming[0]['at']}; python -m gptlab confirm {campaign.name}")
+    elif ladder:
+        say("  held-back part: not looked at; once, when the last question has been asked:")
+        say(f"  python -m gptlab confirm {campaign.name}")
+    add_to_answer(
+        campaign=campaign.name,
+        baseline=opened["baseline"],
+        questions=count,
+        alpha=opened["alpha"],
+        spent=spent,
+        ladder=[asdict(rung) for rung in ladder],
+        asked=[asdict(rung) for rung in rungs],
+        confirmed=bool(confirming),
+    )
+
+
+def read_opening(campaign: CampaignFolder) -> dict[str, Any]:
+    """Return the event that opened a campaign; refuse one that there is not."""
+    for opened in campaign.read_events("opened"):
+        return opened
+    raise Refused(
+        f"there is no campaign {campaign.name} in {campaign.path.parent}; a study opens one: "
+        f"python ablate.py attention=mha,gqa campaign={campaign.name}"
+    )
+
+
+def _build_table(rungs: list[Rung]) -> Table:
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("  #", justify="right", no_wrap=True)
+    table.add_column("change", overflow="fold")
+    for head in ("difference", "95 % interval", "p (Holm)", "level", "seeds", "ms/step", "parameters", "minutes"):
+        table.add_column(head, justify="right", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
+    for rung in rungs:
+        decimals = count_decimals((rung.high - rung.low) / 4)
+        table.add_row(
+            f"{'*' * rung.accepted} {rung.question}",
+            rung.arm,
+            format_signed(rung.difference, decimals),
+            f"[{format_range(rung.low, rung.high, decimals)}]".replace("[", r"\["),
+            f"{rung.p_holm:.2g}",
+            f"{rung.level:.2g}",
+            str(rung.seeds),
+            _format_ratio(rung.step_ratio),
+            _format_ratio(rung.parameters),
+            f"{rung.minutes:.1f}",
+            rung.verdict,
+        )
+    return table
+
+
+def _format_ratio(ratio: float | None) -> str:
+    return "" if ratio is None else f"{format_signed(100 * (ratio - 1), 1)} %"
+
+
+def _printer(console: Console) -> Any:
+    def say(line: str, style: str = "") -> None:
+        console.print(line, markup=False, soft_wrap=True, style=style)
+
+    return say

@@ -1,0 +1,106 @@
+"""register=true: freeze and print what a study asks, and how it will be judged, before its first run."""
+
+from typing import Any
+
+from rich.console import Console
+
+from gptlab.ablation.options import StudyOptions
+from gptlab.ablation.plan import Plan
+from gptlab.ablation.question import StudySpec
+from gptlab.ablation.study_plan import read_command, start_study_plan
+from gptlab.console.json_answer import add_to_answer
+from gptlab.errors import Refused
+from gptlab.report.text.looks import describe_plan
+from gptlab.runs.fingerprint import fingerprint_recipe
+from gptlab.runs.registration import (
+    FROZEN,
+    SHOWN,
+    read_registration,
+    refuse_changed_plan,
+    summarize_registration,
+    write_registration,
+)
+from gptlab.runs.study_folder import StudyFolder
+from gptlab.stats.comparability import BITS
+from gptlab.stats.metric_comparison import DEFAULT_MARGIN_SHARE
+from gptlab.stats.results import METRICS, TEST
+
+
+def refuse_unfit_registration(study_folder: StudyFolder, spec: StudySpec) -> None:
+    """Refuse a command other than a registered plan, and to register what trains nothing or has begun already."""
+    refuse_changed_plan(study_folder.path, _freeze(spec))
+    if not spec.options.register or read_registration(study_folder.path) is not None:
+        return
+    if spec.study.together:
+        raise Refused(f"register=true does not go with study={spec.options.kind}, which trains nothing; leave it out")
+    if study_folder.read_states():
+        raise Refused(
+            f"register=true: {spec.name} has begun, and a plan is registered before its first run; give another name="
+        )
+
+
+def register_plan(plan: Plan, console: Console) -> None:
+    """Write the plan of a study that has not begun, if it was asked for, and print the one that is registered."""
+    spec, folder = plan.spec, plan.folder.path
+    registered = read_registration(folder)
+    if registered is None and spec.options.register:
+        registered = write_registration(folder, _freeze(spec), _describe_facts(plan))
+    if registered is None:
+        return
+    add_to_answer(registered=registered)
+    known = registered["known_runs"]
+    console.print(
+        f"\n  plan {summarize_registration(registered)}"
+        + (f"; {known} of its runs were there already" if known else ", before any run"),
+        markup=False,
+    )
+    for name, line in _describe_plan(registered).items():
+        console.print(f"    {name:9} {line}", markup=False, soft_wrap=True)
+
+
+def _freeze(spec: StudySpec) -> dict[str, Any]:
+    """Return the values of a study's plan that stay as they are registered."""
+    document = start_study_plan(spec, spec.variants).to_document()
+    document["baseline"] = next(iter(spec.baselines.values())).name
+    return {key: document[key] for key in FROZEN}
+
+
+def _describe_facts(plan: Plan) -> dict[str, Any]:
+    """Return the question, metric and margin of a study, and hashes of its code and data."""
+    spec, options = plan.spec, plan.spec.options
+    tokenizers = {repr(variant.recipe.config["tokenizer"]) for variant in spec.variants}
+    metric = TEST if options.design == "search" else BITS if len(tokenizers) > 1 else METRICS[0]
+    return {
+        "study": spec.name,
+        "question": " ".join(read_command()),
+        "metric": f"{metric.key} in {metric.unit}, {metric.better} is better",
+        "margin": _describe_margin(options, metric.unit),
+        "code": {variant.key: fingerprint_recipe(variant.recipe) for variant in spec.variants},
+        "data": sorted({plan.costs.load_corpus(variant.recipe).sha256 for variant in spec.variants}),
+        "known_runs": len(plan.finished_runs),
+    }
+
+
+def _describe_margin(options: StudyOptions, unit: str) -> str:
+    if options.delta is not None:
+        return f"{options.delta:g} {unit}"
+    if options.budget:
+        return f"what 2 % of compute is worth, from budget={options.budget}"
+    return f"{100 * DEFAULT_MARGIN_SHARE:g} % of the baseline's mean"
+
+
+def _describe_plan(registered: dict[str, Any]) -> dict[str, str]:
+    """Return the printed lines of a registered plan, by name."""
+    plan = registered["plan"]
+    comparisons = len(plan["arms"]) - 1
+    arms = ", ".join(plan["arms"])
+    codes = ", ".join(sorted(set(registered["code"].values())))
+    return {
+        "question": registered["question"],
+        "arms": f"{arms}; against {plan['baseline']}",
+        "metric": registered["metric"],
+        "margin": f"equivalent within {registered['margin']}",
+        "looks": f"{describe_plan(plan['looks'], plan['spending'], plan['alpha'])} Holm over {comparisons}",
+        "code": codes,
+        "data": ", ".join(sha256[:SHOWN] for sha256 in registered["data"]),
+    }
