@@ -9,6 +9,7 @@ from tiny_runs import program, tiny
 
 from gptlab.errors import Refused
 from gptlab.stats.elasticity import fit_elasticity, measure_elasticities
+from gptlab.stats.labels import SizePoint
 from gptlab.study.latency import SIZES, Latency, read_sizes
 from gptlab.training.build import build_on_meta
 
@@ -41,9 +42,11 @@ def test_a_power_has_its_elasticity_and_a_bend_is_seen():
     assert straight["ms/unit"] == pytest.approx(2, rel=0.01)
 
 
-def test_sweeps_are_known_by_their_names():
-    times = {f"{arm} layers={n}": [1.0 * n, 1.0 * n] for arm in ("attention=mha", "attention.window=8") for n in (1, 2)}
-    found = {(sweep, metric): value for sweep, metric, value in measure_elasticities({**times, "A/A": [1.0, 1.0]}, 0)}
+def test_sweeps_are_known_by_their_points():
+    arms = ("attention=mha", "attention.window=8")
+    points = {f"{arm} {n}": SizePoint(arm, "layers", n) for arm in arms for n in (1, 2)}
+    times = {name: [1.0 * point.value, 1.0 * point.value] for name, point in points.items()} | {"A/A": [1.0, 1.0]}
+    found = {(sweep, metric): value for sweep, metric, value in measure_elasticities(times, points, 0)}
     assert {sweep for sweep, _ in found} == {"attention=mha layers", "attention.window=8 layers"}
     assert found["attention=mha layers", "elasticity"] == pytest.approx(1)
 

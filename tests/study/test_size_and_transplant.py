@@ -10,6 +10,9 @@ from tiny_runs import COMPARED, program, tiny
 
 from gptlab.config.recipe import Recipe
 from gptlab.errors import Refused
+from gptlab.report.measurement_folder import find_rows_path, load_measurements
+from gptlab.runs.study_folder import StudyFolder
+from gptlab.stats.labels import read_point
 from gptlab.stats.measurements import Row, summarize_rows
 from gptlab.stats.study_plan import StudyPlan
 from gptlab.study.size import Size, count_sizes
@@ -116,6 +119,32 @@ def test_numbers_are_means_over_blocks_and_times_are_ratios_by_round():
     (timing,) = found.timings
     assert (found.baseline, found.values, timing.rounds, timing.spread) == ("a", {"bytes": {"b": 4.5}}, 12, 0.0)
     assert timing.ratios["b"][0] == pytest.approx(1.25)
+
+
+def test_points_of_curves_are_typed_and_no_label_is_read():
+    point = (("", "scores"), ("length", "64"))
+    rows = [Row("a name", 0, "ms", 1.0, point), Row("model.width=8", 0, "ms", 1.0), Row("x length=3", 0, "ms", 1.0)]
+    rows += [Row("a name", 0, "at N", 1.0, point, (("", "ms"), ("N", "16")))]
+    found = summarize_rows(StudyPlan(study="x", arm_values={"model.width=8": (("model.width", "8"),)}), rows)
+    assert found.find_point("a name") == ("scores", "length", 64)
+    assert found.find_point("model.width=8") == ("", "model.width", 8)
+    assert found.find_point("x length=3") is None
+    assert (found.find_metric_point("at N"), found.find_metric_point("ms")) == (("ms", "N", 16), None)
+    assert read_point((("attention", "gqa"), ("model.dropout", "0.5"))) == ("attention=gqa", "model.dropout", 0.5)
+    assert not any(map(read_point, [(), (("", "64"),), (("norm", "rmsnorm"),), (("optimizer.lr", "1e-3"),)]))
+
+
+def test_rows_of_before_points_were_typed_are_read(tmp_path: Path):
+    folder = StudyFolder(tmp_path / "ablations" / "old")
+    folder.save_plan(StudyPlan(study="old", knobs={}, cells=["b0"]), {"b0": {"label": "block 0", "seed": 0}})
+    rows = [{"arm": "raw head=4", "block": 0, "metric": "ms N=8", "value": 1.0}]
+    rows.append({"arm": "plain", "block": 0, "metric": "ms", "value": 1.0})
+    find_rows_path(folder, "b0").parent.mkdir()
+    find_rows_path(folder, "b0").write_text(json.dumps({"code": "", "seconds": 1.0, "rows": rows}))
+    found = load_measurements(folder.path)
+    assert found.find_point("raw head=4") == ("raw", "head", 4)
+    assert found.find_metric_point("ms N=8") == ("ms", "N", 8)
+    assert found.find_point("plain") is None
 
 
 def test_the_vocabulary_of_a_size_is_at_least_two():

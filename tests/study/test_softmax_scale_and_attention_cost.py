@@ -11,6 +11,7 @@ from conftest import composed
 from gptlab.errors import Refused
 from gptlab.report.measurement import build_measurement_report
 from gptlab.report.model import Figure
+from gptlab.stats.labels import SizePoint
 from gptlab.stats.measurements import summarize_rows
 from gptlab.stats.study_plan import StudyPlan
 from gptlab.study.attention_cost import AttentionCost, compute_slopes
@@ -73,10 +74,10 @@ def test_numbers_of_widths_are_drawn_over_them_and_axes_are_refused():
 
 
 def test_a_square_has_slope_2_and_a_line_1():
-    times = {
-        f"{kind} length={n}": [n**power, n**power] for kind, power in (("scores", 2), ("block", 1)) for n in (8, 16)
-    }
-    assert compute_slopes(times) == {"scores length=16": pytest.approx(2), "block length=16": pytest.approx(1)}
+    powers = {"scores": 2, "block": 1}
+    points = {f"{kind} {n}": SizePoint(kind, "length", n) for kind in powers for n in (8, 16)}
+    times = {name: 2 * [float(point.value ** powers[point.line])] for name, point in points.items()}
+    assert compute_slopes(times, points) == {"scores 16": pytest.approx(2), "block 16": pytest.approx(1)}
 
 
 def test_scores_cost_as_much_as_linears_at_six_widths():

@@ -24,7 +24,7 @@ def build_measurement_report(measurements: Measurements) -> Report:
         "results",
         "Results",
         *_build_tables(measurements),
-        *draw_size_curves({timing.metric.name: timing.medians for timing in timings}),
+        *draw_size_curves(measurements, {timing.metric.name: timing.medians for timing in timings}),
         *(draw_ratios(timing) for timing in timings if len(timing.ratios) <= MAX_DRAWN),
     )
     sections.add("after", "Trained anew", Words(measurements.after))
@@ -63,9 +63,9 @@ def _draw_numbers(measurements: Measurements) -> list[Figure]:
     over_sizes, as_bars = {}, {}
     for metric, numbers in measurements.values.items():
         if len({*numbers.values()}) > 1:
-            (over_sizes if are_size_points(numbers) else as_bars)[metric] = numbers
+            (over_sizes if are_size_points(measurements, numbers) else as_bars)[metric] = numbers
     bars = [draw_bars(measurements, metric, numbers) for metric, numbers in [*as_bars.items()][:MAX_DRAWN]]
-    return [*draw_size_curves(over_sizes), *bars]
+    return [*draw_size_curves(measurements, over_sizes), *bars]
 
 
 def summarize_measurements(measurements: Measurements) -> list[Sentence]:

@@ -1,6 +1,7 @@
 """The folder of a study that measures its arms together: read back, summarised, written as a report."""
 
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -11,6 +12,7 @@ from gptlab.report.render.markdown import render_markdown
 from gptlab.runs.record import read_json, to_json, write_atomically
 from gptlab.runs.study_folder import StudyFolder
 from gptlab.stats import measurements as stats
+from gptlab.stats.labels import read_label, read_point
 from gptlab.stats.measurements import Measurements, Row
 
 
@@ -35,7 +37,7 @@ def load_measurements(folder: Path) -> Measurements:
     for key in plan.cells:
         path = find_rows_path(study_folder, key)
         if path.exists():
-            rows += [Row(**row) for row in read_json(path)["rows"]]
+            rows += [_read_row(row) for row in read_json(path)["rows"]]
     # arms of the same study that were trained afterwards, in a folder beside it
     trained_path = folder.with_name(f"{folder.name}-{(plan.knobs or {}).get('follow_up')}") / "comparison.json"
     sentences: list[str] = []
@@ -43,6 +45,15 @@ def load_measurements(folder: Path) -> Measurements:
         for stratum in read_json(trained_path)["strata"]:
             sentences += [line["text"] for line in stratum["sentences"]]
     return stats.summarize_rows(plan, rows, sentences)
+
+
+def _read_row(row: dict[str, Any]) -> Row:
+    """Return a row as it was written; an older file knows the points of curves by their labels, which are read."""
+    pairs = {}
+    for key, label in (("arm_values", row["arm"]), ("metric_values", row["metric"])):
+        values = tuple((knob, text) for knob, text in row[key]) if key in row else read_label(label)
+        pairs[key] = values if key in row or read_point(values) else ()
+    return Row(**{**row, **pairs})
 
 
 def save_measurement_report(measurements: Measurements, folder: Path) -> None:

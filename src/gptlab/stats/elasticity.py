@@ -1,39 +1,31 @@
-"""How a time scales with a size: points named `size=value`, timed in the same rounds, to slopes. Pure.
+"""How a time scales with a size: the points of a sweep, timed in the same rounds, to slopes. Pure.
 
 elasticity   slope of ln t over ln x, with a 95 % interval from resampled blocks of neighbouring rounds
 AIC          of a line less that of a parabola, each fitted to t / median t of all rounds: above 0 the parabola wins
 """
 
-import re
 from collections.abc import Iterator, Mapping
 
 import numpy as np
 
+from gptlab.stats.labels import SizePoint
 from gptlab.stats.timing import resample_rounds
 
-POINT = re.compile(r"(?:(.*) )?([\w.]+)=(\d+(?:\.\d+)?)")
-"""A point's name: what is timed (optional), the size's name, its value."""
 
-
-def parse_size(text: str) -> float:
-    """Return a point's value, an int where it was written as one."""
-    return float(text) if "." in text else int(text)
-
-
-def group_into_sweeps(names: list[str]) -> dict[str, dict[str, float]]:
+def group_into_sweeps(points: Mapping[str, SizePoint]) -> dict[str, dict[str, float]]:
     """Return the sizes by the name of their sweep, then of the point, ascending."""
     sweeps: dict[str, dict[str, float]] = {}
-    for name in names:
-        if matched := POINT.fullmatch(name):
-            before, size, value = matched.groups()
-            sweeps.setdefault(f"{before} {size}" if before else size, {})[name] = parse_size(value)
-    return {sweep: dict(sorted(points.items(), key=lambda one: one[1])) for sweep, points in sweeps.items()}
+    for name, point in points.items():
+        sweeps.setdefault(f"{point.line} {point.size}".lstrip(), {})[name] = point.value
+    return {sweep: dict(sorted(sizes.items(), key=lambda one: one[1])) for sweep, sizes in sweeps.items()}
 
 
-def measure_elasticities(times: Mapping[str, list[float]], seed: int) -> Iterator[tuple[str, str, float]]:
-    """Yield (sweep, metric, value) for every sweep among the named times."""
-    for sweep, points in group_into_sweeps([*times]).items():
-        x, t = np.array([*points.values()], float), np.array([times[name] for name in points])
+def measure_elasticities(
+    times: Mapping[str, list[float]], points: Mapping[str, SizePoint], seed: int
+) -> Iterator[tuple[str, str, float]]:
+    """Yield (sweep, metric, value) for every sweep among the points, whose times are by name."""
+    for sweep, sizes in group_into_sweeps(points).items():
+        x, t = np.array([*sizes.values()], float), np.array([times[name] for name in sizes])
         for metric, value in fit_elasticity(x, t, seed).items():
             yield sweep, metric, value
 

@@ -1,6 +1,7 @@
 """Arms, their labels, and how a user refers to an arm."""
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from gptlab.errors import Refused
 
@@ -22,6 +23,25 @@ def read_label(label: str) -> ArmValues:
     """Return the arm of a label that comes from outside: a study's own arm, or one of an older study.json."""
     words = (word.partition("=") for word in label.split())
     return tuple((first, value) if separator else ("", first) for first, separator, value in words)
+
+
+class SizePoint(NamedTuple):
+    """A point of a curve over a size: which line it is of ("" where there is one), the size's name, its value."""
+
+    line: str
+    size: str
+    value: float
+
+
+def read_point(values: ArmValues) -> SizePoint | None:
+    """Return the point of a curve that (knob, value) pairs are: the last knob's value is a number; None for others."""
+    if not values:
+        return None
+    *before, (size, text) = values
+    if not size or not text.replace(".", "", 1).isdecimal():
+        return None
+    line = label_arm(tuple(before)) if before else ""
+    return SizePoint(line, size, float(text) if "." in text else int(text))
 
 
 def find_arm(name: str, arms: Mapping[str, ArmValues]) -> str:

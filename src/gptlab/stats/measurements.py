@@ -7,7 +7,6 @@ took turns: it is judged by ratios to the baseline, against how far the baseline
 import csv
 import dataclasses
 import io
-import re
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -16,23 +15,34 @@ from typing import Any, NamedTuple
 from rich.console import Console
 from rich.table import Table
 
+from gptlab.stats.labels import ArmValues, SizePoint, read_point
 from gptlab.stats.results import Metric, Timing
 from gptlab.stats.study_plan import StudyPlan
 from gptlab.stats.timing import AA_CONTROL, compare_times
 
 
 class Row(NamedTuple):
-    """One measurement. `metric` names its unit; `value` is a number, or milliseconds round by round."""
+    """One measurement. `metric` names its unit; `value` is a number, or milliseconds round by round.
+
+    arm_values     (knob, value) pairs of an arm that is a point of a curve; none for those of the study's plan
+    metric_values  the same of a metric that was measured at several sizes
+    """
 
     arm: str
     block: int
     metric: str
     value: float | list[float]
+    arm_values: ArmValues = ()
+    metric_values: ArmValues = ()
 
 
 @dataclass(frozen=True)
 class Measurements:
-    """All numbers of a study: means by metric and arm, and the times."""
+    """All numbers of a study: means by metric and arm, and the times.
+
+    arm_values     (knob, value) pairs by arm
+    metric_values  by metric, of those that were measured at several sizes
+    """
 
     plan: StudyPlan
     baseline: str
@@ -41,11 +51,21 @@ class Measurements:
     timings: list[Timing]
     rows: list[Row]
     after: list[str]  # what the study that followed says
+    arm_values: dict[str, ArmValues]
+    metric_values: dict[str, ArmValues]
 
     @property
     def study(self) -> str:
         """The study's name."""
         return self.plan.study
+
+    def find_point(self, arm: str) -> SizePoint | None:
+        """Return the point of a curve that an arm is, None if it is none."""
+        return read_point(self.arm_values.get(arm, ()))
+
+    def find_metric_point(self, metric: str) -> SizePoint | None:
+        """Return the point of a curve at which a metric was measured, None if there is no such size."""
+        return read_point(self.metric_values.get(metric, ()))
 
 
 def summarize_rows(plan: StudyPlan, rows: list[Row], after: Sequence[str] = ()) -> Measurements:
@@ -71,17 +91,23 @@ def summarize_rows(plan: StudyPlan, rows: list[Row], after: Sequence[str] = ()) 
         timings=[timing for timing in compared if timing is not None],
         rows=rows,
         after=[*after],
+        arm_values={row.arm: row.arm_values or plan.get_values(row.arm) for row in rows if row.arm != AA_CONTROL},
+        metric_values={row.metric: row.metric_values for row in rows if row.metric_values},
     )
 
 
-CURVE_POINT = re.compile(r" (?:trial|call)=\d+$")
-"""Arms that are points of a curve: drawn, and not listed."""
+DRAWN_SIZES = ("trial", "call")
+"""Sizes whose points are drawn, and not listed: each is one moment of something that goes on."""
 
 
 def format_tables(measurements: Measurements) -> list[tuple[list[str], list[list[str]]]]:
     """Return a table (heads, rows) of the timed arms, and one of the others, such as slopes over times."""
     timed = [arm for arm in measurements.arms if any(arm in timing.medians for timing in measurements.timings)]
-    untimed = [arm for arm in measurements.arms if arm not in timed and not CURVE_POINT.search(arm)]
+    untimed = []
+    for arm in measurements.arms:
+        point = measurements.find_point(arm)
+        if arm not in timed and not (point and point.size in DRAWN_SIZES):
+            untimed.append(arm)
     return [_format_cells(measurements, arms) for arms in (timed, untimed) if arms]
 
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from gptlab.config.recipe import Recipe, set_values
 from gptlab.errors import Refused
+from gptlab.stats.labels import ArmValues, SizePoint, label_arm, read_point
 from gptlab.stats.measurements import Row
 from gptlab.stats.timing import AA_CONTROL
 from gptlab.study import Build, Study
@@ -65,20 +66,27 @@ class AttentionCost(Study):
         from gptlab.study.tools.timing import Placement, time_interleaved
 
         passes: dict[str, Callable[[], None]] = {}
+        values_by_point: dict[str, ArmValues] = {}
         rows = []
         for name, recipe in arms.items():
-            prefix = f"{name.replace('/', ':')} " if len(arms) > 1 else ""
+            prefix = (("", name.replace("/", ":")),) if len(arms) > 1 else ()
             placement = Placement(recipe)
             decoder = build(self.extend_context(recipe), VOCAB).to(placement.device).eval()
             for kind, make_pass in (("scores", make_attention_pass), ("block", make_block_pass)):
                 for length in self.lengths:
-                    point = f"{prefix}{kind} length={length}"
+                    values = (*prefix, ("", kind), ("length", str(length)))
+                    point = label_arm(values)
+                    values_by_point[point] = values
                     passes[point] = make_pass(decoder, length, placement, self.kernel)
                     counts = count_costs(decoder, kind, length)
-                    rows += [Row(point, block, metric, value) for metric, value in counts.items()]
+                    rows += [Row(point, block, metric, value, values) for metric, value in counts.items()]
         times = time_interleaved({**passes, AA_CONTROL: passes[next(iter(passes))]}, float("inf"), self.rounds)
-        time_rows = [Row(point, block, "ms", ms) for point, ms in times.items()]
-        slope_rows = [Row(point, block, "local slope", slope) for point, slope in compute_slopes(times).items()]
+        time_rows = [Row(point, block, "ms", ms, values_by_point.get(point, ())) for point, ms in times.items()]
+        points = {name: point for name, values in values_by_point.items() if (point := read_point(values))}
+        slopes = compute_slopes(times, points)
+        slope_rows = [
+            Row(point, block, "local slope", slope, values_by_point[point]) for point, slope in slopes.items()
+        ]
         return time_rows + rows + slope_rows
 
 
@@ -95,13 +103,13 @@ def count_costs(decoder: "Decoder", kind: str, length: int) -> dict[str, float]:
     return {"MFLOPs": (scores + linears) / 1e6, "scores' share of FLOPs": scores / (scores + linears)}
 
 
-def compute_slopes(times: Mapping[str, list[float]]) -> dict[str, float]:
+def compute_slopes(times: Mapping[str, list[float]], points: Mapping[str, SizePoint]) -> dict[str, float]:
     """Return the local slope of each point but the first of its sweep, by medians over rounds."""
     from gptlab.stats.elasticity import group_into_sweeps
 
     slopes = {}
-    for points in group_into_sweeps([*times]).values():
-        ordered = [(name, value, statistics.median(times[name])) for name, value in points.items()]
+    for sizes in group_into_sweeps(points).values():
+        ordered = [(name, value, statistics.median(times[name])) for name, value in sizes.items()]
         for (_, x, t), (name, next_x, next_t) in pairwise(ordered):
             slopes[name] = math.log(next_t / t) / math.log(next_x / x)
     return slopes

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 from gptlab.config.recipe import Recipe
 from gptlab.errors import Refused
 from gptlab.model.compile_policy import find_missing_dependency
+from gptlab.stats.labels import ArmValues, label_arm
 from gptlab.stats.measurements import Row
 from gptlab.stats.timing import AA_CONTROL
 from gptlab.study import Build, Study, get_vocab_size
@@ -100,8 +101,8 @@ class Compile(Study):
                     backend=self.backend,
                 )
                 rows += [
-                    Row(arm, block, f"{prefix}{metric.format(kind)}", value)
-                    for arm, metric, value in bench.measure(self.other_lengths(context), self.rounds)
+                    Row(label_arm(values), block, f"{prefix}{metric.format(kind)}", value, values)
+                    for values, metric, value in bench.measure(self.other_lengths(context), self.rounds)
                 ]
         return rows
 
@@ -122,8 +123,11 @@ class CompileBench(NamedTuple):
     tokens: "Tensor"
     backend: str
 
-    def measure(self, lengths: list[int], rounds: int) -> list[tuple[str, str, float | list[float]]]:
-        """Return (arm, metric, value), `{}` in the metric standing for the name of the function."""
+    def measure(self, lengths: list[int], rounds: int) -> list[tuple[ArmValues, str, float | list[float]]]:
+        """Return (arm, metric, value), an arm by its (knob, value) pairs.
+
+        `{}` in the metric stands for the name of the function.
+        """
         import torch
         from torch._dynamo.utils import counters
         from torch._inductor.utils import fresh_cache
@@ -155,10 +159,11 @@ class CompileBench(NamedTuple):
         metrics["{}: recompiles"] = counters["stats"]["unique_graphs"] - graphs
         if compiled_s < eager_s:
             metrics["{}: break-even calls"] = max(1.0, (first_s - eager_s) / (eager_s - compiled_s))
-        rows: list[tuple[str, str, float | list[float]]] = [(arm, "ms/{}", ms) for arm, ms in times.items()]
-        rows += [(COMPILED, metric, value) for metric, value in metrics.items()]
+        rows: list[tuple[ArmValues, str, float | list[float]]] = [((("", arm),), "ms/{}", times[arm]) for arm in times]
+        rows += [((("", COMPILED),), metric, value) for metric, value in metrics.items()]
         for arm, seconds in call_times.items():
-            rows += [(f"{arm} call={n}", "{}: ms a call", 1000 * seconds[n - 1]) for n in REPORTED_CALLS]
+            for n in REPORTED_CALLS:
+                rows.append(((("", arm), ("call", str(n))), "{}: ms a call", 1000 * seconds[n - 1]))
         return rows
 
     def time_call(self, decoder: "Decoder") -> "tuple[list[Tensor], float]":

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gptlab.config.recipe import Recipe
 from gptlab.errors import Refused
+from gptlab.stats.labels import label_arm
 from gptlab.stats.measurements import Row
 from gptlab.stats.timing import AA_CONTROL
 from gptlab.study import Build, Study
@@ -93,8 +94,8 @@ class Kernels(Study):
                 if model.heads % value:
                     raise Refused(f"{name}: study.kv_heads={value} does not divide model.heads={model.heads}; try 1")
 
-    def list_cases(self, recipe: Recipe) -> dict[str, AttentionCase]:
-        """Return the cases of a recipe by `size=number`, each with one size changed."""
+    def list_cases(self, recipe: Recipe) -> dict[tuple[str, int], AttentionCase]:
+        """Return the cases of a recipe by (size, number), each with one size changed."""
         model = recipe.settings.model
         base = AttentionCase(
             batch=self.batch,
@@ -108,10 +109,10 @@ class Kernels(Study):
         head_counts = self.heads if self.heads is not None else [heads // 2, heads, 2 * heads]
         windows = self.windows if self.windows is not None else [context // 4]
         return {  # a half or a quarter of 1 is 0, and left out
-            **{f"length={n}": base._replace(length=n) for n in lengths if n},
-            **{f"heads={n}": base._replace(heads=n, kv_heads=n) for n in head_counts if n},
-            **{f"kv_heads={n}": base._replace(kv_heads=n) for n in self.kv_heads},
-            **{f"window={n}": base._replace(window=n) for n in windows if n},
+            **{("length", n): base._replace(length=n) for n in lengths if n},
+            **{("heads", n): base._replace(heads=n, kv_heads=n) for n in head_counts if n},
+            **{("kv_heads", n): base._replace(kv_heads=n) for n in self.kv_heads},
+            **{("window", n): base._replace(window=n) for n in windows if n},
         }
 
     def __call__(self, arms: dict[str, Recipe], block: int, build: Build, folder: Path) -> list[Row]:
@@ -124,7 +125,7 @@ class Kernels(Study):
             kernels = self.kernels or [
                 kernel for kernel in KERNELS if kernel != "flex" or placement.device.type == "cuda"
             ]
-            for case_name, case in self.list_cases(recipe).items():
+            for (size, number), case in self.list_cases(recipe).items():
                 for kind, backward in (("forward", False), ("forward and backward", True)):
                     bench = KernelBench(case, placement, block, backward)
                     runs: dict[str, Callable[[], Any]] = {}
@@ -135,7 +136,9 @@ class Kernels(Study):
                             runs[kernel] = run_kernel
                             largest_errors[kernel] = max(error, largest_errors.get(kernel, 0.0))
                     times = time_interleaved({**runs, AA_CONTROL: runs[NAIVE]}, float("inf"), self.rounds)
-                    rows += [Row(arm, block, f"{prefix}ms {kind} {case_name}", ms) for arm, ms in times.items()]
+                    values = (("", f"{prefix}ms {kind}"), (size, str(number)))
+                    metric = label_arm(values)
+                    rows += [Row(arm, block, metric, ms, metric_values=values) for arm, ms in times.items()]
         for metric, by_kernel in (("cases refused", refused_cases), ("off", largest_errors)):
             rows += [Row(kernel, block, metric, value) for kernel, value in by_kernel.items()]
         return rows

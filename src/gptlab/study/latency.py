@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from gptlab.config.recipe import Recipe, set_values
 from gptlab.errors import Refused
 from gptlab.stats.elasticity import measure_elasticities
+from gptlab.stats.labels import ArmValues, label_arm, read_point
 from gptlab.stats.measurements import Row
 from gptlab.stats.timing import AA_CONTROL
 from gptlab.study import Build, Study, get_vocab_size
@@ -30,11 +31,15 @@ BASE = "baseline"
 
 
 class Point(NamedTuple):
-    """A point of a sweep: the decoder of a recipe and a vocabulary, on `batch` sequences of one context."""
+    """A point of a sweep: the decoder of a recipe and a vocabulary, on `batch` sequences of one context.
+
+    values  (size, value), after the arm's name where there are several; none for the baseline
+    """
 
     recipe: Recipe
     vocab: int
     batch: int
+    values: ArmValues = ()
 
 
 class Latency(Study):
@@ -80,11 +85,12 @@ class Latency(Study):
     def __call__(self, arms: dict[str, Recipe], block: int, build: Build, folder: Path) -> list[Row]:
         from gptlab.study.tools.timing import time_interleaved
 
-        points = {
-            f"{name.replace('/', ':')} {point_name}" if len(arms) > 1 else point_name: point
-            for name, recipe in arms.items()
-            for point_name, point in self.make_points(recipe).items()
-        }
+        points: dict[str, Point] = {}
+        for name, recipe in arms.items():
+            prefix = (("", name.replace("/", ":")),) if len(arms) > 1 else ()
+            for point_name, point in self.make_points(recipe).items():
+                label = label_arm((*prefix, *(point.values or (("", point_name),))))
+                points[label] = point._replace(values=(*prefix, *point.values) if point.values else ())
         decoders: dict[Any, Decoder] = {}
         for point in points.values():  # those that differ in nothing but the batch are one
             key = (point.recipe.hash, point.vocab)
@@ -93,11 +99,14 @@ class Latency(Study):
             name: make_forward_pass(decoders[point.recipe.hash, point.vocab], point) for name, point in points.items()
         }
         times = time_interleaved({**passes, AA_CONTROL: passes[next(iter(passes))]}, float("inf"), self.rounds)
-        rows = [Row(name, block, "ms/pass", ms) for name, ms in times.items()]
+        values = {name: point.values for name, point in points.items()}
+        rows = [Row(name, block, "ms/pass", ms, values.get(name, ())) for name, ms in times.items()]
         for name, point in points.items():
             flop_shares = count_flop_shares(decoders[point.recipe.hash, point.vocab], point)
-            rows += [Row(name, block, metric, value) for metric, value in flop_shares.items()]
-        return rows + [Row(arm, block, metric, value) for arm, metric, value in measure_elasticities(times, block)]
+            rows += [Row(name, block, metric, value, point.values) for metric, value in flop_shares.items()]
+        sizes = {name: size_point for name in points if (size_point := read_point(values[name]))}
+        slopes = measure_elasticities(times, sizes, block)
+        return rows + [Row(sweep, block, metric, value) for sweep, metric, value in slopes]
 
     def make_points(self, recipe: Recipe) -> dict[str, Point]:
         """Return all points of one recipe by name, the baseline first."""
@@ -111,7 +120,9 @@ class Latency(Study):
             values = sorted({*swept, own_sizes[size]})
             if len(values) < 3:
                 raise Refused(f"study.sweeps: {size} has the values {values}; three show a slope and a bend, give more")
-            points |= {f"{size}={value}": change_size(base, own_sizes, size, value) for value in values}
+            for value in values:
+                pair = (size, str(value))
+                points[label_arm((pair,))] = change_size(base, own_sizes, size, value)._replace(values=(pair,))
         return points
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from gptlab.config.recipe import Recipe
 from gptlab.errors import Refused
+from gptlab.stats.labels import label_arm
 from gptlab.stats.measurements import Row
 from gptlab.stats.timing import AA_CONTROL
 from gptlab.study import Build, Study
@@ -95,7 +96,9 @@ class Matmul(Study):
                 )
             for size in self.sizes:
                 times = self.time_products(size, block, pool_by_backend)
-                rows += [Row(name, block, f"ms N={size}", ms) for name, ms in times.items()]
+                values = (("", "ms"), ("N", str(size)))
+                metric = label_arm(values)
+                rows += [Row(name, block, metric, ms, metric_values=values) for name, ms in times.items()]
                 times_by_size[size] = times
         return rows + [Row(name, block, "faster from N", size) for name, size in find_crossovers(times_by_size).items()]
 

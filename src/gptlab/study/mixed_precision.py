@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from gptlab.config.recipe import Recipe
 from gptlab.errors import Refused
+from gptlab.stats.labels import label_arm
 from gptlab.stats.measurements import Row
 from gptlab.study import Build, Study
 from gptlab.weights.format import Format
@@ -149,10 +150,10 @@ class MixedPrecision(Study):
         values = [trial.value for trial in search.trials if trial.value is not None]
         best = self.measure_layout(rounded, search.best_params)
         rows = [Row(family, block, metric, value) for metric, value in best.items()]
-        reported = [trials for trials in REPORTED_TRIALS if trials <= self.trials]
-        return rows + [
-            Row(f"{family} trial={trials}", block, "best objective", min(values[:trials])) for trials in reported
-        ]
+        for trials in (count for count in REPORTED_TRIALS if count <= self.trials):
+            pairs = (("", family), ("trial", str(trials)))
+            rows.append(Row(label_arm(pairs), block, "best objective", min(values[:trials]), pairs))
+        return rows
 
 
 def find_family(kind: str) -> str:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from gptlab.config.recipe import Recipe
 from gptlab.errors import Refused
+from gptlab.stats.labels import label_arm
 from gptlab.stats.measurements import Row
 from gptlab.study import Build, Study
 
@@ -53,7 +54,10 @@ class SoftmaxScale(Study):
                 generator = torch.Generator().manual_seed(block)  # the same numbers for both
                 scale = 1.0 if kind == "raw" else head**-0.5
                 draws = [measure_draw(head, self.length, scale, generator) for _ in range(self.draws)]
-                rows += [Row(f"{kind} head={head}", block, name, value) for name, value in pool_draws(draws).items()]
+                values = (("", kind), ("head", str(head)))
+                rows += [
+                    Row(label_arm(values), block, name, value, values) for name, value in pool_draws(draws).items()
+                ]
         return rows
 
 

@@ -1,33 +1,31 @@
-"""Times and other numbers over sizes: arms or metrics named `size=value`, as lines over that size."""
+"""Times and other numbers over sizes: arms or metrics that are points of a curve, as lines over that size."""
 
 from collections.abc import Mapping
 
 from gptlab.report.figures.parts import GREY, assign_colours, make_axis, make_line
 from gptlab.report.model import Figure
 from gptlab.report.text.view import View
-from gptlab.stats.elasticity import POINT, parse_size
+from gptlab.stats.measurements import Measurements
 
 # -- measurements
 
 
-def draw_size_curves(numbers: Mapping[str, Mapping[str, float]]) -> list[Figure]:
-    """Draw numbers by metric and arm, a figure for each size that has two values or more.
+def draw_size_curves(measurements: Measurements, numbers: Mapping[str, Mapping[str, float]]) -> list[Figure]:
+    """Draw numbers of a study by metric and arm, a figure for each size that has two values or more.
 
     Both axes are logarithmic, so that a power is a straight line.
     """
     figures: dict[tuple[str, str], dict[str, dict[float, float]]] = {}
     for metric, by_arm in numbers.items():
         for arm, number in by_arm.items():
-            if point := POINT.fullmatch(metric):  # all arms at one size
-                quantity, size, value = point.groups()
-                line = arm
-            elif point := POINT.fullmatch(arm):
-                line, size, value = point.groups()
-                quantity, line = metric, line or metric
+            if point := measurements.find_metric_point(metric):  # all arms at one size
+                quantity, line = point.line or "ms", arm
+            elif point := measurements.find_point(arm):
+                quantity, line = metric, point.line or metric
             else:
                 continue
-            lines = figures.setdefault((quantity or "ms", size), {})
-            lines.setdefault(line, {})[parse_size(value)] = number
+            lines = figures.setdefault((quantity, point.size), {})
+            lines.setdefault(line, {})[point.value] = number
     drawn = []
     for (quantity, size), lines in figures.items():
         values: set[float] = set()
@@ -38,9 +36,9 @@ def draw_size_curves(numbers: Mapping[str, Mapping[str, float]]) -> list[Figure]
     return drawn
 
 
-def are_size_points(numbers: Mapping[str, float]) -> bool:
+def are_size_points(measurements: Measurements, numbers: Mapping[str, float]) -> bool:
     """Return whether all arms are points of sizes, with numbers that a logarithmic scale can show."""
-    return all(POINT.fullmatch(arm) for arm in numbers) and min(numbers.values()) > 0
+    return all(measurements.find_point(arm) for arm in numbers) and min(numbers.values()) > 0
 
 
 def _draw_size_figure(quantity: str, size: str, lines: dict[str, dict[float, float]]) -> Figure:
@@ -67,7 +65,7 @@ Levels = dict[float, tuple[float, float, float]]
 
 
 def draw_levels(view: View) -> list[Figure]:
-    """Draw the metric that decides over the sizes in the names of arms, as in `ptq width=4`.
+    """Draw the metric that decides over the sizes that arms are at, as `ptq width=4`.
 
     Means have the interval of their difference from the baseline, which is a dashed line.
     """
@@ -77,13 +75,12 @@ def draw_levels(view: View) -> list[Figure]:
         return []
     figures: dict[str, dict[str, Levels]] = {}
     for arm, mean in means.items():
-        point, contrast = POINT.fullmatch(view.short_name(arm)), view.contrasts.get(arm)
-        if point is None:  # an arm without a size in its name
+        point, contrast = view.find_point(arm), view.contrasts.get(arm)
+        if point is None:
             continue
-        name, size, value = point.groups()
         # the interval is of the difference; around the mean it would be wider, as seeds move all arms alike
         ends = (baseline + contrast.low, baseline + contrast.high) if contrast else (mean, mean)
-        figures.setdefault(size, {}).setdefault(name or size, {})[parse_size(value)] = (mean, *ends)
+        figures.setdefault(point.size, {}).setdefault(point.line or point.size, {})[point.value] = (mean, *ends)
     return [
         _draw_level_figure(view, size, lines, baseline)
         for size, lines in figures.items()

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from gptlab.report.text.markup import bold
-from gptlab.stats.labels import label_arm
+from gptlab.stats.labels import SizePoint, label_arm, read_point
 from gptlab.stats.results import Comparison, Contrast, Findings, Stratum, Timing, Tuning
 from gptlab.stats.study_plan import StudyPlan
 
@@ -80,6 +80,15 @@ class View:
     def short_name(self, arm: str) -> str:
         """Return the short name of an arm."""
         return self.names.get(arm, arm)
+
+    def find_point(self, arm: str) -> SizePoint | None:
+        """Return the point of a curve that an arm is, less what it shares with the baseline; None for others."""
+        if self.axis:  # the arms' values are the names of the lines
+            return None
+        values, of_baseline = self.plan.get_values(arm), self.plan.get_values(self.comparison.baseline)
+        if self.short_name(arm) != arm:
+            values = tuple(pair for pair in values if pair not in of_baseline)
+        return read_point(values)
 
     def bold_name(self, arm: str) -> str:
         """Return the short name of an arm as a bold part of a template."""
