@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from forked_process import stop_server
 from kept_compositions import keep_compositions
 from torch import Tensor, nn
 
@@ -37,6 +38,7 @@ def one_core() -> Iterator[None]:
         patch.setattr("os.fsync", lambda file: None)  # no test cuts the power
         keep_compositions(patch)
         yield
+    stop_server()
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from conftest import choices
+from forked_process import run_forked
 from tiny_runs import ROOT, TINY
 
 import gptlab
@@ -22,16 +23,13 @@ from gptlab.report.render.answer import choose_status
 STUDY = ["attention=mha,gqa", "timing=0", "seeds=2"]
 
 
-def ask(*words: str) -> tuple[int, dict[str, Any], str]:
-    """The exit status, the object and stderr of a command, in a process of its own."""
-    done = subprocess.run(
-        [sys.executable, *words],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        timeout=240,
-    )
+def ask(*words: str, anew: bool = False) -> tuple[int, dict[str, Any], str]:
+    """The exit status, the object and stderr of a command, in a process of its own that imports all if `anew`."""
+    if anew:
+        env = {**os.environ, "OMP_NUM_THREADS": "1"}
+        done = subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True, env=env, timeout=240)
+    else:
+        done = run_forked(*words, timeout=240)
     assert len(done.stdout.splitlines()) == 1, done.stdout
     return done.returncode, json.loads(done.stdout), done.stderr
 
@@ -49,7 +47,7 @@ def study(pool: Path) -> tuple[int, dict[str, Any], str]:
 
 
 def test_a_run_answers_with_its_summary(pool: Path):
-    status, answer, said = ask("train.py", *TINY, f"outputs={pool}", "output=json")
+    status, answer, said = ask("train.py", *TINY, f"outputs={pool}", "output=json", anew=True)
     assert (status, answer["exit"], answer["error"]) == (0, 0, None)
     assert answer["summary"] == json.loads((Path(answer["run"]) / "summary.json").read_text())
     assert "decoder" in said  # what people read is on stderr

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from forked_process import Forked
 from tiny_runs import COMPARED, ROOT, Done, program, tiny
 
 from gptlab.ablation import jobs as jobs_module
@@ -46,18 +47,9 @@ def ablate(pool: Path, *more: str) -> Done:
     return program("ablate.py", *words(pool, AXIS, *more))
 
 
-def start(pool: Path, *more: str) -> "subprocess.Popen[str]":
+def start(pool: Path, *more: str) -> Forked:
     """python ablate.py, in a process group of its own."""
-    return subprocess.Popen(
-        [sys.executable, "ablate.py", *words(pool, AXIS, *more)],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's & ignores it
-    )
+    return Forked("ablate.py", *words(pool, AXIS, *more), new_session=True)
 
 
 def find_study(pool: Path) -> StudyFolder:
@@ -204,7 +196,7 @@ def test_a_launcher_has_jobs_of_its_own(tmp_path: Path):
 
 
 def test_a_worker_that_is_killed_is_one_failed_cell(tmp_path: Path):
-    study = start(tmp_path, *LONG, "jobs=2", "seeds=[0,1]")
+    study = start(tmp_path, *LONG[1:], "steps=1000", "jobs=2", "seeds=[0,1]")  # three cells come to their end
     owners = wait_for(lambda: len(found := find_workers(tmp_path)) == 2 and found)
     victim = next(key for key in owners if "gqa" in key)
     os.kill(owners[victim], signal.SIGKILL)

@@ -14,7 +14,8 @@ from unittest import mock
 
 import pytest
 import torch
-from tiny_runs import COMPARED, ROOT, Done, program, summary, tiny
+from forked_process import Forked
+from tiny_runs import COMPARED, Done, program, summary, tiny
 
 from gptlab.ablation import gpu_share as sharing
 from gptlab.ablation import worker as cells
@@ -39,19 +40,12 @@ def ablate(pool: Path, *more: str) -> Done:
     return program("ablate.py", *words(pool, *more))
 
 
-def start(pool: Path, *more: str) -> subprocess.Popen[str]:
+def start(pool: Path, *more: str) -> Forked:
     """python ablate.py, in a process of its own."""
-    return subprocess.Popen(
-        [sys.executable, "ablate.py", *words(pool, *more)],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    return Forked("ablate.py", *words(pool, *more))
 
 
-def ended(process: subprocess.Popen[str], status: int | None = None) -> str:
+def ended(process: Forked, status: int | None = None) -> str:
     """What a process of `start` said."""
     out, err = process.communicate(timeout=180)
     assert process.returncode in (COMPARED if status is None else (status,)), out + err

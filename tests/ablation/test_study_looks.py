@@ -1,16 +1,14 @@
 """Looks at real studies: planned before the first run, spent in order, raced over, and the same after a kill."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_runs import ROOT, Done, program, tiny
+from forked_process import Forked
+from tiny_runs import Done, program, tiny
 
 from gptlab.report.findings import compare_study_folder
 from gptlab.runs.study_folder import StudyFolder
@@ -127,14 +125,7 @@ def test_until_resolved_adds_seeds_only_to_arms_that_are_open(raced: tuple[Path,
 
 
 def test_a_race_that_is_killed_takes_the_same_looks(raced: tuple[Path, str], tmp_path: Path):
-    process = subprocess.Popen(
-        [sys.executable, "ablate.py", *words(tmp_path, *RACE)],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = Forked("ablate.py", *words(tmp_path, *RACE))
     while process.poll() is None and not any(
         event["key"].endswith("-s2") or "-s2-" in event["key"] for event in folder(tmp_path).read_events()
     ):

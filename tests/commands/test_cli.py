@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from forked_process import run_forked
 from tiny_runs import finished, program, summary, tiny
 from typer.testing import CliRunner
 
@@ -17,11 +18,14 @@ from gptlab.__main__ import app
 from gptlab.runs.record import RunFolder
 
 
-def gptlab(*arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":
-    """python -m gptlab <arguments>."""
-    kept = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "FORCE_COLOR")}
-    command = [sys.executable, "-W", "error", "-m", "gptlab", *arguments]
-    return subprocess.run(command, env={**kept, **variables}, capture_output=True, text=True, timeout=60)
+def gptlab(*arguments: str, anew: bool = False, **variables: str) -> "subprocess.CompletedProcess[str]":
+    """python -m gptlab <arguments>, in a process of its own; `anew`: that imports everything itself."""
+    env = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "FORCE_COLOR")} | variables
+    words = ["-m", "gptlab", *arguments]
+    if not anew:
+        return run_forked(*words, env=env, warnings=("error",))
+    command = [sys.executable, "-W", "error", *words]
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +38,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_samples_repeat_and_go_on_from_the_prompt(run: Path):
-    first, again = (gptlab("sample", str(run), "--prompt", "the ", "--length", "20") for _ in range(2))
+    words = ["sample", str(run), "--prompt", "the ", "--length", "20"]
+    first, again = (gptlab(*words, anew=anew) for anew in (True, False))
     assert (first.returncode, first.stderr) == (0, "")
     assert first.stdout == again.stdout
     assert first.stdout.startswith("the ")

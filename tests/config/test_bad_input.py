@@ -9,11 +9,11 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from forked_process import run_forked
 from tiny_runs import TINY, Done, tiny, train
 
 from gptlab.config.menu import list_choices
@@ -22,34 +22,6 @@ from gptlab.runs import checkpoint, record
 ROOT = Path(__file__).parents[2]
 TRAIN = str(ROOT / "train.py")
 
-SERVER = """
-import json, os, runpy, sys
-import gc
-import gptlab.training.run, gptlab.compose
-
-gc.freeze()
-for line in sys.stdin:
-    case = json.loads(line)
-    pid = os.fork()
-    if not pid:
-        os.chdir(case["folder"])
-        os.environ.clear(), os.environ.update(case["environment"])
-        for number, name in ((1, "out"), (2, "err")):
-            os.dup2(os.open(case[name], os.O_CREAT | os.O_WRONLY), number)
-        sys.argv, status = case["argv"], 0
-        try:
-            runpy.run_path(sys.argv[0], run_name="__main__")
-        except SystemExit as end:
-            status = end.code or 0
-        except BaseException:
-            import traceback
-            traceback.print_exc()
-            status = 1
-        sys.stdout.flush(), sys.stderr.flush()
-        os._exit(status)
-    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
-"""
-
 
 def environment(**more: str) -> dict[str, str]:
     """That of these tests, without what W&B and Hydra would read in it."""
@@ -57,33 +29,14 @@ def environment(**more: str) -> dict[str, str]:
     return {**kept, "OMP_NUM_THREADS": "1", "HOME": "/nonexistent", **more}
 
 
-@pytest.fixture(scope="session")
-def server() -> Iterator["subprocess.Popen[str]"]:
-    """A process that has imported all, and forks for each case."""
-    command = [sys.executable, "-W", "error", "-c", SERVER]
-    with subprocess.Popen(
-        command, cwd=ROOT, env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
-        yield process
-        assert process.stdin is not None
-        process.stdin.close()
-
-
 @pytest.fixture
-def forked(server: "subprocess.Popen[str]", tmp_path: Path) -> Any:
-    """python train.py <overrides> in an empty folder, by the server."""
-    assert server.stdin is not None
-    assert server.stdout is not None
-    stdin, stdout = server.stdin, server.stdout
+def forked(tmp_path: Path) -> Any:
+    """python train.py <overrides> in an empty folder, in a process that is forked."""
     (tmp_path / "here").mkdir()
-    files = {name: str(tmp_path / name) for name in ("out", "err")}
 
     def run(*overrides: str, **variables: str) -> Done:
-        case = {"argv": [TRAIN, *overrides], "folder": str(tmp_path / "here"), "environment": environment(**variables)}
-        stdin.write(json.dumps({**case, **files}) + "\n")
-        stdin.flush()
-        status = int(stdout.readline())
-        return Done(status, *((tmp_path / name).read_text() for name in files))
+        done = run_forked(TRAIN, *overrides, cwd=tmp_path / "here", env=environment(**variables), warnings=("error",))
+        return Done(done.returncode, done.stdout, done.stderr)
 
     return run
 

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from unittest import mock
 
+from forked_process import Forked
+
 ROOT = Path(__file__).parents[2]
 TINY = (
     "model=nano model.width=16 model.layers=1 model.context=16 batch_size=8 steps=40 log_every=5 save_every=7 "
@@ -65,10 +67,15 @@ def program(name: str, *words: str) -> Done:
     return Done(status, out.getvalue(), err.getvalue())
 
 
-def start(*overrides: str, warnings: str = "error") -> subprocess.Popen[str]:
+def start(*overrides: str, warnings: tuple[str, ...] = ("error",)) -> Forked:
     """python train.py <overrides>, in a process of its own."""
+    return Forked("train.py", *overrides, warnings=warnings)
+
+
+def start_anew(*overrides: str) -> "subprocess.Popen[str]":
+    """The same, in a process that imports everything itself."""
     return subprocess.Popen(
-        [sys.executable, "-W", warnings, "train.py", *overrides],
+        [sys.executable, "-W", "error", "train.py", *overrides],
         cwd=ROOT,
         env={**os.environ, "OMP_NUM_THREADS": "1"},  # bit-equal to this process, which has one thread
         stdout=subprocess.PIPE,
@@ -77,10 +84,10 @@ def start(*overrides: str, warnings: str = "error") -> subprocess.Popen[str]:
     )
 
 
-def ended(process: subprocess.Popen[str]) -> Done:
+def ended(process: "Forked | subprocess.Popen[str]") -> Done:
     """Waits for a process of `start`."""
     out, err = process.communicate(timeout=120)
-    return Done(process.returncode, out, err)
+    return Done(process.wait(timeout=1), out, err)
 
 
 def finished(*overrides: str) -> Path:

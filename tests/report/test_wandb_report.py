@@ -1,15 +1,14 @@
 """A study in W&B: its runs, its summary and its report, against the stand-in of the service."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from forked_process import run_forked
 from test_wandb_service import environment, tiny
-from tiny_runs import COMPARED, ROOT
+from tiny_runs import COMPARED
 from wandb_server import Service, service
 
 STUDY = ["model.heads=2", "steps=12", "evaluation.every=6", "sample.count=1", "metric=[bits_per_byte]", "timing=0"]
@@ -25,9 +24,8 @@ class Published(NamedTuple):
 
 def study(pool: Path, *asked: str, status: int | None = None) -> Path:
     """The folder of an offline study in a process of its own."""
-    words = [sys.executable, "ablate.py", *tiny(pool), *STUDY, "seeds=2", "tracking=offline", *asked]
-    env = environment(pool / "home")
-    made = subprocess.run(words, cwd=ROOT, env=env, capture_output=True, text=True, timeout=180)
+    words = [*tiny(pool), *STUDY, "seeds=2", "tracking=offline", *asked]
+    made = run_forked("ablate.py", *words, env=environment(pool / "home"), timeout=180)
     assert made.returncode in (COMPARED if status is None else (status,)), made.stderr
     return next((pool / "ablations").iterdir())
 
@@ -35,8 +33,7 @@ def study(pool: Path, *asked: str, status: int | None = None) -> Path:
 def synced(folder: Path, there: Service, times: int = 1) -> list[list[str]]:
     """What each `sync` of a study said."""
     env = environment(folder / "home", **there.environment)
-    command = [sys.executable, "-m", "gptlab", "sync", str(folder)]
-    done = [subprocess.run(command, env=env, capture_output=True, text=True, timeout=120) for _ in range(times)]
+    done = [run_forked("-m", "gptlab", "sync", str(folder), env=env) for _ in range(times)]
     assert [one.returncode for one in done] == [0] * times, done[0].stderr
     return [one.stdout.splitlines() for one in done]
 
@@ -100,8 +97,6 @@ def _bad(name: str, folder: Path) -> bool:
 
 
 def test_without_a_key_nothing_is_asked(published: Published):
-    command = [sys.executable, "-m", "gptlab", "sync", str(published.folder)]
-    home = environment(published.folder / "home")
-    done = subprocess.run(command, env=home, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
+    done = run_forked("-m", "gptlab", "sync", str(published.folder), env=environment(published.folder / "home"))
     assert done.returncode == 2
     assert "WANDB_API_KEY" in done.stderr

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import wandb
 from conftest import composed
+from forked_process import run_forked
 from test_wandb_service import environment
 from tiny_runs import ROOT, summary, tiny
 from wandb_server import KEY
@@ -164,14 +165,8 @@ def opened_with(variables: dict[str, str], folder: Path, *more: str) -> dict[str
         "wandb.init = init\n"
         "sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(ROOT / "train.py"), *tiny(folder, "steps=5"), *more],
-        cwd=ROOT,
-        env={**environment(folder / "home"), **variables},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    words = [str(ROOT / "train.py"), *tiny(folder, "steps=5"), *more]
+    done = run_forked("-c", code, *words, env={**environment(folder / "home"), **variables})
     assert done.stdout, done.stderr
     assert done.stderr == "error: W&B cannot be opened (offline): enough; use tracking=disabled\n"
     return json.loads(done.stdout.splitlines()[0])

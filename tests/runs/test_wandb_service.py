@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from forked_process import run_forked
 from tiny_runs import ROOT, TINY, Done, rows, summary
 from wandb_server import KEY, Run, Service, service
 
 WANDB = str(Path(sys.executable).parent / "wandb")
-WARNINGS = ["-W", "error", "-W", "ignore::ResourceWarning"]  # wandb leaves a folder
-TRAIN = [sys.executable, *WARNINGS, str(ROOT / "train.py")]
+WARNINGS = ("error", "ignore::ResourceWarning")  # wandb leaves a folder
 
 
 def environment(home: Path, **more: str) -> dict[str, str]:
@@ -36,7 +36,7 @@ def tiny(pool: Path, *more: str) -> list[str]:
 def train(pool: Path, *more: str, **variables: str) -> Done:
     """python train.py <tiny overrides>, in a process of its own."""
     env = environment(pool / "home", **variables)
-    done = subprocess.run([*TRAIN, *tiny(pool, *more)], cwd=ROOT, env=env, capture_output=True, text=True, timeout=60)
+    done = run_forked("train.py", *tiny(pool, *more), env=env, warnings=WARNINGS)
     return Done(done.returncode, done.stdout, done.stderr)
 
 
@@ -91,7 +91,7 @@ for name, pool, words in json.loads(sys.argv[1]):
         threading.Thread(target=stop, args=[pool, *SIGNALS[name]]).start()
     print(json.dumps([name, train(*words)]), flush=True)
 """
-"""Several runs in one process, which takes seven seconds to start. `stopped` gets a SIGTERM, `killed` a SIGKILL two
+"""Several runs in one process. `stopped` gets a SIGTERM, `killed` a SIGKILL two
 seconds after its sixtieth row."""
 
 LONGER = ["steps=600", "log_every=20", "evaluation.every=600"]
@@ -111,9 +111,8 @@ def several(home: Path, mode: str, names: list[str], **variables: str) -> subpro
     """Some of RUNS, each with outputs of its own but for the one that is resumed."""
     pools = {name: home / name.replace("resumed", "stopped") for name in names}
     asked = [(name, str(pool), tiny(pool, f"tracking={mode}", *RUNS[name])) for name, pool in pools.items()]
-    code = [sys.executable, *WARNINGS, "-c", SEVERAL, json.dumps(asked)]
     env = environment(home / "home", **variables)
-    return subprocess.run(code, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60)
+    return run_forked("-c", SEVERAL, json.dumps(asked), env=env, warnings=WARNINGS)
 
 
 def left(done: subprocess.CompletedProcess[str], there: Service) -> dict[str, Arrived]:
@@ -276,7 +275,7 @@ def test_a_killed_run_lost_at_most_a_second_and_never_says_that_it_finished(offl
 @pytest.mark.parametrize("terminal", [False, True])
 def test_online_without_a_key_asks_nobody(terminal: bool, tmp_path: Path):
     here, there = pty.openpty() if terminal else os.pipe()
-    command = [*TRAIN, *tiny(tmp_path, "tracking=online")]
+    command = [sys.executable, str(ROOT / "train.py"), *tiny(tmp_path, "tracking=online")]
     stdin = there if terminal else subprocess.DEVNULL
     process = subprocess.Popen(command, env=environment(tmp_path / "home"), stdin=stdin, stdout=there, stderr=there)
     assert process.wait(timeout=30) == 2
@@ -320,9 +319,10 @@ def summed_up(home: Path, modes: list[tuple[str, bool]], **variables: str) -> st
     (home / "study").mkdir(exist_ok=True)
     (home / "study" / "report.md").write_text("better")
     words = [str(home / "study" / "report.md"), str(home / "outputs"), json.dumps(modes)]
-    code = [sys.executable, *WARNINGS, "-c", SUM_UP, *words]
     env = environment(home / "home", **variables)
-    return subprocess.run(code, cwd=ROOT, env=env, check=True, stdout=subprocess.PIPE, text=True, timeout=60).stdout
+    done = run_forked("-c", SUM_UP, *words, env=env, warnings=WARNINGS)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 @pytest.mark.parametrize("mode", ["online", "offline"])

@@ -28,7 +28,9 @@ several = pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="takes two cores"
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Done:
     """A run of two processes, with W&B's mirror."""
     overrides = tiny(tmp_path_factory.mktemp("shared"), *DDP, "tracking=offline")
-    return ended(start(*overrides, warnings="ignore::ResourceWarning"))  # W&B leaves a folder to be cleaned up at exit
+    return ended(
+        start(*overrides, warnings=("ignore::ResourceWarning",))
+    )  # W&B leaves a folder to be cleaned up at exit
 
 
 @several

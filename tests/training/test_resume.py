@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_runs import ROOT, Done, ended, finished, numbers, start, tiny, train
+from tiny_runs import ROOT, Done, ended, finished, numbers, start, start_anew, tiny, train
 
 from gptlab.runs import checkpoint, record
 from gptlab.training.task import Task
@@ -92,16 +92,17 @@ def long(pool: Path) -> dict[str, Any]:
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_killed_by_sigkill_a_run_resumes_to_the_same_end(long: dict[str, Any], tmp_path: Path, seed: int):
-    folder = struck(tiny(tmp_path, *HARD, "steps=300"), signal.SIGKILL, random.Random(seed).uniform(0, 1)).folder
+    begin = start_anew if seed == 1 else start
+    wait = random.Random(seed).uniform(0, 1)
+    folder = struck(begin(*tiny(tmp_path, *HARD, "steps=300")), tmp_path, signal.SIGKILL, wait).folder
     assert not (folder / "summary.json").exists()
     resumed(folder)
     assert numbers(folder) == long
 
 
-def struck(overrides: list[str], number: int, wait: float) -> Done:
+def struck(process: Any, pool: Path, number: int, wait: float) -> Done:
     """A run in a process of its own that gets a signal some seconds after its first row."""
-    process = start(*overrides)
-    runs = Path(next(one for one in overrides if one.startswith("outputs="))[8:]) / "runs"
+    runs = pool / "runs"
     while not list(runs.glob("*/metrics.jsonl")):
         assert process.poll() is None, ended(process)
         time.sleep(0.01)
@@ -119,7 +120,7 @@ def struck(overrides: list[str], number: int, wait: float) -> Done:
 def test_a_signal_saves_at_the_end_of_the_step_and_says_how_to_go_on(
     long: dict[str, Any], tmp_path: Path, number: signal.Signals
 ):
-    done = struck(tiny(tmp_path, *HARD, "steps=300"), number, 0.3)
+    done = struck(start(*tiny(tmp_path, *HARD, "steps=300")), tmp_path, number, 0.3)
     step = checkpoint.load_checkpoint(done.folder / "checkpoints" / "last.ckpt")["global_step"]
     line = f"stopped by {number.name} after step {step}; go on with: python train.py resume={done.folder}\n"
     assert done.err == line
