@@ -87,8 +87,8 @@ def test_flops_are_the_counted_products(rule: str, features: int, chunk: int):
     with FlopCounterMode(display=False, custom_mapping={torch.ops.aten.linalg_solve_triangular: solve}) as counted:
         scan_chunks(*given, chunk=chunk, rewrite=rewrite)
     kind = {"rewrites": rule != "adds", "own_write": rule == "own"}
-    promised = count_mixing_flops(17, chunk, KEY, VALUE, by_feature=features > 1, **kind)
-    assert counted.get_total_flops() == BATCH * HEADS * promised
+    promised = count_mixing_flops(17, chunk, KEY, VALUE, heads=HEADS, by_feature=features > 1, **kind)
+    assert counted.get_total_flops() == BATCH * promised
 
 
 def test_a_chunk_is_no_longer_than_the_text():

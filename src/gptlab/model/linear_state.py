@@ -141,20 +141,31 @@ def fit_chunk(length: int, chunk: int) -> int:
 
 
 def count_mixing_flops(
-    length: int, chunk: int, key: int, value: int, *, by_feature: bool, rewrites: bool = False, own_write: bool = False
+    length: int,
+    chunk: int,
+    key: int,
+    value: int,
+    *,
+    by_feature: bool,
+    heads: int,
+    key_heads: int | None = None,
+    rewrites: bool = False,
+    own_write: bool = False,
 ) -> int:
-    """Return the FLOPs of one head's products in chunks, the triangular system's included.
+    """Return the FLOPs of the products in chunks, the triangular system's included.
 
+    key, value  features of a key and of a value
     by_feature  decays differ by feature of the key
+    key_heads   heads that have queries and keys of their own; None is all
     rewrites    the state rewrites itself; own_write: by other vectors than the keys
     """
     size = fit_chunk(length, chunk)
     square, state = 2 * size * size, 2 * size * key * value
     scores = size * (size + 1) * key if by_feature else square * key
-    flops = scores + square * value + 2 * state  # weights on values; the state written and read
+    flops = square * value + 2 * state  # weights on values; the state written and read
     if rewrites:
         flops += scores + size * size * (value + key)  # the system and its solution
         flops += square * key + 2 * size * key * key + 2 * key * key * value  # what is linear in the state
     if own_write:
         flops += 2 * scores + 2 * square * value + state
-    return -(-length // size) * flops
+    return -(-length // size) * (heads * flops + (heads if key_heads is None else key_heads) * scores)

@@ -86,6 +86,6 @@ class GatedDeltaNet(Attention):
         return RecurrentState(batch, like, state=(self.heads, self.key, self.value), conv=self.conv.past_shape)
 
     def flops(self, length: int) -> int:
-        return self.heads * count_mixing_flops(
-            length, self.chunk, self.key, self.value, by_feature=False, rewrites=True
+        return count_mixing_flops(
+            length, self.chunk, self.key, self.value, heads=self.heads, by_feature=False, rewrites=True
         )

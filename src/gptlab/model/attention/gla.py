@@ -86,4 +86,4 @@ class GatedLinearAttention(Attention):
         return RecurrentState(batch, like, state=(self.heads, self.key, self.value))
 
     def flops(self, length: int) -> int:
-        return self.heads * count_mixing_flops(length, self.chunk, self.key, self.value, by_feature=True)
+        return count_mixing_flops(length, self.chunk, self.key, self.value, heads=self.heads, by_feature=True)

@@ -80,4 +80,6 @@ class KimiDeltaAttention(Attention):
         return RecurrentState(batch, like, state=(self.heads, self.head, self.head), conv=self.conv.past_shape)
 
     def flops(self, length: int) -> int:
-        return self.heads * count_mixing_flops(length, self.chunk, self.head, self.head, by_feature=True, rewrites=True)
+        return count_mixing_flops(
+            length, self.chunk, self.head, self.head, heads=self.heads, by_feature=True, rewrites=True
+        )

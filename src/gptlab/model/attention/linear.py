@@ -24,10 +24,11 @@ from gptlab.model.shape import Shape
 class LinearAttention(Attention):
     """Linear attention with decay. Padding enters no state and does not make it decay.
 
-    gate   whether the output is gated, as published; false lets the norm write alone
-    decay  null is 1 - 2^(-5 - h) for head h = 0, 1, ..; a number is for all heads, and 1 forgets nothing
-    chunk  tokens computed at once; it changes the time, not the result
-    bias   of the Linears
+    gate      whether the output is gated, as published; false lets the norm write alone
+    expand_v  width of a value in widths of a key
+    decay     null is 1 - 2^(-5 - h) for head h = 0, 1, ..; a number is for all heads, and 1 forgets nothing
+    chunk     tokens computed at once; it changes the time, not the result
+    bias      of the Linears
     """
 
     supports = frozenset({"embed", "rotate"})
@@ -38,6 +39,7 @@ class LinearAttention(Attention):
         layer: int = 0,
         *,
         gate: bool = True,
+        expand_v: int = 1,
         decay: float | None = None,
         chunk: int = 64,
         bias: bool = False,
@@ -47,17 +49,20 @@ class LinearAttention(Attention):
             raise ValueError(f"decay={decay} is not in (0, 1]; 1 forgets nothing, null gives each head its own")
         if chunk < 1:
             raise ValueError(f"chunk={chunk} is not positive; 1 goes token by token")
+        if expand_v < 1:
+            raise ValueError(f"expand_v={expand_v} leaves no value; 1 is as wide as a key")
         self.layer, self.heads, self.head, self.chunk = layer, shape.heads, shape.head, chunk
+        self.value = expand_v * shape.head
         self.decays = [1 - 2.0 ** (-5 - h) if decay is None else decay for h in range(shape.heads)]
         self.q = nn.Linear(shape.width, shape.heads * shape.head, bias)
         self.k = nn.Linear(shape.width, shape.heads * shape.head, bias)
-        self.v = nn.Linear(shape.width, shape.heads * shape.head, bias)
-        self.gate = nn.Linear(shape.width, shape.heads * shape.head, bias) if gate else None
-        self.norm = nn.RMSNorm(shape.head, eps=1e-6, elementwise_affine=False)
-        self.out = nn.Linear(shape.heads * shape.head, shape.width, bias)
+        self.v = nn.Linear(shape.width, shape.heads * self.value, bias)
+        self.gate = nn.Linear(shape.width, shape.heads * self.value, bias) if gate else None
+        self.norm = nn.RMSNorm(self.value, eps=1e-6, elementwise_affine=False)
+        self.out = nn.Linear(shape.heads * self.value, shape.width, bias)
 
     def forward(self, x: Tensor, forward_pass: ForwardPass, cache: RecurrentState | None = None) -> Tensor:
-        q, k, v = (projection(x).unflatten(-1, (self.heads, self.head)) for projection in (self.q, self.k, self.v))
+        q, k, v = (projection(x).unflatten(-1, (self.heads, -1)) for projection in (self.q, self.k, self.v))
         # a rotation is linear, so the scores may be scaled before it: (B, T, H, D) are fewer than pairs
         q, k = forward_pass.position.rotate(q * self.head**-0.5, k, forward_pass.positions, self.layer)
         state = self.new_cache(len(x), 0, x).rows["state"] if cache is None else cache.rows["state"]
@@ -71,7 +76,7 @@ class LinearAttention(Attention):
         return self.out(y if self.gate is None else F.silu(self.gate(x)) * y)
 
     def new_cache(self, batch: int, length: int, like: Tensor) -> RecurrentState:
-        return RecurrentState(batch, like, state=(self.heads, self.head, self.head))
+        return RecurrentState(batch, like, state=(self.heads, self.head, self.value))
 
     def flops(self, length: int) -> int:
-        return self.heads * count_mixing_flops(length, self.chunk, self.head, self.head, by_feature=False)
+        return count_mixing_flops(length, self.chunk, self.head, self.value, heads=self.heads, by_feature=False)
