@@ -12,7 +12,7 @@ from gptlab.corpus.corpus import Corpus, build_corpus
 from gptlab.corpus.data import Data
 from gptlab.corpus.datamodule import Batch, DataModule
 from gptlab.corpus.load import select_part
-from gptlab.corpus.token_files import JoinedTokens, join_tokens
+from gptlab.corpus.token_files import JoinedTokens, join_tokens, take_windows
 from gptlab.corpus.tokenizer.byte import Byte
 from gptlab.errors import Refused
 from gptlab.model.shape import IGNORED
@@ -108,6 +108,10 @@ def test_files_joined_are_one_row(sizes: list[int]):
     made, whole = Corpus(JoinedTokens(parts), JoinedTokens(parts), Byte(), ""), corpus()
     assert len(made.train) == 500
     assert (made.batch(3, 8, 6, 10) == whole.batch(3, 8, 6, 10)).all()
+    for rows in (slice(0, 2), slice(2, 4), slice(4, 6)):  # what each of three processes reads
+        assert (made.batch(3, 8, 6, 10, rows) == whole.batch(3, 8, 6, 10)[rows]).all()
+    starts = np.arange(470)  # over every border
+    assert (take_windows(made.train, starts, 30) == take_windows(whole.train, starts, 30)).all()
     assert all((made.train[a:b] == whole.train[a:b]).all() for a, b in ((None, 3), (150, 320), (0, 600), (9, 9)))
     assert (windows(made, 7)[1] == windows(Corpus(whole.train, whole.train, Byte(), ""), 7)[1]).all()
 

@@ -8,7 +8,15 @@ import numpy as np
 from gptlab.config.factory import Factory
 from gptlab.corpus.data import Data, TokenFiles
 from gptlab.corpus.split import split_text
-from gptlab.corpus.token_files import Tokens, combine_hashes, cut_tokens, join_tokens, open_token_file, scan_files
+from gptlab.corpus.token_files import (
+    Tokens,
+    combine_hashes,
+    cut_tokens,
+    join_tokens,
+    open_token_file,
+    scan_files,
+    take_windows,
+)
 from gptlab.corpus.tokenize import load_or_tokenize, train_tokenizer
 from gptlab.corpus.tokenizer import Tokenizer
 from gptlab.errors import Refused
@@ -24,17 +32,22 @@ class Corpus:
     tokenizer: Tokenizer
     sha256: str
 
-    def batch(self, seed: int, step: int, rows: int, context: int) -> np.ndarray:
-        """Return (rows, context + 1) training tokens, int64, from random positions.
+    def batch(self, seed: int, step: int, rows: int, context: int, part: slice = slice(None)) -> np.ndarray:
+        """Return (rows, context + 1) training tokens, int64, from random positions, or a part of those rows.
 
-        They depend on nothing but the arguments and the tokens.
+        They depend on nothing but the arguments and the tokens. A process that trains on some rows reads only those.
         """
         # The step is the counter's second word: the first counts the draws of a batch, which steps must not share.
         # a counter-based generator: batch k needs none of those before it, so a resumed run draws nothing again
         rng = np.random.Generator(np.random.Philox(key=seed % 2**64, counter=[0, step, 0, 0]))
         # with replacement and over all positions, as nanoGPT draws: there are no epochs
         starts = rng.integers(0, len(self.train) - context, rows)
-        return self.train[starts[:, None] + np.arange(context + 1)].astype(np.int64)
+        return take_windows(self.train, starts[part], context + 1).astype(np.int64)
+
+    @property
+    def weighs_rows(self) -> bool:
+        """Whether rows differ in how many targets they have, so that a part of a batch is weighed by all of it."""
+        return False
 
     def make_batch(self, seed: int, step: int, rows: int, context: int) -> tuple[np.ndarray, np.ndarray]:
         """Return inputs and targets of a step, (rows, context) each; targets that are IGNORED are not learnt."""

@@ -1,6 +1,7 @@
 """The corpus as a LightningDataModule: this process's micro-batches, from the step at which the trainer stands."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import torch
@@ -39,12 +40,29 @@ class Batch(NamedTuple):
         """Return the batch on a device."""
         return Batch(self.inputs.to(device), self.targets.to(device), self.weight)
 
+    def pin_memory(self) -> "Batch":
+        """Return the batch in memory from which a GPU copies while it computes."""
+        return Batch(self.inputs.pin_memory(), self.targets.pin_memory(), self.weight)
+
 
 class DataModule(LightningDataModule):
-    """Yields micro-batches; batch k is the same whatever processes and micro-batches share it, resumed or not."""
+    """Yields micro-batches; batch k is the same whatever processes and micro-batches share it, resumed or not.
 
-    def __init__(self, corpus: Corpus, *, seed: int, batch_size: int, context: int, accumulate: int = 1) -> None:
+    pinned  batches lie in memory from which a GPU copies while it computes
+    """
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        *,
+        seed: int,
+        batch_size: int,
+        context: int,
+        accumulate: int = 1,
+        pinned: bool = False,
+    ) -> None:
         super().__init__()
+        self.pinned = pinned
         self.corpus, self.seed = corpus, seed
         self.batch_size, self.context, self.accumulate = batch_size, context, accumulate
 
@@ -52,6 +70,20 @@ class DataModule(LightningDataModule):
         """Return the batch of a step, counted from 0."""
         inputs, targets = self.corpus.make_batch(self.seed, step, self.batch_size, self.context)
         return Batch(torch.from_numpy(inputs), torch.from_numpy(targets))
+
+    def load_part(self, step: int, rank: int, size: int) -> Batch:
+        """Return the rows of a step that are those of one process of `size`."""
+        if self.corpus.weighs_rows:
+            part = self.load_batch(step).split(size)[rank]
+        else:  # the other rows are not even read
+            share = self.batch_size // size
+            tokens = torch.from_numpy(
+                self.corpus.batch(
+                    self.seed, step, self.batch_size, self.context, slice(rank * share, (rank + 1) * share)
+                )
+            )
+            part = Batch(tokens[:, :-1], tokens[:, 1:])
+        return part.pin_memory() if self.pinned else part
 
     def train_dataloader(self) -> "DataModule":
         return self
@@ -61,6 +93,10 @@ class DataModule(LightningDataModule):
         rank, size = self.trainer.global_rank, self.trainer.world_size
         # read when iteration begins: a resumed trainer stands at its checkpoint's step by then
         step = self.trainer.global_step
-        while True:
-            yield from self.load_batch(step).split(size)[rank].split(self.accumulate)
-            step += 1
+        # the next batch is read while the device computes this one
+        with ThreadPoolExecutor(1, thread_name_prefix="next-batch") as reader:
+            following = reader.submit(self.load_part, step, rank, size)
+            while True:
+                batch, step = following.result(), step + 1
+                following = reader.submit(self.load_part, step, rank, size)
+                yield from batch.split(self.accumulate)

@@ -22,6 +22,10 @@ class TaskCorpus(Corpus):
     task: SyntheticTask
     judged: Examples
 
+    @property
+    def weighs_rows(self) -> bool:
+        return True
+
     def make_batch(self, seed: int, step: int, rows: int, context: int) -> tuple[np.ndarray, np.ndarray]:
         return self.task.generate(open_stream(TRAINING, seed, step), rows, context, judged=False)[:2]
 

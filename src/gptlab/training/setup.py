@@ -39,12 +39,16 @@ class TrainingSetup:
     def __init__(self, context: RunContext, decoder: Decoder, compiled: bool | None = None) -> None:
         self.context, self.decoder = context, decoder
         settings, config = context.settings, context.recipe.config
+        # made before the decoder, since it knows the rank and the device
+        self.trainer: Any = context.processes.trainer
+        self.device: torch.device = self.trainer.strategy.root_device
         self.data_module = DataModule(
             context.corpus,
             seed=settings.seed,
             batch_size=settings.batch_size,
             context=settings.model.context,
             accumulate=settings.accumulate,
+            pinned=self.device.type == "cuda",
         )
         self.task = Task(
             decoder,
@@ -56,9 +60,6 @@ class TrainingSetup:
             accumulate=settings.accumulate,
             clip=settings.clip,
         )
-        # made before the decoder, since it knows the rank and the device
-        self.trainer: Any = context.processes.trainer
-        self.device: torch.device = self.trainer.strategy.root_device
         # as resolved on this machine: auto has become one of the three
         self.precision: str = factory(config["trainer"], "trainer")().precision
         # before the weights move there, so that they are counted
