@@ -95,6 +95,14 @@ def test_interim_windows_are_spread_whole_and_always_the_same(context: int, toke
     assert len(inputs) < 3 or gaps.max() - gaps.min() <= 1
 
 
+@pytest.mark.parametrize("context", [4, 8, 16, 32])
+def test_stretches_hold_the_same_tokens_for_all_contexts_that_divide_them(context: int):
+    long = corpus(validation=5001)
+    targets = windows(long, context, 512)[1] if context == 32 else long.windows(context, 512, 32)[1][:]
+    assert np.unique(targets).size == 512
+    assert np.array_equal(np.sort(targets.ravel()), np.sort(windows(long, 32, 512)[1].ravel()))
+
+
 def test_windows_taken_in_parts_are_the_windows():
     made = corpus()
     for whole, part in zip(windows(made, 7), made.windows(7), strict=True):

@@ -12,9 +12,9 @@ from tiny_runs import Done, finished, rows, summary, tiny, train
 from gptlab.training.build import build_decoder
 from gptlab.training.final_evaluation import (
     average_by_position,
+    choose_history_windows,
     compute_position_table,
     measure_overlap,
-    spread_window_ends,
 )
 
 HISTORY = [f"val/loss_at_{contexts}x" for contexts in (1, 2, 4)]
@@ -52,12 +52,14 @@ def test_a_run_keeps_the_loss_by_position(done: Done):
     ("length", "context", "budget"), [(400, 16, 64), (400, 16, 10_000), (65, 16, 64), (999, 7, 50)]
 )
 def test_windows_have_their_history_and_share_no_target(length: int, context: int, budget: int):
-    ends = spread_window_ends(length, context, budget)
-    assert ends[0] == 4 * context
-    assert ends[-1] < length
-    assert (np.diff(ends) >= context).all()
-    assert (ends % context == 0).all()  # windows of the pass over the whole split
-    assert len(ends) == min(budget // context, 1 + (length - 1 - 4 * context) // context)
+    numbers = np.arange(-(-(length - 1) // context))
+    chosen = choose_history_windows(numbers, length, context, budget)
+    assert chosen[0] == 3
+    assert (chosen[-1] + 1) * context < length
+    assert (np.diff(chosen) >= 1).all()
+    assert len(chosen) == min(budget // context, 1 + (length - 1 - 4 * context) // context)
+    some = np.arange(0, len(numbers), 2)  # as where a part of the split is scored
+    assert (some[choose_history_windows(some, length, context, budget)] >= 3).all()
 
 
 def test_a_decoder_without_sight_of_the_past_gains_nothing_from_it(tmp_path: Path):
@@ -84,6 +86,13 @@ def test_what_cannot_be_measured_is_left_out_with_the_reason(tmp_path: Path, mor
     found = summary(finished(*tiny(tmp_path, more, "steps=2")))
     assert [key for key in HISTORY if key in found] == there
     assert found["val/loss_at_missing"] == why
+
+
+def test_a_part_of_the_split_is_scored_where_that_is_asked_for_and_said(tmp_path: Path):
+    folder = finished(*tiny(tmp_path, "steps=2", "evaluation.final=64"))
+    found = summary(folder)
+    assert found["scored_tokens"] == len(np.load(folder / "evaluation.npz")["nats"]) == 64
+    assert found[HISTORY[0]] == pytest.approx(found["val/loss"], rel=0.3)
 
 
 @pytest.mark.parametrize("position", choices("position"))
@@ -139,8 +148,9 @@ def test_samples_in_one_batch_are_written_once_and_a_token_is_timed_both_ways(tm
 
 def test_losses_at_one_context_are_those_of_the_pass_over_the_whole_split(done: Done):
     nats = np.load(done.folder / "evaluation.npz")["nats"]
-    ends = spread_window_ends(len(nats) + 1, 16, 64 // 4)
-    of_windows = nats[ends[:, None] + np.arange(-16, 0)]
+    windows = np.arange(-(-len(nats) // 16))
+    chosen = choose_history_windows(windows, len(nats) + 1, 16, 64 // 4)
+    of_windows = nats[chosen[:, None] * 16 + np.arange(16)]
     assert summary(done.folder)[HISTORY[0]] == pytest.approx(of_windows.mean(), rel=1e-6)
 
 

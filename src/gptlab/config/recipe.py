@@ -19,7 +19,7 @@ KNOB_SLOTS = ("format",)
 """Slots whose choices are knobs of the choices of others."""
 OPTIONAL_SLOTS = ("pretrained",)
 """Slots that a run may be without."""
-COSMETIC_KEYS = ("name", "resume", "outputs", "tracking")
+COSMETIC_KEYS = ("name", "resume", "outputs", "tracking", "save_minutes", "keep")
 """Keys that change no number of a run."""
 KEYS_NOT_IN_NAME = (
     *(*COSMETIC_KEYS, "data.path", "tokenizer.path", "pretrained"),
@@ -43,10 +43,14 @@ class Model:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Interim evaluations: every so many steps, on so many tokens. All evaluations see one part of the split."""
+    """Interim evaluations: every so many steps, on so many tokens; tokens of the final one, None for the usual.
+
+    All of them see one part of the split.
+    """
 
     every: int
     tokens: int
+    final: int | None
     part: Literal["all", "open", "held_back"]
 
 
@@ -96,6 +100,8 @@ class Settings:
     outputs: str
     log_every: int
     save_every: int
+    save_minutes: float | None
+    keep: Literal["all", "best", "last", "none"]
     content: dict[str, str]
     model: Model
     evaluation: Evaluation
@@ -105,6 +111,7 @@ class Settings:
 
 POSITIVE_KEYS = (
     *("steps", "batch_size", "accumulate", "vocab_multiple", "clip", "max_minutes", "log_every", "save_every"),
+    *("save_minutes", "evaluation.final"),
     *(f"model.{size}" for size in ("width", "heads", "layers", "context", "batch_size", "lr", "head")),
     *("evaluation.every", "evaluation.tokens", "sample.length", "sample.top_k"),
 )
@@ -136,8 +143,11 @@ class Recipe:
         # keys that came later leave the hashes of older runs as they were, as long as they say nothing
         if not config.get("content"):
             config.pop("content", None)
-        if isinstance(evaluation := config.get("evaluation"), dict) and evaluation.get("part") == "all":
-            config["evaluation"] = {key: value for key, value in evaluation.items() if key != "part"}  # as before parts
+        if isinstance(evaluation := config.get("evaluation"), dict):  # as before there were parts and caps
+            usual = {"part": "all", "final": None}
+            config["evaluation"] = {
+                key: value for key, value in evaluation.items() if key not in usual or value != usual[key]
+            }
         for slot in ("change", "callback"):  # none is as if there were no such slot
             if not config.get(slot):
                 config.pop(slot, None)

@@ -80,18 +80,20 @@ class Corpus:
         """Size of the training split; None where it has no end."""
         return len(self.train)
 
-    def windows(self, context: int, tokens: int | None = None) -> "tuple[TokenWindows, TokenWindows]":
+    def windows(self, context: int, tokens: int | None = None, stretch: int = 1) -> "tuple[TokenWindows, TokenWindows]":
         """Return inputs and targets, (N, context) each, in which each validation token but the first is a target once.
 
-        With `tokens`, about so many are targets, in windows spread evenly. The last window is padded with targets that
-        the loss ignores.
+        With `tokens`, about so many are targets, in stretches of the text spread evenly; a stretch is at least a
+        window. The last window is padded with targets that the loss ignores.
         """
         # windows side by side: inputs are one token behind targets, so the first token is no target
         window_count = -(-(len(self.validation) - 1) // context)
         numbers = np.arange(window_count)
-        if tokens is not None and -(-tokens // context) < window_count:
+        together = max(1, stretch // context)  # windows
+        if tokens is not None and (count := -(-tokens // (together * context))) * together < window_count:
             # without the last window, which may be padded
-            numbers = np.linspace(0, window_count - 2, -(-tokens // context)).astype(int)
+            firsts = np.linspace(0, (window_count - 1) // together - 1, count).astype(int) * together
+            numbers = (firsts[:, None] + np.arange(together)).ravel()
         return Windows(self.validation, numbers, context, 0, 0), Windows(self.validation, numbers, context, 1, IGNORED)
 
 

@@ -133,6 +133,7 @@ def _extract_facts(summary: dict[str, Any], config: dict[str, Any]) -> dict[str,
 CONDITIONS = (
     "data.validation",
     "evaluation.part",
+    "evaluation.final",
     "batch_size",
     "model.context",
     "steps",

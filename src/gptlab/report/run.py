@@ -72,7 +72,9 @@ def _summarize_run(summary: Mapping[str, Any], status: str) -> list[Sentence]:
     if "val/loss" not in summary:
         reason = f". {summary.get('reason', '')}".rstrip(". ")
         return [parse_sentence(f"The run is {bold(status)}{escape(reason)}.")]
-    sentences = [parse_sentence(f"Loss **{summary['val/loss']:.4f}** nats/token on the whole validation split.")]
+    scored, split = summary.get("scored_tokens"), summary.get("validation_tokens", 0)
+    where = f"{scored:,} tokens spread evenly over" if scored and scored < split - 1 else "the whole of"
+    sentences = [parse_sentence(f"Loss **{summary['val/loss']:.4f}** nats/token on {where} the validation split.")]
     if "val/word_accuracy" in summary:
         accuracy, floor, ceiling = (summary.get(f"val/word_accuracy{end}", 0.0) for end in ("", "_floor", "_ceiling"))
         sentences.append(

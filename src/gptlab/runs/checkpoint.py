@@ -35,6 +35,16 @@ def save_checkpoint(trainer: "Trainer", folder: Path, name: str, weights_only: b
         raise
 
 
+def keep_checkpoints(folder: Path, keep: str) -> None:
+    """Remove the checkpoints of a finished run but those to keep: all, best (last where there is none), last, none."""
+    kept = {"all": ("last", "previous", "best"), "best": ("best",), "last": ("last",), "none": ()}[keep]
+    if keep == "best" and not (folder / "best.ckpt").exists():
+        kept = ("last",)
+    for path in folder.glob("*.ckpt"):
+        if path.stem not in kept:
+            path.unlink()
+
+
 def load_checkpoint(path: Path, *, mapped: bool = False) -> dict[str, Any]:
     """Return a checkpoint's content, tensors and plain values only.
 

@@ -149,8 +149,8 @@ def read_recipe(folder: Path) -> Recipe:
         config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
         facts = RunFolder(folder).read_facts()
         # runs from before these keys were; empty, they change no hash
-        older = {"change": {}, "callback": {}, "content": {}}  # a run of before there were any
-        config["evaluation"] = {"part": "all", **config["evaluation"]}
+        older = {"change": {}, "callback": {}, "content": {}, "save_minutes": None, "keep": "all"}
+        config["evaluation"] = {"part": "all", "final": None, **config["evaluation"]}
         recipe = Recipe({**older, **config}, dict(facts["choices"]), tuple(facts["differs"]))
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
         line = (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -20,6 +20,14 @@ ORDER_FACTS = {
 }
 """Facts that decide which tokens are learnt from and in which order, and how they are called."""
 
+JUDGING_FACTS = {
+    "data_sha256": "text",
+    "data.validation": "data.validation",
+    "evaluation.part": "evaluation.part",
+    "evaluation.final": "evaluation.final",
+}
+"""Facts that decide by which tokens an arm is judged."""
+
 
 def list_differing(runs: Iterable[Run], facts: Iterable[str]) -> list[str]:
     """Return those facts that arms which finished do not share; a fact that a run lacks is not known to differ."""
@@ -30,8 +38,8 @@ def list_differing(runs: Iterable[Run], facts: Iterable[str]) -> list[str]:
 def choose_metric(runs: list[Run], usual: Metric) -> tuple[Metric, str]:
     """Return the metric that decides, and why no verdict can be given, "" if one can."""
     # another text has another entropy: no unit makes losses on two texts comparable
-    if differing := list_differing(runs, ("data_sha256", "data.validation", "evaluation.part")):
-        names = " and ".join(ORDER_FACTS.get(fact, fact) for fact in differing)
+    if differing := list_differing(runs, JUDGING_FACTS):
+        names = " and ".join(JUDGING_FACTS[fact] for fact in differing)
         return usual, f"the arms differ in {names}, so they are not judged by the same text: no verdict"
     if not list_differing(runs, ("tokenizer",)):
         return usual, ""

@@ -84,6 +84,7 @@ EXTENT = (
     _fact("tokens", "tokens that it learnt from, repeats included", SUMMARY, unit="tokens"),
     _fact("train_tokens", "size of the training split", START, unit="tokens"),
     _fact("validation_tokens", "size of the validation split", START, unit="tokens"),
+    _fact("scored_tokens", "targets of the final evaluation (evaluation.final)", FINAL, unit="tokens"),
 )
 COUNTS = (
     _lower("params", "parameters", "parameters, a tied one once", COSTS, name="parameters"),
@@ -98,7 +99,7 @@ COUNTS = (
     _fact("unpacked_bytes", "size of the same weights as floats", CHANGE, unit="bytes"),
 )
 QUALITY = (
-    _lower("val/loss", "nats/token", "mean over every target of the validation split", EVALUATOR, name="loss"),
+    _lower("val/loss", "nats/token", "mean over the targets of the final evaluation", EVALUATOR, name="loss"),
     _lower("val/loss_best", "nats/token", "the lowest of all evaluations", FINAL, name="best loss"),
     _lower("val/loss_select", "nats/token", "mean over the first half of the targets: a search chooses by it", FINAL),
     _lower("val/loss_test", "nats/token", "the second half: a search is judged by it", FINAL, name="test loss"),

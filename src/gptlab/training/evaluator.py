@@ -8,12 +8,19 @@ from gptlab.training.evaluate import evaluate
 from gptlab.training.metric import Scores, TextMetric, TokenMetric
 from gptlab.training.reference_texts import ReferenceTexts
 
+MOST_FINAL_TOKENS = 20_000_000
+"""Targets of the final evaluation unless evaluation.final says more: their mean is known to 0.001 nats, and a split of
+100 million would take longer than many a training.
+"""
+STRETCHES, LONGEST_STRETCH = 64, 2**16
+"""Stretches of text, at least, that a final evaluation of a part of the split scores, and tokens of one, at most."""
+
 
 class Evaluator:
     """Scores a decoder on fixed windows of the validation split.
 
     interim_windows  inputs and targets of the interim evaluations, the same tokens each time
-    all_windows      every target of the split once
+    final_windows    every target of the split once, or as many as the final evaluation scores, spread evenly
     token_bytes      (V,) UTF-8 bytes of each token
     """
 
@@ -32,15 +39,18 @@ class Evaluator:
                 self.token_metrics[name].sync_on_compute = False  # all processes score the same tokens
         self.token_bytes = corpus.tokenizer.lengths()
         self.interim_windows = corpus.windows(context, recipe.settings.evaluation.tokens)
-        self.all_windows = corpus.windows(context)
+        final_tokens = recipe.settings.evaluation.final or MOST_FINAL_TOKENS
+        # stretches that no context length decides, so that models of all lengths are judged by the same tokens
+        stretch = min(LONGEST_STRETCH, 2 ** max(0, (final_tokens // STRETCHES).bit_length() - 1))
+        self.final_windows = corpus.windows(context, final_tokens, stretch)
 
     def score_interim(self, decoder: Decoder) -> Scores:
         """Score the tokens of the interim evaluations."""
         return evaluate(decoder, *self.interim_windows, self.token_bytes)
 
-    def score_all(self, decoder: Decoder) -> Scores:
-        """Score every target of the validation split."""
-        return evaluate(decoder, *self.all_windows, self.token_bytes)
+    def score_final(self, decoder: Decoder) -> Scores:
+        """Score the targets of the final evaluation."""
+        return evaluate(decoder, *self.final_windows, self.token_bytes)
 
     def compute_values(self, scores: Scores) -> dict[str, float]:
         """Return the mean loss in nats per token, and every token metric, of scored tokens."""

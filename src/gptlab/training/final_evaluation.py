@@ -1,9 +1,11 @@
 """The final evaluation: every target of the validation split once, and the loss by position and by history.
 
+On a split of more than evaluation.final tokens (20 million where it is null) windows spread evenly are scored instead.
+
 By position: mean nats at each place of the window, so the first entry is that of a token which sees one other.
 By history: the same targets, about a quarter of evaluation.tokens, each the last of 1, 2 and 4 contexts of text, so
 that 1 to T, T + 1 to 2 T, or 3 T + 1 to 4 T tokens stand before them: does a decoder use more than it was trained on,
-or does it break? They are windows of the pass over the whole split, which has scored them at 1 context already. A
+or does it break? They are some of the windows above, which were scored at 1 context already. A
 position that knows fewer tokens leaves a key out, and `val/loss_at_missing` says why.
 """
 
@@ -37,22 +39,23 @@ def evaluate_final(
 ) -> tuple[dict[str, Any], float]:
     """Score the validation split; write evaluation.npz and a row. Return the values for the summary, and seconds."""
     start, decoder, corpus = time.perf_counter(), setup.decoder, context.corpus
-    scores = evaluator.score_all(decoder)
+    scores = evaluator.score_final(decoder)
     values: dict[str, Any] = {**evaluator.compute_values(scores), **mean_of_halves(scores.nats)}
+    values["scored_tokens"] = len(scores.nats)
     # the last step may have ruined the weights, and no training loss comes after it
     setup.task.refuse_bad_value(values["val/loss"], state.step)
     nats = scores.nats.float().cpu().numpy()
     length = decoder.shape.context
-    means, counts = average_by_position(nats, corpus.find_scored_places(length), length)
+    means, counts = average_by_position(nats, corpus.find_scored_places(length)[: len(nats)], length)
     values |= measure_accuracy_by_difficulty(scores, corpus)
     arrays: dict[str, Any] = {"nats": nats, "by_position": means, "targets_by_position": counts}
     table = compute_position_table(decoder)
     if table is not None:
         arrays["position_table"] = table.cpu().numpy().astype(np.float16)
         values |= measure_overlap(decoder, table)
-    np.savez_compressed(context.folder.path / "evaluation.npz", **arrays)
+    np.savez(context.folder.path / "evaluation.npz", **arrays)
     tokens = context.settings.evaluation.tokens // HISTORY_SHARE
-    values |= score_by_history(decoder, corpus, tokens, evaluator.token_bytes, scores.nats)
+    values |= score_by_history(decoder, corpus, tokens, evaluator, scores.nats)
     row = {**log.axes(), **values}
     context.folder.append_metrics(row)
     context.tracker.log_metrics(row)
@@ -131,37 +134,40 @@ def main_directions(rows: torch.Tensor, count: int) -> torch.Tensor:
 
 
 def score_by_history(
-    decoder: Decoder, corpus: Corpus, tokens: int, token_bytes: np.ndarray, nats: torch.Tensor
+    decoder: Decoder, corpus: Corpus, tokens: int, evaluator: Evaluator, nats: torch.Tensor
 ) -> dict[str, float]:
     """Return mean nats of the same targets, about `tokens` of them, after 1, 2 and 4 contexts of text.
 
-    `nats` are those of all targets of the split in order, (N,), scored at 1 context.
+    `nats` are those of the final evaluation's targets in order, (N,), scored at 1 context.
     """
     validation, context = corpus.validation, decoder.shape.context
     multiples = find_history_multiples(decoder, corpus)
     if not multiples:
         return {}
-    ends = spread_window_ends(len(validation), context, tokens)
-    # at 1 context nothing is computed: the whole pass has scored these very windows
-    of_windows = torch.from_numpy(ends[:, None] + np.arange(-context, 0)).to(nats.device)
+    numbers = evaluator.final_windows[0].numbers
+    chosen = choose_history_windows(numbers, len(validation), context, tokens)
+    of_windows = torch.from_numpy(chosen[:, None] * context + np.arange(context)).to(nats.device)
+    # at 1 context nothing is computed: the final evaluation has scored these very windows
     values = {"val/loss_at_1x": nats[of_windows].double().mean().item()}
+    ends = (numbers[chosen] + 1) * context
     for contexts in multiples[1:]:
         positions = ends[:, None] + np.arange(-contexts * context, 0)
         targets = validation[positions + 1].astype(np.int64)
         # what is longer is history alone: the targets stay the same, so the losses differ by it only
         targets[:, :-context] = IGNORED
-        scores = evaluate(decoder, validation[positions].astype(np.int64), targets, token_bytes)
+        scores = evaluate(decoder, validation[positions].astype(np.int64), targets, evaluator.token_bytes)
         values[f"val/loss_at_{contexts}x"] = scores.nats.double().mean().item()
     return values
 
 
-def spread_window_ends(length: int, context: int, tokens: int) -> np.ndarray:
-    """Return where some windows of the pass over a split of `length` tokens end, spread evenly.
+def choose_history_windows(numbers: np.ndarray, length: int, context: int, tokens: int) -> np.ndarray:
+    """Return which of the scored windows are scored again, as indices into `numbers`, spread evenly.
 
-    Each has the longest history before it.
+    Each has the longest history before it, and is whole. `numbers` are those of the scored windows in a split of
+    `length` tokens; the windows chosen hold about `tokens`.
     """
-    first, last = max(CONTEXTS), (length - 1) // context  # counted in windows
-    return context * np.linspace(first, last, min(max(1, tokens // context), 1 + last - first)).astype(int)
+    fit = np.flatnonzero((numbers >= max(CONTEXTS) - 1) & ((numbers + 1) * context < length))
+    return fit[np.linspace(0, len(fit) - 1, min(max(1, tokens // context), len(fit))).astype(int)]
 
 
 def find_history_multiples(decoder: Decoder, corpus: Corpus) -> list[int]:

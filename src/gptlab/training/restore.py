@@ -21,7 +21,7 @@ def load_run(run: str | Path, which: str = "last") -> tuple[Decoder, Tokenizer]:
     path = folder / "checkpoints" / f"{which}.ckpt"
     if not path.exists():
         others = ", ".join(sorted(checkpoint.stem for checkpoint in path.parent.glob("*.ckpt"))) or "none at all"
-        raise Refused(f"{folder} has no checkpoint `{which}`; it has {others}")
+        raise Refused(f"{folder} has no checkpoint `{which}`; it has {others} (keep=all leaves all when a run is over)")
     recipe = read_recipe(folder)
     # the decoder's parts only: a run whose data or metric is gone can still be sampled
     nodes = {slot: recipe.config[slot] for slot in PARTS}

@@ -19,7 +19,7 @@ from gptlab.errors import Ended, Refused
 from gptlab.model.compile_policy import should_compile_long_run
 from gptlab.model.decoder import Decoder
 from gptlab.runs import tracker as tracking
-from gptlab.runs.checkpoint import extract_decoder_weights, find_newest_checkpoint, load_checkpoint
+from gptlab.runs.checkpoint import extract_decoder_weights, find_newest_checkpoint, keep_checkpoints, load_checkpoint
 from gptlab.runs.fingerprint import fingerprint_recipe
 from gptlab.runs.record import RunFolder
 from gptlab.training.build import build_decoder
@@ -192,7 +192,7 @@ class Run:
         self.limit_time(probe)
         start_s = time.monotonic() - context.began
         self.train()
-        with terminal.show_status("evaluating the whole validation split"), setup.numerics():
+        with terminal.show_status("evaluating on the validation split"), setup.numerics():
             values, evaluate_s = evaluate_final(context, setup, self.evaluator, self.log, self.state)
         with terminal.show_status("writing samples"):
             texts, sample_values = write_final_samples(context, setup, self.evaluator, self.writer, self.log)
@@ -206,6 +206,7 @@ class Run:
         # the last of all files: a folder without it is an unfinished run
         context.folder.write_summary(summary)
         context.tracker.upload_checkpoint(context.folder.checkpoints)
+        keep_checkpoints(context.folder.checkpoints, context.settings.keep)
         print_results(context, self.evaluator, summary, texts)
         return summary
 

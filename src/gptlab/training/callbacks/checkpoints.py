@@ -1,5 +1,6 @@
 """Checkpoints: last.ckpt and previous.ckpt, with the run's state inside."""
 
+import time
 from typing import Any
 
 import lightning
@@ -15,7 +16,7 @@ STATE_KEY = "run"
 
 
 class Checkpoints(StepCallback):
-    """Saves each save_every steps and whenever training stops.
+    """Saves each save_every steps, after save_minutes if they come first, and whenever training stops.
 
     It comes last, so that what it saves knows of all rows that were written at the step. `saved_step`: of the last one.
     """
@@ -23,6 +24,7 @@ class Checkpoints(StepCallback):
     def __init__(self, context: RunContext, state: RunState, timer: StepTimer) -> None:
         self.context, self.state, self.timer = context, state, timer
         self.saved_step = 0
+        self.saved_time = time.monotonic()
 
     @property
     def state_key(self) -> str:
@@ -37,16 +39,25 @@ class Checkpoints(StepCallback):
 
     def on_train_start(self, trainer: lightning.Trainer, task: Task) -> None:
         super().on_train_start(trainer, task)
-        self.saved_step = trainer.global_step
+        self.saved_step, self.saved_time = trainer.global_step, time.monotonic()
 
     def on_step_end(self, trainer: lightning.Trainer, task: Task) -> None:
+        is_due = self.state.step % self.context.settings.save_every == 0 or self.is_time_due()
         # whatever stops the run, its end is saved
-        if self.state.step % self.context.settings.save_every and not trainer.should_stop:
+        if not is_due and not trainer.should_stop:
             return
         # saving is no part of a step: the timer stops before it and goes on after
         self.timer.stop()
         task.share_sums(self.context.processes.all_reduce_mean)
         task.refuse_bad_sums()  # on a GPU nobody has looked since the last log line
         checkpoint.save_checkpoint(trainer, self.context.folder.checkpoints, "last")
-        self.saved_step = self.state.step
+        self.saved_step, self.saved_time = self.state.step, time.monotonic()
         self.timer.resume()
+
+    def is_time_due(self) -> bool:
+        """Return whether save_minutes have passed since the last checkpoint; all processes agree."""
+        minutes = self.context.settings.save_minutes
+        if minutes is None:
+            return False
+        (elapsed_s,) = self.context.processes.all_reduce_max(time.monotonic() - self.saved_time)
+        return elapsed_s >= 60 * minutes

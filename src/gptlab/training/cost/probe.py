@@ -61,7 +61,7 @@ def probe_run(context: RunContext, setup: TrainingSetup, evaluator: Evaluator, w
         settings,
         step_s=step_s,
         forward_s=min(step_s, single_thread_s) / STEP_PER_FORWARD / tokens,
-        validation_tokens=len(evaluator.all_windows[0]) * settings.model.context,
+        validation_tokens=len(evaluator.final_windows[0]) * settings.model.context,
         prompt_tokens=len(writer.prompt),
     )
     kernels = "+".join(sorted(set(names))) or "none"
