@@ -18,7 +18,7 @@ from tiny_runs import finished, numbers, tiny
 from gptlab.ablation.worker import run_program
 from gptlab.model import attention_kernels
 from gptlab.model.attention_kernels import choose_kernel
-from gptlab.runs.checkpoint import find_newest_checkpoint, load_checkpoint
+from gptlab.runs.checkpoint import find_newest_checkpoint, keep_checkpoints, load_checkpoint
 from gptlab.training.callbacks.checkpoints import Checkpoints
 from gptlab.training.state import RunState, StepTimer
 from gptlab.training.task import Diverged, Task
@@ -132,6 +132,29 @@ def test_a_loss_that_is_no_number_is_never_saved_as_last(monkeypatch: pytest.Mon
     trainer: Any = SimpleNamespace(should_stop=False)  # has nothing to save with
     with pytest.raises(Diverged, match=r"step 7: train/loss is not finite"):
         Checkpoints(context, state, StepTimer(state)).on_step_end(trainer, task)
+
+
+@pytest.mark.parametrize(
+    ("keep", "found", "kept"),
+    [
+        ("all", ["best", "last", "previous"], ["best", "last", "previous"]),
+        ("best", ["best", "last", "previous"], ["best"]),
+        ("best", ["last", "previous"], ["last"]),  # no evaluation made one
+        ("last", ["best", "last", "previous"], ["last"]),
+        ("none", ["best", "last", "previous"], []),
+    ],
+)
+def test_a_run_that_is_over_keeps_what_it_is_told_to(tmp_path: Path, keep: str, found: list[str], kept: list[str]):
+    for name in found:
+        (tmp_path / f"{name}.ckpt").touch()
+    keep_checkpoints(tmp_path, keep)
+    assert sorted(path.stem for path in tmp_path.iterdir()) == kept
+
+
+def test_minutes_make_a_checkpoint_due_before_steps_do(tmp_path: Path):
+    folder = finished(*tiny(tmp_path, "steps=4", "save_every=100", "save_minutes=1e-9"))
+    steps = [load_checkpoint(folder / "checkpoints" / f"{name}.ckpt")["global_step"] for name in ("previous", "last")]
+    assert steps == [3, 4]
 
 
 def test_checkpoints_are_mapped_and_a_torn_one_is_passed_over(tmp_path: Path):

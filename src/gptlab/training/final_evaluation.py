@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from gptlab.corpus.corpus import Corpus
+from gptlab.corpus.corpus import Corpus, Windows
 from gptlab.model.decoder import Decoder
 from gptlab.model.eval_mode import eval_mode
 from gptlab.model.shape import IGNORED
@@ -88,6 +88,7 @@ def measure_accuracy_by_difficulty(scores: "Scores", corpus: Corpus) -> dict[str
     right = (scores.predicted == scores.target).double().cpu().numpy()
     values = {}
     for name, levels in corpus.list_difficulty().items():
+        levels = levels[: len(right)]  # evaluation.final may leave out the last examples
         if len(np.unique(levels)) > MAX_LEVELS:
             levels = 2 ** np.ceil(np.log2(np.maximum(levels, 1))).astype(int)
         for level in np.unique(levels).tolist():
@@ -144,7 +145,9 @@ def score_by_history(
     multiples = find_history_multiples(decoder, corpus)
     if not multiples:
         return {}
-    numbers = evaluator.final_windows[0].numbers
+    windows = evaluator.final_windows[0]
+    assert isinstance(windows, Windows)  # only text has a history
+    numbers = windows.numbers
     chosen = choose_history_windows(numbers, len(validation), context, tokens)
     of_windows = torch.from_numpy(chosen[:, None] * context + np.arange(context)).to(nats.device)
     # at 1 context nothing is computed: the final evaluation has scored these very windows
