@@ -71,8 +71,8 @@ types: .venv/developed ## pyright alone
 
 .PHONY: docs
 docs: .venv/installed ## write the tables of docs/ that the code declares
-	@echo "docs: the keys of summary.json in docs/comparison.md"
-	@$(python) docs/summary_keys.py
+	@echo "docs: the keys of comparison.json and summary.json in docs/comparison.md"
+	@$(python) docs/tables.py
 
 ##@ Environment
 

@@ -20,7 +20,7 @@ def test_a_key_is_declared_once_with_a_file_that_exists():
 
 def test_the_page_is_what_its_generator_writes():
     page = (ROOT / "docs" / "comparison.md").read_text()
-    assert runpy.run_path(str(ROOT / "docs" / "summary_keys.py"))["render_page"](page) == page
+    assert runpy.run_path(str(ROOT / "docs" / "tables.py"))["render_page"](page) == page
     assert all(f"| `{key}` |" in page for key in SUMMARY_KEYS)
 
 

@@ -11,6 +11,7 @@ from tiny_runs import COMPARED, program, tiny
 from gptlab.config.recipe import Recipe
 from gptlab.errors import Refused
 from gptlab.report.measurement_folder import find_rows_path, load_measurements
+from gptlab.report.render.comparison_keys import MEASUREMENTS
 from gptlab.runs.study_folder import StudyFolder
 from gptlab.stats.labels import read_point
 from gptlab.stats.measurements import Row, summarize_rows
@@ -51,7 +52,9 @@ def test_sizes_are_the_known_ones(words: list[str], vocab: int, total: int):
 def test_a_study_of_sizes_is_a_table(tmp_path: Path):
     done = program("ablate.py", *tiny(tmp_path), "study=size", "seeds=1", "readout=tied,untied")
     assert done.status == 0
-    assert "cache bytes/token" in (next((tmp_path / "ablations").iterdir()) / "report.md").read_text()
+    (folder,) = (tmp_path / "ablations").iterdir()
+    assert "cache bytes/token" in (folder / "report.md").read_text()
+    assert {*json.loads((folder / "comparison.json").read_text())} == {*MEASUREMENTS.keys}
 
 
 # -- transplant

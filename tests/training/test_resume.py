@@ -17,6 +17,7 @@ import pytest
 import torch
 from tiny_runs import ROOT, Done, ended, finished, numbers, start, start_anew, tiny, train
 
+from gptlab.corpus.datamodule import Batch
 from gptlab.runs import checkpoint, record
 from gptlab.training.task import Task
 
@@ -175,7 +176,7 @@ def signalled(monkeypatch: pytest.MonkeyPatch, step: int, micro: int = 0, times:
     """This process will get SIGINT in a micro-batch, once."""
     true, left = Task.training_step, [times]
 
-    def interrupted(task: Task, batch: torch.Tensor, index: int) -> torch.Tensor:
+    def interrupted(task: Task, batch: Batch, index: int) -> torch.Tensor:
         while left[0] and (task.global_step + 1, index % task.accumulate) == (step, micro):
             left[0] -= 1
             os.kill(os.getpid(), signal.SIGINT)

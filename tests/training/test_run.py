@@ -15,6 +15,7 @@ import gptlab.training.run
 from gptlab import compose as wiring
 from gptlab.config.recipe import Recipe
 from gptlab.corpus.corpus import Corpus
+from gptlab.corpus.datamodule import Batch
 from gptlab.corpus.load import read_corpus
 from gptlab.errors import Refused
 from gptlab.model.rng import derive_seed
@@ -258,7 +259,7 @@ def test_the_first_bad_tensor_is_named(
 ):
     true = Task.training_step
 
-    def planted(task: Task, batch: torch.Tensor, index: int) -> torch.Tensor:
+    def planted(task: Task, batch: Batch, index: int) -> torch.Tensor:
         if index == 5 and what == "weight":
             task.decoder.get_parameter("blocks.0.mlp.out.weight").data[0, 0] = value
         if index == 5 and what == "output":

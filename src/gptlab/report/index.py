@@ -1,11 +1,13 @@
 """outputs/index.html: every study and every run of a place, newest first, each a link to its page where it has one."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from gptlab.console.units import format_duration
 from gptlab.errors import Refused
+from gptlab.report.render.files import read_comparison
 from gptlab.report.render.html import load_template
 from gptlab.runs.record import RunFolder, read_json, read_rows, write_atomically
 
@@ -30,7 +32,7 @@ def _get_sort_key(row: dict[str, Any]) -> tuple[str, str]:
 
 
 def _describe_study(folder: Path) -> dict[str, Any]:
-    comparison = _read_json_or_empty(folder / "comparison.json")
+    comparison = _read_or_empty(read_comparison, folder / "comparison.json")
     strata, runs = comparison.get("strata", []), comparison.get("runs", [])
     answers = [stratum["answer"][0]["text"] for stratum in strata if stratum.get("answer")]
     finished = sum(run["status"] == "finished" for run in runs)
@@ -46,7 +48,7 @@ def _describe_study(folder: Path) -> dict[str, Any]:
 
 
 def _describe_run(folder: Path) -> dict[str, Any]:
-    summary, facts = _read_json_or_empty(folder / "summary.json"), _read_json_or_empty(folder / "run.json")
+    summary, facts = (_read_or_empty(read_json, folder / name) for name in ("summary.json", "run.json"))
     loss, params = summary.get("val/loss"), summary.get("params")
     return {
         "name": folder.name,
@@ -65,8 +67,8 @@ def _link_report(parent: str, folder: Path) -> str:
     return quote(f"{parent}/{folder.name}/report.html") if (folder / "report.html").exists() else ""
 
 
-def _read_json_or_empty(path: Path) -> dict[str, Any]:
+def _read_or_empty(read: Callable[[Path], dict[str, Any]], path: Path) -> dict[str, Any]:
     try:
-        return read_json(path)
+        return read(path)
     except (OSError, Refused):
         return {}

@@ -7,6 +7,8 @@ from rich.console import Console
 
 from gptlab.report.index import save_index
 from gptlab.report.measurement import build_measurement_report, summarize_measurements
+from gptlab.report.render.comparison_keys import VERSION
+from gptlab.report.render.files import read_comparison, sentence_to_dict
 from gptlab.report.render.html import save_page
 from gptlab.report.render.markdown import render_markdown
 from gptlab.runs.record import read_json, to_json, write_atomically
@@ -42,7 +44,7 @@ def load_measurements(folder: Path) -> Measurements:
     trained_path = folder.with_name(f"{folder.name}-{(plan.knobs or {}).get('follow_up')}") / "comparison.json"
     sentences: list[str] = []
     if trained_path.exists():
-        for stratum in read_json(trained_path)["strata"]:
+        for stratum in read_comparison(trained_path)["strata"]:
             sentences += [line["text"] for line in stratum["sentences"]]
     return stats.summarize_rows(plan, rows, sentences)
 
@@ -62,8 +64,8 @@ def save_measurement_report(measurements: Measurements, folder: Path) -> None:
     write_atomically(folder / "report.md", render_markdown(report))
     save_page(report, folder)
     write_atomically(folder / "results.csv", stats.write_results_csv(measurements.rows))
-    answer = [{"text": str(sentence)} for sentence in summarize_measurements(measurements)]
-    document = {**stats.to_document(measurements), "strata": [{"answer": answer}]}
+    answer = [sentence_to_dict(sentence) for sentence in summarize_measurements(measurements)]
+    document = {"version": VERSION, **stats.to_document(measurements), "strata": [{"answer": answer}]}
     write_atomically(folder / "comparison.json", to_json(document, indent=2) + "\n")
     save_index(StudyFolder(folder).outputs)
 

@@ -1,6 +1,6 @@
 """The files that a study leaves beside its runs: results.csv, comparison.json, table.tex.
 
-Each is written whole or not at all, and can be made again from the runs at any time. docs/comparison.md has the keys.
+Each is written whole or not at all, and can be made again from the runs at any time. comparison_keys.py has the keys.
 """
 
 import csv
@@ -9,17 +9,17 @@ import io
 from pathlib import Path
 from typing import Any
 
+from gptlab.errors import Refused
+from gptlab.report.render.comparison_keys import VERSION
 from gptlab.report.render.latex import render_table
 from gptlab.report.text.caveats import list_caveats
 from gptlab.report.text.markup import Sentence
 from gptlab.report.text.sentences import describe_verdicts
 from gptlab.report.text.summary import summarize_view
 from gptlab.report.text.view import build_command, make_views
-from gptlab.runs.record import to_json, write_atomically
+from gptlab.runs.record import read_json, to_json, write_atomically
 from gptlab.stats.results import METRICS, Findings, Run
 
-VERSION = 1
-"""Version of comparison.json: it grows when a key goes or changes its meaning, not when one is added."""
 FIRST = ("arm", "size", "seed", "role", "budget", "lr", "status")
 LAST = ("other_code", "folder", "reason", "log")
 """Columns of results.csv before and after the numbers."""
@@ -55,8 +55,8 @@ def build_document(findings: Findings) -> dict[str, Any]:
     for plain, stratum in zip(document["strata"], findings.strata, strict=True):
         del plain["runs"]  # they stand below, each with its size
         view = views.get(id(stratum))
-        plain["answer"] = [_to_dict(sentence) for sentence in summarize_view(view)] if view else []
-        plain["sentences"] = [_to_dict(sentence) for sentence in describe_verdicts(view)] if view else []
+        plain["answer"] = [sentence_to_dict(sentence) for sentence in summarize_view(view)] if view else []
+        plain["sentences"] = [sentence_to_dict(sentence) for sentence in describe_verdicts(view)] if view else []
     caveats = [str(sentence) for sentence in list_caveats(findings)]
     del document["plan"]
     # minutes were a part of the plan once, and stay where readers look for them
@@ -71,5 +71,15 @@ def build_document(findings: Findings) -> dict[str, Any]:
     }
 
 
-def _to_dict(sentence: Sentence) -> dict[str, str]:
+def read_comparison(path: Path) -> dict[str, Any]:
+    """Return a comparison.json of this version or an older one; a newer one may mean other things by its keys."""
+    document = read_json(path)
+    # files before version 1 have none: they have the same keys, or lack some
+    version = document.get("version", VERSION)
+    if not isinstance(version, int) or version > VERSION:
+        raise Refused(f"{path} is of version {version}, and this gptlab reads up to {VERSION}; read it with a newer")
+    return document
+
+
+def sentence_to_dict(sentence: Sentence) -> dict[str, str]:
     return {"text": str(sentence), "command": sentence.command}
