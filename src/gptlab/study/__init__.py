@@ -85,4 +85,5 @@ def get_vocab_size(recipe: Recipe, override: int | None) -> int:
 def append_change(base: Recipe, change: str) -> str:
     """Return the override that appends a change to those of a recipe."""
     earlier = [name for name in (base.choices.get("change") or "").split("+") if name]
+    # appended: changes act in order, and a study's own comes after those of the recipe
     return f"change=[{','.join([*earlier, change])}]"

@@ -71,6 +71,7 @@ class AttentionCost(Study):
         for name, recipe in arms.items():
             prefix = (("", name.replace("/", ":")),) if len(arms) > 1 else ()
             placement = Placement(recipe)
+            # one decoder for all lengths: only the text differs
             decoder = build(self.extend_context(recipe), VOCAB).to(placement.device).eval()
             for kind, make_pass in (("scores", make_attention_pass), ("block", make_block_pass)):
                 for length in self.lengths:
@@ -80,6 +81,7 @@ class AttentionCost(Study):
                     passes[point] = make_pass(decoder, length, placement, self.kernel)
                     counts = count_costs(decoder, kind, length)
                     rows += [Row(point, block, metric, value, values) for metric, value in counts.items()]
+        # no limit of seconds: every round has all points, or slopes would compare other moments
         times = time_interleaved({**passes, AA_CONTROL: passes[next(iter(passes))]}, float("inf"), self.rounds)
         time_rows = [Row(point, block, "ms", ms, values_by_point.get(point, ())) for point, ms in times.items()]
         points = {name: point for name, values in values_by_point.items() if (point := read_point(values))}
@@ -111,6 +113,7 @@ def compute_slopes(times: Mapping[str, list[float]], points: Mapping[str, SizePo
     for sizes in group_into_sweeps(points).values():
         ordered = [(name, value, statistics.median(times[name])) for name, value in sizes.items()]
         for (_, x, t), (name, next_x, next_t) in pairwise(ordered):
+            # between neighbours: a single slope over all lengths would hide the bend
             slopes[name] = math.log(next_t / t) / math.log(next_x / x)
     return slopes
 

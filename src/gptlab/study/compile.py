@@ -134,9 +134,11 @@ class CompileBench(NamedTuple):
 
         from gptlab.study.tools.timing import time_interleaved
 
+        # else graphs of the arm before would count, and its limit of recompilations
         torch._dynamo.reset()
         counters.clear()
         compiled = cast("Decoder", torch.compile(self.decoder, backend=self.backend))
+        # before anything is compiled: it also warms up, so that eager's first call is no slower than its others
         eager_results = self.call(self.decoder)
         with fresh_cache():  # inductor would else take the code of an earlier run from disk
             results, first_s = self.time_call(compiled)
@@ -157,6 +159,7 @@ class CompileBench(NamedTuple):
         eager_s, compiled_s = (statistics.median(times[name]) / 1000 for name in (EAGER, COMPILED))
         metrics = {"{}: first s": first_s, "{}: off": error, "{}: graphs": graphs}
         metrics["{}: recompiles"] = counters["stats"]["unique_graphs"] - graphs
+        # a compiled call that is no faster never pays
         if compiled_s < eager_s:
             metrics["{}: break-even calls"] = max(1.0, (first_s - eager_s) / (eager_s - compiled_s))
         rows: list[tuple[ArmValues, str, float | list[float]]] = [((("", arm),), "ms/{}", times[arm]) for arm in times]

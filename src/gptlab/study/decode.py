@@ -99,6 +99,7 @@ class Decode(Study):
         torch.set_num_threads(factory(recipe.config["trainer"], "trainer")().threads)
         decoder = build(recipe, get_vocab_size(recipe, self.vocab)).eval()
         bench = DecodeBench(decoder, self.text_length(recipe), self.list_variants(), self.draft_layers)
+        # before any clock: a variant that writes other text has no time worth telling
         exactness = {name: bench.measure_exactness(name) for name in bench.names}
         times = bench.time_interleaved(self.rounds, block)
         limit_ms = statistics.median(times[LIMIT])
@@ -186,6 +187,7 @@ class DecodeBench:
         if self.names[0] in self.cached:
             timers |= {AA_CONTROL: timers[self.names[0]]}
         toggle_sets = {**self.toggles, **({} if AA_CONTROL in timers else {AA_CONTROL: self.toggles[self.names[0]]})}
+        # a new order each round, so that no variant always runs after the same one
         order, generator = [*timers, ""], random.Random(seed)  # "" stands for all uncached variants, timed together
         for timer in timers.values():
             timer()  # warms up, and compiles
@@ -229,6 +231,7 @@ class DecodeBench:
         """
         import torch
 
+        # every weight is read once for a token, whatever the method: no decoding of batch 1 can be faster
         linears = [linear for linear in self.decoder.modules() if isinstance(linear, torch.nn.Linear)]
         inputs = [torch.randn(1, linear.in_features) for linear in linears]
 

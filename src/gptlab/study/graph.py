@@ -84,6 +84,7 @@ def trace_graph(decoder: "Decoder", length: int, targets: bool) -> "GraphModule"
     tokens = torch.zeros(1, length, dtype=torch.long)
     with torch.no_grad():
         inputs = (tokens, tokens) if targets else (tokens,)
+        # strict=False traces by running, where dynamo would have to understand the Python
         module: Any = torch.export.export(decoder, inputs, strict=False).module()
     return module
 
@@ -118,6 +119,7 @@ def erase_operator(module: "GraphModule", vocab: int, length: int) -> tuple[dict
         logits, name, users = module(tokens).logits, target.name, len(target.users)
         try:
             module.graph.erase_node(target)
+            # the demonstration is that torch refuses; if it ever does not, the head of this file is wrong
             raise AssertionError(f"{name} was erased under {users} users")
         except RuntimeError as error:
             line = " ".join(str(error).split())

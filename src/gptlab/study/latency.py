@@ -75,6 +75,7 @@ class Latency(Study):
         for name, recipe in arms.items():
             for point_name, point in self.make_points(recipe).items():
                 try:
+                    # every point is built without memory first: a sweep must not end at its last size
                     build_on_meta(point.recipe, point.vocab)
                 except ValueError as error:
                     reason = str(error).splitlines()[0]
@@ -118,6 +119,7 @@ class Latency(Study):
         for size in self.sweeps or SIZES:
             swept = self.sweeps[size] if self.sweeps else list_default_values(own_sizes, size)
             values = sorted({*swept, own_sizes[size]})
+            # two points have a slope and no curvature
             if len(values) < 3:
                 raise Refused(f"study.sweeps: {size} has the values {values}; three show a slope and a bend, give more")
             for value in values:
@@ -169,6 +171,7 @@ def change_size(point: Point, own_sizes: dict[str, int], size: str, value: int) 
     else:
         knobs["model__context" if size == "length" else f"model__{size}"] = value
     if size == "width":
+        # hidden follows the width where it is null; held, only one size changes
         knobs[find_hidden_knob(recipe)] = own_sizes["hidden"]
     if recipe.config["attention"].get("kv_heads") == own_sizes["heads"]:  # as many, so that they follow
         knobs["attention__kv_heads"] = knobs.get("model__heads", own_sizes["heads"])

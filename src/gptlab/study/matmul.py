@@ -114,6 +114,7 @@ class Matmul(Study):
         a, b = generator.standard_normal((size, size)), generator.standard_normal((size, size))
         left, right = torch.from_numpy(a), torch.from_numpy(b)
         multiply_by_blas = partial(torch.matmul, left, right)
+        # Higham's bound of a sum of N products, in any order, number by number
         reference, bound = multiply_by_blas().numpy(), 2 * size * np.finfo(float).eps * (abs(a) @ abs(b))
         with ExitStack() as stack:
             products: dict[str, Callable[[], Any]] = {}
@@ -139,6 +140,7 @@ class Matmul(Study):
             try:
                 return time_interleaved(actions, float("inf"), self.rounds)
             finally:
+                # later sizes and studies in this process expect all threads
                 torch.set_num_threads(all_threads)
 
 
@@ -158,6 +160,7 @@ def find_crossovers(times: dict[int, dict[str, list[float]]]) -> dict[str, int]:
     for name in times[max(times)]:
         if name in (ONE_THREAD, AA_CONTROL):
             continue
+        # from the largest down: faster from N on means at N and at all larger sizes
         for size in sorted(times, reverse=True):
             size_times = times[size]
             if statistics.median(size_times[name]) >= statistics.median(size_times[ONE_THREAD]):

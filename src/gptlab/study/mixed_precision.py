@@ -91,7 +91,9 @@ class MixedPrecision(Study):
         torch.set_num_threads(factory(next(iter(arms.values())).config["trainer"], "trainer")().threads)
         windows = read_corpus(recipe).windows(recipe.settings.model.context, self.tokens)
         inputs, targets = (torch.from_numpy(array[0 : len(array)]) for array in windows)
+        # changes are merged first: what is rounded is the weight that computes
         rounded = RoundedDecoder(merge(load_run(self.run)[0]).eval(), self.kinds, inputs, targets)
+        # each Linear in each format once; what they do together is what the search is for
         alone = {
             (name, kind): rounded.measure_loss({name: kind}) - rounded.measure_loss({})
             for name in rounded.linears
@@ -127,6 +129,7 @@ class MixedPrecision(Study):
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
+        # multivariate: Linears do not bear rounding independently
         search = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=block, multivariate=True))
         choices = [FLOAT, *kinds]
 
@@ -212,6 +215,7 @@ class RoundedDecoder:
             inputs, targets = self.halves[test]
             with torch.inference_mode():
                 for name, linear in self.linears.items():
+                    # copied in, not rounded again: a layout costs one pass
                     linear.weight.copy_(self.weights[name, layout.get(name, FLOAT)])
                 total = sum(
                     float(self.decoder.forward(a, b).loss) * len(a)  # type: ignore[arg-type]

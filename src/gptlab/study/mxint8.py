@@ -72,6 +72,7 @@ class MXInt8(Study):
         }
         tokens, targets = (tensor.to(placement.device) for tensor in make_batch(first, self.vocab, self.batch, block))
         float_bytes = count_stored_bytes(decoders[base])
+        # logits of the floats are what the others are held against, so they come first
         logits, rows = {}, []
         for name, decoder in decoders.items():
             with torch.inference_mode():

@@ -42,6 +42,7 @@ class Quantize(Study):
 
     def arms(self, base: Recipe) -> dict[str, list[str]]:
         steps = base.settings.steps
+        # after the last step nothing learns any more: rounding then is rounding after training
         starts = {"ptq": steps, "qat": round(steps * (1 - self.last))}
         quantized = {
             f"{method} width={width}": self.make_overrides(base, width, start)

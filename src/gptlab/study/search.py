@@ -68,6 +68,7 @@ class Searches(Study):
         if share is None:
             return ()
         start = round(share * base.settings.steps)
+        # rounded before it is pruned: a format without a 0 would otherwise fill the holes
         changes = append_change(base, "quantize").removesuffix("]") + ",prune]"
         rounding = ("format@change.quantize.weight=integer", "change.quantize.weight.fraction_width=tensor")
         width = (f"change.quantize.weight.width={self.width}", f"change.quantize.start={start}")

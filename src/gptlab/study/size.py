@@ -41,6 +41,7 @@ def count_sizes(recipe: Recipe, vocab: int) -> dict[str, float]:
     for name, p in decoder.named_parameters():  # a tied head is counted as the embedding
         path = name.split(".")
         part = path[2] if path[0] == "blocks" else path[0]
+        # what a residual holds beside its norms (gains, mixes) is counted with them
         parts[part if part in parts else "norms"] += p.numel()
     cache_bytes = sum(cache.nbytes for cache in decoder.new_cache(1, context) if cache is not None)
     return {

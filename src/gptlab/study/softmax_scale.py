@@ -70,6 +70,7 @@ def measure_draw(head: int, length: int, scale: float, generator: "Generator") -
     z = (scale * q @ k.T).double()  # (T, T), no mask
     p = z.softmax(-1)
     p_gradient = (output_gradient @ v.T).double()  # dL/dp
+    # J^T g for J = diag(p) - p p^T
     z_gradient = p * (p_gradient - (p * p_gradient).sum(-1, keepdim=True))  # dL/dz
     q_gradient, k_gradient = scale * z_gradient @ k.double(), scale * z_gradient.T @ q.double()
     return {
@@ -94,6 +95,7 @@ def pool_draws(draws: "list[dict[str, Tensor]]") -> dict[str, float]:
     """Return means over all draws, and medians over all queries of what is skewed."""
     import torch
 
+    # all queries of all draws: a median of medians would be of something else
     samples = {name: torch.cat([draw[name].reshape(-1) for draw in draws]) for name in draws[0]}
     summary = {}
     for name, values in samples.items():

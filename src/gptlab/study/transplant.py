@@ -81,6 +81,7 @@ class Transplant(Study):
         base, *others = arms
         rows = []
         for name in others:
+            # bit for bit: whatever has an effect moves some last digit
             if torch.equal(logits[name], logits[base]):
                 raise Refused(f"{name} changes no logit of {base}: it has no effect on these weights; leave it out")
             metrics = {

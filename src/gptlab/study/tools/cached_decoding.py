@@ -38,6 +38,7 @@ class DecodingVariant:
         self.decoder, self.plain = decoder, plain
         if compiled and (lacking := find_missing_dependency("cpu")):
             raise Refused(f"decoding variant compile needs {lacking}, which is not here; leave it out of study.rungs")
+        # dynamic=False: a step has one shape; fullgraph, so that a break is an error and no slow path
         self.step = torch.compile(decoder.forward, fullgraph=True, dynamic=False) if compiled else None
 
     def write(self, prompt: Tensor, length: int) -> Tensor:
@@ -90,6 +91,7 @@ class SpeculativeVariant(DecodingVariant):
 
 def share_weights(decoder: Decoder) -> Decoder:
     """Return another decoder of the same weights."""
+    # deepcopy's memo holds the parameters, so it copies the modules alone
     return copy.deepcopy(decoder, {id(p): p for p in decoder.parameters()})
 
 

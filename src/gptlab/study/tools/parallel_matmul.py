@@ -52,6 +52,7 @@ def count_cuts(split: str, workers: int, depth: int, sides: tuple[int, int, int]
         return workers // across, 1, across
     cuts = [workers if split == side else 1 for side in ("rows", "inner", "columns")]
     for _ in range(depth if split == "recursive" else 0):
+        # the longest side: halves stay as square as they can, and read the least for their FLOPs
         longest = max(range(3), key=lambda side: sides[side] / cuts[side])
         cuts[longest] *= 2
     return cuts[0], cuts[1], cuts[2]
@@ -61,6 +62,7 @@ def cut_product(split: str, workers: int, depth: int, sides: tuple[int, int, int
     """Return all pieces of a product of sides (rows, inner, columns)."""
     ranges = []
     for side, count in zip(sides, count_cuts(split, workers, depth, sides), strict=True):
+        # sizes differ by one at most, where count does not divide the side
         ends = [side * n // count for n in range(count + 1)]
         ranges.append([*pairwise(ends)])
     return [Piece(r, k, c, number) for r, (number, k), c in product(ranges[0], enumerate(ranges[1]), ranges[2])]
@@ -105,6 +107,7 @@ class Product(AbstractContextManager):
             rights = (b[slice(*piece.inner), slice(*piece.columns)] for piece in self.pieces)
             for piece, part in zip(self.pieces, self.pool.map(_multiply_pickled, lefts, rights), strict=True):
                 c[piece.summand, slice(*piece.rows), slice(*piece.columns)] = part
+        # the parent adds: workers that add to one array would need a lock, or lose sums
         return c.sum(0) if len(c) > 1 else c[0]
 
     def __exit__(self, *_: Any) -> None:

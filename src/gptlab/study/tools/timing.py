@@ -35,6 +35,7 @@ class Placement:
         trainer = factory(recipe.config["trainer"], "trainer")()
         self.device = torch.device("cuda" if trainer.accelerator == "gpu" else "cpu")
         if self.device.type == "cpu":
+            # as a run of this recipe would: threads change the time more than most arms do
             torch.set_num_threads(trainer.threads)
         self.full_precision = trainer.precision != "bf16-mixed"
 
@@ -76,6 +77,7 @@ def time_benches(
     """
     arms = {**benches, **{name: benches[arm] for name, arm in controls.items()}}
     lengths = {name: bench.settings.model.context for name, bench in arms.items()}
+    # steps have three quarters of the time: they are what a difference in speed is told of
     step_times = time_interleaved({name: bench.step for name, bench in arms.items()}, 0.75 * seconds, rounds)
     writers = {name: lambda n=name, b=bench: b.generate_text(lengths[n]) for name, bench in arms.items()}
     text_times = time_interleaved(writers, 0.25 * seconds, min(rounds, MAX_TEXT_ROUNDS))
@@ -91,6 +93,7 @@ def time_interleaved(
     Returns milliseconds by action, one a round; the warm-up is not among them.
     """
     start = time.perf_counter()
+    # each action by its own count, so that short ones are above the clock's resolution
     repeats = {name: count_repeats(action) for name, action in actions.items()}
     times: dict[str, list[float]] = {name: [] for name in actions}
     # the order is drawn from a seed, so that a session can be repeated

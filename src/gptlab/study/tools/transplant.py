@@ -50,6 +50,7 @@ def build_transplant(name: str, recipe: Recipe, vocab: int, build: Build, weight
 
     decoder = build(drop_changes(recipe), vocab)
     try:
+        # into the decoder without changes, which then act on these very weights
         decoder.load_state_dict(weights)
     except RuntimeError as error:
         # torch lists what does not fit after tabs; the first of it is enough
@@ -73,6 +74,7 @@ def measure_distances(a: "Tensor", b: "Tensor") -> dict[str, float]:
     """Return the distances of two tensors of logits (B, T, V), in double precision."""
     a, b = a.double(), b.double()
     absolute = (a - b).abs()
+    # softmax is blind to what is added to all logits of a token
     centred = (a - b) - (a - b).mean(-1, keepdim=True)
     p, q = a.log_softmax(-1), b.log_softmax(-1)
     metrics = {

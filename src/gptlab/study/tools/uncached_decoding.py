@@ -54,6 +54,7 @@ class UncachedDecoder:
                 mlp.activation = self.wrap_op("activation", f"{layer} activation", activation)
             for half, residual in (("attention", block.attention_residual), ("mlp", block.mlp_residual)):
                 residual.write = self.wrap_op("residual", f"{layer} {half} sum", residual.write)  # type: ignore[method-assign]
+        # its input is not in `blocks`, where the loop above looked
         self.decoder.norm.forward = self.wrap_op("norm", "last norm", self.decoder.norm.forward)
 
     def wrap_op(self, toggle: str, name: str, op: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -65,6 +66,7 @@ class UncachedDecoder:
                     f"uncached decoding needs ops that see a text row by row, and {name} does not; "
                     "leave its variants out of study.rungs"
                 )
+            # all rows, as long as this kind of op is not restricted
             if self.fresh or toggle not in self.toggles:
                 return self.store_rows(name, op(*inputs), all_rows=True)
             return self.store_rows(name, op(*(x[:, -1:] for x in inputs)), all_rows=False)
@@ -100,6 +102,7 @@ class UncachedDecoder:
         """
         self.toggles, self.fresh, self.calls = toggles, fresh, 0
         self.length = tokens.shape[1]
+        # registered under a name, so that attention needs no hook of its own for this study
         KERNELS[KERNEL_NAME] = self.attend  # type: ignore[assignment]
         with eval_mode(self.decoder), force_kernel(KERNEL_NAME):
             logits = self.decoder.forward(tokens, last="head" in toggles).logits
