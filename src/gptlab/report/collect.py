@@ -29,6 +29,7 @@ def collect_study_runs(folder: Path) -> list[Run]:
 
 def _make_run(study_folder: StudyFolder, cell: dict[str, Any], state: CellState) -> Run:
     summary = _read_summary(study_folder.pool / state.run) if state.run else {}
+    # running, stopped and retried are not over: to a comparison they are missing
     status: Any = state.status if state.status in ("finished", "diverged", "failed") else "missing"
     reason = state.reason
     # the ledger says that it is over, but its folder was removed or copied in part
@@ -125,6 +126,7 @@ def _extract_facts(summary: dict[str, Any], config: dict[str, Any]) -> dict[str,
     """Return what arms should have in common, or be known to differ in."""
     facts = {key: str(summary[key]) for key in FACTS if key in summary}
     conditions = {key: repr(value) for key, value in flatten(config).items() if key in CONDITIONS}
+    # by content where it is stamped: a tokenizer's path may differ and its tokens not
     tokenizer = {key: value for key, value in config.get("tokenizer", {}).items() if key != "path"}
     stamp = (config.get("content") or {}).get("tokenizer", config.get("tokenizer", {}).get("path"))
     return facts | conditions | {"tokenizer": repr((tokenizer, stamp))}

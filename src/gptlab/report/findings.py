@@ -17,11 +17,13 @@ from gptlab.stats.study_plan import StudyPlan
 def compare_study_folder(folder: Path, plan: StudyPlan | None = None) -> Findings:
     """Compare a study's runs, from its folder alone; `plan` replaces that of its study.json."""
     plan, runs = plan or StudyFolder(folder).plan, collect_study_runs(folder)
+    # looks are in the ledger and not in the plan: they happen after it is written
     plan = replace(plan, looked=StudyFolder(folder).read_looked())
     timing_path = folder / "timing.json"
     times = read_json(timing_path)["timed"] if timing_path.exists() else None
     findings = compare_study(plan, runs, times, _average_minutes(runs))
     mismatch = [*plan.mismatch]
+    # the other quantities are counted before training; seconds are known after it
     if plan.match == "time":
         mismatch += _describe_time_mismatch(runs, plan.baseline or "")
     notes = [*plan.notes, *findings.notes, *_describe_differing_facts(runs), *_describe_unplanned_looks(plan)]
@@ -40,6 +42,7 @@ def compare_folders(folders: list[Path], baseline: str | None = None, pairs: boo
         run_folders |= dict.fromkeys(_list_run_folders(folder))
     runs, arms = collect_lone_runs([*run_folders])
     plan = StudyPlan(
+        # lone runs have no plan of looks, so they are judged once, with all of alpha
         study="comparison",
         baseline=find_arm(baseline, arms) if baseline else runs[0].arm,
         pairs=pairs,

@@ -125,6 +125,7 @@ def find_times_to_target(histories: list[History], key: str, target: float) -> d
     for history in histories:
         seconds, values = history.get_series(key, "seconds")
         reached = np.flatnonzero(values <= target)
+        # the first time, not the last: a loss that rises again had reached it
         times.setdefault(history.arm, []).extend([float(seconds[reached[0]])] if len(reached) else [])
     return times
 
@@ -168,6 +169,7 @@ def _average_series(arm: str, seeds: list[Series], axis: Axis) -> Curve:
     indices = np.arange(count) if count <= MAX_POINTS else np.linspace(0, count - 1, MAX_POINTS).astype(int)
     mean, half_width = table.mean(0), np.zeros(count)  # table is (seeds, count)
     if len(seeds) > 1:
+        # each point by its own seeds: no variance is shared along a curve
         factor = float(stats.t.ppf(0.975, len(seeds) - 1)) / len(seeds) ** 0.5
         half_width = factor * table.std(0, ddof=1)
     bands = np.stack([shared, mean, mean - half_width, mean + half_width])
@@ -213,6 +215,7 @@ def read_last_texts(folder: Path) -> list[dict]:
 def read_arm_texts(runs: Sequence[Run], pool: Path, count: int = 2, length: int = 400) -> dict[str, list[str]]:
     """Return the last texts of each arm's first seed, cut to `length` characters."""
     texts: dict[str, list[str]] = {}
+    # the same seed for all arms, as far as it finished: texts then began from the same draws
     for run in sorted(runs, key=lambda run: run.seed):
         if _is_finished_arm(run) and run.arm not in texts:
             texts[run.arm] = [row["text"][:length] for row in read_last_texts(pool / run.folder)][-count:]

@@ -36,6 +36,7 @@ def _describe_study(folder: Path) -> dict[str, Any]:
     strata, runs = comparison.get("strata", []), comparison.get("runs", [])
     answers = [stratum["answer"][0]["text"] for stratum in strata if stratum.get("answer")]
     finished = sum(run["status"] == "finished" for run in runs)
+    # the ledger's last line, and not a file's time: a copied folder keeps its place
     last_event = max((row["at"] for row in read_rows(folder / "ledger.jsonl")), default=0.0)
     return {
         "name": folder.name,

@@ -63,6 +63,7 @@ def _draw_numbers(measurements: Measurements) -> list[Figure]:
     over_sizes, as_bars = {}, {}
     for metric, numbers in measurements.values.items():
         if len({*numbers.values()}) > 1:
+            # bars of 300 lengths show nothing that a line does not show better
             (over_sizes if are_size_points(measurements, numbers) else as_bars)[metric] = numbers
     bars = [draw_bars(measurements, metric, numbers) for metric, numbers in [*as_bars.items()][:MAX_DRAWN]]
     return [*draw_size_curves(measurements, over_sizes), *bars]

@@ -66,6 +66,7 @@ class Figure:
     def csv(self) -> str:
         """The numbers as CSV, under a line of heads."""
         file = io.StringIO()
+        # rounded as drawn: floats in full made a page twice as large (docs/log.md, 2026-11-23)
         csv.writer(file, lineterminator="\n").writerows([self.heads, *round_floats(self.rows)])
         return file.getvalue()
 
@@ -129,6 +130,7 @@ class Sections:
 
     def add(self, key: str, heading: str, *items: Item | None) -> None:
         """Append a section of the items that are not empty."""
+        # a heading above nothing would look like a fault
         if present := [item for item in items if item]:
             self.sections.append(Section(key, heading, present))
 

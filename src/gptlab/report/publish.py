@@ -70,6 +70,7 @@ def read_tracking(folder: Path) -> Tracking:
 def publish_summary(folder: Path, findings: Findings, report: Report, warn: Callable[[str], None]) -> None:
     """Write the study's own run in W&B, in the mode of its runs, and the spec of its report."""
     tracking = read_tracking(folder)
+    # as the runs were tracked: a summary online of runs offline would stand alone
     mode = tracker.choose_mode(tracking)
     if mode == "disabled":
         return
@@ -140,6 +141,7 @@ def upload_offline_runs(folder: Path) -> list[Path]:
     require_api_key()
     target = ["--project", tracking.project, *(["--entity", tracking.entity] if tracking.entity else [])]
     for run in runs:
+        # --include-online: runs whose service was lost in mid-run are online ones, which sync passes over
         command = [sys.executable, "-m", "wandb", "sync", "--include-online", *target, str(run)]
         process = subprocess.run(command, capture_output=True, text=True, check=False)
         if process.returncode:

@@ -50,6 +50,7 @@ def build_run_report(folder: Path) -> Report:
     texts = [row["text"][:MAX_CHARACTERS] for row in rows[:MAX_TEXTS]]
     config = (folder / "config.yaml").read_text(encoding="utf-8")
     sections = Sections()
+    # known from the summary alone, so a run that is not over has no such section
     sections.add("setup", "Setup", make_facts_table([describe_run(folder)]) if summary else None)
     sections.add("results", "Results", _build_metrics_table(summary), *_draw_text_metrics(summary, rows))
     sections.add("curves", "On the way", *_draw_curves(history))

@@ -45,6 +45,7 @@ def draw_search(searches: dict[str, Repeats]) -> Figure:
     for name, repeats in searches.items():
         curves = []
         for trials in repeats:
+            # best so far: what one would have taken, had one stopped there
             curves.append(compute_running_best([trial["loss"] for trial in trials]))
         points = []
         # strict=False: repeats that were stopped early end the mean over all of them

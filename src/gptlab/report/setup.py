@@ -84,6 +84,7 @@ def _join_values(values: Iterable[str]) -> str:
 def build_commands(findings: Findings) -> list[Item]:
     """Return the commands that go on with a study."""
     plan = findings.plan
+    # the command up to the next planned look: seeds beyond the plan make verdicts exploratory
     next_look = next((look for look in plan.looks if look > len(plan.seeds)), None)
     if next_look is not None:
         extra, more = (

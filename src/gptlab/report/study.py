@@ -37,6 +37,7 @@ def build_study_report(findings: Findings, pool: Path | None = None) -> Report:
     """
     views, sections = make_views(findings), Sections()
     sections.add("question", "Question and rule", Words(describe_question(findings)))
+    # lone runs of several places have no pool, and no search
     if pool is not None:
         sections.add("search", "Search", *build_search_items(pool.parent / "ablations" / findings.study))
     sections.add("setup", "Setup", build_setup_table(findings.runs, pool))

@@ -84,6 +84,7 @@ def draw_levels(view: View) -> list[Figure]:
     return [
         _draw_level_figure(view, size, lines, baseline)
         for size, lines in figures.items()
+        # two points make no curve that the table would not show
         if max(map(len, lines.values())) > 2
     ]
 

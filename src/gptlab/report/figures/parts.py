@@ -14,6 +14,7 @@ COLOURS = ("#2f6fde", "#d9682b", "#2a9d76", "#a548c7", "#c99700", "#d23f6b", "#3
 
 def assign_arm_colours(view: View) -> dict[str, str]:
     """Return a colour for each arm, grey for the baseline."""
+    # by their order in the table, so that an arm has one colour in all figures of a page
     others = [arm for arm in view.order if arm != view.comparison.baseline]
     return {view.comparison.baseline: GREY, **assign_colours(others)}
 

@@ -50,6 +50,7 @@ def draw_table(table: np.ndarray, suffix: str = "") -> Figure:
 def draw_cosine(table: np.ndarray, suffix: str = "") -> Figure:
     """Draw the cosine of every two positions; a position of zeros has cosine 0 with all."""
     length = np.linalg.norm(table, axis=1, keepdims=True)
+    # all rows before thinning: each cosine is exact, only fewer are drawn
     unit, rows = table / np.where(length > 0, length, 1), _spread_indices(len(table), MAX_SHAPE[0])
     return _draw_heatmap(
         f"Cosine of two positions{suffix}",

@@ -85,6 +85,7 @@ def draw_curves(title: str, unit: str, curves: list[Curve], view: View, axis: Ax
     if not curves or max(len(curve.points) for curve in curves) < 2:
         return None
     colours, traces = assign_arm_colours(view), []
+    # the legend follows the table
     curves = sorted(curves, key=lambda curve: view.order.index(curve.arm))
     for curve in curves:
         x, mean, low, high = ([*column] for column in zip(*curve.points, strict=True))

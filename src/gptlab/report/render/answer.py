@@ -27,6 +27,7 @@ def answer_with_findings(findings: Findings) -> dict[str, Any]:
 def choose_status(findings: Findings) -> int:
     """Return the exit status that the verdicts stand for."""
     verdicts = {contrast.verdict for _, comparison in _list_deciding(findings) for contrast in comparison.contrasts}
+    # unfinished first: verdicts over part of the cells may change when the rest comes
     if any(run.status not in ("finished", "diverged") for run in findings.runs):
         return UNFINISHED
     if "unstable" in verdicts or any(
@@ -39,6 +40,7 @@ def choose_status(findings: Findings) -> int:
 def _list_deciding(findings: Findings) -> list[tuple[Stratum, Comparison]]:
     """Return of each size the comparison that decides, and that on fresh seeds where there is one."""
     pairs = [(stratum, stratum.comparisons[0]) for stratum in findings.strata if stratum.comparisons]
+    # a winner that fresh seeds do not confirm is not decided
     return pairs + [(stratum, stratum.confirmed) for stratum in findings.strata if stratum.confirmed]
 
 

@@ -37,6 +37,7 @@ def format_results_csv(runs: list[Run]) -> str:
     compared = [metric.key for metric in METRICS]
     others: set[str] = set()
     for run in runs:
+        # the metrics that are compared first, then all others by name: columns are the same whatever run comes first
         others |= {*run.values} - {*compared}
     keys = [*compared, *sorted(others)]
     file = io.StringIO()

@@ -34,7 +34,9 @@ def load_template(name: str) -> Template:
     """Return a template of this folder, which escapes all that it prints."""
     environment = Environment(
         loader=PackageLoader("gptlab.report.render", "."),
+        # names of arms and texts of models are anybody's: none of them may be markup
         autoescape=True,
+        # a misspelt name would otherwise be an empty place on the page
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -24,6 +24,7 @@ SPECIAL = {
 
 def escape_latex(text: str) -> str:
     """Return text that means nothing to LaTeX, on one line."""
+    # one pass: what a replacement brings in must not be escaped again
     return re.sub(".", lambda match: SPECIAL.get(match[0], match[0]), " ".join(text.split()))
 
 

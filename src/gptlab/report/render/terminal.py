@@ -82,6 +82,7 @@ def _print_main_table(view: View, console: Console) -> None:
     """Print the main table with the forest plot beside it, or below it where there is no room."""
     table = columns.build_main_columns(view)
     room = console.width - INDENT
+    # least needed first, and only as many as it takes
     for head in SPARE:
         if measure_width(table) > room:
             table = [column for column in table if column.head != head]
@@ -173,6 +174,7 @@ def print_paragraph(sentence: Sentence | str, console: Console, style: str = "",
         sentence = Sentence((sentence,))
     text = Text(style=style)
     for part in sentence.parts:
+        # a number and its percent sign stay on one line
         text.append(re.sub(r"(?<=\d) (?=%)", NO_BREAK, part), style="bold" if isinstance(part, Strong) else "")
     if space_before:
         console.print()

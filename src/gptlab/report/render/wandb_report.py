@@ -70,6 +70,7 @@ def push_report(report: Report, folder: Path, tracking: Tracking) -> str:
         entity = tracking.entity or wr.interface._get_api().default_entity
         wandb_report = build_wandb_report(report, tracking.project, entity, tracking.group or folder.name)
         if saved.exists():
+            # the same report updated: its address may have been passed on
             wandb_report.id = read_json(saved)["id"]
         wandb_report.save()
     except Exception as error:  # of many kinds
