@@ -59,6 +59,7 @@ class StudyProgress:
     def __exit__(self, *_: object) -> None:
         self.over.set()
         self.thread.join()
+        # once more: cells may have ended since the thread's last look
         self._refresh()
         if self.live:
             self.live.stop()
@@ -140,6 +141,7 @@ def estimate_seconds_left(
     for key, state in states.items():
         if key in cells and state.status == "finished" and not state.reused:
             actual += _read_summary(study_folder.pool / state.run).get("time/total_s", 0)
+            # a reused cell's time is of another day, perhaps of another machine
             expected += seconds.get(key, 0)
     # how this machine has kept to the estimate so far
     rate = actual / expected if actual and expected else 1.0
