@@ -178,6 +178,7 @@ def compare_costs(slot: str, choice: str, overrides: list[str], compose: Compose
     default = default_recipe.choices.get(slot)
     names = [choice] if choice == default else [choice, f"{default}, the default" if default else "the defaults"]
     columns = {}
+    # one name alone where the choice is the default
     for name, recipe in zip(names, (chosen, default_recipe), strict=False):
         problems = check_settings(recipe.config)
         problems = problems or [line for part in PARTS for line in check_node(recipe.config[part], part)]

@@ -54,6 +54,7 @@ class Study:
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
         if not done.stdout.strip():
             raise Ended(f"the study ended with status {done.returncode} and no answer; see what it printed")
+        # the last line: code of one's own may print before it
         answer = json.loads(done.stdout.splitlines()[-1])
         if done.returncode == REFUSED:
             raise Refused(answer["error"])

@@ -42,6 +42,7 @@ class Prune(Study):
             raise ValueError(f"last={last} is not in (0, 1); 0.5 prunes half-way")
         if not 0 <= ramp <= 1:
             raise ValueError(f"ramp={ramp} is not in [0, 1]; 0 prunes at once")
+        # each once: two arms of one name would be one
         self.sparsities, self.methods, self.scope = sorted({*sparsities}), [*dict.fromkeys(methods)], scope
         self.last, self.ramp = last, ramp
 
@@ -53,6 +54,7 @@ class Prune(Study):
             overrides = [append_change(base, "prune"), f"{node}.method={method}", f"{node}.scope={self.scope}"]
             for name, prune_start, ramp_steps in (
                 (method, start, round(self.ramp * (steps - start))),
+                # after the last step: nothing learns any more
                 (f"{method}, untrained", steps, 0),
             ):
                 for sparsity in self.sparsities:
@@ -67,4 +69,5 @@ class Prune(Study):
     def versus(self) -> list[tuple[str, str]]:
         if len(self.methods) < 2:
             return []
+        # random at the same sparsity is the control: magnitudes are worth what they gain over it
         return [(f"l1 sparsity={sparsity:g}", f"random sparsity={sparsity:g}") for sparsity in self.sparsities]

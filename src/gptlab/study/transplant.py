@@ -92,5 +92,6 @@ class Transplant(Study):
         passes: dict[str, Callable[[], None]] = {
             name: make_forward_pass(decoder, tokens) for name, decoder in decoders.items()
         }
+        # rounds alone end it: a limit of seconds would leave the arms of slow machines fewer
         times = time_interleaved({**passes, AA_CONTROL: passes[base]}, float("inf"), self.rounds)
         return [*(Row(name, block, "ms/pass", times[name]) for name in (*arms, AA_CONTROL)), *rows]

@@ -60,6 +60,7 @@ def print_introduction(context: RunContext, setup: TrainingSetup, probe: Probe) 
     bound = f", ended after {settings.max_minutes:g} min" if settings.max_minutes else ""
     whole = format_duration(probe.time.total_s)
     spent = time.monotonic() - context.began + probe.time.final_s
+    # a step with its share of evaluations, in what start and end leave of five minutes
     fit = max(0, int((300 - spent) / (probe.step_s + probe.time.interim_s / settings.steps)))
     say("time", f"{probe.step_s * 1000:.0f} ms a step: about {whole} more{bound}; 5 minutes would fit {fit:,} steps")
     if probe.single_thread_s < 0.8 * probe.step_s:  # threads that wait for a core which others use spin their time away

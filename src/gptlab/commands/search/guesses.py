@@ -84,6 +84,7 @@ class Search:
         self.first, self.axes = self._make_axes()
         if unknown := {*known} - {*self.axes}:
             raise Refused(f"--known {', '.join(unknown)}: nothing of that name is searched; {', '.join(self.axes)} are")
+        # what is known keeps one value, so that no guess differs in it
         self.axes |= {name: [getattr(self.first, name)] for name in known}
         self.scores: dict[Guess, ScoredGuess | None] = {}
         self.tried: list[tuple[Mapping, dict[str, Any]]] = []
@@ -117,6 +118,7 @@ class Search:
         best, before = self.first, None
         with delayed_progress("asking every guess") as progress:
             self.score_guess(best)
+            # group by group: all at once would be the product of both, and weak parts show only in the right structure
             while best != before:
                 before = best
                 for names in (STRUCTURE, WEAK):
@@ -145,6 +147,7 @@ class Search:
         decoder = build_on_meta(self.make_recipe(guess), self.outline.vocab)
         wanted = {name: tuple(one.shape) for name, one in decoder.named_parameters()}  # a tied head has no name here
         mapping, overrides = self.complete_mapping(guess, wanted), self.make_overrides(guess)
+        # another spelling of the same reading would come second at the same distance, and choose_winner refuse both
         if (mapping, overrides) in self.tried:
             return None
         self.tried.append((mapping, overrides))
@@ -162,6 +165,7 @@ class Search:
         difference = (logits - self.outputs).double()
         distance = difference.abs().max().item()
         rmse = (difference.square().mean().sqrt() / self.outputs.double().std()).item()
+        # NaN would sort anywhere
         return (distance, rmse) if math.isfinite(distance) else (math.inf, math.inf)
 
     def make_recipe(self, guess: Guess) -> Recipe:
@@ -190,6 +194,7 @@ class Search:
             {name: tuple(one.shape) for name, one in self.source.items()},
             wanted,
             head,
+            # with one head, or one pair a head, both layouts are the same: it is spelled one way
             opposite=guess.squares == "turned",
             by_head=guess.packing == "by head" and guess.heads > 1,
             interleaved=guess.pairs == "neighbours" and head > 2,

@@ -33,7 +33,9 @@ def complete_layout(
     for entry, shape, to in entries.values():
         whole = _stack_shapes(to, wanted)
         lies = _orientation(_squeeze_shape(entry, shape), whole)
+        # a shape that tells is believed; a square one follows the others
         turned = lies > 0 or (lies == 0 and in_first != opposite)
+        # a target that the decoder has not is refused by apply_mapping, with all other problems
         parts = tuple(wanted[one][0] if one in wanted else 0 for one in to)
         completed.append(
             replace(

@@ -18,6 +18,7 @@ class Outline:
         self.entries: dict[str, int] = {}
         for name, (entry, targets) in match_entries(mapping, source).items():
             shares = entry.sizes or (1,) * len(targets)
+            # numbers of entries, and no shapes: a matrix that lies the other way has as many
             whole = math.prod(source[name])
             self.entries |= {one: whole * part // sum(shares) for one, part in zip(targets, shares, strict=True)}
         self.width = self._count_entries("norm.weight")
@@ -26,6 +27,7 @@ class Outline:
         self.keys = self.other_side("blocks.0.attention.k.weight")
         self.hidden = self.other_side("blocks.0.mlp.up.weight")
         self.layers = 1 + max(int(name.split(".")[1]) for name in self.entries if name.startswith("blocks."))
+        # rope has no weights: without a table of positions it is what is left
         self.rotary = "position.table.weight" not in self.entries
 
     def other_side(self, name: str) -> int:
@@ -42,6 +44,7 @@ class Outline:
         numbers = []
         for number in divisors(self.queries):
             head = self.queries // number
+            # each head of keys serves a whole number of heads of queries; rope pairs features, so it wants an even head
             shared = self.keys % head == 0 and number % max(1, self.keys // head) == 0
             if (
                 shared
@@ -70,6 +73,7 @@ class Outline:
             "mlp.bias": has("blocks.0.mlp.up.bias"),
             "readout": "untied" if has("readout.head.weight") else "tied",
             "bias": has("norm.bias"),
+            # the table is as the file has it, padded or not
             "vocab_multiple": 1,
             "model.width": self.width,
             "model.layers": self.layers,
@@ -83,4 +87,5 @@ class Outline:
 
 
 def _rank_head_width(head: int) -> tuple[int, int]:
+    # unusual widths last
     return (HEAD_WIDTHS.index(head), 0) if head in HEAD_WIDTHS else (len(HEAD_WIDTHS), -head)

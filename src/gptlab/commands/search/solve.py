@@ -50,6 +50,7 @@ def solve_checkpoint(
     check_examples(inputs, outputs, outline.vocab, recipe.settings.model.context)
     search = Search(recipe, parsed, source, inputs, outputs, tuple(known))
     ranked = search.rank_guesses()
+    # the table first: where no guess wins, it is what shows why
     print_guesses(search, ranked, console)
     return search, choose_winner(ranked, outputs.abs().max().item())
 
@@ -61,6 +62,7 @@ def load_examples(path: Path) -> "tuple[Tensor, Tensor]":
     if kinds != {"inputs": (False, 2), "outputs": (True, 3)}:
         wanted = "inputs (N, T), whole numbers, and outputs (N, T, vocab), floats"
         raise Refused(f"--examples {path} holds {', '.join(tensors)}; it must hold {wanted}")
+    # float64 is kept, as it alone tells epsilons apart; half types are not computed in
     outputs = tensors["outputs"]
     return tensors["inputs"].long(), outputs if outputs.dtype.itemsize == 8 else outputs.float()
 
@@ -86,6 +88,7 @@ def first_overrides(outline: Outline, words: list[str], longest: int) -> list[st
         raise Refused(f"model.heads={first} does not fit {widths}; try {fitting}")
     knobs = outline.make_knobs(int(first), longest)
     return [
+        # bare, as one would type it
         *(f"{key}={format_value(value).strip(chr(39))}" for key, value in knobs.items() if key not in given),
         *words,
     ]
@@ -120,6 +123,7 @@ def write_checkpoint(search: Search, best: Guess, words: list[str], folder: Path
 
     folder.mkdir(parents=True, exist_ok=True)
     given = {key: yaml.safe_load(value) for key, _, value in (word.partition("=") for word in words)}
+    # the later wins: what the examples decided, over what was typed, over what shapes say
     knobs = {**search.outline.make_knobs(best.heads, search.inputs.shape[1]), **given, **search.make_overrides(best)}
     save_file({name: one.contiguous() for name, one in search.source.items()}, folder / "model.safetensors")
     mapped.write_mapping(folder, search.solve_mapping(best), {"vocab": search.outline.vocab, "knobs": knobs})

@@ -38,6 +38,7 @@ def describe_rules(findings: Findings) -> list[str]:
     runs = [run for run in findings.runs if run.role == "arm" and run.status == "finished"]
     rules = [MATCHED[match]] if match in MATCHED and runs and _is_matched(match, runs) else []
     if match in ("tokens", "params", "flops"):
+        # fewer or more steps are the very means by which FLOPs are matched
         expected = ("steps",) if match == "flops" else ()
         differing = [fact for fact in list_differing(runs, ORDER_FACTS) if fact not in expected]
         if differing:
@@ -207,6 +208,7 @@ def describe_fronts(view: View) -> list[Sentence]:
     """
     outcomes: dict[str, tuple[Front, list[str]]] = {}
     for front in [] if has_one_seed(view) else view.stratum.fronts:
+        # as text: a dict is no key
         outcome = repr((front.front, front.dominated))
         outcomes.setdefault(outcome, (front, []))[1].append(front.cost.name)
     sentences = []

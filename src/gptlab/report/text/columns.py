@@ -68,6 +68,7 @@ def build_main_columns(view: View) -> list[Column]:
         Column(comparison.metric.name, align_decimal_points(means)),
         *build_difference_columns([contrasts.get(arm) for arm in order], delta),
         Column("p (Holm)" if len(contrasts) > 1 else "p", align_decimal_points(p_values)),
+        # the caption has the number of seeds where all arms have the same
         Column("seeds", seeds if len({*seeds}) > 1 else [""] * len(order)),
         *_build_compute_columns(view.stratum.exchange, order),
         Column("verdict", verdicts, left=True, colour_pattern=".+"),
@@ -261,6 +262,7 @@ def _build_metric_column(view: View, comparison: Comparison) -> Column:
         mean, contrast = means.get(arm), contrasts.get(arm)
         half_width = half_widths.get(arm, 0.0)
         text = format_value(comparison.metric, mean, half_width) if mean is not None else ""
+        # no percentage of 0, and none where nothing changed
         if contrast is None or not contrast.against_mean or not contrast.difference:
             cells.append((text, "", MARKS.get(contrast.verdict, "") if contrast and text else ""))
             continue

@@ -198,6 +198,7 @@ def describe_unfinished_runs(findings: Findings) -> list[Sentence]:
     groups: dict[tuple[str, ...], list[Run]] = {}
     for run in findings.runs:
         if run.status != "finished":
+            # ten seeds that diverged are one finding, not ten
             groups.setdefault((_label_run(run), run.status, run.reason), []).append(run)
     sentences = []
     for (label, status, reason), runs in groups.items():

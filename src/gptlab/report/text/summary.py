@@ -59,6 +59,7 @@ def _is_behind(view: View, contrast: Contrast, best: Contrast) -> bool:
     for pair in view.comparison.pairs:
         if {pair.arm, pair.against} == {contrast.arm, best.arm}:
             return pair.verdict in ("better", "worse")
+    # stricter than a test of the difference: two that meet a little are called a tie
     return contrast.low > best.high or contrast.high < best.low
 
 
@@ -97,6 +98,7 @@ def _describe_next_steps(view: View) -> Sentence:
     unresolved = [
         contrast for contrast in view.contrasts.values() if contrast.verdict == "not resolved" and contrast.more_seeds
     ]
+    # one command for all of them: the arm that wants most seeds decides
     extra_seeds = max((contrast.more_seeds or 0 for contrast in unresolved), default=0)
     steps = []
     if unresolved:

@@ -132,6 +132,7 @@ def apply_mapping(mapping: Mapping, source: "Map[str, Tensor]", wanted: Shapes) 
         try:
             parts = _split_tensor(entry, tensor, targets, wanted, mapping.head)
         except (ValueError, RuntimeError, IndexError, ZeroDivisionError) as error:
+            # what torch says of a shape that does not fit is one problem among the others
             problems.append(f"{name}: {str(error).splitlines()[0]}")
             continue
         for target, part in zip(targets, parts, strict=True):
@@ -186,6 +187,7 @@ def _find_entry(mapping: Mapping, name: str) -> tuple[Entry | None, str]:
 
 def _match_pattern(pattern: str, name: str) -> str | None:
     """Return what stands for {i} in a name; "" where the pattern has no {i}; None if the name does not match."""
+    # all but {i} and * is literal: names are full of dots
     match = re.fullmatch(re.escape(pattern).replace(r"\{i\}", r"(\d+)").replace(r"\*", ".*"), name)
     return None if match is None else (match.group(1) if match.groups() else "")
 
@@ -253,8 +255,10 @@ def invert_mapping(mapping: Mapping, ours: "Map[str, Tensor]", layers: int) -> "
     for entry in mapping.entries:
         for index in map(str, range(layers)) if "{i}" in entry.source else [""]:
             targets = [target.replace("{i}", index) for target in entry.to]
+            # what this decoder has not (a head that is tied, biases) its file had not either
             if any(target not in ours for target in targets):
                 continue
+            # the steps of _split_tensor from the last to the first
             inverse = {"none": "none", "rope_i2h": "rope_h2i", "rope_h2i": "rope_i2h"}[entry.permute]
             parts = [
                 ours[target] if _is_value(entry, target) else _permute_rows(ours[target], inverse, mapping.head)
@@ -263,6 +267,7 @@ def invert_mapping(mapping: Mapping, ours: "Map[str, Tensor]", layers: int) -> "
             tensor = torch.cat(parts, 0 if entry.interleaved or len(parts) == 1 else entry.axis)
             if entry.interleaved:
                 tensor = tensor.unflatten(0, (len(parts), -1, mapping.head)).transpose(0, 1).flatten(0, 2)
+            # auto is not undone: our tensor does not tell how the source lay
             tensor = tensor.t() if entry.transpose is True and tensor.dim() == 2 else tensor
             tensors[entry.source.replace("{i}", index)] = (
                 tensor if entry.squeeze is None else tensor.unsqueeze(entry.squeeze)
