@@ -78,6 +78,7 @@ def _describe_choice(slot: str, choice: str) -> dict[str, Any]:
     """Return a choice's line and its knobs, each with type, default and line."""
     node, lines = _read_yaml(f"{slot}/{choice}")
     about = {"about": summarize_choice(slot, choice)}
+    # a size, a recipe, a tracking: it sets what others declare
     if "_target_" not in node:
         return {**about, "knobs": {}}
     target = locate(node["_target_"], slot)

@@ -50,6 +50,7 @@ def _describe_question(measurements: Measurements) -> list[str]:
 
 def _build_tables(measurements: Measurements) -> list[Table]:
     tables = []
+    # there is no second table where every arm is timed
     for (heads, lines), caption in zip(format_tables(measurements), CAPTIONS, strict=False):
         columns = []
         for number, head in enumerate(heads):
@@ -126,6 +127,7 @@ def draw_ratios(timing: Timing) -> Figure | None:
         title=f"{timing.metric.name}, over the baseline's",
         data=[trace],
         layout={
+            # twice as slow and twice as fast are equally far from 1
             "xaxis": make_axis("time over the baseline's", type="log"),
             "height": 130 + 34 * len(arms),
             "shapes": [make_margin(1 - timing.spread, 1 + timing.spread)],

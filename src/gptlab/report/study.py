@@ -142,6 +142,7 @@ def _draw_curves(view: View, histories: list[history.History]) -> list[Item | No
     training = history.compute_mean_curves(histories, "train/loss")
     validation = history.compute_mean_curves(histories, "val/loss")
     by_tokens = history.compute_difference_curves(histories, "train/loss", comparison.baseline)
+    # an arm that learns more from a token may still learn less in a second
     by_seconds = history.compute_difference_curves(histories, "train/loss", comparison.baseline, "seconds")
     drawn: list[Item | None] = [
         figures.draw_curves("Training loss, mean over seeds with 95 % interval", unit, training, view),
@@ -255,6 +256,7 @@ def _build_cost_table(findings: Findings) -> Table | None:
     """Return where the time went: runs by arm, and what each kind of work took."""
     groups: dict[str, list[Run]] = {}
     for run in findings.runs:
+        # one that diverged took its time too
         if run.status in ("finished", "diverged"):
             role = {"arm": "", "twin": "again", "budget": "other budgets", "confirm": "fresh seeds"}[run.role]
             groups.setdefault(" ".join(filter(None, [run.size, run.arm, role])), []).append(run)

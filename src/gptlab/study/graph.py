@@ -81,6 +81,7 @@ def trace_graph(decoder: "Decoder", length: int, targets: bool) -> "GraphModule"
     """Return the exported module from tokens (1, T) to their logits, or with targets to their loss."""
     import torch
 
+    # export reads their shape alone
     tokens = torch.zeros(1, length, dtype=torch.long)
     with torch.no_grad():
         inputs = (tokens, tokens) if targets else (tokens,)
@@ -112,6 +113,7 @@ def erase_operator(module: "GraphModule", vocab: int, length: int) -> tuple[dict
 
     tokens = torch.randint(vocab, (1, length), generator=torch.Generator().manual_seed(0))
     nodes = find_operators(module.graph).values()
+    # of its input's shape, so that the input can take its place
     target = next((node for node in nodes if len(node.users) > 1 and keeps_input_shape(node)), None)
     if target is None:
         return {}, ["no operator has several users and an input of its own shape: none is erased"]

@@ -194,6 +194,7 @@ def draw_front(view: View, cost: Comparison | Timing, fronts: list[Front]) -> Fi
         return None
     colours = assign_arm_colours(view)
     half_widths = dict.fromkeys(arms, 0.0)  # the baseline has no difference, so no interval
+    # of the difference and not of the mean: what seeds share cancels in it, and verdicts are of it
     half_widths |= {arm: (contrast.high - contrast.low) / 2 for arm, contrast in view.contrasts.items()}
     points = {
         "type": "scatter",
@@ -211,6 +212,7 @@ def draw_front(view: View, cost: Comparison | Timing, fronts: list[Front]) -> Fi
     traces = [points]
     if len(front) > 1:
         x, y = [cost for cost, _ in front], [loss for _, loss in front]
+        # first, so that the points lie above it
         traces.insert(0, make_line(x, y, "front", GREY, hoverinfo="skip"))
     return Figure(
         title=f"Loss against {cost.metric.name}",

@@ -89,6 +89,7 @@ def describe_compute_value(view: View, arm: str) -> str:
         net, low, high = exchange.net[arm]
         decimals = count_decimals((high - low) / 2)
         size = f"{format_fixed(abs(net), decimals)} {unit} {'better' if net < 0 else 'worse'}"
+        # a gain is told without its sign, so its ends change places
         interval = format_range(-high, -low, decimals) if net < 0 else format_range(low, high, decimals)
         verdict = "worth it" if high < 0 else "not worth it" if low > 0 else "open whether it is worth it"
         sentences += f" Net of speed it is {size} ({interval}). Verdict: **{verdict}** at this scale."

@@ -35,6 +35,7 @@ def describe_verdicts(view: View) -> list[Sentence]:
 def describe_contrast(view: View, comparison: Comparison, contrast: Contrast) -> Sentence:
     """Return the verdict of one contrast as a sentence."""
     sentence = _describe_verdict(view, comparison, contrast)
+    # they differ where the verdict is exploratory
     if contrast.label == contrast.verdict:
         return sentence
     return replace(sentence, parts=(*sentence.parts, " ", Strong("Exploratory"), ": more seeds than planned."))
@@ -109,6 +110,7 @@ def _describe_equivalent(view: View, comparison: Comparison, contrast: Contrast)
 
 def _find_cheaper_arm(contrast: Contrast, cost: CostDifference) -> str | None:
     """Return which of two equal arms is cheaper in something and dearer in nothing."""
+    # neither, or both: then no arm is simply the cheaper one
     if cost.cheaper == cost.dearer:
         return None
     return contrast.arm if cost.cheaper else contrast.against
@@ -205,6 +207,7 @@ def describe_unfinished_runs(findings: Findings) -> list[Sentence]:
         numbers = sorted({run.seed for run in runs})
         seeds = f"seed{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}"
         why = f" ({reason})" if reason else ""
+        # one log stands for all: they share the reason
         log = next((f"; see {run.log}" for run in runs if run.log), "")
         sentences.append(parse_sentence(f"{bold(label)}: {status}, {seeds}{escape(why + log)}"))
     return sentences
