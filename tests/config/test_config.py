@@ -68,9 +68,15 @@ def test_every_choice_passes_the_check(slot: str, monkeypatch: pytest.MonkeyPatc
     (tmp_path / "some.bin").write_bytes(b"some")
     paths = {"huggingface": "owner/name", "shards": f"{tmp_path}/some.bin", "text": f"{tmp_path}/some.txt"}
     for choice in choices(slot):
-        path = [f"data.path={paths[choice]}"] if slot == "data" and choice in paths else []
-        path += ["data=parity"] if choice == "symbols" else []  # of tasks, which have no text
-        assert wiring.check_recipe(composed(f"{slot}=[{choice}]" if slot in LISTS else f"{slot}={choice}", *path)) == []
+        if slot not in SLOTS:
+            assert wiring.check_recipe(composed(f"{slot}={choice}")) == []
+            continue
+        node = menu()[slot][choice]
+        if slot == "data" and choice in paths:
+            node = {**node, "path": paths[choice]}
+        data = {"data": menu()["data"]["parity"]} if choice == "symbols" else {}  # of tasks, which have no text
+        config = {**composed().config, **data, slot: {choice: node} if slot in LISTS else node}
+        assert wiring.check_recipe(Recipe(config)) == [], choice
 
 
 def test_an_experiment_overrules_the_defaults_and_is_overruled():
