@@ -3,7 +3,7 @@
 import gc
 from collections.abc import Iterator
 from functools import cache
-from itertools import product, zip_longest
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +70,20 @@ CASES += [
 ]
 """Knobs that are off in every choice, and what is most likely to fail together."""
 POSITIONS = [position for position in choices("position") if position != "rope_local_global"]  # which is rope
-PAIRS = [f"attention={a} position={p}" for a, p in product(choices("attention"), POSITIONS)]
+
+
+def pair_attentions_with_positions() -> list[Any]:
+    """All pairs; slow, but for those with a default in them and one more for each attention, the positions in turn."""
+    pairs: list[Any] = []
+    for number, attention in enumerate(choices("attention")):
+        quick = {"rope", POSITIONS[number % len(POSITIONS)]}
+        for position in POSITIONS:
+            marks = () if attention == "mha" or position in quick else (pytest.mark.slow,)
+            pairs.append(pytest.param(f"attention={attention} position={position}", marks=marks))
+    return pairs
+
+
+PAIRS = pair_attentions_with_positions()
 """What knows of positions, in all combinations."""
 MET = {*(f"attention={a}" for a in choices("attention")), *(f"position={p}" for p in POSITIONS)}
 EVERY = PAIRS + [case for case in CASES if case not in MET]
