@@ -191,13 +191,14 @@ def _describe_differences(
     usual_choices, _ = _compose_defaults(tuple(named), config_name)
     chosen = {k: v for k, v in choices.items() if v != usual_choices.get(k) and isinstance(v, str)}
     words = [f"{k}=[{v.replace('+', ',')}]" if k in LISTS else f"{k}={v}" for k, v in chosen.items()]
-    _, usual = _compose_defaults(
-        (*named, *(f"+{word}" if f"+{word}" in overrides else word for word in words)), config_name
-    )
+    values = flatten(plain)
+    keys = [key for key in values if key in asked and not key.startswith(KEYS_NOT_IN_NAME)]
+    words = [f"+{word}" if f"+{word}" in overrides else word for word in words]
+    usual = _compose_defaults((*named, *words), config_name)[1] if keys else {}  # 0.1 s that choices alone do not need
     knobs = [
-        f"{key.rpartition('.')[2]}={value if isinstance(value, str) else format_value(value)}"
-        for key, value in flatten(plain).items()
-        if usual.get(key) != value and key in asked and not key.startswith(KEYS_NOT_IN_NAME)
+        f"{key.rpartition('.')[2]}={values[key] if isinstance(values[key], str) else format_value(values[key])}"
+        for key in keys
+        if usual.get(key) != values[key]
     ]
     recipe = [choices["experiment"]] if choices.get("experiment") else []
     return (*recipe, *(v for k, v in chosen.items() if k not in KEYS_NOT_IN_NAME), *knobs)
