@@ -427,46 +427,6 @@ def test_the_whole_traceback_shows_if_asked(tmp_path: Path):
     assert "kv_heads=3 does not divide model.heads=4" in done.err
 
 
-# -- what is not imported, because it takes seconds
-
-IMPORTED = """
-import runpy, sys
-sys.argv = sys.argv[1:]
-try:
-    runpy.run_path(sys.argv[0], run_name="__main__")
-except SystemExit:
-    pass
-print(*sorted({"torch", "lightning", "wandb"} & set(sys.modules)), file=sys.stderr)
-"""
-
-
-@pytest.mark.parametrize(
-    ("arguments", "imported"),
-    [
-        ("--help", ""),
-        ("--cfg job --resolve", ""),
-        ("attention=foo", ""),
-        ("model.foo=3", ""),
-        ("+foo=3", ""),
-        ("steps=0", ""),
-        ("resume=/none", ""),
-        ("attention.kv_heads=3", "torch"),
-        ("position.fraction=2", "torch"),
-        ("data=text data.path=/none", ""),
-    ],
-)
-def test_a_refusal_waits_for_nothing_that_it_does_not_need(arguments: str, imported: str, tmp_path: Path):
-    done = subprocess.run(
-        [sys.executable, "-c", IMPORTED, TRAIN, *shlex.split(arguments)],
-        cwd=tmp_path,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert done.stderr.splitlines()[-1] == imported
-
-
 # -- outputs that cannot be written
 
 
