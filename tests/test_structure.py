@@ -79,7 +79,7 @@ def test_every_variant_file_is_named_by_some_yaml():
 
 def test_every_slot_has_one_package():
     menus = {path.name for path in CONF.iterdir() if path.is_dir()} - YAML_ALONE
-    assert menus == {*SLOTS, *OPTIONAL_SLOTS, *KNOB_SLOTS, "study"}
+    assert menus == {*SLOTS, *OPTIONAL_SLOTS, *KNOB_SLOTS, "study", "mirror"}
     assert all(map(find_slot_package, menus))
 
 

@@ -70,9 +70,10 @@ class Sample:
 
 @dataclass(frozen=True)
 class Tracking:
-    """Settings of the tracker (W&B)."""
+    """Settings of the trackers; the mode is W&B's, and disabled is none at all."""
 
     mode: Literal["offline", "online", "auto", "disabled"]
+    to: list[str]
     project: str
     entity: str | None
     group: str | None

@@ -15,6 +15,7 @@ from urllib.parse import urlparse
 
 from gptlab.config.recipe import Tracking
 from gptlab.errors import Refused
+from gptlab.runs.mirror import WANDB, Mirror, check_mirrors, select_numbers
 from gptlab.runs.record import check_writable
 
 MIN_KEY_LENGTH = 40
@@ -32,7 +33,16 @@ def read_timeouts() -> dict[str, float]:
 
 
 def choose_mode(tracking: Tracking) -> str:
-    """Return the mode for this machine: online, offline or disabled."""
+    """Return W&B's mode on this machine: online, offline or disabled."""
+    if tracking.mode == "disabled" and tracking.to != [WANDB]:
+        names = ",".join(tracking.to)
+        raise Refused(
+            f"tracking=disabled tracks nowhere, and tracking.to=[{names}] somewhere; leave one out: without "
+            f"{WANDB} in its list, W&B gets nothing"
+        )
+    check_mirrors(tracking.to)
+    if WANDB not in tracking.to:
+        return "disabled"
     if tracking.mode != "disabled":
         check_environment(tracking)
     if tracking.mode == "auto":
@@ -130,6 +140,7 @@ class Tracker:
         self._wandb: Any = None  # the module, imported where a mode needs it
         self.mode, self.failed = mode, False
         self.warn, self.artifacts = warn, tracking.artifacts
+        self.mirrors: dict[str, Mirror] = {}
         if mode == "disabled":
             return
         own = f"*-{identity['id']}*"
@@ -198,6 +209,7 @@ class Tracker:
             return self._wandb.Histogram(np_histogram=pair)
 
         self._try(lambda run: run.log({key: draw(value) for key, value in row.items()}))
+        self._mirror(lambda mirror: mirror.log_metrics(row["step"], select_numbers(row)))
 
     def log_sample(self, row: dict[str, Any]) -> None:
         """Log a generated text, as escaped HTML."""
@@ -210,6 +222,7 @@ class Tracker:
                 }
             )
         )
+        self._mirror(lambda mirror: mirror.log_sample(row["step"], row["text"]))
 
     def log_sample_table(self, rows: list[dict[str, Any]]) -> None:
         """Log all generated texts in one table, if there are any."""
@@ -256,6 +269,18 @@ class Tracker:
         # closed even after a failure, or its service would keep this process alive
         self._try(lambda run: run.finish(exit_code=exit_code), always=True)
         self.run = None
+        self._mirror(lambda mirror: mirror.finish(summary))
+        self.mirrors.clear()
+
+    def _mirror(self, act: Callable[[Mirror], None]) -> None:
+        """Let every other tracker act; one that fails is told once and dropped."""
+        for name, mirror in [*self.mirrors.items()]:
+            try:
+                act(mirror)
+            except Exception as error:  # a library may raise anything
+                line = f"{type(error).__name__}: {' '.join(str(error).split())}"
+                self.warn(f"{name} stopped: {line}; the files on disk are whole")
+                del self.mirrors[name]
 
     def _try(self, act: Callable[[Any], Any], always: bool = False) -> None:
         if self.run is None or (self.failed and not always):

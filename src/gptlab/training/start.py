@@ -18,6 +18,7 @@ from gptlab.model.costs import count_costs
 from gptlab.model.decoder import Decoder
 from gptlab.runs import tracker as tracking
 from gptlab.runs.fingerprint import fingerprint_recipe
+from gptlab.runs.mirror import MirroredRun, open_mirrors
 from gptlab.runs.openmp import name_runtime
 from gptlab.runs.record import RunFolder, count_free_bytes, find_unfinished_run, read_json, to_json, utc_now
 
@@ -129,4 +130,15 @@ def open_tracker(
     }
     tracker = tracking.Tracker(mode, Path(recipe.settings.outputs), settings.tracking, identity, resumed, terminal.say)
     tracker.define_axes()
+    flat = {key: value for key, value in identity["config"].items() if key != "cfg" and value is not None}
+    mirrored = MirroredRun(
+        outputs=Path(recipe.settings.outputs),
+        project=settings.tracking.project,
+        id=facts["id"],
+        name=identity["name"],
+        group=settings.tracking.group,
+        config=flat,
+    )
+    if settings.tracking.mode != "disabled":
+        tracker.mirrors = open_mirrors(settings.tracking.to, mirrored)
     return tracker

@@ -1,0 +1,100 @@
+"""Trackers beside W&B, by name in tracking.to. Each copies the rows of a run; the run folder stays the truth.
+
+Whatever a mirror raises is said once and ends it, without harm to the run. It keeps nothing back: a row that was logged
+survives a SIGKILL.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, ClassVar
+
+import yaml
+
+from gptlab.config.factory import locate
+from gptlab.config.menu import find_yaml, list_choices
+from gptlab.errors import Refused
+
+WANDB = "wandb"
+
+
+@dataclass(frozen=True)
+class MirroredRun:
+    """What a mirror is told of its run.
+
+    outputs  the folder that holds all runs
+    id       unlike that of any other run
+    config   flat: choices by slot, seed, sizes
+    """
+
+    outputs: Path
+    project: str
+    id: str
+    name: str
+    group: str | None
+    config: dict[str, Any]
+
+
+class Mirror:
+    """Contract of the slot: __init__(run) opens it, also for a run that goes on."""
+
+    package: ClassVar[str]
+    """The library that it imports, where it is used."""
+
+    def __init__(self, run: MirroredRun) -> None:
+        raise NotImplementedError
+
+    def log_metrics(self, step: int, numbers: dict[str, float]) -> None:
+        """Log the numbers of a row."""
+        raise NotImplementedError
+
+    def log_sample(self, step: int, text: str) -> None:
+        """Log a generated text."""
+        raise NotImplementedError
+
+    def finish(self, summary: dict[str, Any]) -> None:
+        """Write the summary and close."""
+        raise NotImplementedError
+
+
+def check_mirrors(names: list[str]) -> None:
+    """Refuse a name that is no tracker, one that is given twice, and a tracker whose library is not installed."""
+    said = f"tracking.to=[{','.join(names)}]"
+    known = [WANDB, *list_choices("mirror")]
+    for name in names:
+        if name not in known:
+            raise Refused(f"{said}: there is no tracker {name}; choose from {', '.join(sorted(known))}")
+        if names.count(name) > 1:
+            raise Refused(f"{said} names {name} twice; name each once")
+    for _, kind in _find_classes(names):
+        if find_spec(kind.package) is None:
+            raise Refused(f"{said}: {kind.package} is not installed here; run: pip install 'gptlab[trackers]'")
+
+
+def open_mirrors(names: list[str], run: MirroredRun) -> dict[str, Mirror]:
+    """Open the mirrors of a list, W&B aside."""
+    mirrors = {}
+    for name, kind in _find_classes(names):
+        try:
+            mirrors[name] = kind(run)
+        except Exception as error:  # a library may raise anything
+            line = " ".join(str(error).split())
+            raise Refused(
+                f"tracking.to: {name} cannot be opened: {type(error).__name__}: {line}; leave it out"
+            ) from error
+    return mirrors
+
+
+def _find_classes(names: list[str]) -> Iterator[tuple[str, type[Mirror]]]:
+    for name in names:
+        if name != WANDB:
+            node = yaml.safe_load(find_yaml("mirror", name).read_text(encoding="utf-8"))
+            kind: Any = locate(node["_target_"], "mirror")
+            yield name, kind
+
+
+def select_numbers(row: dict[str, Any]) -> dict[str, float]:
+    """Return what of a row is a number, its axes aside."""
+    pairs = ((key, value) for key, value in row.items() if key != "step")
+    return {key: float(value) for key, value in pairs if isinstance(value, int | float) and not isinstance(value, bool)}

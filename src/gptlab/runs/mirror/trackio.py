@@ -1,0 +1,37 @@
+"""trackio's SQLite file, below <outputs>/trackio: TRACKIO_DIR=outputs/trackio trackio show.
+
+Rows are written to its storage directly: what goes through its client waits in a queue, and is lost by a SIGKILL.
+"""
+
+import os
+from typing import Any
+
+from gptlab.runs.mirror import Mirror, MirroredRun, select_numbers
+
+
+class Trackio(Mirror):
+    """Rows over steps, samples as texts, the summary as one more row."""
+
+    package = "trackio"
+
+    def __init__(self, run: MirroredRun) -> None:
+        os.environ.setdefault("TRACKIO_DIR", str((run.outputs / "trackio").absolute()))
+        from trackio.sqlite_storage import SQLiteStorage
+
+        self.storage: Any = SQLiteStorage
+        self.project, self.run = run.project, f"{run.name}-{run.id}"
+        self.config: dict[str, Any] | None = {**run.config, "group": run.group}
+        self.storage.init_db(self.project)
+
+    def log_metrics(self, step: int, numbers: dict[str, float]) -> None:
+        self._write({**numbers}, step)
+
+    def log_sample(self, step: int, text: str) -> None:
+        self._write({"sample": text}, step)
+
+    def finish(self, summary: dict[str, Any]) -> None:
+        self._write({f"final/{key}": value for key, value in select_numbers(summary).items()}, None)
+
+    def _write(self, row: dict[str, Any], step: int | None) -> None:
+        self.storage.bulk_log(self.project, self.run, [row], steps=None if step is None else [step], config=self.config)
+        self.config = None
