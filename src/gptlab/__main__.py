@@ -10,6 +10,7 @@ import typer
 
 from gptlab.ablation.protocol.commands import add_commands
 from gptlab.commands import programs
+from gptlab.commands.card import card
 from gptlab.commands.check import check
 from gptlab.commands.export import export
 from gptlab.compose import compose, program
@@ -172,6 +173,19 @@ def report(
 
 
 @app.command()
+def serve(
+    outputs: Annotated[Path, typer.Argument(help="Where runs and studies live.")] = Path("outputs"),
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any that is free.")] = 0,
+    open_it: Annotated[bool, typer.Option("--open", help="Show it in the browser.")] = False,
+) -> None:
+    """Show all runs and studies on a live page of this machine, until Ctrl-C."""
+    from gptlab.ablation.progress import describe_study
+    from gptlab.commands.live.server import serve_outputs
+
+    serve_outputs(outputs, port, describe_study, open_it)
+
+
+@app.command()
 def sync(study: Annotated[Path, typer.Argument(help="A study's folder.")]) -> None:
     """Upload a study's offline runs to W&B, then save its report there; safe to repeat."""
     from gptlab.report import publish
@@ -200,6 +214,7 @@ def diff(
 
 app.command()(export)
 app.command()(check)
+app.command()(card)
 
 
 @app.command()

@@ -192,6 +192,14 @@ def print_study_state(study_folder: StudyFolder, console: Console) -> None:
     console.print(table)
 
 
+def describe_study(folder: Path) -> str:
+    """Return where the study of a folder stands, in a line of plain text."""
+    study_folder = StudyFolder(folder)
+    cells, states = study_folder.read_cells(), study_folder.read_states()
+    line = describe_progress(study_folder, cells, states, study_folder.plan.seconds, study_folder.plan.jobs)
+    return Text.from_markup(line).plain
+
+
 def list_cell_states(study_folder: StudyFolder) -> list[dict[str, Any]]:
     """Return the state of every cell as plain data, for programs."""
     cells, states = study_folder.read_cells(), study_folder.read_states()

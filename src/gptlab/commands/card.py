@@ -1,0 +1,31 @@
+"""The command `card`: a study on one page of Markdown."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gptlab.console.json_answer import add_to_answer
+from gptlab.errors import Refused
+
+
+def card(
+    study: Annotated[Path, typer.Argument(help="A study's folder: outputs/ablations/<name>.")],
+    to: Annotated[Path | None, typer.Option(help="A file to write; without one, it is printed.")] = None,
+) -> None:
+    """Print a study on one page of Markdown, for a pull request or an issue: gptlab card STUDY | gh pr comment -F -."""
+    from gptlab.report.card import render_card
+    from gptlab.report.findings import compare_study_folder
+    from gptlab.report.measurement_folder import is_measurement_folder
+    from gptlab.report.study import build_study_report
+    from gptlab.runs.study_folder import StudyFolder
+
+    if is_measurement_folder(study):
+        raise Refused(f"{study} trained nothing, so it has no verdicts for a card; its {study}/report.md is a page")
+    if not (study / "study.json").exists():
+        raise Refused(f"{study} is no study: it holds no study.json; studies live in outputs/ablations")
+    page = render_card(build_study_report(compare_study_folder(study), StudyFolder(study).pool))
+    if to is not None:
+        to.write_text(page, encoding="utf-8")
+    print(page if to is None else to, end="\n" if to else "")
+    add_to_answer(card=page)
