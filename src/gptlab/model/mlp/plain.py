@@ -4,6 +4,7 @@ gelu       x Phi(x)                                                     Hendryck
 gelu_tanh  its tanh form, 0.5 x (1 + tanh(sqrt(2/pi)(x + 0.044715 x^3)))  GPT-2; at most 4.73e-4 away
 relu       max(0, x)                                                    Vaswani 2017, arXiv:1706.03762
 relu2      max(0, x)^2                                                  Primer, arXiv:2109.08668
+leaky_relu2  relu2 whose negative side is (x / 2)^2, so that no feature dies      modded-nanogpt's speedruns (2026)
 """
 
 from typing import Literal
@@ -19,6 +20,7 @@ ACTIVATIONS = {
     "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
     "relu": F.relu,
     "relu2": lambda x: F.relu(x).square(),
+    "leaky_relu2": lambda x: F.leaky_relu(x, 0.5).square(),
 }
 
 
@@ -35,7 +37,7 @@ class PlainMlp(Mlp):
         shape: Shape,
         layer: int = 0,
         *,
-        activation: Literal["gelu", "gelu_tanh", "relu", "relu2"] = "gelu",
+        activation: Literal["gelu", "gelu_tanh", "relu", "relu2", "leaky_relu2"] = "gelu",
         hidden: int | None = None,
         bias: bool = False,
     ) -> None:

@@ -6,6 +6,10 @@ Pairs are half-split, (i, i + D/2), as in GPT-NeoX and Hugging Face's Llama. `fr
 each head (GPT-NeoX, Phi). A list of thetas is tiled over the layers, as a pattern's layout is: 10^4 for layers that see
 a window, 10^6 for those that see everything (Gemma 3, arXiv:2503.19786). `scaling` is for a context longer than the one
 that was trained on: see rope_scaling.py.
+
+kept < 1 turns the fastest pairs alone, as far as that part goes: p-RoPE (Barbero 2024, arXiv:2410.06205), whose slowest
+pairs carry content over any distance. nope_every=4 leaves every fourth layer without positions: RNoPE (Yang 2025,
+arXiv:2501.18795), SmolLM3, Llama 4.
 """
 
 import torch
@@ -23,6 +27,8 @@ class Rope(Position):
     theta     base of the frequencies; a list is tiled over the layers
     last      theta of the last layer, whatever the list says; null is as tiled
     fraction  part of each head that is rotated; 1 is the whole head
+    kept      part of the pairs, fastest first, that are rotated; 1 is all
+    nope_every  every so many layers one, the last of them, rotates nothing; null is none
     scaling   formula for a longer context, see rope_scaling.py; null is none
     factor    how much longer than `original`
     original  context that was trained on; null is model.context
@@ -39,6 +45,8 @@ class Rope(Position):
         theta: float | list[float] = 10000.0,
         last: float | None = None,
         fraction: float = 1.0,
+        kept: float = 1.0,
+        nope_every: int | None = None,
         scaling: ScalingKind | None = None,
         factor: float = 1.0,
         original: int | None = None,
@@ -52,6 +60,14 @@ class Rope(Position):
         self.scaling = Scaling(scaling, factor, original, low, high) if scaling else None
         if not 0 < fraction <= 1:
             raise ValueError(f"fraction={fraction} is not in (0, 1]; 1 turns the whole head")
+        if not 0 < kept <= 1:
+            raise ValueError(f"kept={kept} is not in (0, 1]; 1 turns all pairs")
+        if nope_every is not None and not 1 < nope_every <= shape.layers:
+            raise ValueError(
+                f"nope_every={nope_every} is not in 2 .. model.layers={shape.layers}: none or all would be without "
+                "positions; take another, or null"
+            )
+        self.kept, self.nope_every = kept, nope_every
         self.thetas = theta if isinstance(theta, list) else [theta]
         if not self.thetas or min(self.thetas) <= 0:
             raise ValueError(f"theta={theta} is not positive; try 10000")
@@ -78,6 +94,8 @@ class Rope(Position):
         return rotated
 
     def rotate(self, q: Tensor, k: Tensor, positions: Tensor, layer: int) -> tuple[Tensor, Tensor]:
+        if self.nope_every and (layer + 1) % self.nope_every == 0:
+            return q, k
         cos, sin = self.cached_cos_sin(positions, q, layer)
         # keys have no more heads than queries, for whose number the angles are written out
         heads = k.shape[2]
@@ -113,7 +131,10 @@ class Rope(Position):
         dtype = torch.promote_types(like.dtype, torch.float32)
         pair = torch.arange(0, width, 2, device=positions.device, dtype=dtype)
         # (B|1, T, width / 2), in radians
-        angle = positions[..., None].to(dtype) * compute_frequencies(pair, width, theta, self.scaling)
+        frequencies = compute_frequencies(pair, width, theta, self.scaling)
+        if self.kept < 1:
+            frequencies = frequencies * (pair < self.kept * width)
+        angle = positions[..., None].to(dtype) * frequencies
         factor = attention_factor(self.scaling)
         cos, sin = (angle.cos(), angle.sin()) if factor == 1 else (angle.cos() * factor, angle.sin() * factor)
         # signed as rotate_halves wants it: its second argument is x with the halves swapped, (b, a)

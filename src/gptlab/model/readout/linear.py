@@ -1,13 +1,18 @@
 """One Linear to the vocabulary: logits = head(x), then cap tanh(logits / cap) if capped (Gemma 2, arXiv:2408.00118).
 
+z_loss adds weight x mean of log(sum exp logits)^2 to what is trained on, which keeps logits from drifting (PaLM,
+arXiv:2204.02311: 1e-4).
+
 tied    the head's weight is the embedding's (Press 2017, arXiv:1608.05859)        untied  it is its own
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gptlab.model.forward_pass import ForwardPass
 from gptlab.model.readout import Readout
-from gptlab.model.shape import Shape
+from gptlab.model.shape import IGNORED, Shape
 
 
 class LinearReadout(Readout):
@@ -16,6 +21,7 @@ class LinearReadout(Readout):
     tied     the head's weight is the embedding's. It is a Linear all the same, so that FLOPs are counted and changes
              applied in one way
     softcap  cap of the logits; null caps nothing
+    z_loss   weight of the loss that keeps the logits' normalizer near 1; 0 turns it off
     bias     of the head
     """
 
@@ -26,17 +32,29 @@ class LinearReadout(Readout):
         *,
         tied: bool = True,
         softcap: float | None = None,
+        z_loss: float = 0.0,
         bias: bool = False,
     ) -> None:
         super().__init__()
         if softcap is not None and softcap <= 0:
             raise ValueError(f"softcap={softcap} is not positive; null caps nothing")
+        if z_loss < 0:
+            raise ValueError(f"z_loss={z_loss} is negative; 0 turns it off")
         self.head = nn.Linear(shape.width, shape.vocab, bias)
         # one tensor under two names; named_parameters and the optimizer see it once
         if tied:
             self.head.weight = embedding.weight
-        self.softcap = softcap
+        self.softcap, self.z_loss = softcap, z_loss
 
     def forward(self, x: Tensor) -> Tensor:
         logits = self.head(x)
         return logits if self.softcap is None else self.softcap * torch.tanh(logits / self.softcap)
+
+    def loss(self, x: Tensor, targets: Tensor, forward_pass: ForwardPass) -> Tensor:
+        if not self.z_loss:
+            return super().loss(x, targets, forward_pass)
+        logits, scored = self(x), targets != IGNORED
+        logits = logits if logits.dtype.itemsize > 2 else logits.float()
+        normalizers = logits.logsumexp(-1)  # (B, T)
+        forward_pass.losses["z_loss"] = self.z_loss * (normalizers.square() * scored).sum() / scored.sum()
+        return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED)
