@@ -1,6 +1,7 @@
 """Laws of the callbacks that a run lists: they watch, they are called at the right steps, and they survive a resume."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -8,14 +9,17 @@ import pytest
 import torch
 import yaml
 from conftest import choices
-from tiny_runs import rows, tiny, train
+from test_resume import signalled
+from tiny_runs import finished, numbers, rows, tiny, train
 
 from gptlab.compose import compose
 from gptlab.config.recipe import Recipe
 from gptlab.errors import Refused
+from gptlab.runs.checkpoint import load_checkpoint
 from gptlab.runs.record import read_recipe
 from gptlab.runs.tracker import Histogram
 from gptlab.training.callback import Callback
+from gptlab.training.callback.ema import Ema
 from gptlab.training.callback.gradient_norms import GradientNorms, measure_gradients
 from gptlab.training.setup import build_callbacks
 
@@ -97,3 +101,48 @@ def test_a_callback_outside_a_run_records_nothing():
 def test_a_knob_out_of_range_is_refused_by_name(knob: str):
     with pytest.raises(Refused, match=f"{knob}=0 is less than 1"):
         GradientNorms(**{knob: 0})
+
+
+# -- averages of weights
+
+
+def test_an_average_weighs_steps_by_their_age_and_its_start_by_nothing():
+    weight = torch.nn.Parameter(torch.zeros(3))
+    task: Any = SimpleNamespace(
+        decoder=SimpleNamespace(trainable_parameters=lambda: [("weight", weight)]), averagers=[]
+    )
+    trainer, ema = SimpleNamespace(global_step=0), Ema(decay=0.5)
+    ema.on_train_start(trainer, task)
+    for step in (1, 1, 2, 3):  # the first step has two micro-batches
+        trainer.global_step = step
+        weight.data.fill_(float(step))
+        ema.on_train_batch_end(trainer, task, None, None, 0)
+    ((p, average),) = task.averagers[0].average_weights()
+    assert p is weight
+    assert average.tolist() == pytest.approx([(1 * 1 + 2 * 2 + 4 * 3) / 7] * 3)
+
+
+@pytest.mark.parametrize("words", [["callback=[ema]", "callback.ema.decay=0.9"], ["optimizer=schedule_free"]])
+def test_averages_are_evaluated_and_kept_while_training_goes_on_without(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    overrides = [*tiny(tmp_path, *words), "schedule=constant"]
+    whole = numbers(finished(*overrides))
+    with monkeypatch.context() as patch:
+        signalled(patch, 20)
+        folder = train(*overrides).folder
+    assert train(f"resume={folder}").status == 0
+    assert numbers(folder) == whole
+    rare = train(*tiny(tmp_path / "rare", *words), "schedule=constant", "evaluation.every=1000")
+    assert row_values(rare.folder, "train/") == row_values(folder, "train/")  # evaluating leaves no trace
+
+
+def test_what_is_kept_of_an_averaged_run_is_the_average(tmp_path: Path):
+    plain, averaged = (finished(*tiny(tmp_path / f"{n}", *words)) for n, words in enumerate(([], ["callback=[ema]"])))
+    kept, last = (load_checkpoint(folder / "checkpoints" / "last.ckpt") for folder in (averaged, plain))
+    name, state = "embedding.weight", kept["callbacks"]["callback.ema"]
+    average = state["averages"][name] / (1 - 0.99 ** state["steps"])
+    torch.testing.assert_close(kept["state_dict"][f"decoder.{name}"], average)
+    assert not torch.equal(average, last["state_dict"][f"decoder.{name}"])
+    assert row_values(plain, "train/") == row_values(averaged, "train/")
+    assert row_values(plain, "val/") != row_values(averaged, "val/")

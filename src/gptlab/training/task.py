@@ -6,7 +6,8 @@ the step and a resumed run needs no saved random state.
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -47,6 +48,7 @@ class Task(LightningModule):
         self.started = math.nan
         self.after_step_hooks: list[Callable[..., object]] = []
         self.weights: list[Tensor] = []
+        self.averagers: list[Any] = []
         # since the last row of the log, on the device: reading them each step would wait for a GPU
         self.sums: dict[str, Tensor] = {}
         self.first_loss = math.nan
@@ -62,6 +64,7 @@ class Task(LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         optimizer = self.optimizer(self.decoder.trainable_parameters())
+        self.averagers = [optimizer] if hasattr(optimizer, "average_weights") else []
         for group in optimizer.param_groups:
             # each group keeps its own rate (Muon has two): the schedule is one factor of all
             group["peak"] = group["lr"]
@@ -105,6 +108,26 @@ class Task(LightningModule):
         super().optimizer_step(epoch, batch_idx, optimizer, closure)
         for hook in self.after_step_hooks:
             hook(self.global_step)
+
+    @contextmanager
+    def average_weights(self) -> Iterator[None]:
+        """Hold the weights that are to be evaluated, where an optimizer or a callback averages those that train.
+
+        Afterwards the weights are what they were, bit for bit.
+        """
+        kept = [(p, p.detach().clone()) for p in self.weights] if self.averagers else []
+        self.keep_average_weights()
+        yield
+        with torch.no_grad():
+            for p, value in kept:
+                p.copy_(value)
+
+    @torch.no_grad()
+    def keep_average_weights(self) -> None:
+        """Take the averages for good, at the end of training."""
+        for averager in self.averagers:
+            for p, average in averager.average_weights():
+                p.copy_(average)
 
     def progress(self) -> float:
         """Return the progress of the schedule, in (0, 1): by steps, or by time where that is further."""

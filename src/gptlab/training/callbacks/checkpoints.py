@@ -48,6 +48,8 @@ class Checkpoints(StepCallback):
             return
         # saving is no part of a step: the timer stops before it and goes on after
         self.timer.stop()
+        if self.state.finished:
+            task.keep_average_weights()  # what is evaluated and kept
         task.share_sums(self.context.processes.all_reduce_mean)
         task.refuse_bad_sums()  # on a GPU nobody has looked since the last log line
         checkpoint.save_checkpoint(trainer, self.context.folder.checkpoints, "last")

@@ -33,7 +33,7 @@ class InterimEvaluation(StepCallback):
         if step % self.context.settings.evaluation.every or self.state.finished:
             return
         self.timer.stop()
-        with self.training.numerics(), self.training.gather_weights():
+        with task.average_weights(), self.training.numerics(), self.training.gather_weights():
             values = self.evaluator.compute_values(self.evaluator.score_interim(self.training.decoder))
         task.refuse_bad_value(values["val/loss"], step)
         # so that all processes agree whether these weights are the best
@@ -43,5 +43,6 @@ class InterimEvaluation(StepCallback):
         if self.state.best_loss is None or self.loss < self.state.best_loss:
             self.state.best_loss, self.state.best_step = self.loss, step
             # weights alone: nobody resumes from the best step, and moments are twice as large
-            checkpoint.save_checkpoint(trainer, self.context.folder.checkpoints, "best", weights_only=True)
+            with task.average_weights():
+                checkpoint.save_checkpoint(trainer, self.context.folder.checkpoints, "best", weights_only=True)
         self.state.evaluate_s += self.timer.resume()

@@ -34,7 +34,7 @@ class InterimSample(StepCallback):
         step = self.state.step
         if step % self.settings.evaluation.every or self.state.finished:
             return
-        with self.training.gather_weights():
+        with task.average_weights(), self.training.gather_weights():
             (sample,) = self.writer.write(self.training.decoder, 1, self.settings.sample.length)
         self.run_log.write_sample({**self.run_log.axes(), **sample})
         self._print(step, self.evaluation.loss, sample["text"])

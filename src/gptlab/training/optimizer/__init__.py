@@ -8,13 +8,18 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 def split_by_decay(named: Iterable[tuple[str, nn.Parameter]]) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
     """Split the trained parameters: those of two or more axes decay, the others (norms, biases, gains) do not."""
     trainable = [p for _, p in named if p.requires_grad]
     return [p for p in trainable if p.ndim >= 2], [p for p in trainable if p.ndim < 2]
+
+
+def is_hidden_matrix(name: str, p: Tensor) -> bool:
+    """Return whether a parameter is a matrix with activations on both its sides."""
+    return p.ndim == 2 and name.startswith("blocks.") and name.endswith(".weight")
 
 
 def refuse_bad_knobs(lr: float, weight_decay: float, **fractions: float) -> None:

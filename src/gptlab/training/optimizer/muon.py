@@ -7,6 +7,15 @@
 0.2 sqrt(...) gives the step about the root mean square of AdamW's (Liu 2025, arXiv:2502.16982). Jordan's own rate, 0.02
 with sqrt(rows / columns), moves a 64 x 64 matrix six times as far as that rule does at lr=2e-3, so the menu's `lr` is
 five times the model's. AdamW keeps the model's rate by `adam_lr`: Jordan's code and nanochat rate the two apart too.
+
+What composes with it, each off by default:
+
+coefficients    polar_express: another polynomial for each turn, the best for what the ones before left (Amsel 2025,
+                arXiv:2505.16932); singular values end nearer to 1
+neuron_beta     NorMuon (Li 2025, arXiv:2510.05491): rows of o, one an output feature, are divided by a running RMS
+                of theirs, and o by its own, so that a step has an RMS of exactly 0.2 lr
+cautious        decay acts only where it points as the step does (Chen 2025, arXiv:2510.12402)
+
 Departure: a mixture's router is a matrix of a block, so Muon has it.
 Hidden is a matrix called `weight` in a block, so no embedding, head, norm or bias.
 Newton and Schulz's iteration takes products alone: in bfloat16 on GPUs; in float32 on CPUs, where bfloat16 takes twice
@@ -15,20 +24,33 @@ as long (28 matrices of model=micro: 46 ms against 21 on one thread, 33 against 
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from gptlab.training.optimizer import apply_adam_step, refuse_bad_adam, refuse_bad_knobs, split_by_decay
+from gptlab.training.optimizer import (
+    apply_adam_step,
+    is_hidden_matrix,
+    refuse_bad_adam,
+    refuse_bad_knobs,
+    split_by_decay,
+)
 
 QUINTIC = (3.4445, -4.7750, 2.0315)
 """Jordan's coefficients of a x + b x^3 + c x^5, steep at 0; singular values end between 0.7 and 1.2."""
-
-
-def is_hidden_matrix(name: str, p: Tensor) -> bool:
-    """Return whether a parameter is a matrix with activations on both its sides."""
-    return p.ndim == 2 and name.startswith("blocks.") and name.endswith(".weight")
+POLAR_EXPRESS = (
+    (8.28721201814563, -23.595886519098837, 17.300387312530933),
+    (4.107059111542203, -2.9478499167379106, 0.5448431082926601),
+    (3.9486908534822946, -2.908902115962949, 0.5518191394370137),
+    (3.3184196573706015, -2.488488024314874, 0.51004894012372),
+    (2.300652019954817, -1.6689039845747493, 0.4188073119525673),
+    (1.891301407787398, -1.2679958271945868, 0.37680408948524835),
+    (1.875, -1.25, 0.375),
+)
+"""The paper's, for singular values from 0.001 up; the last serves all later turns."""
+SAFETY = 1.01
+"""Factor by which the paper stretches its polynomials, but for the last, against the rounding of bfloat16."""
 
 
 class Muon(torch.optim.Optimizer):
@@ -38,6 +60,9 @@ class Muon(torch.optim.Optimizer):
     adam_lr       of AdamW's groups; null is lr. Where both are given, a schedule scales both alike
     momentum      of Muon
     steps         of Newton and Schulz's iteration
+    coefficients  of its polynomials: jordan, or polar_express
+    neuron_beta   decay of the mean square of each row of a step (NorMuon: 0.95); null leaves rows as they are
+    cautious      decay matrices of Muon only where the step shrinks them too
     betas, eps    of AdamW
     weight_decay  of matrices, in both; 0 turns it off
     """
@@ -52,11 +77,14 @@ class Muon(torch.optim.Optimizer):
         adam_lr: float | None = None,
         momentum: float = 0.95,
         steps: int = 5,
+        coefficients: Literal["jordan", "polar_express"] = "jordan",
+        neuron_beta: float | None = None,
+        cautious: bool = False,
         betas: tuple[float, float] = (0.9, 0.99),
         weight_decay: float = 0.1,
         eps: float = 1e-8,
     ) -> None:
-        refuse_bad_knobs(lr, weight_decay, momentum=momentum)
+        refuse_bad_knobs(lr, weight_decay, momentum=momentum, **({"neuron_beta": neuron_beta} if neuron_beta else {}))
         if adam_lr is not None and adam_lr < 0:
             raise ValueError(f"adam_lr={adam_lr} is negative; null is lr={lr}")
         refuse_bad_adam(betas, eps)
@@ -66,7 +94,14 @@ class Muon(torch.optim.Optimizer):
         matrices, rest = split_by_decay((name, p) for name, p in named if not is_hidden_matrix(name, p))
         adam = {"lr": lr if adam_lr is None else adam_lr, "betas": (betas[0], betas[1]), "eps": eps, "step": 0}
         groups: list[dict[str, Any]] = [
-            {"params": [p for name, p in named if is_hidden_matrix(name, p)], "momentum": momentum, "steps": steps},
+            {
+                "params": [p for name, p in named if is_hidden_matrix(name, p)],
+                "momentum": momentum,
+                "steps": steps,
+                "coefficients": coefficients,
+                "neuron_beta": neuron_beta,
+                "cautious": cautious,
+            },
             {"params": matrices, **adam},
             {"params": rest, **adam, "weight_decay": 0.0},
         ]
@@ -94,11 +129,28 @@ class Muon(torch.optim.Optimizer):
                 weights_by_shape[tuple(sorted(p.shape))].append(p)
         for (_, longer), weights in weights_by_shape.items():
             updates = orthogonalize(
-                torch.stack([transpose_if_tall(self._update_momentum(p, group), p) for p in weights]), group["steps"]
+                torch.stack([transpose_if_tall(self._update_momentum(p, group), p) for p in weights]),
+                group["steps"],
+                group["coefficients"],
             )
-            for p, update in zip(weights, updates, strict=True):
-                p.mul_(1 - group["lr"] * group["weight_decay"])
-                p.add_(transpose_if_tall(update, p), alpha=-group["lr"] * 0.2 * longer**0.5)
+            for p, transposed in zip(weights, updates, strict=True):
+                update, rate = transpose_if_tall(transposed, p), 0.2 * group["lr"]
+                if group["neuron_beta"]:
+                    update = self._normalize_rows(update, p, group["neuron_beta"])
+                else:
+                    rate *= longer**0.5
+                decay = group["lr"] * group["weight_decay"]
+                p.mul_(1 - decay * (update * p > 0) if group["cautious"] else 1 - decay)
+                p.add_(update, alpha=-rate)
+
+    def _normalize_rows(self, update: Tensor, p: Tensor, beta: float) -> Tensor:
+        """Divide the rows of an update by their running root mean square, and all of it by its own."""
+        state = self.state[p]
+        if "row_square" not in state:
+            state["row_square"] = torch.zeros_like(update[:, :1])
+        state["row_square"].lerp_(update.square().mean(1, keepdim=True), 1 - beta)
+        update = update / (state["row_square"].sqrt() + 1e-10)
+        return update / (update.square().mean().sqrt() + 1e-10)
 
     def _update_momentum(self, p: Tensor, group: dict[str, Any]) -> Tensor:
         """Update the momentum of a weight; return Nesterov's blend of it with the gradient."""
@@ -115,13 +167,22 @@ def transpose_if_tall(x: Tensor, p: Tensor) -> Tensor:
     return x.mT if p.shape[0] > p.shape[1] else x
 
 
-def orthogonalize(x: Tensor, steps: int) -> Tensor:
+def list_polynomials(coefficients: str, steps: int) -> list[tuple[float, float, float]]:
+    """Return a, b and c of a x + b x^3 + c x^5 for each turn."""
+    if coefficients == "jordan":
+        return [QUINTIC] * steps
+    a, b, c = zip(*(POLAR_EXPRESS[min(turn, len(POLAR_EXPRESS) - 1)] for turn in range(steps)), strict=True)
+    factors = [SAFETY if turn < len(POLAR_EXPRESS) - 1 else 1.0 for turn in range(steps)]
+    return [(a[n] / f, b[n] / f**3, c[n] / f**5) for n, f in enumerate(factors)]
+
+
+def orthogonalize(x: Tensor, steps: int, coefficients: str = "jordan") -> Tensor:
     """Return matrices (N, rows, columns), rows <= columns, with their singular values brought near 1."""
-    a, b, c = QUINTIC
     y = x.bfloat16() if x.is_cuda else x
     # the Frobenius norm is at least the largest singular value, and the iteration diverges above 1; 1e-7 for zeros
-    y = y / y.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
-    for _ in range(steps):
+    largest = 1.0 if coefficients == "jordan" else SAFETY
+    y = y / (largest * y.norm(dim=(1, 2), keepdim=True)).clamp(min=1e-7)
+    for a, b, c in list_polynomials(coefficients, steps):
         # of the shorter side, hence wide matrices only
         gram = y @ y.mT  # (N, rows, rows)
         y = torch.baddbmm(y, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), y, beta=a)  # a y + (b G + c G^2) y
