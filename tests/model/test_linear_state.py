@@ -101,7 +101,7 @@ def test_scores_that_decay_by_feature_are_their_formula():
     log_decay.requires_grad_()
     later = torch.ones(8, 8, dtype=torch.bool).triu(1)[..., None]
     decay = (log_decay[:, :, None] - log_decay[:, None]).masked_fill(later, -torch.inf).exp()
-    wanted = torch.einsum("bird,bjcd,bijd->birjc", q, k, decay)
+    wanted = torch.einsum("bird,bjcd,bijd->brcij", q, k, decay)
     scores = score_decayed(q, k, log_decay)
     close(scores, wanted)
     weights = normal(*scores.shape, key="weights")

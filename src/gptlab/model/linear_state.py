@@ -52,7 +52,8 @@ def mix(
     scan = scan_tokens if q.shape[1] == 1 else scan_chunks
 
     def arrange(x: Tensor) -> Tensor:
-        return x.to(wide).transpose(1, 2)
+        # copied once, not before each of the products that it enters
+        return x.to(wide).transpose(1, 2).contiguous()
 
     changes = None if rewrite is None else rewrite.apply(arrange)
     y, last = scan(arrange(q), arrange(k), arrange(v), arrange(log_decay), state.to(wide), chunk, changes)
@@ -84,7 +85,7 @@ def scan_chunks(
 
     def split(x: Tensor) -> Tensor:
         # (B, H, N, C, D): what is padded neither decays, nor writes, nor is read
-        return F.pad(x, (0, 0, 0, -length % size)).unflatten(2, (-1, size))
+        return (F.pad(x, (0, 0, 0, -length % size)) if length % size else x).unflatten(2, (-1, size))
 
     q, k, v, log_decay = (split(x) for x in (q, k, v, log_decay))
     since_start = log_decay.cumsum(-2)
@@ -126,7 +127,7 @@ def score_all(queries: list[Tensor], keys: list[Tensor], since_start: Tensor) ->
         decay = (since_start - since_start.mT).masked_fill(later, -torch.inf).exp()
         return [[(q @ k.mT) * decay for k in keys] for q in queries]
     scores = score_decayed(torch.stack(queries, -2), torch.stack(keys, -2), since_start)
-    return [list(row.unbind(-1)) for row in scores.unbind(-3)]
+    return [list(row.unbind(-3)) for row in scores.unbind(-4)]
 
 
 def refuse_bad_chunk(chunk: int) -> None:
@@ -161,7 +162,8 @@ def count_mixing_flops(
     """
     size = fit_chunk(length, chunk)
     square, state = 2 * size * size, 2 * size * key * value
-    scores = size * (size + 1) * key if by_feature else square * key
+    # by feature the visible pairs alone, but for a token with itself and its neighbour, which are no matrix products
+    scores = size * max(0, size - 2) * key if by_feature else square * key
     flops = square * value + 2 * state  # weights on values; the state written and read
     if rewrites:
         flops += scores + size * size * (value + key)  # the system and its solution

@@ -1,10 +1,13 @@
 """Parts that recurrent mixers share: the short convolution before them and the time scales on which they forget."""
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 
 from gptlab.model.forward_pass import ForwardPass
 
@@ -51,15 +54,41 @@ class ShortConv(nn.Module):
         """Return y (B, T, channels) for x of that shape, and the last size - 1 inputs: `past` holds those before x."""
         length = x.shape[1]
         joined = torch.cat([past.to(x.dtype), hide_padding(x, forward_pass)], 1)
-        y = self.taps[0] * joined[:, :length]
-        for place in range(1, self.size):
-            y = torch.addcmul(y, self.taps[place], joined[:, place : place + length])
+        y: Any = ShiftedProducts.apply(joined, self.taps)
         return y if self.bias is None else y + self.bias, joined[:, length:]
 
     @property
     def past_shape(self) -> tuple[int, int]:
         """Shape of the inputs that one sequence remembers."""
         return self.size - 1, self.taps.shape[1]
+
+
+class ShiftedProducts(Function):
+    """sum_i taps_i x_(t + i) for x (B, T + size - 1, channels) and taps (size, channels), (B, T, channels).
+
+    By hand, since autograd makes a tensor of x's size for each tap: 4 ms forward and back against 8 (12 x 64 x 384, one
+    thread, 2026-11).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, taps: Tensor) -> Tensor:
+        ctx.save_for_backward(x, taps)
+        length = x.shape[1] - len(taps) + 1
+        y = taps[0] * x[:, :length]
+        for place in range(1, len(taps)):
+            y.addcmul_(taps[place], x[:, place : place + length])
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, Tensor]:
+        x, taps = ctx.saved_tensors
+        length, dx, d_taps = dy.shape[1], torch.zeros_like(x), []
+        for place in range(len(taps)):
+            span = slice(place, place + length)
+            dx[:, span].addcmul_(taps[place], dy)
+            d_taps.append((x[:, span] * dy).sum((0, 1)))
+        return dx, torch.stack(d_taps)
 
 
 class TimeScale(nn.Module):

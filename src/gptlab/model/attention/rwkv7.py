@@ -40,7 +40,7 @@ class RWKV7(Attention):
 
     supports = frozenset({"embed", "rotate"})
 
-    def __init__(self, shape: Shape, layer: int = 0, *, chunk: int = 64, bias: bool = False) -> None:
+    def __init__(self, shape: Shape, layer: int = 0, *, chunk: int = 16, bias: bool = False) -> None:
         super().__init__()
         refuse_bad_chunk(chunk)
         self.layer, self.layers, self.chunk = layer, shape.layers, chunk
