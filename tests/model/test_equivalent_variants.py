@@ -188,6 +188,50 @@ def test_knobs_of_softmax_are_their_formulas(knobs: dict[str, Any]):
     close(attended(attention, x), attention.out(y))
 
 
+def test_a_gate_by_head_is_one_number_for_all_features_of_a_head():
+    attention, x = moved(SoftmaxAttention(SHAPE, gate="head")), normal(BATCH, TIME, 60)
+    q, k, v = (heads(part(x), 6) for part in (attention.q, attention.k, attention.v))
+    gates = attention.gate(x).sigmoid()
+    y = joined([gates[..., h, None] * (weights(q[h], k[h]) @ v[h]) for h in range(6)])
+    close(attended(attention, x), attention.out(y))
+
+
+def test_a_norm_over_the_whole_projection_knows_no_heads():
+    attention, x = moved(SoftmaxAttention(SHAPE, kv_heads=3, qk_norm="whole")), normal(BATCH, TIME, 60)
+
+    def norm(x: Tensor, weight: Tensor) -> Tensor:
+        return x / (x.square().mean(-1, keepdim=True) + 1e-6).sqrt() * weight
+
+    q, k = norm(attention.q(x), attention.q_norm.weight), norm(attention.k(x), attention.k_norm.weight)
+    q, k, v = heads(q, 6), heads(k, 3), heads(attention.v(x), 3)
+    y = joined([weights(q[h], k[h // 2]) @ v[h // 2] for h in range(6)])
+    close(attended(attention, x), attention.out(y))
+
+
+def test_a_forget_gate_multiplies_what_lies_between_query_and_key():
+    attention, x = moved(SoftmaxAttention(SHAPE, forget_gate=True)), normal(BATCH, TIME, 60)
+    q, k, v = (heads(part(x), 6) for part in (attention.q, attention.k, attention.v))
+    gates = attention.forget(x).sigmoid()
+    decay = torch.zeros(6, BATCH, TIME, TIME).double()
+    for i, j in itertools.product(range(TIME), repeat=2):
+        if j <= i:
+            decay[:, :, i, j] = gates[:, j + 1 : i + 1].prod(1).T
+    e = (q @ k.mT / 10**0.5).exp() * decay
+    close(attended(attention, x), attention.out(joined([*(e / e.sum(-1, keepdim=True) @ v)])))
+
+
+def test_exclusive_attention_reads_nothing_along_the_own_value():
+    plain, attention = (moved(SoftmaxAttention(SHAPE, kv_heads=3, exclusive=on)) for on in (False, True))
+    plain.load_state_dict(attention.state_dict())
+    x = normal(BATCH, TIME, 60)
+    v = attention.v(x).unflatten(-1, (3, 10)).repeat_interleave(2, 2)
+    for part in (plain, attention):
+        part.out = torch.nn.Identity()
+    whole, rest = (attended(part, x).unflatten(-1, (6, 10)) for part in (plain, attention))
+    close((rest * v).sum(-1), torch.zeros(BATCH, TIME, 6).double())
+    close(whole - rest, (whole * v).sum(-1, keepdim=True) / v.square().sum(-1, keepdim=True) * v)
+
+
 def test_a_value_residual_blends_in_the_first_layers_values():
     first, third = (moved(SoftmaxAttention(SHAPE, layer, value_residual=True)) for layer in (0, 2))
     x, z, forward_pass = normal(BATCH, TIME, 60), normal(BATCH, TIME, 60, key="z"), alone()

@@ -59,6 +59,10 @@ class RingCache:
         self._write(positions, rows)
         return visible
 
+    def take_last(self, name: str) -> Tensor:
+        """Return a row's newest entry, (B, 1, ...), which is 0 where nothing was written."""
+        return self.rows[name].index_select(1, ((self.entries_written - 1) % self.capacity).view(1))
+
     def widen(self, spare: int) -> None:
         """Add `spare` slots while it is empty, so that entries can be taken back and none within reach is lost."""
         self.capacity += spare

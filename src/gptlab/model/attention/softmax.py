@@ -4,11 +4,16 @@ mha  kv_heads = heads             Vaswani 2017, arXiv:1706.03762
 mqa  kv_heads = 1                 Shazeer 2019, arXiv:1911.02150
 gqa  kv_heads between             Ainslie 2023, arXiv:2305.13245: query head h reads kv head floor(h kv_heads / heads)
 swa  the last `window` keys only  Mistral, arXiv:2310.06825: the query's own key is counted
+forgetting  forget_gate = true    Lin 2025, arXiv:2503.02130, which needs no position: position=nope
+xsa  exclusive = true             Zhai 2026, arXiv:2603.09078
 
 What composes with it, each off by default:
 
 qk_norm         RMS over each head, before rotation                           Qwen3, arXiv:2505.09388
-gate            out(y sigmoid(gate x)), feature by feature                    Qiu 2025, arXiv:2505.06708
+                whole: over all heads at once                                 OLMo 2, arXiv:2501.00656
+gate            out(y sigmoid(gate x)), feature by feature or head by head    Qiu 2025, arXiv:2505.06708
+forget_gate     scores less sum(-log sigmoid(forget x)) from key to query     FoX, arXiv:2503.02130
+exclusive       y less its part along the query's own value                   XSA, arXiv:2603.09078
 sink            one more logit a head, learned, that carries no value         gpt-oss, arXiv:2508.10925
 softcap         z = cap tanh(z / cap) of the scaled scores                    Gemma 2, arXiv:2408.00118
 value_residual  v = v + blend (v of the first layer - v), blend learned       Zhou 2024, arXiv:2410.17897
@@ -16,8 +21,10 @@ share_with      keys and values of the layer so many layers above             CL
 """
 
 from collections.abc import Sequence
+from typing import Literal, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gptlab.model.attention import Attention
@@ -33,8 +40,10 @@ class SoftmaxAttention(Attention):
 
     kv_heads        key and value heads; null is one for each query head
     window          keys that a query sees, its own counted; null is all
-    qk_norm         normalize queries and keys, head by head
-    gate            multiply what is read by a sigmoid of the input
+    qk_norm         normalize queries and keys, head by head; whole is all heads at once
+    gate            multiply what is read by a sigmoid of the input; head is one number for each head
+    forget_gate     let each head forget, by a gate that every token sets for all that came before it
+    exclusive       take off what is read the part along the query's own value
     sink            give each head a learned logit that carries no value, so that it may attend to nothing
     softcap         bound of the scaled scores; null is none
     value_residual  blend the values with those of the first layer
@@ -53,8 +62,10 @@ class SoftmaxAttention(Attention):
         *,
         kv_heads: int | None = None,
         window: int | None = None,
-        qk_norm: bool = False,
-        gate: bool = False,
+        qk_norm: bool | Literal["whole"] = False,
+        gate: bool | Literal["head"] = False,
+        forget_gate: bool = False,
+        exclusive: bool = False,
         sink: bool = False,
         softcap: float | None = None,
         value_residual: bool = False,
@@ -67,73 +78,107 @@ class SoftmaxAttention(Attention):
         super().__init__()
         kv_heads = shape.heads if kv_heads is None else kv_heads
         refuse_bad_knobs(shape, kv_heads, window, scale, softcap, dropout)
-        refuse_bad_sharing(layer, share_with, value_residual)
+        refuse_bad_sharing(
+            layer, share_with, value_residual=value_residual, forget_gate=forget_gate, exclusive=exclusive
+        )
         self.layer, self.heads, self.kv_heads, self.head = layer, shape.heads, kv_heads, shape.head
         self.mask, self.scale, self.softcap, self.dropout = Mask(window), scale, softcap, dropout
         self.value_residual, self.share_with, self.source, self.lends = value_residual, share_with, layer, False
+        self.exclusive = exclusive
         self.q = nn.Linear(shape.width, shape.heads * shape.head, bias)
         # biased apart from the others: Qwen 2 has biases on q, k and v alone, GPT-2 on all four
         self.out = nn.Linear(shape.heads * shape.head, shape.width, out_bias)
-        self.q_norm = nn.RMSNorm(shape.head, eps=1e-6) if qk_norm else nn.Identity()
-        self.gate = nn.Linear(shape.width, shape.heads * shape.head, bias) if gate else None
+        self.whole_norm = qk_norm == "whole"
+        self.q_norm = make_norm(qk_norm, shape.heads, shape.head)
+        gate_width = shape.heads if gate == "head" else shape.heads * shape.head
+        self.gate = nn.Linear(shape.width, gate_width, bias) if gate else None
+        self.forget = nn.Linear(shape.width, shape.heads) if forget_gate else None
         # a logit of 0: at birth it draws as much as a key whose score is 0
         self.sink = nn.Parameter(torch.zeros(shape.heads)) if sink else None
         if share_with is None:
             self.k = nn.Linear(shape.width, kv_heads * shape.head, bias)
             self.v = nn.Linear(shape.width, kv_heads * shape.head, bias)
-            self.k_norm = nn.RMSNorm(shape.head, eps=1e-6) if qk_norm else nn.Identity()
+            self.k_norm = make_norm(qk_norm, kv_heads, shape.head)
         # layer 0 lends its values and has nothing to blend them with
         if value_residual and layer:
             self.blend = nn.Parameter(torch.tensor(0.5))
 
     def forward(self, x: Tensor, forward_pass: ForwardPass, cache: RingCache | None = None) -> Tensor:
-        q = self.q_norm(self.q(x).unflatten(-1, (self.heads, self.head)))  # (B, T, H, D)
-        q, k, v, key_positions = (
+        q = self.split_heads(self.q(x), self.q_norm)  # (B, T, H, D)
+        q, k, v, key_positions, own_v, forgotten = (
             self.project_keys_and_values(q, x, forward_pass, cache)
             if self.share_with is None
             else self.read_shared_keys_and_values(q, forward_pass)
         )
+        bias = forward_pass.position.bias(forward_pass.positions, key_positions, self.layer)
+        if forgotten is not None:
+            bias = forgotten if bias is None else bias + forgotten
         y = attend(
             q,
             k,
             v,
             forward_pass.pass_mask(self.mask, key_positions),
-            bias=forward_pass.position.bias(forward_pass.positions, key_positions, self.layer),
+            bias=bias,
             scale=self.scale,
             sink=self.sink,
             softcap=self.softcap,
             dropout=self.dropout if self.training else 0.0,
-        ).flatten(-2)
-        return self.out(y if self.gate is None else y * self.gate(x).sigmoid())
+        )
+        if own_v is not None:
+            y = remove_component(y, own_v.repeat_interleave(self.heads // self.kv_heads, 2))
+        if self.gate is not None:
+            # a gate of each head is one number for its D features
+            y = y * self.gate(x).unflatten(-1, (self.heads, -1)).sigmoid()
+        return self.out(y.flatten(-2))
+
+    def split_heads(self, projected: Tensor, norm: nn.Module) -> Tensor:
+        """Return (B, T, H D) as heads (B, T, H, D), normalized."""
+        if self.whole_norm:
+            return norm(projected).unflatten(-1, (-1, self.head))
+        return norm(projected.unflatten(-1, (-1, self.head)))
 
     def project_keys_and_values(
         self, q: Tensor, x: Tensor, forward_pass: ForwardPass, cache: RingCache | None
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return q rotated, k and v of its own with those cached, and the positions of the keys."""
-        k = self.k_norm(self.k(x).unflatten(-1, (self.kv_heads, self.head)))  # (B, T, K, D)
-        v = self.v(x).unflatten(-1, (self.kv_heads, self.head))
+    ) -> "Reading":
+        """Return q rotated, and k and v of its own with those cached."""
+        k = self.split_heads(self.k(x), self.k_norm)  # (B, T, K, D)
+        own_v = v = self.v(x).unflatten(-1, (self.kv_heads, self.head))
         if self.value_residual:
             # before the cache, which then holds blended values
-            v = torch.lerp(v, forward_pass.shared["first value"], self.blend) if self.layer else v
+            own_v = v = torch.lerp(v, forward_pass.shared["first value"], self.blend) if self.layer else v
             forward_pass.shared.setdefault("first value", v)
         q, k = forward_pass.position.rotate(q, k, forward_pass.positions, self.layer)
-        key_positions = forward_pass.positions
+        key_positions, rows = forward_pass.positions, {"k": k, "v": v}
+        if self.forget is not None:
+            rows["forgotten"] = self.sum_forgetting(x, forward_pass, cache)  # (B, T, H)
+        queries_forgotten = rows.get("forgotten")
         if cache is not None:
-            key_positions, rows = cache.update(key_positions, k=k, v=v)
+            key_positions, rows = cache.update(key_positions, **rows)
             # S entries: those that the cache still holds, and the new ones
-            k, v = rows["k"], rows["v"]  # (B, S, K, D)
+        k, v = rows["k"], rows["v"]  # (B, S, K, D)
         if self.lends:
             forward_pass.shared[f"keys of {self.layer}"] = k, v, key_positions
-        return q, k, v, key_positions
+        forgotten = None
+        if queries_forgotten is not None:
+            differences = queries_forgotten[:, :, None] - rows["forgotten"][:, None]
+            forgotten = differences.movedim(-1, 1).to(q.dtype)  # (B, H, T, S)
+        return Reading(q, k, v, key_positions, own_v if self.exclusive else None, forgotten)
 
-    def read_shared_keys_and_values(
-        self, q: Tensor, forward_pass: ForwardPass
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def sum_forgetting(self, x: Tensor, forward_pass: ForwardPass, cache: RingCache | None) -> Tensor:
+        """Return the sums of all log gates so far, (B, T, H). Padding forgets nothing."""
+        assert self.forget is not None
+        log_gates = F.logsigmoid(self.forget(x).to(torch.promote_types(x.dtype, torch.float32)))
+        log_gates = log_gates.masked_fill((forward_pass.positions < 0)[..., None], 0.0)
+        sums = log_gates.cumsum(1)
+        return sums if cache is None else sums + cache.take_last("forgotten").to(sums.dtype)
+
+    def read_shared_keys_and_values(self, q: Tensor, forward_pass: ForwardPass) -> "Reading":
         """Return the same with the keys and values of another layer, which were rotated as that layer rotates."""
         # the keys were rotated by their own layer; only queries are left
         no_keys = q[:, :, :0]
         q, _ = forward_pass.position.rotate(q, no_keys, forward_pass.positions, self.source)
-        return q, *forward_pass.shared[f"keys of {self.source}"]
+        k, v, key_positions = forward_pass.shared[f"keys of {self.source}"]
+        return Reading(q, k, v, key_positions, None, None)
 
     def check_compatible(self, position, earlier: Sequence[Attention]) -> None:
         super().check_compatible(position, earlier)
@@ -169,7 +214,8 @@ class SoftmaxAttention(Attention):
             return None
         # a window's ring needs no more slots than the window: kv_cache.py says why that is enough
         row = (self.kv_heads, self.head)
-        return RingCache(batch, min(length, self.mask.reach or length), like, k=row, v=row)
+        rows = {"k": row, "v": row} | ({} if self.forget is None else {"forgotten": (self.heads,)})
+        return RingCache(batch, min(length, self.mask.reach or length), like, **rows)
 
     def pair_flops(self) -> int:
         # 2 for q k^T and 2 for weights v: a product and a sum for each feature
@@ -177,6 +223,34 @@ class SoftmaxAttention(Attention):
 
     def pairs(self, length: int) -> int:
         return self.mask.pairs(length)
+
+
+class Reading(NamedTuple):
+    """What attention reads: q (B, T, H, D), k and v (B, S, K, D) at positions (B|1, S).
+
+    own_v      values of the queries' own tokens, (B, T, K, D), if what is read excludes them
+    forgotten  what scores lose to forgetting, (B, H, T, S)
+    """
+
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    key_positions: Tensor
+    own_v: Tensor | None
+    forgotten: Tensor | None
+
+
+def make_norm(qk_norm: bool | Literal["whole"], heads: int, head: int) -> nn.Module:
+    """Return the norm of queries or keys: of each head, of all heads at once, or none."""
+    if not qk_norm:
+        return nn.Identity()
+    return nn.RMSNorm(heads * head if qk_norm == "whole" else head, eps=1e-6)
+
+
+def remove_component(y: Tensor, direction: Tensor) -> Tensor:
+    """Return y less its component along `direction`, both (..., D)."""
+    squares = direction.square().sum(-1, keepdim=True)
+    return y - (y * direction).sum(-1, keepdim=True) / squares.clamp(min=1e-12) * direction
 
 
 def refuse_bad_knobs(
@@ -196,8 +270,8 @@ def refuse_bad_knobs(
         raise ValueError(f"dropout={dropout} is not in [0, 1); 0 drops nothing")
 
 
-def refuse_bad_sharing(layer: int, share_with: int | None, value_residual: bool) -> None:
-    """Raise ValueError for a layer to read that does not exist, and for blending values that are not its own."""
+def refuse_bad_sharing(layer: int, share_with: int | None, **of_own_values: bool) -> None:
+    """Raise ValueError for a layer to read that does not exist, and for knobs that ask for values of its own."""
     if share_with is None:
         return
     if not 1 <= share_with <= layer:
@@ -205,5 +279,6 @@ def refuse_bad_sharing(layer: int, share_with: int | None, value_residual: bool)
             f"share_with={share_with} leads from layer {layer} to none above; "
             "tile readers with owners by a pattern, as attention=shared does"
         )
-    if value_residual:
-        raise ValueError(f"share_with={share_with} reads values as they are; say value_residual=false here")
+    for name, value in of_own_values.items():
+        if value:
+            raise ValueError(f"share_with={share_with} reads values as they are; say {name}=false here")
