@@ -41,7 +41,7 @@ def _collect_points(arm: str, cost: str, strata: list[Stratum]) -> list[tuple[fl
 def _fit_line(arm: str, cost: Literal["params", "flops"], points: list[tuple[float, float]]) -> Scaling | None:
     if len({x for x, _ in points}) < MIN_SIZES:
         return None
-    x, y = np.log([cost_value for cost_value, _ in points]), np.array([cost_value for _, cost_value in points])
+    x, y = np.log([size for size, _ in points]), np.array([loss for _, loss in points])
     line: Any = stats.linregress(x, y)
     # two parameters: three sizes leave one degree of freedom, and a wide band
     half = float(stats.t.ppf(0.975, len(points) - 2)) * float(line.stderr)
