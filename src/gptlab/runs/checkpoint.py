@@ -1,4 +1,14 @@
-"""Checkpoints of a run: last, previous and best. Each is written whole or not at all, and read weights-only."""
+"""Checkpoints of a run: last, previous and best. Each is written whole or not at all, and read weights-only.
+
+state_dict                          the weights, decoder.* by name
+optimizer_states, lr_schedulers     of each, as torch has them
+callbacks                           run: RunState (training/state.py); and what each callback returns from state_dict
+task                                sums since the last row of the log, seconds so far (training/task.py)
+global_step, loops                  Lightning's counts
+
+`best` has neither optimizer, schedule nor callbacks. No generator is saved: batches and dropout are functions of seed
+and step.
+"""
 
 import errno
 import os
