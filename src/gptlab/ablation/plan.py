@@ -220,7 +220,7 @@ LARGEST_MEASURED = 20e6
 
 def describe_feeds(plan: Plan) -> list[str]:
     """Return what is odd about the arms of a training study at birth, beside their baseline: a line each."""
-    from gptlab.model.fed_test import describe_odd_ratios, measure_initial_ratios
+    from gptlab.model.scale_check import describe_odd_ratios, measure_initial_ratios
     from gptlab.training.build import build_decoder
 
     if plan.spec.study.together:

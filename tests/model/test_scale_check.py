@@ -4,7 +4,7 @@ import pytest
 import torch
 from conftest import PARTS, choices, composed, recipe
 
-from gptlab.model.fed_test import describe_odd_ratios, measure_initial_ratios
+from gptlab.model.scale_check import describe_odd_ratios, measure_initial_ratios
 from gptlab.training.build import build_decoder
 
 SIZES = {"nano": ("model=nano",), "micro": ("model=micro",)}
