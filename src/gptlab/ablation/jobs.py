@@ -1,4 +1,4 @@
-"""How many cells run at once on this machine, and how long a study takes then.
+"""Number of cells that run at once on this machine, and how long a study takes then.
 
 One cell has one thread by default (`trainer.threads=1` in conf/ablate.yaml), so as many fit as there are cores; on GPUs
 as many as there are GPUs. The numbers of a study do not depend on it.

@@ -1,4 +1,4 @@
-"""All that a command can say, as plain data: slots with their choices and knobs, settings of a run and of a study.
+"""Menu of all that a command can say, as plain data: slots, their choices and knobs, settings of a run and of a study.
 
 Enough for a program to write a valid command without reading the code.
 """

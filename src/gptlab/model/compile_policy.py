@@ -1,4 +1,4 @@
-"""When to compile a decoder (torch.compile): by the knob `compile`, what the machine can do, and what pays.
+"""Decides when to compile a decoder (torch.compile): by the knob `compile`, what the machine can do, and what pays.
 
 auto compiles at once on CUDA. On CPU it compiles a run that would train longer than MIN_SECONDS_TO_COMPILE uncompiled:
 a step gets shorter by 11 to 15 %, compiling takes 20 s, and the same seed need not give the same numbers again.

@@ -1,4 +1,4 @@
-"""What runs were made of, as a table: text, sizes, recipe, machine. Where runs differ, each value is listed.
+"""Table of what runs were made of: text, sizes, recipe, machine. Where runs differ, each value is listed.
 
 And the commands that go on with a study.
 """

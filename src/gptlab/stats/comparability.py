@@ -1,4 +1,4 @@
-"""What arms have in common, by the facts of their runs: it decides the unit of the verdict, or that there is none.
+"""Facts that the runs of arms have in common: they decide the unit of the verdict, or that there is none.
 
 A loss in nats per token compares arms of one tokenizer; bits per byte also compares those of several, on the same text.
 """

@@ -1,4 +1,4 @@
-"""How a time scales with a size: the points of a sweep, timed in the same rounds, to slopes. Pure.
+"""Slopes of time over size, from the points of a sweep that were timed in the same rounds. Pure.
 
 elasticity   slope of ln t over ln x, with a 95 % interval from resampled blocks of neighbouring rounds
 AIC          of a line less that of a parabola, each fitted to t / median t of all rounds: above 0 the parabola wins

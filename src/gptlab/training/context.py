@@ -1,4 +1,4 @@
-"""What a run is given: fixed before training starts, and never changed by it."""
+"""Parts that a run is given: fixed before training starts, and never changed by it."""
 
 import re
 import shlex

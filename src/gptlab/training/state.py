@@ -1,4 +1,4 @@
-"""What a run knows of its own course. It is saved in every checkpoint, so that a resumed run goes on as if unbroken."""
+"""Course of a run so far. It is saved in every checkpoint, so that a resumed run goes on as if unbroken."""
 
 import time
 from dataclasses import asdict, dataclass, field

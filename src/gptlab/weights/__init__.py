@@ -1,1 +1,1 @@
-"""What is done to a decoder's weights: load, change, round."""
+"""Weights of a decoder: loaded, changed, rounded."""

@@ -1,4 +1,4 @@
-"""What an arm costs beside the baseline, and what is left of its gain, in sentences."""
+"""Sentences on what an arm costs beside the baseline, and what is left of its gain."""
 
 from dataclasses import dataclass, field
 

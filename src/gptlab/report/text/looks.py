@@ -1,4 +1,4 @@
-"""Where a study stands in its plan of looks, in words."""
+"""Words for where a study stands in its plan of looks."""
 
 from gptlab.stats.results import Contrast
 from gptlab.stats.spending import ALPHA, Look, LookPlan, Spending

@@ -1,4 +1,4 @@
-"""What a run does beside training: Lightning callbacks of the user's own, any number, each by its name.
+"""Callbacks of the user's own: Lightning callbacks beside the run's, any number, each by its name.
 
 They are called at every hook of `lightning.Callback`, in the order of the list and before the run's own logging and
 saving, on every process of the run. A callback that keeps numbers of its own returns them from `state_dict`, so that a

@@ -1,1 +1,1 @@
-"""What a run costs: time, memory, and how much of the device it uses."""
+"""Cost of a run: time, memory, and how much of the device it uses."""

@@ -1,4 +1,4 @@
-"""How long a run will take, from the time of one step. The one estimate, for a run and for a study's bill; no torch."""
+"""Estimate of a run's length from the time of one step: the one for a run and for a study's bill. No torch."""
 
 from typing import NamedTuple
 

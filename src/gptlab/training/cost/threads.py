@@ -1,4 +1,4 @@
-"""How many CPU threads a process has that leaves the choice to us."""
+"""Number of CPU threads of a process that leaves the choice to us."""
 
 import os
 from functools import cache
