@@ -16,7 +16,7 @@ LOOKS = (3, 5, 8)
 KINDS: list[Spending] = ["pocock", "obrien_fleming"]
 
 
-@pytest.mark.parametrize("spending", KINDS)
+@pytest.mark.parametrize("spending", [*KINDS, "hwang_shih_decani"])
 @pytest.mark.parametrize("looks", [(8,), LOOKS, (2, 3, 4, 5, 6, 7, 8)])
 def test_levels_spend_alpha_and_no_more_on_the_clock_of_degrees_of_freedom(looks: tuple[int, ...], spending: Spending):
     path = np.random.default_rng(0).standard_normal((200_000, 7)).cumsum(1)
@@ -70,7 +70,9 @@ def test_looks_without_a_plan_would_err_in_one_study_of_eight():
 
 
 # Pocock-like spending costs more where a single look would see four differences in five: docs/log.md, 2026-11-29
-@pytest.mark.parametrize(("spending", "effects"), [("pocock", (3.0,)), ("obrien_fleming", (2.0, 3.0))])
+@pytest.mark.parametrize(
+    ("spending", "effects"), [("pocock", (3.0,)), ("hwang_shih_decani", (2.0,)), ("obrien_fleming", (2.0, 3.0))]
+)
 @pytest.mark.parametrize("arms", [2, 4, 12])
 def test_looking_costs_little_power(arms: int, spending: Spending, effects: tuple[float, ...]):
     for effect in effects:

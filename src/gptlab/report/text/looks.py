@@ -4,6 +4,7 @@ from gptlab.stats.results import Contrast
 from gptlab.stats.spending import ALPHA, Look, LookPlan, Spending
 
 SPENDING_NAMES = {"pocock": "Pocock-like", "obrien_fleming": "O'Brien-Fleming-like"}
+SPENDING_NAMES |= {"hwang_shih_decani": "Hwang-Shih-DeCani"}
 
 
 def describe_look(look: Look) -> str:
