@@ -28,6 +28,7 @@ from gptlab.config.hydra_messages import (
     explain_unknown_key,
     explain_unreadable_yaml,
     find_duplicate_choice,
+    list_study_keys,
 )
 from gptlab.config.menu import CONF
 from gptlab.config.recipe import KEYS_NOT_IN_NAME, LISTS, Recipe, check_settings, flatten
@@ -95,7 +96,7 @@ def recipe_of_main(config: DictConfig) -> Recipe:
     assert isinstance(overrides, list)
     config_name = str(hydra.job.config_name)
     recipe, implied = _make_recipe(OmegaConf.merge({"hydra": hydra}, config), overrides, config_name)
-    problems = check_settings(recipe.config)
+    problems = explain_study_keys(map(str, config), overrides) or check_settings(recipe.config)
     if not problems and recipe.config["resume"] not in (None, "auto"):
         given = {str(override.key_or_group) for override in OverridesParser.create().parse_overrides(overrides)}
         recipe = resume_recipe(recipe, given)
@@ -115,9 +116,10 @@ def _make_recipe(config: Any, overrides: list[str], config_name: str) -> tuple[R
         config = compose_with_hydra(config_name, [*implied, *overrides], whole=True)
     plain = resolve_config(config)
     plain.setdefault("metric", {})  # metric=[] leaves no trace
-    if line := explain_missing_package(plain, overrides) or (config_name == "train" and explain_study_keys(plain)):
+    if line := explain_missing_package(plain, overrides):
         raise Refused(line)
     if config_name == "train":
+        plain = {key: value for key, value in plain.items() if key not in list_study_keys()}
         plain["content"] = stamp_content(plain)
     return Recipe(plain, _read_choices(config)), implied
 

@@ -31,7 +31,7 @@ def yaml_in(folder: Path, text: str, name: str = "experiment/own.yaml") -> str:
         ("steps: 7\n", "experiment=own: its YAML sets nothing here; begin it with the line: # @package _global_"),
         (
             "# @package _global_\nseeds: 2\n",
-            "seeds: of a study and not of a run; say it beside ablate.py instead: seeds=2",
+            "seeds: of a study and not of a run; say python ablate.py experiment=own",
         ),
         ("# @pack\nsteps: 7\n", "# @pack heads a YAML; write # @package _global_"),
         ("# @package _global_\ndefaults: 3\n", "Invalid defaults list in 'experiment/own', defaults must be a list"),

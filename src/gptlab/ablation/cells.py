@@ -183,6 +183,7 @@ def hash_question(axes: dict[str, list[str]], base: Recipe, options: StudyOption
     details: list[Any] = [options.study] if options.kind != "train" else []
     details += [options.arms] if options.arms else []
     details += [options.sampler, options.limits] if options.design == "search" else []
+    details += [options.exclude] if options.exclude else []
     # sorted keys, so that a study has one name whatever the order of a dictionary
     text = json.dumps([axes, comparison, hash_without_seed(base), *details], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:6]

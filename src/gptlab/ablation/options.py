@@ -21,6 +21,8 @@ class StudyOptions:
     sampler: Literal["tpe", "random", "grid"]
     limits: dict[str, float] | None
     arms: dict[str, list[str]] | str | None
+    grids: list[str]
+    exclude: list[str]
     seeds: int | list[int]
     looks: list[int]
     spending: Spending

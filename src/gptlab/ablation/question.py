@@ -3,12 +3,15 @@
 Everything that is wrong is reported at once.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from gptlab import compose as wiring
 from gptlab.ablation import design
+from gptlab.ablation.arms.duplicates import drop_duplicates, drop_same_functions, refuse_without_effect
+from gptlab.ablation.arms.selection import Exclusions, choose_named_arms
 from gptlab.ablation.cells import Variant, hash_without_seed, make_study_name, refuse_bad_study_name
 from gptlab.ablation.options import KNOBS, StudyOptions, check_options
 from gptlab.config.factory import check_node, factory
@@ -18,7 +21,7 @@ from gptlab.config.typecheck import format_value
 from gptlab.errors import Refused
 from gptlab.runs.record import check_writable
 from gptlab.runs.study_folder import was_trained
-from gptlab.stats.labels import ArmValues, find_arm, read_label
+from gptlab.stats.labels import ArmValues, find_arm, label_arm, read_label
 from gptlab.stats.spending import ALPHA
 from gptlab.study import Study
 
@@ -87,16 +90,25 @@ def parse_command(axes: dict[str, list[str]], fixed: dict[str, str]) -> StudySpe
         raise Refused("\nerror: ".join(problems))
     study = make_study(options)
     options = replace(options, design=study.design or options.design)
-    own_arms = study.arms(base)
-    if isinstance(options.arms, str):
-        if own_arms or options.design != "grid":
-            raise Refused(f"arms={options.arms} does not go with a study or a design that has arms of its own")
-        own_arms = design.read_named_arms(options.arms)
-        options = replace(options, arms=own_arms)
-    if own_arms and axes:
-        whose = "arms=FILE" if options.arms else f"study={options.kind}"
-        raise Refused(f"{whose} has arms of its own; leave {', '.join(axes)} out, or give one value")
-    seed = options.blocks[0]
+    own_arms, options = choose_named_arms(options, study.arms(base), axes, lambda names: _default_values(names, shared))
+    variants, notes = _select_variants(options, axes, own_arms, shared, base)
+    if not study.together and options.design != "search":
+        variants, of_functions = drop_same_functions(variants, base, options)
+        notes += of_functions
+    _refuse_unknown_lr(options, variants)
+    baselines = _choose_baselines(options, variants, base, shared)
+    return StudySpec(
+        name or make_study_name(axes, base, options),
+        *(options, study, axes, shared, base, variants, baselines, notes, base.settings.outputs),
+    )
+
+
+def _select_variants(
+    options: StudyOptions, axes: dict[str, list[str]], own_arms: dict[str, list[str]], shared: list[str], base: Recipe
+) -> tuple[list[Variant], list[str]]:
+    """Return the arms of a study, none twice and none that is excluded, and notes on what was left out."""
+    exclusions, seed = Exclusions(options.exclude), options.blocks[0]
+    own_arms = {name: words for name, words in own_arms.items() if not exclusions.has(name, words)}
     if options.design == "search":
         _refuse_unfit_search(options, axes)
         variants = _compose_arms([design.ArmSpec()], shared, base, seed)
@@ -106,20 +118,19 @@ def parse_command(axes: dict[str, list[str]], fixed: dict[str, str]) -> StudySpe
         )
     else:
         points = design.combine_axes(axes, options.design, _default_values(axes, shared))
-        variants = _compose_arms(design.specify_arms(axes, points, options), shared, base, seed)
-        _refuse_without_effect(axes, dict(zip(points, variants, strict=True)))
-    variants, notes = _drop_duplicates(variants)
-    notes += [
-        f"baseline: {' '.join(variant.overrides[len(shared) :])}"
-        for variant in variants
-        if variant.values == design.BASELINE
-    ]
-    _refuse_unknown_lr(options, variants)
-    baselines = _choose_baselines(options, variants, base, shared)
-    return StudySpec(
-        name or make_study_name(axes, base, options),
-        *(options, study, axes, shared, base, variants, baselines, notes, base.settings.outputs),
-    )
+        specified = {}
+        for point, arm in zip(points, design.specify_arms(axes, points, options), strict=True):
+            if not exclusions.has(label_arm(arm.values), arm.words):
+                specified[point] = arm
+        variants = _compose_arms([*specified.values()], shared, base, seed)
+        if not exclusions.excluded:  # else an axis may be left with one value
+            refuse_without_effect(axes, dict(zip(specified, variants, strict=True)))
+    variants, notes = drop_duplicates(variants)
+    notes += exclusions.notes
+    for variant in variants:
+        if variant.values == design.BASELINE and len(variant.overrides) > len(shared):
+            notes.append(f"baseline: {' '.join(variant.overrides[len(shared) :])}")
+    return variants, notes
 
 
 def compose_trial(spec: StudySpec, values: ArmValues, words: list[str]) -> Variant:
@@ -152,8 +163,11 @@ def _take_options(axes: dict[str, list[str]], fixed: dict[str, str]) -> StudyOpt
     for key in axes:
         if key in (*KNOBS, "name", "cell", "outputs") or key.startswith("study."):
             raise Refused(f"{key}={','.join(axes[key])}: a study has one {key}; give one value")
-    lines = [fixed.pop(key) for key in [*fixed] if key in KNOBS or key.startswith("study.")]
-    _, config = wiring.compose_config(lines, "ablate")
+    typed = [key for key in fixed if key in KNOBS or key.startswith("study.")]
+    _, config = wiring.compose_config([fixed.pop(key) for key in typed], "ablate")
+    if "experiment" in fixed:  # its YAML may hold a whole study; what is typed wins
+        _, of_recipe = wiring.compose_config([fixed["experiment"]])
+        config |= {knob: of_recipe[knob] for knob in KNOBS if knob in of_recipe and knob not in typed}
     if "seed" in fixed:
         axes["seed"] = [_override_value(fixed.pop("seed")) or ""]
     if "seed" in axes:
@@ -178,7 +192,7 @@ def _override_value(line: str | None) -> str | None:
     return None if line is None else line.partition("=")[2].strip("'\"")
 
 
-def _default_values(axes: dict[str, list[str]], shared: list[str]) -> dict[str, str]:
+def _default_values(axes: Iterable[str], shared: list[str]) -> dict[str, str]:
     """Return the value of each axis where the command line says nothing of it."""
     choices, config = wiring.compose_config(shared)
     defaults = {
@@ -224,31 +238,6 @@ def _explain_unused_knob(line: str, words: list[str], base: Recipe) -> str:
     has = any(f"\n{knob}:" in text for text in texts)
     choice = next((word for word in words if word.startswith(f"{slot}=")), f"{slot}={base.choices.get(slot)}")
     return f"{key} has no effect with {choice}; leave one of them out" if has else line
-
-
-def _refuse_without_effect(axes: dict[str, list[str]], variants: dict[design.Arm, Variant]) -> None:
-    """Refuse axes that change nothing; `variants` are by their point, a value for each axis."""
-    signatures = {point: hash_without_seed(variant.recipe) for point, variant in variants.items()}
-    if dead := design.find_dead_axes(axes, signatures):
-        others = (
-            " ".join(f"{key}={values[0]}" for key, values in axes.items() if key not in dead) or "the rest as it is"
-        )
-        raise Refused(
-            "\nerror: ".join(
-                f"{axis} has no effect with {others}: {'/'.join(axes[axis])} say the same" for axis in dead
-            )
-        )
-
-
-def _drop_duplicates(variants: list[Variant]) -> tuple[list[Variant], list[str]]:
-    """Return variants whose runs would differ, and notes on those left out."""
-    unique: dict[str, Variant] = {}
-    notes = []
-    for variant in variants:
-        first = unique.setdefault(hash_without_seed(variant.recipe), variant)
-        if first is not variant and first.key != variant.key:
-            notes.append(f"{variant.key} is {first.key} here: left out")
-    return [*unique.values()], notes
 
 
 def _refuse_unknown_lr(options: StudyOptions, variants: list[Variant]) -> None:

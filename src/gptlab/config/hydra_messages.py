@@ -5,6 +5,7 @@ import re
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 from typing import Any
 
 import yaml
@@ -107,21 +108,22 @@ def explain_missing_package(config: dict[str, Any], overrides: list[str]) -> str
     return f"{override}: its YAML sets nothing here; begin it with the line: # @package _global_"
 
 
-def explain_study_keys(config: dict[str, Any]) -> str | None:
-    """Return the line for a study's settings that a YAML gives to a run."""
-    known = yaml.safe_load((CONF / "ablate.yaml").read_text(encoding="utf-8")).keys() - {
-        "defaults",
-        "hydra",
-        "cell",
-        *SLOTS,
-    }
-    # read as plain YAML: hydra is what has just failed, or costs 0.15 s
-    of_runs = yaml.safe_load((CONF / "train.yaml").read_text(encoding="utf-8")).keys()
-    given = [key for key in config if key in known - of_runs]
-    words = " ".join(f"{key}={config[key]}".replace(" ", "") for key in given)
-    return (
-        f"{', '.join(given)}: of a study and not of a run; say it beside ablate.py instead: {words}" if given else None
-    )
+@cache
+def list_study_keys() -> frozenset[str]:
+    """Return the keys of ablate.yaml that are settings of a study, and not of its runs."""
+    of_studies, of_runs = (yaml.safe_load((CONF / name).read_text(encoding="utf-8")) for name in STUDY_AND_RUN)
+    return frozenset(of_studies.keys() - of_runs.keys() - {"defaults", "hydra", "cell", *SLOTS})
+
+
+STUDY_AND_RUN = ("ablate.yaml", "train.yaml")
+
+
+def explain_study_keys(keys: Iterable[str], overrides: list[str]) -> list[str]:
+    """Return the line for a study's settings that a YAML gives to a run, if it does."""
+    given = [key for key in keys if key in list_study_keys()]
+    recipe = next((word for word in overrides if word.startswith("experiment=")), "")
+    line = f"{', '.join(given)}: of a study and not of a run; say python ablate.py {recipe}".rstrip()
+    return [line] if given else []
 
 
 def explain_unreadable_yaml(error: yaml.YAMLError) -> str:

@@ -2,14 +2,14 @@
 
 import math
 import statistics as plain
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 
 from gptlab.stats import paired_tests as statistics
-from gptlab.stats.contrasts import DecisionRule, compare_counts, compare_pairs
+from gptlab.stats.contrasts import DecisionRule, compare_counts, compare_pairs, contrast_without_interval
 from gptlab.stats.moderation import Pair, Variance, choose_variances, describe_disagreements, select_shared
 from gptlab.stats.paired_tests import Table, VarianceEstimate
-from gptlab.stats.results import Arm, Comparison, Contrast, Metric, Noise, Run
+from gptlab.stats.results import METRICS, Arm, Comparison, Contrast, Metric, Noise, Run
 from gptlab.stats.spending import Look, LookPlan
 from gptlab.stats.study_plan import StudyPlan
 
@@ -53,6 +53,10 @@ def compare_metric(
     if not metric.seeded:
         counts = [compare_counts(metric, values, pair) for pair in pairs]
         return Comparison(metric, baseline, arms, counts, [], "none", delta, source, None)
+    doubles = find_doubles(metric, runs, baseline, plan.looked)
+    every, left_out = values, {} if {*values} <= {baseline, *doubles} else doubles
+    values = {arm: by_seed for arm, by_seed in values.items() if arm not in left_out}
+    pairs = [pair for pair in pairs if pair[0] not in left_out]
     # a baseline that diverged is said in a note; else every arm of the study would be unstable with it
     others, looks = unstable - {baseline}, make_look_plan(plan)
     rule = DecisionRule(metric=metric, delta=delta, alpha=plan.alpha, unstable=others, minutes=minutes, plan=looks)
@@ -64,16 +68,64 @@ def compare_metric(
         metric=metric,
         baseline=baseline,
         arms=arms,
-        contrasts=contrasts,
+        contrasts=_add_doubles(contrasts, left_out, every, baseline),
         pairs=compare_over_looks(rule, values, _list_pairs(plan, values), kind, unstable),
         variance=kind if used else "none",
         delta=delta,
         delta_from=source,
         noise=_estimate_noise(rule, values, used, _control_difference(values.get(baseline, {}), twins)),
-        notes=_describe_seeds(arms, values, baseline, metric, plan.looked),
+        notes=[*_describe_seeds(arms, values, baseline, metric, plan.looked), *_describe_doubles(doubles, every)],
         noisy=describe_disagreements(shared, baseline),
         look=describe_look(rule, contrasts),
     )
+
+
+def find_doubles(metric: Metric, runs: Iterable[Run], baseline: str, looked: Collection[int]) -> dict[str, str]:
+    """Return, for each arm whose losses are those of another one to the bit, that one: one arm with two names.
+
+    From two seeds on; the baseline comes first. An arm that stopped at a look is compared by the seeds that it has.
+    Metrics of the validation split alone ask: two arms may well take the same memory.
+    """
+    losses = tabulate(runs, METRICS[0].key) if metric.key.startswith("val/") else {}
+    firsts: dict[str, Mapping[int, float]] = {}
+    doubles = {}
+    for arm in sorted(losses, key=lambda arm: (arm != baseline, arm)):
+        row = losses[arm]
+        first = next((name for name, other in firsts.items() if _are_equal(row, other, looked)), None)
+        if first is None:
+            firsts[arm] = row
+        else:
+            doubles[arm] = first
+    return doubles
+
+
+def _are_equal(row: Mapping[int, float], other: Mapping[int, float], looked: Collection[int]) -> bool:
+    both = sorted({*row} & {*other})
+    has_all = {*row} == {*other} or len(row) in looked
+    return len(both) > 1 and has_all and all(row[seed] == other[seed] for seed in both)
+
+
+def _add_doubles(contrasts: list[Contrast], doubles: dict[str, str], values: Table, baseline: str) -> list[Contrast]:
+    """Return the contrasts with those of second names, which are the first one's and were not counted."""
+    by_arm = {contrast.arm: contrast for contrast in contrasts}
+    added = []
+    for arm, first in doubles.items():
+        if first in by_arm:
+            added.append(replace(by_arm[first], arm=arm))
+        elif first == baseline:
+            seeds = tuple(sorted(set(values.get(arm, {})) & set(values.get(baseline, {}))))
+            if seeds:
+                mean = plain.fmean(values[baseline][seed] for seed in seeds)
+                added.append(contrast_without_interval(arm, baseline, seeds, mean, mean, "equivalent"))
+    return sorted([*contrasts, *added], key=lambda contrast: (contrast.arm, contrast.against))
+
+
+def _describe_doubles(doubles: dict[str, str], values: Table) -> list[str]:
+    return [
+        f"{arm} and {first} are one arm with two names: equal losses in all {len(values.get(arm, ()))} seeds, "
+        "counted as one"
+        for arm, first in doubles.items()
+    ]
 
 
 def _choose_kind(plan: StudyPlan, pairs: list[Pair]) -> Variance:

@@ -31,6 +31,8 @@ class StudyPlan:
     trials: int = 0
     sampler: str = ""
     limits: dict[str, float] | None = None
+    grids: list[str] = field(default_factory=list)
+    exclude: list[str] = field(default_factory=list)
     seeds: list[int] = field(default_factory=list)
     looks: list[int] = field(default_factory=list)  # seeds at which it is judged; none: once, with all of alpha
     spending: Spending = "pocock"

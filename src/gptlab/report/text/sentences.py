@@ -145,7 +145,8 @@ def _describe_unresolved(view: View, comparison: Comparison, contrast: Contrast)
 
 def describe_evidence(comparison: Comparison, contrast: Contrast) -> str:
     """Return the number of seeds, the variance, and the p-value of a decided contrast."""
-    tests = len(comparison.contrasts)
+    # an arm with two names is one comparison
+    tests = len({(one.difference, one.p, one.seeds) for one in comparison.contrasts if one.difference or one.sd})
     phrases = [f"{len(contrast.seeds)} paired seeds", f"{comparison.variance} variance"]
     if contrast.verdict in ("better", "worse"):
         holm = f" by Holm over {tests}" if tests > 1 else ""

@@ -1,0 +1,116 @@
+"""Arms by several grids, and arms that are left out.
+
+grids=["attention=gqa,swa","norm=rmsnorm,layernorm mlp=gelu,swiglu"]    a grid each, about one baseline, in one study
+exclude=["attention=swa position=alibi"]                                 arms that have all of these words, or that name
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from itertools import product
+
+from gptlab.ablation import design
+from gptlab.ablation.options import StudyOptions
+from gptlab.errors import Refused
+from gptlab.stats.labels import label_arm, label_value
+
+OPENING, CLOSING = "[{(", "]})"
+
+
+def choose_named_arms(
+    options: StudyOptions,
+    arms_of_study: dict[str, list[str]],
+    axes: Iterable[str],
+    read_defaults: Callable[[list[str]], dict[str, str]],
+) -> tuple[dict[str, list[str]], StudyOptions]:
+    """Return the arms by name that stand in place of axes, and the options with these.
+
+    read_defaults  returns the value of each axis where the command line says nothing of it
+    """
+    source = f"arms={options.arms}" if isinstance(options.arms, str) else "arms" if options.arms else ""
+    source = source or ("grids" if options.grids else "")
+    if source and (arms_of_study or options.design != "grid"):
+        raise Refused(f"{source} does not go with a study or a design that has arms of its own")
+    if options.arms and options.grids:
+        raise Refused("grids= and arms= both say what is compared; leave one of them out")
+    own_arms = arms_of_study
+    if isinstance(options.arms, str):
+        own_arms = design.read_named_arms(options.arms)
+    elif options.arms:
+        own_arms = options.arms
+    elif options.grids:
+        own_arms = read_grids(options.grids, read_defaults(list_grid_axes(options.grids)))
+    if own_arms and axes:
+        whose = {"": f"study={options.kind}", "grids": "grids"}.get(source, "arms=FILE")
+        raise Refused(f"{whose} has arms of its own; leave {', '.join(axes)} out, or give one value")
+    return own_arms, replace(options, arms=own_arms) if source else options
+
+
+def read_grids(grids: list[str], defaults: dict[str, str]) -> dict[str, list[str]]:
+    """Return the arms of all grids by name, the baseline first: what each changes of the defaults."""
+    arms: dict[str, list[str]] = {design.BASELINE[0][1]: []}
+    for grid in grids:
+        axes = _read_axes(grid)
+        for point in product(*axes.values()):
+            pairs = tuple((axis, value) for axis, value in zip(axes, point, strict=True) if defaults.get(axis) != value)
+            if pairs:
+                arms[label_arm(pairs)] = [label_value(*pair) for pair in pairs]
+    if len(arms) < 2:
+        raise Refused(f"grids={grids}: every value is the default, so nothing is compared; give other values")
+    return arms
+
+
+def list_grid_axes(grids: list[str]) -> list[str]:
+    """Return the axes of all grids, each once."""
+    return list(dict.fromkeys(axis for grid in grids for axis in _read_axes(grid)))
+
+
+def _read_axes(grid: str) -> dict[str, list[str]]:
+    """Return the axes of a grid, written as beside ablate.py: attention=gqa,swa norm=rmsnorm,layernorm."""
+    axes = {}
+    for word in _split(grid, " "):
+        axis, separator, values = word.partition("=")
+        if not separator or not axis or not values or values.startswith(("glob(", "range(", "interval(", "choice(")):
+            raise Refused(f"grids: {word} lists no values; write them out, as in attention=gqa,swa")
+        axes[axis] = _split(values, ",")
+    if not axes:
+        raise Refused("grids: a grid without axes; write each as beside ablate.py, as in 'attention=gqa,swa'")
+    return axes
+
+
+def _split(text: str, separator: str) -> list[str]:
+    """Return the parts of a text between separators that stand outside of brackets."""
+    parts, depth = [""], 0
+    for letter in text:
+        depth += (letter in OPENING) - (letter in CLOSING)
+        if letter == separator and not depth:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    return [part for part in parts if part]
+
+
+class Exclusions:
+    """Which arms exclude= leaves out; a word that fits none is refused, since it is a slip."""
+
+    def __init__(self, exclude: list[str]) -> None:
+        self.exclude = exclude
+        self.used: set[str] = set()
+        self.excluded: list[str] = []
+
+    def has(self, name: str, words: list[str]) -> bool:
+        """Return whether an arm is left out, by its name or by its overrides."""
+        known = {*words, *(word.partition("=")[2] for word in words)}
+        fitting = [text for text in self.exclude if text == name or {*text.split()} <= known]
+        self.used |= {*fitting}
+        if fitting:
+            self.excluded.append(name)
+        return bool(fitting)
+
+    @property
+    def notes(self) -> list[str]:
+        """The line of the bill; refuses what fits no arm."""
+        for text in self.exclude:
+            if text in self.used:
+                continue
+            raise Refused(f"exclude={text}: no arm has it; write an arm's name, or all of some overrides of its")
+        return [f"left out by exclude: {', '.join(self.excluded)}"] if self.excluded else []
