@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import planted_runs as planted
+import pytest
 
 from gptlab.report.text.caveats import describe_controls
 from gptlab.report.text.view import make_views
@@ -46,6 +47,24 @@ def test_controls_price_nothing():
     assert stratum.controls is not None
     assert [control.arm for control in stratum.controls.contrasts] == ["0.95x", "1.05x"]
     assert {contrast.arm for contrast in stratum.comparisons[0].contrasts} == {"other"}  # they count as no comparison
+
+
+@pytest.mark.parametrize(("worth", "line"), [(0.5, "is worse by +0.5"), (0.0, "is not worse"), (-0.1, "is not worse")])
+def test_the_negative_control_must_look_worse_and_costs_the_others_nothing(worth: float, line: str):
+    runs = with_controls(0.02)
+    learnt_nothing = [
+        replace(run, arm="base", role="shuffled", values={**run.values, "val/loss": run.values["val/loss"] + worth})
+        for run in planted.runs(5, other=0.0)
+        if run.arm == "other"
+    ]
+    before, after = (planted.judged(some).strata[0].controls for some in (runs, [*runs, *learnt_nothing]))
+    assert before is not None
+    assert after is not None
+    assert after.contrasts[:2] == before.contrasts
+    (view,) = make_views(planted.judged([*runs, *learnt_nothing]))
+    of_compute, of_nothing = describe_controls(view)
+    assert line in of_nothing
+    assert "compute: yes" in of_compute
 
 
 def test_without_controls_nothing_is_said():

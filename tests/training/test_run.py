@@ -3,7 +3,7 @@
 import re
 import signal
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -18,6 +18,7 @@ from gptlab.corpus.corpus import Corpus
 from gptlab.corpus.datamodule import Batch
 from gptlab.corpus.load import read_corpus
 from gptlab.errors import Refused
+from gptlab.model.forward_pass import Output
 from gptlab.model.rng import derive_seed
 from gptlab.stats.summary_keys import find_key
 from gptlab.training.build import build_decoder
@@ -302,3 +303,22 @@ def test_no_run_takes_the_signals_with_it(tmp_path: Path):
     before = [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)]
     train(*tiny(tmp_path, "optimizer.lr=1e10"))
     assert [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_shuffled_targets_are_those_of_the_batch_in_an_order_of_the_step():
+    seen: list[torch.Tensor] = []
+
+    class Decoder(torch.nn.Module):
+        def forward(self, tokens: torch.Tensor, targets: torch.Tensor) -> Output:
+            seen.append(targets)
+            return Output(None, torch.tensor(1.0), {}, {})
+
+    batch = torch.arange(40).view(4, 10)
+    for shuffle in (False, True, True):
+        task = Task(cast(Any, Decoder()), cast(Any, None), cast(Any, None), seed=3, steps=1, shuffle_targets=shuffle)
+        task.training_step(batch, 0)
+    plain, first, again = seen
+    assert plain.equal(batch[:, 1:])
+    assert not first.equal(plain)
+    assert first.equal(again)
+    assert first.flatten().sort().values.equal(plain.flatten())

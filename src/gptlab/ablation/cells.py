@@ -53,7 +53,7 @@ class Cell:
 
     variant: Variant
     recipe: Recipe
-    role: Literal["arm", "twin", "budget", "confirm"] = "arm"
+    role: Literal["arm", "twin", "budget", "confirm", "shuffled"] = "arm"
     budget: float = 1.0
     lr: float | None = None
 
@@ -68,13 +68,14 @@ class Cell:
         """Its name for people."""
         words = [f"lr={self.lr:g}"] if self.lr is not None else []
         words += [f"{self.budget:g}x"] if self.budget != 1 else []
-        words += ["again"] if self.role == "twin" else []
+        words += {"twin": ["again"], "shuffled": ["on shuffled targets"]}.get(self.role, [])
         return " ".join([self.variant.key, *words])
 
     @property
     def overrides(self) -> list[str]:
         """The overrides with which train.py runs it alone."""
         words = [f"steps={self.recipe.config['steps']}"] if self.budget != 1 else []
+        words += ["shuffle_targets=true"] if self.role == "shuffled" else []
         if self.lr is not None:
             words += [f"optimizer.{knob}={value}" for knob, value in scale_rates(self.variant, self.lr).items()]
         return [*self.variant.overrides, *words, f"seed={self.recipe.config['seed']}"]
@@ -128,7 +129,7 @@ def make_rates(options: StudyOptions, variant: Variant) -> list[float] | list[No
 
 
 def make_baseline_cells(options: StudyOptions, baseline: Variant, rate: float | None = None) -> list[Cell]:
-    """Return the baseline at other budgets and a second time (A/A), at its best learning rate if those are tuned."""
+    """Return the baseline at other budgets, a second time (A/A) and on shuffled targets, at its best rate if tuned."""
     steps, cells = baseline.recipe.config["steps"], []
     for seed in options.blocks:
         recipe = set_seed_and_rate(baseline, seed, rate)
@@ -138,6 +139,8 @@ def make_baseline_cells(options: StudyOptions, baseline: Variant, rate: float | 
             )
         if options.has_twin:
             cells.append(Cell(baseline, recipe, "twin", lr=rate))
+        if options.controls:
+            cells.append(Cell(baseline, set_values(recipe, shuffle_targets=True), "shuffled", lr=rate))
     return cells
 
 

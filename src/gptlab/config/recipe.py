@@ -94,6 +94,7 @@ class Settings:
     bias: bool
     final_norm: bool
     dropout: float
+    shuffle_targets: bool
     clip: float | None
     compile: Literal["auto", "on", "off"]
     max_minutes: float | None
@@ -149,6 +150,8 @@ class Recipe:
             config["evaluation"] = {
                 key: value for key, value in evaluation.items() if key not in usual or value != usual[key]
             }
+        if config.get("shuffle_targets") is False:
+            del config["shuffle_targets"]
         for slot in ("change", "callback"):  # none is as if there were no such slot
             if not config.get(slot):
                 config.pop(slot, None)

@@ -27,6 +27,7 @@ from gptlab.stats.summary_keys import list_names
 COSTS = ("memory/peak_bytes", "weight_bits", "cache_bytes_per_token", "params")
 DECIDED = ("better", "equivalent", "worse")
 MARKS = "✓ better, ✗ worse, = equivalent, ? not resolved, ! unstable."
+ROLES = {"twin": "again", "budget": "other budgets", "confirm": "fresh seeds", "shuffled": "shuffled targets"}
 TIMES = list_names("time/train_s", "time/evaluate_s", "time/samples_s", "time/total_s")
 
 
@@ -258,7 +259,7 @@ def _build_cost_table(findings: Findings) -> Table | None:
     for run in findings.runs:
         # one that diverged took its time too
         if run.status in ("finished", "diverged"):
-            role = {"arm": "", "twin": "again", "budget": "other budgets", "confirm": "fresh seeds"}[run.role]
+            role = ROLES.get(run.role, "")
             groups.setdefault(" ".join(filter(None, [run.size, run.arm, role])), []).append(run)
     if not groups:
         return None

@@ -150,6 +150,7 @@ def read_recipe(folder: Path) -> Recipe:
         facts = RunFolder(folder).read_facts()
         # runs from before these keys were; empty, they change no hash
         older = {"change": {}, "callback": {}, "content": {}, "save_minutes": None, "keep": "all"}
+        older["shuffle_targets"] = False
         config["evaluation"] = {"part": "all", "final": None, **config["evaluation"]}
         config = {**older, **config}
         if isinstance(config.get("tracking"), dict):

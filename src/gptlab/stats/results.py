@@ -75,7 +75,8 @@ class Run:
     status: Literal["finished", "diverged", "failed", "missing"]
     values: dict[str, float] = field(default_factory=dict)
     size: str = ""  # the model's choice, where a study has several sizes beside other axes
-    role: Literal["arm", "twin", "budget", "confirm"] = "arm"  # twin: the baseline under a second name
+    # twin: the baseline under a second name; shuffled: the baseline with nothing to learn
+    role: Literal["arm", "twin", "budget", "confirm", "shuffled"] = "arm"
     budget: float = 1.0  # of the study's steps
     lr: float | None = None  # one of the grid, if learning rates are tuned
     folder: str = ""

@@ -102,6 +102,8 @@ def _compare_size(size: str, plan: StudyPlan, runs: list[Run], times: RoundTimes
     )
 
 
+SHUFFLED = "shuffled targets"
+"""Name of the negative control."""
 FRONT_COSTS = (
     "memory/peak_bytes",
     "weight_bits",
@@ -120,7 +122,10 @@ def _is_told(key: str, run: Run) -> bool:
 def _compare_controls(
     decides: Metric, runs: list[Run], best: list[Run], baseline: str, plan: StudyPlan
 ) -> Comparison | None:
-    """Compare the baseline at nearly its steps with itself, by the rule that judges the arms."""
+    """Compare the baseline at nearly its steps, and with nothing to learn, with itself, by the rule for arms.
+
+    That with nothing to learn is compared apart, so that it costs the others no alpha.
+    """
     controls = [
         replace(run, arm=f"{run.budget:g}x", role="arm")
         for run in runs
@@ -128,8 +133,11 @@ def _compare_controls(
     ]
     if not controls:
         return None
-    base = [run for run in best if run.arm == baseline]
-    return compare_metric(decides, [*base, *controls], baseline, replace(plan, pairs=False, versus=[]))
+    base, alone = [run for run in best if run.arm == baseline], replace(plan, pairs=False, versus=[])
+    compared = compare_metric(decides, [*base, *controls], baseline, alone)
+    shuffled = [replace(run, arm=SHUFFLED, role="arm") for run in runs if run.role == "shuffled"]
+    negative = compare_metric(decides, [*base, *shuffled], baseline, alone).contrasts if shuffled else []
+    return replace(compared, contrasts=[*compared.contrasts, *negative])
 
 
 def _compare_fresh_seeds(

@@ -59,6 +59,7 @@ class TrainingSetup:
             steps=settings.steps,
             accumulate=settings.accumulate,
             clip=settings.clip,
+            shuffle_targets=settings.shuffle_targets,
         )
         # as resolved on this machine: auto has become one of the three
         self.precision: str = factory(config["trainer"], "trainer")().precision

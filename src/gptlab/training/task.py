@@ -17,6 +17,7 @@ from torch import Tensor
 from gptlab.corpus.datamodule import Batch
 from gptlab.model.decoder import Decoder
 from gptlab.model.rng import derive_seed
+from gptlab.model.shape import IGNORED
 from gptlab.training.schedule import Schedule
 
 
@@ -37,10 +38,12 @@ class Task(LightningModule):
         steps: int,
         accumulate: int = 1,
         clip: float | None = None,
+        shuffle_targets: bool = False,
     ) -> None:
         super().__init__()
         self.decoder, self.schedule, self.optimizer = decoder, schedule, optimizer
         self.seed, self.steps, self.accumulate, self.clip = seed, steps, accumulate, clip
+        self.shuffle_targets = shuffle_targets
         self.seconds: float | None = None
         # seconds of training: `spent` before a resume, `time` in all, as the processes last agreed (TimeLimit)
         self.spent = self.time = 0.0
@@ -77,7 +80,8 @@ class Task(LightningModule):
         torch.default_generator.manual_seed(state)
         if self.device.type == "cuda":
             torch.cuda.manual_seed(state)
-        output = self.decoder(batch.inputs, batch.targets)
+        targets = shuffle_within_batch(batch.targets) if self.shuffle_targets else batch.targets
+        output = self.decoder(batch.inputs, targets)
         # micro-batches of a synthetic task may differ in how much they ask
         loss = output.loss if batch.weight == 1 else output.loss * batch.weight
         self._add("train/loss", loss, self.accumulate)
@@ -223,6 +227,14 @@ class Task(LightningModule):
             hook.remove()
         bad = find_non_finite((name, out) for name, out in outputs if isinstance(out, Tensor))
         return f"the output of {bad} is not finite" if bad else "the loss is not finite"
+
+
+def shuffle_within_batch(targets: Tensor) -> Tensor:
+    """Return targets (B, T) in a random order, those that are IGNORED in their places."""
+    shuffled, is_scored = targets.clone(), targets != IGNORED
+    scored = targets[is_scored]
+    shuffled[is_scored] = scored[torch.randperm(len(scored), device=targets.device)]
+    return shuffled
 
 
 def find_non_finite(named: Any) -> str | None:

@@ -7,7 +7,8 @@ from gptlab.report.text.markup import Sentence, bold, parse_sentence
 from gptlab.report.text.numbers import count_decimals, format_fixed, format_range, format_signed
 from gptlab.report.text.view import View, build_command, make_views, pluralize
 from gptlab.stats.comparability import ORDER_FACTS, list_differing
-from gptlab.stats.results import Findings, Front, Noise, Run, Scaling
+from gptlab.stats.results import Contrast, Findings, Front, Noise, Run, Scaling
+from gptlab.stats.study_comparison import SHUFFLED
 
 MATCHED = {
     "tokens": "All arms learn from the same tokens in the same order.",
@@ -128,14 +129,27 @@ def describe_controls(view: View) -> list[str]:
     controls = view.stratum.controls
     if controls is None:
         return []
-    seen = {control.arm: control.verdict for control in controls.contrasts}
+    budgets = [control for control in controls.contrasts if control.arm != SHUFFLED]
+    seen = {control.arm: control.verdict for control in budgets}
     answer = "yes" if seen == {"0.95x": "worse", "1.05x": "better"} else "no"
     differences = ", ".join(
         f"{control.arm} {format_signed(control.difference, count_decimals(control.high - control.low))} "
         f"({control.verdict})"
-        for control in controls.contrasts
+        for control in budgets
     )
-    return [f"This study sees a 5 % difference in compute: {answer}; the baseline at {differences}."]
+    negative = [describe_negative_control(control) for control in controls.contrasts if control.arm == SHUFFLED]
+    return [f"This study sees a 5 % difference in compute: {answer}; the baseline at {differences}.", *negative]
+
+
+def describe_negative_control(control: Contrast) -> str:
+    """Return whether the baseline looks good where it has nothing to learn: on targets shuffled in each batch."""
+    difference = format_signed(control.difference, count_decimals(control.high - control.low))
+    if control.verdict == "worse":
+        return f"Trained on shuffled targets the baseline is worse by {difference}, as it must be."
+    return (
+        f"Trained on shuffled targets the baseline is not worse ({difference}, {control.verdict}): "
+        "what this study measures is not what its arms learn."
+    )
 
 
 def _describe_pairing(noise: Noise) -> str:

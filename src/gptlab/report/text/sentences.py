@@ -216,5 +216,6 @@ def describe_unfinished_runs(findings: Findings) -> list[Sentence]:
 
 def _label_run(run: Run) -> str:
     """Return a run's size, arm, learning rate and role, but not its seed."""
-    role = {"arm": "", "twin": "again", "budget": f"{run.budget:g}x", "confirm": "on fresh seeds"}[run.role]
+    roles = {"twin": "again", "budget": f"{run.budget:g}x", "confirm": "on fresh seeds", "shuffled": "shuffled"}
+    role = roles.get(run.role, "")
     return " ".join(filter(None, [run.size, run.arm, "" if run.lr is None else f"lr={run.lr:g}", role]))
