@@ -16,10 +16,10 @@ from gptlab.report.text.numbers import count_decimals, format_range, format_sign
 from gptlab.report.text.view import pluralize
 from gptlab.runs.campaign_folder import CampaignFolder
 from gptlab.runs.study_folder import StudyFolder
-from gptlab.stats.results import Contrast, Findings, Run
+from gptlab.stats.results import STEP, Contrast, Findings, Run
 from gptlab.stats.spending import share_alpha
 
-STEP, PARAMETERS = "time/step_ms_median", "params"
+FLOPS, PARAMETERS = "flops_per_token", "params"
 """Keys of a summary: what a change costs in each run."""
 
 
@@ -29,7 +29,9 @@ class Rung:
 
     question    its number in the campaign
     accepted    better, and by a planned look
-    step_ratio  median time of a step over the baseline's; `parameters`: the same of its parameters
+    step_ratio  time of a step over the baseline's, timed in turn; None where it was not, since runs at other times
+                do not tell
+    flops       FLOPs of a token over the baseline's; `parameters` likewise
     minutes     that the runs of its study took, the baseline's and those of its other arms too
     """
 
@@ -46,6 +48,7 @@ class Rung:
     p_holm: float
     level: float
     step_ratio: float | None
+    flops: float | None
     parameters: float | None
     minutes: float
 
@@ -67,7 +70,8 @@ def list_rungs(campaign: CampaignFolder) -> list[Rung]:
 
 
 def _make_rung(event: dict[str, Any], findings: Findings, contrast: Contrast, question: int) -> Rung:
-    ratios = {key: _compare_means(findings.runs, contrast, key) for key in (STEP, PARAMETERS)}
+    ratios = {key: _compare_means(findings.runs, contrast, key) for key in (FLOPS, PARAMETERS)}
+    timed = [timing.ratios for timing in findings.strata[0].timings if timing.metric == STEP]
     return Rung(
         question=question,
         study=event["study"],
@@ -81,7 +85,8 @@ def _make_rung(event: dict[str, Any], findings: Findings, contrast: Contrast, qu
         seeds=len(contrast.seeds),
         p_holm=contrast.p_holm,
         level=contrast.level,
-        step_ratio=ratios[STEP],
+        step_ratio=timed[0][contrast.arm][0] if timed and contrast.arm in timed[0] else None,
+        flops=ratios[FLOPS],
         parameters=ratios[PARAMETERS],
         minutes=findings.seconds / 60,
     )
@@ -148,7 +153,17 @@ def _build_table(rungs: list[Rung]) -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("  #", justify="right", no_wrap=True)
     table.add_column("change", overflow="fold")
-    for head in ("difference", "95 % interval", "p (Holm)", "level", "seeds", "ms/step", "parameters", "minutes"):
+    for head in (
+        "difference",
+        "95 % interval",
+        "p (Holm)",
+        "level",
+        "seeds",
+        "ms/step",
+        "FLOPs",
+        "parameters",
+        "minutes",
+    ):
         table.add_column(head, justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
     for rung in rungs:
@@ -162,6 +177,7 @@ def _build_table(rungs: list[Rung]) -> Table:
             f"{rung.level:.2g}",
             str(rung.seeds),
             _format_ratio(rung.step_ratio),
+            _format_ratio(rung.flops),
             _format_ratio(rung.parameters),
             f"{rung.minutes:.1f}",
             rung.verdict,
