@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gptlab.commands.model_card import render_model_card
 from gptlab.config.recipe import PARTS, Recipe, flatten
 from gptlab.config.typecheck import format_value
 from gptlab.errors import Refused
@@ -60,6 +61,7 @@ def export_run(run: Path, to: str, into: Path, compose: Compose) -> Path:
     into.mkdir(parents=True)
     write_atomically(into / "config.json", json.dumps(config, indent=2))
     save_file(_copy_tensors(names), into / "model.safetensors", {"format": "pt"})
+    write_atomically(into / "README.md", render_model_card(run))
     return into
 
 
