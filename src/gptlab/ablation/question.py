@@ -80,11 +80,7 @@ def parse_command(axes: dict[str, list[str]], fixed: dict[str, str]) -> StudySpe
     refuse_bad_study_name(name)
     if "resume" in (*axes, *fixed):
         raise Refused("resume=... goes on with one run; a study goes on by the same command")
-    shared = [*_default_overrides({*axes, *fixed}), *fixed.values()]
-    if options.campaign:
-        if "evaluation.part" in (*axes, *fixed):
-            raise Refused("campaign= chooses the part of the validation split itself; leave evaluation.part out")
-        shared.append("evaluation.part=open")
+    shared = [*_default_overrides({*axes, *fixed}), *fixed.values(), *_choose_part(options, {*axes, *fixed})]
     base = wiring.compose(shared)  # checked alone first, or each arm would repeat its refusal
     if problems := check_settings(base.config) or check_writable(Path(base.settings.outputs)):
         raise Refused("\nerror: ".join(problems))
@@ -131,6 +127,15 @@ def _select_variants(
         if variant.values == design.BASELINE and len(variant.overrides) > len(shared):
             notes.append(f"baseline: {' '.join(variant.overrides[len(shared) :])}")
     return variants, notes
+
+
+def _choose_part(options: StudyOptions, given: set[str]) -> list[str]:
+    """Return the override of the part of the validation split that a campaign lets its studies see."""
+    if not options.campaign:
+        return []
+    if "evaluation.part" in given:
+        raise Refused("campaign= chooses the part of the validation split itself; leave evaluation.part out")
+    return ["evaluation.part=open"]
 
 
 def compose_trial(spec: StudySpec, values: ArmValues, words: list[str]) -> Variant:
