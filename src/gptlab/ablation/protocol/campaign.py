@@ -53,6 +53,7 @@ def claim_share(spec: StudySpec) -> StudySpec:
     campaign = open_campaign(spec)
     if campaign is None:
         return spec
+    # two studies that ask at once must not take the same question
     with campaign.locked():
         if not campaign.read_events("opened"):
             _open(campaign, _get_baseline(spec))
