@@ -111,6 +111,7 @@ def scan_chunks(
         if own:
             y, written = y + direct[0] @ v, written + (k * to_end).mT @ v
     states, decay = [], at_end.exp().mT
+    # the one loop over chunks: a state needs the one before, and nothing else does
     for n in range(written.shape[2]):
         states.append(state)
         update = written[:, :, n] if transfer is None else written[:, :, n] + transfer[:, :, n] @ state

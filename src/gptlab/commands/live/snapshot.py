@@ -73,6 +73,7 @@ class Snapshot:
         answers = [stratum["answer"][0]["text"] for stratum in comparison.get("strata", []) if stratum.get("answer")]
         return {
             "name": folder.name,
+            # while it works its cells move on without a line in the ledger
             "progress": self._read_cached(ledger, lambda _: self.describe_study(folder), live=not comparison),
             "answer": " ".join(answers),
             "has_page": (folder / "report.html").is_file(),
@@ -97,6 +98,7 @@ class Snapshot:
         """Return what `read` makes of a file, as long as the file is the same; `live` always reads."""
         try:
             stat = path.stat()
+            # both: two appends within a tick of the clock differ in size alone
             state = (stat.st_mtime_ns, stat.st_size)
         except OSError:
             state = (0, 0)

@@ -42,6 +42,7 @@ def compare_ladder(plan: StudyPlan, strata: list[Stratum]) -> LadderFindings | N
     (baseline,), (metric,) = baselines, metrics
     contrasts = [{contrast.arm: contrast for contrast in stratum.comparisons[0].contrasts} for stratum in rungs]
     losses = _collect_losses(rungs, metric.key)
+    # the last rung is C_ref, where x is 0
     x = np.log(np.array(computes) / computes[-1])
     arms = list(dict.fromkeys(arm for of_rung in contrasts for arm in of_rung))
     judged = {arm: _list_judged_rungs(arm, contrasts) for arm in arms}
@@ -60,6 +61,7 @@ def compare_ladder(plan: StudyPlan, strata: list[Stratum]) -> LadderFindings | N
         if arm in fits:
             places = x[judged[arm]]
             delta = rungs[judged[arm][-1]].comparisons[0].delta
+            # an arm that was left out of a rung has no gain there to go on from
             beyond = math.log(projection[1] / computes[-1]) if projection and not left_out else None
             trend = _judge(trend, fits[arm], baseline, (places[0], places[-1]), delta, (level, level90), beyond)
         trends.append(trend)
@@ -147,6 +149,7 @@ def _describe_rung(
         size=stratum.size,
         compute=compute,
         seeds=len(contrast.seeds),
+        # a gain is a loss that is lower: the sign turns, and the ends change places
         gain=Estimate(-contrast.difference, -contrast.high, -contrast.low),
         verdict=contrast.label,
         multiplier=multiplier,

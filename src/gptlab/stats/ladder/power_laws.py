@@ -63,6 +63,7 @@ def fit_power_laws(arms: np.ndarray, x: np.ndarray, losses: np.ndarray) -> Power
 
     def solve(exponents: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         design = _make_design(arms, x, exponents)
+        # a floor or a scale below 0 may fit better, and means nothing
         linear, _ = optimize.nnls(design, losses)
         return linear, losses - design @ linear
 
@@ -72,8 +73,10 @@ def fit_power_laws(arms: np.ndarray, x: np.ndarray, losses: np.ndarray) -> Power
     )
     exponents = np.asarray(found.x)
     linear, residuals = solve(exponents)
+    # what stands at a bound is no free parameter: it moves with no loss, and costs no degree of freedom
     is_free = np.concatenate([linear > 0, (exponents > EXPONENTS[0] * 1.01) & (exponents < EXPONENTS[1] * 0.99)])
     design = _make_design(arms, x, exponents)
+    # by E and A it is the design, by alpha -A x exp(-alpha x)
     jacobian = np.hstack([design, design[:, 1:] * -(x * linear[1 + arms])[:, None]])
     influence = np.zeros((len(is_free), len(x)))
     influence[is_free] = np.linalg.pinv(jacobian[:, is_free])

@@ -87,6 +87,7 @@ class LadderFit:
         """Return the standard error of a weighted sum of the cells' means, and its degrees of freedom."""
         variances, dfs = [], []
         for numbers, losses in self.blocks:
+            # within each seed first, so that what the arms of a seed share cancels
             sums = weights[numbers] @ losses
             variances.append(float(sums.var(ddof=1)) / len(sums))
             dfs.append(len(sums) - 1)
@@ -118,11 +119,13 @@ class LadderFit:
         own, base = (self.cells.index((name, rung)) for name in (arm, against))
         number, x, step = self.arms.index(against), self.x[base], 1e-4
         slope = (self.model.predict(number, x + step) - self.model.predict(number, x - step)) / (2 * step)
+        # where more compute does not help the baseline, none is worth the difference
         if slope >= 0:
             return None
         changes = self.model.compute_gradient(number, x + step) - self.model.compute_gradient(number, x - step)
         means = self.average_losses()
         difference = means[own] - means[base]
+        # the derivative of difference / slope by each cell's mean
         weights = -difference / slope**2 * changes / (2 * step)
         weights[own] += 1 / slope
         weights[base] -= 1 / slope
@@ -150,6 +153,7 @@ def fit_ladder(losses: Mapping[Cell, Mapping[int, float]], x: np.ndarray) -> Lad
     blocks = []
     for rung in sorted({rung for _, rung in cells}):
         numbers = [number for number, cell in enumerate(cells) if cell[1] == rung]
+        # those that all arms of the rung have: sums over arms are paired by seed
         seeds = sorted(set.intersection(*({*losses[cells[number]]} for number in numbers)))
         if len(seeds) < 2:
             return None
@@ -179,6 +183,7 @@ def _measure_misfit(
     rest = np.eye(len(residuals)) - project
     expected = 0.0
     for numbers, losses in blocks:
+        # the mean square of (I - project) e for errors e of the seeds, rung by rung, as rungs are independent
         covariance = np.atleast_2d(np.cov(losses)) / losses.shape[1]
         expected += float(np.trace(rest[:, numbers] @ covariance @ rest[:, numbers].T))
     if expected <= 0:
