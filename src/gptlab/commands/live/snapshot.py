@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gptlab.errors import Refused
+from gptlab.report.render.files import read_comparison
 from gptlab.runs.diff import find_differences
 from gptlab.runs.record import read_json, read_rows
 
@@ -69,7 +70,7 @@ class Snapshot:
 
     def _describe_study(self, folder: Path) -> dict[str, Any]:
         ledger = folder / "ledger.jsonl"
-        comparison = self._read_cached(folder / "comparison.json", _read_or_empty)
+        comparison = self._read_cached(folder / "comparison.json", _read_comparison_or_empty)
         answers = [stratum["answer"][0]["text"] for stratum in comparison.get("strata", []) if stratum.get("answer")]
         return {
             "name": folder.name,
@@ -112,6 +113,13 @@ class Snapshot:
 def _read_or_empty(path: Path) -> dict[str, Any]:
     try:
         return read_json(path)
+    except (OSError, ValueError):
+        return {}
+
+
+def _read_comparison_or_empty(path: Path) -> dict[str, Any]:
+    try:
+        return read_comparison(path)
     except (OSError, ValueError):
         return {}
 
