@@ -46,6 +46,10 @@ def test_a_campaign_from_its_first_question_to_its_ladder(tmp_path: Path):
     other = refused(ablate(tmp_path, "mlp=swiglu,gelu", "clip=0.5"))
     assert "campaign=tiny is of another baseline: mlp=swiglu has clip=0.5, not 1" in other
 
+    for campaign in ("campaign=second", "evaluation.part=open"):  # neither anew, nor at all of alpha
+        done = program("ablate.py", *tiny(tmp_path), *STUDY, BETTER, campaign)
+        assert "was asked in campaign=tiny, at its share of alpha; say campaign=tiny" in refused(done)
+
     bill = ablate(tmp_path, "norm=rmsnorm,layernorm", "mlp=swiglu,gelu", "design=star", "dry_run=true")
     assert "campaign tiny: questions 2 to 3 asked of these validation tokens" in bill.out
     assert f"returned by {study.name}" in bill.out  # all that it asked is decided

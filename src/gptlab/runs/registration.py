@@ -21,6 +21,8 @@ FROZEN = (
     *("looks", "spending", "alpha", "until", "confirm", "variance", "delta", "pairs", "campaign"),
 )
 """Keys of study.json that a registered plan holds, and that no later command may change."""
+LONGEST_SHOWN = 120
+"""Characters of values that a refusal quotes; those of arms are whole lists of overrides."""
 SHOWN = 12
 """Digits of a digest that are printed."""
 
@@ -63,6 +65,8 @@ def refuse_changed_plan(folder: Path, frozen: dict[str, Any]) -> None:
         raise Refused(f"{folder / FILE} was changed after it was registered; give another name= and register again")
     for key in _list_changes(registered, frozen):
         now, before = (to_json(values.get(key)) for values in (frozen, registered["plan"]))
+        if len(now) + len(before) > LONGEST_SHOWN:
+            now, before = "...", "other values"
         raise Refused(
             f"{key}={now}: registered at {registered['at']} as {before}, and a registered plan stays; "
             f"ask as it was registered, or give another name="

@@ -18,6 +18,7 @@ from gptlab.config.typecheck import format_value
 from gptlab.errors import Refused
 from gptlab.report.text.looks import format_alpha
 from gptlab.runs.campaign_folder import CampaignFolder
+from gptlab.runs.study_folder import StudyFolder
 from gptlab.stats.results import Findings
 from gptlab.stats.spending import ALPHA, share_alpha
 
@@ -40,6 +41,7 @@ def open_campaign(spec: StudySpec) -> CampaignFolder | None:
 
 def preview_share(spec: StudySpec) -> StudySpec:
     """Return a study with the alpha that its campaign has for it; refuse what does not go with one. Writes nothing."""
+    _refuse_other_campaign(spec)
     campaign = open_campaign(spec)
     if campaign is None:
         return spec
@@ -70,6 +72,17 @@ def is_rejected_whole(findings: Findings, count: int) -> bool:
     if comparison is None or len(comparison.contrasts) < count:
         return False
     return all(one.verdict in ("better", "worse") and not one.exploratory for one in comparison.contrasts)
+
+
+def _refuse_other_campaign(spec: StudySpec) -> None:
+    """Refuse to judge a study of one campaign in another one, or at all of alpha."""
+    folder = Path(spec.outputs).absolute() / "ablations" / spec.name
+    of_folder = StudyFolder(folder).plan.campaign if (folder / "study.json").exists() else None
+    if of_folder not in (None, spec.options.campaign):
+        raise Refused(
+            f"campaign={_format(spec.options.campaign)}: {spec.name} was asked in campaign={of_folder}, at its share "
+            f"of alpha; say campaign={of_folder}, or give another name="
+        )
 
 
 def _refuse_unfit_study(spec: StudySpec) -> None:
