@@ -1,11 +1,15 @@
 """Ladders with planted losses: the baseline a power law of compute, an arm of another gain, seeds shared by both."""
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from planted_runs import NOISE, OWN, judged
 
 from gptlab.stats.ladder.trend import Cell, LadderFit, fit_ladder
+from gptlab.stats.results import Findings, Run
 
 SPAN = 5.7
 """ln of the compute of the largest rung over that of the smallest: nano to mini at 20 tokens a parameter."""
@@ -59,3 +63,19 @@ class Planted:
 def power_law_gain(scale: float, exponent: float) -> Gain:
     """The gain of an arm that has the baseline's floor, and its own scale and exponent."""
     return lambda x: SCALE * np.exp(-EXPONENT * x) - scale * np.exp(-exponent * x)
+
+
+def judge_ladder(gains: dict[str, list[float]], seeds: int = 3, **knobs: Any) -> Findings:
+    """Findings of runs with planted gains, a list over the rungs by arm; a list may end before the ladder does."""
+    sizes = ["nano", "micro", "mini", "medium"][: max(map(len, gains.values()))]
+    made: list[Run] = []
+    for rung, size in enumerate(sizes):
+        base = FLOOR + SCALE * math.exp(-EXPONENT * 2 * rung)
+        arms = {"base": 0.0, **{arm: of_rungs[rung] for arm, of_rungs in gains.items() if rung < len(of_rungs)}}
+        for place, (arm, gain) in enumerate(arms.items()):
+            for seed in range(seeds):
+                noise = NOISE[seed] / 4 + OWN[(3 * place + 2 * seed + 5 * rung) % 7]
+                values = {"val/loss": base - gain + noise, "params": 10.0**rung}
+                values |= {"flops_per_token": 1e5 * math.exp(rung), "tokens": 1e6 * math.exp(rung)}
+                made.append(Run(arm, seed, "finished", values, size=size))
+    return judged(made, ladder=sizes, **knobs)

@@ -2,11 +2,12 @@
 
 from dataclasses import replace
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pytest
-from planted_ladders import EXPONENT, FLOOR, SCALE, Gain, Planted, power_law_gain
-from planted_runs import NOISE, OWN, judged
+from planted_ladders import EXPONENT, SCALE, Gain, Planted, judge_ladder, power_law_gain
+from planted_runs import judged
 
 from gptlab.stats.ladder.findings import LadderFindings, Word
 from gptlab.stats.ladder.power_laws import PowerLaws, fit_power_laws
@@ -139,20 +140,8 @@ def test_losses_that_are_no_power_laws_widen_every_interval():
 # -- from runs
 
 
-def climb(gains: dict[str, list[float]], seeds: int = 3, **knobs: object) -> LadderFindings:
-    """Findings of runs with planted gains, a list over the rungs by arm; a list may end before the ladder does."""
-    sizes = ["nano", "micro", "mini", "medium"][: max(map(len, gains.values()))]
-    made: list[Run] = []
-    for rung, size in enumerate(sizes):
-        base = FLOOR + SCALE * np.exp(-EXPONENT * 2 * rung)
-        arms = {"base": 0.0, **{arm: of_rungs[rung] for arm, of_rungs in gains.items() if rung < len(of_rungs)}}
-        for place, (arm, gain) in enumerate(arms.items()):
-            for seed in range(seeds):
-                noise = NOISE[seed] / 4 + OWN[(3 * place + 2 * seed + 5 * rung) % 7]
-                values = {"val/loss": base - gain + noise, "params": 10.0**rung}
-                values |= {"flops_per_token": 1e5 * np.exp(rung), "tokens": 1e6 * np.exp(rung)}
-                made.append(Run(arm, seed, "finished", values, size=size))
-    found = judged(made, ladder=sizes, **knobs).ladder
+def climb(gains: dict[str, list[float]], seeds: int = 3, **knobs: Any) -> LadderFindings:
+    found = judge_ladder(gains, seeds, **knobs).ladder
     assert found is not None
     return found
 

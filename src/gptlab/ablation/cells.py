@@ -185,6 +185,7 @@ def hash_question(axes: dict[str, list[str]], base: Recipe, options: StudyOption
     comparison = [getattr(options, knob) for knob in ("design", "match", "resize", "tune", "lr_grid")]
     details: list[Any] = [options.study] if options.kind != "train" else []
     details += [options.arms] if options.arms else []
+    details += [options.tokens_per_parameter, options.rung_tokens] if options.ladder else []
     details += [options.sampler, options.limits] if options.design == "search" else []
     details += [options.exclude] if options.exclude else []
     # sorted keys, so that a study has one name whatever the order of a dictionary

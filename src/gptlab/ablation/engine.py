@@ -13,6 +13,7 @@ from gptlab.ablation import measure as measuring
 from gptlab.ablation import plan as planning
 from gptlab.ablation import search as searching
 from gptlab.ablation.cells import Cell, hash_question, make_baseline_cells, make_confirmation_cells
+from gptlab.ablation.ladder import climb
 from gptlab.ablation.lr_extension import extend_grids
 from gptlab.ablation.plan import Plan, make_plan
 from gptlab.ablation.pool import CellPool
@@ -102,7 +103,10 @@ def _run_and_report(plan: Plan, launch: Launch, console: Console) -> int:
 def _run_all_cells(plan: Plan, run: Callable[[], None], console: Console) -> None:
     """Run the cells of the command, then those that depend on their results."""
     options = plan.spec.options
-    run()
+    if options.ladder:
+        climb.run_rungs(plan, run, console)
+    else:
+        run()
     if options.until == "resolved":
         looking.race_over_looks(plan, run, console)
     if options.design == "search":

@@ -31,6 +31,11 @@ class StudyOptions:
     campaign: str | None
     baseline: str | None
     budget: list[float]
+    ladder: list[str]
+    tokens_per_parameter: float
+    rung_tokens: list[float]
+    project: str | None
+    project_limit: float
     confirm: int
     aa: bool
     controls: bool
@@ -99,6 +104,7 @@ def _check_ranges(values: dict[str, Any]) -> Iterator[str]:
     if seeds == [] or (isinstance(seeds, int) and seeds < 1):
         yield f"seeds={seeds} asks for none; give 1 or more, 3 for a verdict"
     yield from _check_looks(values)
+    yield from _check_ladder(values)
     if isinstance(seeds, list) and any(not 0 <= value < 2**63 for value in seeds):
         yield f"seeds={seeds}: a seed is in 0 .. 2^63 - 1"
     if any(value <= 0 for value in values["budget"]):
@@ -125,6 +131,28 @@ def _check_ranges(values: dict[str, Any]) -> Iterator[str]:
         yield f"jobs={values['jobs']} runs nothing; give 1 or more, or auto"
     if values["timing"] < 0:
         yield f"timing={values['timing']} seconds; 0 leaves it out"
+
+
+def _check_ladder(values: dict[str, Any]) -> Iterator[str]:
+    ladder, tokens, rungs = values["ladder"], values["rung_tokens"], len(values["ladder"])
+    written = f"ladder=[{','.join(ladder)}]"
+    for knob in ("tokens_per_parameter", "project_limit"):
+        if values[knob] <= 0:
+            yield f"{knob}={values[knob]} must be positive"
+    if not ladder:
+        for knob in ("rung_tokens", "project"):
+            if values[knob]:
+                yield f"{knob}={values[knob]} speaks of a ladder; give ladder=[nano,micro,mini], or leave it out"
+        return
+    if rungs < 2 or len({*ladder}) < rungs:
+        yield f"{written} needs two sizes or more, each once; try ladder=[nano,micro]"
+    if tokens and (len(tokens) != rungs or min(tokens) <= 0):
+        yield f"rung_tokens={tokens} are not the tokens of {rungs} rungs; give a number > 0 for each"
+    if values["project"] and rungs < 3:
+        yield f"project={values['project']}: two rungs give a line that nothing checks; add a rung, or leave it out"
+    for knob, required in {"design": ("grid", "star", "leave_one_out"), "until": ("seeds",)}.items():
+        if values[knob] not in required:
+            yield f"{written} does not go with {knob}={values[knob]}; leave one of them out"
 
 
 def _check_looks(values: dict[str, Any]) -> Iterator[str]:

@@ -16,6 +16,7 @@ from gptlab.ablation.cost import (
     set_knob,
 )
 from gptlab.ablation.jobs import choose_jobs, estimate_cell_memory, estimate_wall_time, limit_by_memory
+from gptlab.ablation.ladder import climb
 from gptlab.ablation.pool import start_server
 from gptlab.ablation.question import StudySpec
 from gptlab.errors import Refused
@@ -89,6 +90,7 @@ def make_plan(spec: StudySpec, launcher_jobs: int | None) -> Plan:
         raise Refused(f"jobs={spec.options.jobs} does not go with a hydra/launcher, which has its own; leave one out")
     if plan.pooled:
         plan.jobs = choose_jobs(spec.options.jobs, [variant.recipe for variant in spec.variants])
+    climb.set_rung_steps(plan)
     plan.variants = match_variants(plan)
     plan.add_cells(make_cells(spec.options, [set_outputs(variant, plan) for variant in plan.variants]))
     if spec.options.tune == "shared":  # else at a rate that is not known yet
@@ -140,10 +142,9 @@ def match_variants(plan: Plan) -> list[Variant]:
                 variant = set_knob(variant, knob, value, reason)
         # arms of other batch or context sizes would otherwise see more text
         elif match == "tokens":
-            if "steps" not in spec.axes and count_training_tokens(variant.recipe) != count_training_tokens(
-                first.recipe
-            ):
-                variant = match_to_baseline(variant, costs.count_costs, first.recipe, match, "", ms)
+            like = base if spec.options.ladder else first  # a rung has tokens of its own
+            if "steps" not in spec.axes and count_training_tokens(variant.recipe) != count_training_tokens(like.recipe):
+                variant = match_to_baseline(variant, costs.count_costs, like.recipe, match, "", ms)
         elif variant is not base:
             # 15 rounds, since their minimum decides how many steps an arm gets
             if match == "time" and not ms:
@@ -262,7 +263,7 @@ def print_plan(plan: Plan, console: Console) -> None:
                 is_estimated=variant.key in plan.estimated,
                 cells=len(keys),
                 to_run=to_run,
-                adjustments=[adjustment.reason for adjustment in variant.adjustments],
+                adjustments=[adjustment.reason for adjustment in variant.adjustments if adjustment.reason],
             )
         )
     disk_bytes = sum(
@@ -282,7 +283,7 @@ def print_plan(plan: Plan, console: Console) -> None:
             jobs=min(plan.jobs, len(plan.to_run())),
             timing_s=spec.options.timing if len(plan.variants) > 1 else 0,
             disk_bytes=disk_bytes,
-            notes=[*spec.notes, *plan.notes],
+            notes=[*spec.notes, *plan.notes, *climb.describe_rungs(plan)],
             mismatch=[*plan.mismatch, *plan.feed],
         ),
         console,

@@ -13,6 +13,7 @@ from gptlab.ablation import design
 from gptlab.ablation.arms.duplicates import drop_duplicates, drop_same_functions, refuse_without_effect
 from gptlab.ablation.arms.selection import Exclusions, choose_named_arms
 from gptlab.ablation.cells import Variant, hash_without_seed, make_study_name, refuse_bad_study_name
+from gptlab.ablation.ladder import climb
 from gptlab.ablation.options import KNOBS, StudyOptions, check_options
 from gptlab.config.factory import check_node, factory
 from gptlab.config.menu import find_yaml, list_choices
@@ -67,6 +68,8 @@ class StudySpec:
     notes: list[str]
     outputs: str
     alpha: float = ALPHA  # its campaign's share for it
+    max_minutes: float | None = None  # of a whole ladder
+    project_flops: float | None = None  # to train the baseline at the size that its gains are projected to
 
 
 def parse_command(axes: dict[str, list[str]], fixed: dict[str, str]) -> StudySpec:
@@ -80,7 +83,9 @@ def parse_command(axes: dict[str, list[str]], fixed: dict[str, str]) -> StudySpe
     refuse_bad_study_name(name)
     if "resume" in (*axes, *fixed):
         raise Refused("resume=... goes on with one run; a study goes on by the same command")
-    shared = [*_default_overrides({*axes, *fixed}), *fixed.values(), *_choose_part(options, {*axes, *fixed})]
+    max_minutes = climb.take_max_minutes(options, axes, fixed)
+    defaults = _default_overrides({*axes, *fixed, *climb.list_own_keys(options)})
+    shared = [*defaults, *fixed.values(), *_choose_part(options, {*axes, *fixed})]
     base = wiring.compose(shared)  # checked alone first, or each arm would repeat its refusal
     if problems := check_settings(base.config) or check_writable(Path(base.settings.outputs)):
         raise Refused("\nerror: ".join(problems))
@@ -93,9 +98,11 @@ def parse_command(axes: dict[str, list[str]], fixed: dict[str, str]) -> StudySpe
         notes += of_functions
     _refuse_unknown_lr(options, variants)
     baselines = _choose_baselines(options, variants, base, shared)
+    axes = {"model": options.ladder, **axes} if options.ladder else axes
     return StudySpec(
         name or make_study_name(axes, base, options),
         *(options, study, axes, shared, base, variants, baselines, notes, base.settings.outputs),
+        max_minutes=max_minutes,
     )
 
 
@@ -103,14 +110,14 @@ def _select_variants(
     options: StudyOptions, axes: dict[str, list[str]], own_arms: dict[str, list[str]], shared: list[str], base: Recipe
 ) -> tuple[list[Variant], list[str]]:
     """Return the arms of a study, none twice and none that is excluded, and notes on what was left out."""
-    exclusions, seed = Exclusions(options.exclude), options.blocks[0]
+    exclusions = Exclusions(options.exclude)
     own_arms = {name: words for name, words in own_arms.items() if not exclusions.has(name, words)}
     if options.design == "search":
         _refuse_unfit_search(options, axes)
-        variants = _compose_arms([design.ArmSpec()], shared, base, seed)
+        variants = _compose_arms([design.ArmSpec()], shared, base, options)
     elif own_arms:
         variants = _compose_arms(
-            [design.ArmSpec(read_label(name), own_arms[name]) for name in own_arms], shared, base, seed
+            [design.ArmSpec(read_label(name), own_arms[name]) for name in own_arms], shared, base, options
         )
     else:
         points = design.combine_axes(axes, options.design, _default_values(axes, shared))
@@ -118,9 +125,9 @@ def _select_variants(
         for point, arm in zip(points, design.specify_arms(axes, points, options), strict=True):
             if not exclusions.has(label_arm(arm.values), arm.words):
                 specified[point] = arm
-        variants = _compose_arms([*specified.values()], shared, base, seed)
+        variants = _compose_arms([*specified.values()], shared, base, options)
         if not exclusions.excluded:  # else an axis may be left with one value
-            refuse_without_effect(axes, dict(zip(specified, variants, strict=True)))
+            refuse_without_effect(axes, dict(zip(specified, variants, strict=not options.ladder)))
     variants, notes = drop_duplicates(variants)
     notes += exclusions.notes
     for variant in variants:
@@ -206,11 +213,12 @@ def _default_values(axes: Iterable[str], shared: list[str]) -> dict[str, str]:
     return {axis: str(defaults[axis]) for axis in axes if axis in defaults}
 
 
-def _compose_arms(arms: list[design.ArmSpec], shared: list[str], base: Recipe, seed: int) -> list[Variant]:
-    """Compose and check every arm; all that is wrong is reported at once.
+def _compose_arms(arms: list[design.ArmSpec], shared: list[str], base: Recipe, options: StudyOptions) -> list[Variant]:
+    """Compose and check every arm, at every rung of a ladder; all that is wrong is reported at once.
 
-    What has run under `seed`, by the same code, was checked then: that takes torch.
+    What has run under the first seed, by the same code, was checked then: that takes torch.
     """
+    arms, seed = climb.spread_over_rungs(arms, options.ladder), options.blocks[0]
     problems: dict[str, list[str]] = {}
     variants = []
     for arm in arms:

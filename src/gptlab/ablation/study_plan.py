@@ -23,6 +23,7 @@ def make_study_plan(plan: Plan) -> StudyPlan:
         jobs=plan.jobs,
         counts=dict(plan.counts),
         mismatch=plan.mismatch,
+        project_flops=plan.spec.project_flops,
     )
 
 

@@ -1,7 +1,7 @@
 """The report of a study: from its answer to its raw numbers, in the order in which a reviewer asks.
 
-Answer; question and rule; setup; noise floor; results; on the way; trade-offs; where the difference is; what the arms
-write; learning rates; sizes; what is open; threats; cost; how to do it again; every seed.
+Answer; question and rule; setup; over sizes; noise floor; results; on the way; trade-offs; where the difference is;
+what the arms write; learning rates; sizes; what is open; threats; cost; how to do it again; every seed.
 """
 
 from pathlib import Path
@@ -12,6 +12,7 @@ from gptlab.report import history
 from gptlab.report.figures import study as figures
 from gptlab.report.figures.curves import draw_levels
 from gptlab.report.figures.sizes import draw_size_figures
+from gptlab.report.ladder import build_ladder_items
 from gptlab.report.model import Figure, Item, Report, Sections, Table, Texts, Words
 from gptlab.report.search import build_search_items
 from gptlab.report.setup import build_commands, build_setup_table
@@ -42,6 +43,7 @@ def build_study_report(findings: Findings, pool: Path | None = None) -> Report:
     if pool is not None:
         sections.add("search", "Search", *build_search_items(pool.parent / "ablations" / findings.study))
     sections.add("setup", "Setup", build_setup_table(findings.runs, pool))
+    sections.add("ladder", "Over sizes", *build_ladder_items(findings.ladder))
     for view in views:
         _add_view_sections(sections, view, pool)
     sizes = Words([caveats.describe_scaling(scaling) for scaling in findings.scalings])

@@ -57,7 +57,7 @@ def _group_by_settings(recipes: dict[str, Recipe]) -> Iterable[list[str]]:
 
 def _list_shapes(recipe: Recipe) -> tuple[Any, ...] | None:
     """Return the names and shapes of a decoder's parameters; None where it is too large to be compared."""
-    from gptlab.build import build_on_meta
+    from gptlab.training.build import build_on_meta
 
     decoder = build_on_meta(recipe, VOCAB)
     shapes = tuple(sorted((name, tuple(weight.shape)) for name, weight in decoder.named_parameters()))
@@ -69,7 +69,7 @@ def _trace(recipe: Recipe) -> dict[str, "Tensor"]:
     """Return what a decoder is at birth and computes at random weights, by name."""
     import torch
 
-    from gptlab.build import build_decoder
+    from gptlab.training.build import build_decoder
 
     with torch.random.fork_rng(devices=[]):
         decoder = build_decoder(recipe, VOCAB).double().train()

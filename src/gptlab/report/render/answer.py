@@ -1,6 +1,7 @@
 """Findings for the program that asked: verdicts as plain data, and the exit status that they stand for."""
 
 from collections import Counter
+from dataclasses import asdict
 from typing import Any
 
 from gptlab.stats.results import Comparison, Contrast, Findings, Stratum
@@ -18,6 +19,7 @@ def answer_with_findings(findings: Findings) -> dict[str, Any]:
             for stratum, comparison in _list_deciding(findings)
             for contrast in comparison.contrasts
         ],
+        **({"ladder": asdict(findings.ladder)} if findings.ladder else {}),
         "notes": [*findings.mismatch, *findings.notes],
         "runs": dict(Counter(run.status for run in findings.runs)),
         "seconds": findings.seconds,

@@ -15,6 +15,7 @@ from rich.text import Text
 from gptlab.report.text import caveats, columns, sentences
 from gptlab.report.text.columns import Column
 from gptlab.report.text.forest_plot import render_forest_plot, render_legend
+from gptlab.report.text.ladder import build_ladder_columns, describe_ladder
 from gptlab.report.text.markup import Sentence, Strong, parse_sentence
 from gptlab.report.text.summary import summarize_verdicts
 from gptlab.report.text.view import MARKS, View, make_views
@@ -43,6 +44,10 @@ def print_study(findings: Findings, console: Console) -> None:
         print_paragraph(f"every run: {' '.join(base)}", console, style="dim")
     for view in views:
         _print_view(view, console)
+    if findings.ladder:
+        print_paragraph(parse_sentence("**over sizes**"), console, space_before=True)
+        _print_table(build_ladder_columns(findings.ladder), console)
+        print_section("", describe_ladder(findings.ladder), console)
     if not views:
         console.print(Text("  no run finished, so nothing can be compared"))
     rules = [*caveats.describe_rules(findings), *findings.notes]

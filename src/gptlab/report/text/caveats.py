@@ -41,7 +41,9 @@ def describe_rules(findings: Findings) -> list[str]:
     if match in ("tokens", "params", "flops"):
         # fewer or more steps are the very means by which FLOPs are matched
         expected = ("steps",) if match == "flops" else ()
-        differing = [fact for fact in list_differing(runs, ORDER_FACTS) if fact not in expected]
+        groups = [[run for run in runs if run.size == size] for size in findings.plan.ladder] or [runs]
+        found = {fact for group in groups for fact in list_differing(group, ORDER_FACTS)}  # rungs differ by design
+        differing = [fact for fact in ORDER_FACTS if fact in found and fact not in expected]
         if differing:
             names = ", ".join(ORDER_FACTS[fact] for fact in differing)
             rules.append(f"Arms do not learn from the same tokens in the same order: they differ in {names}.")
@@ -53,7 +55,7 @@ def describe_rules(findings: Findings) -> list[str]:
         rules.append(TUNED[tune])
     rules += _describe_mean_rates(runs) if tune == "shared" else []
     for arm, adjustments in findings.plan.settled.items():
-        rules += [f"{arm}: {adjustment.reason}" for adjustment in adjustments]
+        rules += [f"{arm}: {adjustment.reason}" for adjustment in adjustments if adjustment.reason]
     return [*rules, *findings.mismatch]
 
 

@@ -115,8 +115,8 @@ def _choose_levels(plan: StudyPlan, contrasts: list[dict[str, Contrast]], arms: 
     seeds = min((len(contrast.seeds) for of_rung in contrasts for contrast in of_rung.values()), default=0)
     looks = make_look_plan(plan)
     if looks is None or seeds < 2:
-        return ALPHA / max(1, arms), 2 * ALPHA
-    return looks.find_level(seeds, arms) / arms, 2 * looks.find_equivalence_level(seeds)
+        return plan.alpha / max(1, arms), 2 * ALPHA
+    return looks.find_level(seeds, arms, alpha=plan.alpha) / arms, 2 * looks.find_equivalence_level(seeds)
 
 
 def _fit_arms(

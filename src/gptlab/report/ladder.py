@@ -1,0 +1,20 @@
+"""The report's section on a ladder of sizes."""
+
+from gptlab.report.figures.ladder import draw_gains, draw_power_laws
+from gptlab.report.model import Item, Table, Words
+from gptlab.report.text.ladder import build_ladder_columns, describe_ladder
+from gptlab.stats.ladder.findings import LadderFindings
+
+MARKS = "✓ better, ✗ worse, = equivalent, ? not resolved, ! unstable."
+
+
+def build_ladder_items(ladder: LadderFindings | None) -> list[Item | None]:
+    """Return what each arm's gain does over the sizes, in words, over compute, by rung, and the curves behind it."""
+    if ladder is None:
+        return []
+    return [
+        Words(describe_ladder(ladder)),
+        draw_gains(ladder),
+        Table("Gain at each rung", build_ladder_columns(ladder), MARKS),
+        draw_power_laws(ladder),
+    ]
