@@ -16,12 +16,14 @@ class Layout(StrEnum):
 
     hf = "hf"
     safetensors = "safetensors"
+    gguf = "gguf"
 
 
 def export(
     run: Annotated[Path, typer.Argument(help="A run folder.")],
     to: Annotated[
-        Layout | None, typer.Option(help="A folder that transformers opens, or one file under our names.")
+        Layout | None,
+        typer.Option(help="A folder that transformers opens, one file under our names, or one for llama.cpp."),
     ] = None,
     format: Annotated[str | None, typer.Option(help="Packed weights, which sample opens: mxint8 or int8.")] = None,
     into: Annotated[Path | None, typer.Option(help="The new folder; without one, <run>/<layout or format>.")] = None,
@@ -29,7 +31,13 @@ def export(
     """Write a run's weights in another layout or packed, or say which of its parts that cannot express."""
     if (to is None) == (format is None):
         raise Refused("export takes one of --to and --format: --to hf, --to safetensors, --format mxint8")
-    if to is not None:
+    if to is Layout.gguf:
+        from gptlab.commands.export_gguf import export_gguf
+
+        written = export_gguf(run, into or run / "model.gguf", compose)
+        print(written)
+        add_to_answer(file=str(written))
+    elif to is not None:
         from gptlab.commands.export_hf import export_run as write
 
         written = write(run, to.value, into or run / to.value, compose)

@@ -34,18 +34,31 @@ def export_run(run: Path, to: str, into: Path, compose: Compose) -> Path:
     from safetensors.torch import save_file
 
     from gptlab.training.restore import load_run
-    from gptlab.weights.change import merge
 
     if into.exists():
         raise Refused(f"--into={into} is there already; name another folder")
-    recipe = read_recipe(run)
-    decoder, _ = load_run(run)
     if to == "safetensors":
+        decoder, _ = load_run(run)
         into.mkdir(parents=True)
         write_atomically(into / "config.yaml", (run / "config.yaml").read_text(encoding="utf-8"))
         write_atomically(into / "tokenizer.json", (run / "tokenizer.json").read_text(encoding="utf-8"))
         save_file(_copy_tensors(dict(decoder.state_dict())), into / "model.safetensors")
         return into
+    config, names = convert_run(run, compose)
+    into.mkdir(parents=True)
+    write_atomically(into / "config.json", json.dumps(config, indent=2))
+    save_file(_copy_tensors(names), into / "model.safetensors", {"format": "pt"})
+    write_atomically(into / "README.md", render_model_card(run))
+    return into
+
+
+def convert_run(run: Path, compose: Compose) -> "tuple[dict[str, Any], dict[str, Tensor]]":
+    """Return config.json and the tensors of a run under the names of transformers; refuse what these cannot say."""
+    from gptlab.training.restore import load_run
+    from gptlab.weights.change import merge
+
+    recipe = read_recipe(run)
+    decoder, _ = load_run(run)
     state = dict(merge(decoder).state_dict())  # transformers knows no changes
     config = derive_config(recipe, decoder)
     # before the folder is made: what comes back as another run is never written
@@ -58,11 +71,7 @@ def export_run(run: Path, to: str, into: Path, compose: Compose) -> Path:
         f"{family.prefix}{name}" if name != "lm_head.weight" else name: tensor
         for name, tensor in _rename_tensors(config, state)
     }
-    into.mkdir(parents=True)
-    write_atomically(into / "config.json", json.dumps(config, indent=2))
-    save_file(_copy_tensors(names), into / "model.safetensors", {"format": "pt"})
-    write_atomically(into / "README.md", render_model_card(run))
-    return into
+    return config, names
 
 
 def _rename_tensors(config: dict[str, Any], state: "dict[str, Tensor]") -> "list[tuple[str, Tensor]]":
