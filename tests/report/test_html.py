@@ -124,7 +124,7 @@ def test_every_figure_has_words_and_numbers(text: str, shown: Report):
 
 def test_a_text_is_a_text(text: str):
     scripts = [attributes for tag, attributes in Seen(text).tags if tag == "script"]
-    assert sum(not one for one in scripts) == 2  # plotly and ours
+    assert sum(not one for one in scripts) == 3  # of tables, plotly, of figures
     assert "<img" not in text.partition("<script>")[0]
     assert "&lt;/script&gt;" in text
 

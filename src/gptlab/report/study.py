@@ -150,7 +150,7 @@ def _draw_curves(view: View, histories: list[history.History]) -> list[Item | No
     drawn: list[Item | None] = [
         figures.draw_curves("Training loss, mean over seeds with 95 % interval", unit, training, view),
         figures.draw_curves("Validation loss on the way", unit, validation, view),
-        figures.draw_curves("Training loss less the baseline's, by seed", unit, by_tokens, view),
+        figures.draw_curves("Difference in training loss from the baseline, by seed", unit, by_tokens, view),
         figures.draw_curves("The same after equal seconds of training", unit, by_seconds, view, "seconds"),
     ]
     target = next((row.mean for row in comparison.arms if row.arm == comparison.baseline), None)
