@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from conftest import composed
 from tiny_runs import program, tiny
 
 from gptlab.config.menu import list_choices
+from gptlab.config.recipe import check_settings
 from gptlab.errors import Refused
 from gptlab.runs import mirror as mirrors
 from gptlab.runs.mirror import Mirror, MirroredRun, check_mirrors, open_mirrors
@@ -164,6 +166,15 @@ def test_what_cannot_be_tracked_is_refused(names: list[str], line: str, monkeypa
 def test_nowhere_and_somewhere_is_refused():
     with pytest.raises(Refused, match=r"tracking=disabled tracks nowhere, and tracking.to=\[mlflow\] somewhere; leave"):
         choose_mode(composed("tracking=disabled", "tracking.to=[mlflow]").settings.tracking)
+
+
+def test_a_run_of_before_there_were_any_is_mirrored_to_wandb_alone():
+    recipe = composed("tracking=offline")
+    older = {key: value for key, value in recipe.config["tracking"].items() if key != "to"}
+    older_recipe = replace(recipe, config={**recipe.config, "tracking": older})
+    assert older_recipe.settings.tracking.to == ["wandb"]
+    assert not check_settings(older_recipe.config)
+    assert older_recipe.hash == recipe.hash
 
 
 def test_what_cannot_be_opened_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -7,6 +7,7 @@ from pathlib import Path
 from gptlab.ablation.cells import Variant, hash_question
 from gptlab.ablation.plan import Plan
 from gptlab.ablation.question import StudySpec
+from gptlab.config.menu import ABLATE
 from gptlab.stats.study_plan import StudyPlan
 
 
@@ -54,8 +55,9 @@ def start_study_plan(spec: StudySpec, variants: list[Variant]) -> StudyPlan:
 
 def read_command() -> list[str]:
     """Return the command that was typed."""
-    # without -m, which ablate.py adds by itself
-    return ["python", *(word for word in sys.argv if word not in ("-m", "--multirun"))]
+    words = [word for word in sys.argv[1:] if word not in ("-m", "--multirun")]
+    program = ["python", sys.argv[0]] if ABLATE.startswith("python") else ABLATE.split()  # a wheel's is in the package
+    return [*program, *words]
 
 
 def training_command(words: list[str], name: str) -> list[str]:

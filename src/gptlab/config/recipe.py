@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, replace
 from typing import Any, Literal
 
 from gptlab.config.typecheck import conforms, describe_type, explain_unknown, format_value
@@ -50,8 +50,8 @@ class Evaluation:
 
     every: int
     tokens: int
-    final: int | None
-    part: Literal["all", "open", "held_back"]
+    final: int | None = field(default=None, kw_only=True)
+    part: Literal["all", "open", "held_back"] = field(default="all", kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Tracking:
     """Settings of the trackers; the mode is W&B's, and disabled is none at all."""
 
     mode: Literal["offline", "online", "auto", "disabled"]
-    to: list[str]
+    to: list[str] = field(default_factory=lambda: ["wandb"], kw_only=True)  # runs of before 2026-12 do not say it
     project: str
     entity: str | None
     group: str | None
@@ -94,7 +94,7 @@ class Settings:
     bias: bool
     final_norm: bool
     dropout: float
-    shuffle_targets: bool
+    shuffle_targets: bool = field(default=False, kw_only=True)
     clip: float | None
     compile: Literal["auto", "on", "off"]
     max_minutes: float | None
@@ -102,8 +102,8 @@ class Settings:
     outputs: str
     log_every: int
     save_every: int
-    save_minutes: float | None
-    keep: Literal["all", "best", "last", "none"]
+    save_minutes: float | None = field(default=None, kw_only=True)
+    keep: Literal["all", "best", "last", "none"] = field(default="all", kw_only=True)
     content: dict[str, str]
     model: Model
     evaluation: Evaluation
@@ -188,10 +188,15 @@ def _normalize_numbers(value: Any) -> Any:
 
 
 def _make_typed(kind: Any, values: dict[str, Any]) -> Any:
-    pairs = [(item, values[item.name]) for item in fields(kind)]
+    pairs = [(item, values[item.name]) for item in fields(kind) if item.name in values or not _has_default(item)]
     return kind(
         **{item.name: _make_typed(item.type, value) if is_dataclass(item.type) else value for item, value in pairs}
     )
+
+
+def _has_default(item: "Field[Any]") -> bool:
+    """Whether a key may be missing: one that is younger than the configs of runs that are on disk."""
+    return item.default is not MISSING or item.default_factory is not MISSING
 
 
 def flatten(config: Any, path: str = "") -> dict[str, Any]:
@@ -212,7 +217,7 @@ def _check_types(kind: Any, values: Any, path: str) -> Iterator[str]:
     if not isinstance(values, dict):
         yield f"{path.rstrip('.')}={format_value(values)} is not a group of keys"
         return
-    known = {item.name: item.type for item in fields(kind)}
+    known = {item.name: item.type for item in fields(kind) if item.name in values or not _has_default(item)}
     yield from (explain_unknown(path + key, list(known), path) for key in values if key not in known)
     for key, wanted in known.items():
         if key not in values:

@@ -149,13 +149,8 @@ def read_recipe(folder: Path) -> Recipe:
         config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
         facts = RunFolder(folder).read_facts()
         # runs from before these keys were; empty, they change no hash
-        older = {"change": {}, "callback": {}, "content": {}, "save_minutes": None, "keep": "all"}
-        older["shuffle_targets"] = False
-        config["evaluation"] = {"part": "all", "final": None, **config["evaluation"]}
-        config = {**older, **config}
-        if isinstance(config.get("tracking"), dict):
-            config["tracking"] = {"to": ["wandb"], **config["tracking"]}
-        recipe = Recipe(config, dict(facts["choices"]), tuple(facts["differs"]))
+        older = {"change": {}, "callback": {}, "content": {}}
+        recipe = Recipe({**older, **config}, dict(facts["choices"]), tuple(facts["differs"]))
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
         line = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise Refused(f"{folder}: its config.yaml or run.json cannot be read ({line}); start another run") from error
