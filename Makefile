@@ -86,7 +86,7 @@ lock: ## resolve both lock files anew with uv, then: make test
 	@echo "lock: newest versions within pyproject.toml's ranges"
 	@$(compile) --group build --output-file requirements.lock
 	@$(compile) --constraints requirements.lock \
-		--extra dev --extra huggingface --extra parallel --extra pretrained --extra report --extra search --output-file requirements-dev.lock
+		--extra dev --extra huggingface --extra parallel --extra pretrained --extra search --output-file requirements-dev.lock
 
 compile := $(UV) pip compile pyproject.toml --quiet --upgrade --universal --python-version 3.11 \
 	--annotation-style line --custom-compile-command "make lock"

@@ -189,7 +189,7 @@ def test_a_report_has_the_spec_of_wandbs_or_says_which_extra_it_takes(pool: Path
     hidden = ("wandb_workspaces", "wandb_workspaces.reports", "wandb_workspaces.reports.v2")
     with mock.patch.dict(sys.modules, dict.fromkeys(hidden)):
         done = program("-m gptlab", "report", str(study))
-    line = "no report.spec.json: a W&B Report needs wandb-workspaces: pip install 'gptlab[report]'\n"
+    line = "no report.spec.json: a W&B Report needs wandb-workspaces: pip install 'wandb-workspaces<0.5'\n"
     assert (done.status, done.err) == (0, line)
     assert not (study / "report.spec.json").exists()
 

@@ -125,5 +125,5 @@ def _import_library() -> Any:
             warnings.simplefilter("ignore", DeprecationWarning)  # of pydantic, which its users cannot mend
             import wandb_workspaces.reports.v2 as wr
     except ModuleNotFoundError as error:
-        raise Refused("a W&B Report needs wandb-workspaces: pip install 'gptlab[report]'") from error
+        raise Refused("a W&B Report needs wandb-workspaces: pip install 'wandb-workspaces<0.5'") from error
     return wr
