@@ -1,7 +1,7 @@
 """MLflow's local file store, below <outputs>/mlflow.
 
-To look at it: MLFLOW_ALLOW_FILE_STORE=true mlflow ui --backend-store-uri outputs/mlflow. A database would be newer, and
-takes ten times the packages; `mlflow migrate-filestore` makes one of it.
+To look at it: MLFLOW_ALLOW_FILE_STORE=true mlflow ui --backend-store-uri outputs/mlflow. MLflow
+keeps this store without adding to it; `mlflow migrate-filestore` makes a database of it.
 """
 
 import os

@@ -1,6 +1,6 @@
 """trackio's SQLite file, below <outputs>/trackio: TRACKIO_DIR=outputs/trackio trackio show.
 
-Rows are written to its storage directly: what goes through its client waits in a queue, and is lost by a SIGKILL.
+Rows are written to its storage directly: what goes through its client waits in a queue, which a SIGKILL may end.
 """
 
 import os
