@@ -3,7 +3,7 @@
 They have their own arguments, folder, environment, output, signals and exit, as `python train.py` has. They lack what
 Python reads before it imports anything (-u, PYTHONPATH, ...), and show no import that is missing or too early.
 
-    python tests/helpers/forked_process.py SOCKET      the process that is forked
+    python -W error tests/helpers/forked_process.py SOCKET      the process that is forked
 """
 
 import json
@@ -32,7 +32,7 @@ class Server(NamedTuple):
 def start_server() -> Server:
     """Start the process that is forked."""
     ours, theirs = socket.socketpair()
-    command = [sys.executable, __file__, str(theirs.fileno())]
+    command = [sys.executable, "-W", "error", __file__, str(theirs.fileno())]
     process = subprocess.Popen(
         command,
         cwd=ROOT,
@@ -175,9 +175,13 @@ def run_program(case: dict[str, Any]) -> None:
         sys.stdout.reconfigure(encoding=encoding)  # type: ignore[union-attr]
         sys.stderr.reconfigure(encoding=encoding)  # type: ignore[union-attr]
     sys.warnoptions[:] = case["warnings"]
-    for option in case["warnings"]:
-        action, _, category = option.partition("::")
-        warnings.filterwarnings(action, category=getattr(builtins, category or "Warning"))
+    # What libraries have ignored at their import goes on counting more than -W error, which was there before them.
+    if "error" not in case["warnings"]:
+        warnings.filters.remove(("error", None, Warning, None, 0))
+        warnings.simplefilter("default", append=True)
+    for action, _, category in (option.partition("::") for option in case["warnings"]):
+        if category:
+            warnings.filterwarnings(action, category=getattr(builtins, category))
     first, *rest = case["argv"]
     if first == "-c":
         sys.argv, sys.path[0] = ["-c", *rest[1:]], case["cwd"]
