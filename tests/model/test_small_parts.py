@@ -25,9 +25,8 @@ close = torch.testing.assert_close
 
 def test_dynamic_tanh_and_weightless_rms_are_their_formulas():
     x, dyt = 3 * normal(BATCH, TIME, 60) + 1, DynamicTanh(60).double()
-    assert dyt.alpha.item() == pytest.approx(60**0.5)
     perturb(dyt)
-    close(dyt(x), dyt.weight * torch.tanh(dyt.alpha * x) + dyt.bias)
+    close(dyt(x), dyt.weight * torch.tanh(dyt.alpha * 60**0.5 * x) + dyt.bias)
     close(WeightlessRMSNorm(60, eps=0.5)(x), x / (x.square().mean(-1, keepdim=True) + 0.5).sqrt())
 
 
