@@ -230,8 +230,8 @@ def _check_types(kind: Any, values: Any, path: str) -> Iterator[str]:
 
 def _check_ranges(values: dict[str, Any]) -> Iterator[str]:
     for key in POSITIVE_KEYS:
-        if values[key] is not None and values[key] <= 0:
-            yield f"{key}={values[key]} is not positive; give a number > 0"
+        if (value := values.get(key)) is not None and value <= 0:
+            yield f"{key}={value} is not positive; give a number > 0"
     if not 0 <= values["dropout"] < 1:
         yield f"dropout={values['dropout']} is not in [0, 1); 0 drops nothing"
     if values["sample.top_p"] is not None and not 0 < values["sample.top_p"] <= 1:
