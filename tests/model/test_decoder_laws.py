@@ -223,6 +223,13 @@ def test_pairs_are_what_the_mask_shows(reach: int | None, length: int):
         ("mla", [LONG * (30 + 4)] * 3),
         ("differential", [LONG * 2 * 6 * 10] * 3),
         ("linear", [6 * 10 * 10] * 3),
+        ("retention", [6 * 10 * 20] * 3),
+        ("gla", [6 * 5 * 10] * 3),
+        ("mamba2", [12 * 128 * 10 + 3 * (2 * 128 + 120)] * 3),
+        ("gated_deltanet", [6 * 10 * 10 + 3 * 180] * 3),
+        ("kda", [6 * 10 * 10 + 3 * 180] * 3),
+        ("rwkv7", [6 * 10 * 10 + 60] * 3),
+        ("forgetting", [LONG * (2 * 6 * 10 + 6)] * 3),
         ("hybrid", [6 * 10 * 10] * 3 + [LONG * 2 * 6 * 10]),
     ],
 )

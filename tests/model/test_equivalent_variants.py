@@ -18,7 +18,9 @@ from gptlab.model.attention import Attention
 from gptlab.model.attention.differential import DifferentialAttention
 from gptlab.model.attention.latent import LatentAttention
 from gptlab.model.attention.linear import LinearAttention
+from gptlab.model.attention.moba import BlockMixture
 from gptlab.model.attention.softmax import SoftmaxAttention
+from gptlab.model.attention.talking_heads import TalkingHeads
 from gptlab.model.attention_kernels import attend, force_kernel
 from gptlab.model.costs import count_costs
 from gptlab.model.decoder import Decoder
@@ -66,6 +68,13 @@ SAME = [
     ("attention=shared attention.layout=[own]", "attention=mha"),
     ("attention=linear attention.chunk=1", "attention=linear"),
     ("attention=linear attention.chunk=5", "attention=linear"),
+    ("attention=retention attention.expand_v=1", "attention=linear"),
+    ("attention=gated_deltanet attention.chunk=4", "attention=gated_deltanet"),
+    ("attention=rwkv7 attention.chunk=1", "attention=rwkv7"),
+    ("attention=forgetting attention.forget_gate=false", "attention=mha"),
+    ("attention=xsa attention.exclusive=false", "attention=mha"),
+    ("attention=moba attention.block=17", "attention=mha"),
+    ("attention=moba attention.top_k=99", "attention=mha"),
     ("position=rope_local_global position.theta=[10000] position.last=null", "position=rope"),
     ("position=rope_local_global position.theta=10000 position.last=10000", "position=rope"),
     ("position=sinusoidal position.scale=0", "position=nope"),
@@ -230,6 +239,35 @@ def test_exclusive_attention_reads_nothing_along_the_own_value():
     whole, rest = (attended(part, x).unflatten(-1, (6, 10)) for part in (plain, attention))
     close((rest * v).sum(-1), torch.zeros(BATCH, TIME, 6).double())
     close(whole - rest, (whole * v).sum(-1, keepdim=True) / v.square().sum(-1, keepdim=True) * v)
+
+
+def test_talking_heads_mix_scores_and_weights():
+    attention, x = moved(TalkingHeads(SHAPE)), normal(BATCH, TIME, 60)
+    q, k, v = (heads(part(x), 6) for part in (attention.q, attention.k, attention.v))
+    scores = torch.einsum("gh,hbij->gbij", attention.mix_scores.weight, q @ k.mT / 10**0.5)
+    e = scores.exp().tril()
+    mixed = torch.einsum("gh,hbij->gbij", attention.mix_weights.weight, e / e.sum(-1, keepdim=True))
+    close(attended(attention, x), attention.out(joined([*(mixed @ v)])))
+
+
+def test_heads_that_talk_to_themselves_alone_are_mha_at_birth():
+    talking, plain = (wiring.build_decoder(recipe(f"attention={one}"), VOCAB) for one in ("talking_heads", "mha"))
+    close(talking(tokens(BATCH, TIME)).logits, plain(tokens(BATCH, TIME)).logits)
+
+
+def test_a_mixture_of_blocks_reads_the_own_block_and_those_of_the_likeliest_mean_key():
+    attention, x = moved(BlockMixture(SHAPE, block=3, top_k=3)), normal(BATCH, TIME, 60)
+    q, k, v = (heads(part(x), 6) for part in (attention.q, attention.k, attention.v))
+    ys = torch.zeros_like(q)
+    for h, b, t in itertools.product(range(6), range(BATCH), range(TIME)):
+        past = range(t // 3)
+        means = [k[h, b, 3 * n : 3 * n + 3].mean(0) @ q[h, b, t] for n in past]
+        best = sorted(past, key=lambda n, means=means: -means[n].item())[:2]
+        read = [s for s in range(t + 1) if s // 3 in {*best, t // 3}]
+        ys[h, b, t] = (k[h, b, read] @ q[h, b, t] / 10**0.5).softmax(0) @ v[h, b, read]
+    close(attended(attention, x), attention.out(joined([*ys])))
+    assert attention.pairs(8) == sum([1, 2, 3, 4, 5, 6, 7, 8])
+    assert attention.pairs(11) == attention.pairs(9) + 7 + 8
 
 
 def test_a_value_residual_blends_in_the_first_layers_values():
