@@ -389,6 +389,15 @@ def test_the_last_layer_sees_everything_at_any_depth(choice: str, layers: int):
     assert full == [layer % 4 == 3 or layer == layers - 1 for layer in range(layers)]
 
 
+@pytest.mark.parametrize("choice", ["gated_deltanet", "rwkv7"])
+def test_the_recurrence_of_a_hybrid_is_a_choice(choice: str):
+    words = ["attention=hybrid", f"attention@attention.kinds.state={choice}", "model=nano", "model.layers=5"]
+    made, alone = wiring.build_decoder(composed(*words), VOCAB), composed(f"attention={choice}", "model=nano")
+    state = type(wiring.build_decoder(alone, VOCAB).layers[0].attention)
+    kinds = [type(block.attention) for block in made.layers]
+    assert kinds == [state, state, state, SoftmaxAttention, SoftmaxAttention]
+
+
 @pytest.mark.parametrize("layers", [1, 2, 3, 5, 8])
 def test_the_last_layer_has_the_longest_waves_at_any_depth(layers: int):
     made = wiring.build_decoder(composed("position=rope_local_global", "model=nano", f"model.layers={layers}"), VOCAB)
