@@ -220,7 +220,9 @@ def write_atomically(path: Path, text: str) -> None:
             # before the rename, or after a power cut the name may lead to an empty file
             os.fsync(file.fileno())
         part.replace(path)
-    except OSError:
+    except OSError as error:
+        if isinstance(error, FileNotFoundError) and path.exists():
+            return  # another process, at the end of the same study, has written it and moved the part
         part.unlink(missing_ok=True)
         raise
 
