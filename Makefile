@@ -74,6 +74,11 @@ docs: .venv/installed ## write the tables of docs/ that the code declares
 	@echo "docs: the keys of comparison.json and summary.json in docs/comparison.md"
 	@$(python) docs/tables.py
 
+.PHONY: matrix
+matrix: .venv/installed ## write docs/support.md: every pair of parts, run or refused
+	@echo "matrix: every pair of attention, position, residual and mlp"
+	@$(python) docs/support.py
+
 ##@ Environment
 
 .PHONY: setup
