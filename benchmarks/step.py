@@ -1,14 +1,17 @@
-"""One training step (forward, backward, AdamW) of our decoder against transformers' GPT2LMHeadModel of the same size.
+"""One training step (forward, backward, AdamW) of our decoder against other people's decoders of the same size.
 
     python benchmarks/step.py                       # 4 layers, 128 wide, batch 12 x 64, vocabulary 65
-    python benchmarks/step.py --threads 1
+    python benchmarks/step.py --threads 1 --nanogpt FOLDER
 
-Arms take turns, step by step, in one process; the second arm of GPT-2 slots shows what chance does. Needs transformers:
-pip install -e ".[pretrained]".
+Arms take turns, step by step, in one process; the second arm of GPT-2 slots shows what chance does. Ratios are to the
+first arm: nanoGPT's model.py where --nanogpt names its folder, else transformers' GPT2LMHeadModel, which takes
+pip install -e ".[pretrained]". x-transformers is an arm where it is installed.
 """
 
 import argparse
+import importlib.util
 import statistics
+import sys
 import time
 from collections.abc import Callable
 
@@ -16,21 +19,24 @@ import torch
 from rich.console import Console
 from rich.table import Table
 from torch import nn
+from torch.nn.functional import cross_entropy
 
 from gptlab import compose as wiring
 from gptlab.config.factory import factory
 
 SIZES = {"width": 128, "heads": 4, "layers": 4, "context": 64, "batch_size": 12}
 VOCAB = 65
-ARMS = {
-    "transformers GPT2LMHeadModel": None,
+SLOTS = {
     "GPT-2 slots": ["experiment=gpt2"],
     "GPT-2 slots again": ["experiment=gpt2"],
+    "nanoGPT's slots": ["position=learned", "norm=layernorm", "mlp=gelu", "init=gpt2"],
     "default slots": [],
 }
+Arm = tuple[nn.Module, torch.optim.Optimizer, Callable]
+"""A model, its optimizer, and its loss of tokens and targets."""
 
 
-def transformers_gpt2() -> tuple[nn.Module, torch.optim.Optimizer, Callable]:
+def transformers_gpt2() -> Arm:
     """Their model without dropout, which ours has not either, and torch's fused AdamW as transformers' Trainer has."""
     from transformers import GPT2Config, GPT2LMHeadModel, logging
 
@@ -52,7 +58,42 @@ def transformers_gpt2() -> tuple[nn.Module, torch.optim.Optimizer, Callable]:
     return model, optimizer, lambda tokens, targets: model(tokens, labels=targets, shift_labels=targets).loss
 
 
-def ours(overrides: list[str]) -> tuple[nn.Module, torch.optim.Optimizer, Callable]:
+def nanogpt(folder: str) -> Arm:
+    """nanoGPT's model and optimizer as its train.py makes them for a laptop, without dropout."""
+    sys.path.insert(0, folder)
+    from model import GPT, GPTConfig  # type: ignore[import-not-found]
+
+    sizes = {"n_layer": SIZES["layers"], "n_head": SIZES["heads"], "n_embd": SIZES["width"]}
+    model = GPT(GPTConfig(vocab_size=VOCAB, block_size=SIZES["context"], dropout=0.0, bias=False, **sizes)).train()
+    optimizer = model.configure_optimizers(0.1, 1e-3, (0.9, 0.99), "cpu")
+    return model, optimizer, lambda tokens, targets: model(tokens, targets)[1]
+
+
+def x_transformers() -> Arm:
+    """A decoder of x-transformers with rotary positions, RMSNorm and SwiGLU, as our default slots, and fused AdamW."""
+    from x_transformers import Decoder, TransformerWrapper  # type: ignore[import-not-found]
+
+    layers = Decoder(
+        dim=SIZES["width"],
+        depth=SIZES["layers"],
+        heads=SIZES["heads"],
+        attn_dim_head=SIZES["width"] // SIZES["heads"],
+        attn_flash=True,
+        rotary_pos_emb=True,
+        use_rmsnorm=True,
+        ff_swish=True,
+        ff_glu=True,
+        ff_mult=8 / 3,
+        ff_no_bias=True,
+    )
+    model = TransformerWrapper(
+        num_tokens=VOCAB, max_seq_len=SIZES["context"], tie_embedding=True, use_abs_pos_emb=False, attn_layers=layers
+    ).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
+    return model, optimizer, lambda tokens, targets: cross_entropy(model(tokens).flatten(0, 1), targets.flatten())
+
+
+def ours(overrides: list[str]) -> Arm:
     """Our decoder and optimizer as train.py makes them."""
     recipe = wiring.compose(
         ["model=micro", "vocab_multiple=1", *(f"model.{k}={v}" for k, v in SIZES.items()), *overrides]
@@ -78,12 +119,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=200)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--nanogpt", metavar="FOLDER", help="a clone of nanoGPT, whose model.py is the first arm")
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
     torch.manual_seed(0)
-    made = {name: transformers_gpt2() if slots is None else ours(slots) for name, slots in ARMS.items()}
+    made: dict[str, Arm] = {"nanoGPT": nanogpt(asked.nanogpt)} if asked.nanogpt else {}
+    made |= {"transformers GPT2LMHeadModel": transformers_gpt2()}
+    made |= {"x-transformers": x_transformers()} if importlib.util.find_spec("x_transformers") else {}
+    made |= {name: ours(slots) for name, slots in SLOTS.items()}
     steps = {name: stepper(optimizer, loss) for name, (_, optimizer, loss) in made.items()}
-    times: dict[str, list[float]] = {name: [] for name in ARMS}
+    times: dict[str, list[float]] = {name: [] for name in made}
     for turn in range(asked.rounds + 10):
         for name, step in steps.items():
             start = time.perf_counter()
