@@ -145,11 +145,7 @@ def _name_recipe(recipe: Recipe, overrides: list[str], config_name: str, implied
 
 def resolve_config(config: DictConfig) -> dict[str, Any]:
     """Return the config as plain data, without hydra's own part; refuse missing values and broken references."""
-    plain = {}
-    for key in config:
-        if key != "hydra":
-            plain[str(key)] = _resolve_key(config, str(key))
-    return plain
+    return {str(key): _resolve_key(config, str(key)) for key in config if key != "hydra"}
 
 
 def _resolve_key(config: DictConfig, key: str) -> Any:

@@ -76,12 +76,12 @@ def test_what_is_wrong_with_grids_and_exclusions_is_one_line(tmp_path: Path, wor
 @pytest.mark.parametrize(
     ("text", "words", "line"),
     [
-        (None, [], "cannot be read: No such file or directory; give a YAML file of named arms"),
-        ("- a\n", [], "names no arms; write a name and its overrides a line"),
+        (None, [], "cannot be read: No such file or directory; give a YAML file of lists of overrides"),
+        ("- a\n", [], "names none; write a name and its overrides a line"),
         ("a: mlp=gelu\n", [], "a: mlp=gelu is no list of overrides"),
         ("a: [gelu]\n", [], "a: ['gelu'] is no list of overrides"),
         ("a: [", [], "no YAML"),
-        ("a: []\na: [mlp=gelu]\n", [], "has a name twice; give each arm its own"),
+        ("a: []\na: [mlp=gelu]\n", [], "has a name twice; give each its own"),
         ("a: []\nb: [attention=gqua]\n", [], "attention=gqua: no such option"),
         ("a: []\nb: [mlp.nothing=1]\n", [], "b: mlp.nothing: no such key"),
         (ARMS, ["attention=mha,gqa"], "arms=FILE has arms of its own; leave attention out"),

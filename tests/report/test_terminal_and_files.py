@@ -247,7 +247,7 @@ def test_noise_and_pairing_are_told_as_measured():
 
 
 def test_costs_of_one_outcome_share_a_front():
-    other = replace(FRONT, cost=METRICS[3])
+    other = replace(FRONT, cost=METRICS[4])
     view = make_views(findings(comparisons=[comparison()], fronts=[FRONT, other]))[0]
     assert [*map(str, caveats.describe_fronts(view))] == [
         "Pareto front of loss and cache, peak memory: gqa; gqa dominates mha, swa."

@@ -186,6 +186,7 @@ def hash_question(axes: dict[str, list[str]], base: Recipe, options: StudyOption
     details: list[Any] = [options.study] if options.kind != "train" else []
     details += [options.arms] if options.arms else []
     details += [options.tokens_per_parameter, options.rung_tokens] if options.ladder else []
+    details += [options.tasks] if options.tasks else []
     details += [options.sampler, options.limits] if options.design == "search" else []
     details += [options.exclude] if options.exclude else []
     # sorted keys, so that a study has one name whatever the order of a dictionary
@@ -198,6 +199,7 @@ def make_study_name(axes: dict[str, list[str]], base: Recipe, options: StudyOpti
     # the last part of a knob's path: it is the title of a page, and the hash tells studies apart
     words = "-".join(f"{axis.rpartition('.')[2]}_{'_'.join(values)}" for axis, values in axes.items()) or "seeds"
     words = "_".join(options.arms) if options.arms else words
+    words = f"tasks-{words}" if options.tasks else words
     words = words if options.kind == "train" else f"{options.kind}-{words}".removesuffix("-seeds")
     filename = "".join(letter if letter.isalnum() or letter in "_.+-" else "_" for letter in words)
     if len(filename) > 60:  # between words where there are several: it is the title of pages too

@@ -49,25 +49,25 @@ def combine_axes(axes: Axes, design: str, defaults: dict[str, str]) -> list[Arm]
     return [full, *(replace_value(full, at, before) for at, before in enumerate(centre))]
 
 
-def read_named_arms(path: str) -> dict[str, list[str]]:
-    """Return the arms of a file, which maps names to lists of overrides: gated: [attention.gate=true, clip=0.5]."""
+def read_named_overrides(path: str, knob: str = "arms") -> dict[str, list[str]]:
+    """Return the arms or tasks of a file, which maps names to lists of overrides: gated: [attention.gate=true]."""
     try:
         text = Path(path).read_text(encoding="utf-8")
         arms, node = yaml.safe_load(text), yaml.compose(text)
     except yaml.YAMLError as error:
-        raise Refused(f"arms={path}: {explain_unreadable_yaml(error)}") from error
+        raise Refused(f"{knob}={path}: {explain_unreadable_yaml(error)}") from error
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is no UTF-8"
-        raise Refused(f"arms={path} cannot be read: {reason}; give a YAML file of named arms") from error
+        raise Refused(f"{knob}={path} cannot be read: {reason}; give a YAML file of lists of overrides") from error
     example = "write a name and its overrides a line, as in gated: [attention.gate=true, clip=0.5]"
     if not isinstance(arms, dict) or not arms:
-        raise Refused(f"arms={path} names no arms; {example}")
+        raise Refused(f"{knob}={path} names none; {example}")
     if isinstance(node, yaml.MappingNode) and len(node.value) > len(arms):  # YAML would keep the last of them
-        raise Refused(f"arms={path} has a name twice; give each arm its own")
+        raise Refused(f"{knob}={path} has a name twice; give each its own")
     for name, words in arms.items():
         is_list = isinstance(words, list) and all(isinstance(word, str) and "=" in word for word in words)
         if not isinstance(name, str) or not name.strip() or not is_list:
-            raise Refused(f"arms={path}: {name}: {words} is no list of overrides; {example}")
+            raise Refused(f"{knob}={path}: {name}: {words} is no list of overrides; {example}")
     return arms
 
 
@@ -101,7 +101,7 @@ class ArmSpec:
 def specify_arms(axes: dict[str, list[str]], points: list[Arm], options: StudyOptions) -> list[ArmSpec]:
     """Return the arms of a design, whose first point is its centre."""
     has_centre = options.design != "grid"
-    is_sized = "model" in axes and len(axes) > 1 and not has_centre
+    is_sized = "model" in axes and len(axes) > 1 and not has_centre and not options.tasks
     arms = []
     for point in points:
         words = [f"{axis}={value}" for axis, value in zip(axes, point, strict=True)]

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from gptlab.config.typecheck import conforms, describe_type, format_value
 from gptlab.errors import Refused
+from gptlab.stats.results import is_comparable
 from gptlab.stats.spending import Spending
 from gptlab.stats.study_plan import CONTROL_BUDGETS
 
@@ -23,6 +24,7 @@ class StudyOptions:
     arms: dict[str, list[str]] | str | None
     grids: list[str]
     exclude: list[str]
+    tasks: dict[str, list[str]] | str | None
     seeds: int | list[int]
     looks: list[int]
     spending: Spending
@@ -44,6 +46,7 @@ class StudyOptions:
     tune: Literal["shared", "grid"]
     lr_grid: list[float]
     variance: Literal["auto", "own", "pooled", "moderated"]
+    decides: str | None
     delta: float | None
     pairs: bool
     timing: float
@@ -120,6 +123,8 @@ def _check_ranges(values: dict[str, Any]) -> Iterator[str]:
         yield f"lr_grid={values['lr_grid']} are multiples of each arm's own learning rate, not rates; try [0.5,1.5,5]"
     if values["delta"] is not None and values["delta"] <= 0:
         yield f"delta={values['delta']} is no margin; give nats > 0, or null"
+    if values["decides"] is not None and not is_comparable(values["decides"]):
+        yield f"decides={values['decides']} is no key of summary.json with a better direction; see docs/comparison.md"
     if values["trials"] < 1:
         yield f"trials={values['trials']} tries nothing; 20 is a beginning"
     if values["controls"] and {*CONTROL_BUDGETS} & {*values["budget"]}:

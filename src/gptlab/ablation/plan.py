@@ -142,9 +142,9 @@ def match_variants(plan: Plan) -> list[Variant]:
                 variant = set_knob(variant, knob, value, reason)
         # arms of other batch or context sizes would otherwise see more text
         elif match == "tokens":
-            like = base if spec.options.ladder else first  # a rung has tokens of its own
-            if "steps" not in spec.axes and count_training_tokens(variant.recipe) != count_training_tokens(like.recipe):
-                variant = match_to_baseline(variant, costs.count_costs, like.recipe, match, "", ms)
+            reference = base.recipe if spec.options.ladder or spec.options.tasks else first.recipe  # each has its own
+            if "steps" not in spec.axes and count_training_tokens(variant.recipe) != count_training_tokens(reference):
+                variant = match_to_baseline(variant, costs.count_costs, reference, match, "", ms)
         elif variant is not base:
             # 15 rounds, since their minimum decides how many steps an arm gets
             if match == "time" and not ms:

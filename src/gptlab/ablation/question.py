@@ -12,6 +12,7 @@ from gptlab import compose as wiring
 from gptlab.ablation import design
 from gptlab.ablation.arms.duplicates import drop_duplicates, drop_same_functions, refuse_without_effect
 from gptlab.ablation.arms.selection import Exclusions, choose_named_arms
+from gptlab.ablation.arms.tasks import cross_with_tasks, list_words_of_size, read_tasks
 from gptlab.ablation.cells import Variant, hash_without_seed, make_study_name, refuse_bad_study_name
 from gptlab.ablation.ladder import climb
 from gptlab.ablation.options import KNOBS, StudyOptions, check_options
@@ -78,7 +79,7 @@ def parse_command(axes: dict[str, list[str]], fixed: dict[str, str]) -> StudySpe
     Several values make an axis, the study's own knobs are options, the rest is shared by all arms.
     """
     axes, fixed = dict(axes), dict(fixed)
-    options = _take_options(axes, fixed)
+    options = read_tasks(_take_options(axes, fixed), axes)
     name = _override_value(fixed.pop("name", None))
     refuse_bad_study_name(name)
     if "resume" in (*axes, *fixed):
@@ -93,11 +94,11 @@ def parse_command(axes: dict[str, list[str]], fixed: dict[str, str]) -> StudySpe
     options = replace(options, design=study.design or options.design)
     own_arms, options = choose_named_arms(options, study.arms(base), axes, lambda names: _default_values(names, shared))
     variants, notes = _select_variants(options, axes, own_arms, shared, base)
-    if not study.together and options.design != "search":
-        variants, of_functions = drop_same_functions(variants, base, options)
-        notes += of_functions
     _refuse_unknown_lr(options, variants)
     baselines = _choose_baselines(options, variants, base, shared)
+    if not study.together and options.design != "search":
+        variants, of_functions = drop_same_functions(variants, baselines, options.blocks[0])
+        notes += of_functions
     axes = {"model": options.ladder, **axes} if options.ladder else axes
     return StudySpec(
         name or make_study_name(axes, base, options),
@@ -127,8 +128,8 @@ def _select_variants(
                 specified[point] = arm
         variants = _compose_arms([*specified.values()], shared, base, options)
         if not exclusions.excluded:  # else an axis may be left with one value
-            refuse_without_effect(axes, dict(zip(specified, variants, strict=not options.ladder)))
-    variants, notes = drop_duplicates(variants)
+            refuse_without_effect(axes, [*specified], variants)
+    variants, notes = drop_duplicates(variants, bool(options.tasks))
     notes += exclusions.notes
     for variant in variants:
         if variant.values == design.BASELINE and len(variant.overrides) > len(shared):
@@ -214,11 +215,11 @@ def _default_values(axes: Iterable[str], shared: list[str]) -> dict[str, str]:
 
 
 def _compose_arms(arms: list[design.ArmSpec], shared: list[str], base: Recipe, options: StudyOptions) -> list[Variant]:
-    """Compose and check every arm, at every rung of a ladder; all that is wrong is reported at once.
+    """Compose and check every arm, at every rung of a ladder, in every task; all that is wrong is reported at once.
 
     What has run under the first seed, by the same code, was checked then: that takes torch.
     """
-    arms, seed = climb.spread_over_rungs(arms, options.ladder), options.blocks[0]
+    arms, seed = cross_with_tasks(climb.spread_over_rungs(arms, options.ladder), options), options.blocks[0]
     problems: dict[str, list[str]] = {}
     variants = []
     for arm in arms:
@@ -274,7 +275,8 @@ def _choose_baselines(
         sizes.setdefault(variant.size, []).append(variant)
     baselines = {}
     for size, arms in sizes.items():
-        default = hash_without_seed(wiring.compose([*shared, f"model={size}"]) if size else base)
+        words = list_words_of_size(size, options)
+        default = hash_without_seed(wiring.compose([*shared, *words]) if words else base)
         candidates = [
             arm for arm in arms if hash_without_seed(arm.recipe) == default and options.design != "leave_one_out"
         ]

@@ -114,9 +114,12 @@ def _describe_differing_facts(runs: list[Run]) -> list[str]:
         ("data_sha256", "texts"),
         ("precision", "precisions"),
     ):
-        values = sorted({run.facts[fact] for run in runs if fact in run.facts})
-        if len(values) > 1:
-            notes.append(f"the runs are of {len(values)} {noun}: {', '.join(value[:24] for value in values)}")
+        # a task has a text of its own
+        sizes = {run.size for run in runs} if fact == "data_sha256" else {None}
+        for size in sorted(sizes, key=str):
+            values = sorted({run.facts[fact] for run in runs if fact in run.facts and size in (None, run.size)})
+            if len(values) > 1:
+                notes.append(f"the runs are of {len(values)} {noun}: {', '.join(value[:24] for value in values)}")
     if reused := [run.folder for run in runs if run.other_code]:
         notes.append(f"{len(reused)} runs are of other code than today's (reuse=any_code): {', '.join(reused[:3])}")
     return notes

@@ -10,6 +10,7 @@ from statistics import fmean
 from gptlab.console.units import format_duration
 from gptlab.report import history
 from gptlab.report.figures import study as figures
+from gptlab.report.figures.capabilities import draw_accuracy_by_difficulty, draw_capability_map
 from gptlab.report.figures.curves import draw_levels
 from gptlab.report.figures.sizes import draw_size_figures
 from gptlab.report.ladder import build_ladder_items
@@ -17,12 +18,13 @@ from gptlab.report.model import Figure, Item, Report, Sections, Table, Texts, Wo
 from gptlab.report.search import build_search_items
 from gptlab.report.setup import build_commands, build_setup_table
 from gptlab.report.text import caveats, columns, sentences
+from gptlab.report.text.capabilities import CAPTION, build_capability_columns
 from gptlab.report.text.columns import Column
 from gptlab.report.text.looks import describe_plan
 from gptlab.report.text.markup import Sentence
 from gptlab.report.text.summary import summarize_view
 from gptlab.report.text.view import View, build_command, make_views
-from gptlab.stats.results import Comparison, Findings, Run, Timing
+from gptlab.stats.results import ACCURACY, Comparison, Findings, Run, Timing
 from gptlab.stats.summary_keys import list_names
 
 COSTS = ("memory/peak_bytes", "weight_bits", "cache_bytes_per_token", "params")
@@ -42,6 +44,8 @@ def build_study_report(findings: Findings, pool: Path | None = None) -> Report:
     # lone runs of several places have no pool, and no search
     if pool is not None:
         sections.add("search", "Search", *build_search_items(pool.parent / "ablations" / findings.study))
+    table = Table(CAPTION, build_capability_columns(views), MARKS)
+    sections.add("capabilities", "Capabilities", table, draw_capability_map(views))
     sections.add("setup", "Setup", build_setup_table(findings.runs, pool))
     sections.add("ladder", "Over sizes", *build_ladder_items(findings.ladder))
     for view in views:
@@ -141,7 +145,7 @@ def _draw_curves(view: View, histories: list[history.History]) -> list[Item | No
     """Draw losses while the arms trained, their differences from the baseline, and the time to its last loss."""
     if not histories:
         return []
-    comparison, unit = view.comparison, view.comparison.metric.unit
+    comparison, unit = view.comparison, "nats/token"
     training = history.compute_mean_curves(histories, "train/loss")
     validation = history.compute_mean_curves(histories, "val/loss")
     by_tokens = history.compute_difference_curves(histories, "train/loss", comparison.baseline)
@@ -184,6 +188,8 @@ def _draw_losses_by_place(view: View, pool: Path | None) -> list[Item | None]:
     runs = _select_best_runs(view)
     averages = history.average_loss_by_position(runs, pool)
     by_position = {arm: dict(enumerate(losses)) for arm, losses in averages.items()}
+    if view.comparison.metric == ACCURACY:  # of a synthetic task, most places of which ask nothing
+        return [*draw_accuracy_by_difficulty(view, runs)]
     by_contexts: dict[str, dict[str, list[float]]] = {}
     for run in runs:
         for contexts in ("1x", "2x", "4x"):

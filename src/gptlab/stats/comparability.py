@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from gptlab.stats.contrasts import contrast_without_interval
-from gptlab.stats.results import METRICS, Comparison, Contrast, Metric, Run
+from gptlab.stats.results import ACCURACY, METRICS, TEST, Comparison, Contrast, Metric, Run, make_metric
+from gptlab.stats.study_plan import StudyPlan
 
 BITS = next(metric for metric in METRICS if metric.key == "val/bits_per_byte")
 ORDER_FACTS = {
@@ -33,6 +34,19 @@ def list_differing(runs: Iterable[Run], facts: Iterable[str]) -> list[str]:
     """Return those facts that arms which finished do not share; a fact that a run lacks is not known to differ."""
     arms = [run for run in runs if run.role == "arm" and run.status == "finished"]
     return [fact for fact in facts if len({run.facts[fact] for run in arms if fact in run.facts}) > 1]
+
+
+def choose_usual_metric(plan: StudyPlan, runs: list[Run]) -> Metric:
+    """Return what decides: the metric asked for, the accuracy where the data are a synthetic task, else the loss.
+
+    A search is judged by the half of the split that no trial was chosen by.
+    """
+    if plan.decides:
+        return make_metric(plan.decides)
+    if plan.design == "search":
+        return TEST
+    finished = [run for run in runs if run.status == "finished"]
+    return ACCURACY if finished and all(ACCURACY.key in run.values for run in finished) else METRICS[0]
 
 
 def choose_metric(runs: list[Run], usual: Metric) -> tuple[Metric, str]:

@@ -72,7 +72,21 @@ class DecisionRule:
             return "equivalent"
         if p >= level:
             return "not resolved"
-        return "better" if (difference < 0) == (self.metric.better == "lower") else "worse"
+        return choose_side(self.metric, difference)
+
+
+def choose_side(metric: Metric, difference: float) -> Verdict:
+    """Return the verdict on a difference that is resolved."""
+    return "better" if (difference < 0) == (metric.better == "lower") else "worse"
+
+
+def redecide(metric: Metric, contrast: Contrast, p_holm: float) -> Contrast:
+    """Return a contrast with another p; it is better or worse if that resolves it, and needs no more seeds then."""
+    contrast = replace(contrast, p_holm=p_holm)
+    if contrast.verdict != "not resolved" or p_holm >= contrast.level:
+        return contrast
+    forecasts = ("more_seeds", "more_minutes", "next_look", "chance", "chance_at_last")
+    return replace(contrast, verdict=choose_side(metric, contrast.difference), **dict.fromkeys(forecasts))
 
 
 def compare_pairs(

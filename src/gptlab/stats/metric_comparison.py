@@ -9,12 +9,14 @@ from gptlab.stats import paired_tests as statistics
 from gptlab.stats.contrasts import DecisionRule, compare_counts, compare_pairs, contrast_without_interval
 from gptlab.stats.moderation import Pair, Variance, choose_variances, describe_disagreements, select_shared
 from gptlab.stats.paired_tests import Table, VarianceEstimate
-from gptlab.stats.results import METRICS, Arm, Comparison, Contrast, Metric, Noise, Run
+from gptlab.stats.results import ACCURACY, METRICS, Arm, Comparison, Contrast, Metric, Noise, Run
 from gptlab.stats.spending import Look, LookPlan
 from gptlab.stats.study_plan import StudyPlan
 
 DEFAULT_MARGIN_SHARE = 0.005
 """Share of the baseline's mean that is the margin of equivalence where no better one is known."""
+ACCURACY_MARGIN = 0.01
+"""Margin of equivalence of the accuracy in a synthetic task."""
 
 
 def tabulate(runs: Iterable[Run], key: str) -> dict[str, dict[int, float]]:
@@ -36,16 +38,17 @@ def compare_metric(
     margin: tuple[float, str] | None = None,
     control: Iterable[Run] = (),
     minutes: float = 0.0,
+    others: int = 0,
 ) -> Comparison:
     """Compare all arms with the baseline in one metric.
 
     margin   delta and where it comes from; None takes half a percent of the baseline's mean
     control  runs of the baseline under a second name (A/A)
     minutes  how long one more seed of all arms takes
+    others   comparisons in other tasks, over which p-values are corrected too
     """
     values, twins = tabulate(runs, metric.key), tabulate(control, metric.key)
-    names = sorted({run.arm for run in runs})
-    arms = [_summarize_arm(name, [run for run in runs if run.arm == name], values) for name in names]
+    arms = [_summarize_arm(name, runs, values) for name in sorted({run.arm for run in runs})]
     delta, source = margin or _default_margin(metric, values.get(baseline, {}))
     unstable = frozenset(arm.arm for arm in arms if arm.diverged)
     pairs = [(arm, baseline) for arm in values if arm != baseline] if baseline in values else []
@@ -58,12 +61,10 @@ def compare_metric(
     values = {arm: by_seed for arm, by_seed in values.items() if arm not in left_out}
     pairs = [pair for pair in pairs if pair[0] not in left_out]
     # a baseline that diverged is said in a note; else every arm of the study would be unstable with it
-    others, looks = unstable - {baseline}, make_look_plan(plan)
-    rule = DecisionRule(metric=metric, delta=delta, alpha=plan.alpha, unstable=others, minutes=minutes, plan=looks)
+    rule = DecisionRule(metric, delta, plan.alpha, unstable - {baseline}, minutes, make_look_plan(plan))
     kind = _choose_kind(plan, pairs)
     used = choose_variances(values, pairs, kind, unstable)
-    shared = select_shared(values, pairs, unstable) if kind == "moderated" else {}
-    contrasts = compare_over_looks(rule, values, pairs, kind, unstable)
+    contrasts = compare_over_looks(rule, values, pairs, kind, unstable, others)
     return Comparison(
         metric=metric,
         baseline=baseline,
@@ -73,9 +74,9 @@ def compare_metric(
         variance=kind if used else "none",
         delta=delta,
         delta_from=source,
-        noise=_estimate_noise(rule, values, used, _control_difference(values.get(baseline, {}), twins)),
+        noise=_estimate_noise(rule, values, used, _control_difference(values.get(baseline, {}), twins), others),
         notes=[*_describe_seeds(arms, values, baseline, metric, plan.looked), *_describe_doubles(doubles, every)],
-        noisy=describe_disagreements(shared, baseline),
+        noisy=describe_disagreements(select_shared(values, pairs, unstable) if kind == "moderated" else {}, baseline),
         look=describe_look(rule, contrasts),
     )
 
@@ -143,19 +144,25 @@ def _list_pairs(plan: StudyPlan, values: Table) -> list[Pair]:
 
 
 def _summarize_arm(name: str, runs: list[Run], values: Table) -> Arm:
-    numbers = [*values.get(name, {}).values()]
-    diverged, failed = (sum(run.status == status for run in runs) for status in ("diverged", "failed"))
+    numbers, states = [*values.get(name, {}).values()], [run.status for run in runs if run.arm == name]
+    diverged, failed = states.count("diverged"), states.count("failed")
     mean = plain.fmean(numbers) if numbers else None
     return Arm(name, len(numbers), diverged, failed, mean, plain.stdev(numbers) if len(numbers) > 1 else None)
 
 
 def _default_margin(metric: Metric, base: Mapping[int, float]) -> tuple[float, str]:
+    if metric == ACCURACY:
+        return ACCURACY_MARGIN, "one answer in a hundred"
     mean = plain.fmean(base.values()) if base else 0.0
     return DEFAULT_MARGIN_SHARE * abs(mean), f"0.5 % of the baseline's {metric.name}"
 
 
 def _estimate_noise(
-    rule: DecisionRule, values: Table, variances: Mapping[Pair, VarianceEstimate], control_difference: float | None
+    rule: DecisionRule,
+    values: Table,
+    variances: Mapping[Pair, VarianceEstimate],
+    control_difference: float | None,
+    others: int = 0,
 ) -> Noise | None:
     # pairs of one thing under two names have no variance, and would make the study seem sharper than it is
     stable = {
@@ -173,7 +180,8 @@ def _estimate_noise(
     counts = [len(statistics.paired_differences(values, *pair)) for pair in stable]
     # an arm that an earlier look has ended says nothing of what the last one can see
     n = min(counts) if rule.plan is None else max(counts)
-    level = rule.find_level(n, len(variances)) / len(variances)
+    comparisons = len(variances) + others
+    level = rule.find_level(n, comparisons) / comparisons
     detectable = statistics.minimum_detectable_effect(typical, n, level)
     # two independent seeds would differ by 2 sigma^2
     gain = 2 * seed / pair if pair else 1.0
@@ -223,14 +231,14 @@ def make_look_plan(plan: StudyPlan) -> LookPlan | None:
 
 
 def compare_over_looks(
-    rule: DecisionRule, values: Table, pairs: list[Pair], kind: Variance, unstable: frozenset[str]
+    rule: DecisionRule, values: Table, pairs: list[Pair], kind: Variance, unstable: frozenset[str], others: int = 0
 ) -> list[Contrast]:
-    """Return the contrasts of `pairs`, look by look.
+    """Return the contrasts of `pairs`, look by look; `others` are comparisons beside them in Holm's correction.
 
     At each look Holm's correction is over the arms that were still open, and over those that stopped without a
     difference; what is known to be better or worse needs no more alpha.
     """
-    contrasts, remaining, stopped = [], [*pairs], 0
+    contrasts, remaining, stopped = [], [*pairs], others
     seeds = {pair: tuple(statistics.paired_differences(values, *pair)) for pair in pairs}
     for look in _list_looks(rule.plan, {*seeds.values()}):
         # as it was seen then: seeds that came later must not change what an arm stopped for

@@ -10,7 +10,7 @@ from typing import Literal
 from gptlab.stats.ladder.findings import LadderFindings
 from gptlab.stats.spending import Look
 from gptlab.stats.study_plan import StudyPlan
-from gptlab.stats.summary_keys import COUNTS, SUMMARY_KEYS
+from gptlab.stats.summary_keys import COUNTS, find_key
 
 Verdict = Literal["better", "worse", "equivalent", "not resolved", "no verdict", "unstable"]
 """The four verdicts; none from one seed; unstable where seeds diverged."""
@@ -33,12 +33,17 @@ class Metric:
 
 def make_metric(key: str) -> Metric:
     """Return the metric of a key of summary.json, as it is declared."""
-    declared = SUMMARY_KEYS[key]
-    if declared.better == "none":
+    declared = find_key(key)
+    if declared is None or declared.better == "none":
         raise ValueError(f"{key}: neither direction is better, so arms cannot be compared in it")
-    return Metric(
-        key=key, name=declared.name, unit=declared.unit, better=declared.better, seeded=declared not in COUNTS
-    )
+    name = declared.name or key.rpartition("/")[2].replace("_", " ")
+    return Metric(key=key, name=name, unit=declared.unit, better=declared.better, seeded=declared not in COUNTS)
+
+
+def is_comparable(key: str) -> bool:
+    """Return whether arms can be compared in a key of summary.json."""
+    declared = find_key(key)
+    return declared is not None and declared.better != "none"
 
 
 METRICS = tuple(
@@ -47,6 +52,7 @@ METRICS = tuple(
         (
             "val/loss",
             "val/bits_per_byte",
+            "val/answer_accuracy",
             "val/word_accuracy",
             "memory/peak_bytes",
             "cache_bytes_per_token",
@@ -58,6 +64,8 @@ METRICS = tuple(
     )
 )
 """Metrics of the summaries. The first one decides."""
+ACCURACY = make_metric("val/answer_accuracy")
+"""Decides where the data are a synthetic task."""
 SELECT, TEST = "val/loss_select", make_metric("val/loss_test")
 """Of a search: by the mean over the first half of the validation split it chooses, by the second half it is judged."""
 

@@ -5,10 +5,12 @@ from dataclasses import replace
 from typing import Any
 
 from gptlab.stats import compute_value, scaling
-from gptlab.stats.comparability import BITS, choose_metric, withhold_verdicts
+from gptlab.stats.comparability import BITS, choose_metric, choose_usual_metric, withhold_verdicts
+from gptlab.stats.contrasts import redecide
 from gptlab.stats.ladder.comparison import compare_ladder
 from gptlab.stats.lr_tuning import choose_learning_rates
 from gptlab.stats.metric_comparison import compare_metric
+from gptlab.stats.paired_tests import holm_adjust
 from gptlab.stats.pareto import find_front
 from gptlab.stats.results import METRICS, STEP, TEST, WRITE, Comparison, Findings, Metric, Run, Stratum
 from gptlab.stats.study_plan import CONTROL_BUDGETS, StudyPlan
@@ -33,13 +35,19 @@ def compare_study(
     runs = sorted(runs, key=lambda run: (run.size, run.arm, run.seed, run.role, run.budget, run.lr or 0.0))
     # smallest first, as scaling reads
     sizes = list(dict.fromkeys(run.size for run in sorted(runs, key=_order_by_parameters(runs))))
+    if plan.tasks:
+        sizes = [task for task in plan.tasks if task in sizes]
+    comparisons = len({(run.size, run.arm) for run in runs if run.role == "arm"}) - len(sizes)
     strata = []
     for size in sizes:
         prefix = f"{size}/" if size else ""
         minutes_of_block = sum(value for arm, value in minutes.items() if arm.startswith(prefix))
         runs_of_size = [run for run in runs if run.size == size]
-        strata.append(_compare_size(size, plan, runs_of_size, times or {}, minutes_of_block))
-    scalings, notes = scaling.fit_scaling(strata)
+        own = len({run.arm for run in runs_of_size if run.role == "arm"}) - 1
+        others = comparisons - own if plan.tasks else 0
+        strata.append(_compare_size(size, plan, runs_of_size, times or {}, minutes_of_block, others))
+    scalings, notes = scaling.fit_scaling(strata) if not plan.tasks else ([], [])
+    strata = correct_over_tasks(strata) if plan.tasks else strata
     ladder = compare_ladder(plan, strata)
     return Findings(plan, strata, scalings, runs, notes=notes, minutes_per_cell=minutes, ladder=ladder)
 
@@ -52,8 +60,14 @@ def _order_by_parameters(runs: list[Run]) -> Any:
     return lambda run: (params[run.size], run.size)
 
 
-def _compare_size(size: str, plan: StudyPlan, runs: list[Run], times: RoundTimes, minutes: float) -> Stratum:
-    """Compare the runs of one size; `minutes` is how long one seed of all its arms takes."""
+def _compare_size(
+    size: str, plan: StudyPlan, runs: list[Run], times: RoundTimes, minutes: float, others: int
+) -> Stratum:
+    """Compare the runs of one size.
+
+    minutes  how long one seed of all its arms takes
+    others   comparisons in other tasks
+    """
     plain = [run for run in runs if run.role == "arm"]
     # from here on an arm is its runs at its best rate
     tunings, best = choose_learning_rates(plain) if plan.tune == "grid" else ([], plain)
@@ -62,36 +76,32 @@ def _compare_size(size: str, plan: StudyPlan, runs: list[Run], times: RoundTimes
         [run for run in runs if run.role == "budget" and run.budget not in CONTROL_BUDGETS],
         [run for run in best if run.arm == baseline],
     )
-    # the half of the split that no trial was chosen by
-    usual = TEST if plan.design == "search" else METRICS[0]
+    usual = choose_usual_metric(plan, best)
     decides, incomparable = choose_metric(best, usual)
-    fit = fit if decides is usual and not incomparable else None  # in nats of the baseline's own tokens
+    # in nats of the baseline's own tokens
+    fit = fit if decides is usual and decides in (METRICS[0], TEST) and not incomparable else None
     margin = compute_value.choose_margin(plan.delta, fit)
     control = [run for run in runs if run.role == "twin"]
-    loss = compare_metric(decides, best, baseline, plan, margin=margin, control=control, minutes=minutes)
-    others = [
-        # margins of compute are of the loss; other metrics have half a percent
-        compare_metric(metric, best, baseline, plan, control=control, minutes=minutes)
-        for metric in METRICS[1:]
-        if metric is not decides and any(_is_told(metric.key, run) for run in best)
-    ]
+    loss = compare_metric(decides, best, baseline, plan, margin=margin, control=control, minutes=minutes, others=others)
+    measures = _compare_other_metrics(decides, usual, best, baseline, plan, control, minutes)
     if incomparable:
         loss = withhold_verdicts(loss, incomparable)
-        others = [
-            withhold_verdicts(other, incomparable) if other.metric.key.startswith("val/") else other for other in others
+        measures = [
+            withhold_verdicts(measure, incomparable) if measure.metric.key.startswith("val/") else measure
+            for measure in measures
         ]
     timings = [
         compare_times(metric, times[metric.key], size, baseline) for metric in (STEP, WRITE) if times.get(metric.key)
     ]
     timings = [timing for timing in timings if timing is not None]
-    fronts = [find_front(loss, cost) for cost in others if cost.metric.key in FRONT_COSTS] + [
+    fronts = [find_front(loss, cost) for cost in measures if cost.metric.key in FRONT_COSTS] + [
         find_front(loss, timing) for timing in timings
     ]
     fresh = [run for run in runs if run.role == "confirm"]
     return Stratum(
         size=size,
         baseline=baseline,
-        comparisons=[loss, *others],
+        comparisons=[loss, *measures],
         timings=timings,
         fronts=[front for front in fronts if front is not None],
         exchange=compute_value.value_in_compute(fit, loss, timings),
@@ -117,6 +127,38 @@ FRONT_COSTS = (
 def _is_told(key: str, run: Run) -> bool:
     """Whether a run has a value that says something: active parameters do where they are not all."""
     return key in run.values and not (key == "params_active" and run.values[key] == run.values.get("params"))
+
+
+def _compare_other_metrics(
+    decides: Metric, usual: Metric, runs: list[Run], baseline: str, plan: StudyPlan, control: list[Run], minutes: float
+) -> list[Comparison]:
+    """Compare the arms in every metric that does not decide."""
+    skipped = {decides, usual, *(METRICS[:1] if plan.design == "search" else ())}  # the loss of both halves together
+    return [
+        # margins of compute are of the loss; other metrics have half a percent
+        compare_metric(metric, runs, baseline, plan, control=control, minutes=minutes)
+        for metric in METRICS
+        if metric not in skipped and any(_is_told(metric.key, run) for run in runs)
+    ]
+
+
+def correct_over_tasks(strata: list[Stratum]) -> list[Stratum]:
+    """Return the strata with Holm's p over the comparisons of all tasks, and the verdicts that it allows.
+
+    Each was judged as if the p-values of the other tasks were larger than its own, which asks too much. Where arms
+    stopped at different looks it stays so.
+    """
+    judged = [contrast for stratum in strata for contrast in stratum.comparisons[0].contrasts if contrast.df]
+    if len({contrast.seeds for contrast in judged}) > 1:
+        return strata
+    adjusted = holm_adjust({str(number).zfill(9): contrast.p for number, contrast in enumerate(judged)})
+    p_holm = {id(contrast): p for contrast, (_, p) in zip(judged, sorted(adjusted.items()), strict=True)}
+    corrected = []
+    for stratum in strata:
+        first, *rest = stratum.comparisons
+        contrasts = [redecide(first.metric, one, p_holm.get(id(one), one.p_holm)) for one in first.contrasts]
+        corrected.append(replace(stratum, comparisons=[replace(first, contrasts=contrasts), *rest]))
+    return corrected
 
 
 def _compare_controls(

@@ -54,6 +54,8 @@ class StudyPlan:
     resize: str = ""
     tune: str = ""
     lr_grid: list[float] = field(default_factory=list)
+    tasks: dict[str, list[str]] | None = None  # overrides by task: a task is judged by itself
+    decides: str | None = None
     variance: Literal["auto", "own", "pooled", "moderated"] = "auto"
     delta: float | None = None
     pairs: bool = False

@@ -34,7 +34,7 @@ def choose_named_arms(
         raise Refused("grids= and arms= both say what is compared; leave one of them out")
     own_arms = arms_of_study
     if isinstance(options.arms, str):
-        own_arms = design.read_named_arms(options.arms)
+        own_arms = design.read_named_overrides(options.arms)
     elif options.arms:
         own_arms = options.arms
     elif options.grids:

@@ -109,13 +109,18 @@ def draw_curves(title: str, unit: str, curves: list[Curve], view: View, axis: Ax
 
 
 def draw_lines(
-    title: str, x_title: str, lines: Mapping[str, Mapping[Any, float]], view: View, **xaxis: Any
+    title: str,
+    x_title: str,
+    lines: Mapping[str, Mapping[Any, float]],
+    view: View,
+    unit: str = "nats/token",
+    **xaxis: Any,
 ) -> Figure | None:
-    """Draw a line for each arm over anything: positions, contexts of history, learning rates."""
+    """Draw a line for each arm over anything: positions, contexts of history, learning rates, difficulty."""
     longest = max(map(len, lines.values()), default=0)
     if longest < 2:
         return None
-    colours, unit = assign_arm_colours(view), view.comparison.metric.unit
+    colours = assign_arm_colours(view)
     mode = "lines" if longest > 9 else "lines+markers"  # with many points markers would hide the line
     traces, rows, sentences = [], [], []
     for arm, values in sorted(lines.items(), key=lambda pair: view.order.index(pair[0])):

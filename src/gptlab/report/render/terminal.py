@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gptlab.report.text import caveats, columns, sentences
+from gptlab.report.text.capabilities import CAPTION, build_capability_columns
 from gptlab.report.text.columns import Column
 from gptlab.report.text.forest_plot import render_forest_plot, render_legend
 from gptlab.report.text.ladder import build_ladder_columns, describe_ladder
@@ -48,6 +49,7 @@ def print_study(findings: Findings, console: Console) -> None:
         print_paragraph(parse_sentence("**over sizes**"), console, space_before=True)
         _print_table(build_ladder_columns(findings.ladder), console)
         print_section("", describe_ladder(findings.ladder), console)
+    _print_capabilities(views, console)
     if not views:
         console.print(Text("  no run finished, so nothing can be compared"))
     rules = [*caveats.describe_rules(findings), *findings.notes]
@@ -78,6 +80,20 @@ def _print_view(view: View, console: Console) -> None:
         print_section("", (sentences.describe_tuning(view, tuning) for tuning in view.tunings), console)
     noise = [*caveats.describe_noise(view), caveats.describe_margin(view), *view.notes]
     print_section("noise", filter(None, noise), console)
+
+
+def _print_capabilities(views: list[View], console: Console) -> None:
+    """Print the table of a study over several tasks, as many arms beside each other as fit."""
+    table = build_capability_columns(views)
+    names, rest = table[:2], table[2:]
+    if table:
+        print_paragraph(Sentence((Strong("capabilities"), f": {CAPTION}")), console, space_before=True)
+    while rest:
+        count = 1
+        while count < len(rest) and measure_width([*names, *rest[: count + 1]]) <= console.width - INDENT:
+            count += 1
+        _print_table([*names, *rest[:count]], console, space_before=True)
+        rest = rest[count:]
 
 
 # -- tables

@@ -37,17 +37,15 @@ def describe_rules(findings: Findings) -> list[str]:
     """
     match, tune = findings.plan.match, findings.plan.tune
     runs = [run for run in findings.runs if run.role == "arm" and run.status == "finished"]
-    rules = [MATCHED[match]] if match in MATCHED and runs and _is_matched(match, runs) else []
+    rules = [MATCHED[match]] if match in MATCHED and runs and _is_matched(findings, runs) else []
     if match in ("tokens", "params", "flops"):
         # fewer or more steps are the very means by which FLOPs are matched
         expected = ("steps",) if match == "flops" else ()
-        groups = [[run for run in runs if run.size == size] for size in findings.plan.ladder] or [runs]
-        found = {fact for group in groups for fact in list_differing(group, ORDER_FACTS)}  # rungs differ by design
-        differing = [fact for fact in ORDER_FACTS if fact in found and fact not in expected]
+        differing = [fact for fact in _list_differing(findings, runs, [*ORDER_FACTS]) if fact not in expected]
         if differing:
             names = ", ".join(ORDER_FACTS[fact] for fact in differing)
             rules.append(f"Arms do not learn from the same tokens in the same order: they differ in {names}.")
-    rates = list_differing(runs, ("optimizer.lr", "optimizer._target_")) if tune == "shared" else []
+    rates = _list_differing(findings, runs, ["optimizer.lr", "optimizer._target_"]) if tune == "shared" else []
     if rates:
         names = " and ".join({"optimizer.lr": "learning rate"}.get(fact, "optimizer") for fact in rates)
         rules.append(f"Arms differ in their {names}, which is not tuned for each.")
@@ -74,10 +72,11 @@ MEAN_TOLERANCE = 1.05
 """Ratio of mean rates up to which schedules train at the same one."""
 
 
-def _is_matched(match: str, runs: list[Run]) -> bool:
+def _is_matched(findings: Findings, runs: list[Run]) -> bool:
     """Whether the runs of each size have in common what was to be matched."""
+    match = findings.plan.match
     if match == "tokens":
-        return not list_differing(runs, ORDER_FACTS)
+        return not _list_differing(findings, runs, [*ORDER_FACTS])
     for size in {run.size for run in runs}:
         costs = [_matched_cost(match, run.values) for run in runs if run.size == size]
         known = [cost for cost in costs if cost is not None]
@@ -109,14 +108,22 @@ def describe_margin(view: View) -> str:
 # -- noise
 
 
+def _list_differing(findings: Findings, runs: list[Run], facts: list[str]) -> list[str]:
+    """Return the facts in which arms differ that are compared: those of one task or rung, where a study has several."""
+    sizes = [*(findings.plan.tasks or findings.plan.ladder)]
+    groups = [[run for run in runs if run.size == size] for size in sizes] or [runs]
+    differing = {fact for group in groups for fact in list_differing(group, facts)}
+    return [fact for fact in facts if fact in differing]
+
+
 def describe_noise(view: View) -> list[str]:
     """Return how much runs differ when nothing does, and which difference these seeds could have seen."""
-    noise, unit = view.comparison.noise, view.comparison.metric.unit
+    noise, unit, name = view.comparison.noise, view.comparison.metric.unit, view.comparison.metric.name
     if noise is None:
         spread = next((row.sd for row in view.comparison.arms if row.arm == view.comparison.baseline), None)
-        return [f"Seeds alone move the loss by {_format_sd(spread)} {unit} (SD)."] if spread else []
+        return [f"Seeds alone move the {name} by {_format_sd(spread)} {unit} (SD)."] if spread else []
     lines = [
-        f"Seeds alone move the loss by {_format_sd(noise.seed_sd)} {unit} (SD), a paired difference by "
+        f"Seeds alone move the {name} by {_format_sd(noise.seed_sd)} {unit} (SD), a paired difference by "
         f"{_format_sd(noise.pair_sd)}; {_describe_pairing(noise)}.",
         f"This study would have seen a difference of {_format_sd(noise.smallest)} with 80 % power.",
     ]

@@ -1,0 +1,45 @@
+"""Tasks of a study: every arm is run in each, and judged in each by itself."""
+
+from dataclasses import replace
+
+from gptlab.ablation import design
+from gptlab.ablation.options import StudyOptions
+from gptlab.errors import Refused
+
+
+def read_tasks(options: StudyOptions, axes: dict[str, list[str]]) -> StudyOptions:
+    """Return the options with their tasks read from a file, or taken from an axis over data.
+
+    Such an axis beside another one is no axis any more: arms on different data have no verdict in common.
+    """
+    tasks = options.tasks
+    if isinstance(tasks, str):
+        tasks = design.read_named_overrides(tasks, "tasks")
+    if tasks is None and options.design == "grid" and not options.ladder and len(axes) > 1 and "data" in axes:
+        tasks = {value: [f"data={value}"] for value in axes.pop("data")}
+    if not tasks:
+        return replace(options, tasks=None)
+    for word, given in {
+        f"study={options.kind}": options.kind != "train",
+        "design=search": options.design == "search",
+        f"ladder=[{','.join(options.ladder)}]": bool(options.ladder),  # sizes and tasks are both judged apart
+    }.items():
+        if given:
+            raise Refused(f"tasks: {', '.join(tasks)} do not go with {word}; leave one of them out")
+    return replace(options, tasks=tasks)
+
+
+def cross_with_tasks(arms: list[design.ArmSpec], options: StudyOptions) -> list[design.ArmSpec]:
+    """Return every arm in every task, which is its size; what an arm says itself goes before what the task says."""
+    if not isinstance(options.tasks, dict):
+        return arms
+    return [
+        replace(arm, words=[*words, *arm.words], size=task) for task, words in options.tasks.items() for arm in arms
+    ]
+
+
+def list_words_of_size(size: str, options: StudyOptions) -> list[str]:
+    """Return the overrides that make a size of a study: a model's name, or all that a task says."""
+    if isinstance(options.tasks, dict):
+        return options.tasks[size]
+    return [f"model={size}"] if size else []
