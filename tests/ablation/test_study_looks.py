@@ -87,7 +87,7 @@ def test_a_study_is_judged_look_by_look_under_the_plan_that_it_began_with(tmp_pa
         (["looks=[3,3]"], "looks=[3, 3] must increase; try [3]"),
         (["looks=[1,3]"], "looks=[1, 3]: a look needs 2 seeds or more"),
         (["looks=[]"], "looks=[] plans no look"),
-        (["spending=all"], "spending='all' is not one of pocock, obrien_fleming"),
+        (["spending=all"], "spending='all' is not one of pocock, hwang_shih_decani, obrien_fleming"),
         (["until=resolved", "tune=grid"], "until=resolved does not go with tune=grid"),
         (["until=resolved", "seeds=[4,5]"], "seeds=[4, 5] does not go with until=resolved"),
     ],

@@ -68,7 +68,7 @@ def test_a_list_where_one_choice_stands_is_refused(tmp_path: Path):
     [
         ("=mha", "'=mha' is not an override; write key=value"),
         ("change=[-0.0]", "change=-0.0: no such option; choose from identity, lora, pack, prune, quantize"),
-        ("norm=1e3", "norm=1e3: no such option; choose from layernorm, rmsnorm"),
+        ("norm=1e3", "norm=1e3: no such option; choose from dyt, layernorm, none, rms_weightless, rmsnorm"),
     ],
 )
 def test_what_is_no_choice_is_named(word: str, line: str, tmp_path: Path):

@@ -698,6 +698,13 @@ def test_a_mixture_is_its_formula_token_by_token(top_k: int, normalize: bool, sh
     assert mixture.inactive_weights() == (3 - top_k) * 2 * 60 * 240
 
 
+def test_a_mixture_of_sides_that_a_grouped_product_takes_is_one_graph():
+    made = wiring.build_decoder(composed("model=nano", "mlp=moe"), 65)
+    now = torch.randint(65, (2, 64))
+    traced = torch.compile(made.forward, fullgraph=True, backend="aot_eager")
+    assert torch.allclose(traced(now, now).loss, made(now, now).loss, atol=1e-5)
+
+
 def test_a_mixture_that_chooses_alike_has_the_least_balance_loss():
     even, odd = torch.eye(4)[None], torch.eye(4)[None, [0, 0, 0, 1]]
     assert compute_balance(even, even.mean((0, 1))).item() == pytest.approx(1)

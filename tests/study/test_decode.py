@@ -18,7 +18,7 @@ SMALL = (*SIZES, "model.layers=2")
 
 
 @pytest.mark.parametrize(
-    "case", ["position=learned mlp=gelu_tanh norm=layernorm", "attention=swa mlp=moe position=alibi"]
+    "case", ["position=learned mlp=gelu_tanh norm=layernorm", "attention=swa mlp=swiglu position=alibi"]
 )
 def test_all_toggles_of_uncached_decoding_say_what_the_whole_says(case: str):
     made = decoder(case, SMALL)
@@ -60,7 +60,7 @@ def test_the_table_is_the_activation_at_halves():
     assert odd[2].isnan()
 
 
-@pytest.mark.parametrize("case", ["attention=linear", "residual=hyper"])
+@pytest.mark.parametrize("case", ["attention=linear", "residual=hyper", "mlp=moe"])
 def test_what_has_no_rows_has_no_uncached_variants(case: str):
     with pytest.raises(Refused, match="uncached decoding needs"):
         UncachedDecoder(decoder(case, SMALL), 9).compute_logits(tokens(1, 9), frozenset(), fresh=True)

@@ -3,6 +3,7 @@
 import re
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -20,6 +21,7 @@ from gptlab.corpus.load import read_corpus
 from gptlab.errors import Refused
 from gptlab.model.forward_pass import Output
 from gptlab.model.rng import derive_seed
+from gptlab.model.shape import IGNORED
 from gptlab.stats.summary_keys import find_key
 from gptlab.training.build import build_decoder
 from gptlab.training.evaluate import evaluate
@@ -313,12 +315,16 @@ def test_shuffled_targets_are_those_of_the_batch_in_an_order_of_the_step():
             seen.append(targets)
             return Output(None, torch.tensor(1.0), {}, {})
 
-    batch = torch.arange(40).view(4, 10)
+    targets = torch.arange(40).view(4, 10)
+    targets[1, 2:5] = IGNORED
+    batch = Batch(torch.zeros_like(targets), targets)
     for shuffle in (False, True, True):
         task = Task(cast(Any, Decoder()), cast(Any, None), cast(Any, None), seed=3, steps=1, shuffle_targets=shuffle)
+        task._trainer = cast(Any, SimpleNamespace(world_size=1, global_rank=0, global_step=0))
         task.training_step(batch, 0)
     plain, first, again = seen
-    assert plain.equal(batch[:, 1:])
+    assert plain.equal(targets)
     assert not first.equal(plain)
     assert first.equal(again)
-    assert first.flatten().sort().values.equal(plain.flatten())
+    assert (first == IGNORED).equal(plain == IGNORED)  # what is not asked stays where it is
+    assert first.flatten().sort().values.equal(plain.flatten().sort().values)

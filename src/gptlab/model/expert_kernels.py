@@ -4,7 +4,8 @@ Tokens are sorted by expert, once for each of their experts, and each group meet
 
     loop     one expert after another. A group's size is read from the device, so no compiler takes it
     grouped  torch's F.grouped_mm over all experts at once, their weights stacked (a copy): on GPUs, and where the
-             decoder is compiled. It takes float32, bfloat16 and float16, with sides of a multiple of 16 bytes
+             decoder is compiled in bfloat16. It takes float32 and float16 too where it is not compiled, and sides
+             of a multiple of 16 bytes
     dense    every expert on every token, what was not chosen weighed by 0: where compiled and not grouped
 
 Loop and grouped cost what the active experts cost; dense costs experts / top_k times as much. `grouped` needs experts
@@ -25,6 +26,8 @@ from gptlab.model.forward_pass import ForwardPass
 from gptlab.model.mlp import Mlp
 
 GROUPED_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+TRACED_DTYPES = (torch.bfloat16,)
+"""Those of which torch 2.13 can infer the result's shape when it traces."""
 ALIGNMENT = 16
 """Bytes of which F.grouped_mm wants every stride to be a multiple (torch 2.13)."""
 _forced: list[str] = []
@@ -63,7 +66,7 @@ def fits_grouped_mm(experts: Sequence[Mlp], rows: Tensor) -> bool:
     dtype = find_product_dtype(rows)
     linears = list(experts[0].children())
     return (
-        dtype in GROUPED_DTYPES
+        dtype in (TRACED_DTYPES if torch.compiler.is_compiling() else GROUPED_DTYPES)
         and type(experts[0]).compute is not Mlp.compute
         and not any(True for _ in experts[0].parameters(recurse=False))
         and all(is_plain(linear) for expert in experts for linear in expert.children())

@@ -69,7 +69,7 @@ class MixtureMlp(Mlp):
         for name, value in (("balance", balance), ("bias_speed", bias_speed), ("router_z", router_z)):
             if value < 0:
                 raise ValueError(f"{name}={value} is negative; 0 turns it off")
-        self.layer, self.top_k, self.activation, self.normalize = layer, top_k, router, normalize
+        self.layer, self.top_k, self.scoring, self.normalize = layer, top_k, router, normalize
         self.balance, self.bias_speed, self.router_z = balance, bias_speed, router_z
         self.router = nn.Linear(shape.width, experts, bias=False)
         if hidden is None:
@@ -86,7 +86,7 @@ class MixtureMlp(Mlp):
     def forward(self, x: Tensor, forward_pass: ForwardPass) -> Tensor:
         logits = self.router(x)
         logits = logits if logits.dtype.itemsize > 2 else logits.float()
-        scores = logits.softmax(-1) if self.activation == "softmax" else logits.sigmoid()  # (B, T, experts)
+        scores = logits.softmax(-1) if self.scoring == "softmax" else logits.sigmoid()  # (B, T, experts)
         preference = scores + self.selection_bias.to(scores.dtype) if self.bias_speed else scores
         # the choice has no gradient: the router learns through the weights of what was chosen
         chosen = preference.topk(self.top_k, -1).indices  # (B, T, top_k)
