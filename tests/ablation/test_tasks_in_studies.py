@@ -106,6 +106,20 @@ def test_several_data_beside_another_axis_are_tasks(tmp_path: Path):
     assert len(twins) == 1  # all arms and seeds are judged by the same examples
 
 
+def test_a_registered_plan_says_what_decides_in_which_task(tmp_path: Path):
+    tasks = "tasks={easy:['data=parity'],text:['data=shakespeare']}"
+    words = STUDY.replace("data=parity,induction", tasks).split()
+    done = program("ablate.py", *words, f"outputs={tmp_path}", "name=asked", "register=true")
+    assert done.status in COMPARED, done.err
+    for line in (
+        "val/answer_accuracy in share of answers, higher is better (easy); "
+        "val/loss in nats/token, lower is better (text)",
+        "equivalent within 0.01 share of answers (easy); 0.5 % of the baseline's mean (text)",
+        "Holm over 2",
+    ):
+        assert line in " ".join(done.out.split())
+
+
 @pytest.mark.parametrize(
     ("axes", "fixed", "line"),
     [

@@ -18,7 +18,7 @@ from gptlab.stats.study_plan import StudyPlan
 FILE = "registered.json"
 FROZEN = (
     *("arms", "baseline", "design", "match", "tune", "lr_grid"),
-    *("looks", "spending", "alpha", "until", "confirm", "variance", "delta", "pairs", "campaign"),
+    *("looks", "spending", "alpha", "until", "confirm", "variance", "decides", "delta", "pairs", "campaign"),
 )
 """Keys of study.json that a registered plan holds, and that no later command may change."""
 LONGEST_SHOWN = 120

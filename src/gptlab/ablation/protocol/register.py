@@ -22,8 +22,8 @@ from gptlab.runs.registration import (
 )
 from gptlab.runs.study_folder import StudyFolder
 from gptlab.stats.comparability import BITS
-from gptlab.stats.metric_comparison import DEFAULT_MARGIN_SHARE
-from gptlab.stats.results import METRICS, TEST
+from gptlab.stats.metric_comparison import ACCURACY_MARGIN, DEFAULT_MARGIN_SHARE
+from gptlab.stats.results import ACCURACY, METRICS, TEST, Metric, make_metric
 
 
 def refuse_unfit_registration(study_folder: StudyFolder, spec: StudySpec) -> None:
@@ -68,23 +68,39 @@ def _freeze(spec: StudySpec) -> dict[str, Any]:
 def _describe_facts(plan: Plan) -> dict[str, Any]:
     """Return the question, metric and margin of a study, and hashes of its code and data."""
     spec, options = plan.spec, plan.spec.options
-    tokenizers = {repr(variant.recipe.config["tokenizer"]) for variant in spec.variants}
-    metric = TEST if options.design == "search" else BITS if len(tokenizers) > 1 else METRICS[0]
+    metrics = {size: _choose_metric(spec, size) for size in spec.baselines}
+    judged = {metric: [size for size in metrics if metrics[size] == metric] for metric in metrics.values()}
+    said = {metric: f" ({', '.join(sizes)})" if len(judged) > 1 else "" for metric, sizes in judged.items()}
     return {
         "study": spec.name,
         "question": " ".join(read_command()),
-        "metric": f"{metric.key} in {metric.unit}, {metric.better} is better",
-        "margin": _describe_margin(options, metric.unit),
+        "metric": "; ".join(f"{one.key} in {one.unit}, {one.better} is better{said[one]}" for one in judged),
+        "margin": "; ".join(f"{_describe_margin(options, one)}{said[one]}" for one in judged),
         "code": {variant.key: fingerprint_recipe(variant.recipe) for variant in spec.variants},
         "data": sorted({plan.costs.load_corpus(variant.recipe).sha256 for variant in spec.variants}),
         "known_runs": len(plan.finished_runs),
+        "families": len(options.tasks or [1]),  # tasks, each with a baseline of its own
     }
 
 
-def _describe_margin(options: StudyOptions, unit: str) -> str:
+def _choose_metric(spec: StudySpec, size: str) -> Metric:
+    """Return what will decide at a size or in a task, as the comparison chooses it."""
+    configs = [variant.recipe.config for variant in spec.variants if variant.size == size]
+    if spec.options.decides:
+        return make_metric(spec.options.decides)
+    if spec.options.design == "search":
+        return TEST
+    if all("answer_accuracy" in config["metric"] for config in configs):
+        return ACCURACY
+    return BITS if len({repr(config["tokenizer"]) for config in configs}) > 1 else METRICS[0]
+
+
+def _describe_margin(options: StudyOptions, metric: Metric) -> str:
     if options.delta is not None:
-        return f"{options.delta:g} {unit}"
-    if options.budget:
+        return f"{options.delta:g} {metric.unit}"
+    if metric == ACCURACY:
+        return f"{ACCURACY_MARGIN:g} {metric.unit}"
+    if options.budget and metric in (METRICS[0], TEST):
         return f"what 2 % of compute is worth, from budget={options.budget}"
     return f"{100 * DEFAULT_MARGIN_SHARE:g} % of the baseline's mean"
 
@@ -92,7 +108,7 @@ def _describe_margin(options: StudyOptions, unit: str) -> str:
 def _describe_plan(registered: dict[str, Any]) -> dict[str, str]:
     """Return the printed lines of a registered plan, by name."""
     plan = registered["plan"]
-    comparisons = len(plan["arms"]) - 1
+    comparisons = len(plan["arms"]) - registered.get("families", 1)
     arms = ", ".join(plan["arms"])
     codes = ", ".join(sorted(set(registered["code"].values())))
     return {
