@@ -177,7 +177,7 @@ def run_program(case: dict[str, Any]) -> None:
     sys.warnoptions[:] = case["warnings"]
     # What libraries have ignored at their import goes on counting more than -W error, which was there before them.
     if "error" not in case["warnings"]:
-        warnings.filters.remove(("error", None, Warning, None, 0))
+        warnings.filters.remove(("error", None, Warning, None, 0))  # type: ignore[attr-defined]
         warnings.simplefilter("default", append=True)
     for action, _, category in (option.partition("::") for option in case["warnings"]):
         if category:

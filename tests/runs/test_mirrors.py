@@ -39,7 +39,7 @@ mirror.finish({"val/loss": 2.5, "status": "finished"})
 
 
 def read_tensorboard(folder: Path) -> tuple[dict[int, float], list[str], float | None]:
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-not-found]
 
     events = EventAccumulator(str(folder / "tensorboard" / "id-1")).Reload()
     final = events.Scalars("final/val/loss")[0].value if "final/val/loss" in events.Tags()["scalars"] else None
@@ -61,7 +61,7 @@ def read_trackio(folder: Path) -> tuple[dict[int, float], list[str], float | Non
 
 
 def read_mlflow(folder: Path) -> tuple[dict[int, float], list[str], float | None]:
-    from mlflow.tracking import MlflowClient
+    from mlflow.tracking import MlflowClient  # type: ignore[import-not-found]
 
     client = MlflowClient((folder / "mlflow").as_uri())
     experiment = client.get_experiment_by_name("project")

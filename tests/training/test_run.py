@@ -311,6 +311,8 @@ def test_shuffled_targets_are_those_of_the_batch_in_an_order_of_the_step():
     seen: list[torch.Tensor] = []
 
     class Decoder(torch.nn.Module):
+        shape = SimpleNamespace(vocab=40)
+
         def forward(self, tokens: torch.Tensor, targets: torch.Tensor) -> Output:
             seen.append(targets)
             return Output(None, torch.tensor(1.0), {}, {})

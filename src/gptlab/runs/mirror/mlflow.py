@@ -19,8 +19,8 @@ class Mlflow(Mirror):
     def __init__(self, run: MirroredRun) -> None:
         os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")  # 3.x keeps it, and asks to be told
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-        from mlflow.entities import Metric
-        from mlflow.tracking import MlflowClient
+        from mlflow.entities import Metric  # type: ignore[import-not-found]
+        from mlflow.tracking import MlflowClient  # type: ignore[import-not-found]
 
         self.metric: Any = Metric
         self.client = MlflowClient((run.outputs / "mlflow").absolute().as_uri())

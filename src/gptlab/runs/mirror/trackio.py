@@ -16,7 +16,7 @@ class Trackio(Mirror):
 
     def __init__(self, run: MirroredRun) -> None:
         os.environ.setdefault("TRACKIO_DIR", str((run.outputs / "trackio").absolute()))
-        from trackio.sqlite_storage import SQLiteStorage
+        from trackio.sqlite_storage import SQLiteStorage  # type: ignore[import-not-found]
 
         self.storage: Any = SQLiteStorage
         self.project, self.run = run.project, f"{run.name}-{run.id}"
