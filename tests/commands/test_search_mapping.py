@@ -269,6 +269,7 @@ def test_a_mapping_says_all_that_does_not_fit_at_once():
         ({"to": ["x", "y"], "split": {"sizes": [1]}}, "w: split={'sizes': [1]} does not give 2 parts"),
         ({"to": ["x", "y"], "split": {"parts": 3}}, "w: split={'parts': 3} does not give 2 parts"),
         ({"to": ["x", "y"], "split": 2}, "w: split=2 is not"),
+        ({"to": ["x", "y"], "axis": 0}, "w: axis is of the split; say it there"),
     ],
 )
 def test_a_mapping_that_is_none_is_refused(entry: Any, told: str):

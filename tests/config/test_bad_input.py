@@ -177,6 +177,7 @@ RANGES = [
     ("model.width=65", "model.heads=4 does not divide model.width=65; try 1..."),
     ("model.heads=3", "model.heads=3 does not divide model.width=128; try 1..."),
     ("model.head=7", "position.fraction=1.0 turns 7 of the 7 features of a head, which is not an even number; ..."),
+    ("position.scaling=ntk position.factor=2 model.head=2", "position.scaling=ntk slows no pair down ..."),
     ("position.fraction=2", "position.fraction=2 is not in (0, 1]; 1 turns the whole head"),
     ("position.theta=0", "position.theta=0 is not positive; try 10000"),
     ("attention.kv_heads=0", "attention.kv_heads=0 does not divide model.heads=4; try 1, 2 or 4"),

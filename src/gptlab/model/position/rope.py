@@ -81,7 +81,10 @@ class Rope(Position):
         self.cache_version: tuple[Tensor, int] | None = None
         self.cos_sin_cache: dict[tuple, tuple[Tensor, Tensor]] = {}
         # for its refusal, before anything is built
-        self.rotated_width(shape.head)
+        if self.rotated_width(shape.head) == 2 and scaling == "ntk":
+            raise ValueError(
+                "scaling=ntk slows no pair down where there is but one; try scaling=linear, or a wider head"
+            )
 
     def rotated_width(self, width: int) -> int:
         """Return how many features of a head of this width are rotated. Raises ValueError if that is odd or 0."""

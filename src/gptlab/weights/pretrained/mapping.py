@@ -35,6 +35,8 @@ KEY_TYPES: dict[str, Any] = {
     "squeeze": int | None,
 }
 """Types of the keys of an entry and of its split."""
+SPLIT_KEYS = ("axis", "parts", "sizes")
+"""Those of its split."""
 MAX_SHOWN = 6
 """Number of problems that are listed in full."""
 
@@ -92,6 +94,8 @@ def _parse_entry(source: str, given: Any) -> Entry:
     if not isinstance(given, dict) or "to" not in given:
         raise Refused(f"keys_mapping: {source}: {given!r} is no target, list of targets, or object with `to`")
     split = given.get("split", {})
+    if misplaced := [key for key in given if key in SPLIT_KEYS]:
+        raise Refused(f'keys_mapping: {source}: {misplaced[0]} is of the split; say it there: "split": {{...}}')
     for key, value in [*given.items(), *(split.items() if isinstance(split, dict) else ())]:
         if key not in KEY_TYPES:
             raise Refused(f"keys_mapping: {source}: {explain_unknown(key, [*KEY_TYPES])}")
