@@ -83,7 +83,7 @@ class Rope(Position):
         # for its refusal, before anything is built
         if self.rotated_width(shape.head) == 2 and scaling == "ntk":
             raise ValueError(
-                "scaling=ntk slows no pair down where there is but one; try scaling=linear, or a wider head"
+                "scaling=ntk slows no pair down where there is one; try scaling=linear, or a wider head"
             )
 
     def rotated_width(self, width: int) -> int:
