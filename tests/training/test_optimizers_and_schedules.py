@@ -109,7 +109,7 @@ def test_adopt_is_its_formula():
     torch.testing.assert_close(named["embedding.weight"].detach(), p)
 
 
-def test_schedule_free_is_its_formula_and_the_authors_own():
+def test_schedule_free_is_its_formula():
     named = parameters()
     name = "embedding.weight"
     x, v = named[name].detach().clone(), torch.zeros(7, 6)
