@@ -4,16 +4,21 @@ m = b1 m + (1 - b1) g        v = b2 v + (1 - b2) g^2
 p = p - lr weight_decay p - lr (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps)
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from gptlab.training.optimizer import apply_adam_step, refuse_bad_adam, refuse_bad_knobs, split_by_decay
+from gptlab.training.optimizer import (
+    GroupwiseOptimizer,
+    apply_adam_step,
+    make_decay_groups,
+    refuse_bad_adam,
+    refuse_bad_knobs,
+)
 
 
-class AdamW(torch.optim.Optimizer):
+class AdamW(GroupwiseOptimizer):
     """AdamW, with two moments a weight.
 
     lr            peak rate
@@ -33,18 +38,8 @@ class AdamW(torch.optim.Optimizer):
     ) -> None:
         refuse_bad_knobs(lr, weight_decay)
         refuse_bad_adam(betas, eps)
-        matrices, rest = split_by_decay(named)
-        groups: list[dict[str, Any]] = [{"params": matrices}, {"params": rest, "weight_decay": 0.0}]
         defaults = {"lr": lr, "betas": (betas[0], betas[1]), "weight_decay": weight_decay, "eps": eps, "step": 0}
-        super().__init__(groups, defaults)
+        super().__init__(make_decay_groups(named), defaults)
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
-        """Take one step; the closure, if any, computes the gradients first."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            apply_adam_step(self, group)
-        return loss
+    def update_group(self, group: dict[str, Any]) -> None:
+        apply_adam_step(self, group)

@@ -7,16 +7,22 @@ A gradient is not divided by itself, so the method converges for any b2. b2 = 0.
 rate is AdamW's. Only matrices decay.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from gptlab.training.optimizer import refuse_bad_adam, refuse_bad_knobs, split_by_decay
+from gptlab.training.optimizer import (
+    GroupwiseOptimizer,
+    make_decay_groups,
+    refuse_bad_adam,
+    refuse_bad_knobs,
+    select_trained,
+)
 
 
-class Adopt(torch.optim.Optimizer):
+class Adopt(GroupwiseOptimizer):
     """ADOPT, with two moments a weight.
 
     lr            peak rate
@@ -36,28 +42,14 @@ class Adopt(torch.optim.Optimizer):
     ) -> None:
         refuse_bad_knobs(lr, weight_decay)
         refuse_bad_adam(betas, eps)
-        matrices, rest = split_by_decay(named)
-        groups: list[dict[str, Any]] = [{"params": matrices}, {"params": rest, "weight_decay": 0.0}]
         defaults = {"lr": lr, "betas": (betas[0], betas[1]), "weight_decay": weight_decay, "eps": eps, "step": 0}
-        super().__init__(groups, defaults)
+        super().__init__(make_decay_groups(named), defaults)
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
-        """Take one step; the closure, if any, computes the gradients first."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            weights = [p for p in group["params"] if p.grad is not None]
-            if weights:
-                self._update_weights(weights, group)
-                group["step"] += 1
-        return loss
-
-    def _update_weights(self, weights: list[Tensor], group: dict[str, Any]) -> None:
+    def update_group(self, group: dict[str, Any]) -> None:
+        weights, gradients = select_trained(group)
+        if not weights:
+            return
         lr, (beta1, beta2) = group["lr"], group["betas"]
-        gradients = [p.grad for p in weights if p.grad is not None]
         torch._foreach_mul_(weights, 1 - lr * group["weight_decay"])
         if group["step"]:
             means, squares = ([self.state[p][name] for p in weights] for name in ("mean", "square"))
@@ -73,3 +65,4 @@ class Adopt(torch.optim.Optimizer):
         else:
             for p, gradient in zip(weights, gradients, strict=True):
                 self.state[p].update(mean=torch.zeros_like(p), square=gradient.square())
+        group["step"] += 1

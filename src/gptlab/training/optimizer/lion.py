@@ -8,16 +8,22 @@ steps. Departure: at our sizes and lengths a tenth barely moves (model=nano, 400
 menu has AdamW's rate and decay, whose product, which is what shrinks weights, is the paper's.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from gptlab.training.optimizer import refuse_bad_betas, refuse_bad_knobs, split_by_decay
+from gptlab.training.optimizer import (
+    GroupwiseOptimizer,
+    make_decay_groups,
+    refuse_bad_betas,
+    refuse_bad_knobs,
+    select_trained,
+)
 
 
-class Lion(torch.optim.Optimizer):
+class Lion(GroupwiseOptimizer):
     """Lion, with one momentum a weight.
 
     lr            peak rate
@@ -35,25 +41,15 @@ class Lion(torch.optim.Optimizer):
     ) -> None:
         refuse_bad_knobs(lr, weight_decay)
         refuse_bad_betas(betas)
-        matrices, rest = split_by_decay(named)
-        groups: list[dict[str, Any]] = [{"params": matrices}, {"params": rest, "weight_decay": 0.0}]
-        super().__init__(groups, {"lr": lr, "betas": (betas[0], betas[1]), "weight_decay": weight_decay})
+        super().__init__(
+            make_decay_groups(named), {"lr": lr, "betas": (betas[0], betas[1]), "weight_decay": weight_decay}
+        )
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
-        """Take one step; the closure, if any, computes the gradients first."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            weights = [p for p in group["params"] if p.grad is not None]
-            if weights:
-                self._update_weights(weights, group["lr"], group["weight_decay"], *group["betas"])
-        return loss
-
-    def _update_weights(self, weights: list[Tensor], lr: float, decay: float, beta1: float, beta2: float) -> None:
-        gradients = [p.grad for p in weights if p.grad is not None]
+    def update_group(self, group: dict[str, Any]) -> None:
+        weights, gradients = select_trained(group)
+        if not weights:
+            return
+        lr, (beta1, beta2) = group["lr"], group["betas"]
         for p in weights:
             if "momentum" not in self.state[p]:
                 self.state[p]["momentum"] = torch.zeros_like(p)
@@ -61,6 +57,6 @@ class Lion(torch.optim.Optimizer):
         # b1 m + (1 - b1) g: lerp weighs its second argument; all weights in one call
         signs = torch._foreach_lerp(gradients, momenta, beta1)
         torch._foreach_sign_(signs)
-        torch._foreach_mul_(weights, 1 - lr * decay)
+        torch._foreach_mul_(weights, 1 - lr * group["weight_decay"])
         torch._foreach_add_(weights, signs, alpha=-lr)
         torch._foreach_lerp_(momenta, gradients, 1 - beta2)

@@ -23,13 +23,14 @@ as long (28 matrices of model=micro: 46 ms against 21 on one thread, 33 against 
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from gptlab.training.optimizer import (
+    GroupwiseOptimizer,
     apply_adam_step,
     is_hidden_matrix,
     refuse_bad_adam,
@@ -53,7 +54,7 @@ SAFETY = 1.01
 """Factor by which the paper stretches its polynomials, but for the last, against the rounding of bfloat16."""
 
 
-class Muon(torch.optim.Optimizer):
+class Muon(GroupwiseOptimizer):
     """Muon and AdamW. The first parameter group is Muon's; AdamW has the others.
 
     lr            of Muon's group
@@ -107,18 +108,11 @@ class Muon(torch.optim.Optimizer):
         ]
         super().__init__(groups, {"lr": lr, "weight_decay": weight_decay})
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
-        """Take one step; the closure, if any, computes the gradients first."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        muon, *adam_groups = self.param_groups
-        self._apply_muon_step(muon)
-        for group in adam_groups:
+    def update_group(self, group: dict[str, Any]) -> None:
+        if "momentum" in group:
+            self._apply_muon_step(group)
+        else:
             apply_adam_step(self, group)
-        return loss
 
     def _apply_muon_step(self, group: dict[str, Any]) -> None:
         """Orthogonalize all matrices of one shape at once, tall ones transposed, and update the weights."""

@@ -8,16 +8,22 @@ lr_max is the largest rate so far. Made for schedule=constant, whose warm-up it 
 averages what hardly moves. The authors' rate is one to ten times AdamW's; it has the model's here. Only matrices decay.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from gptlab.training.optimizer import refuse_bad_adam, refuse_bad_knobs, split_by_decay
+from gptlab.training.optimizer import (
+    GroupwiseOptimizer,
+    make_decay_groups,
+    refuse_bad_adam,
+    refuse_bad_knobs,
+    select_trained,
+)
 
 
-class ScheduleFree(torch.optim.Optimizer):
+class ScheduleFree(GroupwiseOptimizer):
     """Schedule-free AdamW. Weights hold y; `average_weights` says what x is.
 
     lr            rate after warm-up
@@ -39,26 +45,14 @@ class ScheduleFree(torch.optim.Optimizer):
         refuse_bad_adam(betas, eps)
         if not betas[0]:
             raise ValueError(f"betas={list(betas)}: the first is the part of the average, which is not 0; try 0.9")
-        matrices, rest = split_by_decay(named)
-        groups: list[dict[str, Any]] = [{"params": matrices}, {"params": rest, "weight_decay": 0.0}]
         own = {"step": 0, "lr_max": 0.0, "weight_sum": 0.0}
         defaults = {"lr": lr, "betas": (betas[0], betas[1]), "weight_decay": weight_decay, "eps": eps, **own}
-        super().__init__(groups, defaults)
+        super().__init__(make_decay_groups(named), defaults)
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
-        """Take one step; the closure, if any, computes the gradients first."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            weights = [p for p in group["params"] if p.grad is not None]
-            if weights:
-                self._update_weights(weights, group)
-        return loss
-
-    def _update_weights(self, weights: list[Tensor], group: dict[str, Any]) -> None:
+    def update_group(self, group: dict[str, Any]) -> None:
+        weights, gradients = select_trained(group)
+        if not weights:
+            return
         lr, (beta1, beta2) = group["lr"], group["betas"]
         group["step"] += 1
         group["lr_max"] = max(group["lr_max"], lr)
@@ -67,7 +61,6 @@ class ScheduleFree(torch.optim.Optimizer):
         for p in weights:
             if not self.state[p]:
                 self.state[p].update(z=p.clone(), square=torch.zeros_like(p))
-        gradients = [p.grad for p in weights if p.grad is not None]
         z, squares = ([self.state[p][name] for p in weights] for name in ("z", "square"))
         torch._foreach_lerp_(squares, torch._foreach_mul(gradients, gradients), 1 - beta2)
         roots = torch._foreach_sqrt(torch._foreach_div(squares, 1 - beta2 ** group["step"]))

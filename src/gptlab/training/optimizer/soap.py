@@ -9,22 +9,24 @@ defaults: betas 0.95, a new basis every 10 steps; its rate is AdamW's, as in the
 no matrix of a block has AdamW at the same rate.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from gptlab.training.optimizer import (
+    GroupwiseOptimizer,
     apply_adam_step,
     is_hidden_matrix,
     refuse_bad_adam,
     refuse_bad_knobs,
+    select_trained,
     split_by_decay,
 )
 
 
-class Soap(torch.optim.Optimizer):
+class Soap(GroupwiseOptimizer):
     """SOAP and AdamW. The first parameter group is SOAP's; AdamW has the others.
 
     lr            peak rate of both
@@ -60,22 +62,15 @@ class Soap(torch.optim.Optimizer):
         defaults = {"lr": lr, "betas": (betas[0], betas[1]), "weight_decay": weight_decay, "eps": eps, "step": 0}
         super().__init__(groups, defaults)
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
-        """Take one step; the closure, if any, computes the gradients first."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        soap, *adam_groups = self.param_groups
-        weights = [p for p in soap["params"] if p.grad is not None]
-        for p in weights:
-            p.mul_(1 - soap["lr"] * soap["weight_decay"])
-            self._update_weight(p, p.grad, soap)  # type: ignore[arg-type]
-        soap["step"] += bool(weights)
-        for group in adam_groups:
+    def update_group(self, group: dict[str, Any]) -> None:
+        if "every" not in group:
             apply_adam_step(self, group)
-        return loss
+            return
+        weights, gradients = select_trained(group)
+        for p, gradient in zip(weights, gradients, strict=True):
+            p.mul_(1 - group["lr"] * group["weight_decay"])
+            self._update_weight(p, gradient, group)
+        group["step"] += bool(weights)
 
     def _update_weight(self, p: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
         state, (beta1, beta2), count = self.state[p], group["betas"], group["step"]
