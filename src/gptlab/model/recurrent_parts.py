@@ -1,6 +1,7 @@
 """Parts that recurrent mixers share: the short convolution before them and the time scales on which they forget."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from gptlab.model.forward_pass import ForwardPass
+from gptlab.model.linear_state import Rewrite, mix
 
 LONGEST_MEMORY, SHORTEST_MEMORY = 0.001, 0.1
 """Range of the first steps of a time scale, drawn evenly in their logarithm (Mamba, arXiv:2312.00752, section 3.6)."""
@@ -26,6 +28,25 @@ def hide_padding(x: Tensor, forward_pass: ForwardPass) -> Tensor:
 def normalize_length(x: Tensor) -> Tensor:
     """Return x (..., D) with vectors of length 1, and of 0 where they are 0."""
     return x * (x.square().sum(-1, keepdim=True) + 1e-6).rsqrt()
+
+
+def apply_delta_rule(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    beta: Tensor,
+    log_decay: Tensor,
+    forward_pass: ForwardPass,
+    state: Tensor,
+    chunk: int,
+) -> tuple[Tensor, Tensor]:
+    """Return what q reads, (B, T, H, E), from a state in which v replaces beta of what k found, and the next state.
+
+    q and k (B, T, H, D) are brought to length 1; v (B, T, H, E), beta (B, T, H, 1), log_decay (B, T, H, 1 or D).
+    """
+    q, k = normalize_length(q) * q.shape[-1] ** -0.5, normalize_length(k)
+    written, log_decay = hide_padding(beta * k, forward_pass), hide_padding(log_decay, forward_pass)
+    return mix(q, written, v, log_decay, state, chunk, Rewrite(-k))
 
 
 class ShortConv(nn.Module):
@@ -56,6 +77,13 @@ class ShortConv(nn.Module):
         joined = torch.cat([past.to(x.dtype), hide_padding(x, forward_pass)], 1)
         y: Any = ShiftedProducts.apply(joined, self.taps)
         return y if self.bias is None else y + self.bias, joined[:, length:]
+
+    def project(
+        self, x: Tensor, linears: Sequence[nn.Linear], widths: list[int], forward_pass: ForwardPass, past: Tensor
+    ) -> tuple[tuple[Tensor, ...], Tensor]:
+        """Return swish(conv(linear(x))) for each of some Linears, as wide as `widths`, and the last inputs as above."""
+        y, past = self(torch.cat([linear(x) for linear in linears], -1), forward_pass, past)
+        return F.silu(y).split(widths, -1), past
 
     @property
     def past_shape(self) -> tuple[int, int]:

@@ -61,7 +61,7 @@ class CampaignFolder:
         return sum(event["count"] for event in self.read_events("asked"))
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
+    def hold_lock(self) -> Iterator[None]:
         """Hold the campaign's lock, so that two studies never take the same question; waits for another process."""
         self.path.mkdir(parents=True, exist_ok=True)
         path = self.path / "campaign.lock"

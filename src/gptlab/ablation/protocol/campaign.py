@@ -56,7 +56,7 @@ def claim_share(spec: StudySpec) -> StudySpec:
     if campaign is None:
         return spec
     # two studies that ask at once must not take the same question
-    with campaign.locked():
+    with campaign.hold_lock():
         if not campaign.read_events("opened"):
             _open(campaign, _get_baseline(spec))
         _refuse_other_baseline(campaign, spec)

@@ -28,7 +28,7 @@ def confirm_campaign(campaign: CampaignFolder, seeds: int) -> Study:
     seeds  fresh ones; a confirmation that was begun keeps its own
     """
     read_opening(campaign)
-    with campaign.locked():
+    with campaign.hold_lock():
         begun = campaign.read_events("confirming")
         event = begun[0] if begun else campaign.record_event("confirming", **_plan_confirmation(campaign, seeds))
     path = campaign.path / "confirm.yaml"

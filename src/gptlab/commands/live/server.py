@@ -87,12 +87,12 @@ def make_app(outputs: Path, token: str, describe_study: DescribeStudy) -> Any:
     return Starlette(routes=[Mount(f"/{token}", routes=routes)], middleware=[hosts])
 
 
-def make_sample_command(snapshot: Snapshot, asked: dict[str, Any]) -> list[str]:
-    """Return the command that writes a text; refuse what is out of bounds."""
-    folder = snapshot.find_run(str(asked.get("run", "")))
-    words = [sys.executable, "-u", "-m", "gptlab", "sample", str(folder), "--prompt", str(asked.get("prompt") or "\n")]
+def make_sample_command(snapshot: Snapshot, form: dict[str, Any]) -> list[str]:
+    """Return the command that writes the text which the page's form describes; refuse what is out of bounds."""
+    folder = snapshot.find_run(str(form.get("run", "")))
+    words = [sys.executable, "-u", "-m", "gptlab", "sample", str(folder), "--prompt", str(form.get("prompt") or "\n")]
     for name, (low, high) in LIMITS.items():
-        value = float(asked.get(name, low))
+        value = float(form.get(name, low))
         if not low <= value <= high:
             raise Refused(f"{name}={value:g} is not in {low:g} .. {high:g}")
         words += [f"--{name}", f"{value:g}" if name == "temperature" else str(int(value))]

@@ -10,15 +10,14 @@ one out. With beta up to 1 the state's eigenvalues are in 0 .. 1; up to 2 they r
 are as wide as keys and both fill the width; the published layer has expand_v=2 on three quarters of the width.
 """
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gptlab.model.attention import Attention
 from gptlab.model.forward_pass import ForwardPass
 from gptlab.model.kv_cache import RecurrentState
-from gptlab.model.linear_state import Rewrite, count_mixing_flops, mix, refuse_bad_chunk
-from gptlab.model.recurrent_parts import ShortConv, TimeScale, hide_padding, normalize_length
+from gptlab.model.linear_state import count_mixing_flops, refuse_bad_chunk
+from gptlab.model.recurrent_parts import ShortConv, TimeScale, apply_delta_rule
 from gptlab.model.shape import Shape
 
 
@@ -63,21 +62,11 @@ class GatedDeltaNet(Attention):
 
     def forward(self, x: Tensor, forward_pass: ForwardPass, cache: RecurrentState | None = None) -> Tensor:
         rows = (self.new_cache(len(x), 0, x) if cache is None else cache).rows
-        projected = torch.cat([self.q(x), self.k(x), self.v(x)], -1)
-        projected, conv = self.conv(projected, forward_pass, rows["conv"])
-        q, k, v = (part.unflatten(-1, (self.heads, -1)) for part in F.silu(projected).split(self.widths, -1))
-        q, k = normalize_length(q) * self.key**-0.5, normalize_length(k)  # (B, T, H, D)
+        projected, conv = self.conv.project(x, (self.q, self.k, self.v), self.widths, forward_pass, rows["conv"])
+        q, k, v = (part.unflatten(-1, (self.heads, -1)) for part in projected)  # (B, T, H, D)
         beta = self.greatest_beta * self.beta(x).sigmoid()[..., None]  # (B, T, H, 1)
         _, log_decay = self.time_scale(self.decay(x))
-        y, state = mix(
-            q,
-            hide_padding(beta * k, forward_pass),
-            v,
-            hide_padding(log_decay, forward_pass),
-            rows["state"],
-            self.chunk,
-            Rewrite(-k),
-        )
+        y, state = apply_delta_rule(q, k, v, beta, log_decay, forward_pass, rows["state"], self.chunk)
         if cache is not None:
             cache.update(state=state, conv=conv)
         return self.out(F.silu(self.gate(x)) * self.norm(y).flatten(-2))

@@ -8,15 +8,13 @@ decay and gate are each two Linears with a head's width between them; norm is th
 share a rate. Order is in the recurrence, so a position's rotation is not applied, as Kimi Linear has none.
 """
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gptlab.model.attention import Attention
 from gptlab.model.forward_pass import ForwardPass
 from gptlab.model.kv_cache import RecurrentState
-from gptlab.model.linear_state import Rewrite, count_mixing_flops, mix, refuse_bad_chunk
-from gptlab.model.recurrent_parts import ShortConv, TimeScale, hide_padding, normalize_length
+from gptlab.model.linear_state import count_mixing_flops, refuse_bad_chunk
+from gptlab.model.recurrent_parts import ShortConv, TimeScale, apply_delta_rule
 from gptlab.model.shape import Shape
 
 
@@ -57,21 +55,12 @@ class KimiDeltaAttention(Attention):
 
     def forward(self, x: Tensor, forward_pass: ForwardPass, cache: RecurrentState | None = None) -> Tensor:
         rows = (self.new_cache(len(x), 0, x) if cache is None else cache).rows
-        projected = torch.cat([self.q(x), self.k(x), self.v(x)], -1)
-        projected, conv = self.conv(projected, forward_pass, rows["conv"])
-        q, k, v = (part.unflatten(-1, (self.heads, -1)) for part in F.silu(projected).chunk(3, -1))  # (B, T, H, D)
-        q, k = normalize_length(q) * self.head**-0.5, normalize_length(k)
+        widths = [self.heads * self.head] * 3
+        projected, conv = self.conv.project(x, (self.q, self.k, self.v), widths, forward_pass, rows["conv"])
+        q, k, v = (part.unflatten(-1, (self.heads, -1)) for part in projected)  # (B, T, H, D)
         beta = self.greatest_beta * self.beta(x).sigmoid()[..., None]  # (B, T, H, 1)
         _, log_decay = self.time_scale(self.decay_up(self.decay_down(x)))  # (B, T, H, D)
-        y, state = mix(
-            q,
-            hide_padding(beta * k, forward_pass),
-            v,
-            hide_padding(log_decay, forward_pass),
-            rows["state"],
-            self.chunk,
-            Rewrite(-k),
-        )
+        y, state = apply_delta_rule(q, k, v, beta, log_decay, forward_pass, rows["state"], self.chunk)
         if cache is not None:
             cache.update(state=state, conv=conv)
         return self.out(self.gate_up(self.gate_down(x)).sigmoid() * self.norm(y).flatten(-2))

@@ -77,9 +77,7 @@ class Mamba2(Attention):
 
     def forward(self, x: Tensor, forward_pass: ForwardPass, cache: RecurrentState | None = None) -> Tensor:
         rows = (self.new_cache(len(x), 0, x) if cache is None else cache).rows
-        projected = torch.cat([self.q(x), self.k(x), self.v(x)], -1)
-        projected, conv = self.conv(projected, forward_pass, rows["conv"])
-        q, k, v = F.silu(projected).split(self.widths, -1)
+        (q, k, v), conv = self.conv.project(x, (self.q, self.k, self.v), self.widths, forward_pass, rows["conv"])
         v = v.unflatten(-1, (self.heads, -1))  # (B, T, H, E)
         step, log_decay = self.time_scale(self.decay(x))  # (B, T, H, 1)
         y, state = mix(

@@ -82,9 +82,7 @@ class Rope(Position):
         self.cos_sin_cache: dict[tuple, tuple[Tensor, Tensor]] = {}
         # for its refusal, before anything is built
         if self.rotated_width(shape.head) == 2 and scaling == "ntk":
-            raise ValueError(
-                "scaling=ntk slows no pair down where there is one; try scaling=linear, or a wider head"
-            )
+            raise ValueError("scaling=ntk slows no pair down where there is one; try scaling=linear, or a wider head")
 
     def rotated_width(self, width: int) -> int:
         """Return how many features of a head of this width are rotated. Raises ValueError if that is odd or 0."""
