@@ -86,6 +86,8 @@ class RunFolder:
         with (self.path / ".lock").open("w") as file:
             if not try_lock(file, self.path):
                 raise Refused(f"{self.path} is at work in another process; wait for it or stop it")
+            for left in self.path.glob(".*.part"):  # of a process that was killed while it wrote
+                left.unlink(missing_ok=True)
             yield
 
     @contextmanager
@@ -211,8 +213,9 @@ def utc_now() -> str:
 
 def write_atomically(path: Path, text: str) -> None:
     """Write a file whole or not at all."""
-    # beside it, since a rename is atomic within one file system only
-    part = path.with_name(f".{path.name}.part")
+    # beside it, since a rename is atomic within one file system only; of this process alone, since two of them may end
+    # the same study
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with part.open("w", encoding="utf-8", errors="surrogatepass") as file:
             file.write(text)
@@ -220,9 +223,7 @@ def write_atomically(path: Path, text: str) -> None:
             # before the rename, or after a power cut the name may lead to an empty file
             os.fsync(file.fileno())
         part.replace(path)
-    except OSError as error:
-        if isinstance(error, FileNotFoundError) and path.exists():
-            return  # another process, at the end of the same study, has written it and moved the part
+    except OSError:
         part.unlink(missing_ok=True)
         raise
 
