@@ -1,6 +1,7 @@
 """Laws of files that are written whole."""
 
-import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,18 +13,12 @@ LETTERS = 20_000
 
 def test_two_writers_of_one_file_leave_what_one_of_them_wrote(tmp_path: Path):
     path = tmp_path / "results.csv"
-    writers = []
-    for letter in "ab":
-        if not (child := os.fork()):
-            try:
-                for _ in range(60):
-                    write_atomically(path, letter * LETTERS)
-            except BaseException:
-                os._exit(1)
-            os._exit(0)
-        writers.append(child)
-    statuses = [os.waitpid(child, 0)[1] for child in writers]
-    assert statuses == [0, 0]
+    code = (
+        "import sys; from pathlib import Path; from gptlab.runs.record import write_atomically\n"
+        f"for _ in range(100): write_atomically(Path(sys.argv[1]), sys.argv[2] * {LETTERS})"
+    )
+    writers = [subprocess.Popen([sys.executable, "-c", code, str(path), letter]) for letter in "ab"]
+    assert [writer.wait(60) for writer in writers] == [0, 0]
     assert path.read_text() in ("a" * LETTERS, "b" * LETTERS)
     assert [*tmp_path.iterdir()] == [path]
 

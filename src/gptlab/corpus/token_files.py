@@ -50,8 +50,8 @@ class JoinedTokens:
     def take_windows(self, starts: np.ndarray, length: int) -> np.ndarray:
         """Return windows, (N, length), that begin at `starts`, (N,).
 
-        Each is one slice of its file, where a gather looks up every token: of 480 windows over 103 files 22 ms against 265,
-        pages cold (2026-11).
+        Each is one slice of its file, where a gather looks up every token: 22 ms against 265 for 480 windows over 103
+        files, pages cold (2026-11).
         """
         windows = np.empty((len(starts), length), self.parts[0].dtype)
         part_numbers = np.searchsorted(self.ends, starts, side="right")
