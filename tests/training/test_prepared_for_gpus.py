@@ -19,7 +19,7 @@ from gptlab.ablation.worker import run_program
 from gptlab.model import attention_kernels
 from gptlab.model.attention_kernels import choose_kernel
 from gptlab.runs.checkpoint import find_newest_checkpoint, keep_checkpoints, load_checkpoint
-from gptlab.training.callbacks.checkpoints import Checkpoints
+from gptlab.training.run_callbacks.checkpoints import Checkpoints
 from gptlab.training.state import RunState, StepTimer
 from gptlab.training.task import Diverged, Task
 from gptlab.training.trainer import lightning

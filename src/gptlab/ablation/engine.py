@@ -21,7 +21,7 @@ from gptlab.ablation.progress import StudyProgress
 from gptlab.ablation.protocol.campaign import claim_share, preview_share
 from gptlab.ablation.protocol.register import refuse_unfit_registration, register_plan
 from gptlab.ablation.question import StudySpec, parse_command
-from gptlab.ablation.study_plan import make_study_plan
+from gptlab.ablation.study_json import make_study_plan
 from gptlab.console.json_answer import add_to_answer
 from gptlab.console.terminal import Screen
 from gptlab.errors import Ended, Refused

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from gptlab.ablation import plan as planning
 from gptlab.ablation.question import StudySpec
-from gptlab.ablation.study_plan import start_study_plan
+from gptlab.ablation.study_json import start_study_plan
 from gptlab.config.recipe import flatten, set_values
 from gptlab.errors import Ended, Refused
 from gptlab.report.measurement_folder import find_rows_path, report_measurements

@@ -23,19 +23,20 @@ from gptlab.runs.checkpoint import extract_decoder_weights, find_newest_checkpoi
 from gptlab.runs.fingerprint import fingerprint_recipe
 from gptlab.runs.record import RunFolder
 from gptlab.training.build import build_decoder
-from gptlab.training.callbacks.checkpoints import STATE_KEY, Checkpoints
-from gptlab.training.callbacks.interim_evaluation import InterimEvaluation
-from gptlab.training.callbacks.interim_sample import InterimSample
-from gptlab.training.callbacks.metrics_log import MetricsLog
-from gptlab.training.callbacks.progress_bar import ProgressBar
-from gptlab.training.callbacks.stop_on_signal import StopOnSignal, Stopped, raise_stopped
-from gptlab.training.callbacks.time_limit import TimeLimit
 from gptlab.training.context import RunContext
 from gptlab.training.cost.probe import Probe, probe_run
 from gptlab.training.distributed import ProcessGroup
 from gptlab.training.evaluator import Evaluator
 from gptlab.training.final_evaluation import evaluate_final
+from gptlab.training.follower import follow_first_process
 from gptlab.training.messages import print_introduction, print_results
+from gptlab.training.run_callbacks.checkpoints import STATE_KEY, Checkpoints
+from gptlab.training.run_callbacks.interim_evaluation import InterimEvaluation
+from gptlab.training.run_callbacks.interim_sample import InterimSample
+from gptlab.training.run_callbacks.metrics_log import MetricsLog
+from gptlab.training.run_callbacks.progress_bar import ProgressBar
+from gptlab.training.run_callbacks.stop_on_signal import StopOnSignal, Stopped, raise_stopped
+from gptlab.training.run_callbacks.time_limit import TimeLimit
 from gptlab.training.run_log import RunLog
 from gptlab.training.sample_writer import SampleWriter
 from gptlab.training.samples import write_final_samples
@@ -44,7 +45,6 @@ from gptlab.training.start import find_run_to_resume, open_tracker, refuse_other
 from gptlab.training.state import RunState, StepTimer
 from gptlab.training.summary import describe_run, measure_times
 from gptlab.training.task import Diverged
-from gptlab.training.worker import follow_first_process
 
 
 def run(

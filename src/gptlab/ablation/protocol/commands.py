@@ -19,7 +19,7 @@ def campaign(name: Name, outputs: Outputs = Path("outputs")) -> None:
     """Show a campaign: the questions asked on one baseline, the alpha they spent, the ladder of accepted changes."""
     from rich.console import Console
 
-    from gptlab.ablation.protocol.ladder import print_campaign
+    from gptlab.ablation.protocol.campaign_state import print_campaign
     from gptlab.runs.campaign_folder import CampaignFolder
 
     console = Console(highlight=False)

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from gptlab.ablation.protocol.ladder import list_rungs, read_opening
+from gptlab.ablation.protocol.campaign_state import list_comparisons, read_opening
 from gptlab.commands.python_study import Study
 from gptlab.console.json_answer import add_to_answer
 from gptlab.errors import Refused
@@ -53,15 +53,15 @@ def confirm_campaign(campaign: CampaignFolder, seeds: int) -> Study:
 
 def _plan_confirmation(campaign: CampaignFolder, seeds: int) -> dict[str, Any]:
     """Return the arms, the overrides that they share, and the seeds of a confirmation."""
-    accepted = [rung for rung in list_rungs(campaign) if rung.accepted]
+    accepted = [comparison for comparison in list_comparisons(campaign) if comparison.accepted]
     if not accepted:
         raise Refused(
             f"campaign {campaign.name} has accepted no change, so there is nothing to confirm; "
             "its held-back part stays unseen"
         )
     lists = {BASELINE: read_opening(campaign)["overrides"]}
-    for rung in accepted:
-        lists[rung.arm] = StudyFolder(campaign.outputs / "ablations" / rung.study).plan.arms[rung.arm]
+    for comparison in accepted:
+        lists[comparison.arm] = StudyFolder(campaign.outputs / "ablations" / comparison.study).plan.arms[comparison.arm]
     shared = [word for word in lists[BASELINE] if all(word in words for words in lists.values())]
     arms = {name: [word for word in words if word not in shared] for name, words in lists.items()}
     # what the baseline says too is no change; a word of one study may be a default of another

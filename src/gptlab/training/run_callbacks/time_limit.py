@@ -2,8 +2,8 @@
 
 import lightning
 
-from gptlab.training.callbacks import StepCallback
 from gptlab.training.distributed import ProcessGroup
+from gptlab.training.run_callbacks import StepCallback
 from gptlab.training.state import RunState
 from gptlab.training.task import Task
 

@@ -6,8 +6,8 @@ from typing import Any
 import lightning
 
 from gptlab.console.terminal import Terminal
-from gptlab.training.callbacks import StepCallback
 from gptlab.training.distributed import ProcessGroup
+from gptlab.training.run_callbacks import StepCallback
 from gptlab.training.task import Task
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

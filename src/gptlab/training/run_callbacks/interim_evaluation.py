@@ -3,9 +3,9 @@
 import lightning
 
 from gptlab.runs import checkpoint
-from gptlab.training.callbacks import StepCallback
 from gptlab.training.context import RunContext
 from gptlab.training.evaluator import Evaluator
+from gptlab.training.run_callbacks import StepCallback
 from gptlab.training.run_log import RunLog
 from gptlab.training.setup import TrainingSetup
 from gptlab.training.state import RunState, StepTimer

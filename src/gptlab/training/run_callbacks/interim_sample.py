@@ -3,9 +3,9 @@
 import lightning
 from rich.markup import escape
 
-from gptlab.training.callbacks import StepCallback
-from gptlab.training.callbacks.interim_evaluation import InterimEvaluation
 from gptlab.training.context import RunContext
+from gptlab.training.run_callbacks import StepCallback
+from gptlab.training.run_callbacks.interim_evaluation import InterimEvaluation
 from gptlab.training.run_log import RunLog
 from gptlab.training.sample_writer import SampleWriter
 from gptlab.training.setup import TrainingSetup

@@ -6,8 +6,8 @@ from typing import Any
 import lightning
 
 from gptlab.runs import checkpoint
-from gptlab.training.callbacks import StepCallback
 from gptlab.training.context import RunContext
+from gptlab.training.run_callbacks import StepCallback
 from gptlab.training.state import RunState, StepTimer
 from gptlab.training.task import Task
 

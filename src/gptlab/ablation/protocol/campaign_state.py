@@ -24,7 +24,7 @@ FLOPS, PARAMETERS = "flops_per_token", "params"
 
 
 @dataclass(frozen=True)
-class Rung:
+class CampaignComparison:
     """One comparison of a campaign.
 
     question    its number in the campaign
@@ -53,9 +53,9 @@ class Rung:
     minutes: float
 
 
-def list_rungs(campaign: CampaignFolder) -> list[Rung]:
+def list_comparisons(campaign: CampaignFolder) -> list[CampaignComparison]:
     """Return the comparisons of all studies of a campaign that have run, in the order in which they were asked."""
-    rungs = []
+    comparisons = []
     for event in campaign.read_events("asked"):
         folder = campaign.outputs / "ablations" / event["study"]
         if not (folder / "study.json").exists():
@@ -65,14 +65,16 @@ def list_rungs(campaign: CampaignFolder) -> list[Rung]:
         contrasts = {contrast.arm: contrast for contrast in findings.strata[0].comparisons[0].contrasts}
         for place, arm in enumerate(order):
             if arm in contrasts:
-                rungs.append(_make_rung(event, findings, contrasts[arm], event["first"] + place))
-    return rungs
+                comparisons.append(_make_comparison(event, findings, contrasts[arm], event["first"] + place))
+    return comparisons
 
 
-def _make_rung(event: dict[str, Any], findings: Findings, contrast: Contrast, question: int) -> Rung:
+def _make_comparison(
+    event: dict[str, Any], findings: Findings, contrast: Contrast, question: int
+) -> CampaignComparison:
     ratios = {key: _compare_means(findings.runs, contrast, key) for key in (FLOPS, PARAMETERS)}
     timed = [timing.ratios for timing in findings.strata[0].timings if timing.metric == STEP]
-    return Rung(
+    return CampaignComparison(
         question=question,
         study=event["study"],
         arm=contrast.arm,
@@ -106,20 +108,20 @@ def _compare_means(runs: list[Run], contrast: Contrast, key: str) -> float | Non
 def print_campaign(campaign: CampaignFolder, console: Console) -> None:
     """Print a campaign: its baseline, what it asked and spent, the ladder, and what fresh seeds said of it."""
     opened = read_opening(campaign)
-    asked, rungs = campaign.read_events("asked"), list_rungs(campaign)
+    asked, comparisons = campaign.read_events("asked"), list_comparisons(campaign)
     count = campaign.count_questions()
     spent = share_alpha(1, count)
-    ladder = [rung for rung in rungs if rung.accepted]
-    minutes = {rung.study: rung.minutes for rung in rungs}
+    ladder = [comparison for comparison in comparisons if comparison.accepted]
+    minutes = {comparison.study: comparison.minutes for comparison in comparisons}
     say = _printer(console)
     say(f"campaign {campaign.name}, since {opened['at']}: baseline {opened['baseline']}", "bold")
     say(
         f"  {pluralize(count, 'question')} asked of its validation tokens, studies: {len(asked)}; "
         f"alpha {format_alpha(spent)} of {format_alpha(opened['alpha'])} spent, family-wise (online fallback)"
     )
-    say(f"  accepted: {len(ladder)} of {len(rungs)} that have run, in {format_minutes(sum(minutes.values()))}")
-    if rungs:
-        console.print(_build_table(rungs))
+    say(f"  accepted: {len(ladder)} of {len(comparisons)} that have run, in {format_minutes(sum(minutes.values()))}")
+    if comparisons:
+        console.print(_build_table(comparisons))
         say("  a star is accepted; minutes are of the whole study; intervals are 95 %, over the looks of each")
     confirming = campaign.read_events("confirming")
     if confirming:
@@ -133,8 +135,8 @@ def print_campaign(campaign: CampaignFolder, console: Console) -> None:
         questions=count,
         alpha=opened["alpha"],
         spent=spent,
-        ladder=[asdict(rung) for rung in ladder],
-        asked=[asdict(rung) for rung in rungs],
+        ladder=[asdict(comparison) for comparison in ladder],
+        asked=[asdict(comparison) for comparison in comparisons],
         confirmed=bool(confirming),
     )
 
@@ -149,7 +151,7 @@ def read_opening(campaign: CampaignFolder) -> dict[str, Any]:
     )
 
 
-def _build_table(rungs: list[Rung]) -> Table:
+def _build_table(comparisons: list[CampaignComparison]) -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("  #", justify="right", no_wrap=True)
     table.add_column("change", overflow="fold")
@@ -166,21 +168,21 @@ def _build_table(rungs: list[Rung]) -> Table:
     ):
         table.add_column(head, justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
-    for rung in rungs:
-        decimals = count_decimals((rung.high - rung.low) / 4)
+    for comparison in comparisons:
+        decimals = count_decimals((comparison.high - comparison.low) / 4)
         table.add_row(
-            f"{'*' * rung.accepted} {rung.question}",
-            rung.arm,
-            format_signed(rung.difference, decimals),
-            f"[{format_range(rung.low, rung.high, decimals)}]".replace("[", r"\["),
-            f"{rung.p_holm:.2g}",
-            f"{rung.level:.2g}",
-            str(rung.seeds),
-            _format_ratio(rung.step_ratio),
-            _format_ratio(rung.flops),
-            _format_ratio(rung.parameters),
-            f"{rung.minutes:.1f}",
-            rung.verdict,
+            f"{'*' * comparison.accepted} {comparison.question}",
+            comparison.arm,
+            format_signed(comparison.difference, decimals),
+            f"[{format_range(comparison.low, comparison.high, decimals)}]".replace("[", r"\["),
+            f"{comparison.p_holm:.2g}",
+            f"{comparison.level:.2g}",
+            str(comparison.seeds),
+            _format_ratio(comparison.step_ratio),
+            _format_ratio(comparison.flops),
+            _format_ratio(comparison.parameters),
+            f"{comparison.minutes:.1f}",
+            comparison.verdict,
         )
     return table
 

@@ -2,8 +2,8 @@
 
 import lightning
 
-from gptlab.training.callbacks import StepCallback
 from gptlab.training.context import RunContext
+from gptlab.training.run_callbacks import StepCallback
 from gptlab.training.run_log import RunLog
 from gptlab.training.state import RunState, StepTimer
 from gptlab.training.task import Task
