@@ -60,11 +60,13 @@ def print_bill(bill: Bill, console: Console) -> None:
         table.add_row(
             f"  {escape(item.name)}{mark}",
             *_format_counts(item.counts),
+            # of a probe on this machine, this minute; verdicts on speed come of the timing at the end
             _format_step_time(item),
             *map(str, (item.cells, item.to_run)),
         )
     console.print(table)
     for line in (
+        # what matching has set, arm by arm, before what is not alike all the same
         [f"{item.name}: {adjustment}" for item in bill.lines for adjustment in item.adjustments]
         + bill.mismatch
         + bill.notes
@@ -82,6 +84,7 @@ def _format_counts(counts: dict[str, float]) -> list[str]:
     cells = [
         f"{counts[key]:,.0f}" if key in counts else "" for key in ("params", "flops_per_token", "cache_bytes_per_token")
     ]
+    # a mixture's token meets a part of its parameters alone
     if (active := counts.get("params_active")) and active != counts["params"]:
         cells[0] = f"{cells[0]}, {active:,.0f} active"
     return cells

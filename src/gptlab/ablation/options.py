@@ -16,7 +16,7 @@ from gptlab.stats.study_plan import CONTROL_BUDGETS
 class StudyOptions:
     """The knobs of conf/ablate.yaml that train.yaml does not have."""
 
-    study: dict[str, Any]
+    study: dict[str, Any]  # the choice in conf/study; `kind` below is its name
     design: Literal["grid", "star", "leave_one_out", "search"]
     trials: int
     sampler: Literal["tpe", "random", "grid"]
@@ -62,6 +62,7 @@ class StudyOptions:
     @property
     def blocks(self) -> list[int]:
         """The seeds, in order, each once."""
+        # a number of seeds is always 0, 1, ..., so that a later, larger one adds to what is done
         return list(range(self.seeds)) if isinstance(self.seeds, int) else sorted({*self.seeds})
 
     @property
@@ -89,6 +90,7 @@ MIN_HIGHEST_MULTIPLE = 0.1
 def check_options(values: dict[str, Any]) -> StudyOptions:
     """Return the typed options, or refuse all that is wrong."""
     if isinstance(values["baseline"], int | float):  # an arm's value: model.layers=2,4 baseline=2
+        # hydra has read it as a number, and arms go by text
         values = {**values, "baseline": format_value(values["baseline"])}
     wrong = [
         f"{name}={format_value(values[name])} is not {describe_type(field.type, values[name])}"
@@ -108,6 +110,7 @@ def _check_ranges(values: dict[str, Any]) -> Iterator[str]:
         yield f"seeds={seeds} asks for none; give 1 or more, 3 for a verdict"
     yield from _check_looks(values)
     yield from _check_ladder(values)
+    # what a torch.Generator takes
     if isinstance(seeds, list) and any(not 0 <= value < 2**63 for value in seeds):
         yield f"seeds={seeds}: a seed is in 0 .. 2^63 - 1"
     if any(value <= 0 for value in values["budget"]):
@@ -149,6 +152,7 @@ def _check_ladder(values: dict[str, Any]) -> Iterator[str]:
             if values[knob]:
                 yield f"{knob}={values[knob]} speaks of a ladder; give ladder=[nano,micro,mini], or leave it out"
         return
+    # a change over the rungs needs two of them
     if rungs < 2 or len({*ladder}) < rungs:
         yield f"{written} needs two sizes or more, each once; try ladder=[nano,micro]"
     if tokens and (len(tokens) != rungs or min(tokens) <= 0):

@@ -72,6 +72,7 @@ class StudyProgress:
         states = self.study_folder.read_states()
         for key in self.cells:
             state = states.get(key, CellState())
+            # by time as well: a cell that failed in an earlier command is tried again, and may fail again
             if state.status in ENDED_STATES and state.at >= self.began and key not in self.announced:
                 self.announced.add(key)
                 self.console.print(
@@ -139,11 +140,13 @@ def estimate_seconds_left(
     """
     actual = expected = 0.0
     for key, state in states.items():
+        # a reused run's time is of another day, perhaps of another machine
         if key in cells and state.status == "finished" and not state.reused:
             actual += _read_summary(study_folder.pool / state.run).get("time/total_s", 0)
             # a reused cell's time is of another day, perhaps of another machine
             expected += seconds.get(key, 0)
     # how this machine has kept to the estimate so far
+    # until a cell has finished there is nothing to correct by
     rate = actual / expected if actual and expected else 1.0
     seconds_left = 0.0
     for key in cells:
@@ -162,8 +165,10 @@ def _describe_running_cell(study_folder: StudyFolder, cell: dict[str, Any], stat
 
 
 def _fraction_done(study_folder: StudyFolder, cell: dict[str, Any], state: CellState) -> float:
+    # taken, but its run has no folder yet
     if not state.run:
         return 0.0
+    # from the log's rows: checkpoints are too far apart to show progress
     last = max((row["step"] for row in read_rows(study_folder.pool / state.run / "metrics.jsonl")), default=0)
     return min(1.0, last / cell["config"]["steps"])
 
@@ -171,6 +176,7 @@ def _fraction_done(study_folder: StudyFolder, cell: dict[str, Any], state: CellS
 def _read_summary(folder: Path) -> dict[str, Any]:
     try:
         return read_json(folder / "summary.json")
+    # asked while another process may be writing it
     except (OSError, ValueError):
         return {}
 
@@ -197,6 +203,7 @@ def describe_study(folder: Path) -> str:
     study_folder = StudyFolder(folder)
     cells, states = study_folder.read_cells(), study_folder.read_states()
     line = describe_progress(study_folder, cells, states, study_folder.plan.seconds, study_folder.plan.jobs)
+    # the line is made for rich; a page and a program want the words
     return Text.from_markup(line).plain
 
 

@@ -14,6 +14,7 @@ def card(
     to: Annotated[Path | None, typer.Option(help="A file to write; without one, it is printed.")] = None,
 ) -> None:
     """Print a study on one page of Markdown, for a pull request or an issue: gptlab card STUDY | gh pr comment -F -."""
+    # late: the list of commands needs no report
     from gptlab.report.card import render_card
     from gptlab.report.findings import compare_study_folder
     from gptlab.report.measurement_folder import is_measurement_folder

@@ -21,6 +21,7 @@ def check(
 ) -> None:
     """Check every choice of a package: what composing and building say, then every law of its slot."""
     register_here(package)
+    # surely there: register_here has named it, and the list refuses a name without a package
     found = next(one for one in list_variant_packages() if one.name == package)
     if not found.choices:
         raise Refused(
@@ -44,6 +45,7 @@ def register_here(package: str) -> None:
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)
+    # the laws run in a process of their own, which must find the package too
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH", "")]))
     register_searched([f"pkg://{package}.conf"])
 
@@ -54,6 +56,7 @@ def find_problems(package: VariantPackage, choices: list[tuple[str, str]]) -> li
     for slot, name in choices:
         if not (CONF / slot).is_dir():
             problems.append(f"{package.name}: conf/{slot}/{name}.yaml: there is no slot {slot}; see gptlab slots")
+        # sizes, experiments and trackers are YAML or stand by themselves: no decoder is built of them
         elif slot in (*SLOTS, *OPTIONAL_SLOTS):
             problems += check_recipe(compose([f"{slot}=[{name}]" if slot in LISTS else f"{slot}={name}"]))
     return problems

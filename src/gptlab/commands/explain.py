@@ -71,6 +71,7 @@ def summarize_choice(slot: str, choice: str) -> str:
     if code is None:
         return ", ".join(line for line in text.splitlines() if ":" in line)
     docstring = ast.get_docstring(ast.parse(code.read_text(encoding="utf-8"))) or ""
+    # a module of several choices has a list of them in its head, two blanks behind each name
     line_of_choice = re.search(rf"^{choice}  +(.*)$", docstring, re.M)
     return (
         re.sub(r"  +", ", ", line_of_choice[1]) if line_of_choice else docstring.partition("\n\n")[0].replace("\n", " ")
@@ -88,11 +89,13 @@ def describe_choice(recipe: Recipe, slot: str, choice: str) -> ChoiceDescription
     text = file.read_text(encoding="utf-8")
     lines = [line for line in text.splitlines() if line and not line.startswith((*NOT_KNOBS, "#", "  - "))]
     node = recipe.config.get(slot) or {} if is_chosen_by_runs(recipe, slot) else yaml.safe_load(text)
+    # a list slot holds its choices by name
     node = node[choice] if slot in LISTS else node
     if not isinstance(node, dict) or "_target_" not in node:  # sizes, tracking, recipes: YAML alone
         return ChoiceDescription([relative_to_root(file)], [read_head_comment(text)], "\n".join(lines))
     target = locate(node["_target_"], slot)
     module = sys.modules[target.__module__]
+    # a choice may be made of a class of another slot, whose head says nothing of it
     package = (f"{find_slot_package(slot)}.", *(f"{one.name}." for one in list_variant_packages()))
     head = module.__doc__ if target.__module__.startswith(package) else ""  # a pattern lies elsewhere
     about, meanings = split_knob_list(inspect.cleandoc(target.__doc__ or ""), find_knobs(lines))
@@ -120,6 +123,7 @@ def split_knob_list(docstring: str, knobs: list[str]) -> tuple[str, dict[str, st
     names: list[str] = []
     for line in docstring.splitlines():
         entry = re.match(r"(\w+(?:, \w+)*)  +(\S.*)", line)
+        # a paragraph may have two blanks in it: only the names of knobs make an entry
         if entry and {*entry[1].split(", ")} <= {*knobs}:
             names = entry[1].split(", ")
             meanings |= dict.fromkeys(names, entry[2])
@@ -162,6 +166,7 @@ def describe_costs(recipe: Recipe, slot: str) -> dict[str, str]:
     lines = {"parameters": f"{counts.params:,}", "of them active": f"{counts.params_active:,}"}
     if slot in PARTS:
         contract: Any = getattr(import_module(find_slot_package(slot)), slot.capitalize())
+        # by the contract, so that parts are found wherever a block or a pattern holds them
         prefixes = tuple(f"{name}." for name, module in decoder.named_modules() if isinstance(module, contract))
         of_slot = sum(p.numel() for name, p in decoder.named_parameters() if name.startswith(prefixes))
         lines[f"of {slot}"] = f"{of_slot:,}"
@@ -176,6 +181,7 @@ def compare_costs(slot: str, choice: str, overrides: list[str], compose: Compose
         return {}
     default_recipe, chosen = compose(overrides), compose([f"{slot}={choice}", *overrides])
     default = default_recipe.choices.get(slot)
+    # side by side with the default of the slot: a cost by itself says little
     names = [choice] if choice == default else [choice, f"{default}, the default" if default else "the defaults"]
     columns = {}
     # one name alone where the choice is the default

@@ -32,6 +32,7 @@ def export(
     if (to is None) == (format is None):
         raise Refused("export takes one of --to and --format: --to hf, --to safetensors, --format mxint8")
     if to is Layout.gguf:
+        # late, here and below: torch and the writers take seconds, and --help needs none
         from gptlab.commands.export_gguf import export_gguf
 
         written = export_gguf(run, into or run / "model.gguf", compose)

@@ -30,6 +30,7 @@ def export_gguf(run: Path, into: Path, compose: Compose) -> Path:
         raise Refused("--to gguf needs the library gguf, which is not here; run: pip install 'gptlab[gguf]'") from error
     if into.exists():
         raise Refused(f"--into={into} is there already; name another file")
+    # all refusals of transformers' layout first, then those of GGUF; nothing is written before
     config, tensors = convert_run(run, compose)
     refuse_unknown_shape(config)
     kind = config["model_type"]
@@ -43,6 +44,7 @@ def export_gguf(run: Path, into: Path, compose: Compose) -> Path:
         if theirs is None:
             raise Refused(f"GGUF has no name for {name} in {kind}; export it with --to safetensors")
         writer.add_tensor(theirs, arrange_tensor(name, tensor.detach().float().numpy(), config))
+    # in this order: the header counts the settings and tensors that were added
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

@@ -111,6 +111,7 @@ def derive_config(recipe: Recipe, decoder: "Decoder") -> dict[str, Any]:
 
 def _derive_llama_config(config: dict[str, Any], shape: Any, hidden: int) -> dict[str, Any]:
     attention, position = config["attention"], config["position"]
+    # Qwen 2 has biases on q, k and v and none on the output
     window, bias, out = attention.get("window"), attention.get("bias", False), attention.get("out_bias", False)
     # the family whose code computes this; the round trip below is the judge
     kind = "qwen3" if attention.get("qk_norm") else "qwen2" if bias and not out else "mistral" if window else "llama"
@@ -135,6 +136,7 @@ def _derive_llama_config(config: dict[str, Any], shape: Any, hidden: int) -> dic
         "num_attention_heads": shape.heads,
         "num_key_value_heads": attention.get("kv_heads") or shape.heads,
         "head_dim": shape.head,
+        # a scaled rotation reaches factor times as far as it was trained
         "max_position_embeddings": round(shape.context * position.get("factor", 1.0)),
         "rope_parameters": rotary,
         "rms_norm_eps": config["norm"].get("eps", 1e-6),
@@ -148,7 +150,9 @@ def _derive_llama_config(config: dict[str, Any], shape: Any, hidden: int) -> dic
 def refuse_different_round_trip(recipe: Recipe, decoder: "Decoder", config: dict[str, Any], compose: Compose) -> None:
     """Refuse a run that its own config.json would bring back as another."""
     knobs = families.derive_knobs(config)
+    # as words of a command line, so that the very path of pretrained=hf is taken
     words = [f"{key}={format_value(value).strip(chr(39))}" for key, value in knobs.items() if key != "tokenizer"]
+    # choices before knobs: a choice resets the knobs of its slot
     round_trip = compose([word for word in words if "." not in word.partition("=")[0]] + [w for w in words if "." in w])
     knobs_of_run, knobs_of_export = (_knobs_that_matter(either, decoder) for either in (recipe, round_trip))
     differences = [
@@ -167,6 +171,7 @@ def _knobs_that_matter(recipe: Recipe, decoder: "Decoder") -> dict[str, Any]:
     """Return what decides the logits, with the defaults that follow from sizes written out."""
     knobs = flatten({slot: recipe.config[slot] for slot in PARTS} | {"final_norm": recipe.config["final_norm"]})
     knobs = {key: value for key, value in knobs.items() if key.rpartition(".")[2] not in KNOBS_WITHOUT_EFFECT}
+    # null stands for what sizes give; the other side may say the same as a number
     defaults: dict[str, Any] = {"mlp.hidden": decoder.layers[0].mlp.hidden, "attention.kv_heads": decoder.shape.heads}
     defaults["position.high"] = DEFAULT_HIGH.get(recipe.config["position"].get("scaling"), 4.0)
     return {key: defaults.get(key) if value is None else value for key, value in knobs.items()}

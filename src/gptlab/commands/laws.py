@@ -29,8 +29,10 @@ def run_laws(choices: list[tuple[str, str]]) -> LawResults:
         raise Refused("the laws need pytest, which is not here; run: pip install pytest, then: gptlab check <package>")
     files_with_laws = sorted({file for slot, _ in choices for file in find_laws(slot)})
     names = " or ".join(f"({slot} and {name})" for slot, name in choices)
+    # for people: pytest would take the brackets too
     names = names.strip("()") if len(choices) == 1 else names
     arguments = [*files_with_laws, "-k", names]
+    # one thread, as in make test: the laws are many small products, which threads only slow down
     sources = [str(ROOT / "src"), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sources)), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
@@ -50,6 +52,7 @@ def run_laws(choices: list[tuple[str, str]]) -> LawResults:
 
 def find_laws(slot: str) -> list[str]:
     """Return the files of tests that are run over the choices of a slot, as paths below ROOT."""
+    # these go over the choices of all slots, and so name none
     always = ["test_structure.py", *(["test_decoder_laws.py"] if slot in (*PARTS, "init") else [])]
     files = [file for file in sorted((ROOT / "tests").rglob("test_*.py")) if file.parent.name != "commands"]
     chosen = (file for file in files if file.name in always or f'choices("{slot}")' in file.read_text(encoding="utf-8"))

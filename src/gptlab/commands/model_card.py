@@ -37,6 +37,7 @@ def render_model_card(run: Path) -> str:
 def list_verdicts(run: Path) -> list[str]:
     """Return a line for each verdict of a study about the arm of this run."""
     lines = []
+    # outputs/runs/RUN, so two folders up are the outputs
     for file in sorted((run.resolve().parents[1] / "ablations").glob("*/comparison.json")):
         try:
             document = json.loads(file.read_text(encoding="utf-8"))
@@ -52,6 +53,7 @@ def _describe_verdicts(document: dict[str, Any], stratum: dict[str, Any], arms: 
     for comparison in stratum["comparisons"][:1]:
         unit = comparison["metric"]["unit"]
         for contrast in comparison["contrasts"]:
+            # also where the run is the baseline: what others lost to it speaks of it too
             if not arms & {contrast["arm"], contrast["against"]}:
                 continue
             interval = f"{contrast['difference']:+.4f} {unit}"

@@ -40,9 +40,11 @@ def write_variant(slot: str, name: str, package: str = "") -> WrittenFiles:
     kind = "".join(word.capitalize() for word in name.split("_"))
     code, conf, module = package_folder(slot), CONF, find_slot_package(slot)
     if package:
+        # registers the package too, so that the new choice can be composed in this process
         code, conf, module = begin_package(package), begin_package(package) / "conf", package
     written = WrittenFiles(code / f"{name}.py", conf / slot / f"{name}.yaml", kind)
     try:
+        # the code first: the YAML is made from the class's signature
         written.code.write_text(render_starter(slot, kind), encoding="utf-8")
         written.yaml.parent.mkdir(parents=True, exist_ok=True)
         written.yaml.write_text(make_yaml(slot, name, f"{module}.{name}", kind), encoding="utf-8")
@@ -137,6 +139,7 @@ def make_yaml(slot: str, name: str, module: str, kind: str) -> str:
 
 def format_default(parameter: inspect.Parameter) -> str:
     """Return a default as YAML has it: 1e-06 would be a text there."""
+    # YAML 1.1 takes 1e-06 for a text, as it wants a dot; 1.0e-06 is a number
     return re.sub(r"^(\d+)e", r"\1.0e", format_value(parameter.default))
 
 
@@ -165,6 +168,7 @@ def print_new_variant(slot: str, name: str, default: str | list[str], package: s
     for law in results.broken:
         console.print(f"            [red]{escape(describe_law(law))}[/]")
     install = ["pip install -e .    # or: export PYTHONPATH=$PWD GPTLAB_VARIANTS=" + package] if package else []
+    # where a law is broken the next thing is to see how, and not to train
     then = [results.command] if results.broken else [*install, *next_commands(slot, name, default)]
     for number, line in enumerate(then):
         console.print(f"  [bold]{'' if number else 'next':<8}[/]  {escape(line)}")

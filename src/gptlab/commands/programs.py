@@ -24,5 +24,6 @@ def ablate() -> None:
 def run_program(command: str) -> None:
     """Run a program as if it had been started by itself, with its own errors and exit statuses."""
     path = str(CONF.parent / PROGRAMS[command])
+    # hydra reads sys.argv, and names the program by its first word
     sys.argv[:2] = [path]
     runpy.run_path(path, run_name="__main__")

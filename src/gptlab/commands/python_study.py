@@ -51,8 +51,10 @@ class Study:
         """Run what is missing and compare; progress goes to stderr. Raises Refused, or Ended where cells failed."""
         # a process of its own: hydra and torch's threads are global, and a notebook has its own
         command = [sys.executable, str(CONF.parent / "ablate.py"), *self.words, "output=json"]
+        # stderr stays the notebook's own, so that progress is seen while it runs
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
         if not done.stdout.strip():
+            # killed, or Python itself failed: nothing reached the line that answers
             raise Ended(f"the study ended with status {done.returncode} and no answer; see what it printed")
         # the last line: code of one's own may print before it
         answer = json.loads(done.stdout.splitlines()[-1])
@@ -84,6 +86,7 @@ class Study:
     def rows(self) -> list[dict[str, str]]:
         """Return the same rows as results.csv has them."""
         with (self.folder / "results.csv").open(encoding="utf-8", newline="") as file:
+            # texts: without pandas nobody guesses which column is a number
             return [*csv.DictReader(file)]
 
     def _read_answer(self) -> dict[str, Any]:

@@ -32,6 +32,7 @@ def print_runs(outputs: Path) -> None:
 
 def read_runs(outputs: Path) -> list[dict[str, Any]]:
     """Return folder, status and summary of every run, the best first."""
+    # the order of the table, so that a program and a reader speak of the same first run
     names = sorted(map(_describe_run, (outputs / "runs").glob("*/run.json")), key=lambda line: line[0])
     return [_read_run(outputs / "runs" / name) for _, name, *_ in names]
 

@@ -37,6 +37,7 @@ def stream_text(
         stops = {int(token) for token in tokenize_prompt(stop, tokenizer, "--stop")} if stop is not None else set()
         tokens_written = generate(decoder, tokens, length, repetition=repetition, stop=stops, beyond=beyond, **sampling)
     else:
+        # before the draft is loaded
         refuse_with_draft(stop, beyond, repetition)
         tokens_written = speculate(
             decoder, load_draft(draft[0], tokenizer), tokens, length, guesses=draft[1], **sampling
@@ -66,6 +67,7 @@ def print_texts(prompt: str, texts: Iterable[str]) -> str:
     print(prompt, end="", flush=True)
     written = ""
     for text in texts:
+        # at once, as it comes: the reader sees the speed of the model
         print(text, end="", flush=True)
         written += text
     print()

@@ -26,6 +26,7 @@ def describe_menu(study_options: type, word: str = "") -> dict[str, Any]:
     defaults = _read_defaults()
     slots = {slot: _describe_slot(slot, defaults.get(slot)) for slot in list_slots()}
     run = _describe_settings("train", typing.get_type_hints(Settings), [*slots])
+    # ablate.yaml repeats keys of train.yaml with other defaults: these are listed once, with the run's
     study = _describe_settings(
         "ablate", typing.get_type_hints(study_options), [*slots, *(key.partition(".")[0] for key in run)]
     )

@@ -15,7 +15,9 @@ def refuse_without_effect(axes: dict[str, list[str]], points: list[design.Arm], 
     variants  of all points at the first rung or in the first task, then at the next
     """
     signatures = dict.fromkeys(points, "")
+    # all sizes together: an axis may matter at one of them alone
     for number, variant in enumerate(variants if points else ()):
+        # variants repeat the points, once for each rung or task
         signatures[points[number % len(points)]] += hash_without_seed(variant.recipe)
     if dead := design.find_dead_axes(axes, signatures):
         others = (
@@ -33,7 +35,9 @@ def drop_duplicates(variants: list[Variant], has_tasks: bool) -> tuple[list[Vari
     unique: dict[str, Variant] = {}
     notes = []
     for variant in variants:
+        # the first of equals stays, in the order of the command line
         first = unique.setdefault(hash_without_seed(variant.recipe), variant)
+        # two tasks with the same data would judge the same runs twice
         if has_tasks and first.size != variant.size and first.name == variant.name:
             raise Refused(f"{variant.key} is {first.key} here, the same under another name; leave one of them out")
         if first is not variant and first.key != variant.key:
@@ -53,6 +57,7 @@ def drop_same_functions(
         return variants, []
     same: dict[str, str] = {}
     for size, baseline in baselines.items():
+        # the baseline first, since the first of a function is the one that stays
         of_size = [baseline, *(variant for variant in variants if variant.size == size and variant is not baseline)]
         same |= find_same_functions({variant.key: variant.recipe for variant in of_size})
     notes = [
@@ -61,6 +66,7 @@ def drop_same_functions(
         for name, first in same.items()
     ]
     kept = [variant for variant in variants if variant.key not in same]
+    # baselines alone
     if same and len(kept) <= len(baselines):
         raise Refused(f"{notes[0].partition(':')[0]}, so nothing is left to compare; give another arm")
     return kept, notes

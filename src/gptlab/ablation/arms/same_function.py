@@ -33,6 +33,7 @@ def find_same_functions(recipes: dict[str, Recipe]) -> dict[str, str]:
         traces: list[tuple[str, Recipe, dict[str, Tensor]]] = []
         for name in names:
             trace = _trace(recipes[name])
+            # with one of each function that was seen: equal to it is equal to all of its kind
             first = next((first for first, other, seen in traces if _agree(recipes[name], trace, other, seen)), None)
             if first is None:
                 traces.append((name, recipes[name], trace))
@@ -45,10 +46,12 @@ def _group_by_settings(recipes: dict[str, Recipe]) -> Iterable[list[str]]:
     """Return the names of recipes that differ in the decoder's parts alone and have the same parameters, in groups."""
     groups: dict[str, list[str]] = {}
     for name, recipe in recipes.items():
+        # all but the decoder's parts, by the hash of what is left
         config = {**recipe.config, **dict.fromkeys(PARTS)}
         groups.setdefault(replace(recipe, config=config).hash, []).append(name)
     for names in groups.values():
         by_shapes: dict[Any, list[str]] = {}
+        # shapes cost a build on meta, and most arms are alone here
         for name in names if len(names) > 1 else ():
             if (shapes := _list_shapes(recipes[name])) is not None:
                 by_shapes.setdefault(shapes, []).append(name)
@@ -71,14 +74,18 @@ def _trace(recipe: Recipe) -> dict[str, "Tensor"]:
 
     from gptlab.training.build import build_decoder
 
+    # the process's own random state stays: a run may follow in it
     with torch.random.fork_rng(devices=[]):
+        # training mode, since dropout that differs makes two functions
         decoder = build_decoder(recipe, VOCAB).double().train()
         trace = {f"first {name}": weight.detach().clone() for name, weight in decoder.named_parameters()}
         generator = torch.Generator().manual_seed(1)
         with torch.no_grad():
+            # by name, or parts that are built in another order would draw otherwise
             for _, weight in sorted(decoder.named_parameters()):
                 weight += SPREAD * torch.randn(weight.shape, generator=generator, dtype=weight.dtype)
         context = decoder.shape.context
+        # one context to train on, and a second for what lies beyond
         tokens = torch.randint(VOCAB, (1, 2 * context + 1), generator=generator)
         torch.manual_seed(2)  # of dropout
         output = decoder(tokens[:, :context], tokens[:, 1 : context + 1])
@@ -107,6 +114,7 @@ def _agree(recipe: Recipe, trace: dict[str, "Tensor"], other: Recipe, seen: dict
     import torch
 
     keys = {*trace} | {*seen}
+    # a window wider than the context acts only beyond it, where no training goes
     if recipe.config["position"] == other.config["position"]:
         keys.discard("beyond")
     return all(

@@ -26,6 +26,7 @@ def choose_named_arms(
 
     read_defaults  returns the value of each axis where the command line says nothing of it
     """
+    # how the command line says it, for the refusals
     source = f"arms={options.arms}" if isinstance(options.arms, str) else "arms" if options.arms else ""
     source = source or ("grids" if options.grids else "")
     if source and (arms_of_study or options.design != "grid"):
@@ -47,10 +48,12 @@ def choose_named_arms(
 
 def read_grids(grids: list[str], defaults: dict[str, str]) -> dict[str, list[str]]:
     """Return the arms of all grids by name, the baseline first: what each changes of the defaults."""
+    # shared by all grids: a point that two of them have is one arm
     arms: dict[str, list[str]] = {design.BASELINE[0][1]: []}
     for grid in grids:
         axes = _read_axes(grid)
         for point in product(*axes.values()):
+            # what is the default is no change, so that a grid's own corner is the baseline
             pairs = tuple((axis, value) for axis, value in zip(axes, point, strict=True) if defaults.get(axis) != value)
             if pairs:
                 arms[label_arm(pairs)] = [label_value(*pair) for pair in pairs]
@@ -69,6 +72,7 @@ def _read_axes(grid: str) -> dict[str, list[str]]:
     axes = {}
     for word in _split(grid, " "):
         axis, separator, values = word.partition("=")
+        # inside one quoted text hydra's sweep functions are not expanded
         if not separator or not axis or not values or values.startswith(("glob(", "range(", "interval(", "choice(")):
             raise Refused(f"grids: {word} lists no values; write them out, as in attention=gqa,swa")
         axes[axis] = _split(values, ",")
@@ -81,6 +85,7 @@ def _split(text: str, separator: str) -> list[str]:
     """Return the parts of a text between separators that stand outside of brackets."""
     parts, depth = [""], 0
     for letter in text:
+        # betas=[0.9,0.95],[0.9,0.99] has two values, not four
         depth += (letter in OPENING) - (letter in CLOSING)
         if letter == separator and not depth:
             parts.append("")
@@ -99,8 +104,10 @@ class Exclusions:
 
     def has(self, name: str, words: list[str]) -> bool:
         """Return whether an arm is left out, by its name or by its overrides."""
+        # by value too: exclude=swa
         known = {*words, *(word.partition("=")[2] for word in words)}
         fitting = [text for text in self.exclude if text == name or {*text.split()} <= known]
+        # all that fit, not the first alone: each has proved to be no slip
         self.used |= {*fitting}
         if fitting:
             self.excluded.append(name)

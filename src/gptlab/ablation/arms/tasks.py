@@ -16,6 +16,7 @@ def read_tasks(options: StudyOptions, axes: dict[str, list[str]]) -> StudyOption
     if isinstance(tasks, str):
         tasks = design.read_named_overrides(tasks, "tasks")
     if tasks is None and options.design == "grid" and not options.ladder and len(axes) > 1 and "data" in axes:
+        # taken out of the axes: from here on it is no axis
         tasks = {value: [f"data={value}"] for value in axes.pop("data")}
     if not tasks:
         return replace(options, tasks=None)
@@ -33,6 +34,7 @@ def cross_with_tasks(arms: list[design.ArmSpec], options: StudyOptions) -> list[
     """Return every arm in every task, which is its size; what an arm says itself goes before what the task says."""
     if not isinstance(options.tasks, dict):
         return arms
+    # the task's words first, since the last word on a key wins
     return [
         replace(arm, words=[*words, *arm.words], size=task) for task, words in options.tasks.items() for arm in arms
     ]

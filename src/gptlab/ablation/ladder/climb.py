@@ -35,12 +35,14 @@ def take_max_minutes(options: StudyOptions, axes: dict[str, list[str]], fixed: d
         "model": "its sizes are the models",
         "steps": "set tokens_per_parameter, or rung_tokens",
         "experiment": "leave it out",
+        # one value is fine: it bounds the whole ladder, see below
         "max_minutes": "give one value" if "max_minutes" in axes else "",
     }.items():
         if (key in axes or key in fixed) and remedy:
             raise Refused(f"{written} does not go with {key}={','.join(axes.get(key, ['...']))}: {remedy}")
     if "max_minutes" not in fixed:
         return None
+    # out of what arms share, or each run would take all of it for itself
     value = fixed.pop("max_minutes").partition("=")[2]
     try:
         minutes = None if value == "null" else float(value)
@@ -58,6 +60,7 @@ def list_own_keys(options: StudyOptions) -> tuple[str, ...]:
 
 def spread_over_rungs(arms: "list[ArmSpec]", sizes: list[str]) -> "list[ArmSpec]":
     """Return the arms at each size of a ladder, from small to large; as they are where there is none."""
+    # before the arm's own words: an arm may say something of its size
     sized = [replace(arm, words=[f"model={size}", *arm.words], size=size) for size in sizes for arm in arms]
     return sized or arms
 
@@ -73,10 +76,12 @@ def set_rung_steps(plan: "Plan") -> None:
     if not spec.options.ladder:
         return
     sizes = _refuse_unordered_rungs(plan)
+    # steps are settled once: with other parameters later, a rung's runs would be of two lengths
     begun = plan.folder.plan.settled if (plan.folder.path / "study.json").exists() else {}
     variants = []
     for variant in spec.variants:
         if variant.key not in begun:
+            # of the baseline's parameters: an arm with more of them gets no more tokens
             tokens = _choose_tokens(plan, variant.size, sizes[variant.size])
             settings = variant.recipe.settings
             steps = max(1, round(tokens / (settings.batch_size * settings.model.context)))
@@ -93,6 +98,7 @@ def _refuse_unordered_rungs(plan: "Plan") -> dict[str, float]:
     baselines, written = plan.spec.baselines, ",".join(plan.spec.options.ladder)
     for size in plan.spec.options.ladder:
         if size not in baselines:
+            # two names of one size come out as one baseline
             raise Refused(f"ladder=[{written}]: {size} is the model of another rung here; leave {size} out")
     params = {size: plan.costs.count_costs(baseline.recipe)["params"] for size, baseline in baselines.items()}
     ordered = sorted(params, key=lambda size: params[size])
@@ -122,6 +128,7 @@ def _project_compute(plan: "Plan", largest: "Variant") -> float | None:
     if options.project is None:
         return None
     words = [word for word in largest.overrides if not word.startswith("steps=")]
+    # composed anew and not scaled up: heads, batch and rate are the target's own
     words[words.index(f"model={largest.size}")] = f"model={options.project}"
     target, rung = plan.costs.count_costs(wiring.compose(words)), plan.costs.count_costs(largest.recipe)
     tokens = count_training_tokens(largest.recipe)
@@ -144,6 +151,7 @@ def describe_rungs(plan: "Plan") -> list[str]:
         return []
     phrases, minutes = [], {}
     for size, baseline in plan.baselines.items():
+        # of cells that are still to run: a rung that is done costs nothing
         seconds = [value for key, value in plan.run_seconds.items() if plan.cells[key].variant.size == size]
         minutes[size] = estimate_wall_time(seconds, plan.jobs) / 60 if seconds else 0.0
         tokens = count_training_tokens(baseline.recipe)
@@ -164,10 +172,12 @@ def run_rungs(plan: "Plan", run: Callable[[], None], console: Console) -> None:
     """Run the cells rung by rung, each without the arms that were worse at two rungs before."""
     from gptlab.report.findings import compare_study_folder
 
+    # `run` launches what plan.cells holds: rungs are added to it one by one
     cells, rungs = plan.cells, plan.spec.options.ladder
     plan.cells = {}
     for number, size in enumerate(rungs):
         hopeless: list[str] = []
+        # at the third rung at the earliest: it takes two to be left out
         if number >= 2:
             strata = {stratum.size: stratum for stratum in compare_study_folder(plan.folder.path).strata}
             hopeless = find_hopeless_arms([strata[below] for below in rungs[:number] if below in strata])

@@ -41,12 +41,14 @@ def open_campaign(spec: StudySpec) -> CampaignFolder | None:
 
 def preview_share(spec: StudySpec) -> StudySpec:
     """Return a study with the alpha that its campaign has for it; refuse what does not go with one. Writes nothing."""
+    # also where the command names no campaign: it would judge at all of alpha what has a share of it
     _refuse_other_campaign(spec)
     campaign = open_campaign(spec)
     if campaign is None:
         return spec
     _refuse_unfit_study(spec)
     _refuse_other_baseline(campaign, spec)
+    # more seeds of a study that was asked are a look of its plan, and no new question
     return _with_share(spec, campaign.find_asked(spec.name) or _compute_share(campaign, spec))
 
 
@@ -59,6 +61,7 @@ def claim_share(spec: StudySpec) -> StudySpec:
     with campaign.hold_lock():
         if not campaign.read_events("opened"):
             _open(campaign, _get_baseline(spec))
+        # once more: another study may have opened the campaign since the preview
         _refuse_other_baseline(campaign, spec)
         asked = campaign.find_asked(spec.name)
         if asked is None:
@@ -69,6 +72,7 @@ def claim_share(spec: StudySpec) -> StudySpec:
 def is_rejected_whole(findings: Findings, count: int) -> bool:
     """Return whether each of so many comparisons is better or worse, so that their alpha may go on."""
     (comparison,) = [stratum.comparisons[0] for stratum in findings.strata] or [None]
+    # an arm that has not finished is not decided
     if comparison is None or len(comparison.contrasts) < count:
         return False
     return all(one.verdict in ("better", "worse") and not one.exploratory for one in comparison.contrasts)
@@ -136,10 +140,12 @@ def _refuse_other_baseline(campaign: CampaignFolder, spec: StudySpec) -> None:
     """Refuse a study of another baseline than the campaign's, and a new one after the held-back part was looked at."""
     for opened in campaign.read_events("opened")[:1]:
         baseline = _get_baseline(spec)
+        # the hash decides; the values below are for the message
         if opened["hash"] == hash_without_seed(baseline.recipe):
             continue
         here, there = _list_values(baseline), opened["config"]
         differing = [key for key in {**there, **here} if here.get(key) != there.get(key)]
+        # knobs tell people more than the class path that came with them
         named = [key for key in differing if not key.endswith("._target_")] or differing
         words = [f"{key}={_format(here.get(key))}, not {_format(there.get(key))}" for key in named[:NAMED_DIFFERENCES]]
         raise Refused(
@@ -147,6 +153,7 @@ def _refuse_other_baseline(campaign: CampaignFolder, spec: StudySpec) -> None:
             "give another campaign="
         )
     for confirming in campaign.read_events("confirming")[:1]:
+        # a study that was asked before goes on; a new one would be chosen with the last look known
         if campaign.find_asked(spec.name) is None:
             raise Refused(
                 f"campaign={campaign.name} looked at its held-back part at {confirming['at']}, and asks no more; "
@@ -156,6 +163,7 @@ def _refuse_other_baseline(campaign: CampaignFolder, spec: StudySpec) -> None:
 
 def _compute_share(campaign: CampaignFolder, spec: StudySpec) -> dict[str, Any]:
     """Return the numbers and the alpha of a study's questions, and what the studies before it returned."""
+    # every arm but the baseline is one question
     first, count = campaign.count_questions() + 1, len(spec.variants) - 1
     returned = _find_returned(campaign)
     return {
@@ -171,6 +179,7 @@ def _find_returned(campaign: CampaignFolder) -> dict[str, float]:
     from gptlab.report.findings import compare_study_folder
 
     asked = campaign.read_events("asked")
+    # alpha goes on once
     taken = {study for event in asked for study in event["returned"]}
     returned = {}
     for event in asked:
@@ -178,6 +187,7 @@ def _find_returned(campaign: CampaignFolder) -> dict[str, float]:
         if event["study"] in taken or not (folder / "study.json").exists():
             continue
         if is_rejected_whole(compare_study_folder(folder), event["count"]):
+            # with what it had been given by others, so that alpha moves on along a chain
             returned[event["study"]] = event["alpha"]
     return returned
 
@@ -191,5 +201,6 @@ def _with_share(spec: StudySpec, share: dict[str, Any]) -> StudySpec:
         f"{start}{numbers} asked of these validation tokens, alpha {format_alpha(share['alpha'])} of "
         f"{format_alpha(ALPHA)}{returned if share['returned'] else ''}"
     )
+    # the preview's note goes: another study may have taken its numbers
     notes = [line for line in spec.notes if not line.startswith(start)]
     return replace(spec, alpha=share["alpha"], notes=[*notes, note])

@@ -58,10 +58,13 @@ def list_comparisons(campaign: CampaignFolder) -> list[CampaignComparison]:
     comparisons = []
     for event in campaign.read_events("asked"):
         folder = campaign.outputs / "ablations" / event["study"]
+        # asked and killed before its plan was written, or its folder is gone: its questions stay spent
         if not (folder / "study.json").exists():
             continue
         findings = compare_study_folder(folder)
+        # numbered as planned, so that an arm without a result yet keeps its question
         order = [arm for arm in StudyFolder(folder).plan.arms if arm != findings.strata[0].baseline]
+        # one stratum: a campaign has one baseline, and refuses studies of several sizes
         contrasts = {contrast.arm: contrast for contrast in findings.strata[0].comparisons[0].contrasts}
         for place, arm in enumerate(order):
             if arm in contrasts:
@@ -79,6 +82,7 @@ def _make_comparison(
         study=event["study"],
         arm=contrast.arm,
         verdict=contrast.label,
+        # an exploratory verdict comes of more seeds than any look planned, and has spent nothing for them
         accepted=contrast.verdict == "better" and not contrast.exploratory,
         difference=contrast.difference,
         low=contrast.low,
@@ -98,6 +102,7 @@ def _compare_means(runs: list[Run], contrast: Contrast, key: str) -> float | Non
     """Return the mean of an arm's runs over that of its baseline's; None where one has no such number."""
     means = []
     for arm in (contrast.arm, contrast.against):
+        # a twin or a run at another budget bears its arm's name too
         values = [run.values[key] for run in runs if run.arm == arm and run.role == "arm" and key in run.values]
         if not values:
             return None
@@ -110,8 +115,10 @@ def print_campaign(campaign: CampaignFolder, console: Console) -> None:
     opened = read_opening(campaign)
     asked, comparisons = campaign.read_events("asked"), list_comparisons(campaign)
     count = campaign.count_questions()
+    # alpha that a study returned is spent by a later one: in all it is the plain shares
     spent = share_alpha(1, count)
     ladder = [comparison for comparison in comparisons if comparison.accepted]
+    # once a study: each of its comparisons bears the minutes of all of it
     minutes = {comparison.study: comparison.minutes for comparison in comparisons}
     say = _printer(console)
     say(f"campaign {campaign.name}, since {opened['at']}: baseline {opened['baseline']}", "bold")
@@ -135,6 +142,7 @@ def print_campaign(campaign: CampaignFolder, console: Console) -> None:
         questions=count,
         alpha=opened["alpha"],
         spent=spent,
+        # a key of the answer that stays: here it is the accepted changes, and no ladder of sizes
         ladder=[asdict(comparison) for comparison in ladder],
         asked=[asdict(comparison) for comparison in comparisons],
         confirmed=bool(confirming),
@@ -169,11 +177,13 @@ def _build_table(comparisons: list[CampaignComparison]) -> Table:
         table.add_column(head, justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
     for comparison in comparisons:
+        # a quarter of a 95 % interval is about its standard error: more digits would be noise
         decimals = count_decimals((comparison.high - comparison.low) / 4)
         table.add_row(
             f"{'*' * comparison.accepted} {comparison.question}",
             comparison.arm,
             format_signed(comparison.difference, decimals),
+            # rich reads an open bracket as markup
             f"[{format_range(comparison.low, comparison.high, decimals)}]".replace("[", r"\["),
             f"{comparison.p_holm:.2g}",
             f"{comparison.level:.2g}",
@@ -193,6 +203,7 @@ def _format_ratio(ratio: float | None) -> str:
 
 def _printer(console: Console) -> Any:
     def say(line: str, style: str = "") -> None:
+        # soft_wrap, or a command to be copied is broken over two lines
         console.print(line, markup=False, soft_wrap=True, style=style)
 
     return say

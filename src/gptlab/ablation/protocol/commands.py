@@ -17,6 +17,7 @@ def add_commands(app: typer.Typer) -> None:
 
 def campaign(name: Name, outputs: Outputs = Path("outputs")) -> None:
     """Show a campaign: the questions asked on one baseline, the alpha they spent, the ladder of accepted changes."""
+    # late: python -m gptlab --help imports this module, and should stay quick
     from rich.console import Console
 
     from gptlab.ablation.protocol.campaign_state import print_campaign

@@ -30,8 +30,10 @@ def confirm_campaign(campaign: CampaignFolder, seeds: int) -> Study:
     read_opening(campaign)
     with campaign.hold_lock():
         begun = campaign.read_events("confirming")
+        # planned once: with the results known, one could try seeds until they please
         event = begun[0] if begun else campaign.record_event("confirming", **_plan_confirmation(campaign, seeds))
     path = campaign.path / "confirm.yaml"
+    # anew each time from the ledger, so that an edited file changes nothing
     write_atomically(path, yaml.safe_dump(event["arms"], sort_keys=False, allow_unicode=True))
     study = Study(
         *event["shared"],
@@ -40,8 +42,10 @@ def confirm_campaign(campaign: CampaignFolder, seeds: int) -> Study:
         f"name={campaign.name}-confirm",
         f"outputs={campaign.outputs}",
         f"seeds=[{','.join(map(str, event['seeds']))}]",
+        # a single look, which has all of alpha
         f"looks=[{len(event['seeds'])}]",
         "evaluation.part=held_back",
+        # its arms have been timed by the studies that chose them
         "timing=0",
     ).run()
     for verdict in study.verdicts:
@@ -62,6 +66,7 @@ def _plan_confirmation(campaign: CampaignFolder, seeds: int) -> dict[str, Any]:
     lists = {BASELINE: read_opening(campaign)["overrides"]}
     for comparison in accepted:
         lists[comparison.arm] = StudyFolder(campaign.outputs / "ablations" / comparison.study).plan.arms[comparison.arm]
+    # what all say is said once; the file of arms holds what each changes of it
     shared = [word for word in lists[BASELINE] if all(word in words for words in lists.values())]
     arms = {name: [word for word in words if word not in shared] for name, words in lists.items()}
     # what the baseline says too is no change; a word of one study may be a default of another
@@ -74,7 +79,9 @@ def _plan_confirmation(campaign: CampaignFolder, seeds: int) -> dict[str, Any]:
         for event in campaign.read_events("asked")
         for seed in _read_seeds(campaign.outputs / "ablations" / event["study"])
     }
+    # beyond every seed of the campaign, also those of arms that were not accepted
     first = max(used) + 1
+    # said anew by the command itself: it runs on the part that its studies did not score
     without = ("outputs=", PART)
     return {
         "shared": [word for word in shared if not word.startswith(without)],

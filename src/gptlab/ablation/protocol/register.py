@@ -28,6 +28,7 @@ from gptlab.stats.results import ACCURACY, METRICS, TEST, Metric, make_metric
 
 def refuse_unfit_registration(study_folder: StudyFolder, spec: StudySpec) -> None:
     """Refuse a command other than a registered plan, and to register what trains nothing or has begun already."""
+    # first, and without register=true too: a registered plan binds every later command
     refuse_changed_plan(study_folder.path, _freeze(spec))
     if not spec.options.register or read_registration(study_folder.path) is not None:
         return
@@ -42,6 +43,7 @@ def refuse_unfit_registration(study_folder: StudyFolder, spec: StudySpec) -> Non
 def register_plan(plan: Plan, console: Console) -> None:
     """Write the plan of a study that has not begun, if it was asked for, and print the one that is registered."""
     spec, folder = plan.spec, plan.folder.path
+    # one registered by an earlier command is printed again
     registered = read_registration(folder)
     if registered is None and spec.options.register:
         registered = write_registration(folder, _freeze(spec), _describe_facts(plan))
@@ -60,7 +62,9 @@ def register_plan(plan: Plan, console: Console) -> None:
 
 def _freeze(spec: StudySpec) -> dict[str, Any]:
     """Return the values of a study's plan that stay as they are registered."""
+    # the function that fills study.json, so that both are written alike and compare as texts
     document = start_study_plan(spec, spec.variants).to_document()
+    # the knob may be null; what is frozen is the arm that it came to
     document["baseline"] = next(iter(spec.baselines.values())).name
     return {key: document[key] for key in FROZEN}
 
@@ -69,6 +73,7 @@ def _describe_facts(plan: Plan) -> dict[str, Any]:
     """Return the question, metric and margin of a study, and hashes of its code and data."""
     spec, options = plan.spec, plan.spec.options
     metrics = {size: _choose_metric(spec, size) for size in spec.baselines}
+    # tasks may be judged by other metrics; each is named with those that it judges
     judged = {metric: [size for size in metrics if metrics[size] == metric] for metric in metrics.values()}
     said = {metric: f" ({', '.join(sizes)})" if len(judged) > 1 else "" for metric, sizes in judged.items()}
     return {
@@ -90,6 +95,7 @@ def _choose_metric(spec: StudySpec, size: str) -> Metric:
         return make_metric(spec.options.decides)
     if spec.options.design == "search":
         return TEST
+    # in the order of stats/comparability.py, which has runs to ask and this has not
     if all("answer_accuracy" in config["metric"] for config in configs):
         return ACCURACY
     return BITS if len({repr(config["tokenizer"]) for config in configs}) > 1 else METRICS[0]
@@ -108,6 +114,7 @@ def _describe_margin(options: StudyOptions, metric: Metric) -> str:
 def _describe_plan(registered: dict[str, Any]) -> dict[str, str]:
     """Return the printed lines of a registered plan, by name."""
     plan = registered["plan"]
+    # each task has a baseline, which is compared with nothing
     comparisons = len(plan["arms"]) - registered.get("families", 1)
     arms = ", ".join(plan["arms"])
     codes = ", ".join(sorted(set(registered["code"].values())))

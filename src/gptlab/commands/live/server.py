@@ -18,7 +18,7 @@ from gptlab.commands.live.snapshot import DescribeStudy, Snapshot
 from gptlab.errors import Refused
 from gptlab.report.render.html import load_template
 
-HOST = "127.0.0.1"
+HOST = "127.0.0.1"  # never 0.0.0.0: the page samples from models, and nobody logs in
 LIMITS: dict[str, tuple[float, float]] = {"length": (1, 5000), "temperature": (0, 10), "seed": (0, 2**31)}
 """What the sampling box may ask for."""
 
@@ -26,6 +26,7 @@ LIMITS: dict[str, tuple[float, float]] = {"length": (1, 5000), "temperature": (0
 def open_socket(port: int) -> socket.socket:
     """Return a listening socket; 0 takes any port that is free."""
     listener = socket.socket()
+    # a port that was just given back may be had again at once
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((HOST, port))
@@ -47,12 +48,14 @@ def make_app(outputs: Path, token: str, describe_study: DescribeStudy) -> Any:
     from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response, StreamingResponse
     from starlette.routing import Mount, Route
 
+    # one for all requests: it keeps what it has read of files that have not changed
     snapshot = Snapshot(outputs, describe_study)
     page = load_template("live.html.jinja").render(outputs=str(outputs))
 
     def answer(read: Callable[[Request], Any]) -> Callable[[Request], Response]:
         def respond(request: Request) -> Response:
             try:
+                # there and back: NaN and infinity, which JSON has not, become null, and paths become texts
                 return JSONResponse(json.loads(json.dumps(read(request), default=str), parse_constant=lambda _: None))
             except Refused as refused:
                 raise HTTPException(404, str(refused)) from refused
@@ -80,9 +83,11 @@ def make_app(outputs: Path, token: str, describe_study: DescribeStudy) -> Any:
         Route("/overview", answer(overview)),
         Route("/curves", answer(lambda request: snapshot.read_curves(request.query_params.getlist("run")))),
         Route("/differences", answer(lambda request: snapshot.find_differences(request.query_params.getlist("run")))),
+        # a name without a slash: paths below a run are never asked for
         Route("/report/{kind}/{name}", show_report),
         Route("/sample", sample, methods=["POST"]),
     ]
+    # a page of another site could reach us under a name of its own (DNS rebinding): only our names pass
     hosts = Middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"])
     return Starlette(routes=[Mount(f"/{token}", routes=routes)], middleware=[hosts])
 
@@ -90,8 +95,10 @@ def make_app(outputs: Path, token: str, describe_study: DescribeStudy) -> Any:
 def make_sample_command(snapshot: Snapshot, form: dict[str, Any]) -> list[str]:
     """Return the command that writes the text which the page's form describes; refuse what is out of bounds."""
     folder = snapshot.find_run(str(form.get("run", "")))
+    # -u, or the text would come in blocks of a full buffer. A list, so no shell reads the prompt
     words = [sys.executable, "-u", "-m", "gptlab", "sample", str(folder), "--prompt", str(form.get("prompt") or "\n")]
     for name, (low, high) in LIMITS.items():
+        # NaN is within no bounds, so it is refused with the rest
         value = float(form.get(name, low))
         if not low <= value <= high:
             raise Refused(f"{name}={value:g} is not in {low:g} .. {high:g}")
@@ -106,9 +113,11 @@ async def stream_output(words: list[str]) -> AsyncIterator[bytes]:
     )
     assert process.stdout is not None
     try:
+        # what is there, up to 4096 bytes: it does not wait for so many
         while chunk := await process.stdout.read(4096):
             yield chunk
     finally:
+        # the browser has gone, which ended this generator before the text
         if process.returncode is None:
             process.kill()
         await process.wait()
@@ -122,6 +131,7 @@ def serve_outputs(outputs: Path, port: int, describe_study: DescribeStudy, open_
         raise Refused(f"serve needs {error.name}, which is not here; run: pip install 'gptlab[serve]'") from error
     if not outputs.is_dir():
         raise Refused(f"{outputs} is no folder; name one that holds runs/ or ablations/, such as outputs")
+    # 128 bits in the path: another user of this machine cannot guess the page
     listener, token = open_socket(port), secrets.token_urlsafe(16)
     app = make_app(outputs, token, describe_study)
     print(address := f"http://{HOST}:{listener.getsockname()[1]}/{token}/", flush=True)

@@ -62,6 +62,7 @@ class Snapshot:
         return page
 
     def _find(self, kind: str, name: str, mark: str) -> Path:
+        # before the path is made: a name such as ../x would lead out of the outputs
         if kind not in ("runs", "ablations") or Path(name).name != name or name in ("", ".", ".."):
             raise Refused(f"{name!r} is no run or study of {self.outputs}")
         if not (self.outputs / kind / name / mark).is_file():
@@ -78,12 +79,14 @@ class Snapshot:
             "progress": self._read_cached(ledger, lambda _: self.describe_study(folder), live=not comparison),
             "answer": " ".join(answers),
             "has_page": (folder / "report.html").is_file(),
+            # a study that has begun has a ledger; one that is only planned has its plan
             "age": _age_s(ledger if ledger.exists() else folder / "study.json"),
         }
 
     def _describe_run(self, folder: Path) -> dict[str, Any]:
         summary = self._read_cached(folder / "summary.json", _read_or_empty)
         metrics = folder / "metrics.jsonl"
+        # a run that is over is never read through again
         last = {} if summary else self._read_cached(metrics, _read_last_row)
         return {
             "name": folder.name,
@@ -103,6 +106,7 @@ class Snapshot:
             state = (stat.st_mtime_ns, stat.st_size)
         except OSError:
             state = (0, 0)
+        # two readers of one file keep what each made of it
         key = (path, read.__name__)
         known = self.cache.get(key)
         if live or known is None or known[0] != state:
@@ -135,6 +139,7 @@ def _read_points(path: Path) -> dict[str, list[list[float]]]:
     curves = {}
     for key in CURVES:
         points = [[row["step"], row[key]] for row in rows if isinstance(row.get(key), int | float)]
+        # rounded up, so that no more than MAX_POINTS stay
         step = max(1, -(-len(points) // MAX_POINTS))
         curves[key] = points[::-step][::-1]  # the last one is always there
     return curves
