@@ -42,6 +42,7 @@ def explain_hydra_error(error: Exception, overrides: list[str], known: ListKnown
         return _explain_unreadable(override)
     if match := re.search(r"Could not override '([^']*)'|Could not delete from config. '([^']*)' does not", message):
         return _explain_missing_key(match[1] or match[2], overrides, known)
+    # hydra's own words, as of 1.3: a version that says it otherwise is quoted whole, below
     for pattern, explain in EXPLANATIONS.items():
         if match := re.search(pattern, message):
             printed = "Ambiguous" in pattern and any(word in ("-c", "--cfg") for word in overrides)
@@ -163,6 +164,7 @@ def explain_unknown_key(key: str, known: Iterable[str]) -> str:
     if slot in LISTS and choice and not any(name.startswith(path) for name in known):
         listed = f"{choice} is not in the list; say {slot}=[{choice}]"
         return f"{key}: {listed}" if choice in list_choices(slot) else _explain_missing_option(f"{slot}/{choice}")
+    # the keys of the same group: a hint at another depth would mislead
     beside = {name_beside.removeprefix(path).split(".")[0] for name_beside in known if name_beside.startswith(path)}
     if not beside:
         # the group itself does not exist: say so of the group

@@ -15,6 +15,7 @@ def list_conf_folders() -> list[Path]:
 
 def list_choices(group: str) -> list[str]:
     """Return the choices of a slot."""
+    # one flat menu: whose choice it is shows only in its YAML
     return sorted(path.stem for conf in list_conf_folders() for path in (conf / group).glob("*.yaml"))
 
 

@@ -105,7 +105,7 @@ class Settings:
     save_minutes: float | None = field(default=None, kw_only=True)
     keep: Literal["all", "best", "last", "none"] = field(default="all", kw_only=True)
     content: dict[str, str]
-    model: Model
+    model: Model  # width, heads, layers, ...: what conf/model/<size>.yaml sets
     evaluation: Evaluation
     sample: Sample
     tracking: Tracking
@@ -157,6 +157,7 @@ class Recipe:
                 config.pop(slot, None)
         # sort_keys would lose the order of changes, which matters
         order = "+".join(config.get("change", ()))
+        # eight hex digits: among 10,000 configs two meet by chance once in a hundred pools
         text = f"{json.dumps(_normalize_numbers(config), sort_keys=True)}{order}"
         return hashlib.sha256(text.encode()).hexdigest()[:8]
 

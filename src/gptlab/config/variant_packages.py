@@ -38,6 +38,7 @@ class VariantPackage:
         """Return the file of one of its modules, None for a module that is not its own."""
         if module != self.name and not module.startswith(f"{self.name}."):
             return None
+        # without importing it: the code fingerprint reads sources of parts that nobody has chosen
         path = self.folder.joinpath(*module.removeprefix(self.name).split(".")[1:])
         files = (path.with_suffix(".py"), path / "__init__.py")
         return next((file for file in files if file.is_file()), None)
@@ -50,6 +51,7 @@ def list_variant_packages() -> tuple[VariantPackage, ...]:
 
 def register_searched(folders: list[str]) -> None:
     """Register mypackage of each pkg://mypackage.conf, for this process and those that it starts."""
+    # by way of the environment, since launchers start processes that must know it too
     names = [known for known in os.environ.get(VARIABLE, "").split(",") if known]
     for folder in folders:
         name = folder.removeprefix("pkg://").removesuffix(".conf")
@@ -61,6 +63,7 @@ def register_searched(folders: list[str]) -> None:
 
 @cache
 def _find_packages(variable: str) -> tuple[VariantPackage, ...]:
+    # installed ones first: their remedy is to reinstall, not to mend a path
     announced = {entry.value.partition(":")[0]: entry.dist for entry in metadata.entry_points(group=GROUP)}
     remedies = {name: f"reinstall {dist.name if dist else name}, or uninstall it" for name, dist in announced.items()}
     for name in filter(None, (word.strip() for word in variable.split(","))):
@@ -78,6 +81,7 @@ def _find_package(name: str, remedy: str) -> VariantPackage:
     folders = [*(spec.submodule_search_locations or ())] if spec else []
     if not folders:
         raise Refused(f"{GROUP}: there is no package {name}; {remedy}")
+    # a namespace package may lie in several folders
     folder = next((Path(path) for path in folders if (Path(path) / "conf").is_dir()), None)
     if folder is None:
         raise Refused(f"{GROUP}: {name} has no folder conf beside its code, with conf/<slot>/<choice>.yaml; {remedy}")

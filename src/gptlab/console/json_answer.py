@@ -41,6 +41,7 @@ def answer_in_json(arguments: list[str]) -> Iterator[None]:
     """
     global _answer
     wanted = [word for word in arguments if word in WORDS]
+    # in place: hydra reads the same list, sys.argv, and knows no such key
     arguments[:] = [word for word in arguments if word not in (*WORDS, TEXT)]
     # a study that trains in this process must not print a second object
     if not wanted or _answer is not None:
@@ -63,4 +64,5 @@ def answer_in_json(arguments: list[str]) -> Iterator[None]:
         os.dup2(stdout, 1)
         os.close(stdout)
         text, _answer = to_json(_answer), None
+        # the real stdout is back: this line is the only one that it sees
         print(text, flush=True)

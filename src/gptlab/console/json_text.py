@@ -7,6 +7,7 @@ from typing import Any
 
 def to_json(value: Any, indent: int | None = None) -> str:
     """Return strict JSON; what is not finite becomes null."""
+    # JSON has no NaN: Python's own would be refused by every other reader
     text = json.dumps(_replace_non_finite(value), ensure_ascii=False, allow_nan=False, indent=indent)
     return text.encode(errors="backslashreplace").decode()  # half a surrogate pair, of a file name that is no UTF-8
 

@@ -30,6 +30,7 @@ class DelayedProgress:
         left = (BarColumn(28), TimeRemainingColumn(compact=True), TextColumn("left")) if self.total else ()
         console = Console()
         columns = (TextColumn("  [dim]{task.description}[/]"), *left, TimeElapsedColumn())
+        # transient: what follows should not stand below a bar that is full
         bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
         bar.add_task(self.what, total=self.total)
         bar.start()

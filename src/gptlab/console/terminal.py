@@ -51,6 +51,7 @@ class Terminal:
             width = self.console.width - INDENT if self.console.is_terminal else text.cell_len + 1
             for part in text.wrap(self.console, max(width, 20)):
                 self.console.print(Text.assemble((f"  {name:<{INDENT - 2}}", "bold"), part), soft_wrap=True)
+                # the name stands before the first line alone
                 name = ""
             self.line_log.log(text.plain)
 
@@ -78,6 +79,7 @@ class Terminal:
             TimeRemainingColumn(compact=True),
             TextColumn("left"),
             console=self.console,
+            # the results take its place
             transient=True,
             disable=self.console.quiet or not self.console.is_terminal,
         )

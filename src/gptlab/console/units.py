@@ -12,6 +12,7 @@ def draw_sparkline(values: list[float], width: int = 40) -> str:
         [values[round(i * (len(values) - 1) / (width - 1))] for i in range(width)] if len(values) > width else values
     )
     low, high = min(values_drawn), max(values_drawn)
+    # of numbers that are all alike the range is 0: the lowest bar for each
     return "".join(BARS[round((value - low) / ((high - low) or 1) * (len(BARS) - 1))] for value in values_drawn)
 
 

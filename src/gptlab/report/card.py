@@ -16,6 +16,7 @@ MAX_FACTS = ("sizes", "batch", "steps", "tokens seen", "device", "data", "tokeni
 
 def render_card(report: Report) -> str:
     """Return the card of a study's report as Markdown."""
+    # section keys are the same in every report, headings are not
     sections = [card for section in report.sections if (card := _shorten_section(section)) is not None]
     lines = f"    {report.command}" if report.command else ""
     page = render_markdown(replace(report, sections=sections))
@@ -26,6 +27,7 @@ def _shorten_section(section: Section) -> Section | None:
     """Return what of a section is on the card; None for nothing."""
     if section.key == "results":
         first = [item for item in section.items if isinstance(item, Table)][:1]
+        # of the figures only the forest plot has a form in characters, which a card can show
         forest = [item for item in section.items if isinstance(item, Figure) and item.text][:1]
         return replace(section, items=[*first, *forest])
     if section.key not in WHOLE:

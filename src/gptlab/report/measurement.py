@@ -27,6 +27,7 @@ def build_measurement_report(measurements: Measurements) -> Report:
         *draw_size_curves(measurements, {timing.metric.name: timing.medians for timing in timings}),
         *(draw_ratios(timing) for timing in timings if len(timing.ratios) <= MAX_DRAWN),
     )
+    # of a study with study.follow_up: the same arms, trained
     sections.add("after", "Trained anew", Words(measurements.after))
     sections.add("floor", "What the clock can tell", Words(describe_clocks(measurements)))
     sections.add("where", "Every number", *_draw_numbers(measurements))

@@ -20,6 +20,7 @@ from gptlab.stats.measurements import Measurements, Row
 
 def is_measurement_folder(folder: Path) -> bool:
     """Return whether this is the folder of a study that trained nothing and measured its arms together."""
+    # only a measuring study has knobs of its own in its plan
     return (folder / "study.json").exists() and StudyFolder(folder).plan.knobs is not None
 
 
@@ -38,6 +39,7 @@ def load_measurements(folder: Path) -> Measurements:
     rows: list[Row] = []
     for key in plan.cells:
         path = find_rows_path(study_folder, key)
+        # blocks that are missing leave fewer rows, and not none
         if path.exists():
             rows += [_read_row(row) for row in read_json(path)["rows"]]
     # arms of the same study that were trained afterwards, in a folder beside it

@@ -39,6 +39,7 @@ class Table:
     foot: str = ""
 
     def __bool__(self) -> bool:
+        # heads above no row are no table; Sections.add leaves out what is false
         return bool(self.columns) and bool(self.columns[0].cells)
 
 
@@ -52,6 +53,7 @@ class Figure:
     text          the figure in characters, where there is such a form
     """
 
+    # templates choose how to draw an item by it
     kind: ClassVar[str] = "figure"
     title: str
     data: list[dict[str, Any]]

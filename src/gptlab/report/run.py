@@ -47,6 +47,7 @@ def build_run_report(folder: Path) -> Report:
     summary = read_json(folder / "summary.json") if (folder / "summary.json").exists() else {}
     status, command = summary.get("status", "unfinished"), facts["command"]
     history, rows = read_history(folder, recipe.folder), read_last_texts(folder)
+    # a few: samples.jsonl has all
     texts = [row["text"][:MAX_CHARACTERS] for row in rows[:MAX_TEXTS]]
     config = (folder / "config.yaml").read_text(encoding="utf-8")
     sections = Sections()
@@ -70,10 +71,12 @@ def build_run_report(folder: Path) -> Report:
 
 
 def _summarize_run(summary: Mapping[str, Any], status: str) -> list[Sentence]:
+    # still at work, killed, or diverged
     if "val/loss" not in summary:
         reason = f". {summary.get('reason', '')}".rstrip(". ")
         return [parse_sentence(f"The run is {bold(status)}{escape(reason)}.")]
     scored, split = summary.get("scored_tokens"), summary.get("validation_tokens", 0)
+    # the first token of a split has nothing before it, and is no target: all of it is one less
     where = f"{scored:,} tokens spread evenly over" if scored and scored < split - 1 else "the whole of"
     sentences = [parse_sentence(f"Loss **{summary['val/loss']:.4f}** nats/token on {where} the validation split.")]
     if "val/word_accuracy" in summary:
@@ -93,6 +96,7 @@ def _build_metrics_table(summary: Mapping[str, Any]) -> Table:
     names, values = [], []
     for key in METRICS:
         value = summary.get(key)
+        # a summary of an older gptlab, or of a task, lacks some of these keys
         if value is not None:
             names.append(SUMMARY_KEYS[key].title)
             values.append(f"{value:,}" if isinstance(value, int) else f"{value:,.4g}")
@@ -103,6 +107,7 @@ def _draw_text_metrics(summary: Mapping[str, Any], rows: list[dict[str, Any]]) -
     """Draw each text metric as a violin over texts, between those of random and of real ones."""
     figures = []
     for key in summary:
+        # only a metric of texts has a floor and a ceiling: so the metrics of one's own are drawn too
         if key.endswith("_floor"):
             name = key.removeprefix("val/").removesuffix("_floor")
             title = f"{name.replace('_', ' ').capitalize()} of each text"
@@ -137,7 +142,9 @@ def _draw_lines(title: str, unit: str, history: History, keys: Mapping[str, tupl
         x, y = (column.tolist() for column in history.get_series(key))
         if y:
             most_points = max(most_points, len(y))
+            # after counting, so that the note below says how many there were
             x, y = thin_points(x, y)
+            # a line through few points hides where they lie, one point is no line at all
             traces.append(make_line(x, y, name, colour, mode="lines+markers" if len(y) < 30 else "lines"))
             rows += [(name, *point) for point in zip(x, y, strict=True)]
             sentences.append(f"{name} from {y[0]:.4g} to {y[-1]:.4g}")
@@ -157,6 +164,7 @@ def _draw_lines(title: str, unit: str, history: History, keys: Mapping[str, tupl
 
 def _draw_loss_by_position(folder: Path) -> Figure | None:
     losses = read_loss_by_position(folder)
+    # a run that was not evaluated, or a context of one token
     if losses is None or len(losses) < 2:
         return None
     positions = [*range(len(losses))]

@@ -31,6 +31,7 @@ def build_search_items(folder: Path) -> list[Item]:
         reasons |= dict.fromkeys(trial["reason"] for trial in trials if trial["reason"])
         losses = [(trial["loss"], trial["arm"]) for trial in trials if trial["loss"] is not None]
         if losses:
+            # over all repeats: the arm that the search as a whole came to
             loss, arm = min(losses)
             times = f", {len(repeats)} times" if len(repeats) > 1 else ""
             count = max(map(len, repeats))
@@ -58,6 +59,7 @@ def draw_search(searches: dict[str, Repeats]) -> Figure:
         if len(repeats) > 1:
             traces += make_band(x, low, high, colours[name], shape="hv")
         trace = make_line(x, mean, name, colours[name])
+        # steps: between two trials the best so far stays what it was
         traces.append({**trace, "line": {**trace["line"], "shape": "hv"}})
         rows += [(name, *point) for point in points]
     last_means = {name: mean for name, _, mean, *_ in rows}

@@ -26,6 +26,7 @@ def build_setup_table(runs: Sequence[Run], pool: Path | None) -> Table:
     """Return the setup of all runs that finished; without a pool, only the facts that the runs hold."""
     facts = []
     for run in runs:
+        # a run that failed has said nothing of what it ran on
         if run.status != "finished":
             continue
         if pool is None:
@@ -68,6 +69,7 @@ def _describe_tokens(summary: dict[str, Any]) -> dict[str, str]:
     """Return how many tokens a run learnt from, and how often."""
     tokens, split_tokens = summary.get("tokens", 0), summary.get("train_tokens")
     facts = {"steps": f"{summary.get('steps', 0):,}", "tokens seen": f"{tokens:,}"}
+    # a synthetic task has no split that could be gone through twice
     if split_tokens:
         facts |= {"tokens of the split": f"{split_tokens:,}", "epochs": f"{tokens / split_tokens:.2g}"}
     if params := summary.get("params"):

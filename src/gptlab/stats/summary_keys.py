@@ -52,6 +52,7 @@ def _higher(key: str, unit: str, meaning: str, source: str, *, name: str = "") -
     return SummaryKey(key=key, unit=unit, better="higher", meaning=meaning, source=source, name=name)
 
 
+# files are named once: tests hold that each one exists
 START, RECORD, SUMMARY, RUN = "training/start.py", "runs/record.py", "training/summary.py", "training/run.py"
 EVALUATOR, FINAL, SAMPLES = "training/evaluator.py", "training/final_evaluation.py", "training/samples.py"
 COSTS, CHANGE = "model/costs.py", "weights/change"
@@ -101,6 +102,7 @@ COUNTS = (
 QUALITY = (
     _lower("val/loss", "nats/token", "mean over the targets of the final evaluation", EVALUATOR, name="loss"),
     _lower("val/loss_best", "nats/token", "the lowest of all evaluations", FINAL, name="best loss"),
+    # halves of the same targets, scored with the rest: a search chooses by one and is judged by the other
     _lower("val/loss_select", "nats/token", "mean over the first half of the targets: a search chooses by it", FINAL),
     _lower("val/loss_test", "nats/token", "the second half: a search is judged by it", FINAL, name="test loss"),
     _lower("val/loss_at_<n>x", "nats/token", "the same targets after n = 1, 2, 4 contexts of text", FINAL),

@@ -26,6 +26,7 @@ def draw_capability_map(views: list[View]) -> Figure | None:
         line: list[float | None] = []
         for view in views:
             mean = next((row.mean for row in view.comparison.arms if row.arm == arm), None)
+            # a loss has no place on a scale from 0 to 1: its cell has a number and no colour
             line.append(mean if view.comparison.metric == ACCURACY else None)
             if mean is not None:
                 verdict = view.get_verdict(arm)
@@ -35,6 +36,7 @@ def draw_capability_map(views: list[View]) -> Figure | None:
                 labels.append({**place, "font": {"color": "#ffffff"}} if dark else place)
                 rows.append((name, view.stratum.size, mean, verdict))
         shares.append(line)
+    # the whole range, and not that of the data: colours of two studies mean the same
     trace = {"type": "heatmap", "x": tasks, "y": [*names.values()], "z": shares, "zmin": 0.0, "zmax": 1.0}
     style = {"colorscale": [[0, "#eef3fd"], [1, "#2f6fde"]], "colorbar": {"title": {"text": "accuracy"}}}
     return Figure(
@@ -63,6 +65,7 @@ def draw_accuracy_by_difficulty(view: View, runs: list[Run]) -> list[Figure]:
     for run in runs:
         for key, value in run.values.items():
             if run.status == "finished" and (match := LEVEL.fullmatch(key)):
+                # kind of difficulty, then arm, then level: one value a seed
                 levels = kinds.setdefault(match["name"], {}).setdefault(run.arm, {})
                 levels.setdefault(int(match["level"]), []).append(value)
     figures = []

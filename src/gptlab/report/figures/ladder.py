@@ -19,6 +19,7 @@ def draw_gains(ladder: LadderFindings) -> Figure | None:
     colours, traces, rows = assign_colours([trend.arm for trend in trends]), [], []
     for trend in trends:
         colour = colours[trend.arm]
+        # what is drawn, which the table below the figure repeats
         points = {rung.size: (rung.compute, rung.gain, rung.verdict) for rung in trend.rungs}
         traces.append(_draw_points(trend.arm, [(flops, gain) for flops, gain, _ in points.values()], colour))
         traces += _draw_fit(ladder, trend, colour)
@@ -27,6 +28,7 @@ def draw_gains(ladder: LadderFindings) -> Figure | None:
             points[size] = (flops, trend.projected, "projected")
             diamond = {"size": 11, "color": colour, "symbol": "diamond-open"}
             traces.append(_draw_points(f"{trend.arm} at {size}", [(flops, trend.projected)], colour))
+            # open: a projection is no measurement
             traces[-1] |= {"marker": diamond, "showlegend": False}
         for size, (flops, gain, verdict) in points.items():
             rows.append((trend.arm, size, flops, gain.value, gain.low, gain.high, verdict))
@@ -61,7 +63,9 @@ def _draw_fit(ladder: LadderFindings, trend: ArmTrend, colour: str) -> list[dict
     if trend.first is None or trend.last is None:
         return []
     curves = {curve.arm: curve for curve in ladder.curves}
+    # two rungs have a line, whose ends are all that was fitted
     if {trend.arm, ladder.baseline} <= curves.keys() and len(trend.rungs) > 2:
+        # in FLOPs; without a projection the curve ends where the arm's own runs do
         furthest = ladder.projection[1] if ladder.projection and trend.projected else trend.rungs[-1].compute
         x = _spread(trend.rungs[0].compute, furthest)
         y = [_predict(curves[ladder.baseline], flops) - _predict(curves[trend.arm], flops) for flops in x]
@@ -77,6 +81,7 @@ def draw_power_laws(ladder: LadderFindings) -> Figure | None:
         return None
     colours = {ladder.baseline: GREY}
     others = [curve.arm for curve in ladder.curves if curve.arm != ladder.baseline]
+    # grey is the baseline's; the palette begins again where there are more arms than colours
     colours |= dict(zip(others, COLOURS * (len(others) // len(COLOURS) + 1), strict=False))
     x = _spread(ladder.computes[0], ladder.projection[1] if ladder.projection else ladder.computes[-1])
     traces, rows = [], []
@@ -115,4 +120,5 @@ def _spread(low: float, high: float) -> list[float]:
 
 
 def _predict(curve: Curve, flops: float) -> float:
+    # relative to a reference near the data: C^-alpha itself would be tiny, and the scale huge
     return curve.floor + curve.scale * (flops / curve.reference) ** -curve.exponent

@@ -45,6 +45,7 @@ DOCUMENT = KeyTable(
         "seconds": "of all runs",
     },
     added=("version", "study", "command", "asked", "caveats"),
+    # both go into `asked`
     dropped=("plan", "minutes_per_cell"),
 )
 STRATUM = KeyTable(
@@ -66,6 +67,7 @@ STRATUM = KeyTable(
         "tunings": "each arm over the grid of learning rates, with `tune=grid`",
     },
     added=("answer", "sentences"),
+    # they stand once, in the `runs` of the file
     dropped=("runs",),
 )
 COMPARISON = KeyTable(
@@ -258,6 +260,7 @@ MEASUREMENTS = KeyTable(
         "strata": "one entry, whose `answer` is in the form above",
     },
     added=("version", "study", "asked", "strata"),
+    # results.csv has the rows, thousands of them
     dropped=("plan", "rows"),
 )
 TABLES = (

@@ -16,6 +16,7 @@ from gptlab.runs.tracker import Tracker, read_tags
 
 def make_summary_id(outputs: Path, study: str) -> str:
     """Return the id of a study's own run."""
+    # a hash of the path, which has characters that an id of W&B may not have
     return f"summary-{hashlib.sha256(f'{outputs.absolute()}/{study}'.encode()).hexdigest()[:16]}"
 
 

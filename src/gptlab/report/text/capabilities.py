@@ -12,6 +12,7 @@ def list_arms(views: list[View]) -> dict[str, str]:
     names: dict[str, str] = {}
     for view in views:
         names |= {arm: view.short_name(arm) for arm in view.order}
+    # keys are task/arm: each arm once, as the command named it
     planned = [*dict.fromkeys(arm.partition("/")[2] for arm in views[0].plan.arms if "/" in arm)]
     baseline = views[0].comparison.baseline
     order = sorted(names, key=lambda arm: (arm != baseline, planned.index(arm) if arm in planned else len(planned)))
@@ -37,6 +38,7 @@ def _format_cell(view: View, arm: str) -> str:
     means = {row.arm: row.mean for row in view.comparison.arms}
     mean, contrast, delta = means.get(arm), view.contrasts.get(arm), view.comparison.delta
     if mean is None:
+        # an arm that was left out of this task alone has an empty cell
         return view.get_verdict(arm) if arm in means else ""
     if contrast is None:
         return format_fixed(mean, count_decimals(delta))

@@ -78,6 +78,7 @@ def _is_matched(findings: Findings, runs: list[Run]) -> bool:
     if match == "tokens":
         return not _list_differing(findings, runs, [*ORDER_FACTS])
     for size in {run.size for run in runs}:
+        # each size is matched in itself, to its own baseline
         costs = [_matched_cost(match, run.values) for run in runs if run.size == size]
         known = [cost for cost in costs if cost is not None]
         if known and max(known) > (1 + 2 * TOLERANCES[match]) * min(known):
@@ -110,6 +111,7 @@ def describe_margin(view: View) -> str:
 
 def _list_differing(findings: Findings, runs: list[Run], facts: list[str]) -> list[str]:
     """Return the facts in which arms differ that are compared: those of one task or rung, where a study has several."""
+    # rungs and tasks differ among each other by design
     sizes = [*(findings.plan.tasks or findings.plan.ladder)]
     groups = [[run for run in runs if run.size == size] for size in sizes] or [runs]
     differing = {fact for group in groups for fact in list_differing(group, facts)}
@@ -139,6 +141,7 @@ def describe_controls(view: View) -> list[str]:
     if controls is None:
         return []
     budgets = [control for control in controls.contrasts if control.arm != SHUFFLED]
+    # both ways: a study that calls everything worse would pass by one
     seen = {control.arm: control.verdict for control in budgets}
     answer = "yes" if seen == {"0.95x": "worse", "1.05x": "better"} else "no"
     differences = ", ".join(
@@ -163,6 +166,7 @@ def describe_negative_control(control: Contrast) -> str:
 
 def _describe_pairing(noise: Noise) -> str:
     correlation = f"(correlation {format_signed(noise.rho, 2)})"
+    # within what few seeds can tell from 1
     if noise.gain < 1.1:
         return f"pairing by seed gained nothing {correlation}"
     return f"pairing by seed cut the variance of a difference {noise.gain:.2g}-fold {correlation}"
@@ -254,6 +258,7 @@ def _join_names(view: View, arms: list[str]) -> str:
 def describe_scaling(scaling: Scaling) -> Sentence:
     """Return how fast an arm's loss falls with size."""
     axis = {"params": "parameters", "flops": "FLOPs"}[scaling.against]
+    # a slope of ln(size), turned into a gain per doubling: the sign turns, and the ends change places
     gain = -scaling.slope * math.log(2)
     low, high = sorted((-scaling.low * math.log(2), -scaling.high * math.log(2)))
     decimals = count_decimals((high - low) / 2)

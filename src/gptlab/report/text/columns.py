@@ -67,6 +67,7 @@ def build_main_columns(view: View) -> list[Column]:
         Column(view.axis or "arm", [view.names[arm] for arm in order], left=True),
         Column(comparison.metric.name, align_decimal_points(means)),
         *build_difference_columns([contrasts.get(arm) for arm in order], delta),
+        # of one comparison Holm's correction is none
         Column("p (Holm)" if len(contrasts) > 1 else "p", align_decimal_points(p_values)),
         # the caption has the number of seeds where all arms have the same
         Column("seeds", seeds if len({*seeds}) > 1 else [""] * len(order)),
@@ -79,6 +80,7 @@ def build_main_columns(view: View) -> list[Column]:
 def describe_main_table(view: View) -> str:
     """Return the caption of the main table: metric, unit, direction, baseline, seeds, variance, look."""
     comparison, baseline = view.comparison, view.comparison.baseline
+    # paired seeds decide; of a study of one arm there are no pairs
     counts = {len(contrast.seeds) for contrast in comparison.contrasts} or {row.finished for row in comparison.arms}
     seeds = f", {pluralize(counts.pop(), 'seed')}" if len(counts) == 1 else ""
     variance = f", {comparison.variance} variance" if comparison.variance != "none" else ""
@@ -115,6 +117,7 @@ def format_intervals(intervals: list[tuple[float, float, int] | None]) -> list[s
         else:
             low, high, decimals = interval
             texts.append(f"[{format_signed(low, decimals)}, {format_signed(high, decimals)}]")
+    # right-aligned, so that the closing brackets stand below each other
     width = max(map(len, texts), default=0)
     return [text.rjust(width) for text in texts]
 
@@ -122,6 +125,7 @@ def format_intervals(intervals: list[tuple[float, float, int] | None]) -> list[s
 def build_noise_columns(view: View) -> list[Column]:
     """Return each arm's SD over seeds, and the SD of its difference from the baseline: its own, and the one used."""
     rows = {row.arm: row for row in view.comparison.arms}
+    # of others the SD would be a 0 that nobody has measured
     with_interval = {arm: contrast for arm, contrast in view.contrasts.items() if get_interval(contrast)}
     own = [_format_sd(contrast.own_sd if contrast else None) for contrast in map(with_interval.get, view.order)]
     used = [_format_sd(contrast.sd if contrast else None) for contrast in map(with_interval.get, view.order)]
@@ -158,6 +162,7 @@ def _build_compute_columns(exchange: ComputeValue | None, order: list[str]) -> l
         return []
     factors, net_differences = [], []
     for arm in order:
+        # either may be missing: beyond the budgets that were run, or not timed
         factor, net = exchange.equivalents.get(arm), exchange.net.get(arm)
         factors.append(f"{format_fixed(factor[0], _count_interval_decimals(factor))}x" if factor else "")
         net_differences.append(format_signed(net[0], _count_interval_decimals(net)) if net else "")
@@ -188,6 +193,7 @@ def build_tuning_columns(view: View) -> list[Column]:
 
 def _format_tuned_loss(tuning: Tuning, rate: float, decimals: int) -> str:
     mark = "*" if rate == tuning.best else " "
+    # the grid grows for the arms that were best at an edge, so that rows differ
     if rate not in tuning.losses:
         return mark
     loss = tuning.losses[rate]

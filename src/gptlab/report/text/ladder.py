@@ -27,6 +27,7 @@ def _describe_arm(ladder: LadderFindings, trend: ArmTrend) -> Sentence:
     if first is None or last is None or change is None or slope is None:
         verdicts = ", ".join(f"{rung.verdict} at {rung.size}" for rung in trend.rungs)
         return parse_sentence(f"{bold(trend.arm)}: **no verdict** over the rungs ({verdicts or 'no rung has one'}).")
+    # named by its mean sign: nobody speaks of a negative gain
     noun = "gain" if first.value + last.value > 0 or trend.word == "flips" else "deficit"
     decimals = _count(first, last, change)
     ends = f"{format_signed(first.value, decimals)} at {trend.rungs[0].size}"
@@ -61,11 +62,13 @@ def build_ladder_columns(ladder: LadderFindings) -> list[Column]:
             if rung.multiplier is not None:
                 low, high = (format_change(end) for end in (rung.multiplier.low, rung.multiplier.high))
                 worth = f"{format_change(rung.multiplier.value)} ({low} to {high})"
+            # "better (exploratory)" has the mark of better
             mark = MARKS.get(rung.verdict.split(" (")[0], "")
             cells = (trend.arm, rung.size, format_large(rung.compute), str(rung.seeds))
             rows.append((*cells, _format(rung.gain, _count(rung.gain)), worth, f"{mark} {rung.verdict}".strip()))
         rows += [(trend.arm, size, "", "", "", "", "left out") for size in trend.left_out]
     heads = ("arm", "rung", "FLOPs", "seeds", f"gain, {ladder.unit}", "worth compute", "verdict")
+    # rows to columns, as tables are made of columns
     columns = zip(*rows, strict=True) if rows else [()] * len(heads)
     return [
         Column(head, [*cells], left=head in ("arm", "rung", "verdict"))

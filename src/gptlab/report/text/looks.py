@@ -10,6 +10,7 @@ SPENDING_NAMES |= {"hwang_shih_decani": "Hwang-Shih-DeCani"}
 def describe_look(look: Look) -> str:
     """Return "look 2 of 3, alpha .036 of .05 spent", or how a look lies beside the planned ones."""
     count, last = len(look.planned), look.planned[-1]
+    # more seeds than the last look: its alpha is spent, so that nothing is promised any more
     if look.place == "after":
         return f"after look {count} of {count}, with more than the {last} planned seeds: exploratory"
     position = {
@@ -24,6 +25,7 @@ def describe_plan_position(looks: list[int], spending: Spending, seeds: int, alp
     """Return which look so many seeds will be."""
     if seeds < 2:
         return "one seed is none"
+    # of one comparison: Holm's share comes when it is judged
     return describe_look(LookPlan(tuple(looks), spending).describe(seeds, 1, alpha))
 
 

@@ -77,6 +77,7 @@ def _describe_size(view: View, leaders: list[Contrast], nearest: list[Contrast])
 
 
 def _describe_certainty(view: View, nearest: list[Contrast]) -> Sentence:
+    # several seeds and no verdict: only other texts or tokenizers do that
     if nearest and nearest[0].verdict == "no verdict" and len(nearest[0].seeds) > 1:
         return parse_sentence("Certainty: none; the arms are not judged by the same text and tokens.")
     if not nearest or get_interval(nearest[0]) is None:

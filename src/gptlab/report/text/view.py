@@ -55,6 +55,7 @@ class View:
     def axis(self) -> str:
         """The one axis of the study; empty if it has several."""
         arms = [self.plan.get_values(arm) for arm in self.order]
+        # "" for an arm of several knobs, which then is an element of its own
         axes = {values[0][0] if len(values) == 1 else "" for values in arms}
         return axes.pop() if len(axes) == 1 else ""
 
@@ -68,6 +69,7 @@ class View:
         of_baseline = self.plan.get_values(baseline)
         names = {}
         for arm, values in arms.items():
+            # the words that the baseline has too would fill every row
             changed = tuple(pair for pair in values if pair not in of_baseline)
             names[arm] = label_arm(changed) if changed else arm
         if "baseline" in names and baseline != "baseline":  # compared once more, with another arm
@@ -101,6 +103,7 @@ class View:
         if arm in self.contrasts:
             return self.contrasts[arm].verdict
         row = next(row for row in self.comparison.arms if row.arm == arm)
+        # without a contrast: no seed in common with the baseline, or one seed alone
         return "unstable" if row.diverged else "failed" if row.failed else "no verdict"
 
     def label_verdict(self, arm: str) -> str:
