@@ -21,6 +21,7 @@ def read_corpus(recipe: Recipe) -> Corpus:
     cache_folder = Path(recipe.settings.outputs) / "cache"
     tokenizer_factory = factory(recipe.config["tokenizer"], "tokenizer")
     context = recipe.settings.model.context
+    # generated anew in each process: nothing is cached, nothing stands in a file
     if isinstance(data, SyntheticTask):
         corpus = build_task_corpus(data, tokenizer_factory, context)
     else:

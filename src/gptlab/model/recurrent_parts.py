@@ -19,6 +19,7 @@ LONGEST_MEMORY, SHORTEST_MEMORY = 0.001, 0.1
 
 def hide_padding(x: Tensor, forward_pass: ForwardPass) -> Tensor:
     """Return x (B, T, ...) with 0 in the place of padding."""
+    # 0 .. T-1 in every row: there is no padding, and no product is spent on it
     if forward_pass.default_positions:
         return x
     is_token = forward_pass.positions >= 0
@@ -27,6 +28,7 @@ def hide_padding(x: Tensor, forward_pass: ForwardPass) -> Tensor:
 
 def normalize_length(x: Tensor) -> Tensor:
     """Return x (..., D) with vectors of length 1, and of 0 where they are 0."""
+    # 1e-6 under the root: a vector of zeros stays 0 and has a finite gradient
     return x * (x.square().sum(-1, keepdim=True) + 1e-6).rsqrt()
 
 
@@ -44,6 +46,7 @@ def apply_delta_rule(
 
     q and k (B, T, H, D) are brought to length 1; v (B, T, H, E), beta (B, T, H, 1), log_decay (B, T, H, 1 or D).
     """
+    # a key of length 1 makes 1 - beta k k^T a contraction for beta in 0 .. 2: states cannot explode
     q, k = normalize_length(q) * q.shape[-1] ** -0.5, normalize_length(k)
     written, log_decay = hide_padding(beta * k, forward_pass), hide_padding(log_decay, forward_pass)
     return mix(q, written, v, log_decay, state, chunk, Rewrite(-k))
@@ -74,6 +77,7 @@ class ShortConv(nn.Module):
     def forward(self, x: Tensor, forward_pass: ForwardPass, past: Tensor) -> tuple[Tensor, Tensor]:
         """Return y (B, T, channels) for x of that shape, and the last size - 1 inputs: `past` holds those before x."""
         length = x.shape[1]
+        # (B, size - 1 + T, channels)
         joined = torch.cat([past.to(x.dtype), hide_padding(x, forward_pass)], 1)
         y: Any = ShiftedProducts.apply(joined, self.taps)
         return y if self.bias is None else y + self.bias, joined[:, length:]
@@ -102,6 +106,7 @@ class ShiftedProducts(Function):
     def forward(ctx: Any, x: Tensor, taps: Tensor) -> Tensor:
         ctx.save_for_backward(x, taps)
         length = x.shape[1] - len(taps) + 1
+        # taps[0] meets the oldest input
         y = taps[0] * x[:, :length]
         for place in range(1, len(taps)):
             y.addcmul_(taps[place], x[:, place : place + length])
@@ -114,6 +119,7 @@ class ShiftedProducts(Function):
         length, dx, d_taps = dy.shape[1], torch.zeros_like(x), []
         for place in range(len(taps)):
             span = slice(place, place + length)
+            # each input was read by `size` outputs, whose gradients add up
             dx[:, span].addcmul_(taps[place], dy)
             d_taps.append((x[:, span] * dy).sum((0, 1)))
         return dx, torch.stack(d_taps)

@@ -201,6 +201,7 @@ def count_flop_shares(decoder: "Decoder", point: Point) -> dict[str, float]:
     total = decoder.flops(length)
     scores = sum(block.attention.flops(length) for block in decoder.layers)
     attention = scores + 2 * length * sum(count_linear_weights(block.attention) for block in decoder.layers)
+    # a mixture's token meets its own experts alone
     mlp = 2 * length * sum(count_linear_weights(block.mlp) - block.mlp.inactive_weights() for block in decoder.layers)
     flops = {"attention": attention, "scores": scores, "mlp": mlp, "readout": total - attention - mlp}
     return {
@@ -216,6 +217,7 @@ def make_forward_pass(decoder: "Decoder", point: Point) -> Any:
     from gptlab.study.tools.timing import Placement
 
     placement, context = Placement(point.recipe), point.recipe.settings.model.context
+    # random tokens: a pass takes the same time whatever it reads
     generator = torch.Generator().manual_seed(0)
     tokens = torch.randint(point.vocab, (point.batch, context), generator=generator).to(placement.device)
     decoder.to(placement.device)

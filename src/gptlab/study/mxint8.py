@@ -99,6 +99,7 @@ class MXInt8(Study):
                 pass
 
         passes = {name: make_forward_pass(decoder, tokens) for name, decoder in decoders.items()}
+        # name=name binds it now: a closure would find the last name of the loop
         generations = {name: lambda name=name: generate_text(name) for name in decoders}
         for metric, actions, units in (("ms/pass", passes, 1), ("ms/token", generations, length)):
             times = time_interleaved({**actions, AA_CONTROL: actions[base]}, float("inf"), self.rounds)
@@ -110,5 +111,6 @@ class MXInt8(Study):
 
 def count_stored_bytes(decoder: "Decoder") -> int:
     """Return the bytes of a decoder's tensors, a tied weight once."""
+    # by address, so that a tied head and its embedding are one
     by_storage = {tensor.untyped_storage().data_ptr(): tensor.nbytes for tensor in decoder.state_dict().values()}
     return sum(by_storage.values())

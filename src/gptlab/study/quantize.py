@@ -55,6 +55,7 @@ class Quantize(Study):
         """Return the words that round to `width` bits after `start` steps."""
         node, fraction = "change.quantize", "null" if self.fraction == "half" else self.fraction
         overrides = [append_change(base, "quantize"), f"{node}.start={start}"]
+        # the change rounds weights unless it is told not to
         overrides += [f"{node}.weight=null"] if self.rounds == "activation" else []
         for operand in ("weight", "activation"):
             if self.rounds in (operand, "both"):

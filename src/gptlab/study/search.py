@@ -58,6 +58,7 @@ class Searches(Study):
             for strategy in self.strategies:
                 name = search_sampler if len(self.strategies) == 1 else f"{search_sampler}, {strategy}"
                 label = "" if strategy == "none" else strategy
+                # the same for all repeats, so that a trial of one is a trial of the others too
                 words = self.make_overrides(base, STRATEGIES[strategy])
                 for repeat in range(self.repeats):
                     searches.append(Search(name, search_sampler, repeat=repeat, words=words, label=label))

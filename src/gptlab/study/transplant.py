@@ -66,6 +66,7 @@ class Transplant(Study):
         from gptlab.study.tools.timing import time_interleaved
 
         first = next(iter(arms.values()))
+        # of the first arm for all: their times are compared
         torch.set_num_threads(factory(first.config["trainer"], "trainer")().threads)
         vocab = get_vocab_size(first, self.vocab)
         weights = load_weights(self.run, first, vocab, build)

@@ -81,6 +81,7 @@ def print_results(
     context: RunContext, evaluator: Evaluator, summary: dict[str, Any], texts: list[dict[str, Any]]
 ) -> None:
     """Print the losses, the times, a sample."""
+    # from the file, so that a resumed run shows its whole curve
     losses = [row["train/loss"] for row in read_rows(context.folder.path / "metrics.jsonl") if "train/loss" in row]
     say = context.terminal
     say.say()

@@ -31,6 +31,7 @@ class SampleWriter:
         seed = self.settings.seed if seed is None else seed
         tokens = generate(
             decoder,
+            # (count, prompt tokens), one memory for all rows
             self.prompt[None].expand(count, -1),
             length,
             temperature=sample.temperature,
@@ -41,6 +42,7 @@ class SampleWriter:
         )
         decode = self.tokenizer.decode
         prompt = decode(self.prompt.cpu().numpy())
+        # (count, length): generate yields a token of every text at a time
         rows = torch.stack(list(tokens), 1).cpu().numpy()
         return [
             {"prompt": prompt, "seed": seed, "temperature": sample.temperature, "text": decode(row)} for row in rows

@@ -23,6 +23,7 @@ def describe_run(
     """Return what a summary holds whether or not the run came to its end. `facts` are those of run.json."""
     settings = context.settings
     return {
+        # first, so that what is measured now stands over a fact of the same name
         **{key: value for key, value in facts.items() if key not in NOT_IN_SUMMARY},
         "seed": settings.seed,
         "steps": state.step,
@@ -56,5 +57,6 @@ def measure_times(
         "time/step_ms_median": step_ms,
         "throughput/tokens_per_s": speed,
         **({"throughput/mfu": speed / peak} if speed and peak else {}),
+        # of this process since its decoder was built (cost/memory.py)
         "memory/peak_bytes": peak_bytes(setup.device),
     }

@@ -97,6 +97,7 @@ class SyntheticTask(Data):
 
 def draw_distinct(random: "np.random.Generator", rows: int, below: int, count: int) -> "np.ndarray":
     """Return `count` distinct numbers below `below` for each row, in random order, (rows, count)."""
+    # many of few: drawing until all differ would hardly end, and a shuffle is cheap
     if count**2 > below:
         return random.random((rows, below)).argsort(axis=1)[:, :count]
     drawn = random.integers(0, below, (rows, count))
@@ -145,6 +146,7 @@ def walk_files(folder: Path, suffix: str, ancestors: tuple[Path, ...] = ()) -> I
     """
     ancestors = (*ancestors, folder.resolve())
     for entry in folder.iterdir():
+        # .DS_Store, .ipynb_checkpoints and the like are not the text
         if entry.name.startswith("."):
             continue
         if entry.is_dir():
@@ -160,6 +162,7 @@ def refuse_read_errors(path: str | Path, expected: str) -> Iterator[None]:
     """Turn errors of the system about `path` into Refused, saying what is `expected`."""
     try:
         yield
+    # a ValueError itself, which the last clause would word anew
     except Refused:
         raise
     except (FileNotFoundError, NotADirectoryError):

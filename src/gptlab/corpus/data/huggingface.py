@@ -62,6 +62,7 @@ class HuggingFace(Data):
         return "".join(self.chunks())
 
     def chunks(self) -> Iterator[str]:
+        # before each document but the first, so that the text does not end with one
         separator = ""
         for file in self.parquet_files:
             for documents in self.read_batches(file):
@@ -132,6 +133,7 @@ def import_extra(module: str) -> Any:
 def fetch_from_hub(path: str, split: str) -> list[Path]:
     """Return the files of a data set's split, from the hub's cache or the hub."""
     hub = import_extra("huggingface_hub")
+    # the converted branch holds <configuration>/<split>/0000.parquet
     owner, name, *configuration = path.split("/")
     pattern = f"{configuration[0] if configuration else 'default'}/{split}/*.parquet"
     repo_options: dict[str, str] = {"repo_type": "dataset", "revision": "refs/convert/parquet"}

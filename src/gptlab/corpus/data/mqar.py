@@ -43,25 +43,31 @@ class MultiQueryRecall(SyntheticTask):
 
     def symbols(self) -> list[str]:
         keys = self.vocab // 2
+        # number 0 is the blank, so keys begin at 1
         return [".", *(f"k{n}" for n in range(1, keys)), *(f"v{n}" for n in range(self.vocab - keys))]
 
     def count_tokens(self) -> int:
+        # the pairs, and as many even places again
         return 4 * self.pairs[-1]
 
     def generate(self, random: np.random.Generator, rows: int, context: int, *, judged: bool) -> Examples:
         inputs = np.zeros((rows, context), np.int64)
         targets = np.full((rows, context), IGNORED, np.int64)
         gaps, pairs = np.zeros((rows, context), np.int64), random.choice(self.pairs, rows)
+        # all rows with as many pairs at once
         for count in self.pairs:
             chosen = np.flatnonzero(pairs == count)
             half = self.vocab // 2
             keys = 1 + draw_distinct(random, len(chosen), half - 1, count)
             values = half + draw_distinct(random, len(chosen), self.vocab - half, count)
+            # even places behind the pairs, (rows, count)
             places = 2 * (count + self._draw_ranks(random, len(chosen), (context - 2 * count) // 2, count))
             inputs[chosen, : 2 * count : 2], inputs[chosen, 1 : 2 * count : 2] = keys, values
             inputs[chosen[:, None], places], targets[chosen[:, None], places] = keys, values
+            # tokens from the value, at 2 i + 1, to the key that asks for it
             gaps[chosen[:, None], places] = places - 2 * np.arange(count) - 1
         if self.noise:
+            # drawn from the whole vocabulary: with few symbols noise repeats keys (docs/log.md, 2026-11-29)
             inputs = np.where(inputs == 0, random.integers(0, self.vocab, inputs.shape), inputs)
         return Examples(inputs, targets, {"pairs": pairs[:, None], "gap": gaps})
 

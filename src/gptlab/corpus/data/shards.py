@@ -33,6 +33,7 @@ class Shards(Data):
         dtype: Literal["uint16", "uint32", "int64"] = "uint16",
         validation: float | None = None,
     ) -> None:
+        # the base class wants a share; whether it was given is remembered below
         super().__init__(validation=0.1 if validation is None else validation)
         if not path:
             raise Refused(f"path={path} names no file; data=shards needs data.path=<a folder or glob of .bin files>")
@@ -48,6 +49,7 @@ class Shards(Data):
 
     def tokens(self) -> TokenFiles:
         paths = find_files(self.path, EXPECTED, ".bin")
+        # the file's own name alone: a folder called val would make all of it validation
         validation_files = [file for file in paths if VALIDATION_NAME.search(file.stem)]
         train = [file for file in paths if file not in validation_files]
         if self.validation_share is not None and validation_files:
@@ -55,6 +57,7 @@ class Shards(Data):
                 f"data.validation={self.validation_share} cuts a validation split off, and {validation_files[0]} is "
                 "one; say data.validation=null, or leave that file out with a glob"
             )
+        # never a default share here: files that somebody cut should be used as they were cut
         if not train or (self.validation_share is None and not validation_files):
             missing = "no file to learn from" if not train else "no file named val or validation"
             raise Refused(

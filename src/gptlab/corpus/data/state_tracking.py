@@ -60,11 +60,13 @@ class StateTracking(SyntheticTask):
         return max(self.length or 1, self.judged_length or 1)
 
     def generate(self, random: np.random.Generator, rows: int, context: int, *, judged: bool) -> Examples:
+        # the inputs fill the context in any case; beyond `longest` nothing is asked
         longest = ((self.judged_length or self.length) if judged else self.length) or context
         drawn = self._list_drawn()
         inputs = drawn[random.integers(0, len(drawn), (rows, context))]
         targets = np.full((rows, context), IGNORED, np.int64)
         state = np.zeros(rows, np.int64)  # the first permutation stands still
+        # one place after another, all rows at once: a product is a look into a table of G x G
         for place in range(longest):
             state = self.products[inputs[:, place], state]
             targets[:, place] = state
@@ -72,5 +74,6 @@ class StateTracking(SyntheticTask):
 
     def _list_drawn(self) -> np.ndarray:
         """Return the numbers of the elements that are multiplied."""
+        # an exchange moves two letters, and the element that stands still none
         moved = [sum(place != letter for place, letter in enumerate(element)) for element in self.elements]
         return np.flatnonzero(np.array(moved) <= 2) if self.swaps else np.arange(len(self.elements))

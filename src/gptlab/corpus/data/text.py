@@ -97,6 +97,7 @@ def describe_foreign_content(head: bytes) -> str:
             return kind
     # in UTF-16 of European text every second byte is 0
     pairs = len(head) // 2
+    # zeros in every second byte, and nearly none elsewhere: binary files have them in both
     for order, zeros in (("le", head[1::2].count(0)), ("be", head[::2].count(0))):
         if pairs >= 16 and zeros > 0.9 * pairs and head.count(0) < 1.1 * pairs:
             return f"is UTF-16 without a mark; convert it: {UTF16.format(order)}"

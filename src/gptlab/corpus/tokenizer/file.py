@@ -104,6 +104,7 @@ class File(Tokenizer):
         for chunk in chunks:
             buffer += chunk
             while len(buffer) > PORTION:
+                # the last one in the portion; where there is none a word is cut, which may change the tokens there
                 cuts = [match.end() for match in CUT.finditer(buffer, 0, PORTION)]
                 end = cuts[-1] if cuts else PORTION
                 yield buffer[:end]
@@ -146,7 +147,9 @@ def drop_text_changes(definition: dict[str, Any]) -> dict[str, Any]:
     steps = normalizer.get("normalizers", [normalizer])
     # the one step that is kept: SentencePiece's spelling of a space, which decoding undoes
     spaces = [step for step in steps if step.get("content") == SPACE and "pattern" in step]
+    # a copy, since its steps are changed below, and the caller reads the definition on
     pre_tokenizer = json.loads(json.dumps(definition.get("pre_tokenizer")))
+    # a space before the first word would be decoded into a text that had none
     for step in [pre_tokenizer, *(pre_tokenizer or {}).get("pretokenizers", [])] if pre_tokenizer else []:
         reset = {"add_prefix_space": False, "prepend_scheme": "never"}
         step.update({key: value for key, value in reset.items() if key in step})

@@ -26,6 +26,7 @@ class Attention(nn.Module):
 
     def check_compatible(self, position: "Position", earlier: Sequence["Attention"]) -> None:
         """Raise ValueError where the position or an attention of an earlier layer does not fit. Called once."""
+        # both sides are sets of hooks: what is not applied would silently be left out
         unsupported = sorted(position.provides - self.supports)
         if unsupported:
             names = type(position).__name__, type(self).__name__
@@ -43,6 +44,7 @@ class Attention(nn.Module):
 
     def pairs(self, length: int) -> int:
         """Count the visible pairs in a sequence of this length."""
+        # causal: each query sees itself and all before it
         return length * (length + 1) // 2
 
     def flops(self, length: int) -> int:

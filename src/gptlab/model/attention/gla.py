@@ -60,6 +60,7 @@ class GatedLinearAttention(Attention):
         keys, values = self.heads * self.key, self.heads * self.value
         self.q, self.k = nn.Linear(shape.width, keys, bias), nn.Linear(shape.width, keys, bias)
         self.v = nn.Linear(shape.width, values, bias)
+        # the bias of the second lets a feature forget at a rate of its own, whatever the input
         self.decay_down, self.decay_up = nn.Linear(shape.width, rank, False), nn.Linear(rank, keys)
         self.gate = nn.Linear(shape.width, values, bias)
         self.norm = nn.RMSNorm(self.value, eps=1e-5)
@@ -71,6 +72,7 @@ class GatedLinearAttention(Attention):
         q, k, v, decay = (part.unflatten(-1, (self.heads, -1)) for part in (self.q(x), self.k(x), self.v(x), decay))
         y, state = mix(
             q * self.key**-0.5,
+            # a key of 0 writes nothing, and a log decay of 0 forgets nothing: padding leaves the state as it is
             hide_padding(k, forward_pass),
             v,
             # decays near 1 would round to 1 in bfloat16
@@ -80,6 +82,7 @@ class GatedLinearAttention(Attention):
         )
         if cache is not None:
             cache.update(state=state)
+        # norm is of each head's values, (..., H, value), before heads are joined
         return self.out(F.silu(self.gate(x)) * self.norm(y).flatten(-2))
 
     def new_cache(self, batch: int, length: int, like: Tensor) -> RecurrentState:

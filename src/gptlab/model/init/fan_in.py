@@ -31,7 +31,9 @@ class FanIn(Init):
         if name.endswith(".bias"):
             tensor.zero_()
             return
+        # a Linear's weight is (outputs, inputs)
         std = self.gain / math.sqrt(tensor.shape[-1])
+        # a tied head is this very tensor, and has no name of its own here
         if isinstance(module, nn.Embedding):
             std = shape.width**-0.5
         elif name.startswith("readout."):

@@ -35,4 +35,5 @@ class Orthogonal(Init):
             tensor.normal_(0.0, 0.02, generator=generator)
         else:
             smaller = self.residual and name.endswith(".out.weight")
+            # of a matrix that is not square the shorter side is orthonormal
             nn.init.orthogonal_(tensor, self.gain / math.sqrt(2 * shape.layers) if smaller else self.gain, generator)

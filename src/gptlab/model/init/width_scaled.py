@@ -35,6 +35,7 @@ class WidthScaled(Init):
         self.std, self.base, self.residual, self.zero_out = std, base, residual, zero_out
 
     def __call__(self, module: nn.Module, name: str, shape: Shape, generator: torch.Generator) -> None:
+        # `module` is the one that owns the parameter, `name` its path in the whole decoder
         tensor = module.get_parameter(name.rpartition(".")[2])
         if name.endswith(".bias") or (self.zero_out and name.endswith(".out.weight")):
             tensor.zero_()

@@ -22,6 +22,7 @@ class Mlp(nn.Module):
 
     def forward(self, x: Tensor, forward_pass: ForwardPass) -> Tensor:
         """Map (B, T, width) to the same."""
+        # its children by name are the Linears that `compute` asks for
         return self.compute(x, **dict(self.named_children()))
 
     def compute(self, x: Tensor, **linears: MapRows) -> Tensor:

@@ -21,6 +21,7 @@ class DynamicTanh(Norm):
         super().__init__()
         if alpha <= 0:
             raise ValueError(f"alpha={alpha} is not positive; try 1")
+        # not a parameter: it is the paper's factor on embeddings, moved in here
         self.scale = width**0.5
         self.alpha = nn.Parameter(torch.full((1,), alpha))
         self.weight = nn.Parameter(torch.ones(width))

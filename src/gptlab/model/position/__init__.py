@@ -28,6 +28,7 @@ class Position(nn.Module):
 
     def rotate(self, q: Tensor, k: Tensor, positions: Tensor, layer: int) -> tuple[Tensor, Tensor]:
         """Rotate q (B, T, H, D) and k (B, T, K, D) along the last axis, whatever its width."""
+        # as they came: a subclass overrides only the hooks that it provides
         return q, k
 
     def bias(self, query_positions: Tensor, key_positions: Tensor, layer: int) -> Tensor | None:

@@ -25,6 +25,7 @@ class DenseFormer(Residual):
     def __init__(self, shape, layer, branch, norm, *, dropout: float = 0.0) -> None:
         super().__init__(shape, layer, branch, norm, dropout=dropout)
         self.norm = norm(shape.width, layer)
+        # layer + 2 outputs: the embedding, the layers before, and this one, which alone counts at first
         self.average = nn.Parameter(torch.eye(layer + 2)[-1].clone()) if branch == "mlp" else None
 
     def expand(self, x: Tensor) -> Stream:
@@ -47,6 +48,7 @@ class DenseFormer(Residual):
         if self.average is None:
             return x, stream[1]
         outputs = (*stream[1], x)
+        # summed one by one: to stack all outputs would write them out once more in every layer
         y = self.average[0] * outputs[0]
         for weight, output in zip(self.average[1:].unbind(), outputs[1:], strict=True):
             y = y + weight * output

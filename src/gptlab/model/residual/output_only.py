@@ -32,4 +32,5 @@ class OutputOnly(Residual):
         return stream
 
     def write(self, stream: Tensor, y: Tensor) -> Tensor:
+        # as it is: the branch has no norm before it, and what it reads grows with depth
         return stream + self.dropout(self.norm(y))

@@ -30,6 +30,7 @@ class StochasticDepth(Residual):
     def write(self, stream: Tensor, y: Tensor) -> Tensor:
         y = self.dropout(y)
         if self.training and self.drop:
+            # for each sequence, (B, 1, 1): all of its positions go without the branch together
             keep = torch.rand(y.shape[0], 1, 1, device=y.device) >= self.drop
             y = y * (keep / (1 - self.drop)).to(y.dtype)
         return stream + y

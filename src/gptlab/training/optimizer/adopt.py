@@ -50,12 +50,15 @@ class Adopt(GroupwiseOptimizer):
         if not weights:
             return
         lr, (beta1, beta2) = group["lr"], group["betas"]
+        # also at the first step, which has no direction yet
         torch._foreach_mul_(weights, 1 - lr * group["weight_decay"])
         if group["step"]:
             means, squares = ([self.state[p][name] for p in weights] for name in ("mean", "square"))
+            # of the steps before this one: v is updated last
             roots = torch._foreach_sqrt(squares)
             torch._foreach_clamp_min_(roots, group["eps"])
             normed = torch._foreach_div(gradients, roots)
+            # t^(1/4): a guard for the first steps, whose second moment is of few gradients
             bound = group["step"] ** 0.25
             torch._foreach_clamp_max_(normed, bound)
             torch._foreach_clamp_min_(normed, -bound)

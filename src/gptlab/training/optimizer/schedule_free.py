@@ -58,6 +58,7 @@ class ScheduleFree(GroupwiseOptimizer):
         group["lr_max"] = max(group["lr_max"], lr)
         group["weight_sum"] += group["lr_max"] ** 2
         part = group["lr_max"] ** 2 / group["weight_sum"] if group["weight_sum"] else 0.0  # c
+        # z begins where the weight does; x needs no memory, as y and z give it
         for p in weights:
             if not self.state[p]:
                 self.state[p].update(z=p.clone(), square=torch.zeros_like(p))
@@ -66,6 +67,7 @@ class ScheduleFree(GroupwiseOptimizer):
         roots = torch._foreach_sqrt(torch._foreach_div(squares, 1 - beta2 ** group["step"]))
         torch._foreach_add_(roots, group["eps"])
         steps = torch._foreach_div(gradients, roots)
+        # decay at y, where the gradient was taken
         torch._foreach_add_(steps, weights, alpha=group["weight_decay"])
         # y follows from x and z both before and after: y' = (1 - c) y + c z - lr (1 - b1 (1 - c)) step
         torch._foreach_lerp_(weights, z, part)

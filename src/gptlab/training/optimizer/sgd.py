@@ -33,5 +33,6 @@ def sgd(
     if nesterov and not momentum:
         raise ValueError("nesterov=true looks ahead along a momentum and momentum=0; set nesterov=false")
     matrices, rest = split_by_decay(named)
+    # torch's own decay: it is added to the gradient, and so passes through the momentum
     groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]
     return torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=nesterov, fused=True)

@@ -49,6 +49,7 @@ def check_config(config: Config) -> Config:
     """Return a config.json without nulls and aliases; refuse it where a key is missing or of another type."""
     # null in a config.json means the family's default, as a missing key does
     checked = {key: value for key, value in config.items() if value is not None}
+    # also refuses a family that nobody knows, before its keys are asked for
     sizes = "gpt2" if find_family(checked) is FAMILIES["gpt2"] else "llama"
     if sizes == "gpt2":
         for key, aliases in ALIASES.items():
@@ -60,6 +61,7 @@ def check_config(config: Config) -> Config:
         if key in checked and (not conforms(checked[key], int) or checked[key] < 1):
             problems.append(f"{key}={format_value(checked[key])}, which is no whole number > 0")
     problems += list(_find_mistyped(checked, TYPES, ""))
+    # the checks of rotary settings rely on types
     if not problems:
         problems = list(_find_rope_problems(checked))
     if problems:

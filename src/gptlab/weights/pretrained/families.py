@@ -117,6 +117,7 @@ def _gpt2_names(config: Config) -> Mapping:
 
 def _llama_knobs(config: Config) -> Knobs:
     heads, layers = config["num_attention_heads"], config["num_hidden_layers"]
+    # Qwen 3's heads are wider than width / heads
     head = config.get("head_dim") or config["hidden_size"] // heads
     qwen2, qwen3 = (config["model_type"] == kind for kind in ("qwen2", "qwen3"))
     bias = config.get("attention_bias", False)
@@ -200,6 +201,7 @@ def _sliding_window(config: Config, layers: int) -> int | None:
         return None
     if config["model_type"].startswith("qwen") and not kinds and config.get("max_window_layers", layers) >= layers:
         return None  # only layers from that one on would have a window
+    # Llama's code knows no window, whatever its config holds
     return config["sliding_window"] if config["model_type"] != "llama" else None
 
 

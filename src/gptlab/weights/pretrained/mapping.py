@@ -104,6 +104,7 @@ def _parse_entry(source: str, given: Any) -> Entry:
                 f"keys_mapping: {source}: {key}={format_value(value)} is not {describe_type(KEY_TYPES[key], value)}"
             )
     to = (given["to"],) if isinstance(given["to"], str) else tuple(given["to"])
+    # parts and sizes, each if it is given, must both be as many as the targets
     if split and {split.get("parts", len(to)), len(split.get("sizes", to))} != {len(to)}:
         raise Refused(f"keys_mapping: {source}: split={split} does not give {len(to)} parts, one for each target")
     return Entry(
@@ -127,6 +128,7 @@ def apply_mapping(mapping: Mapping, source: "Map[str, Tensor]", wanted: Shapes) 
     problems: list[str] = []
     for name, tensor in source.items():
         entry, index = _find_entry(mapping, name)
+        # the first entry that fits wins, in the order of the file
         if entry is None:
             if not any(_match_pattern(pattern, name) is not None for pattern in mapping.ignore):
                 # nothing is dropped silently: a tensor that was meant to be left out stands in `ignore`
@@ -234,6 +236,7 @@ def _needs_transpose(entry: Entry, tensor: "Tensor", targets: list[str], wanted:
     if entry.transpose != "auto":
         return entry.transpose and tensor.dim() == 2
     shape = wanted.get(targets[0])
+    # a square target tells nothing: auto leaves it as it lies
     return tensor.dim() == 2 and len(targets) == 1 and shape is not None and tuple(tensor.shape) == shape[::-1] != shape
 
 
@@ -268,6 +271,7 @@ def invert_mapping(mapping: Mapping, ours: "Map[str, Tensor]", layers: int) -> "
                 ours[target] if _is_value(entry, target) else _permute_rows(ours[target], inverse, mapping.head)
                 for target in targets
             ]
+            # q, k and v, (kinds x heads x head, width), before heads are interleaved again
             tensor = torch.cat(parts, 0 if entry.interleaved or len(parts) == 1 else entry.axis)
             if entry.interleaved:
                 tensor = tensor.unflatten(0, (len(parts), -1, mapping.head)).transpose(0, 1).flatten(0, 2)
