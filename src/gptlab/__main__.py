@@ -13,6 +13,7 @@ from gptlab.commands import programs
 from gptlab.commands.card import card
 from gptlab.commands.check import check
 from gptlab.commands.export import export
+from gptlab.commands.report import report, sync
 from gptlab.compose import compose, program
 from gptlab.config.menu import TRAIN
 from gptlab.console.json_answer import add_to_answer
@@ -149,30 +150,6 @@ def judge(
 
 
 @app.command()
-def report(
-    folder: Annotated[Path, typer.Argument(help="A study's folder, or a run's.")],
-    open_it: Annotated[bool, typer.Option("--open", help="Show it in the browser.")] = False,
-    push: Annotated[bool, typer.Option("--push", help="Save a study's in W&B too.")] = False,
-) -> None:
-    """Make the page of a study or of a run, report.html, and outputs/index.html; push updates a report in W&B."""
-    from gptlab.report import publish
-    from gptlab.report.measurement_folder import is_measurement_folder
-
-    if push and is_measurement_folder(folder):
-        raise Refused(f"{folder} trained nothing, so there are no runs in W&B to report on; say report without --push")
-    if push:
-        publish.read_tracking(folder)  # refuses what is no study
-    path = publish.rebuild_page(folder, lambda line: typer.echo(line, err=True))
-    print(path)
-    add_to_answer(page=str(path))
-    if push:
-        print(address := publish.push_report(folder))
-        add_to_answer(address=address)
-    if open_it:
-        typer.launch(path.absolute().as_uri())
-
-
-@app.command()
 def serve(
     outputs: Annotated[Path, typer.Argument(help="Where runs and studies live.")] = Path("outputs"),
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any that is free.")] = 0,
@@ -183,19 +160,6 @@ def serve(
     from gptlab.commands.live.server import serve_outputs
 
     serve_outputs(outputs, port, describe_study, open_it)
-
-
-@app.command()
-def sync(study: Annotated[Path, typer.Argument(help="A study's folder.")]) -> None:
-    """Upload a study's offline runs to W&B, then save its report there; safe to repeat."""
-    from gptlab.report import publish
-
-    uploaded: list[str] = []
-    for run in publish.upload_offline_runs(study):
-        print(f"uploaded {run.name}")
-        uploaded.append(run.name)
-    print(address := publish.push_report(study))
-    add_to_answer(uploaded=uploaded, address=address)
 
 
 @app.command()
@@ -215,6 +179,8 @@ def diff(
 app.command()(export)
 app.command()(check)
 app.command()(card)
+app.command()(report)
+app.command()(sync)
 
 
 @app.command()
