@@ -146,6 +146,16 @@ def test_the_menu_is_enough_to_write_a_command():
     assert "* attention=mha" in listed
 
 
+def test_a_search_of_the_menu_keeps_what_has_all_words_in_any_case():
+    _, found, listed = ask("-m", "gptlab", "slots", "--search", "ROPE arxiv", "--json")
+    assert "rope" in found["slots"]["position"]["choices"]
+    assert "alibi" not in found["slots"]["position"]["choices"]
+    assert "* position=rope" in listed
+    _, nothing, listed = ask("-m", "gptlab", "slots", "--search", "zyzzyva", "--json")
+    assert not any(nothing[part] for part in ("slots", "settings", "study"))
+    assert "nothing has zyzzyva in its name or its line" in listed
+
+
 def test_every_command_of_the_page_for_programs_exists():
     text = (ROOT / "AGENTS.md").read_text()
     assert text.count("\n") < 80

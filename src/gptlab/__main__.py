@@ -12,6 +12,7 @@ from gptlab.ablation.protocol.commands import add_commands
 from gptlab.commands import programs
 from gptlab.commands.card import card
 from gptlab.commands.check import check
+from gptlab.commands.complete import complete_override, complete_slot
 from gptlab.commands.export import export
 from gptlab.commands.report import report, sync
 from gptlab.compose import compose, program
@@ -21,7 +22,7 @@ from gptlab.errors import Refused
 from gptlab.runs.openmp import load_openmp
 
 HELP = f"{__doc__} Each takes --json: one object on stdout."
-app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=HELP)
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=HELP)
 add_commands(app)
 
 
@@ -185,9 +186,18 @@ app.command()(sync)
 
 @app.command()
 def explain(
-    choice: Annotated[str, typer.Argument(help="slot=choice, as in attention=mla; a slot alone lists its choices.")],
+    choice: Annotated[
+        str,
+        typer.Argument(
+            help="slot=choice, as in attention=mla; a slot alone lists its choices.", autocompletion=complete_override
+        ),
+    ],
     overrides: Annotated[
-        list[str] | None, typer.Argument(help="At which size, and what else differs: model=mini attention.kv_heads=2")
+        list[str] | None,
+        typer.Argument(
+            help="At which size, and what else differs: model=mini attention.kv_heads=2",
+            autocompletion=complete_override,
+        ),
     ] = None,
 ) -> None:
     """Tell what a choice is: file, source, formula, knobs, and what it costs beside its slot's default."""
@@ -197,13 +207,19 @@ def explain(
 
 
 @app.command()
-def slots(word: Annotated[str, typer.Argument(help="Only what has it in its name or its line.")] = "") -> None:
+def slots(
+    word: Annotated[str, typer.Argument(help="Only what has it in its name or its line.")] = "",
+    search: Annotated[str, typer.Option(help="The same; of several words all must be there: 'rope layers'.")] = "",
+) -> None:
     """List all that a command can say: slots, choices, knobs, settings; * is a default."""
     from gptlab.ablation.options import StudyOptions
     from gptlab.commands.slots import describe_menu, print_menu
 
-    menu = describe_menu(StudyOptions, word)
+    wanted = f"{word} {search}".strip()
+    menu = describe_menu(StudyOptions, wanted)
     print_menu(menu)
+    if not any(menu.values()):
+        typer.echo(f"nothing has {wanted} in its name or its line; gptlab slots lists all", err=True)
     add_to_answer(**menu)
 
 
@@ -234,7 +250,9 @@ def search(
 
 @app.command()
 def new(
-    slot: Annotated[str, typer.Argument(help="Where: attention, position, norm, mlp, ...")],
+    slot: Annotated[
+        str, typer.Argument(help="Where: attention, position, norm, mlp, ...", autocompletion=complete_slot)
+    ],
     name: Annotated[str, typer.Argument(help="What it will be called: my_idea")],
     package: Annotated[str, typer.Option(help="A package of your own, below this folder; else gptlab itself.")] = "",
 ) -> None:

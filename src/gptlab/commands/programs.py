@@ -2,8 +2,11 @@
 
 import runpy
 import sys
-from typing import Any
+from typing import Annotated, Any
 
+import typer
+
+from gptlab.commands.complete import complete_override
 from gptlab.config.menu import CONF
 
 PROGRAMS = {"train": "train.py", "ablate": "ablate.py"}
@@ -11,12 +14,16 @@ WORDS_OF_HYDRA: dict[str, Any] = {"ignore_unknown_options": True, "allow_extra_a
 """Settings of a command that leaves all its words, --help too, to hydra."""
 
 
-def train() -> None:
+Words = Annotated[list[str] | None, typer.Argument(autocompletion=complete_override)]
+"""What a shell completes; hydra reads it from sys.argv."""
+
+
+def train(words: Words = None) -> None:  # noqa: ARG001
     """Train one model: train.py from any folder, with all its words."""
     run_program("train")
 
 
-def ablate() -> None:
+def ablate(words: Words = None) -> None:  # noqa: ARG001
     """Run one study: ablate.py from any folder, with all its words."""
     run_program("ablate")
 

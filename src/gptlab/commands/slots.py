@@ -19,7 +19,7 @@ NOT_SETTINGS = ("defaults", "hydra", "cell")
 
 
 def describe_menu(study_options: type, word: str = "") -> dict[str, Any]:
-    """Return slots, settings and study options, those that contain a word in name or description if one is given.
+    """Return slots, settings and study options, those with all of some words in name or description if any are given.
 
     study_options  the dataclass that types the keys of conf/ablate.yaml
     """
@@ -144,4 +144,5 @@ def _filter_settings(settings: dict[str, Any], word: str) -> dict[str, Any]:
 
 
 def _mentions(word: str, name: str, facts: dict[str, Any]) -> bool:
-    return word.lower() in f"{name} {facts}".lower()
+    text = f"{name} {facts}".lower()
+    return all(part in text for part in word.lower().split())
