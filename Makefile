@@ -70,9 +70,10 @@ types: .venv/developed ## pyright alone
 	@$(python) -m pyright
 
 .PHONY: docs
-docs: .venv/installed ## write the tables of docs/ that the code declares
-	@echo "docs: the keys of comparison.json and summary.json in docs/comparison.md"
+docs: .venv/installed ## write the tables of docs/ that the code declares, and the schemas that editors read
+	@echo "docs: the keys of comparison.json and summary.json in docs/comparison.md, schemas of conf/ in schemas/"
 	@$(python) docs/tables.py
+	@$(python) -m gptlab schema --to schemas >/dev/null
 
 .PHONY: matrix
 matrix: .venv/installed ## write docs/support.md: every pair of parts, run or refused

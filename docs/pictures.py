@@ -2,7 +2,7 @@
 
 terminal.svg is what a terminal shows, by way of a terminal emulator (pyte); loss.svg is drawn from metrics.jsonl;
 ablation.svg is a study, report.png its page in Chromium, leet.svg all runs in W&B's own terminal.
-Needs: pip install -e '.[docs]', and chromium
+Needs: pip install -e '.[pictures]', and chromium
 """
 
 import fcntl

@@ -224,6 +224,17 @@ def slots(
 
 
 @app.command()
+def schema(to: Annotated[Path, typer.Option(help="A folder for them.")] = Path("schemas")) -> None:
+    """Write a JSON schema for every YAML of the menu, also of registered packages: editors complete and check by it."""
+    from gptlab.ablation.options import StudyOptions
+    from gptlab.commands.schema import make_schemas, write_schemas
+
+    write_schemas(make_schemas(StudyOptions), to)
+    print(to)
+    add_to_answer(folder=str(to))
+
+
+@app.command()
 def search(
     weights: Annotated[Path, typer.Argument(help="A file of weights, or a folder with one.")],
     overrides: Annotated[list[str] | None, typer.Argument(help="What to begin with: model.heads=1 mlp=gelu")] = None,
