@@ -3,10 +3,10 @@
     L = b2 L + (1 - b2) g g^T        R = b2 R + (1 - b2) g^T g         Q_L, Q_R their eigenvectors
     p = p - lr Q_L adam(Q_L^T g Q_R) Q_R^T - lr weight_decay p
 
-The bases are found by an eigendecomposition at the first step, which only decays, and then, every so many steps, by one
-power iteration and a QR. The first moment is turned with the basis, the second is sorted with it. The authors' own
-defaults: betas 0.95, a new basis every 10 steps; its rate is AdamW's, as in the paper's own runs. All that is
-no matrix of a block has AdamW at the same rate.
+The bases are found by an eigendecomposition at the first step, which moves nothing, and then, every so many steps, by
+one power iteration and a QR. The first moment is turned with the basis, the second is sorted with it. Decay follows the
+step, as in the authors' code, whose defaults these are: betas 0.95, a new basis every 10 steps; its rate is AdamW's, as
+in the paper's own runs. All that is no matrix of a block has AdamW at the same rate.
 """
 
 from collections.abc import Iterable
@@ -68,7 +68,6 @@ class Soap(GroupwiseOptimizer):
             return
         weights, gradients = select_trained(group)
         for p, gradient in zip(weights, gradients, strict=True):
-            p.mul_(1 - group["lr"] * group["weight_decay"])
             self._update_weight(p, gradient, group)
         group["step"] += bool(weights)
 
@@ -85,7 +84,7 @@ class Soap(GroupwiseOptimizer):
         state["square"].lerp_(turned.square(), 1 - beta2)
         mean, root = state["mean"] / (1 - beta1**count), (state["square"] / (1 - beta2**count)).sqrt()
         step = state["left_basis"] @ (mean / (root + group["eps"])) @ state["right_basis"].mT
-        p.add_(step, alpha=-group["lr"])
+        p.add_(step, alpha=-group["lr"]).mul_(1 - group["lr"] * group["weight_decay"])
         state["left"].lerp_(gradient @ gradient.mT, 1 - beta2)
         state["right"].lerp_(gradient.mT @ gradient, 1 - beta2)
         if count % group["every"] == 0:
