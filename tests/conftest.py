@@ -63,6 +63,7 @@ CASES += [
     "attention=gqa attention.gate=true attention.sink=true attention.softcap=3 attention.value_residual=true",
     "attention=swa attention.qk_norm=true attention.window=5 attention.sink=true position=alibi",
     "attention=swa attention.qk_norm=whole attention.gate=head attention.forget_gate=true attention.exclusive=true",
+    "attention=mha attention.value_embedding=gate",
     "attention=linear attention.decay=0.7 attention.chunk=5",
     "mlp=moe mlp.experts=3 mlp.top_k=1 mlp.normalize=false mlp.shared=true",
     "attention=local_global position=rope_local_global",

@@ -104,7 +104,7 @@ class Decoder(nn.Module):
         std = self.layers[0].attention_residual.embedding_std
         if std is not None:
             factor = std / self.embedding.weight.std()
-            for module in self.modules():
+            for module in (self.embedding, *self.position.modules()):
                 # learned positions too: what they add to the tokens keeps its share
                 if isinstance(module, nn.Embedding):
                     module.weight.mul_(factor)

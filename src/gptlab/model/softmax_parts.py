@@ -1,7 +1,8 @@
-"""Parts of softmax attention that are no formula of its own: norms, what it reads, refusals of knobs."""
+"""Parts of softmax attention that its knobs ask for, what it reads, and refusals of knobs."""
 
 from typing import Literal, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from gptlab.model.shape import Shape, divisors
@@ -20,6 +21,37 @@ class Reading(NamedTuple):
     key_positions: Tensor
     own_v: Tensor | None
     forgotten: Tensor | None
+
+
+class ValueEmbedding(nn.Module):
+    """A learned vector of each token, as wide as the values, which is mixed into them.
+
+    a v + b E[token]                    a, b = 1/2 at first (modded-nanogpt, records of 2024-12 to 2025-02)
+    v + 2 sigmoid(gate x) E[token]      one gate a head, 1 at first (nanochat, 2026)
+
+    A table costs parameters and no FLOPs. Departures: tables are drawn as every embedding is; modded-nanogpt draws its
+    own with std 1 and shares each between two layers, nanochat's gate reads the first features of x alone.
+    """
+
+    def __init__(self, shape: Shape, kv_heads: int, gated: bool) -> None:
+        super().__init__()
+        self.kv_heads = kv_heads
+        self.embedding = nn.Embedding(shape.vocab, kv_heads * shape.head)
+        self.gate = nn.Linear(shape.width, kv_heads, bias=False) if gated else None
+        self.mix = None if gated else nn.Parameter(torch.tensor([0.5, 0.5]))
+
+    def adjust_initial_weights(self) -> None:
+        """Let every gate begin at 1."""
+        if self.gate is not None:
+            nn.init.zeros_(self.gate.weight)
+
+    def forward(self, v: Tensor, x: Tensor, tokens: Tensor) -> Tensor:
+        """Return the values (B, T, K, D) of tokens (B, T), whose layer's input is x (B, T, width)."""
+        of_tokens = self.embedding(tokens).unflatten(-1, (self.kv_heads, -1))  # (B, T, K, D)
+        if self.mix is not None:
+            return self.mix[0] * v + self.mix[1] * of_tokens
+        assert self.gate is not None
+        return v + 2 * self.gate(x).sigmoid()[..., None] * of_tokens
 
 
 def make_norm(qk_norm: bool | Literal["whole"], heads: int, head: int) -> nn.Module:
@@ -52,7 +84,7 @@ def refuse_bad_knobs(
         raise ValueError(f"dropout={dropout} is not in [0, 1); 0 drops nothing")
 
 
-def refuse_bad_sharing(layer: int, share_with: int | None, **of_own_values: bool) -> None:
+def refuse_bad_sharing(layer: int, share_with: int | None, **of_own_values: bool | str) -> None:
     """Raise ValueError for a layer to read that does not exist, and for knobs that ask for values of its own."""
     if share_with is None:
         return

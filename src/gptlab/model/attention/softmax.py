@@ -6,6 +6,7 @@ gqa  kv_heads between             Ainslie 2023, arXiv:2305.13245: query head h r
 swa  the last `window` keys only  Mistral, arXiv:2310.06825: the query's own key is counted
 forgetting  forget_gate = true    Lin 2025, arXiv:2503.02130, which needs no position: position=nope
 xsa  exclusive = true             Zhai 2026, arXiv:2603.09078
+value_embeddings  value_embedding = true in every second layer
 
 What composes with it, each off by default:
 
@@ -16,6 +17,8 @@ forget_gate     scores less sum(-log sigmoid(forget x)) from key to query     Fo
 exclusive       y less its part along the query's own value                   XSA, arXiv:2603.09078
 sink            one more logit a head, learned, that carries no value         gpt-oss, arXiv:2508.10925
 softcap         z = cap tanh(z / cap) of the scaled scores                    Gemma 2, arXiv:2408.00118
+value_embedding  v = a v + b E[token], E of this layer alone, a = b = 1/2 at first   Jordan 2024, modded-nanogpt
+                gate: v = v + 2 sigmoid(gate x) E[token], head by head        Karpathy 2026, nanochat
 value_residual  v = v + blend (v of the first layer - v), blend learned       Zhou 2024, arXiv:2410.17897
 share_with      keys and values of the layer so many layers above             CLA, arXiv:2405.12981
 """
@@ -35,6 +38,7 @@ from gptlab.model.mask import Mask
 from gptlab.model.shape import Shape
 from gptlab.model.softmax_parts import (
     Reading,
+    ValueEmbedding,
     make_norm,
     refuse_bad_knobs,
     refuse_bad_sharing,
@@ -53,6 +57,7 @@ class SoftmaxAttention(Attention):
     exclusive       take off what is read the part along the query's own value
     sink            give each head a learned logit that carries no value, so that it may attend to nothing
     softcap         bound of the scaled scores; null is none
+    value_embedding  mix a learned vector of the token into the values; gate lets each head say how much of it
     value_residual  blend the values with those of the first layer
     share_with      null has its own keys and values; 1 reads the layer above's, which may itself be a reader, must
                     agree in heads and window, and keeps the cache for both
@@ -75,6 +80,7 @@ class SoftmaxAttention(Attention):
         exclusive: bool = False,
         sink: bool = False,
         softcap: float | None = None,
+        value_embedding: bool | Literal["gate"] = False,
         value_residual: bool = False,
         share_with: int | None = None,
         scale: float | None = None,
@@ -86,7 +92,12 @@ class SoftmaxAttention(Attention):
         kv_heads = shape.heads if kv_heads is None else kv_heads
         refuse_bad_knobs(shape, kv_heads, window, scale, softcap, dropout)
         refuse_bad_sharing(
-            layer, share_with, value_residual=value_residual, forget_gate=forget_gate, exclusive=exclusive
+            layer,
+            share_with,
+            value_embedding=value_embedding,
+            value_residual=value_residual,
+            forget_gate=forget_gate,
+            exclusive=exclusive,
         )
         self.layer, self.heads, self.kv_heads, self.head = layer, shape.heads, kv_heads, shape.head
         self.mask, self.scale, self.softcap, self.dropout = Mask(window), scale, softcap, dropout
@@ -106,6 +117,7 @@ class SoftmaxAttention(Attention):
             self.k = nn.Linear(shape.width, kv_heads * shape.head, bias)
             self.v = nn.Linear(shape.width, kv_heads * shape.head, bias)
             self.k_norm = make_norm(qk_norm, kv_heads, shape.head)
+        self.value_embedding = ValueEmbedding(shape, kv_heads, value_embedding == "gate") if value_embedding else None
         # layer 0 lends its values and has nothing to blend them with
         if value_residual and layer:
             self.blend = nn.Parameter(torch.tensor(0.5))
@@ -150,6 +162,8 @@ class SoftmaxAttention(Attention):
         """Return q rotated, and k and v of its own with those cached."""
         k = self.split_heads(self.k(x), self.k_norm)  # (B, T, K, D)
         own_v = v = self.v(x).unflatten(-1, (self.kv_heads, self.head))
+        if self.value_embedding is not None:
+            own_v = v = self.value_embedding(v, x, forward_pass.tokens)
         if self.value_residual:
             # before the cache, which then holds blended values
             own_v = v = torch.lerp(v, forward_pass.shared["first value"], self.blend) if self.layer else v

@@ -1,0 +1,68 @@
+"""Knobs of softmax attention that bring weights of their own: against their formulas."""
+
+import torch
+from conftest import BATCH, TIME, VOCAB, normal, recipe, tokens
+from test_equivalent_variants import attended, heads, joined, moved, weights
+
+from gptlab import compose as wiring
+from gptlab.model.attention.softmax import SoftmaxAttention
+from gptlab.model.shape import Shape
+from gptlab.training.optimizer import is_hidden_matrix
+
+SHAPE = Shape(width=60, heads=6, layers=3, context=64, vocab=VOCAB)
+close = torch.testing.assert_close
+
+
+def test_a_value_embedding_mixes_a_vector_of_the_token_into_its_values():
+    attention, x = moved(SoftmaxAttention(SHAPE, value_embedding=True)), normal(BATCH, TIME, 60)
+    part = attention.value_embedding
+    assert part is not None
+    assert part.mix is not None
+    values = part.mix[0] * attention.v(x) + part.mix[1] * part.embedding.weight[torch.arange(TIME)]
+    q, k, v = heads(attention.q(x), 6), heads(attention.k(x), 6), heads(values, 6)
+    close(attended(attention, x), attention.out(joined([weights(q[h], k[h]) @ v[h] for h in range(6)])))
+
+
+def test_a_gated_value_embedding_weighs_it_head_by_head():
+    attention, x = moved(SoftmaxAttention(SHAPE, kv_heads=3, value_embedding="gate")), normal(BATCH, TIME, 60)
+    part, now = attention.value_embedding, tokens(BATCH, TIME)
+    assert part is not None
+    assert part.gate is not None
+    v = normal(BATCH, TIME, 3, 10, key="v")
+    said, gates = part(v, x, now), 2 * torch.sigmoid(x @ part.gate.weight.T)
+    for head in range(3):
+        table = part.embedding.weight[:, 10 * head : 10 * head + 10]
+        close(said[:, :, head], v[:, :, head] + gates[..., head, None] * table[now])
+
+
+def test_value_embeddings_begin_by_halves_and_gates_at_one():
+    mixed, gated = (
+        wiring.build_decoder(recipe(f"attention=mha attention.value_embedding={kind}"), VOCAB)
+        for kind in ("true", "gate")
+    )
+    plain, now = wiring.build_decoder(recipe(), VOCAB), tokens(BATCH, TIME)
+    first = [made.layers[0].attention.value_embedding for made in (mixed, gated)]  # type: ignore[union-attr]
+    v, x = normal(BATCH, TIME, 6, 10).float(), normal(BATCH, TIME, 60).float()
+    vectors = first[0].embedding(now).unflatten(-1, (6, 10))
+    assert torch.equal(first[0].embedding.weight, first[1].embedding.weight)
+    close(first[0](v, x, now), (v + vectors) / 2)
+    close(first[1](v, x, now), v + vectors)
+    tables = 3 * VOCAB * 60
+    assert sum(p.numel() for p in mixed.parameters()) == sum(p.numel() for p in plain.parameters()) + tables + 3 * 2
+    assert mixed.flops(TIME) == plain.flops(TIME)
+
+
+def test_tables_of_values_are_no_matrices_for_muon():
+    made = wiring.build_decoder(recipe("attention=value_embeddings"), VOCAB)
+    tables = [name for name, _ in made.named_parameters() if "value_embedding.embedding" in name]
+    assert tables == ["blocks.1.attention.value_embedding.embedding.weight",
+                      "blocks.2.attention.value_embedding.embedding.weight"]  # fmt: skip
+    assert not any(is_hidden_matrix(name, p) for name, p in made.named_parameters() if name in tables)
+
+
+def test_a_token_s_table_starts_alike_beside_a_sandwich():
+    plain, loud = (wiring.build_decoder(recipe(f"attention=value_embeddings residual={r}"), VOCAB).state_dict()
+                   for r in ("pre", "sandwich"))  # fmt: skip
+    name = "blocks.1.attention.value_embedding.embedding.weight"
+    assert torch.equal(plain[name], loud[name])
+    assert not torch.equal(plain["embedding.weight"], loud["embedding.weight"])
