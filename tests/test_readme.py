@@ -1,12 +1,19 @@
 """The documents are true: the example variant is a whole variant, the menu is conf/, links lead somewhere."""
 
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import typer
+import yaml
+
+from gptlab.__main__ import app
+from gptlab.config.menu import list_choices
+from gptlab.config.recipe import flatten
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -84,6 +91,55 @@ def test_the_menu_lists_every_choice(slot: str) -> None:
 def test_every_link_to_a_file_leads_there(file: Path) -> None:
     for link in re.findall(r"\]\((?!https?:)([^)#]+)", file.read_text(encoding="utf-8")):
         assert (file.parent / link).exists(), link
+
+
+def list_commands(pattern: str) -> list[tuple[str, list[str]]]:
+    """The first group of a pattern and the words behind it, of each command that stands by itself in the documents."""
+    names = ("README.md", "AGENTS.md", "CONTRIBUTING.md")
+    files = [
+        *(ROOT / name for name in names),
+        *sorted(file for file in (ROOT / "docs").glob("*.md") if file.name != "log.md"),
+    ]
+    commands = []
+    for file in files:
+        text = file.read_text(encoding="utf-8").replace("\\\n", " ")
+        for match in re.finditer(rf"^    +(?:\$ )?{pattern}\b(.*)$", text, re.M):
+            commands.append((match[1], shlex.split(match[2], comments=True)))
+    return commands
+
+
+def is_known(word: str, keys: set[str]) -> bool:
+    """Whether an override names a slot and choices of it, or a key of train.yaml or ablate.yaml."""
+    path, _, value = word.lstrip("+~").partition("=")
+    slot, first = path.partition("@")[0], path.rpartition("@")[2].partition(".")[0]
+    if first == "hydra" or first.startswith("hydra/"):
+        return True
+    if not list_choices(slot):  # a knob: its slot, or a key of its own
+        return path in keys or bool(list_choices(first))
+    names = [name for name in value.strip("[]").split(",") if not re.fullmatch("[A-Z]+|null|", name)]
+    return value.startswith("glob(") or {*names} <= {*list_choices(slot)}
+
+
+def test_every_override_in_the_documents_names_what_there_is() -> None:
+    keys = {"output", "like"}
+    for name in ("train", "ablate"):
+        config = yaml.safe_load((ROOT / "conf" / f"{name}.yaml").read_text(encoding="utf-8"))
+        keys |= {*flatten(config), *config}
+    commands = list_commands(r"(?:python |gptlab )(train|ablate)(?:\.py)?")
+    assert len(commands) > 100
+    words = {word for _, words in commands for word in words if "=" in word and not word.startswith("-")}
+    # the README shows what becomes of a slip
+    assert {word for word in words if not is_known(word, keys)} == {"attention=gqaa"}
+
+
+def test_every_option_in_the_documents_is_one_of_its_command() -> None:
+    commands: dict[str, typer.core.TyperCommand] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    documented = list_commands(r"(?:python -m gptlab|gptlab) (\w+)")
+    assert len(documented) > 30
+    for name, words in documented:
+        known = {option for parameter in commands[name].params for option in parameter.opts} | {"--json", "--help"}
+        options = {word for word in words if word.startswith("--")}
+        assert name in ("train", "ablate") or options <= known, (name, words)
 
 
 def test_the_tree_is_what_lies_there() -> None:
