@@ -58,8 +58,8 @@ STRATUM = KeyTable(
         "sentences": "the verdicts in words, in the table's order, in the same form",
         "comparisons": "one a metric; the first one decides",
         "confirmed": "a comparison of the winner and the baseline on fresh seeds alone, or null",
-        "controls": "with `controls=true` a comparison of the baseline at 0.95 and 1.05 of its steps with itself, else "
-        "null",
+        "controls": "with `controls=true` a comparison of the baseline at 0.95 and 1.05 of its steps, and on shuffled "
+        "targets, with itself, else null",
         "timings": "interleaved timings of all arms, one a metric",
         "fronts": "loss against each cost",
         "exchange": "what differences are worth in compute; null where more training does not help the baseline, or no "
@@ -162,7 +162,7 @@ LOOK = KeyTable(
         "seeds": "paired seeds that were judged",
         "number": "planned looks that are reached",
         "planned": "numbers of seeds of all planned looks",
-        "spending": "how alpha is spent: pocock or obrien_fleming",
+        "spending": "how alpha is spent: pocock, hwang_shih_decani or obrien_fleming",
         "level": "what Holm's p is compared with",
         "spent": "of alpha, this look included",
         "alpha": "family-wise error, over all looks",
@@ -232,7 +232,7 @@ RUN = KeyTable(
         "seed": "of weights and batches",
         "size": "the model's choice, where a study has several",
         "status": "finished, diverged, failed or missing",
-        "role": "arm, twin (the baseline again), budget or confirm",
+        "role": "arm, twin (the baseline again), budget, confirm or shuffled (the baseline with nothing to learn)",
         "budget": "multiple of the steps",
         "lr": "learning rate, if it was tuned",
         "values": "the numbers of summary.json",
