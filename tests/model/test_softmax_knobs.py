@@ -1,5 +1,7 @@
 """Knobs of softmax attention that bring weights of their own: against their formulas."""
 
+from typing import Any
+
 import torch
 from conftest import BATCH, TIME, VOCAB, normal, recipe, tokens
 from test_equivalent_variants import attended, heads, joined, moved, weights
@@ -41,7 +43,7 @@ def test_value_embeddings_begin_by_halves_and_gates_at_one():
         for kind in ("true", "gate")
     )
     plain, now = wiring.build_decoder(recipe(), VOCAB), tokens(BATCH, TIME)
-    first = [made.layers[0].attention.value_embedding for made in (mixed, gated)]  # type: ignore[union-attr]
+    first: list[Any] = [made.layers[0].attention.value_embedding for made in (mixed, gated)]
     v, x = normal(BATCH, TIME, 6, 10).float(), normal(BATCH, TIME, 60).float()
     vectors = first[0].embedding(now).unflatten(-1, (6, 10))
     assert torch.equal(first[0].embedding.weight, first[1].embedding.weight)

@@ -69,7 +69,7 @@ def compare_places(model: nn.Module, decoder: Decoder) -> list[Place]:
     their_outputs, our_outputs = (
         _record_outputs(either, parts, tokens) for either, parts in ((model, their_parts), (decoder, our_parts))
     )
-    our_outputs["embeddings"] = decoder.position.embed(decoder.embedding(tokens), torch.arange(length)[None])
+    our_outputs["embeddings"] = decoder.position.embed(decoder.embed_tokens(tokens), torch.arange(length)[None])
     return [_compare_tensors(name, their_outputs[name], our_outputs[name]) for name in their_outputs]
 
 

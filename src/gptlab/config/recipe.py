@@ -93,6 +93,8 @@ class Settings:
     vocab_multiple: int
     bias: bool
     final_norm: bool
+    embedding_norm: bool = field(default=False, kw_only=True)
+    embedding_scale: float | Literal["sqrt_width"] = field(default=1.0, kw_only=True)
     dropout: float
     shuffle_targets: bool = field(default=False, kw_only=True)
     clip: float | None
@@ -150,8 +152,9 @@ class Recipe:
             config["evaluation"] = {
                 key: value for key, value in evaluation.items() if key not in usual or value != usual[key]
             }
-        if config.get("shuffle_targets") is False:
-            del config["shuffle_targets"]
+        for key, usual_value in {"shuffle_targets": False, "embedding_norm": False, "embedding_scale": 1.0}.items():
+            if config.get(key) == usual_value:
+                del config[key]
         for slot in ("change", "callback"):  # none is as if there were no such slot
             if not config.get(slot):
                 config.pop(slot, None)
@@ -233,6 +236,8 @@ def _check_ranges(values: dict[str, Any]) -> Iterator[str]:
     for key in POSITIVE_KEYS:
         if (value := values.get(key)) is not None and value <= 0:
             yield f"{key}={value} is not positive; give a number > 0"
+    if (scale := values.get("embedding_scale", 1.0)) != "sqrt_width" and scale <= 0:
+        yield f"embedding_scale={scale} is not positive; 1 leaves embeddings as they are, sqrt_width is Gemma's"
     if not 0 <= values["dropout"] < 1:
         yield f"dropout={values['dropout']} is not in [0, 1); 0 drops nothing"
     if values["sample.top_p"] is not None and not 0 < values["sample.top_p"] <= 1:

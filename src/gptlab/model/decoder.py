@@ -9,7 +9,7 @@ functools.partial with knobs: Decoder(shape, attention=partial(SoftmaxAttention,
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -29,8 +29,10 @@ from gptlab.model.shape import Shape
 class Decoder(nn.Module):
     """A decoder-only transformer.
 
-    dropout     of the sum of embeddings; other dropouts belong to the parts
-    final_norm  whether a norm stands between the last block and the readout
+    dropout          of the sum of embeddings; other dropouts belong to the parts
+    final_norm       whether a norm stands between the last block and the readout
+    embedding_norm   whether one stands behind the embedding of the tokens (BLOOM, arXiv:2211.05100; nanochat)
+    embedding_scale  factor of that embedding; sqrt_width is sqrt(width) (Vaswani 2017; Gemma, arXiv:2403.08295)
     """
 
     def __init__(
@@ -46,10 +48,14 @@ class Decoder(nn.Module):
         readout: Callable[..., Readout],
         dropout: float = 0.0,
         final_norm: bool = True,
+        embedding_norm: bool = False,
+        embedding_scale: float | Literal["sqrt_width"] = 1.0,
     ) -> None:
         super().__init__()
         self.shape = shape
         self.embedding = nn.Embedding(shape.vocab, shape.width)
+        self.embedding_norm = norm(shape.width, 0) if embedding_norm else nn.Identity()
+        self.embedding_scale = shape.width**0.5 if embedding_scale == "sqrt_width" else float(embedding_scale)
         self.position = position(shape)
         # Identity at 0: no operation in the graph, and nothing to draw
         self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
@@ -86,7 +92,7 @@ class Decoder(nn.Module):
         forward_pass = ForwardPass(tokens, positions, self.position, default_positions)
         # all layers agree on the stream (_check_compatibility), so the first residual expands it for all, and the last
         # collapses it
-        x = self.dropout(self.position.embed(self.embedding(tokens), positions))
+        x = self.dropout(self.position.embed(self.embed_tokens(tokens), positions))
         stream = self.layers[0].attention_residual.expand(x)
         for block, layer_cache in zip(self.layers, cache or [None] * len(self.layers), strict=True):
             stream = block(stream, forward_pass, layer_cache)
@@ -97,6 +103,11 @@ class Decoder(nn.Module):
             return Output(self.readout(x[:, -1:] if last else x), None, forward_pass.losses, forward_pass.facts)
         # the readout owns the loss: its softcap, extra heads or a fused kernel change how it is computed
         return Output(None, self.readout.loss(x, targets, forward_pass), forward_pass.losses, forward_pass.facts)
+
+    def embed_tokens(self, tokens: Tensor) -> Tensor:
+        """Return the embeddings (B, T, width) of tokens (B, T), without positions."""
+        x = self.embedding(tokens)
+        return self.embedding_norm(x if self.embedding_scale == 1 else self.embedding_scale * x)
 
     @torch.no_grad()
     def adjust_initial_weights(self) -> None:

@@ -52,7 +52,7 @@ def measure_initial_ratios(decoder: Decoder) -> dict[str, float]:
             # without dropout, whose noise would count as a part's size
             decoder.eval()
             loss = decoder(tokens, targets).loss.item()
-            x = decoder.embedding(tokens)
+            x = decoder.embed_tokens(tokens)
             ratios = _measure_rounded_weights(decoder) | {"loss": loss / math.log(shape.tokens)}
             ratios["position"] = _rms(decoder.position.embed(x, torch.arange(size[1])[None]) - x) / _rms(x)
             if any(

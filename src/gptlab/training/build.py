@@ -170,7 +170,8 @@ def build_base(recipe: Recipe, vocab: int) -> "Decoder":
     rows = -(-vocab // multiple) * multiple
     shape = Shape(sizes.width, sizes.heads, sizes.layers, sizes.context, rows, sizes.head or 0, vocab)
     parts = {slot: factory(recipe.config[slot], slot) for slot in PARTS}
-    return Decoder(shape, **parts, dropout=recipe.settings.dropout, final_norm=recipe.settings.final_norm)
+    own_knobs = ("dropout", "final_norm", "embedding_norm", "embedding_scale")
+    return Decoder(shape, **parts, **{knob: getattr(recipe.settings, knob) for knob in own_knobs})
 
 
 def apply_changes(recipe: Recipe, decoder: "Decoder") -> "Decoder":

@@ -114,9 +114,10 @@ def measure_overlap(decoder: Decoder, table: torch.Tensor) -> dict[str, float]:
     It is the mean squared cosine of the principal angles, 1 for the same subspace; beside it what chance gives.
     """
     # every token as it enters the first block, at position 0, less what position 0 adds to a token of zeros
-    tokens = decoder.embedding.weight[None]
-    first = tokens.new_zeros(tokens.shape[:2], dtype=torch.long)
+    vocabulary = torch.arange(decoder.shape.vocab, device=decoder.embedding.weight.device)[None]
+    first = torch.zeros_like(vocabulary)
     with eval_mode(decoder):
+        tokens = decoder.embed_tokens(vocabulary)
         embed = decoder.position.embed
         tokens = (embed(tokens, first) - embed(torch.zeros_like(tokens), first))[0]
     width = table.shape[1]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from gptlab.model.decoder import Decoder
 
-ALLOWED_SLOTS = (*PARTS, "model", "bias", "final_norm", "vocab_multiple")
+ALLOWED_SLOTS = (*PARTS, "model", "bias", "final_norm", "embedding_norm", "embedding_scale", "vocab_multiple")
 """Slots that decoder.json may set: a checkpoint may come from a stranger."""
 POSITION_TABLE = "position.table.weight"
 
