@@ -27,11 +27,12 @@ def count_costs(decoder: Decoder) -> DecoderCosts:
     context = decoder.shape.context
     # read off real caches, not from a formula: windows, latents and shared layers count themselves
     caches = decoder.new_cache(1, context)
+    blocks = [*decoder.layers, *(layer.block for layer in decoder.ahead_layers)]
     params = sum(p.numel() for p in decoder.parameters())  # which gives a tied weight once
     return DecoderCosts(
         params=params,
         params_trainable=sum(p.numel() for _, p in decoder.trainable_parameters()),
-        params_active=params - sum(block.mlp.inactive_parameters() for block in decoder.layers),
+        params_active=params - sum(block.mlp.inactive_parameters() for block in blocks),
         flops_per_token=decoder.training_flops(context) / context,
         cache_bytes_per_token=sum(cache.nbytes for cache in caches if cache is not None) / context,
     )

@@ -19,6 +19,7 @@ from gptlab.model.block import Block
 from gptlab.model.forward_pass import ForwardPass, Output
 from gptlab.model.kv_cache import LayerCache
 from gptlab.model.mlp import Mlp, count_weights
+from gptlab.model.multi_token import AheadLayer
 from gptlab.model.norm import Norm
 from gptlab.model.position import Position
 from gptlab.model.readout import Readout
@@ -65,7 +66,16 @@ class Decoder(nn.Module):
         self.norm = norm(shape.width, shape.layers - 1) if final_norm else nn.Identity()
         # it is given the embedding so that it may tie its head to it
         self.readout = readout(shape, self.embedding)
+        # in training alone, for each token beyond the next one that the readout asks for
+        self.ahead = nn.ModuleList(
+            AheadLayer(shape, attention, norm, mlp, residual, block) for _ in range(self.readout.mtp)
+        )
         self._check_compatibility()
+
+    @property
+    def ahead_layers(self) -> list[AheadLayer]:
+        """The layers that predict tokens beyond the next one, in training."""
+        return cast(list[AheadLayer], list(self.ahead))
 
     @property
     def layers(self) -> list[Block]:
@@ -101,8 +111,27 @@ class Decoder(nn.Module):
         if targets is None:
             # while writing only the last token's logits are needed, and the vocabulary is the widest product
             return Output(self.readout(x[:, -1:] if last else x), None, forward_pass.losses, forward_pass.facts)
-        # the readout owns the loss: its softcap, extra heads or a fused kernel change how it is computed
-        return Output(None, self.readout.loss(x, targets, forward_pass), forward_pass.losses, forward_pass.facts)
+        # the readout owns the loss: its softcap or a fused kernel change how it is computed
+        loss = self.readout.loss(x, targets, forward_pass)
+        # an evaluation computes no gradients, and has no use for them
+        if self.ahead and torch.is_grad_enabled():
+            self._predict_ahead(x, targets, forward_pass)
+        return Output(None, loss, forward_pass.losses, forward_pass.facts)
+
+    def _predict_ahead(self, x: Tensor, targets: Tensor, forward_pass: ForwardPass) -> None:
+        """Add the losses of tokens beyond the next one to those of a pass: see multi_token.py."""
+        losses: list[Tensor] = []
+        length = x.shape[1]
+        for depth, layer in enumerate(self.ahead_layers[: length - 1], start=1):
+            tokens, positions = forward_pass.tokens[:, depth:], forward_pass.positions[:, : length - depth]
+            inner = ForwardPass(tokens, positions, self.position, forward_pass.default_positions)
+            x = layer(x[:, : length - depth], self.embed_tokens(tokens), inner)
+            losses.append(self.readout.loss(layer.norm(x), targets[:, depth:], inner))
+            # such as a mixture's balance, or the head's z-loss
+            for name, value in inner.losses.items():
+                forward_pass.losses[name] = forward_pass.losses.get(name, 0) + value
+        if losses:
+            forward_pass.losses["mtp"] = self.readout.mtp_weight * torch.stack(losses).mean()
 
     def embed_tokens(self, tokens: Tensor) -> Tensor:
         """Return the embeddings (B, T, width) of tokens (B, T), without positions."""
@@ -144,18 +173,28 @@ class Decoder(nn.Module):
         return 2 * self._count_matmul_weights() * length + mixing
 
     def training_flops(self, length: int) -> int:
-        """Return the matmul FLOPs of training on one sequence.
+        """Return the matmul FLOPs of training on one sequence, with the layers that predict further ahead.
 
         A backward pass costs twice as much as a forward pass: once for the inputs of each product, and once for its
         weights, unless these do not learn.
         """
-        return 3 * self.flops(length) - 2 * self._count_matmul_weights(frozen=True) * length
+        forward = self.flops(length) + self.count_ahead_flops(length)
+        return 3 * forward - 2 * self._count_matmul_weights(frozen=True) * length
+
+    def count_ahead_flops(self, length: int) -> int:
+        """Return the matmul FLOPs that predicting further ahead adds to a forward pass in training."""
+        head = count_weights(self.readout)
+        return sum(
+            layer.count_flops(length - depth, head)
+            for depth, layer in enumerate(self.ahead_layers[: length - 1], start=1)
+        )
 
     def _count_matmul_weights(self, frozen: bool = False) -> int:
-        """Count the weights of all Linears that one token meets; if `frozen`, of those that do not learn."""
+        """Count the weights of all Linears that one token meets in writing; if `frozen`, of those that do not learn."""
         residuals = [residual for block in self.layers for residual in (block.attention_residual, block.mlp_residual)]
         repeated = sum(residual.repeated_weights(frozen) for residual in residuals)
-        return count_weights(self, frozen) + repeated - sum(block.mlp.inactive_weights(frozen) for block in self.layers)
+        weights = count_weights(self, frozen) - count_weights(self.ahead, frozen)
+        return weights + repeated - sum(block.mlp.inactive_weights(frozen) for block in self.layers)
 
     def _check_compatibility(self) -> None:
         """Raise ValueError where parts that depend on each other do not fit."""
@@ -163,6 +202,8 @@ class Decoder(nn.Module):
         for layer, attention in enumerate(attentions):
             # earlier layers only: what is shared in a pass flows down the depth
             attention.check_compatible(self.position, attentions[:layer])
+        for layer in self.ahead_layers:
+            layer.block.attention.check_compatible(self.position, [])
         residuals = [residual for block in self.layers for residual in (block.attention_residual, block.mlp_residual)]
         streams = {residual.streams for residual in residuals}
         if len(streams) > 1:

@@ -1,4 +1,4 @@
-"""Readout: hidden states to logits. It owns the loss, so softcaps, extra heads and fused kernels belong here."""
+"""Readout: hidden states to logits. It owns the loss, so softcaps and fused kernels belong here."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -8,7 +8,14 @@ from gptlab.model.shape import IGNORED
 
 
 class Readout(nn.Module):
-    """Contract of the slot: __init__(shape, embedding, *, knobs)."""
+    """Contract of the slot: __init__(shape, embedding, *, knobs).
+
+    mtp         tokens beyond the next one that are predicted in training, by layers that the decoder builds
+    mtp_weight  of the mean of their losses
+    """
+
+    mtp: int = 0
+    mtp_weight: float = 0.0
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, T, width) to logits (B, T, vocab)."""

@@ -50,7 +50,7 @@ def select_trained(group: dict[str, Any]) -> tuple[list[Tensor], list[Tensor]]:
 
 def is_hidden_matrix(name: str, p: Tensor) -> bool:
     """Return whether a parameter is a matrix with activations on both its sides, which an embedding is not."""
-    is_weight = name.startswith("blocks.") and name.endswith(".weight")
+    is_weight = name.startswith(("blocks.", "ahead.")) and name.endswith(".weight")
     return p.ndim == 2 and is_weight and not name.endswith(".embedding.weight")
 
 

@@ -1,0 +1,57 @@
+"""Layers that predict tokens beyond the next one in training (DeepSeek-V3, arXiv:2412.19437, section 2.2).
+
+    h'_i = M [N h_i ; N Emb(t_(i+k))]        h_i of depth k - 1, of the decoder itself at k = 1
+    h_i = block(h')_i                        logits of t_(i+k+1) = head(N h_i), by the decoder's own head
+    trained on = loss + weight / D  sum over k = 1..D of the mean nats of depth k
+
+Each depth sees the tokens up to the one before what it predicts, so the causal chain is kept. A pass that computes no
+gradients leaves them out: losses stay comparable, and writing costs what it did. The block is what a decoder of one
+layer would have, so that nothing reads layers above. Departure: depth 1 begins from what the head is given, which is
+normed already, as Megatron-LM's does.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from gptlab.model.attention import Attention
+from gptlab.model.block import Block
+from gptlab.model.forward_pass import ForwardPass
+from gptlab.model.mlp import Mlp, count_weights
+from gptlab.model.norm import Norm
+from gptlab.model.residual import Residual
+from gptlab.model.shape import Shape
+
+
+class AheadLayer(nn.Module):
+    """One depth of multi-token prediction."""
+
+    def __init__(
+        self,
+        shape: Shape,
+        attention: Callable[..., Attention],
+        norm: Callable[..., Norm],
+        mlp: Callable[..., Mlp],
+        residual: Callable[..., Residual],
+        block: Callable[..., Block],
+    ) -> None:
+        super().__init__()
+        self.hidden_norm, self.token_norm, self.norm = (norm(shape.width, 0) for _ in range(3))
+        self.join = nn.Linear(2 * shape.width, shape.width, bias=False)
+        # a decoder of one layer: patterns give their last kind, and nothing is shared with layers that are not there
+        self.block = block(replace(shape, layers=1), 0, attention, mlp, residual, norm)
+
+    def forward(self, x: Tensor, next_tokens: Tensor, forward_pass: ForwardPass) -> Tensor:
+        """Return h (B, T, width) for that of the depth before and the embeddings of the tokens that come next."""
+        joined = self.join(torch.cat([self.hidden_norm(x), self.token_norm(next_tokens)], -1))
+        stream = self.block(self.block.attention_residual.expand(joined), forward_pass)
+        return self.block.mlp_residual.collapse(stream)
+
+    def count_flops(self, length: int, head_weights: int) -> int:
+        """Return the matmul FLOPs of one forward pass over so many places, the head's among them."""
+        residuals = (self.block.attention_residual, self.block.mlp_residual)
+        weights = count_weights(self) + sum(residual.repeated_weights() for residual in residuals)
+        weights += head_weights - self.block.mlp.inactive_weights()
+        return 2 * weights * length + self.block.attention.flops(length)
