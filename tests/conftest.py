@@ -65,6 +65,8 @@ CASES += [
     "attention=swa attention.qk_norm=whole attention.gate=head attention.forget_gate=true attention.exclusive=true",
     "attention=mha attention.value_embedding=gate",
     "attention=linear attention.decay=0.7 attention.chunk=5",
+    "attention=swa model.loops=2",
+    "attention=shared model.loops=2 model.loop_order=repeat",
     "mlp=moe mlp.experts=3 mlp.top_k=1 mlp.normalize=false mlp.shared=true",
     "attention=local_global position=rope_local_global",
     "position=rope position.scaling=yarn position.factor=4 position.original=16",

@@ -191,7 +191,7 @@ def test_every_parameter_learns(case: str):
 def test_promised_flops_are_the_counted_matmuls(case: str):
     made = decoder(case)
     ahead = [(layer.block.attention, TIME - depth) for depth, layer in enumerate(made.ahead_layers, start=1)]
-    mixers = [*((block.attention, TIME) for block in made.layers), *ahead]
+    mixers = [*((block.attention, TIME) for block in made.applied_layers), *ahead]
     unseen = sum((n**2 - a.pairs(n)) * a.pair_flops() for a, n in mixers if not recurrent(a))
     solves = {torch.ops.aten.linalg_solve_triangular: count_solve}
     with force_kernel("naive"), FlopCounterMode(display=False, custom_mapping=solves) as counted:

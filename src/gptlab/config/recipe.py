@@ -39,6 +39,8 @@ class Model:
     batch_size: int
     lr: float
     head: int | None
+    loops: int = field(default=1, kw_only=True)
+    loop_order: Literal["cycle", "repeat"] = field(default="cycle", kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,7 @@ class Settings:
 POSITIVE_KEYS = (
     *("steps", "batch_size", "accumulate", "vocab_multiple", "clip", "max_minutes", "log_every", "save_every"),
     *("save_minutes", "evaluation.final"),
-    *(f"model.{size}" for size in ("width", "heads", "layers", "context", "batch_size", "lr", "head")),
+    *(f"model.{size}" for size in ("width", "heads", "layers", "context", "batch_size", "lr", "head", "loops")),
     *("evaluation.every", "evaluation.tokens", "sample.length", "sample.top_k"),
 )
 
@@ -152,6 +154,9 @@ class Recipe:
             config["evaluation"] = {
                 key: value for key, value in evaluation.items() if key not in usual or value != usual[key]
             }
+        if isinstance(model := config.get("model"), dict):
+            later = {"loops": 1, "loop_order": "cycle"}
+            config["model"] = {key: value for key, value in model.items() if key not in later or value != later[key]}
         for key, usual_value in {"shuffle_targets": False, "embedding_norm": False, "embedding_scale": 1.0}.items():
             if config.get(key) == usual_value:
                 del config[key]

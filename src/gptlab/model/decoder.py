@@ -1,7 +1,8 @@
 """The decoder: tokens to logits. The first file to read, since it alone knows the order of the parts.
 
     x = embed(tokens) + positions
-    x = block(x), for each layer: attention and MLP, each read from and written to the residual stream
+    x = block(x), for each layer: attention and MLP, each read from and written to the residual stream;
+                  `loops` times, if the depth is looped
     logits = readout(norm(x))
 
 Every part is a choice: a factory that is called here with the sizes. A factory is any callable, such as a class or a
@@ -30,6 +31,9 @@ from gptlab.model.shape import Shape
 class Decoder(nn.Module):
     """A decoder-only transformer.
 
+    loops            times that a token meets every layer, by the same weights (Universal Transformer, arXiv:1807.03819;
+                     ALBERT, arXiv:1909.11942, loops one layer; Saunshi 2025, arXiv:2502.17416)
+    loop_order       cycle goes through all layers and begins anew; repeat stays at each (MobileLLM, arXiv:2402.14905)
     dropout          of the sum of embeddings; other dropouts belong to the parts
     final_norm       whether a norm stands between the last block and the readout
     embedding_norm   whether one stands behind the embedding of the tokens (BLOOM, arXiv:2211.05100; nanochat)
@@ -47,13 +51,17 @@ class Decoder(nn.Module):
         residual: Callable[..., Residual],
         block: Callable[..., Block],
         readout: Callable[..., Readout],
+        loops: int = 1,
+        loop_order: Literal["cycle", "repeat"] = "cycle",
         dropout: float = 0.0,
         final_norm: bool = True,
         embedding_norm: bool = False,
         embedding_scale: float | Literal["sqrt_width"] = 1.0,
     ) -> None:
         super().__init__()
-        self.shape = shape
+        if loops < 1:
+            raise ValueError(f"model.loops={loops} is not positive; 1 meets each layer once")
+        self.shape, self.loops, self.loop_order = shape, loops, loop_order
         self.embedding = nn.Embedding(shape.vocab, shape.width)
         self.embedding_norm = norm(shape.width, 0) if embedding_norm else nn.Identity()
         self.embedding_scale = shape.width**0.5 if embedding_scale == "sqrt_width" else float(embedding_scale)
@@ -82,6 +90,13 @@ class Decoder(nn.Module):
         """The blocks, first to last."""
         return cast(list[Block], list(self.blocks))
 
+    @property
+    def applied_layers(self) -> list[Block]:
+        """The blocks in the order in which a token meets them, each `loops` times."""
+        if self.loop_order == "cycle":
+            return self.layers * self.loops
+        return [block for block in self.layers for _ in range(self.loops)]
+
     def forward(
         self,
         tokens: Tensor,
@@ -93,7 +108,7 @@ class Decoder(nn.Module):
         """Return the Output for tokens (B, T): logits without targets (B, T), the loss with them.
 
         positions  (B|1, T), -1 for padding; None is 0..T-1
-        cache      of each layer, from earlier calls, which these tokens continue
+        cache      of each applied layer, from earlier calls, which these tokens continue
         last       return the logits of the last token alone, (B, 1, vocab)
         """
         # remembered: given positions may be padded, and only plain ones leave the causal kernels open
@@ -104,7 +119,8 @@ class Decoder(nn.Module):
         # collapses it
         x = self.dropout(self.position.embed(self.embed_tokens(tokens), positions))
         stream = self.layers[0].attention_residual.expand(x)
-        for block, layer_cache in zip(self.layers, cache or [None] * len(self.layers), strict=True):
+        layers = self.applied_layers
+        for block, layer_cache in zip(layers, cache or [None] * len(layers), strict=True):
             stream = block(stream, forward_pass, layer_cache)
         # (B, T, width)
         x = self.norm(self.layers[-1].mlp_residual.collapse(stream))
@@ -150,8 +166,9 @@ class Decoder(nn.Module):
                     module.weight.mul_(factor)
 
     def new_cache(self, batch: int, length: int) -> list[LayerCache | None]:
-        """Return empty caches of all layers, for `batch` sequences of up to `length` tokens."""
-        return [block.attention.new_cache(batch, length, self.embedding.weight) for block in self.layers]
+        """Return empty caches of all applied layers, for `batch` sequences of up to `length` tokens."""
+        # the same weights see other keys in each loop
+        return [block.attention.new_cache(batch, length, self.embedding.weight) for block in self.applied_layers]
 
     def trainable_parameters(self) -> list[tuple[str, nn.Parameter]]:
         """Return the parameters that are trained, by name.
@@ -169,7 +186,7 @@ class Decoder(nn.Module):
         2 x the weights of every Linear that a token meets x tokens, and what attention takes to mix positions.
         """
         # layers may differ, in their window or in kind
-        mixing = sum(block.attention.flops(length) for block in self.layers)
+        mixing = sum(block.attention.flops(length) for block in self.applied_layers)
         return 2 * self._count_matmul_weights() * length + mixing
 
     def training_flops(self, length: int) -> int:
@@ -193,8 +210,9 @@ class Decoder(nn.Module):
         """Count the weights of all Linears that one token meets in writing; if `frozen`, of those that do not learn."""
         residuals = [residual for block in self.layers for residual in (block.attention_residual, block.mlp_residual)]
         repeated = sum(residual.repeated_weights(frozen) for residual in residuals)
-        weights = count_weights(self, frozen) - count_weights(self.ahead, frozen)
-        return weights + repeated - sum(block.mlp.inactive_weights(frozen) for block in self.layers)
+        in_blocks = count_weights(self.blocks, frozen)
+        met_once = in_blocks + repeated - sum(block.mlp.inactive_weights(frozen) for block in self.layers)
+        return count_weights(self, frozen) - count_weights(self.ahead, frozen) - in_blocks + self.loops * met_once
 
     def _check_compatibility(self) -> None:
         """Raise ValueError where parts that depend on each other do not fit."""
@@ -209,6 +227,11 @@ class Decoder(nn.Module):
         if len(streams) > 1:
             raise ValueError(f"residual: layers of {sorted(streams)} streams do not fit; give all the same number")
         carried = {residual.carries for residual in residuals}
+        if self.loops > 1 and not all(residual.supports_loops for residual in residuals):
+            name = type(residuals[0]).__name__
+            raise ValueError(
+                f"model.loops={self.loops}: residual ({name}) knows each layer by its depth; say model.loops=1"
+            )
         if len(carried) > 1:
             kinds = ", ".join(sorted(name or "nothing else" for name in carried))
             raise ValueError(f"residual: layers whose streams carry {kinds} do not fit; give all the same residual")

@@ -54,6 +54,11 @@ class ValueEmbedding(nn.Module):
         return v + 2 * self.gate(x).sigmoid()[..., None] * of_tokens
 
 
+def make_value_embedding(shape: Shape, kv_heads: int, kind: bool | Literal["gate"]) -> ValueEmbedding | None:
+    """Return the part that mixes vectors of tokens into values, if asked for."""
+    return ValueEmbedding(shape, kv_heads, kind == "gate") if kind else None
+
+
 def make_norm(qk_norm: bool | Literal["whole"], heads: int, head: int) -> nn.Module:
     """Return the norm of queries or keys: of each head, of all heads at once, or none."""
     if not qk_norm:

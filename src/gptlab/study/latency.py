@@ -199,10 +199,11 @@ def count_flop_shares(decoder: "Decoder", point: Point) -> dict[str, float]:
 
     length = point.recipe.settings.model.context
     total = decoder.flops(length)
-    scores = sum(block.attention.flops(length) for block in decoder.layers)
-    attention = scores + 2 * length * sum(count_linear_weights(block.attention) for block in decoder.layers)
+    layers = decoder.applied_layers
+    scores = sum(block.attention.flops(length) for block in layers)
+    attention = scores + 2 * length * sum(count_linear_weights(block.attention) for block in layers)
     # a mixture's token meets its own experts alone
-    mlp = 2 * length * sum(count_linear_weights(block.mlp) - block.mlp.inactive_weights() for block in decoder.layers)
+    mlp = 2 * length * sum(count_linear_weights(block.mlp) - block.mlp.inactive_weights() for block in layers)
     flops = {"attention": attention, "scores": scores, "mlp": mlp, "readout": total - attention - mlp}
     return {
         "MFLOPs/pass": point.batch * total / 1e6,

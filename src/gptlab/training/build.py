@@ -171,7 +171,8 @@ def build_base(recipe: Recipe, vocab: int) -> "Decoder":
     shape = Shape(sizes.width, sizes.heads, sizes.layers, sizes.context, rows, sizes.head or 0, vocab)
     parts = {slot: factory(recipe.config[slot], slot) for slot in PARTS}
     own_knobs = ("dropout", "final_norm", "embedding_norm", "embedding_scale")
-    return Decoder(shape, **parts, **{knob: getattr(recipe.settings, knob) for knob in own_knobs})
+    own = {knob: getattr(recipe.settings, knob) for knob in own_knobs}
+    return Decoder(shape, **parts, **own, loops=sizes.loops, loop_order=sizes.loop_order)
 
 
 def apply_changes(recipe: Recipe, decoder: "Decoder") -> "Decoder":

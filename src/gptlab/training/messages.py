@@ -25,10 +25,11 @@ def print_introduction(context: RunContext, setup: TrainingSetup, probe: Probe) 
     tokens = settings.steps * settings.batch_size * model.context
     costs = setup.costs
     active = f" ({costs.params_active:,} active)" if costs.params_active != costs.params else ""
+    loops = f", {model.loops} times," if model.loops > 1 else ""
     context.terminal.say(f"[bold]{context.folder.path.name}[/]")
     say(
         "decoder",
-        f"{model.layers} layers x {model.width} wide x {model.heads} heads, context {model.context}: "
+        f"{model.layers} layers{loops} x {model.width} wide x {model.heads} heads, context {model.context}: "
         f"{costs.params:,} parameters{active}, {costs.flops_per_token / 1e6:.2f} MFLOPs/token to train",
         f"[dim]{', '.join(f'{slot} {choices.get(slot)}' for slot in (*PARTS, 'init'))}[/]",
     )

@@ -38,8 +38,8 @@ from gptlab.model.mask import Mask
 from gptlab.model.shape import Shape
 from gptlab.model.softmax_parts import (
     Reading,
-    ValueEmbedding,
     make_norm,
+    make_value_embedding,
     refuse_bad_knobs,
     refuse_bad_sharing,
     remove_component,
@@ -91,14 +91,8 @@ class SoftmaxAttention(Attention):
         super().__init__()
         kv_heads = shape.heads if kv_heads is None else kv_heads
         refuse_bad_knobs(shape, kv_heads, window, scale, softcap, dropout)
-        refuse_bad_sharing(
-            layer,
-            share_with,
-            value_embedding=value_embedding,
-            value_residual=value_residual,
-            forget_gate=forget_gate,
-            exclusive=exclusive,
-        )
+        of_values = {"value_embedding": value_embedding, "value_residual": value_residual}
+        refuse_bad_sharing(layer, share_with, **of_values, forget_gate=forget_gate, exclusive=exclusive)
         self.layer, self.heads, self.kv_heads, self.head = layer, shape.heads, kv_heads, shape.head
         self.mask, self.scale, self.softcap, self.dropout = Mask(window), scale, softcap, dropout
         self.value_residual, self.share_with, self.source, self.lends = value_residual, share_with, layer, False
@@ -117,7 +111,7 @@ class SoftmaxAttention(Attention):
             self.k = nn.Linear(shape.width, kv_heads * shape.head, bias)
             self.v = nn.Linear(shape.width, kv_heads * shape.head, bias)
             self.k_norm = make_norm(qk_norm, kv_heads, shape.head)
-        self.value_embedding = ValueEmbedding(shape, kv_heads, value_embedding == "gate") if value_embedding else None
+        self.value_embedding = make_value_embedding(shape, kv_heads, value_embedding)
         # layer 0 lends its values and has nothing to blend them with
         if value_residual and layer:
             self.blend = nn.Parameter(torch.tensor(0.5))

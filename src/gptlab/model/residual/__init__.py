@@ -17,11 +17,13 @@ class Residual(nn.Module):
 
     streams        copies of the width that run side by side; all layers must agree on it
     carries        what a stream holds beside them, such as the embedding; all layers must agree on it too
+    supports_loops whether a layer may be met more than once in a pass; not if the stream is read by depth
     embedding_std  standard deviation from which the embeddings should start; None leaves them as the init drew them
     """
 
     streams: int = 1
     carries: str = ""
+    supports_loops: bool = True
     embedding_std: float | None = None
 
     def __init__(

@@ -24,6 +24,7 @@ class AttentionResidual(Residual):
     """
 
     carries = "outputs of all branches"
+    supports_loops = False
 
     def __init__(self, shape, layer, branch, norm, *, dropout: float = 0.0) -> None:
         super().__init__(shape, layer, branch, norm, dropout=dropout)

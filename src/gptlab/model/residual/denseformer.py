@@ -21,6 +21,7 @@ class DenseFormer(Residual):
     """
 
     carries = "outputs of all layers"
+    supports_loops = False
 
     def __init__(self, shape, layer, branch, norm, *, dropout: float = 0.0) -> None:
         super().__init__(shape, layer, branch, norm, dropout=dropout)

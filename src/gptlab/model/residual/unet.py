@@ -22,6 +22,7 @@ class UNet(Residual):
     """
 
     carries = "outputs of the first half"
+    supports_loops = False
 
     def __init__(self, shape, layer, branch, norm, *, skip: float = 1.0, dropout: float = 0.0) -> None:
         super().__init__(shape, layer, branch, norm, dropout=dropout)

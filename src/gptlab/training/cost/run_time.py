@@ -42,7 +42,7 @@ def estimate_run_time(
     validation_tokens  of the split that the final evaluation scores
     prompt_tokens      before every sample
     """
-    sample, layers = settings.sample, settings.model.layers
+    sample, layers = settings.sample, settings.model.layers * settings.model.loops
     interim_tokens = settings.evaluation.tokens
     scored = validation_tokens + sum(CONTEXTS[1:]) * interim_tokens // HISTORY_SHARE
     # without caches each token reads a whole context again
