@@ -172,7 +172,7 @@ def _knobs_that_matter(recipe: Recipe, decoder: "Decoder") -> dict[str, Any]:
     whole = {"final_norm": recipe.config["final_norm"], "embedding_norm": False, "embedding_scale": 1.0}
     whole = {key: recipe.config.get(key, usual) for key, usual in whole.items()}
     whole["model.loops"] = recipe.settings.model.loops
-    knobs = flatten({slot: recipe.config[slot] for slot in PARTS} | whole)
+    knobs = flatten({slot: recipe.config[slot] for slot in (*PARTS, "parametrization")} | whole)
     knobs = {key: value for key, value in knobs.items() if key.rpartition(".")[2] not in KNOBS_WITHOUT_EFFECT}
     # null stands for what sizes give; the other side may say the same as a number
     defaults: dict[str, Any] = {"mlp.hidden": decoder.layers[0].mlp.hidden, "attention.kv_heads": decoder.shape.heads}

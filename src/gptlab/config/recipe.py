@@ -11,7 +11,10 @@ from gptlab.config.typecheck import conforms, describe_type, explain_unknown, fo
 
 PARTS = ("attention", "position", "norm", "mlp", "residual", "block", "readout")
 """Slots that make a decoder."""
-SLOTS = (*PARTS, "init", "change", "data", "tokenizer", "optimizer", "schedule", "metric", "callback", "trainer")
+SLOTS = (
+    *(*PARTS, "init", "parametrization", "change", "data", "tokenizer", "optimizer", "schedule", "metric", "callback"),
+    "trainer",
+)
 """Slots whose choices are code and always there."""
 LISTS = ("change", "metric", "callback")
 """Slots of any number of choices, by name."""
@@ -19,6 +22,8 @@ KNOB_SLOTS = ("format",)
 """Slots whose choices are knobs of the choices of others."""
 OPTIONAL_SLOTS = ("pretrained",)
 """Slots that a run may be without."""
+STANDARD = {"_target_": "gptlab.model.parametrization.standard.Standard", "_partial_": True}
+"""The parametrization of all runs of before there was a choice."""
 COSMETIC_KEYS = ("name", "resume", "outputs", "tracking", "save_minutes", "keep")
 """Keys that change no number of a run."""
 KEYS_NOT_IN_NAME = (
@@ -163,6 +168,8 @@ class Recipe:
         for slot in ("change", "callback"):  # none is as if there were no such slot
             if not config.get(slot):
                 config.pop(slot, None)
+        if config.get("parametrization") == STANDARD:
+            del config["parametrization"]
         # sort_keys would lose the order of changes, which matters
         order = "+".join(config.get("change", ()))
         # eight hex digits: among 10,000 configs two meet by chance once in a hundred pools

@@ -10,7 +10,7 @@ functools.partial with knobs: Decoder(shape, attention=partial(SoftmaxAttention,
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,9 @@ from gptlab.model.position import Position
 from gptlab.model.readout import Readout
 from gptlab.model.residual import Residual
 from gptlab.model.shape import Shape
+
+if TYPE_CHECKING:
+    from gptlab.model.parametrization import Scaling
 
 
 class Decoder(nn.Module):
@@ -78,6 +81,8 @@ class Decoder(nn.Module):
         self.ahead = nn.ModuleList(
             AheadLayer(shape, attention, norm, mlp, residual, block) for _ in range(self.readout.mtp)
         )
+        # set by whoever builds it: how first values and steps follow the sizes; None is as the init and optimizer say
+        self.scaling: Scaling | None = None
         self._check_compatibility()
 
     @property
@@ -124,6 +129,8 @@ class Decoder(nn.Module):
             stream = block(stream, forward_pass, layer_cache)
         # (B, T, width)
         x = self.norm(self.layers[-1].mlp_residual.collapse(stream))
+        if self.shape.readout_factor != 1:
+            x = x * self.shape.readout_factor
         if targets is None:
             # while writing only the last token's logits are needed, and the vocabulary is the widest product
             return Output(self.readout(x[:, -1:] if last else x), None, forward_pass.losses, forward_pass.facts)

@@ -17,6 +17,12 @@ class Shape:
     vocab    rows of the embedding
     head     width of one attention head; 0 is width / heads (Qwen3 frees it)
     tokens   how many of the vocab rows are in use; 0 is all; the rest are never generated
+
+    What a parametrization sets (model/parametrization/):
+
+    base_width     width for which constants that follow the width are chosen; 0 is the width itself
+    base_head      width of a head for which 1 / sqrt(head) is the scale of the scores; 0 is the head itself
+    branch_factor  of what each branch adds to the stream
     """
 
     width: int
@@ -26,6 +32,9 @@ class Shape:
     vocab: int
     head: int = 0
     tokens: int = 0
+    base_width: int = 0
+    base_head: int = 0
+    branch_factor: float = 1.0
 
     def __post_init__(self) -> None:
         for name in ("width", "heads", "layers", "context", "vocab"):
@@ -41,6 +50,21 @@ class Shape:
             object.__setattr__(self, "head", self.width // self.heads)
         if not self.tokens:
             object.__setattr__(self, "tokens", self.vocab)
+
+    @property
+    def constant_width(self) -> int:
+        """The width that a constant such as sqrt(width) is computed from."""
+        return self.base_width or self.width
+
+    @property
+    def readout_factor(self) -> float:
+        """Factor of what the readout is given."""
+        return self.constant_width / self.width
+
+    @property
+    def score_factor(self) -> float:
+        """Factor of the scores beside 1 / sqrt(head): together sqrt(base_head) / head."""
+        return ((self.base_head or self.head) / self.head) ** 0.5
 
 
 def divisors(number: int) -> list[int]:

@@ -20,7 +20,7 @@ from typing import Any
 
 import yaml
 
-from gptlab.config.recipe import SLOTS, Recipe
+from gptlab.config.recipe import SLOTS, STANDARD, Recipe
 from gptlab.console.json_text import to_json as to_json
 from gptlab.errors import Refused
 from gptlab.runs.file_lock import try_lock
@@ -151,7 +151,7 @@ def read_recipe(folder: Path) -> Recipe:
         config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
         facts = RunFolder(folder).read_facts()
         # runs from before these keys were; empty, they change no hash
-        older = {"change": {}, "callback": {}, "content": {}}
+        older = {"change": {}, "callback": {}, "content": {}, "parametrization": STANDARD}
         recipe = Recipe({**older, **config}, dict(facts["choices"]), tuple(facts["differs"]))
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
         line = (str(error).strip() or type(error).__name__).splitlines()[0]

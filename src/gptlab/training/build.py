@@ -1,6 +1,7 @@
 """Recipe to decoder: checks, and building. No hydra; torch only when it is needed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,8 @@ from gptlab.runs.record import RunFolder
 from gptlab.weights.pretrained import load_source
 
 if TYPE_CHECKING:
+    from torch.optim import Optimizer
+
     from gptlab.model.decoder import Decoder
 
 
@@ -87,6 +90,13 @@ def _check_batch_division(recipe: Recipe) -> list[str]:
 
 def build_on_meta(recipe: Recipe, vocab: int) -> "Decoder":
     """Build the decoder of a recipe without memory, on the meta device: for its refusals and its counts."""
+    with _build_without_memory():
+        return build_uninitialized(recipe, vocab)
+
+
+@contextmanager
+def _build_without_memory() -> Iterator[None]:
+    """Build what is built inside on the meta device."""
     import torch
     from torch.overrides import TorchFunctionMode
 
@@ -97,7 +107,7 @@ def build_on_meta(recipe: Recipe, vocab: int) -> "Decoder":
             return next(iter((*args, *kwargs.values()))) if drawn else func(*args, **kwargs)
 
     with NoInit(), torch.device("meta"):
-        return build_uninitialized(recipe, vocab)
+        yield
 
 
 def _check_build(recipe: Recipe) -> list[str]:
@@ -113,14 +123,16 @@ def _check_build(recipe: Recipe) -> list[str]:
             plain = replace(recipe, config={**recipe.config, "change": {}})
             checkpoint.check(build_on_meta(plain, checkpoint.vocab()))
         # any vocabulary: no refusal depends on it, and reading the text takes longer than all checks
-        build_on_meta(recipe, vocab=64)
+        decoder = build_on_meta(recipe, vocab=64)
         for slot in ("init", "data", "schedule"):
             factory(recipe.config[slot], slot)()
         trainer = factory(recipe.config["trainer"], "trainer")()
         should_compile_at_start(recipe.settings.compile, {"gpu": "cuda"}.get(trainer.accelerator, "cpu"))
         optimizer = factory(recipe.config["optimizer"], "optimizer")
         # an optimizer checks its knobs when it is made, of which one small matrix is enough
-        optimizer([("weight", torch.nn.Parameter(torch.zeros(2, 2)))])
+        made = optimizer([("weight", torch.nn.Parameter(torch.zeros(2, 2)))])
+        if decoder.scaling is not None:
+            _check_scaling(recipe, decoder, made)
         changes = {
             f"change=[{name}]": factory(node, f"change.{name}") for name, node in recipe.config["change"].items()
         }
@@ -130,6 +142,29 @@ def _check_build(recipe: Recipe) -> list[str]:
                 raise ValueError(f"{name_of_part} needs whole matrices, which trainer=fsdp cuts up; use trainer=ddp")
 
     return _collect_refusal(build_all)
+
+
+def _check_scaling(recipe: Recipe, decoder: "Decoder", optimizer: "Optimizer") -> None:
+    """Refuse what does not go with a parametrization that scales: its weights, first values or steps have no rule."""
+    from torch import nn
+
+    from gptlab.training.optimizer import find_update
+
+    assert decoder.scaling is not None
+    chosen = recipe.choices.get("parametrization")
+    if recipe.config.get("pretrained"):
+        raise ValueError(
+            f"parametrization={chosen} sets first values, which pretrained={recipe.choices.get('pretrained')} brings; "
+            "say parametrization=standard"
+        )
+    for group in optimizer.param_groups:
+        update = find_update(optimizer, group)
+        for name, _ in decoder.trainable_parameters():
+            decoder.scaling.find_step_factors(name, update)
+    init = factory(recipe.config["init"], "init")()
+    for path, module in decoder.named_modules():
+        if isinstance(module, nn.Embedding):
+            decoder.scaling.find_init_factor(f"{path}.weight", module, init)
 
 
 def _check_list(recipe: Recipe, slot: str) -> list[str]:
@@ -168,11 +203,22 @@ def build_base(recipe: Recipe, vocab: int) -> "Decoder":
     multiple = recipe.settings.vocab_multiple
     # rounded up
     rows = -(-vocab // multiple) * multiple
+    made = factory(recipe.config["parametrization"], "parametrization")
+    parametrization = made()
     shape = Shape(sizes.width, sizes.heads, sizes.layers, sizes.context, rows, sizes.head or 0, vocab)
+    shape = parametrization.rebase(shape)
     parts = {slot: factory(recipe.config[slot], slot) for slot in PARTS}
     own_knobs = ("dropout", "final_norm", "embedding_norm", "embedding_scale")
-    own = {knob: getattr(recipe.settings, knob) for knob in own_knobs}
-    return Decoder(shape, **parts, **own, loops=sizes.loops, loop_order=sizes.loop_order)
+    own: dict[str, Any] = {knob: getattr(recipe.settings, knob) for knob in own_knobs}
+    knobs = {**own, "loops": sizes.loops, "loop_order": sizes.loop_order}
+    decoder = Decoder(shape, **parts, **knobs)
+
+    def build_wider() -> Decoder:
+        with _build_without_memory():
+            return Decoder(replace(shape, width=2 * shape.width, head=2 * shape.head), **parts, **knobs)
+
+    decoder.scaling = made.call(parametrization.find_scaling, decoder, build_wider)
+    return decoder
 
 
 def apply_changes(recipe: Recipe, decoder: "Decoder") -> "Decoder":
@@ -197,7 +243,7 @@ def build_decoder(recipe: Recipe, vocab: int, load_start: bool = False) -> "Deco
     with torch.random.fork_rng(devices=[]):
         decoder = build_base(recipe, vocab)
         init = factory(recipe.config["init"], "init")()
-        initialize(decoder, init, decoder.shape, recipe.settings.seed)
+        initialize(decoder, init, decoder.shape, recipe.settings.seed, decoder.scaling)
         if load_start:
             load_starting_weights(recipe, decoder)
         return apply_changes(recipe, decoder)

@@ -24,7 +24,7 @@ def load_run(run: str | Path, which: str = "last") -> tuple[Decoder, Tokenizer]:
         raise Refused(f"{folder} has no checkpoint `{which}`; it has {others} (keep=all leaves all when a run is over)")
     recipe = read_recipe(folder)
     # the decoder's parts only: a run whose data or metric is gone can still be sampled
-    nodes = {slot: recipe.config[slot] for slot in PARTS}
+    nodes = {slot: recipe.config[slot] for slot in (*PARTS, "parametrization")}
     nodes |= {f"change.{name}": node for name, node in recipe.config["change"].items()}
     problems = [
         *check_settings(recipe.config),

@@ -18,6 +18,7 @@ from gptlab.corpus.datamodule import Batch
 from gptlab.model.decoder import Decoder
 from gptlab.model.rng import derive_seed
 from gptlab.model.shape import IGNORED
+from gptlab.training.optimizer import scale_groups
 from gptlab.training.schedule import Schedule
 
 
@@ -67,6 +68,7 @@ class Task(LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         optimizer = self.optimizer(self.decoder.trainable_parameters())
+        scale_groups(optimizer, self.decoder.trainable_parameters(), self.decoder.scaling)
         self.averagers = [optimizer] if hasattr(optimizer, "average_weights") else []
         for group in optimizer.param_groups:
             # each group keeps its own rate (Muon has two): the schedule is one factor of all

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from gptlab.model.forward_pass import ForwardPass
 from gptlab.model.kv_cache import LayerCache
+from gptlab.model.shape import Shape
 
 if TYPE_CHECKING:
     from gptlab.model.position import Position
@@ -15,10 +16,13 @@ if TYPE_CHECKING:
 class Attention(nn.Module):
     """Contract of the slot: __init__(shape, layer, *, knobs); what writes into the residual stream is called `out`.
 
-    supports  hooks of the position that it can apply, or does well without: embed, rotate, bias
+    supports             hooks of the position that it can apply, or does well without: embed, rotate, bias
+    scales_with_head     whether scores between wider heads keep their size under shape.score_factor: since they are
+                         multiplied by it, or since a norm forgets what scores are multiplied by
     """
 
     supports: frozenset[str] = frozenset({"embed", "rotate", "bias"})
+    scales_with_head: bool = False
 
     def forward(self, x: Tensor, forward_pass: ForwardPass, cache: LayerCache | None = None) -> Tensor:
         """Map (B, T, width) to (B, T, width)."""
@@ -50,3 +54,11 @@ class Attention(nn.Module):
     def flops(self, length: int) -> int:
         """Return the matmul FLOPs of mixing the positions of one sequence, without Linears."""
         return self.pairs(length) * self.pair_flops()
+
+
+def choose_scale(shape: Shape, width: int | None = None) -> float | None:
+    """Return the scale of scores over `width` features, those of a head where it is None.
+
+    None leaves it to `attend`: 1 / sqrt(width), which is what it is unless a parametrization has set the shape's base.
+    """
+    return None if shape.score_factor == 1 else shape.score_factor * (width or shape.head) ** -0.5

@@ -32,6 +32,7 @@ class GatedDeltaNet(Attention):
     """
 
     supports = frozenset({"embed", "rotate"})
+    scales_with_head = True
 
     def __init__(
         self,

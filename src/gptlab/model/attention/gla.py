@@ -30,6 +30,7 @@ class GatedLinearAttention(Attention):
     """
 
     supports = frozenset({"embed", "rotate"})
+    scales_with_head = True
 
     def __init__(
         self,

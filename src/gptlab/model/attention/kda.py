@@ -28,6 +28,7 @@ class KimiDeltaAttention(Attention):
     """
 
     supports = frozenset({"embed", "rotate"})
+    scales_with_head = True
 
     def __init__(
         self,

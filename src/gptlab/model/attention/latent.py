@@ -12,7 +12,7 @@ instead; weights would then meet activations outside their Linears, where no `ch
 import torch
 from torch import Tensor, nn
 
-from gptlab.model.attention import Attention
+from gptlab.model.attention import Attention, choose_scale
 from gptlab.model.attention_kernels import attend
 from gptlab.model.forward_pass import ForwardPass
 from gptlab.model.kv_cache import RingCache
@@ -28,6 +28,8 @@ class LatentAttention(Attention):
     bias       of the Linears, but for k_up, whose bias softmax would forget
     dropout    of the attention weights
     """
+
+    scales_with_head = True
 
     def __init__(
         self,
@@ -50,6 +52,7 @@ class LatentAttention(Attention):
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout={dropout} is not in [0, 1); 0 drops nothing")
         self.mask, self.dropout = Mask(), dropout
+        self.scale = choose_scale(shape, shape.head + self.rope_head)
         self.q = nn.Linear(shape.width, shape.heads * (shape.head + self.rope_head), bias)
         self.k = nn.Linear(shape.width, self.rope_head, bias)
         self.down = nn.Linear(shape.width, self.rank, bias)
@@ -77,6 +80,7 @@ class LatentAttention(Attention):
             self.v_up(latent).unflatten(-1, (self.heads, self.head)),
             forward_pass.pass_mask(self.mask, key_positions),
             bias=forward_pass.position.bias(forward_pass.positions, key_positions, self.layer),
+            scale=self.scale,
             dropout=self.dropout if self.training else 0.0,
         )
         return self.out(y.flatten(-2))

@@ -33,6 +33,7 @@ class Mamba2(Attention):
     """
 
     supports = frozenset({"embed", "rotate"})
+    scales_with_head = True
 
     def __init__(
         self,

@@ -10,7 +10,7 @@ hidden. Its promised FLOPs are those of the chosen ones.
 import torch
 from torch import Tensor, nn
 
-from gptlab.model.attention import Attention
+from gptlab.model.attention import Attention, choose_scale
 from gptlab.model.attention_kernels import attend
 from gptlab.model.forward_pass import ForwardPass
 from gptlab.model.kv_cache import RingCache
@@ -26,6 +26,8 @@ class BlockMixture(Attention):
     bias     of the Linears
     dropout  of the attention weights
     """
+
+    scales_with_head = True
 
     def __init__(
         self,
@@ -46,7 +48,7 @@ class BlockMixture(Attention):
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout={dropout} is not in [0, 1); 0 drops nothing")
         self.layer, self.heads, self.head, self.top_k = layer, shape.heads, shape.head, top_k
-        self.mask, self.dropout = Mask(), dropout
+        self.mask, self.dropout, self.scale = Mask(), dropout, choose_scale(shape)
         width = shape.heads * shape.head
         self.q, self.k, self.v = (nn.Linear(shape.width, width, bias) for _ in range(3))
         self.out = nn.Linear(width, shape.width, bias)
@@ -68,6 +70,7 @@ class BlockMixture(Attention):
             v,
             forward_pass.pass_mask(self.mask, key_positions),
             bias=hidden if bias is None else hidden + bias,
+            scale=self.scale,
             dropout=self.dropout if self.training else 0.0,
         )
         return self.out(y.flatten(-2))

@@ -30,7 +30,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gptlab.model.attention import Attention
+from gptlab.model.attention import Attention, choose_scale
 from gptlab.model.attention_kernels import attend
 from gptlab.model.forward_pass import ForwardPass
 from gptlab.model.kv_cache import RingCache
@@ -94,7 +94,10 @@ class SoftmaxAttention(Attention):
         of_values = {"value_embedding": value_embedding, "value_residual": value_residual}
         refuse_bad_sharing(layer, share_with, **of_values, forget_gate=forget_gate, exclusive=exclusive)
         self.layer, self.heads, self.kv_heads, self.head = layer, shape.heads, kv_heads, shape.head
-        self.mask, self.scale, self.softcap, self.dropout = Mask(window), scale, softcap, dropout
+        self.mask, self.softcap, self.dropout = Mask(window), softcap, dropout
+        self.scale = choose_scale(shape) if scale is None else scale
+        # a scale that was given stays as it is
+        self.scales_with_head = scale is None
         self.value_residual, self.share_with, self.source, self.lends = value_residual, share_with, layer, False
         self.exclusive = exclusive
         self.q = nn.Linear(shape.width, shape.heads * shape.head, bias)

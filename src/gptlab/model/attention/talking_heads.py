@@ -25,12 +25,15 @@ class TalkingHeads(Attention):
     dropout  of the attention weights, before they are mixed
     """
 
+    scales_with_head = True
+
     def __init__(self, shape: Shape, layer: int = 0, *, bias: bool = False, dropout: float = 0.0) -> None:
         super().__init__()
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout={dropout} is not in [0, 1); 0 drops nothing")
         self.layer, self.heads, self.head = layer, shape.heads, shape.head
         self.mask, self.dropout = Mask(), dropout
+        self.scale = shape.head**-0.5 * shape.score_factor
         width = shape.heads * shape.head
         self.q, self.k, self.v = (nn.Linear(shape.width, width, bias) for _ in range(3))
         self.mix_scores, self.mix_weights = (nn.Linear(shape.heads, shape.heads, False) for _ in range(2))
@@ -49,7 +52,7 @@ class TalkingHeads(Attention):
             key_positions, rows = cache.update(key_positions, k=k, v=v)
             k, v = rows["k"], rows["v"]
         q, k, v = (part.transpose(1, 2) for part in (q, k, v))  # (B, H, T|S, D)
-        scores = talk(self.mix_scores, q * self.head**-0.5 @ k.mT)  # (B, H, T, S)
+        scores = talk(self.mix_scores, q * self.scale @ k.mT)  # (B, H, T, S)
         bias = forward_pass.position.bias(forward_pass.positions, key_positions, self.layer)
         scores = scores if bias is None else scores + bias
         visible = forward_pass.pass_mask(self.mask, key_positions).tensor()

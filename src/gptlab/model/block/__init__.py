@@ -15,7 +15,12 @@ from gptlab.model.shape import Shape
 
 
 class Block(nn.Module):
-    """Contract of the slot. Children have the same names in every arrangement, so that weights can be moved."""
+    """Contract of the slot. Children have the same names in every arrangement, so that weights can be moved.
+
+    adds_branches  whether what its branches write stays in the stream, so that the depth adds them up
+    """
+
+    adds_branches: bool = False
 
     attention: Attention
     mlp: Mlp

@@ -9,6 +9,8 @@ from gptlab.model.block import Block
 class InputResidual(Block):
     """Block whose MLP writes onto the block's input instead of onto attention's sum."""
 
+    adds_branches = True
+
     def forward(self, stream, forward_pass, cache=None):
         attention_output = self.attention(self.attention_residual.read(stream), forward_pass, cache)
         inner = self.attention_residual.write(stream, attention_output)

@@ -9,6 +9,8 @@ from gptlab.model.block import Block
 class Parallel(Block):
     """Block whose MLP reads the same stream as attention."""
 
+    adds_branches = True
+
     def forward(self, stream, forward_pass, cache=None):
         attention_output = self.attention(self.attention_residual.read(stream), forward_pass, cache)
         mlp_output = self.mlp(self.mlp_residual.read(stream), forward_pass)

@@ -6,6 +6,8 @@ from gptlab.model.block import Block
 class Sequential(Block):
     """Block whose MLP reads what attention wrote."""
 
+    adds_branches = True
+
     def forward(self, stream, forward_pass, cache=None):
         attention_output = self.attention(self.attention_residual.read(stream), forward_pass, cache)
         stream = self.attention_residual.write(stream, attention_output)

@@ -10,7 +10,7 @@ import math
 import torch
 from torch import nn
 
-from gptlab.model.init import Init
+from gptlab.model.init import Init, StdPowers
 from gptlab.model.shape import Shape
 
 
@@ -41,3 +41,10 @@ class FanIn(Init):
         elif self.residual and name.endswith(".out.weight"):
             std /= math.sqrt(2 * shape.layers)
         nn.init.trunc_normal_(tensor, 0.0, std, -3 * std, 3 * std, generator=generator)
+
+    def std_powers(self, module: nn.Module, name: str) -> StdPowers:
+        if isinstance(module, nn.Embedding):
+            return StdPowers(width=-0.5)
+        if name.startswith("readout."):
+            return StdPowers()
+        return StdPowers(inputs=-0.5, layers=-0.5 if self.residual and name.endswith(".out.weight") else 0)

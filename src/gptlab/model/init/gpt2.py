@@ -9,7 +9,7 @@ import math
 import torch
 from torch import nn
 
-from gptlab.model.init import Init
+from gptlab.model.init import Init, StdPowers
 from gptlab.model.shape import Shape
 
 
@@ -35,3 +35,6 @@ class GPT2(Init):
             tensor.normal_(
                 0.0, self.std / math.sqrt(2 * shape.layers) if writes_to_stream else self.std, generator=generator
             )
+
+    def std_powers(self, module: nn.Module, name: str) -> StdPowers:
+        return StdPowers(layers=-0.5 if self.residual and name.endswith(".out.weight") else 0)

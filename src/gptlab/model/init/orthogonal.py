@@ -9,7 +9,7 @@ import math
 import torch
 from torch import nn
 
-from gptlab.model.init import Init
+from gptlab.model.init import Init, StdPowers
 from gptlab.model.shape import Shape
 
 
@@ -37,3 +37,10 @@ class Orthogonal(Init):
             smaller = self.residual and name.endswith(".out.weight")
             # of a matrix that is not square the shorter side is orthonormal
             nn.init.orthogonal_(tensor, self.gain / math.sqrt(2 * shape.layers) if smaller else self.gain, generator)
+
+    def std_powers(self, module: nn.Module, name: str) -> StdPowers:
+        if isinstance(module, nn.Embedding):
+            return StdPowers(width=-0.5)
+        if name.startswith("readout."):
+            return StdPowers()
+        return StdPowers(larger=-0.5, layers=-0.5 if self.residual and name.endswith(".out.weight") else 0)

@@ -7,7 +7,7 @@ logits of std sqrt(width): a loss of 65 nats at width 64, where knowing nothing 
 import torch
 from torch import nn
 
-from gptlab.model.init import Init
+from gptlab.model.init import Init, StdPowers
 from gptlab.model.shape import Shape
 
 
@@ -34,3 +34,7 @@ class Torch(Init):
         else:
             std = self.embedding_std or (0.02 if self.tied else 1.0)
             tensor.normal_(0.0, std, generator=generator)
+
+    def std_powers(self, module: nn.Module, name: str) -> StdPowers:
+        # weights and biases of a Linear alike
+        return StdPowers(inputs=-0.5) if isinstance(module, nn.Linear) else StdPowers()

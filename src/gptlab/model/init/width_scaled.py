@@ -14,7 +14,7 @@ import math
 import torch
 from torch import nn
 
-from gptlab.model.init import Init
+from gptlab.model.init import Init, StdPowers
 from gptlab.model.shape import Shape
 
 
@@ -46,3 +46,8 @@ class WidthScaled(Init):
         if self.residual and name.endswith(".out.weight"):
             std /= math.sqrt(2 * shape.layers)
         tensor.normal_(0.0, std, generator=generator)
+
+    def std_powers(self, module: nn.Module, name: str) -> StdPowers:
+        if name.startswith("readout."):
+            return StdPowers()
+        return StdPowers(width=-0.5, layers=-0.5 if self.residual and name.endswith(".out.weight") else 0)

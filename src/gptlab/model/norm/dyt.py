@@ -17,6 +17,8 @@ class DynamicTanh(Norm):
     alpha  slope at first, over sqrt(width)
     """
 
+    follows_width = True
+
     def __init__(self, width: int, layer: int = 0, *, alpha: float = 1.0) -> None:
         super().__init__()
         if alpha <= 0:

@@ -19,12 +19,15 @@ class Residual(nn.Module):
     carries        what a stream holds beside them, such as the embedding; all layers must agree on it too
     supports_loops whether a layer may be met more than once in a pass; not if the stream is read by depth
     embedding_std  standard deviation from which the embeddings should start; None leaves them as the init drew them
+    adds_branches  whether a write is a sum of the stream and `dropout` of the branch, so that a factor of the branch,
+                   which `dropout` applies, is one of all that the depth adds up
     """
 
     streams: int = 1
     carries: str = ""
     supports_loops: bool = True
     embedding_std: float | None = None
+    adds_branches: bool = False
 
     def __init__(
         self, shape: Shape, layer: int, branch: str, norm: Callable[[int, int], Norm], *, dropout: float = 0.0
@@ -33,7 +36,9 @@ class Residual(nn.Module):
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout={dropout} is not in [0, 1); 0 drops nothing")
         # none at 0, so that a graph and a list of modules show what is at work
-        self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
+        self.dropout: nn.Module = nn.Dropout(dropout) if dropout else nn.Identity()
+        if shape.branch_factor != 1:
+            self.dropout = nn.Sequential(self.dropout, Multiply(shape.branch_factor))
 
     def repeated_weights(self, frozen: bool = False) -> int:
         """Count the weights of its Linears, once for each time beyond the first that one token meets them.
@@ -65,3 +70,18 @@ class Residual(nn.Module):
     def write(self, stream: Any, y: Tensor) -> Any:
         """Return the stream after the branch gave y, (B, T, width)."""
         raise NotImplementedError
+
+
+class Multiply(nn.Module):
+    """Multiplication by a constant."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x of any shape, multiplied."""
+        return x * self.factor
+
+    def extra_repr(self) -> str:
+        return f"{self.factor:.6g}"

@@ -19,10 +19,12 @@ class OutputOnly(Residual):
     dropout          of what the branch writes
     """
 
+    adds_branches = True
+
     def __init__(self, shape, layer, branch, norm, *, unit_embeddings: bool = True, dropout: float = 0.0) -> None:
         super().__init__(shape, layer, branch, norm, dropout=dropout)
-        self.scale = math.sqrt(shape.width) if unit_embeddings else 1.0
-        self.embedding_std = shape.width**-0.5 if unit_embeddings else None
+        self.scale = math.sqrt(shape.constant_width) if unit_embeddings else 1.0
+        self.embedding_std = shape.constant_width**-0.5 if unit_embeddings else None
         self.norm = norm(shape.width, layer)
 
     def expand(self, x: Tensor) -> Tensor:

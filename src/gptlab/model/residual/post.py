@@ -11,6 +11,8 @@ class Post(Residual):
     dropout  of what the branch writes
     """
 
+    adds_branches = True
+
     def __init__(self, shape, layer, branch, norm, *, dropout: float = 0.0) -> None:
         super().__init__(shape, layer, branch, norm, dropout=dropout)
         self.norm = norm(shape.width, layer)

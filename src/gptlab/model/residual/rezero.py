@@ -16,6 +16,8 @@ class ReZero(Residual):
     dropout  of what the branch writes
     """
 
+    adds_branches = True
+
     def __init__(self, shape, layer, branch, norm, *, gain: float = 0.0, dropout: float = 0.0) -> None:
         super().__init__(shape, layer, branch, norm, dropout=dropout)
         self.gain = nn.Parameter(torch.full((1,), gain))

@@ -20,11 +20,13 @@ class Sandwich(Residual):
     dropout          of what the branch writes
     """
 
+    adds_branches = True
+
     def __init__(self, shape, layer, branch, norm, *, unit_embeddings: bool = True, dropout: float = 0.0) -> None:
         super().__init__(shape, layer, branch, norm, dropout=dropout)
-        self.scale = math.sqrt(shape.width) if unit_embeddings else 1.0
+        self.scale = math.sqrt(shape.constant_width) if unit_embeddings else 1.0
         # drawn small and multiplied on entry: the tied head then begins with logits of std 1, not sqrt(width)
-        self.embedding_std = shape.width**-0.5 if unit_embeddings else None
+        self.embedding_std = shape.constant_width**-0.5 if unit_embeddings else None
         self.norm = norm(shape.width, layer)
         self.norm_out = norm(shape.width, layer)
 

@@ -18,6 +18,8 @@ class StochasticDepth(Residual):
     dropout  of what the branch writes
     """
 
+    adds_branches = True
+
     def __init__(self, shape, layer, branch, norm, *, drop: float = 0.1, dropout: float = 0.0) -> None:
         super().__init__(shape, layer, branch, norm, dropout=dropout)
         if not 0 <= drop < 1:

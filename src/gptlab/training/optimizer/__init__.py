@@ -10,9 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gptlab.model.parametrization import Scaling, StepFactors, Update
+
 
 class GroupwiseOptimizer(torch.optim.Optimizer):
-    """Base of our own optimizers: a step is an update of each parameter group, in their order."""
+    """Base of our own optimizers: a step is an update of each parameter group, in their order.
+
+    update  how large a step is, by which a parametrization scales rates; None is not known
+    """
+
+    update: Update | None = None
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
@@ -24,6 +31,10 @@ class GroupwiseOptimizer(torch.optim.Optimizer):
         for group in self.param_groups:
             self.update_group(group)
         return loss
+
+    def find_update(self, group: dict[str, Any]) -> Update | None:
+        """Return how large the steps of one group are."""
+        return self.update
 
     def update_group(self, group: dict[str, Any]) -> None:
         """Update the weights of one group that have gradients."""
@@ -109,3 +120,48 @@ def apply_adam_step(optimizer: torch.optim.Optimizer, group: dict[str, Any]) -> 
         amsgrad=False,
         maximize=False,
     )
+
+
+# -- groups under a parametrization
+
+
+def scale_groups(
+    optimizer: torch.optim.Optimizer, named: Iterable[tuple[str, nn.Parameter]], scaling: Scaling | None
+) -> None:
+    """Split each group of a new optimizer into groups of parameters with the same factors, and scale their knobs.
+
+    Without a scaling the groups stay as they are. Raises ValueError for an optimizer or a parameter without a rule.
+    """
+    if scaling is None:
+        return
+    names = {p: name for name, p in named}
+    groups = [*optimizer.param_groups]
+    optimizer.param_groups.clear()
+    for group in groups:
+        by_factors: dict[StepFactors, list[Any]] = {}
+        update = find_update(optimizer, group)
+        for p in group["params"]:
+            by_factors.setdefault(scaling.find_step_factors(names[p], update), []).append(p)
+        # a group may be empty, as where no matrix is in a block; it stays, so that groups keep their order
+        for factors, parameters in by_factors.items() or [(StepFactors(), [])]:
+            optimizer.add_param_group(_scale_group({**group, "params": parameters}, factors))
+
+
+def _scale_group(group: dict[str, Any], factors: StepFactors) -> dict[str, Any]:
+    scaled = {"lr": group["lr"] * factors.lr, "weight_decay": group["weight_decay"] / factors.lr}
+    if "eps" in group:
+        scaled["eps"] = group["eps"] * factors.eps
+    return {**group, **scaled}
+
+
+def find_update(optimizer: torch.optim.Optimizer, group: dict[str, Any]) -> Update:
+    """Return how large the steps of one group are. Raises ValueError for an optimizer that does not say so."""
+    if isinstance(optimizer, torch.optim.SGD):
+        return "gradient"
+    update = optimizer.find_update(group) if isinstance(optimizer, GroupwiseOptimizer) else None
+    if update is None:
+        raise ValueError(
+            f"parametrization does not go with optimizer ({type(optimizer).__name__}), which does not say how its step "
+            "follows the width; say parametrization=standard, or give it `update`"
+        )
+    return update

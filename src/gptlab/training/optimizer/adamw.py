@@ -27,6 +27,8 @@ class AdamW(GroupwiseOptimizer):
     eps           added to the root of the second moment
     """
 
+    update = "sign"
+
     def __init__(
         self,
         named: Iterable[tuple[str, nn.Parameter]],

@@ -31,6 +31,8 @@ class Adopt(GroupwiseOptimizer):
     eps           least root of the second moment
     """
 
+    update = "sign"
+
     def __init__(
         self,
         named: Iterable[tuple[str, nn.Parameter]],

@@ -31,6 +31,8 @@ class Lion(GroupwiseOptimizer):
     weight_decay  of matrices; 0 turns it off
     """
 
+    update = "sign"
+
     def __init__(
         self,
         named: Iterable[tuple[str, nn.Parameter]],

@@ -29,6 +29,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from gptlab.model.parametrization import Update
 from gptlab.training.optimizer import (
     GroupwiseOptimizer,
     apply_adam_step,
@@ -108,6 +109,9 @@ class Muon(GroupwiseOptimizer):
             {"params": rest, **adam, "weight_decay": 0.0},
         ]
         super().__init__(groups, {"lr": lr, "weight_decay": weight_decay})
+
+    def find_update(self, group: dict[str, Any]) -> Update:
+        return "spectral" if "momentum" in group else "sign"
 
     def update_group(self, group: dict[str, Any]) -> None:
         if "momentum" in group:

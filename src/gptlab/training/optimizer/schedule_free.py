@@ -32,6 +32,8 @@ class ScheduleFree(GroupwiseOptimizer):
     eps           added to the root of the second moment
     """
 
+    update = "sign"
+
     def __init__(
         self,
         named: Iterable[tuple[str, nn.Parameter]],
