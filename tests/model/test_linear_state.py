@@ -8,8 +8,8 @@ import torch
 from conftest import normal
 from torch.utils.flop_counter import FlopCounterMode
 
-from gptlab.model.decayed_scores import score_decayed
-from gptlab.model.linear_state import Rewrite, count_mixing_flops, fit_chunk, mix, scan_chunks, scan_tokens
+from gptlab.model.recurrence.decayed_scores import score_decayed
+from gptlab.model.recurrence.linear_state import Rewrite, count_mixing_flops, fit_chunk, mix, scan_chunks, scan_tokens
 
 BATCH, HEADS, KEY, VALUE = 2, 3, 6, 5
 RULES = ["adds", "delta", "own"]

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from gptlab.model.attention import Attention
 from gptlab.model.forward_pass import ForwardPass
 from gptlab.model.kv_cache import RecurrentState
-from gptlab.model.linear_state import count_mixing_flops, refuse_bad_chunk
-from gptlab.model.recurrent_parts import ShortConv, TimeScale, apply_delta_rule
+from gptlab.model.recurrence.linear_state import count_mixing_flops, refuse_bad_chunk
+from gptlab.model.recurrence.parts import ShortConv, TimeScale, apply_delta_rule
 from gptlab.model.shape import Shape
 
 

@@ -11,7 +11,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from gptlab.model.forward_pass import ForwardPass
-from gptlab.model.linear_state import Rewrite, mix
+from gptlab.model.recurrence.linear_state import Rewrite, mix
 
 LONGEST_MEMORY, SHORTEST_MEMORY = 0.001, 0.1
 """Range of the first steps of a time scale, drawn evenly in their logarithm (Mamba, arXiv:2312.00752, section 3.6)."""

@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gptlab.model.decayed_scores import score_decayed
+from gptlab.model.recurrence.decayed_scores import score_decayed
 
 
 class Rewrite(NamedTuple):
