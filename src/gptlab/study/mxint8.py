@@ -99,12 +99,11 @@ class MXInt8(Study):
                 pass
 
         passes = {name: make_forward_pass(decoder, tokens) for name, decoder in decoders.items()}
-        # name=name binds it now: a closure would find the last name of the loop
+        # name=name binds it now: a closure would find the last one
         generations = {name: lambda name=name: generate_text(name) for name in decoders}
         for metric, actions, units in (("ms/pass", passes, 1), ("ms/token", generations, length)):
             times = time_interleaved({**actions, AA_CONTROL: actions[base]}, float("inf"), self.rounds)
             ms_per_unit = {name: [ms / units for ms in times_of_arm] for name, times_of_arm in times.items()}
-            # times come before the other metrics
             rows = [*(Row(name, block, metric, ms) for name, ms in ms_per_unit.items()), *rows]
         return rows
 

@@ -55,8 +55,7 @@ def make_app(outputs: Path, token: str, describe_study: DescribeStudy) -> Any:
     def answer(read: Callable[[Request], Any]) -> Callable[[Request], Response]:
         def respond(request: Request) -> Response:
             try:
-                # there and back: NaN and infinity, which JSON has not, become null, and paths become texts
-                return JSONResponse(json.loads(json.dumps(read(request), default=str), parse_constant=lambda _: None))
+                return JSONResponse(make_plain(read(request)))
             except Refused as refused:
                 raise HTTPException(404, str(refused)) from refused
 
@@ -83,13 +82,17 @@ def make_app(outputs: Path, token: str, describe_study: DescribeStudy) -> Any:
         Route("/overview", answer(overview)),
         Route("/curves", answer(lambda request: snapshot.read_curves(request.query_params.getlist("run")))),
         Route("/differences", answer(lambda request: snapshot.find_differences(request.query_params.getlist("run")))),
-        # a name without a slash: paths below a run are never asked for
         Route("/report/{kind}/{name}", show_report),
         Route("/sample", sample, methods=["POST"]),
     ]
     # a page of another site could reach us under a name of its own (DNS rebinding): only our names pass
     hosts = Middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"])
     return Starlette(routes=[Mount(f"/{token}", routes=routes)], middleware=[hosts])
+
+
+def make_plain(value: Any) -> Any:
+    """Return a value as JSON can hold it: NaN and infinity, which it has not, become null, and paths become texts."""
+    return json.loads(json.dumps(value, default=str), parse_constant=lambda _: None)
 
 
 def make_sample_command(snapshot: Snapshot, form: dict[str, Any]) -> list[str]:

@@ -96,8 +96,7 @@ class SoftmaxAttention(Attention):
         self.layer, self.heads, self.kv_heads, self.head = layer, shape.heads, kv_heads, shape.head
         self.mask, self.softcap, self.dropout = Mask(window), softcap, dropout
         self.scale = choose_scale(shape) if scale is None else scale
-        # a scale that was given stays as it is
-        self.scales_with_head = scale is None
+        self.scales_with_head = scale is None  # a scale that was given stays as it is
         self.value_residual, self.share_with, self.source, self.lends = value_residual, share_with, layer, False
         self.exclusive = exclusive
         self.q = nn.Linear(shape.width, shape.heads * shape.head, bias)
