@@ -1,7 +1,7 @@
 """The report of a study: from its answer to its raw numbers, in the order in which a reviewer asks.
 
-Answer; question and rule; setup; over sizes; noise floor; results; on the way; trade-offs; where the difference is;
-what the arms write; learning rates; sizes; what is open; threats; cost; how to do it again; every seed.
+Answer; question and rule; setup; over sizes; noise floor; results; interactions; on the way; trade-offs; where the
+difference is; what the arms write; learning rates; sizes; what is open; threats; cost; how to do it again; every seed.
 """
 
 from pathlib import Path
@@ -13,6 +13,7 @@ from gptlab.report.figures import study as figures
 from gptlab.report.figures.capabilities import draw_accuracy_by_difficulty, draw_capability_map
 from gptlab.report.figures.curves import draw_levels
 from gptlab.report.figures.sizes import draw_size_figures
+from gptlab.report.interactions import build_interaction_items
 from gptlab.report.ladder import build_ladder_items
 from gptlab.report.model import Figure, Item, Report, Sections, Table, Texts, Words
 from gptlab.report.search import build_search_items
@@ -78,6 +79,7 @@ def _add_view_sections(sections: Sections, view: View, pool: Path | None) -> Non
     noise = Table("Each arm's own SD beside the one that it is judged by", columns.build_noise_columns(view))
     sections.add("floor", _add_size(view, "Noise floor"), Words(caveats.describe_noise(view)), noise)
     sections.add("results", _add_size(view, "Results"), *_build_results(view))
+    sections.add("interactions", _add_size(view, "Interactions"), *build_interaction_items(view))
     sections.add("curves", _add_size(view, "On the way"), *_draw_curves(view, histories))
     sections.add("tradeoffs", _add_size(view, "Trade-offs"), *_build_tradeoffs(view))
     sections.add("where", _add_size(view, "Where the difference is"), *_draw_losses_by_place(view, pool))

@@ -7,6 +7,7 @@ unit of the metric; losses are nats per token.
 from dataclasses import dataclass, field
 from typing import Literal
 
+from gptlab.stats.interactions.findings import Interaction
 from gptlab.stats.ladder.findings import LadderFindings
 from gptlab.stats.spending import Look
 from gptlab.stats.study_plan import StudyPlan
@@ -262,6 +263,7 @@ class Stratum:
     tunings: list[Tuning] = field(default_factory=list)
     confirmed: Comparison | None = None
     controls: Comparison | None = None
+    interactions: list[Interaction] = field(default_factory=list)  # of a grid's axes, in the metric that decides
     runs: list[Run] = field(default_factory=list)
 
 

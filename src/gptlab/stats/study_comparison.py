@@ -7,6 +7,7 @@ from typing import Any
 from gptlab.stats import compute_value, scaling
 from gptlab.stats.comparability import BITS, choose_metric, choose_usual_metric, withhold_verdicts
 from gptlab.stats.contrasts import redecide
+from gptlab.stats.interactions.comparison import compare_interactions
 from gptlab.stats.ladder.comparison import compare_ladder
 from gptlab.stats.lr_tuning import choose_learning_rates
 from gptlab.stats.metric_comparison import compare_metric
@@ -97,7 +98,6 @@ def _compare_size(
     fronts = [find_front(loss, cost) for cost in measures if cost.metric.key in FRONT_COSTS] + [
         find_front(loss, timing) for timing in timings
     ]
-    fresh = [run for run in runs if run.role == "confirm"]
     return Stratum(
         size=size,
         baseline=baseline,
@@ -107,7 +107,8 @@ def _compare_size(
         exchange=compute_value.value_in_compute(fit, loss, timings),
         tunings=tunings,
         controls=_compare_controls(decides, runs, best, baseline, plan) if not incomparable else None,
-        confirmed=_compare_fresh_seeds(decides, fresh, baseline, plan, margin, minutes),
+        confirmed=_compare_fresh_seeds(decides, runs, baseline, plan, margin, minutes),
+        interactions=compare_interactions(loss, best, plan) if not incomparable else [],
         runs=runs,
     )
 
@@ -186,6 +187,7 @@ def _compare_fresh_seeds(
     decides: Metric, runs: list[Run], baseline: str, plan: StudyPlan, margin: Any, minutes: float
 ) -> Comparison | None:
     """Compare runs on fresh seeds, judged once and on these alone."""
+    runs = [run for run in runs if run.role == "confirm"]
     if not runs:
         return None
     # fresh seeds are looked at once, so all of alpha is theirs

@@ -5,6 +5,7 @@ A table is one kind of object in the file. Its `kind` is the dataclass whose fie
 
 from gptlab.report.render.key_table import KeyTable
 from gptlab.report.render.ladder_keys import LADDER_TABLES
+from gptlab.stats.interactions.findings import Interaction
 from gptlab.stats.measurements import Measurements
 from gptlab.stats.results import (
     Arm,
@@ -60,6 +61,7 @@ STRATUM = KeyTable(
         "confirmed": "a comparison of the winner and the baseline on fresh seeds alone, or null",
         "controls": "with `controls=true` a comparison of the baseline at 0.95 and 1.05 of its steps, and on shuffled "
         "targets, with itself, else null",
+        "interactions": "of a grid: every two changes of different axes, in the metric that decides",
         "timings": "interleaved timings of all arms, one a metric",
         "fronts": "loss against each cost",
         "exchange": "what differences are worth in compute; null where more training does not help the baseline, or no "
@@ -141,6 +143,31 @@ CONTRAST = KeyTable(
         "next_look": "seeds of the next planned look",
         "chance": "probability that it resolves what is not resolved",
         "chance_at_last": "probability that the last look does",
+    },
+)
+INTERACTION = KeyTable(
+    "Each of `interactions`",
+    Interaction,
+    {
+        "first": "a change, as norm=layernorm",
+        "second": "a change of another axis",
+        "contexts": "combinations of values of the other axes, over which all is averaged",
+        "seeds": "that all of these arms finished",
+        "first_alone": "difference from the baseline's values by the first change",
+        "second_alone": "by the second",
+        "together": "by both",
+        "interaction": "`together` less the sum of both alone",
+        "low": "lower end of its 95 % t-interval, over all looks together",
+        "high": "its upper end",
+        "low90": "lower end of the 90 % interval, for additivity",
+        "high90": "its upper end",
+        "sd": "of the interaction from seed to seed",
+        "df": "its degrees of freedom",
+        "variance": "pooled (over all arms of the size) or own",
+        "p": "two-sided",
+        "p_holm": "`p` corrected for all interactions of the size",
+        "level": "what `p_holm` is compared with",
+        "verdict": "synergistic, antagonistic, additive (within delta), not resolved",
     },
 )
 NOISE = KeyTable(
@@ -264,7 +291,7 @@ MEASUREMENTS = KeyTable(
     dropped=("plan", "rows"),
 )
 TABLES = (
-    *(DOCUMENT, STRATUM, COMPARISON, METRIC, ARM, CONTRAST, NOISE, LOOK),
+    *(DOCUMENT, STRATUM, COMPARISON, METRIC, ARM, CONTRAST, INTERACTION, NOISE, LOOK),
     *(TIMING, FRONT, EXCHANGE, TUNING, SCALING, *LADDER_TABLES, RUN, MEASUREMENTS),
 )
 """All kinds of objects, in the order of the page."""

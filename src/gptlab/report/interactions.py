@@ -1,0 +1,76 @@
+"""The report's section on interactions: do two changes of a grid do together what each does alone?"""
+
+from gptlab.report.model import Item, Table, Words
+from gptlab.report.text.columns import Column, format_intervals
+from gptlab.report.text.markup import Sentence, bold, parse_sentence
+from gptlab.report.text.numbers import align_decimal_points, count_decimals, format_fixed, format_p_value, format_signed
+from gptlab.report.text.view import View, pluralize
+from gptlab.stats.interactions.findings import Interaction
+
+MEANINGS = {"synergistic": "better than", "antagonistic": "worse than"}
+"""Together against the sum of both alone."""
+
+
+def build_interaction_items(view: View) -> list[Item | None]:
+    """Return the interactions of a size: the rule, those that are resolved, the table; nothing where axes are one."""
+    interactions = view.stratum.interactions
+    if not interactions:
+        return []
+    told = [describe_interaction(view, item) for item in interactions if item.verdict != "not resolved"]
+    caption = f"Together less the sum of both alone, {view.comparison.metric.unit}"
+    return [Words([_describe_rule(view), *told]), Table(caption, build_interaction_columns(view))]
+
+
+def _describe_rule(view: View) -> str:
+    """Return how interactions are judged: pairing, noise, and the correction for their number."""
+    interactions, delta = view.stratum.interactions, view.comparison.delta
+    contexts = max(item.contexts for item in interactions)
+    averaged = f" Each is the mean over {contexts} combinations of the other axes." if contexts > 1 else ""
+    seeds = sorted({len(item.seeds) for item in interactions})
+    counts = " or ".join(map(str, seeds))
+    kinds = " and ".join(sorted({item.variance for item in interactions}))
+    return (
+        f"A difference of differences, by seed over four arms; {counts} paired seeds, {kinds} variance.{averaged} "
+        f"Holm's correction is over {pluralize(len(interactions), 'interaction')}, apart from that over the arms. "
+        f"Additive means within {format_fixed(delta, count_decimals(delta))} of the sum. "
+        "Four runs enter, so an interaction needs twice the seeds of a difference of its size."
+    )
+
+
+def describe_interaction(view: View, item: Interaction) -> Sentence:
+    """Return an interaction that is resolved as a sentence."""
+    decimals, unit = _count_decimals(item), view.comparison.metric.unit
+    pair, total = f"{bold(item.first)} and {bold(item.second)}", item.first_alone + item.second_alone
+    interval = f"95 % interval {format_signed(item.low, decimals)} to {format_signed(item.high, decimals)}"
+    sizes = f"{format_signed(item.together, decimals)} {unit} where the sum is {format_signed(total, decimals)}"
+    if item.verdict == "additive":
+        return parse_sentence(f"{pair} are {bold('additive')}: together {sizes} ({interval}).")
+    relation = MEANINGS[item.verdict]
+    return parse_sentence(f"{pair} are {bold(item.verdict)}, {relation} their sum: together {sizes} ({interval}).")
+
+
+def build_interaction_columns(view: View) -> list[Column]:
+    """Return a row for each two changes: alone, together, the interaction with its interval and its verdict."""
+    items = view.stratum.interactions
+    decimals = [_count_decimals(item) for item in items]
+
+    def format_column(numbers: list[float]) -> list[str]:
+        return align_decimal_points(format_signed(*pair) for pair in zip(numbers, decimals, strict=True))
+
+    p_values = align_decimal_points(format_p_value(item.p_holm) for item in items)
+    intervals = [(item.low, item.high, digits) for item, digits in zip(items, decimals, strict=True)]
+    return [
+        Column("first", [item.first for item in items], left=True),
+        Column("second", [item.second for item in items], left=True),
+        Column("first alone", format_column([item.first_alone for item in items])),
+        Column("second alone", format_column([item.second_alone for item in items])),
+        Column("together", format_column([item.together for item in items])),
+        Column("interaction", format_column([item.interaction for item in items])),
+        Column("95 % interval", format_intervals([*intervals])),
+        Column("p (Holm)" if len(items) > 1 else "p", p_values),
+        Column("verdict", [item.verdict for item in items], left=True),
+    ]
+
+
+def _count_decimals(item: Interaction) -> int:
+    return count_decimals((item.high - item.low) / 2)
