@@ -75,6 +75,11 @@ docs: .venv/installed ## write the tables of docs/ that the code declares, and t
 	@$(python) docs/tables.py
 	@$(python) -m gptlab schema --to schemas >/dev/null
 
+.PHONY: site
+site: .venv/developed ## build the site of the documents into site/; to search it: python -m http.server -d site
+	@echo "site: pages of docs/, the menu and the settings of conf/"
+	@$(python) docs/build_site.py
+
 .PHONY: matrix
 matrix: .venv/installed ## write docs/support.md: every pair of parts, run or refused
 	@echo "matrix: every pair of attention, position, residual and mlp"
