@@ -64,6 +64,7 @@ CASES += [
     "attention=swa attention.qk_norm=true attention.window=5 attention.sink=true position=alibi",
     "attention=swa attention.qk_norm=whole attention.gate=head attention.forget_gate=true attention.exclusive=true",
     "attention=mha attention.value_embedding=gate",
+    "attention=gqa attention.short_conv=4 attention.window=5",
     "attention=linear attention.decay=0.7 attention.chunk=5",
     "attention=swa model.loops=2",
     "attention=shared model.loops=2 model.loop_order=repeat",

@@ -2,8 +2,9 @@
 
 from typing import Any
 
+import pytest
 import torch
-from conftest import BATCH, TIME, VOCAB, normal, recipe, tokens
+from conftest import BATCH, TIME, VOCAB, decoder, normal, recipe, tokens
 from test_equivalent_variants import attended, heads, joined, moved, weights
 
 from gptlab import compose as wiring
@@ -68,3 +69,38 @@ def test_a_token_s_table_starts_alike_beside_a_sandwich():
     name = "blocks.1.attention.value_embedding.embedding.weight"
     assert torch.equal(plain[name], loud[name])
     assert not torch.equal(plain["embedding.weight"], loud["embedding.weight"])
+
+
+def test_a_short_convolution_adds_what_the_tokens_before_projected():
+    attention, x = moved(SoftmaxAttention(SHAPE, kv_heads=3, short_conv=3)), normal(BATCH, TIME, 60)
+    conv: Any = attention.conv
+    u = torch.cat([attention.q(x), attention.k(x), attention.v(x)], -1)
+    mixed = u.clone()
+    for t in range(TIME):
+        for back in range(min(t, 2) + 1):
+            mixed[:, t] += conv.taps[2 - back] * u[:, t - back]
+    q, k, v = heads(mixed[..., :60], 6), heads(mixed[..., 60:90], 3), heads(mixed[..., 90:], 3)
+    close(attended(attention, x), attention.out(joined([weights(q[h], k[h // 2]) @ v[h // 2] for h in range(6)])))
+
+
+def test_a_convolution_sees_again_what_was_taken_back():
+    made, now = decoder("attention=mha attention.short_conv=4"), tokens(BATCH, TIME)
+    at = torch.arange(TIME)[None]
+    cache: Any = made.new_cache(BATCH, TIME)
+    for layer in cache:
+        layer.widen(5)
+    with torch.no_grad():
+        wanted = made(now).logits
+        made(now[:, :6], cache=cache)
+        made(tokens(BATCH, 5, key="guesses"), positions=at[:, 6:11], cache=cache)
+        for layer in cache:
+            layer.rewind(5)
+        for t in range(6, TIME):
+            said = made(now[:, t : t + 1], positions=at[:, t : t + 1], cache=cache).logits
+            close(said, wanted[:, t : t + 1])
+
+
+@pytest.mark.parametrize("size", [0, 1])
+def test_a_convolution_of_one_token_is_refused(size: int):
+    with pytest.raises(ValueError, match=f"short_conv={size} sees no token before its own"):
+        SoftmaxAttention(SHAPE, short_conv=size)

@@ -24,12 +24,16 @@ class RingCache:
     """The last `capacity` entries of some rows.
 
     like  gives device and dtype
+    past  (count, features) of the last inputs of a short convolution, which are kept beside the rows
     rows  shapes of one entry, by name
     """
 
-    def __init__(self, batch: int, capacity: int, like: Tensor, **rows: tuple[int, ...]) -> None:
+    def __init__(
+        self, batch: int, capacity: int, like: Tensor, past: tuple[int, int] = (0, 0), **rows: tuple[int, ...]
+    ) -> None:
         self.capacity = capacity
         self.rows = {name: like.new_zeros(batch, capacity, *shape) for name, shape in rows.items()}
+        self.past = like.new_zeros(batch, *past)
         # -1 is an empty slot, which no query sees
         self.positions = torch.full((batch, capacity), -1, dtype=torch.long, device=like.device)
         # A tensor, not an int, so that one compiled graph serves all steps.
@@ -39,7 +43,7 @@ class RingCache:
 
     @property
     def nbytes(self) -> int:
-        return sum(row.nbytes for row in self.rows.values())
+        return sum(row.nbytes for row in self.rows.values()) + self.past.nbytes
 
     def update(self, positions: Tensor, **rows: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Write rows (B, T, ...) at positions (B|1, T).
@@ -63,11 +67,19 @@ class RingCache:
         """Return a row's newest entry, (B, 1, ...), which is 0 where nothing was written."""
         return self.rows[name].index_select(1, ((self.entries_written - 1) % self.capacity).view(1))
 
+    def remember(self, inputs: Tensor) -> None:
+        """Keep the last of these inputs (B, T, features) of a convolution, 0 where padding stands."""
+        if count := self.past.shape[1]:
+            self.past.copy_(torch.cat([self.past, inputs.to(self.past.dtype)], 1)[:, -count:])
+
     def widen(self, spare: int) -> None:
         """Add `spare` slots while it is empty, so that entries can be taken back and none within reach is lost."""
         self.capacity += spare
         self.rows = {name: row.new_zeros(len(row), self.capacity, *row.shape[2:]) for name, row in self.rows.items()}
         self.positions = self.positions.new_full((len(self.positions), self.capacity), -1)
+        # inputs that a convolution sees again once later ones are taken back
+        batch, count, features = self.past.shape
+        self.past = self.past.new_zeros(batch, count + spare if count else 0, features)
 
     def rewind(self, count: int) -> None:
         """Forget the last `count` entries, no more of them than it was widened by."""
@@ -75,6 +87,8 @@ class RingCache:
         # the rows may stay: a key without a position is not seen
         self.positions.index_fill_(1, slots, -1)
         self.entries_written -= count
+        # the newest stand last; what comes round to the front is older than anything that will be read
+        self.past = self.past.roll(count, 1)
 
     def _write(self, positions: Tensor, rows: dict[str, Tensor]) -> None:
         length = positions.shape[1]

@@ -5,6 +5,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from gptlab.model.recurrent_parts import ShortConv
 from gptlab.model.shape import Shape, divisors
 
 
@@ -57,6 +58,13 @@ class ValueEmbedding(nn.Module):
 def make_value_embedding(shape: Shape, kv_heads: int, kind: bool | Literal["gate"]) -> ValueEmbedding | None:
     """Return the part that mixes vectors of tokens into values, if asked for."""
     return ValueEmbedding(shape, kv_heads, kind == "gate") if kind else None
+
+
+def make_short_conv(size: int | None, channels: int) -> ShortConv | None:
+    """Return the convolution of queries, keys and values over so many tokens, if asked for."""
+    if size is not None and size < 2:
+        raise ValueError(f"short_conv={size} sees no token before its own; try 4, or null for none")
+    return None if size is None else ShortConv(channels, size)
 
 
 def make_norm(qk_norm: bool | Literal["whole"], heads: int, head: int) -> nn.Module:

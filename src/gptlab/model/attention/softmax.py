@@ -10,6 +10,7 @@ value_embeddings  value_embedding = true in every second layer
 
 What composes with it, each off by default:
 
+short_conv      q, k, v = u + conv(u) of their projections u, causal            Canon, Allen-Zhu 2025, arXiv:2512.17351
 qk_norm         RMS over each head, before rotation                           Qwen3, arXiv:2505.09388
                 whole: over all heads at once                                 OLMo 2, arXiv:2501.00656
 gate            out(y sigmoid(gate x)), feature by feature or head by head    Qiu 2025, arXiv:2505.06708
@@ -35,10 +36,12 @@ from gptlab.model.attention_kernels import attend
 from gptlab.model.forward_pass import ForwardPass
 from gptlab.model.kv_cache import RingCache
 from gptlab.model.mask import Mask
+from gptlab.model.recurrent_parts import hide_padding
 from gptlab.model.shape import Shape
 from gptlab.model.softmax_parts import (
     Reading,
     make_norm,
+    make_short_conv,
     make_value_embedding,
     refuse_bad_knobs,
     refuse_bad_sharing,
@@ -51,6 +54,7 @@ class SoftmaxAttention(Attention):
 
     kv_heads        key and value heads; null is one for each query head
     window          keys that a query sees, its own counted; null is all
+    short_conv      tokens that a convolution of q, k and v sees, its own the last (Canon: 4); null is none
     qk_norm         normalize queries and keys, head by head; whole is all heads at once
     gate            multiply what is read by a sigmoid of the input; head is one number for each head
     forget_gate     let each head forget, by a gate that every token sets for all that came before it
@@ -74,6 +78,7 @@ class SoftmaxAttention(Attention):
         *,
         kv_heads: int | None = None,
         window: int | None = None,
+        short_conv: int | None = None,
         qk_norm: bool | Literal["whole"] = False,
         gate: bool | Literal["head"] = False,
         forget_gate: bool = False,
@@ -91,14 +96,18 @@ class SoftmaxAttention(Attention):
         super().__init__()
         kv_heads = shape.heads if kv_heads is None else kv_heads
         refuse_bad_knobs(shape, kv_heads, window, scale, softcap, dropout)
-        of_values = {"value_embedding": value_embedding, "value_residual": value_residual}
+        of_values = {
+            "short_conv": bool(short_conv),
+            "value_embedding": value_embedding,
+            "value_residual": value_residual,
+        }
         refuse_bad_sharing(layer, share_with, **of_values, forget_gate=forget_gate, exclusive=exclusive)
         self.layer, self.heads, self.kv_heads, self.head = layer, shape.heads, kv_heads, shape.head
         self.mask, self.softcap, self.dropout = Mask(window), softcap, dropout
         self.scale = choose_scale(shape) if scale is None else scale
         self.scales_with_head = scale is None  # a scale that was given stays as it is
         self.value_residual, self.share_with, self.source, self.lends = value_residual, share_with, layer, False
-        self.exclusive = exclusive
+        self.exclusive, self.conv = exclusive, make_short_conv(short_conv, (shape.heads + 2 * kv_heads) * shape.head)
         self.q = nn.Linear(shape.width, shape.heads * shape.head, bias)
         # biased apart from the others: Qwen 2 has biases on q, k and v alone, GPT-2 on all four
         self.out = nn.Linear(shape.heads * shape.head, shape.width, out_bias)
@@ -119,11 +128,10 @@ class SoftmaxAttention(Attention):
             self.blend = nn.Parameter(torch.tensor(0.5))
 
     def forward(self, x: Tensor, forward_pass: ForwardPass, cache: RingCache | None = None) -> Tensor:
-        q = self.split_heads(self.q(x), self.q_norm)  # (B, T, H, D)
         q, k, v, key_positions, own_v, forgotten = (
-            self.project_keys_and_values(q, x, forward_pass, cache)
+            self.read_own_keys_and_values(x, forward_pass, cache)
             if self.share_with is None
-            else self.read_shared_keys_and_values(q, forward_pass)
+            else self.read_shared_keys_and_values(x, forward_pass)
         )
         bias = forward_pass.position.bias(forward_pass.positions, key_positions, self.layer)
         if forgotten is not None:
@@ -152,12 +160,25 @@ class SoftmaxAttention(Attention):
             return norm(projected).unflatten(-1, (-1, self.head))
         return norm(projected.unflatten(-1, (-1, self.head)))
 
-    def project_keys_and_values(
-        self, q: Tensor, x: Tensor, forward_pass: ForwardPass, cache: RingCache | None
-    ) -> Reading:
+    def project(self, x: Tensor, forward_pass: ForwardPass, cache: RingCache | None) -> Sequence[Tensor]:
+        """Return the projections of x to queries, keys and values, (B, T, features) each, convolved if asked for."""
+        projected = [linear(x) for linear in (self.q, self.k, self.v)]
+        if self.conv is None:
+            return projected
+        u = torch.cat(projected, -1)
+        count = self.conv.size - 1
+        past = u.new_zeros(len(u), count, u.shape[-1]) if cache is None else cache.past[:, -count:]
+        convolved, _ = self.conv(u, forward_pass, past)
+        if cache is not None:
+            cache.remember(hide_padding(u, forward_pass))
+        return (u + convolved).split([part.shape[-1] for part in projected], -1)
+
+    def read_own_keys_and_values(self, x: Tensor, forward_pass: ForwardPass, cache: RingCache | None) -> Reading:
         """Return q rotated, and k and v of its own with those cached."""
-        k = self.split_heads(self.k(x), self.k_norm)  # (B, T, K, D)
-        own_v = v = self.v(x).unflatten(-1, (self.kv_heads, self.head))
+        q, k, v = self.project(x, forward_pass, cache)
+        q = self.split_heads(q, self.q_norm)  # (B, T, H, D)
+        k = self.split_heads(k, self.k_norm)  # (B, T, K, D)
+        own_v = v = v.unflatten(-1, (self.kv_heads, self.head))
         if self.value_embedding is not None:
             own_v = v = self.value_embedding(v, x, forward_pass.tokens)
         if self.value_residual:
@@ -189,8 +210,9 @@ class SoftmaxAttention(Attention):
         sums = log_gates.cumsum(1)
         return sums if cache is None else sums + cache.take_last("forgotten").to(sums.dtype)
 
-    def read_shared_keys_and_values(self, q: Tensor, forward_pass: ForwardPass) -> Reading:
+    def read_shared_keys_and_values(self, x: Tensor, forward_pass: ForwardPass) -> Reading:
         """Return the same with the keys and values of another layer, which were rotated as that layer rotates."""
+        q = self.split_heads(self.q(x), self.q_norm)
         # the keys were rotated by their own layer; only queries are left
         no_keys = q[:, :, :0]
         q, _ = forward_pass.position.rotate(q, no_keys, forward_pass.positions, self.source)
@@ -232,7 +254,8 @@ class SoftmaxAttention(Attention):
         # a window's ring needs no more slots than the window: kv_cache.py says why that is enough
         row = (self.kv_heads, self.head)
         rows = {"k": row, "v": row} | ({} if self.forget is None else {"forgotten": (self.heads,)})
-        return RingCache(batch, min(length, self.mask.reach or length), like, **rows)
+        past = (0, 0) if self.conv is None else self.conv.past_shape
+        return RingCache(batch, min(length, self.mask.reach or length), like, past, **rows)
 
     def pair_flops(self) -> int:
         # 2 for q k^T and 2 for weights v: a product and a sum for each feature
