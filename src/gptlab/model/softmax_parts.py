@@ -97,7 +97,7 @@ def refuse_bad_knobs(
         raise ValueError(f"dropout={dropout} is not in [0, 1); 0 drops nothing")
 
 
-def refuse_bad_sharing(layer: int, share_with: int | None, **of_own_values: bool | str) -> None:
+def refuse_bad_sharing(layer: int, share_with: int | None, **of_own_values: bool | str | int | None) -> None:
     """Raise ValueError for a layer to read that does not exist, and for knobs that ask for values of its own."""
     if share_with is None:
         return
@@ -108,4 +108,5 @@ def refuse_bad_sharing(layer: int, share_with: int | None, **of_own_values: bool
         )
     for name, value in of_own_values.items():
         if value:
-            raise ValueError(f"share_with={share_with} reads values as they are; say {name}=false here")
+            off = "null" if name == "short_conv" else "false"
+            raise ValueError(f"share_with={share_with} reads values as they are; say {name}={off} here")

@@ -96,18 +96,14 @@ class SoftmaxAttention(Attention):
         super().__init__()
         kv_heads = shape.heads if kv_heads is None else kv_heads
         refuse_bad_knobs(shape, kv_heads, window, scale, softcap, dropout)
-        of_values = {
-            "short_conv": bool(short_conv),
-            "value_embedding": value_embedding,
-            "value_residual": value_residual,
-        }
-        refuse_bad_sharing(layer, share_with, **of_values, forget_gate=forget_gate, exclusive=exclusive)
+        of_values = {"value_embedding": value_embedding, "value_residual": value_residual, "exclusive": exclusive}
+        refuse_bad_sharing(layer, share_with, short_conv=short_conv, forget_gate=forget_gate, **of_values)
         self.layer, self.heads, self.kv_heads, self.head = layer, shape.heads, kv_heads, shape.head
         self.mask, self.softcap, self.dropout = Mask(window), softcap, dropout
         self.scale = choose_scale(shape) if scale is None else scale
         self.scales_with_head = scale is None  # a scale that was given stays as it is
         self.value_residual, self.share_with, self.source, self.lends = value_residual, share_with, layer, False
-        self.exclusive, self.conv = exclusive, make_short_conv(short_conv, (shape.heads + 2 * kv_heads) * shape.head)
+        self.exclusive = exclusive
         self.q = nn.Linear(shape.width, shape.heads * shape.head, bias)
         # biased apart from the others: Qwen 2 has biases on q, k and v alone, GPT-2 on all four
         self.out = nn.Linear(shape.heads * shape.head, shape.width, out_bias)
@@ -122,7 +118,8 @@ class SoftmaxAttention(Attention):
             self.k = nn.Linear(shape.width, kv_heads * shape.head, bias)
             self.v = nn.Linear(shape.width, kv_heads * shape.head, bias)
             self.k_norm = make_norm(qk_norm, kv_heads, shape.head)
-        self.value_embedding = make_value_embedding(shape, kv_heads, value_embedding)
+            self.conv = make_short_conv(short_conv, (shape.heads + 2 * kv_heads) * shape.head)
+            self.value_embedding = make_value_embedding(shape, kv_heads, value_embedding)
         # layer 0 lends its values and has nothing to blend them with
         if value_residual and layer:
             self.blend = nn.Parameter(torch.tensor(0.5))
