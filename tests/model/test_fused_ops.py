@@ -26,11 +26,37 @@ def test_gradients_are_finite_differences(eps: float):
     assert torch.autograd.gradcheck(lambda *inputs: RmsNorm.apply(*inputs, eps), (x, weight))
 
 
-def test_a_turn_and_its_gradient_are_the_formula_and_finite_differences():
-    x, angle = normal(2, 3, 2, 6, key="x").requires_grad_(), normal(1, 3, 1, 3, key="angle")
+@pytest.mark.parametrize("kv_heads", [2, 1, 0])
+def test_a_rotation_and_its_gradient_are_the_formula_and_finite_differences(kv_heads: int):
+    q, k, angle = normal(2, 3, 2, 6, key="q"), normal(2, 3, kv_heads, 6, key="k"), normal(1, 3, 2, 3, key="angle")
     cos, sin = torch.cat([angle.cos()] * 2, -1), torch.cat([-angle.sin(), angle.sin()], -1)
-    torch.testing.assert_close(RotateHalves.apply(x, cos, sin), x * cos + x.roll(3, -1) * sin)
-    assert torch.autograd.gradcheck(lambda x: RotateHalves.apply(x, cos, sin), (x,))
+    for x, rotated in zip((q, k), RotateHalves.apply(q, k, cos, sin), strict=True):
+        heads = x.shape[2]
+        torch.testing.assert_close(rotated, x * cos[:, :, :heads] + x.roll(3, -1) * sin[:, :, :heads])
+    inputs = [x.requires_grad_() for x in (q, k) if x.numel()]
+    assert torch.autograd.gradcheck(lambda *x: RotateHalves.apply(*x, *(q, k)[len(x) :], cos, sin), inputs)
+
+
+def test_gradients_of_views_are_those_of_the_tensors_they_show():
+    x = normal(2, 2, 3, 6, key="x").transpose(1, 2).requires_grad_()
+    angle = normal(1, 3, 1, 3, key="angle")
+    cos, sin = torch.cat([angle.cos()] * 2, -1), torch.cat([-angle.sin(), angle.sin()], -1)
+    dq, dk = normal(2, 2, 3, 6, key="dq").transpose(1, 2), normal(2, 2, 3, 6, key="dk").transpose(1, 2)
+    of_views, of_copies = (
+        torch.autograd.grad(RotateHalves.apply(y, y, cos, sin), x, grads)
+        for y, grads in ((x, (dq, dk)), (x.contiguous(), (dq.contiguous(), dk.contiguous())))
+    )
+    assert torch.equal(*of_views, *of_copies)
+
+
+def test_half_precision_beside_float32_weights_is_promoted_and_learns():
+    x, weight = normal(2, 3, 8, key="x").bfloat16().requires_grad_(), normal(8, key="weight").float().requires_grad_()
+    y = RmsNorm.apply(x, weight, 1e-6)
+    dx, dweight = torch.autograd.grad(y.sum(), (x, weight))
+    assert (y.dtype, dx.dtype, dweight.dtype) == (torch.float32, torch.bfloat16, torch.float32)
+    exact_x, exact_weight = x.detach().double().requires_grad_(), weight.detach().double().requires_grad_()
+    exact = torch.autograd.grad(F.rms_norm(exact_x, (8,), exact_weight, 1e-6).sum(), (exact_x, exact_weight))
+    torch.testing.assert_close((dx.double(), dweight.double()), exact, rtol=0.02, atol=0.02)
 
 
 def test_a_row_of_zeros_stays_zero_and_learns():

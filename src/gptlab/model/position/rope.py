@@ -98,9 +98,7 @@ class Rope(Position):
         if self.nope_every and (layer + 1) % self.nope_every == 0:
             return q, k
         cos, sin = self.cached_cos_sin(positions, q, layer)
-        # keys have no more heads than queries, for whose number the angles are written out
-        heads = k.shape[2]
-        return rotate_first_features(q, cos, sin), rotate_first_features(k, cos[:, :, :heads], sin[:, :, :heads])
+        return rotate_first_features(q, k, cos, sin)
 
     def cached_cos_sin(self, positions: Tensor, q: Tensor, layer: int) -> tuple[Tensor, Tensor]:
         """Return cos and sin for these queries, each (B|1, T, 1 or H, width).
@@ -143,9 +141,10 @@ class Rope(Position):
         return cos[:, :, None].to(like.dtype), sin[:, :, None].to(like.dtype)
 
 
-def rotate_first_features(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotate the first features of x (B, T, H, D), as many as cos and sin have."""
+def rotate_first_features(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
+    """Rotate the first features of q (B, T, H, D) and k (B, T, K, D), as many as cos and sin have."""
     width = cos.shape[-1]
-    if width < x.shape[-1]:
-        return torch.cat([rotate_halves(x[..., :width], cos, sin), x[..., width:]], -1)
-    return rotate_halves(x, cos, sin)
+    if width == q.shape[-1]:
+        return rotate_halves(q, k, cos, sin)
+    first_q, first_k = rotate_halves(q[..., :width], k[..., :width], cos, sin)
+    return torch.cat([first_q, q[..., width:]], -1), torch.cat([first_k, k[..., width:]], -1)
