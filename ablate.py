@@ -11,6 +11,7 @@ try:
     from omegaconf import DictConfig
 
     from gptlab import compose as wiring
+    from gptlab.ablation.arms.typed import quote_typed_arms
     from gptlab.runs.like import expand_like
     from gptlab.runs.openmp import load_openmp
 except ModuleNotFoundError as missing:
@@ -28,7 +29,7 @@ def main(config: DictConfig) -> None:
 if __name__ == "__main__":
     load_openmp()
     with wiring.program():
-        sys.argv[1:] = expand_like(sys.argv[1:], wiring.compose_config)
+        sys.argv[1:] = expand_like(quote_typed_arms(sys.argv[1:]), wiring.compose_config)
         if not any(word.startswith("-") for word in sys.argv[1:]):
             sys.argv.append("--multirun")  # ablate.yaml says so too, but hydra reads that only where nothing is wrong
         main()

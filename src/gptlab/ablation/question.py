@@ -11,7 +11,7 @@ from typing import Any
 from gptlab import compose as wiring
 from gptlab.ablation import design
 from gptlab.ablation.arms.duplicates import drop_duplicates, drop_same_functions, refuse_without_effect
-from gptlab.ablation.arms.selection import Exclusions, choose_named_arms
+from gptlab.ablation.arms.selection import Exclusions, add_arms, choose_named_arms
 from gptlab.ablation.arms.tasks import cross_with_tasks, list_words_of_size, read_tasks
 from gptlab.ablation.cells import Variant, hash_without_seed, make_study_name, refuse_bad_study_name
 from gptlab.ablation.ladder import climb
@@ -176,11 +176,14 @@ def _take_options(axes: dict[str, list[str]], fixed: dict[str, str]) -> StudyOpt
     for key in axes:
         if key in (*KNOBS, "name", "cell", "outputs") or key.startswith("study."):
             raise Refused(f"{key}={','.join(axes[key])}: a study has one {key}; give one value")
+    typed_arms = [fixed.pop(key) for key in [*fixed] if key.startswith("+arms.")]
     typed = [key for key in fixed if key in KNOBS or key.startswith("study.")]
     _, config = wiring.compose_config([fixed.pop(key) for key in typed], "ablate")
     if "experiment" in fixed:  # its YAML may hold a whole study; what is typed wins
         _, of_recipe = wiring.compose_config([fixed["experiment"]])
         config |= {knob: of_recipe[knob] for knob in KNOBS if knob in of_recipe and knob not in typed}
+    if typed_arms:
+        config["arms"] = add_arms(config["arms"], wiring.compose_config(typed_arms, "ablate")[1]["arms"])
     if "seed" in fixed:
         axes["seed"] = [_override_value(fixed.pop("seed")) or ""]
     if "seed" in axes:

@@ -67,6 +67,10 @@ def _explain_unreadable(override: str) -> str:
     key, equals, value = override.partition("=")
     if not equals or not key:
         return f"{override!r} is not an override; write key=value"
+    if key.lstrip("+").startswith("arms."):  # ablate.py quotes what it holds before hydra reads it
+        return f"{override}: arms are of a study and not of a run; say python ablate.py {override}"
+    if inside := re.search(r"(?<=[\[,{:])\s*(\w[\w.@/]*=[^\],}]*)", value):
+        return f'{override} cannot be read; quote each override in it for hydra too, as in ["{inside[1]}"]'
     return f"{override} cannot be read; if the value is a text, quote it for hydra too: '{key}=\"{value}\"'"
 
 

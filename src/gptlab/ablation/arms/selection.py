@@ -2,14 +2,17 @@
 
 grids=["attention=gqa,swa","norm=rmsnorm,layernorm mlp=gelu,swiglu"]    a grid each, about one baseline, in one study
 exclude=["attention=swa position=alibi"]                                 arms that have all of these words, or that name
+arms=FILE.yaml +arms.gated=[attention.gate=true]                         arms by name, of a file and of the command line
 """
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from itertools import product
+from typing import Any
 
 from gptlab.ablation import design
 from gptlab.ablation.options import StudyOptions
+from gptlab.config.hydra_messages import list_study_keys
 from gptlab.errors import Refused
 from gptlab.stats.labels import label_arm, label_value
 
@@ -41,9 +44,33 @@ def choose_named_arms(
     elif options.grids:
         own_arms = read_grids(options.grids, read_defaults(list_grid_axes(options.grids)))
     if own_arms and axes:
-        whose = {"": f"study={options.kind}", "grids": "grids"}.get(source, "arms=FILE")
+        whose = {"": f"study={options.kind}", "grids": "grids", "arms": "a study of named arms"}.get(
+            source, "arms=FILE"
+        )
         raise Refused(f"{whose} has arms of its own; leave {', '.join(axes)} out, or give one value")
+    if options.arms:
+        _refuse_study_knobs(own_arms)
+    if options.arms and len(own_arms) == 1 and any(own_arms.values()):  # one change asks what it is worth
+        own_arms = {design.BASELINE[0][1]: [], **own_arms}
     return own_arms, replace(options, arms=own_arms) if source else options
+
+
+def _refuse_study_knobs(arms: dict[str, list[str]]) -> None:
+    """Refuse an arm that sets what all arms of a study share, or that is several."""
+    for name, words in arms.items():
+        for word in words:
+            key, _, value = word.partition("=")
+            if key in list_study_keys() or key == "seed":
+                raise Refused(f"{name}: {word} is of the whole study; give it beside the arms")
+            if value.startswith(("glob(", "range(", "choice(", "interval(")) or len(_split(value, ",")) > 1:
+                raise Refused(f"{name}: {word} has several values; an arm has one, so name an arm for each")
+
+
+def add_arms(arms: Any, typed: dict[str, list[str]]) -> Any:
+    """Return the arms of a file or an experiment, if there are any, with those of the command line, which win."""
+    if isinstance(arms, str):
+        arms = design.read_named_overrides(arms)
+    return {**(arms or {}), **typed}
 
 
 def read_grids(grids: list[str], defaults: dict[str, str]) -> dict[str, list[str]]:
