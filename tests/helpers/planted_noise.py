@@ -63,13 +63,13 @@ def moderated_variances(losses: Array) -> tuple[Array, Array]:
     variance, others = part / df, (squares.sum(1, keepdims=True) - part) / others_df
     p = stats.f.sf(variance / others, df, others_df)
     limits = choose_limits(comparisons, losses.shape[2])
-    noisy, few_df = p[:, 0] <= limits.baseline, p[:, 0] <= limits.baseline_df
+    noisy, trust = p[:, 0] <= limits.baseline, np.minimum(1, p[:, 0] / limits.baseline_df) ** limits.df_power
     of_baseline, of_arm = (1 + 1 / comparisons) * variance[:, 0], (1 - 1 / comparisons) * others[:, 0]
     satterthwaite = (of_baseline + of_arm) ** 2 / (of_baseline**2 / df + of_arm**2 / others_df)
     pooled_df = comparisons * df
     shared = np.where(noisy, of_baseline + of_arm, 2 * squares.sum(1) / pooled_df)[:, None]
-    shared_df = np.where(few_df, np.minimum(satterthwaite, pooled_df), pooled_df)[:, None]
-    weight = np.minimum(1, p[:, 1:] / limits.arm)
+    shared_df = (trust * pooled_df + (1 - trust) * np.minimum(satterthwaite, pooled_df))[:, None]
+    weight = np.minimum(1, p[:, 1:] / limits.arm) ** limits.arm_power
     prior_df = weight * np.maximum(shared_df - df, 0)
     prior = np.maximum(shared_df * shared - df * own, 0) / np.maximum(shared_df - df, 1e-9)
     moderated = (prior_df * prior + df * own) / (prior_df + df)

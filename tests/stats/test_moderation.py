@@ -60,7 +60,7 @@ def test_unequal_noise_makes_few_false_verdicts(arms: int, noise: str):
     false, _, covered = planted.judge(planted.plant_losses(6, 4000, arms, 3, noise), planted.moderated_variances)
     assert false <= 0.075 + 2 * ERROR
     # the one cell below 0.92: few arms, three seeds, a baseline with three times the noise
-    assert covered >= (0.89 if (arms, noise) == (FEW, "baseline x3") else 0.912)
+    assert covered >= (0.90 if (arms, noise) == (FEW, "baseline x3") else 0.912)
 
 
 ERROR = 0.0042
@@ -88,5 +88,5 @@ def test_few_equal_arms_lose_little_to_a_pooled_variance():
 def test_the_whole_grid(arms: int, seeds: int, noise: str):
     false, _, covered = planted.judge(planted.plant_losses(8, 20_000, arms, seeds, noise), planted.moderated_variances)
     assert false <= 0.075 + 0.004
-    known_below = {(3, 3): 0.91, (4, 3): 0.89} if noise == "baseline x3" else {}
+    known_below = {(4, 3): 0.905} if noise == "baseline x3" else {}
     assert covered >= known_below.get((arms, seeds), 0.917)

@@ -3,9 +3,9 @@
 Three seeds say little of one arm's noise (2 degrees of freedom), so its variance is drawn towards the pooled one. As in
 limma's robust empirical Bayes (Phipson et al. 2016, Ann. Appl. Stat. 10:946) the pull fades with the probability that
 chance alone makes an arm so much noisier than the others; one far outside keeps its own. The noise of the baseline is
-in every comparison: if it stands out, its part is estimated from the baseline alone, with Satterthwaite's degrees of
-freedom. The limits were chosen by simulation (docs/log.md, 2026-11-29): lower ones let errors through where noise
-is unequal, higher ones cost power where it is equal.
+in every comparison: its part is estimated from the baseline alone, and the further it stands out, the fewer degrees of
+freedom count, down to Satterthwaite's. The limits were chosen by simulation (docs/log.md, 2026-11-29 and 30): lower
+ones let errors through where noise is unequal, higher ones cost power where it is equal.
 """
 
 import math
@@ -34,20 +34,24 @@ class Limits:
     """Probabilities below which chance is doubted, that an arm is so much noisier than the others.
 
     arm          from here on an arm's variance counts for itself, the more the smaller the probability
-    baseline     from here on the baseline's part of the variance is estimated from the baseline alone
-    baseline_df  and from here on with its own degrees of freedom
+    arm_power    of the probability over this limit, with which the prior's weight fades: 1 is limma's
+    baseline     from here on the baseline's part of the variance is estimated from the baseline alone; 1: always
+    baseline_df  and from here on with degrees of freedom that fall to its own
+    df_power     how fast they fall; inf: at once
     """
 
     arm: float
+    arm_power: float
     baseline: float
     baseline_df: float
+    df_power: float
 
 
 def choose_limits(comparisons: int, seeds: float) -> Limits:
     """Return the limits for so many comparisons; a doubt about a baseline costs most where arms are few."""
     if comparisons < MANY:
-        return Limits(arm=0.05, baseline=0.15, baseline_df=0.01)
-    return Limits(arm=0.1, baseline=0.5, baseline_df=0.5 / seeds)
+        return Limits(arm=0.15, arm_power=2 / 3, baseline=1, baseline_df=0.1, df_power=3)
+    return Limits(arm=0.1, arm_power=1, baseline=0.5, baseline_df=0.5 / seeds, df_power=math.inf)
 
 
 @dataclass(frozen=True)
@@ -106,7 +110,7 @@ def moderate_variance(
     limits = choose_limits(comparisons, own.df + 1)
     shared = _share_variance(baseline, comparisons, limits)
     # 1 where the arm is as noisy as the others, near 0 where chance does not explain it
-    weight = min(1.0, arm.p / limits.arm)
+    weight = min(1.0, arm.p / limits.arm) ** limits.arm_power
     # the shared estimate holds this arm's own part; taken out, what is left is the prior
     prior_df = max(0.0, shared.df - own.df)
     if weight == 1 or not prior_df:
@@ -127,7 +131,9 @@ def _share_variance(baseline: RowNoise, comparisons: int, limits: Limits) -> Var
     of_arm, of_baseline = (1 - 1 / comparisons) * baseline.others, (1 + 1 / comparisons) * baseline.variance
     variance = of_baseline + of_arm
     satterthwaite = variance**2 / (of_baseline**2 / baseline.df + of_arm**2 / baseline.others_df)
-    return VarianceEstimate(variance, df if baseline.p > limits.baseline_df else min(df, satterthwaite))
+    # two degrees of freedom are right of a noisy baseline, and would take all power from an equal one: between them
+    trust = min(1.0, baseline.p / limits.baseline_df) ** limits.df_power
+    return VarianceEstimate(variance, trust * df + (1 - trust) * min(df, satterthwaite))
 
 
 def moderate_variances(own: Mapping[Pair, VarianceEstimate], table: Table) -> dict[Pair, VarianceEstimate]:
