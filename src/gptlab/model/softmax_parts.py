@@ -5,7 +5,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from gptlab.model.recurrent_parts import ShortConv
+from gptlab.model.recurrence.parts import ShortConv
 from gptlab.model.shape import Shape, divisors
 
 

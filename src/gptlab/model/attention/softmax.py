@@ -36,7 +36,7 @@ from gptlab.model.attention_kernels import attend
 from gptlab.model.forward_pass import ForwardPass
 from gptlab.model.kv_cache import RingCache
 from gptlab.model.mask import Mask
-from gptlab.model.recurrent_parts import hide_padding
+from gptlab.model.recurrence.parts import hide_padding
 from gptlab.model.shape import Shape
 from gptlab.model.softmax_parts import (
     Reading,
