@@ -103,11 +103,10 @@ class SoftmaxAttention(Attention):
         self.scale = choose_scale(shape) if scale is None else scale
         self.scales_with_head = scale is None  # a scale that was given stays as it is
         self.value_residual, self.share_with, self.source, self.lends = value_residual, share_with, layer, False
-        self.exclusive = exclusive
+        self.exclusive, self.whole_norm = exclusive, qk_norm == "whole"
         self.q = nn.Linear(shape.width, shape.heads * shape.head, bias)
         # biased apart from the others: Qwen 2 has biases on q, k and v alone, GPT-2 on all four
         self.out = nn.Linear(shape.heads * shape.head, shape.width, out_bias)
-        self.whole_norm = qk_norm == "whole"
         self.q_norm = make_norm(qk_norm, shape.heads, shape.head)
         gate_width = shape.heads if gate == "head" else shape.heads * shape.head
         self.gate = nn.Linear(shape.width, gate_width, bias) if gate else None
