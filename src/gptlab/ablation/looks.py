@@ -108,7 +108,8 @@ def _describe(contrast: Contrast) -> str:
 
 def _add_seeds(plan: Plan, open_arms: set[SizedArm]) -> None:
     """Add the cells of the open arms, of their baselines, and what goes with these, up to the study's seeds."""
-    baselines = {size: variant for size, variant in plan.baselines.items() if size in {size for size, _ in open_arms}}
+    open_sizes = {size for size, _ in open_arms}
+    baselines = {size: variant for size, variant in plan.baselines.items() if size in open_sizes}
     variants = [
         set_outputs(variant, plan)
         for variant in plan.variants

@@ -92,11 +92,11 @@ def check_options(values: dict[str, Any]) -> StudyOptions:
     if isinstance(values["baseline"], int | float):  # an arm's value: model.layers=2,4 baseline=2
         # hydra has read it as a number, and arms go by text
         values = {**values, "baseline": format_value(values["baseline"])}
-    wrong = [
-        f"{name}={format_value(values[name])} is not {describe_type(field.type, values[name])}"
-        for name, field in ((candidate.name, candidate) for candidate in dataclasses.fields(StudyOptions))
-        if not conforms(values[name], field.type)
-    ]
+    wrong = []
+    for field in dataclasses.fields(StudyOptions):
+        value = values[field.name]
+        if not conforms(value, field.type):
+            wrong.append(f"{field.name}={format_value(value)} is not {describe_type(field.type, value)}")
     # ranges only of what has its type: they compare numbers
     wrong = wrong or list(_check_ranges(values))
     if wrong:

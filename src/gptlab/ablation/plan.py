@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -169,16 +170,7 @@ def count_costs(plan: Plan) -> None:
     If all is done, this is from its runs; else it is counted and timed here, all arms interleaved.
     """
     for variant in plan.variants:
-        folders = [
-            plan.finished_runs[key]
-            for key, cell in plan.cells.items()
-            if cell.variant.key == variant.key and key in plan.finished_runs
-        ]
-        summaries = [
-            summary
-            for summary in (read_json(folder / "summary.json") for folder in folders)
-            if summary["status"] == "finished"
-        ]
+        summaries = _read_finished_summaries(plan, variant)
         if summaries:  # what has run says what it costs
             plan.counts[variant.key] = {key: summaries[0][key] for key in COUNTED if key in summaries[0]}
             plan.step_ms[variant.key] = summaries[0]["time/step_ms_median"]
@@ -193,6 +185,14 @@ def count_costs(plan: Plan) -> None:
     estimate_run_times(plan)
     plan.feed = describe_feeds(plan) if plan.to_run() else []
     plan.mismatch = [line for size in plan.spec.baselines for line in _describe_mismatch_of_size(plan, size)]
+
+
+def _read_finished_summaries(plan: Plan, variant: Variant) -> list[dict[str, Any]]:
+    summaries = []
+    for key, cell in plan.cells.items():
+        if cell.variant.key == variant.key and key in plan.finished_runs:
+            summaries.append(read_json(plan.finished_runs[key] / "summary.json"))
+    return [summary for summary in summaries if summary["status"] == "finished"]
 
 
 COUNTED = ("params", "params_active", "flops_per_token", "cache_bytes_per_token")

@@ -22,16 +22,19 @@ def check(
     """Check every choice of a package: what composing and building say, then every law of its slot."""
     register_here(package)
     # surely there: register_here has named it, and the list refuses a name without a package
-    found = next(one for one in list_variant_packages() if one.name == package)
-    if not found.choices:
+    registered = next(candidate for candidate in list_variant_packages() if candidate.name == package)
+    if not registered.choices:
         raise Refused(
-            f"{found.conf} holds no <slot>/<choice>.yaml; begin one: gptlab new mlp my_idea --package {package}"
+            f"{registered.conf} holds no <slot>/<choice>.yaml; begin one: gptlab new mlp my_idea --package {package}"
         )
-    choices = [(slot, name) for slot, _, name in (choice.partition("/") for choice in found.choices)]
-    if problems := find_problems(found, choices):
+    choices = []
+    for choice in registered.choices:
+        slot, _, name = choice.partition("/")
+        choices.append((slot, name))
+    if problems := find_problems(registered, choices):
         raise Refused("\nerror: ".join(problems))
     results = run_laws(choices)
-    add_to_answer(choices=[*found.choices], held=results.held, broken=results.broken)
+    add_to_answer(choices=[*registered.choices], held=results.held, broken=results.broken)
     print(f"{package}: {', '.join(f'{slot}={name}' for slot, name in choices)}: {results.held} laws hold")
     for law in results.broken:
         print(f"  broken: {describe_law(law)}")

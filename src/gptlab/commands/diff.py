@@ -100,7 +100,7 @@ def _record_outputs(model: nn.Module, parts: dict[str, nn.Module], tokens: Tenso
     finally:
         for hook in hooks:
             hook.remove()
-    return {name: outputs[name] for name in [*(name for name in parts), "logits"]}
+    return {name: outputs[name] for name in [*parts, "logits"]}
 
 
 def _compare_tensors(name: str, wanted: Tensor, actual: Tensor) -> Place:

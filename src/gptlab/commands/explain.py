@@ -96,7 +96,7 @@ def describe_choice(recipe: Recipe, slot: str, choice: str) -> ChoiceDescription
     target = locate(node["_target_"], slot)
     module = sys.modules[target.__module__]
     # a choice may be made of a class of another slot, whose head says nothing of it
-    package = (f"{find_slot_package(slot)}.", *(f"{one.name}." for one in list_variant_packages()))
+    package = (f"{find_slot_package(slot)}.", *(f"{registered.name}." for registered in list_variant_packages()))
     head = module.__doc__ if target.__module__.startswith(package) else ""  # a pattern lies elsewhere
     about, meanings = split_knob_list(inspect.cleandoc(target.__doc__ or ""), find_knobs(lines))
     texts = [inspect.cleandoc(part) for part in (head, about, read_head_comment(text)) if part]

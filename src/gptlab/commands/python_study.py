@@ -9,6 +9,7 @@ import html
 import json
 import subprocess
 import sys
+from collections.abc import Iterable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -101,9 +102,14 @@ class Study:
         """Return the verdicts as a table, which a notebook shows."""
         if self.answer is None:
             return f"<code>{html.escape(repr(self))}</code>, not run"
-        rows = [[*COLUMNS], *([_format_cell(verdict[key]) for key in COLUMNS.values()] for verdict in self.verdicts)]
-        cells = ("".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in rows)
-        return f"<table>{''.join(f'<tr>{row}</tr>' for row in cells)}</table>"
+        lines = [_format_row(COLUMNS)]
+        for verdict in self.verdicts:
+            lines.append(_format_row(_format_cell(verdict[key]) for key in COLUMNS.values()))
+        return f"<table>{''.join(lines)}</table>"
+
+
+def _format_row(cells: Iterable[str]) -> str:
+    return f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in cells)}</tr>"
 
 
 def _format_cell(value: Any) -> str:

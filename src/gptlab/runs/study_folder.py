@@ -126,9 +126,16 @@ class StudyFolder:
 
     def find_finished_runs(self, recipes: dict[str, Recipe], reuse: str) -> dict[str, Path]:
         """Return the finished runs of cells; the code is read once for all whose numbers come from the same modules."""
-        codes = {modules: fingerprint(modules) for modules in {list_modules(recipe) for recipe in recipes.values()}}
-        runs = {key: self.find_runs(key, recipe, reuse, codes[list_modules(recipe)]) for key, recipe in recipes.items()}
-        return {key: finished for key, (finished, _) in runs.items() if finished is not None}
+        codes: dict[tuple[str, ...], str] = {}
+        finished_runs = {}
+        for key, recipe in recipes.items():
+            modules = list_modules(recipe)
+            if modules not in codes:
+                codes[modules] = fingerprint(modules)
+            finished, _ = self.find_runs(key, recipe, reuse, codes[modules])
+            if finished is not None:
+                finished_runs[key] = finished
+        return finished_runs
 
     def find_runs(self, key: str, recipe: Recipe, reuse: str, code: str = "") -> tuple[Path | None, Path | None]:
         """Return a cell's finished run, and the unfinished one to go on with, None where there is none.

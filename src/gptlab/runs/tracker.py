@@ -227,7 +227,7 @@ class Tracker:
     def log_sample_table(self, rows: list[dict[str, Any]]) -> None:
         """Log all generated texts in one table, if there are any."""
         columns = ["step", "prompt", "sample", "seed", "temperature"]
-        data = [[{**row, "sample": row["text"]}[name] for name in columns] for row in rows]
+        data = [[row["step"], row["prompt"], row["text"], row["seed"], row["temperature"]] for row in rows]
         if rows:
             self.log_tables({"samples": (columns, data)}, step=rows[-1]["step"], tokens=rows[-1]["tokens"])
 
@@ -236,11 +236,12 @@ class Tracker:
 
         def table(columns: list[str], data: list[list[Any]]) -> Any:
             # W&B guesses a column's type from its first cells and refuses what does not fit
-            words = [{isinstance(cell, str) for cell in one if cell is not None} for one in zip(*data, strict=True)]
-            mixed = any(len(kinds) > 1 for kinds in words)
+            mixed = False
+            for column in zip(*data, strict=True):
+                mixed = mixed or len({isinstance(cell, str) for cell in column if cell is not None}) > 1
             return self._wandb.Table(columns=[*columns], data=data, allow_mixed_types=mixed)
 
-        self._try(lambda run: run.log({**{name: table(*one) for name, one in tables.items()}, **axes}))
+        self._try(lambda run: run.log({**{name: table(*parts) for name, parts in tables.items()}, **axes}))
 
     def upload_checkpoint(self, folder: Path) -> None:
         """Upload the best weights, if `tracking.artifacts` asks for it.

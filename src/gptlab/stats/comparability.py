@@ -68,10 +68,11 @@ def withhold_verdicts(comparison: Comparison, reason: str) -> Comparison:
     """Return a comparison without intervals and verdicts, which says why."""
 
     def withhold(contrasts: list[Contrast]) -> list[Contrast]:
-        return [
-            contrast_without_interval(one.arm, one.against, one.seeds, one.mean, one.against_mean, "no verdict")
-            for one in contrasts
-        ]
+        bare = []
+        for contrast in contrasts:
+            pair, means = (contrast.arm, contrast.against), (contrast.mean, contrast.against_mean)
+            bare.append(contrast_without_interval(*pair, contrast.seeds, *means, "no verdict"))
+        return bare
 
     return replace(
         comparison,

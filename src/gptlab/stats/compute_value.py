@@ -47,25 +47,26 @@ def fit_budget_slope(budgets: list[Run], base: list[Run]) -> BudgetFit | None:
             seeds.setdefault(run.seed, {})[run.budget] = run.values["val/loss"]
     # a seed at one budget has no slope
     lines = {seed: losses for seed, losses in seeds.items() if len(losses) > 1}
-    x, y = (
-        np.concatenate([_center(losses, log) for losses in lines.values()] or [np.zeros(0)]) for log in (True, False)
-    )
+    x, y = np.zeros(0), np.zeros(0)
+    for losses in lines.values():
+        x = np.append(x, _center(np.log(list(losses))))
+        y = np.append(y, _center(np.array(list(losses.values()))))
     # an intercept for each seed, and one slope
     df = len(x) - len(lines) - 1
     if df < 1:
         return None
     slope = float(x @ y / (x @ x))
     residual = y - slope * x
-    means = {
-        budget: plain.fmean(losses[budget] for losses in seeds.values() if budget in losses)
-        for budget in sorted({b for losses in seeds.values() for b in losses})
-    }
+    losses_by_budget: dict[float, list[float]] = {}
+    for losses in seeds.values():
+        for budget, loss in losses.items():
+            losses_by_budget.setdefault(budget, []).append(loss)
+    means = {budget: plain.fmean(losses_by_budget[budget]) for budget in sorted(losses_by_budget)}
     return BudgetFit(slope, math.sqrt(float(residual @ residual / df / (x @ x))), df, means)
 
 
-def _center(losses: Mapping[float, float], log: bool) -> np.ndarray:
-    """Return the ln(budgets) or the losses of one seed, less their mean."""
-    values = np.log(list(losses)) if log else np.array(list(losses.values()))
+def _center(values: np.ndarray) -> np.ndarray:
+    """Return values less their mean: each seed has an intercept of its own."""
     return values - values.mean()
 
 

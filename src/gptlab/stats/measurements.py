@@ -77,10 +77,9 @@ def summarize_rows(plan: StudyPlan, rows: list[Row], after: Sequence[str] = ()) 
     for row in rows:
         table, values_of_row = (rounds, row.value) if isinstance(row.value, list) else (numbers, [row.value])
         table.setdefault(row.metric, {}).setdefault(row.arm, []).extend(values_of_row)
-    values = {
-        key: {arm: statistics.fmean(numbers_of_arm) for arm, numbers_of_arm in by_arm.items()}
-        for key, by_arm in numbers.items()
-    }
+    values: dict[str, dict[str, float]] = {}
+    for metric, by_arm in numbers.items():
+        values[metric] = {arm: statistics.fmean(numbers_of_arm) for arm, numbers_of_arm in by_arm.items()}
     # rounds of all blocks in one list: turns were taken in each, so round n of every arm is one moment
     compared = [compare_times(Metric(key, key, key), times, "", baseline) for key, times in rounds.items()]
     return Measurements(
@@ -113,18 +112,19 @@ def format_tables(measurements: Measurements) -> list[tuple[list[str], list[list
 
 def _format_cells(measurements: Measurements, arms: list[str]) -> tuple[list[str], list[list[str]]]:
     """Return the heads and a row of texts for each arm, or for each metric if there are many."""
-    timings = [one for one in measurements.timings if any(arm in one.medians for arm in arms)]
-    values = {key: one for key, one in measurements.values.items() if any(arm in one for arm in arms)}
+    timings = [timing for timing in measurements.timings if {*arms} & timing.medians.keys()]
+    values = {metric: numbers for metric, numbers in measurements.values.items() if {*arms} & numbers.keys()}
     heads = ["arm"]
-    for one in timings:
-        heads += [one.metric.name, "ratio", "verdict"]
+    for timing in timings:
+        heads += [timing.metric.name, "ratio", "verdict"]
     heads += [*values]
     lines = []
     for arm in arms:
         line = [arm]
-        for one in timings:
-            line += [f"{one.medians[arm]:.4g}" if arm in one.medians else "", *_format_ratio(one, arm)]
-        lines.append([*line, *(_format_number(one.get(arm)) for one in values.values())])
+        for timing in timings:
+            line += [f"{timing.medians[arm]:.4g}" if arm in timing.medians else "", *_format_ratio(timing, arm)]
+        line += [_format_number(numbers.get(arm)) for numbers in values.values()]
+        lines.append(line)
     if len(heads) > MAX_COLUMNS and len(heads) > len(lines):  # too wide to be read: a line a metric
         heads, *lines = (list(column) for column in zip(heads, *lines, strict=True))
     return heads, lines

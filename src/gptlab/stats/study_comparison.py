@@ -157,7 +157,9 @@ def correct_over_tasks(strata: list[Stratum]) -> list[Stratum]:
     corrected = []
     for stratum in strata:
         first, *rest = stratum.comparisons
-        contrasts = [redecide(first.metric, one, p_holm.get(id(one), one.p_holm)) for one in first.contrasts]
+        contrasts = []
+        for contrast in first.contrasts:
+            contrasts.append(redecide(first.metric, contrast, p_holm.get(id(contrast), contrast.p_holm)))
         corrected.append(replace(stratum, comparisons=[replace(first, contrasts=contrasts), *rest]))
     return corrected
 

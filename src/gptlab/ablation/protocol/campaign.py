@@ -75,7 +75,9 @@ def is_rejected_whole(findings: Findings, count: int) -> bool:
     # an arm that has not finished is not decided
     if comparison is None or len(comparison.contrasts) < count:
         return False
-    return all(one.verdict in ("better", "worse") and not one.exploratory for one in comparison.contrasts)
+    return all(
+        contrast.verdict in ("better", "worse") and not contrast.exploratory for contrast in comparison.contrasts
+    )
 
 
 def _refuse_other_campaign(spec: StudySpec) -> None:

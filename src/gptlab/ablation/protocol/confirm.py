@@ -68,26 +68,32 @@ def _plan_confirmation(campaign: CampaignFolder, seeds: int) -> dict[str, Any]:
         lists[comparison.arm] = StudyFolder(campaign.outputs / "ablations" / comparison.study).plan.arms[comparison.arm]
     # what all say is said once; the file of arms holds what each changes of it
     shared = [word for word in lists[BASELINE] if all(word in words for words in lists.values())]
-    arms = {name: [word for word in words if word not in shared] for name, words in lists.items()}
+    arms = {name: _leave_out(words, shared) for name, words in lists.items()}
     # what the baseline says too is no change; a word of one study may be a default of another
-    changes = {name: [word for word in words if word not in arms[BASELINE]] for name, words in arms.items()}
+    changes = {name: _leave_out(words, arms[BASELINE]) for name, words in arms.items()}
     together = _join(list(changes.values())[1:])
     if len(accepted) > 1 and together:
         arms[TOGETHER] = together
-    used = {
-        seed
-        for event in campaign.read_events("asked")
-        for seed in _read_seeds(campaign.outputs / "ablations" / event["study"])
-    }
+    used: set[int] = set()
+    for event in campaign.read_events("asked"):
+        used |= {*_read_seeds(campaign.outputs / "ablations" / event["study"])}
     # beyond every seed of the campaign, also those of arms that were not accepted
     first = max(used) + 1
-    # said anew by the command itself: it runs on the part that its studies did not score
-    without = ("outputs=", PART)
     return {
-        "shared": [word for word in shared if not word.startswith(without)],
-        "arms": {name: [word for word in words if not word.startswith(without)] for name, words in arms.items()},
+        "shared": _strip_place(shared),
+        "arms": {name: _strip_place(words) for name, words in arms.items()},
         "seeds": [*range(first, first + seeds)],
     }
+
+
+def _leave_out(words: list[str], others: list[str]) -> list[str]:
+    """Return the words that are not among the others."""
+    return [word for word in words if word not in others]
+
+
+def _strip_place(words: list[str]) -> list[str]:
+    """Return the words without the folder and the part of the split, which the confirmation says anew for itself."""
+    return [word for word in words if not word.startswith(("outputs=", PART))]
 
 
 def _join(changes: list[list[str]]) -> list[str]:

@@ -72,15 +72,20 @@ def _freeze(spec: StudySpec) -> dict[str, Any]:
 def _describe_facts(plan: Plan) -> dict[str, Any]:
     """Return the question, metric and margin of a study, and hashes of its code and data."""
     spec, options = plan.spec, plan.spec.options
-    metrics = {size: _choose_metric(spec, size) for size in spec.baselines}
-    # tasks may be judged by other metrics; each is named with those that it judges
-    judged = {metric: [size for size in metrics if metrics[size] == metric] for metric in metrics.values()}
-    said = {metric: f" ({', '.join(sizes)})" if len(judged) > 1 else "" for metric, sizes in judged.items()}
+    sizes_by_metric: dict[Metric, list[str]] = {}
+    for size in spec.baselines:
+        sizes_by_metric.setdefault(_choose_metric(spec, size), []).append(size)
+    metrics, margins = [], []
+    for metric, sizes in sizes_by_metric.items():
+        # tasks may be judged by other metrics; each is named with those that it judges
+        where = f" ({', '.join(sizes)})" if len(sizes_by_metric) > 1 else ""
+        metrics.append(f"{metric.key} in {metric.unit}, {metric.better} is better{where}")
+        margins.append(f"{_describe_margin(options, metric)}{where}")
     return {
         "study": spec.name,
         "question": " ".join(read_command()),
-        "metric": "; ".join(f"{one.key} in {one.unit}, {one.better} is better{said[one]}" for one in judged),
-        "margin": "; ".join(f"{_describe_margin(options, one)}{said[one]}" for one in judged),
+        "metric": "; ".join(metrics),
+        "margin": "; ".join(margins),
         "code": {variant.key: fingerprint_recipe(variant.recipe) for variant in spec.variants},
         "data": sorted({plan.costs.load_corpus(variant.recipe).sha256 for variant in spec.variants}),
         "known_runs": len(plan.finished_runs),

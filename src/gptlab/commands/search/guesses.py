@@ -106,7 +106,7 @@ class Search:
         return first, {
             "heads": _put_first(heads, self.outline.possible_heads()),
             "squares": ["alike", "turned"],
-            "packing": ["blocks", *(["by head"] if any(holds_qkv(one.to) for one in self.mapping.entries) else [])],
+            "packing": ["blocks", *(["by head"] if any(holds_qkv(entry.to) for entry in self.mapping.entries) else [])],
             "pairs": ["halves", *(["neighbours"] if theta else [])],
             "theta": _put_first(theta, THETAS) if theta else [None],
             "activation": _put_first(activation, kinds),
@@ -129,10 +129,10 @@ class Search:
         return self._sort_scores()
 
     def _sort_scores(self) -> list[ScoredGuess]:
-        fits = [one for one in self.scores.values() if one is not None]
+        fits = [score for score in self.scores.values() if score is not None]
         if not fits:
             raise Refused(f"no guess fits the shapes of the file: {self.misfit}")
-        return sorted(fits, key=lambda one: one.distance)
+        return sorted(fits, key=lambda score: score.distance)
 
     def score_guess(self, guess: Guess) -> ScoredGuess | None:
         """Score a guess; None if the shapes of the file do not allow it, or another guess says the same."""
@@ -216,9 +216,12 @@ def choose_winner(ranked: list[ScoredGuess], largest: float) -> Guess:
             f"no guess says what the examples say: the nearest is {best.distance:.2g} away, and {allowed:.2g} is "
             "allowed; what is not searched (wiring, scale, a softcap, the mapping's names) must be told"
         )
-    alike = [one for one in ranked[1:] if one.distance < CLEARLY_FARTHER * best.distance]
+    alike = [score for score in ranked[1:] if score.distance < CLEARLY_FARTHER * best.distance]
     if alike:
-        names = ", ".join(sorted({name for one in alike for name in list_differences(best.guess, one.guess)}))
+        differing: set[str] = set()
+        for score in alike:
+            differing |= {*list_differences(best.guess, score.guess)}
+        names = ", ".join(sorted(differing))
         raise Refused(
             f"not distinguishable by these examples: {names} (the nearest is {best.distance:.2g} away, the next "
             f"{alike[0].distance:.2g}); give outputs in float64, or --known what you know"

@@ -23,12 +23,11 @@ def complete_layout(
     interleaved  rope pairs neighbours
     """
     entries = {entry.source: (entry, source[name], to) for name, (entry, to) in match_entries(mapping, source).items()}
-    evidence = (
-        (_squeeze_shape(entry, shape), _stack_shapes(to, wanted))
-        for entry, shape, to in entries.values()
-        if to[0] not in TABLES
-    )
-    in_first = sum(_orientation(*one) for one in evidence) > 0
+    votes = 0
+    for entry, shape, to in entries.values():
+        if to[0] not in TABLES:
+            votes += _orientation(_squeeze_shape(entry, shape), _stack_shapes(to, wanted))
+    in_first = votes > 0
     completed = []
     for entry, shape, to in entries.values():
         whole = _stack_shapes(to, wanted)
@@ -36,7 +35,7 @@ def complete_layout(
         # a shape that tells is believed; a square one follows the others
         turned = lies > 0 or (lies == 0 and in_first != opposite)
         # a target that the decoder has not is refused by apply_mapping, with all other problems
-        parts = tuple(wanted[one][0] if one in wanted else 0 for one in to)
+        parts = tuple(wanted[target][0] if target in wanted else 0 for target in to)
         completed.append(
             replace(
                 entry,
@@ -44,7 +43,7 @@ def complete_layout(
                 sizes=parts if len(to) > 1 else None,
                 transpose=turned and len(whole) == 2 and to[0] not in TABLES,
                 interleaved=by_head and holds_qkv(entry.to),
-                permute="rope_i2h" if interleaved and any(one.split(".")[-2] in ROTATED for one in to) else "none",
+                permute="rope_i2h" if interleaved and any(name.split(".")[-2] in ROTATED for name in to) else "none",
             )
         )
     return replace(mapping, entries=tuple(completed), head=head)
@@ -52,7 +51,7 @@ def complete_layout(
 
 def holds_qkv(targets: tuple[str, ...]) -> bool:
     """Whether a source holds queries, keys and values."""
-    return len(targets) > 1 and all(".attention." in one for one in targets)
+    return len(targets) > 1 and all(".attention." in target for target in targets)
 
 
 def _squeeze_shape(entry: Entry, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -64,7 +63,7 @@ def _squeeze_shape(entry: Entry, shape: tuple[int, ...]) -> tuple[int, ...]:
 
 def _stack_shapes(targets: list[str], wanted: Shapes) -> tuple[int, ...]:
     """Return the shape of a source's targets, one under the other."""
-    shapes = [wanted.get(one, (0,)) for one in targets]
+    shapes = [wanted.get(target, (0,)) for target in targets]
     return (sum(shape[0] for shape in shapes), *shapes[0][1:])
 
 

@@ -40,11 +40,11 @@ def solve_checkpoint(
     parsed = parse_mapping(files.read_object(mapping))
     source = files.read_tensors(place)
     inputs, outputs = load_examples(examples)
-    outline = Outline(parsed, {name: tuple(one.shape) for name, one in source.items()})
+    outline = Outline(parsed, {name: tuple(tensor.shape) for name, tensor in source.items()})
     recipe = compose(first_overrides(outline, words, inputs.shape[1]))
     if problems := [
         *check_settings(recipe.config),
-        *(one for slot in PARTS for one in check_node(recipe.config[slot], slot)),
+        *(line for slot in PARTS for line in check_node(recipe.config[slot], slot)),
     ]:
         raise Refused("\nerror: ".join(problems))
     check_examples(inputs, outputs, outline.vocab, recipe.settings.model.context)
@@ -77,9 +77,18 @@ def check_examples(inputs: "Tensor", outputs: "Tensor", vocab: int, context: int
         raise Refused(f"--examples: {inputs.shape[1]} tokens are more than the context of {context}")
 
 
+def split_overrides(words: list[str]) -> dict[str, str]:
+    """Return the values of overrides by their keys."""
+    values = {}
+    for word in words:
+        key, _, value = word.partition("=")
+        values[key] = value
+    return values
+
+
 def first_overrides(outline: Outline, words: list[str], longest: int) -> list[str]:
     """Return the overrides to begin with: what shapes say, where the command line does not."""
-    given = {key: value for key, _, value in (word.partition("=") for word in words)}
+    given = split_overrides(words)
     heads = outline.possible_heads()
     first = given.get("model.heads", str(heads[0]))
     if first not in map(str, heads):
@@ -122,8 +131,8 @@ def write_checkpoint(search: Search, best: Guess, words: list[str], folder: Path
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
-    given = {key: yaml.safe_load(value) for key, _, value in (word.partition("=") for word in words)}
+    given = {key: yaml.safe_load(value) for key, value in split_overrides(words).items()}
     # the later wins: what the examples decided, over what was typed, over what shapes say
     knobs = {**search.outline.make_knobs(best.heads, search.inputs.shape[1]), **given, **search.make_overrides(best)}
-    save_file({name: one.contiguous() for name, one in search.source.items()}, folder / "model.safetensors")
+    save_file({name: tensor.contiguous() for name, tensor in search.source.items()}, folder / "model.safetensors")
     mapped.write_mapping(folder, search.solve_mapping(best), {"vocab": search.outline.vocab, "knobs": knobs})

@@ -146,7 +146,8 @@ def _describe_unresolved(view: View, comparison: Comparison, contrast: Contrast)
 def describe_evidence(comparison: Comparison, contrast: Contrast) -> str:
     """Return the number of seeds, the variance, and the p-value of a decided contrast."""
     # an arm with two names is one comparison
-    tests = len({(one.difference, one.p, one.seeds) for one in comparison.contrasts if one.difference or one.sd})
+    tested = [other for other in comparison.contrasts if other.difference or other.sd]
+    tests = len({(other.difference, other.p, other.seeds) for other in tested})
     phrases = [f"{len(contrast.seeds)} paired seeds", f"{comparison.variance} variance"]
     if contrast.verdict in ("better", "worse"):
         holm = f" by Holm over {tests}" if tests > 1 else ""

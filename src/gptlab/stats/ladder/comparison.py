@@ -168,7 +168,7 @@ def _judge(
     """Return a trend with its fitted numbers and its word; `beyond`: x of the size that gains are projected to."""
     arm, level = trend.arm, levels[0]
     first, last = (fit.estimate_gain(arm, baseline, x, level) for x in ends)
-    change, equivalence = (fit.estimate_change(arm, baseline, ends, one) for one in levels)
+    change, equivalence = (fit.estimate_change(arm, baseline, ends, at) for at in levels)
     decades = (ends[1] - ends[0]) / math.log(10)
     return ArmTrend(
         arm=arm,

@@ -149,15 +149,17 @@ def fit_ladder(losses: Mapping[Cell, Mapping[int, float]], x: np.ndarray) -> Lad
     x       ln(C / C_ref) of each rung
     """
     arms = list(dict.fromkeys(arm for arm, _ in losses))
-    cells = [(arm, rung) for arm, rung in losses]
+    cells = [*losses]
     blocks = []
     for rung in sorted({rung for _, rung in cells}):
         numbers = [number for number, cell in enumerate(cells) if cell[1] == rung]
         # those that all arms of the rung have: sums over arms are paired by seed
-        seeds = sorted(set.intersection(*({*losses[cells[number]]} for number in numbers)))
+        by_seed = [losses[cells[number]] for number in numbers]
+        seeds = sorted(set.intersection(*map(set, by_seed)))
         if len(seeds) < 2:
             return None
-        blocks.append((numbers, np.array([[losses[cells[number]][seed] for seed in seeds] for number in numbers])))
+        table = [[losses_of_cell[seed] for seed in seeds] for losses_of_cell in by_seed]
+        blocks.append((numbers, np.array(table)))
     numbers_of_arms = np.array([arms.index(arm) for arm, _ in cells])
     places = np.array([x[rung] for _, rung in cells])
     means = np.zeros(len(cells))
