@@ -94,6 +94,7 @@ def override_for_follow_up(fixed: dict[str, str], name: str, study: str) -> dict
 
 def _is_measured(study_folder: StudyFolder, key: str, code: str, reuse: str) -> bool:
     path = find_rows_path(study_folder, key)
+    # with reuse=never too: rows in this folder are the study's own
     return path.exists() and (reuse == "any_code" or read_json(path)["code"] == code)
 
 

@@ -16,6 +16,7 @@ def build_interaction_items(view: View) -> list[Item | None]:
     interactions = view.stratum.interactions
     if not interactions:
         return []
+    # what is not resolved stands in the table alone: with many axes it is nearly all
     told = [describe_interaction(view, item) for item in interactions if item.verdict != "not resolved"]
     caption = f"Together less the sum of both alone, {view.comparison.metric.unit}"
     return [Words([_describe_rule(view), *told]), Table(caption, build_interaction_columns(view))]
@@ -26,6 +27,7 @@ def _describe_rule(view: View) -> str:
     interactions, delta = view.stratum.interactions, view.comparison.delta
     contexts = max(item.contexts for item in interactions)
     averaged = f" Each is the mean over {contexts} combinations of the other axes." if contexts > 1 else ""
+    # an arm that stopped at a look has fewer: each interaction has the seeds that all four arms share
     seeds = sorted({len(item.seeds) for item in interactions})
     counts = " or ".join(map(str, seeds))
     kinds = " and ".join(sorted({item.variance for item in interactions}))
@@ -55,6 +57,7 @@ def build_interaction_columns(view: View) -> list[Column]:
     decimals = [_count_decimals(item) for item in items]
 
     def format_column(numbers: list[float]) -> list[str]:
+        # digits by row: those that the interaction's own interval supports
         return align_decimal_points(format_signed(*pair) for pair in zip(numbers, decimals, strict=True))
 
     p_values = align_decimal_points(format_p_value(item.p_holm) for item in items)

@@ -79,6 +79,7 @@ def get_vocab_size(recipe: Recipe, override: int | None) -> int:
         return override
     from gptlab.corpus.load import read_corpus
 
+    # reads the text and may train a tokenizer: vocab= spares that
     return read_corpus(recipe).tokenizer.vocab
 
 

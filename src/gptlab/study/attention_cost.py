@@ -56,6 +56,7 @@ class AttentionCost(Study):
 
         for name, recipe in arms.items():
             first = build_on_meta(self.extend_context(recipe), VOCAB).layers[0].attention
+            # softmax attention alone has scores of T x T; a recurrence has none to time
             if not hasattr(first, "kv_heads"):
                 raise Refused(
                     f"{name}: study=attention_cost counts scores of softmax, which {type(first).__name__} "
@@ -98,9 +99,11 @@ def count_costs(decoder: "Decoder", kind: str, length: int) -> dict[str, float]:
 
     first = decoder.layers[0]
     scores = length**2 * first.attention.pair_flops()  # all T^2 pairs, those that the mask hides too
+    # a weight is a multiplication and an addition for each token that meets it
     linears = 2 * length * (count_weights(first) - first.mlp.inactive_weights())
     heads = decoder.shape.heads
     if kind == "scores":
+        # float32, whatever the kernel: the plain formula's matrix
         return {"MFLOPs": scores / 1e6, "score bytes": 4 * heads * length**2}
     return {"MFLOPs": (scores + linears) / 1e6, "scores' share of FLOPs": scores / (scores + linears)}
 

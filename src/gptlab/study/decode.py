@@ -147,6 +147,7 @@ class DecodeBench:
         """Return how far a variant's logits, token by token, are from those of one whole pass."""
         import torch
 
+        # enough to see a wrong cache, few enough for variants that recompute all rows
         text = self.text[:, :CHECKED]
         with torch.inference_mode():
             reference = self.decoder.forward(text).logits
@@ -184,6 +185,7 @@ class DecodeBench:
             name: lambda variant=variant: self.time_cached(variant) for name, variant in self.cached.items()
         }
         timers |= {LIMIT: self.time_limit}
+        # the first variant is the baseline, whichever kind it is: its second timing is the clock's noise
         if self.names[0] in self.cached:
             timers |= {AA_CONTROL: timers[self.names[0]]}
         toggle_sets = {**self.toggles, **({} if AA_CONTROL in timers else {AA_CONTROL: self.toggles[self.names[0]]})}

@@ -50,6 +50,7 @@ class Matmul(Study):
         for name, value in (("workers", workers), ("depth", depth), ("rounds", rounds)):
             if value < 1:
                 raise ValueError(f"{name}={value} is less than 1; give 1 or more")
+        # each piece has a row at least
         least = max(workers, 2**depth)
         if not sizes or min(sizes) < least:
             raise ValueError(f"sizes={sizes} must be some of at least {least}, the number of pieces; give larger ones")
@@ -91,12 +92,14 @@ class Matmul(Study):
             if "threads" in self.backends:
                 pool_by_backend["threads"] = stack.enter_context(matmul.make_thread_pool(self.workers))
             if {"shared", "pickled"} & {*self.backends}:
+                # one pool for both: they differ in how numbers get to the workers
                 pool_by_backend["shared"] = pool_by_backend["pickled"] = stack.enter_context(
                     matmul.make_process_pool(self.workers)
                 )
             for size in self.sizes:
                 times = self.time_products(size, block, pool_by_backend)
                 values = (("", "ms"), ("N", str(size)))
+                # the size belongs to the metric, so that all products of one N are compared with each other
                 metric = label_arm(values)
                 rows += [Row(name, block, metric, ms, metric_values=values) for name, ms in times.items()]
                 times_by_size[size] = times
@@ -125,6 +128,7 @@ class Matmul(Study):
                         matmul.Product(a, b, pool_by_backend[backend], backend=backend, pieces=pieces)
                     )
                     products[f"{backend} {split}"] = product
+            # a loop of Python takes 2 N^3 steps
             if size <= MAX_LOOP_SIZE:
                 products[LOOP] = partial(matmul.multiply_in_loop, a, b)
             for name, product in products.items():

@@ -100,6 +100,7 @@ class MixedPrecision(Study):
             for kind in self.kinds
         }
         rows = [Row(name, block, f"alone {kind}", change) for (name, kind), change in alone.items()]
+        # a dict, as a set that keeps the order
         families = dict.fromkeys(map(find_family, self.kinds))
         for family in [*families, MIXED]:
             kinds = [kind for kind in self.kinds if family in (MIXED, find_family(kind))]
@@ -120,6 +121,7 @@ class MixedPrecision(Study):
         bits = rounded.mean_bits(layout)
         if self.most_bits is None:
             return rounded.measure_loss(layout) + self.price * bits
+        # steep, not infinite: TPE learns from how far beyond the limit a layout is
         return rounded.measure_loss(layout) + EXCESS_BIT_PENALTY * max(0.0, bits - self.most_bits)
 
     def run_search(
@@ -182,6 +184,7 @@ class RoundedDecoder:
         self.decoder = decoder
         linears = {name: linear for name, linear in decoder.blocks.named_modules() if isinstance(linear, nn.Linear)}
         self.linears: dict[str, nn.Linear] = {f"blocks.{name}": linear for name, linear in linears.items()}
+        # of blocks alone: embedding and head stay in floats
         self.weight_count = sum(linear.weight.numel() for linear in self.linears.values())
         self.formats = {kind: make() for kind, make in kinds.items()}
         with torch.no_grad():
@@ -210,6 +213,7 @@ class RoundedDecoder:
         """Return nats a token on the half that chooses, or on the other one (`test`)."""
         import torch
 
+        # TPE suggests some layouts again, and a pass is dear
         key = (frozenset(layout.items()), test)
         if key not in self.cached_losses:
             inputs, targets = self.halves[test]

@@ -24,6 +24,7 @@ def draw_size_curves(measurements: Measurements, numbers: Mapping[str, Mapping[s
                 quantity, line = metric, point.line or metric
             else:
                 continue
+            # a figure for each quantity and size, in it a line, on it points
             lines = figures.setdefault((quantity, point.size), {})
             lines.setdefault(line, {})[point.value] = number
     drawn = []
@@ -38,6 +39,7 @@ def draw_size_curves(measurements: Measurements, numbers: Mapping[str, Mapping[s
 
 def are_size_points(measurements: Measurements, numbers: Mapping[str, float]) -> bool:
     """Return whether all arms are points of sizes, with numbers that a logarithmic scale can show."""
+    # a logarithm shows neither 0 nor less
     return all(measurements.find_point(arm) for arm in numbers) and min(numbers.values()) > 0
 
 
@@ -104,6 +106,7 @@ def _draw_level_figure(view: View, size: str, lines: dict[str, Levels], baseline
         means = [mean for mean, _, _ in levels.values()]
         traces.append(make_line([*levels], means, name, colours[name], mode="lines+markers", error_y=error_bars))
         rows += [(name, value, *level) for value, level in levels.items()]
+    # only where something was measured: in between nothing is known
     ticks = sorted({value for _, value, *_ in rows})
     dashed = {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": baseline, "y1": baseline}
     return Figure(

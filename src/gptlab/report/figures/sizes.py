@@ -106,6 +106,7 @@ def _collect_writing_seconds(
     """Return the seconds of each text by size; where a run wrote all texts in one batch, their mean for each run."""
     seconds = _collect_text_values(texts, "seconds")
     for size, values in seconds.items():
+        # texts of all runs of the size are in one list
         texts_per_run = len(texts[size]) / max(1, len(summaries[size]))
         if not values and texts_per_run:
             batches = [summary.get("time/generate_cached_s") for summary in summaries[size]]
@@ -117,6 +118,7 @@ def _average_bounds(summaries: Mapping[str, list[dict[str, Any]]]) -> dict[str, 
     """Return the word accuracy of random and of real texts, where all runs know it."""
     every_summary = [*chain(*summaries.values())]
     bounds = {}
+    # random and real texts, which no model of the study wrote
     for name in ("floor", "ceiling"):
         key = f"val/word_accuracy_{name}"
         if every_summary and all(key in summary for summary in every_summary):
@@ -201,6 +203,7 @@ def draw_time_totals(summaries: Mapping[str, list[dict[str, Any]]]) -> Figure | 
         {"type": "bar", "name": part, "x": [*summaries], "y": values, "marker": {"color": colour}}
         for (part, values), colour in zip(minutes.items(), COLOURS, strict=False)
     ]
+    # minutes are by part; the table has a row a size
     rows = [(size, *parts) for size, parts in zip(summaries, zip(*minutes.values(), strict=True), strict=True)]
     return Figure(
         title="Where the time goes",

@@ -70,6 +70,7 @@ def join_phrases(phrases: list[str]) -> str:
 
 
 def _drop_sign(change: str) -> str:
+    # the words say the direction: faster, more, fewer
     return change.lstrip("+" + MINUS).replace(".0 %", " %")
 
 
@@ -91,6 +92,7 @@ def describe_compute_value(view: View, arm: str) -> str:
         size = f"{format_fixed(abs(net), decimals)} {unit} {'better' if net < 0 else 'worse'}"
         # a gain is told without its sign, so its ends change places
         interval = format_range(-high, -low, decimals) if net < 0 else format_range(low, high, decimals)
+        # the interval once more, not a test of its own: it holds the error of the slope and of the clock
         verdict = "worth it" if high < 0 else "not worth it" if low > 0 else "open whether it is worth it"
         sentences += f" Net of speed it is {size} ({interval}). Verdict: **{verdict}** at this scale."
     return sentences

@@ -56,10 +56,12 @@ class ForestPlot:
 
     def draw_scale(self) -> str:
         """Draw the numbers at the edges, and zero where there is room."""
+        # an eighth of the scale: numbers at its edges need no more
         decimals = count_decimals((self.high - self.low) / 8)
         left, right = format_signed(self.low, decimals), format_signed(self.high, decimals)
         cells = [*left, *" " * (self.width - len(left) - len(right)), *right]
         zero = self.find_column(0)
+        # with a blank on each side, or it would read as a digit of its neighbour
         if all(0 <= column < self.width and cells[column] == " " for column in range(zero - 1, zero + 2)):
             cells[zero] = "0"
         return "".join(cells)
@@ -70,6 +72,7 @@ def fit_forest_plot(intervals: list[tuple[float, float]], delta: float, width: i
     # the median: one arm that is far off must not set the scale
     reaches = [max(abs(low), abs(high)) for low, high in intervals]
     limit = REACH * max(statistics.median(reaches), delta) if reaches else delta
+    # the margin is always within the plot: it is what the intervals are read against
     low = max(-limit, min([-delta, *(low for low, _ in intervals)]))
     high = min(limit, max([delta, *(high for _, high in intervals)]))
     return ForestPlot(low, high, width, delta) if low < high else ForestPlot(-1.0, 1.0, width, delta)

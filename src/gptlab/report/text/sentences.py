@@ -93,6 +93,7 @@ def _describe_decided(view: View, comparison: Comparison, contrast: Contrast) ->
 def _describe_equivalent(view: View, comparison: Comparison, contrast: Contrast) -> Sentence:
     arm, against, unit = view.bold_name(contrast.arm), view.bold_name(contrast.against), comparison.metric.unit
     margin = format_fixed(comparison.delta, count_decimals(comparison.delta))
+    # an arm that is the baseline under another name, or a count
     if contrast.low90 == contrast.high90 == 0:
         certainty = "(no difference at all)."
     else:
@@ -131,6 +132,7 @@ def _describe_unresolved(view: View, comparison: Comparison, contrast: Contrast)
     if noise := comparison.noise:
         sentence += f" The smallest effect that {len(contrast.seeds)} seeds can see here is {noise.smallest:.2g}."
     minutes = f" ({units.format_minutes(contrast.more_minutes)})" if contrast.more_minutes else ""
+    # with a plan of looks only its next look may be advised, not any number of seeds
     if comparison.look is not None:
         command = build_command(view.plan, contrast.more_seeds) if contrast.more_seeds else ""
         resolution = describe_resolution(contrast, view.plan.looks)
@@ -160,6 +162,7 @@ def describe_evidence(comparison: Comparison, contrast: Contrast) -> str:
 
 def format_p_equation(p: float) -> str:
     """Return a p-value after its sign: <0.001 or = 0.012."""
+    # format_p_value brings its own sign below 0.001
     return format_p_value(p) if p < 0.001 else f"= {format_p_value(p)}"
 
 
