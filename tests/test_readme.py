@@ -93,16 +93,30 @@ def test_every_link_to_a_file_leads_there(file: Path) -> None:
         assert (file.parent / link).exists(), link
 
 
+def list_documents() -> list[Path]:
+    """The documents that speak of the present; the notebook speaks of its days."""
+    files = [ROOT / name for name in ("README.md", "AGENTS.md", "CONTRIBUTING.md")]
+    return files + sorted(file for file in (ROOT / "docs").glob("*.md") if file.name != "log.md")
+
+
+def test_every_file_that_the_documents_name_is_there() -> None:
+    places = [ROOT, ROOT / "src", ROOT / "src" / "gptlab"]
+    missing = set()
+    for file in list_documents():
+        for path in re.findall(r"`((?:\w+/)+\w+\.(?:py|yaml|md))`", file.read_text(encoding="utf-8")):
+            if not any((place / path).exists() for place in places):
+                missing.add(path)
+    # files that a reader is shown how to write
+    examples = ("decay.py", "decay.yaml", "grown.py", "grown.yaml", "my_idea.py", "my_idea.yaml", "mine.yaml")
+    assert {path for path in missing if not path.endswith(examples)} == set()
+
+
 def list_commands(pattern: str) -> list[tuple[str, list[str]]]:
     """The first group of a pattern and the words behind it, of each command that stands by itself in the documents."""
-    names = ("README.md", "AGENTS.md", "CONTRIBUTING.md")
-    files = [
-        *(ROOT / name for name in names),
-        *sorted(file for file in (ROOT / "docs").glob("*.md") if file.name != "log.md"),
-    ]
     commands = []
-    for file in files:
-        text = file.read_text(encoding="utf-8").replace("\\\n", " ")
+    for file in list_documents():
+        lines = file.read_text(encoding="utf-8").replace("\\\n", " ").splitlines()
+        text = "\n".join(line for line in lines if "<Tab>" not in line)  # words that are not at their end
         for match in re.finditer(rf"^    +(?:\$ )?{pattern}\b(.*)$", text, re.M):
             commands.append((match[1], shlex.split(match[2], comments=True)))
     return commands
@@ -114,8 +128,8 @@ def is_known(word: str, keys: set[str]) -> bool:
     slot, first = path.partition("@")[0], path.rpartition("@")[2].partition(".")[0]
     if first == "hydra" or first.startswith("hydra/"):
         return True
-    if not list_choices(slot):  # a knob: its slot, or a key of its own
-        return path in keys or bool(list_choices(first))
+    if not list_choices(slot):  # a knob: its slot, a key of its own, or a name that is added to one
+        return path in keys or bool(list_choices(first)) or (word.startswith("+") and first in keys)
     names = [name for name in value.strip("[]").split(",") if not re.fullmatch("[A-Z]+|null|", name)]
     return value.startswith("glob(") or {*names} <= {*list_choices(slot)}
 
