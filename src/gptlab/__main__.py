@@ -1,4 +1,4 @@
-"""What is done with runs after they ran, and with choices before."""
+"""Commands for runs after they ran, and for choices before."""
 
 import sys
 from contextlib import nullcontext

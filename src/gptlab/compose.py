@@ -184,13 +184,13 @@ def _describe_differences(
 
     These are choices, then the knobs asked for; those that only follow from others are left out.
     """
-    asked = {str(override.key_or_group) for override in OverridesParser.create().parse_overrides(overrides)}
+    given = {str(override.key_or_group) for override in OverridesParser.create().parse_overrides(overrides)}
     named = [*implied, *(f"{key}={choices[key]}" for key in ("model", "experiment") if choices.get(key))]
     usual_choices, _ = _compose_defaults(tuple(named), config_name)
     chosen = {k: v for k, v in choices.items() if v != usual_choices.get(k) and isinstance(v, str)}
     words = [f"{k}=[{v.replace('+', ',')}]" if k in LISTS else f"{k}={v}" for k, v in chosen.items()]
     values = flatten(plain)
-    keys = [key for key in values if key in asked and not key.startswith(KEYS_NOT_IN_NAME)]
+    keys = [key for key in values if key in given and not key.startswith(KEYS_NOT_IN_NAME)]
     words = [f"+{word}" if f"+{word}" in overrides else word for word in words]
     usual = _compose_defaults((*named, *words), config_name)[1] if keys else {}  # 0.1 s that choices alone do not need
     knobs = [

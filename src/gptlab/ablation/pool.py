@@ -78,8 +78,8 @@ class CellPool:
     def _start_worker(self) -> Worker:
         # a pipe a worker: its end tells whose process died, which concurrent.futures does not (docs/log.md)
         ours, theirs = CONTEXT.Pipe()
-        taken = {int(worker.process.name) for worker in self.workers}
-        place = next(number for number in range(self.jobs) if number not in taken)
+        occupied = {int(worker.process.name) for worker in self.workers}
+        place = next(number for number in range(self.jobs) if number not in occupied)
         locks = self.study_folder.outputs / "locks"
         process = CONTEXT.Process(
             target=work, args=(theirs, dict(os.environ), self.jobs, place, locks), name=str(place), daemon=False

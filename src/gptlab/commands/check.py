@@ -45,11 +45,11 @@ def check(
 
 def register_here(package: str) -> None:
     """Register a package that may lie in the present folder, also for processes that are started."""
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
+    folder = str(Path.cwd())
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
     # the laws run in a process of their own, which must find the package too
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH", "")]))
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [folder, os.environ.get("PYTHONPATH", "")]))
     register_searched([f"pkg://{package}.conf"])
 
 

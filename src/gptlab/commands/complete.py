@@ -1,4 +1,4 @@
-"""What a shell offers for the words of a config: slots and settings, their choices, and the knobs of what is chosen.
+"""Completions that a shell offers for words of a config: slots, settings, choices, and the knobs of what is chosen.
 
 Only the YAMLs of the menu are read, neither hydra nor torch is imported, so that an answer comes in a fraction of a
 second. train.py and ablate.py themselves have hydra's own completion (docs/shell.md).

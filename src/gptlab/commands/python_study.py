@@ -68,7 +68,7 @@ class Study:
 
     @property
     def folder(self) -> Path:
-        """Where the study lives, with its report.html."""
+        """The study's folder, with its report.html."""
         return Path(self._read_answer()["folder"])
 
     @property

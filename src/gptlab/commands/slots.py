@@ -135,8 +135,8 @@ def _describe_hint(hints: dict[str, Any], key: str) -> str:
 
 def _filter_choices(slot: str, described: dict[str, Any], word: str) -> dict[str, Any]:
     choices = described["choices"]
-    kept = {name: facts for name, facts in choices.items() if _mentions(word, f"{slot}={name}", facts)}
-    return {**described, "choices": kept}
+    matching = {name: facts for name, facts in choices.items() if _mentions(word, f"{slot}={name}", facts)}
+    return {**described, "choices": matching}
 
 
 def _filter_settings(settings: dict[str, Any], word: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Where the menu and the two programs are: above src/ in a checkout, inside the package in a wheel (pyproject.toml)."""
+"""Places of the menu and the programs: above src/ in a checkout, inside the package in a wheel (pyproject.toml)."""
 
 from pathlib import Path
 

@@ -96,8 +96,8 @@ def _refuse_shared_choices(packages: tuple[VariantPackage, ...]) -> None:
         for choice in package.choices:
             owner = "gptlab" if (CONF / f"{choice}.yaml").exists() else owners.get(choice)
             if owner:
-                said = choice.replace("/", "=")
-                raise Refused(f"{said} is a choice of {owner} and of {package.name}; rename one, or uninstall one")
+                words = choice.replace("/", "=")
+                raise Refused(f"{words} is a choice of {owner} and of {package.name}; rename one, or uninstall one")
             owners[choice] = package.name
 
 

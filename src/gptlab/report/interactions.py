@@ -17,9 +17,9 @@ def build_interaction_items(view: View) -> list[Item | None]:
     if not interactions:
         return []
     # what is not resolved stands in the table alone: with many axes it is nearly all
-    told = [describe_interaction(view, item) for item in interactions if item.verdict != "not resolved"]
+    sentences = [describe_interaction(view, item) for item in interactions if item.verdict != "not resolved"]
     caption = f"Together less the sum of both alone, {view.comparison.metric.unit}"
-    return [Words([_describe_rule(view), *told]), Table(caption, build_interaction_columns(view))]
+    return [Words([_describe_rule(view), *sentences]), Table(caption, build_interaction_columns(view))]
 
 
 def _describe_rule(view: View) -> str:

@@ -47,11 +47,11 @@ def save_checkpoint(trainer: "Trainer", folder: Path, name: str, weights_only: b
 
 def keep_checkpoints(folder: Path, keep: str) -> None:
     """Remove the checkpoints of a finished run but those to keep: all, best (last where there is none), last, none."""
-    kept = {"all": ("last", "previous", "best"), "best": ("best",), "last": ("last",), "none": ()}[keep]
+    names = {"all": ("last", "previous", "best"), "best": ("best",), "last": ("last",), "none": ()}[keep]
     if keep == "best" and not (folder / "best.ckpt").exists():
-        kept = ("last",)
+        names = ("last",)
     for path in folder.glob("*.ckpt"):
-        if path.stem not in kept:
+        if path.stem not in names:
             path.unlink()
 
 

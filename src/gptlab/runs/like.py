@@ -37,8 +37,8 @@ def expand_like(words: list[str], compose_config: ComposeConfig) -> list[str]:
     # typed words come last, where they win
     typed = [word for word in words if not word.startswith("like=")]
     keys = {word.partition("=")[0].lstrip("+~") for word in typed}
-    kept = [word for word in describe_run_in_words(folder, compose_config) if not _is_replaced(word, keys)]
-    return [*kept, *typed]
+    inherited = [word for word in describe_run_in_words(folder, compose_config) if not _is_replaced(word, keys)]
+    return [*inherited, *typed]
 
 
 def _is_replaced(word: str, typed: set[str]) -> bool:

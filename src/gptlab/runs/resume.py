@@ -43,14 +43,14 @@ def _find_differences(recipe: Recipe, saved: Recipe, words: set[str]) -> list[st
     """Return the keys that override words set to something else than a run has."""
     asked_config, stored = flatten(recipe.config), flatten(saved.config)
     # data=text beside resume= may say again which class, and where its files are, but no other knob
-    asked = {f"{word}._target_" if word in MOVABLE_SLOTS else word for word in words}
+    given_keys = {f"{word}._target_" if word in MOVABLE_SLOTS else word for word in words}
     return [
         key
         for key in {**stored, **asked_config}
         if asked_config.get(key) != stored.get(key)
         and key not in MOVABLE
         and key.split(".")[0] not in COSMETIC_KEYS
-        and ("experiment" in words or any(key == word or key.startswith(f"{word}.") for word in asked))
+        and ("experiment" in words or any(key == word or key.startswith(f"{word}.") for word in given_keys))
     ]
 
 

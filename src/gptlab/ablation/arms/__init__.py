@@ -1,1 +1,1 @@
-"""Which arms a study has, once they are composed: none twice, under one name or two."""
+"""Arms of a study, once they are composed: none twice, under one name or two."""

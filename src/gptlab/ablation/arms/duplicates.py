@@ -65,8 +65,8 @@ def drop_same_functions(
         f"{name} is left out"
         for name, first in same.items()
     ]
-    kept = [variant for variant in variants if variant.key not in same]
+    remaining = [variant for variant in variants if variant.key not in same]
     # baselines alone
-    if same and len(kept) <= len(baselines):
+    if same and len(remaining) <= len(baselines):
         raise Refused(f"{notes[0].partition(':')[0]}, so nothing is left to compare; give another arm")
-    return kept, notes
+    return remaining, notes

@@ -63,10 +63,10 @@ def claim_share(spec: StudySpec) -> StudySpec:
             _open(campaign, _get_baseline(spec))
         # once more: another study may have opened the campaign since the preview
         _refuse_other_baseline(campaign, spec)
-        asked = campaign.find_asked(spec.name)
-        if asked is None:
-            asked = campaign.record_event("asked", study=spec.name, **_compute_share(campaign, spec))
-    return _with_share(spec, asked)
+        question = campaign.find_asked(spec.name)
+        if question is None:
+            question = campaign.record_event("asked", study=spec.name, **_compute_share(campaign, spec))
+    return _with_share(spec, question)
 
 
 def is_rejected_whole(findings: Findings, count: int) -> bool:
@@ -145,11 +145,14 @@ def _refuse_other_baseline(campaign: CampaignFolder, spec: StudySpec) -> None:
         # the hash decides; the values below are for the message
         if opened["hash"] == hash_without_seed(baseline.recipe):
             continue
-        here, there = _list_values(baseline), opened["config"]
-        differing = [key for key in {**there, **here} if here.get(key) != there.get(key)]
+        own_values, opened_values = _list_values(baseline), opened["config"]
+        differing = [key for key in {**opened_values, **own_values} if own_values.get(key) != opened_values.get(key)]
         # knobs tell people more than the class path that came with them
         named = [key for key in differing if not key.endswith("._target_")] or differing
-        words = [f"{key}={_format(here.get(key))}, not {_format(there.get(key))}" for key in named[:NAMED_DIFFERENCES]]
+        words = [
+            f"{key}={_format(own_values.get(key))}, not {_format(opened_values.get(key))}"
+            for key in named[:NAMED_DIFFERENCES]
+        ]
         raise Refused(
             f"campaign={campaign.name} is of another baseline: {baseline.name} has {'; '.join(words)}; "
             "give another campaign="
@@ -180,13 +183,13 @@ def _find_returned(campaign: CampaignFolder) -> dict[str, float]:
     """Return the alpha of each earlier study whose comparisons are all decided, and whose alpha no other has."""
     from gptlab.report.findings import compare_study_folder
 
-    asked = campaign.read_events("asked")
+    questions = campaign.read_events("asked")
     # alpha goes on once
-    taken = {study for event in asked for study in event["returned"]}
+    handed_on = {study for event in questions for study in event["returned"]}
     returned = {}
-    for event in asked:
+    for event in questions:
         folder = campaign.outputs / "ablations" / event["study"]
-        if event["study"] in taken or not (folder / "study.json").exists():
+        if event["study"] in handed_on or not (folder / "study.json").exists():
             continue
         if is_rejected_whole(compare_study_folder(folder), event["count"]):
             # with what it had been given by others, so that alpha moves on along a chain

@@ -113,7 +113,7 @@ def _compare_means(runs: list[Run], contrast: Contrast, key: str) -> float | Non
 def print_campaign(campaign: CampaignFolder, console: Console) -> None:
     """Print a campaign: its baseline, what it asked and spent, the ladder, and what fresh seeds said of it."""
     opened = read_opening(campaign)
-    asked, comparisons = campaign.read_events("asked"), list_comparisons(campaign)
+    studies, comparisons = campaign.read_events("asked"), list_comparisons(campaign)
     count = campaign.count_questions()
     # alpha that a study returned is spent by a later one: in all it is the plain shares
     spent = share_alpha(1, count)
@@ -123,7 +123,7 @@ def print_campaign(campaign: CampaignFolder, console: Console) -> None:
     say = _printer(console)
     say(f"campaign {campaign.name}, since {opened['at']}: baseline {opened['baseline']}", "bold")
     say(
-        f"  {pluralize(count, 'question')} asked of its validation tokens, studies: {len(asked)}; "
+        f"  {pluralize(count, 'question')} asked of its validation tokens, studies: {len(studies)}; "
         f"alpha {format_alpha(spent)} of {format_alpha(opened['alpha'])} spent, family-wise (online fallback)"
     )
     say(f"  accepted: {len(ladder)} of {len(comparisons)} that have run, in {format_minutes(sum(minutes.values()))}")

@@ -1,4 +1,4 @@
-"""What the live page shows, from the folders of runs and studies alone; nothing is locked and nothing is written.
+"""Content of the live page, from the folders of runs and studies alone; nothing is locked and nothing is written.
 
 Files of a run that is over are read once. Names come from the browser: one that is no folder of this place is refused.
 """

@@ -111,16 +111,14 @@ class SoftmaxAttention(Attention):
         gate_width = shape.heads if gate == "head" else shape.heads * shape.head
         self.gate = nn.Linear(shape.width, gate_width, bias) if gate else None
         self.forget = nn.Linear(shape.width, shape.heads) if forget_gate else None
-        # a logit of 0: at birth it draws as much as a key whose score is 0
-        self.sink = nn.Parameter(torch.zeros(shape.heads)) if sink else None
+        self.sink = nn.Parameter(torch.zeros(shape.heads)) if sink else None  # 0 draws as a key whose score is 0
         if share_with is None:
             self.k = nn.Linear(shape.width, kv_heads * shape.head, bias)
             self.v = nn.Linear(shape.width, kv_heads * shape.head, bias)
             self.k_norm = make_norm(qk_norm, kv_heads, shape.head)
             self.conv = make_short_conv(short_conv, (shape.heads + 2 * kv_heads) * shape.head)
             self.value_embedding = make_value_embedding(shape, kv_heads, value_embedding)
-        # layer 0 lends its values and has nothing to blend them with
-        if value_residual and layer:
+        if value_residual and layer:  # layer 0 lends its values and has nothing to blend them with
             self.blend = nn.Parameter(torch.tensor(0.5))
 
     def forward(self, x: Tensor, forward_pass: ForwardPass, cache: RingCache | None = None) -> Tensor:

@@ -60,16 +60,16 @@ class Mirror:
 
 def check_mirrors(names: list[str]) -> None:
     """Refuse a name that is no tracker, one that is given twice, and a tracker whose library is not installed."""
-    said = f"tracking.to=[{','.join(names)}]"
+    setting = f"tracking.to=[{','.join(names)}]"
     known = [WANDB, *list_choices("mirror")]
     for name in names:
         if name not in known:
-            raise Refused(f"{said}: there is no tracker {name}; choose from {', '.join(sorted(known))}")
+            raise Refused(f"{setting}: there is no tracker {name}; choose from {', '.join(sorted(known))}")
         if names.count(name) > 1:
-            raise Refused(f"{said} names {name} twice; name each once")
+            raise Refused(f"{setting} names {name} twice; name each once")
     for _, kind in _find_classes(names):
         if find_spec(kind.package) is None:
-            raise Refused(f"{said}: {kind.package} is not installed here; run: pip install 'gptlab[trackers]'")
+            raise Refused(f"{setting}: {kind.package} is not installed here; run: pip install 'gptlab[trackers]'")
 
 
 def open_mirrors(names: list[str], run: MirroredRun) -> dict[str, Mirror]:

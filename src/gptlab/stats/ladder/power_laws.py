@@ -68,10 +68,10 @@ def fit_power_laws(arms: np.ndarray, x: np.ndarray, losses: np.ndarray) -> Power
         return linear, losses - design @ linear
 
     bounds = (np.full(count, EXPONENTS[0]), np.full(count, EXPONENTS[1]))
-    found: Any = optimize.least_squares(
+    solution: Any = optimize.least_squares(
         lambda exponents: solve(exponents)[1], np.full(count, START), bounds=bounds, xtol=1e-10, ftol=1e-12
     )
-    exponents = np.asarray(found.x)
+    exponents = np.asarray(solution.x)
     linear, residuals = solve(exponents)
     # what stands at a bound is no free parameter: it moves with no loss, and costs no degree of freedom
     is_free = np.concatenate([linear > 0, (exponents > EXPONENTS[0] * 1.01) & (exponents < EXPONENTS[1] * 0.99)])
