@@ -106,7 +106,7 @@ def find_formula(slot: str, choice: str, head: str) -> str:
     if block and not (own and block[0].lstrip().startswith(choice)):
         # what stands side by side in the head stands one below the other in a narrow cell
         lines += [part.strip() for line in block[0].splitlines() for part in line.split(" " * 8) if part.strip()]
-    elif stated := re.search(r": ([^:]{1,100}?)(?: \([A-Z].*\))?\.$", head.partition("\n\n")[0].replace("\n", " ")):
+    elif stated := re.search(r": ([^:]{1,100}?)(?: \((?:[A-Z]|[^()]*github).*\))?\.$", head.partition("\n\n")[0].replace("\n", " ")):
         lines += [stated[1]] if re.search(r"[=^*]|\w\(", stated[1]) else []
     return "\n".join(dict.fromkeys(lines))
 
