@@ -1,12 +1,20 @@
 """Laws of a study's card: one page, with the answer, the verdicts and the command, and no more of the setup."""
 
+import struct
+import sys
+from dataclasses import replace
 from pathlib import Path
 
-from findings import findings
+import pytest
+from findings import BASE, PLAN, findings
 from tiny_runs import program
 
+from gptlab.errors import Refused
 from gptlab.report.card import render_card
+from gptlab.report.render.card_image import save_card_image
 from gptlab.report.study import build_study_report
+from gptlab.report.text.view import MAX_TITLE, title_study
+from gptlab.stats.results import Findings, Stratum
 
 
 def test_a_card_is_a_page_with_the_answer_the_verdicts_and_the_command():
@@ -25,3 +33,73 @@ def test_what_is_no_study_is_refused(tmp_path: Path):
     done = program("-m gptlab", "card", str(tmp_path))
     assert (done.status, done.err.count("\n")) == (2, 1)
     assert done.err.endswith("is no study: it holds no study.json; studies live in outputs/ablations\n")
+
+
+# -- as a picture
+
+
+def read_size(path: Path) -> tuple[int, int]:
+    """Width and height of a PNG, from its head."""
+    head = path.read_bytes()[:24]
+    assert head.startswith(b"\x89PNG\r\n")
+    return struct.unpack(">II", head[16:])
+
+
+def test_the_picture_grows_with_the_arms_and_is_the_same_each_time(tmp_path: Path):
+    pytest.importorskip("matplotlib")
+    whole, again, none = (tmp_path / f"{name}.png" for name in ("whole", "again", "none"))
+    save_card_image(findings(), whole)
+    save_card_image(findings(), again)
+    (comparison,) = findings().strata[0].comparisons
+    alone = replace(comparison, arms=[arm for arm in comparison.arms if arm.arm == BASE], contrasts=[])
+    save_card_image(findings(comparisons=[alone]), none)
+    assert whole.read_bytes() == again.read_bytes()
+    assert read_size(whole)[0] == read_size(none)[0] == 1200
+    assert read_size(whole)[1] > read_size(none)[1]
+
+
+def test_a_name_with_dollars_is_no_formula(tmp_path: Path):
+    pytest.importorskip("matplotlib")
+    plan = replace(PLAN, study="$\\frac{$ and <b>")
+    save_card_image(replace(findings(), plan=plan), tmp_path / "card.png")
+    assert read_size(tmp_path / "card.png")[0] == 1200
+
+
+def test_without_matplotlib_or_without_runs_it_says_so_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    pytest.importorskip("matplotlib")
+    empty = Findings(PLAN, [Stratum("", BASE, [], [], [])], [], [])
+    with pytest.raises(Refused, match="no run that finished"):
+        save_card_image(empty, tmp_path / "card.png")
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)  # as import sees what is not installed
+    with pytest.raises(Refused, match=r"pip install 'gptlab\[pictures\]'"):
+        save_card_image(findings(), tmp_path / "card.png")
+    assert not (tmp_path / "card.png").exists()
+
+
+# -- the title of a study
+
+
+@pytest.mark.parametrize(
+    ("axes", "title"),
+    [
+        ({"attention": ["mha", "gqa"]}, "attention: mha, gqa (1a2b3c)"),
+        ({"norm": ["a", "b"], "mlp": ["c", "d"]}, "norm: a, b; mlp: c, d (1a2b3c)"),
+        (
+            {"attention": [f"choice_{number}" for number in range(20)], "norm": ["rmsnorm", "dyt"]},
+            "attention: choice_0, choice_1, choice_2, choice_3, choice_4 and 15 more; norm: rmsnorm, dyt (1a2b3c)",
+        ),
+        (
+            {f"axis_number_{number}": ["a_long_value", "another"] for number in range(9)},
+            "9 axes: axis_number_0, axis_number_1, axis_number_2, axis_number_3, axis_number_4 and 4 more (1a2b3c)",
+        ),
+    ],
+)
+def test_a_title_is_the_question_and_is_cut_between_values(axes: dict[str, list[str]], title: str):
+    assert title_study(replace(PLAN, axes=axes)) == title
+    assert len(title) <= MAX_TITLE + len(" (1a2b3c)") < 128
+
+
+def test_a_title_of_named_arms_has_their_names_and_a_given_name_stays():
+    arms = {"plain": [], "gated": ["attention.gate=true"]}
+    assert title_study(replace(PLAN, axes={}, arms=arms)) == "arms: plain, gated (1a2b3c)"
+    assert title_study(replace(PLAN, study="my question")) == "my question"

@@ -78,6 +78,7 @@ def test_the_report_is_that_of_the_folder(published: Published):
     words = json.dumps(spec, ensure_ascii=False)
     assert "attention=gqa" in words
     assert published.folder.name in words
+    assert view["displayName"] == f"attention: mha, gqa, swa ({published.folder.name[-6:]})"
     kept = json.loads((published.folder / "report.spec.json").read_text())
     assert [block["type"] for block in kept["blocks"]] == kinds
 

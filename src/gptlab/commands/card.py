@@ -12,6 +12,7 @@ from gptlab.errors import Refused
 def card(
     study: Annotated[Path, typer.Argument(help="A study's folder: outputs/ablations/<name>.")],
     to: Annotated[Path | None, typer.Option(help="A file to write; without one, it is printed.")] = None,
+    png: Annotated[bool, typer.Option("--png", help="A picture: report.png in its folder, or --to.")] = False,
 ) -> None:
     """Print a study on one page of Markdown, for a pull request or an issue: gptlab card STUDY | gh pr comment -F -."""
     # late: the list of commands needs no report
@@ -25,6 +26,14 @@ def card(
         raise Refused(f"{study} trained nothing, so it has no verdicts for a card; its {study}/report.md is a page")
     if not (study / "study.json").exists():
         raise Refused(f"{study} is no study: it holds no study.json; studies live in outputs/ablations")
+    if png:
+        from gptlab.report.render.card_image import save_card_image
+
+        picture = to or study / "report.png"
+        save_card_image(compare_study_folder(study), picture)
+        print(picture)
+        add_to_answer(picture=str(picture))
+        return
     page = render_card(build_study_report(compare_study_folder(study), StudyFolder(study).pool))
     if to is not None:
         to.write_text(page, encoding="utf-8")

@@ -110,13 +110,17 @@ class Section:
 
 @dataclass(frozen=True)
 class Report:
-    """A title, a line of numbers below it, the answers by size ("" where there is one), and the sections."""
+    """A title, a line of numbers below it, the answers by size ("" where there is one), and the sections.
+
+    question  a study's question as a title, where the title is the name of a folder
+    """
 
     title: str
     line: str
     answers: Mapping[str, Words]
     sections: Sequence[Section]
     command: str = ""
+    question: str = ""
 
     @property
     def has_figures(self) -> bool:

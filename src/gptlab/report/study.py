@@ -24,7 +24,7 @@ from gptlab.report.text.columns import Column
 from gptlab.report.text.looks import describe_plan
 from gptlab.report.text.markup import Sentence
 from gptlab.report.text.summary import summarize_view
-from gptlab.report.text.view import View, build_command, make_views
+from gptlab.report.text.view import View, build_command, make_views, title_study
 from gptlab.stats.results import ACCURACY, Comparison, Findings, Run, Timing
 from gptlab.stats.summary_keys import list_names
 
@@ -71,6 +71,7 @@ def build_study_report(findings: Findings, pool: Path | None = None) -> Report:
         answers={view.stratum.size: Words(summarize_view(view), numbered=True) for view in views},
         sections=sections.sections,
         command=build_command(findings.plan),
+        question=title_study(findings.plan),
     )
 
 

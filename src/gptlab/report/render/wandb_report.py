@@ -41,7 +41,7 @@ def build_wandb_report(report: Report, project: str, entity: str, group: str) ->
     return wr.Report(
         project=project,
         entity=entity,
-        title=report.title[:MAX_TITLE],
+        title=(report.question or report.title)[:MAX_TITLE],
         description=report.command,
         blocks=blocks,
         width="fluid",

@@ -1,5 +1,6 @@
 """One size of a study as it is shown: its arms in their order, by names that a table has room for."""
 
+import re
 import shlex
 from dataclasses import dataclass
 from functools import cached_property
@@ -155,3 +156,29 @@ def build_command(plan: StudyPlan, extra_seeds: int = 0) -> str:
         words = [word for word in words if not word.lstrip("+").startswith("seeds=")]
         words.append(f"seeds={len(seeds)}" if is_range else f"seeds=[{','.join(map(str, seeds))}]")
     return shlex.join(words)
+
+
+MAX_TITLE = 100
+"""Characters of a study's question as a title."""
+
+
+def title_study(plan: StudyPlan) -> str:
+    """Return a study's name as one reads it: the one that it was given, else its question, cut between values alone.
+
+    The hash at the end is that of the folder, by which it is found.
+    """
+    own = re.fullmatch(r".*-([0-9a-f]{6})", plan.study)
+    axes = plan.axes or ({"arms": [*plan.arms]} if plan.arms else {})
+    if own is None or not axes:  # a name that somebody gave
+        return plan.study
+    # as many values as there is room for, of each axis as many; then the axes alone
+    titles = ["; ".join(f"{axis}: {_list_some(axes[axis], count)}" for axis in axes) for count in range(30, 0, -1)]
+    titles += [f"{len(axes)} axes: {_list_some([*axes], count)}" for count in range(len(axes), 0, -1)]
+    title = next((title for title in titles if len(title) <= MAX_TITLE), titles[-1])
+    return f"{title} ({own[1]})"
+
+
+def _list_some(values: list[str], count: int) -> str:
+    """Return the first values, and how many more there are."""
+    shown = ", ".join(map(str, values[:count]))
+    return shown if len(values) <= count else f"{shown} and {len(values) - count} more"
