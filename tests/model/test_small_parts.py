@@ -15,6 +15,7 @@ from gptlab.model.mlp.plain import PlainMlp
 from gptlab.model.mlp.xielu import XieluMlp
 from gptlab.model.norm.dyt import DynamicTanh
 from gptlab.model.norm.rms_weightless import WeightlessRMSNorm
+from gptlab.model.position.fire import Fire
 from gptlab.model.position.rope import Rope
 from gptlab.model.position.t5_relative import T5Relative
 from gptlab.model.shape import IGNORED, Shape
@@ -101,6 +102,25 @@ def test_a_t5_bias_is_the_table_at_the_distance():
     bias = position.bias(at, at, 0)
     assert bias.shape == (1, 6, 20, 20)
     close(bias[0, :, 19, 3], position.table.weight[position.find_buckets(torch.tensor(16))])
+
+
+def test_fire_is_its_formula_pair_by_pair():
+    position = Fire(SHAPE, width=5, threshold=8.0).double()
+    perturb(position)
+    at, layer = torch.arange(20)[None], 2
+    bias, head = position.bias(at, at, layer), position.heads[layer]
+    c, L = position.curvature[layer].abs(), 8 * position.stretch[layer].abs()
+    assert bias.shape == (1, 6, 20, 20)
+    for i, j in ((0, 0), (3, 1), (19, 0), (19, 19), (12, 5)):
+        u = torch.log(c * (i - j) + 1) / (torch.log(c * max(L.item(), i) + 1) + 1e-6)
+        f = head(torch.relu(position.weight[layer] * u + position.shift[layer]))
+        close(bias[0, :, i, j], f)
+
+
+def test_fire_gives_the_beginning_of_any_long_text_the_same_bias():
+    position, far = Fire(SHAPE, threshold=4.0), torch.tensor([[1000]])
+    first, zero = (position.bias(at, torch.tensor([[0]]), 1) for at in (far, 50 * far))
+    close(first, zero, atol=1e-4, rtol=0)
 
 
 def test_p_rope_turns_the_fastest_pairs_alone():

@@ -219,7 +219,8 @@ class Decoder(nn.Module):
         repeated = sum(residual.repeated_weights(frozen) for residual in residuals)
         in_blocks = count_weights(self.blocks, frozen)
         met_once = in_blocks + repeated - sum(block.mlp.inactive_weights(frozen) for block in self.layers)
-        return count_weights(self, frozen) - count_weights(self.ahead, frozen) - in_blocks + self.loops * met_once
+        outside = count_weights(self, frozen) - count_weights(self.ahead, frozen) - in_blocks
+        return outside - (0 if frozen else self.position.pair_weights()) + self.loops * met_once
 
     def _check_compatibility(self) -> None:
         """Raise ValueError where parts that depend on each other do not fit."""

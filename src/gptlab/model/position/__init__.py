@@ -37,3 +37,10 @@ class Position(nn.Module):
         None is nothing.
         """
         return None
+
+    def pair_weights(self) -> int:
+        """Count the weights of its Linears that pairs of positions meet, once for all rows of a batch.
+
+        They are no part of what a token costs.
+        """
+        return 0
