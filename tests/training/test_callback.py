@@ -21,6 +21,7 @@ from gptlab.runs.tracker import Histogram
 from gptlab.training.callback import Callback
 from gptlab.training.callback.ema import Ema
 from gptlab.training.callback.gradient_norms import GradientNorms, measure_gradients
+from gptlab.training.callback.last_k import LastK
 from gptlab.training.setup import build_callbacks
 
 
@@ -101,6 +102,8 @@ def test_a_callback_outside_a_run_records_nothing():
 def test_a_knob_out_of_range_is_refused_by_name(knob: str):
     with pytest.raises(Refused, match=f"{knob}=0 is less than 1"):
         GradientNorms(**{knob: 0})
+    with pytest.raises(Refused, match="count=0 is less than 1"):
+        LastK(count=0)
 
 
 # -- averages of weights
@@ -122,7 +125,33 @@ def test_an_average_weighs_steps_by_their_age_and_its_start_by_nothing():
     assert average.tolist() == pytest.approx([(1 * 1 + 2 * 2 + 4 * 3) / 7] * 3)
 
 
-@pytest.mark.parametrize("words", [["callback=[ema]", "callback.ema.decay=0.9"], ["optimizer=schedule_free"]])
+def test_the_last_weights_that_count_are_averaged():
+    weight = torch.nn.Parameter(torch.zeros(3))
+    decoder = SimpleNamespace(trainable_parameters=lambda: [("weight", weight)])
+    task, trainer, last = (
+        SimpleNamespace(decoder=decoder, averagers=[]),
+        SimpleNamespace(global_step=0),
+        LastK(every=2, count=3),
+    )
+    last.on_train_start(trainer, task)
+    assert last.average_weights() == []
+    for step in (1, 2, 2, 3, 4, 5, 6, 7, 8, 9):  # the second step has two micro-batches
+        trainer.global_step = step
+        weight.data.fill_(float(step))
+        last.on_train_batch_end(trainer, task, None, None, 0)
+    ((p, average),) = last.average_weights()
+    assert p is weight
+    assert average.tolist() == [(4 + 6 + 8) / 3] * 3
+
+
+AVERAGES = [
+    ["callback=[ema]", "callback.ema.decay=0.9"],
+    ["callback=[last_k]", "callback.last_k.every=3", "callback.last_k.count=4"],
+    ["optimizer=schedule_free"],
+]
+
+
+@pytest.mark.parametrize("words", AVERAGES, ids=lambda words: words[0])
 def test_averages_are_evaluated_and_kept_while_training_goes_on_without(
     words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -110,6 +110,27 @@ def test_adopt_is_its_formula():
     torch.testing.assert_close(named["embedding.weight"].detach(), p)
 
 
+def test_ademamix_is_its_formula_and_adamw_without_its_slow_mean():
+    named, plain, reference = parameters(), parameters(), parameters()
+    p, m, slow, v = (x.detach().clone() for x in (named["embedding.weight"], *torch.zeros(3, 7, 6)))
+    knobs = {"lr": 0.01, "betas": [0.8, 0.9], "weight_decay": 0.3}
+    mixed = made("ademamix", named, **knobs, slow_beta=0.99, alpha=3.0, warmup=4)
+    fast, adamw = made("ademamix", plain, **knobs, alpha=0.0), made("adamw", reference, **knobs)
+    for step in range(1, 7):
+        for parts, optimizer in ((named, mixed), (plain, fast), (reference, adamw)):
+            gradients(parts, step)
+            optimizer.step()
+        g = named["embedding.weight"].grad
+        assert g is not None
+        done = min(1.0, step / 4)
+        b3 = math.exp(math.log(0.8) * math.log(0.99) / ((1 - done) * math.log(0.99) + done * math.log(0.8)))
+        m, slow, v = 0.8 * m + 0.2 * g, b3 * slow + (1 - b3) * g, 0.9 * v + 0.1 * g**2
+        update = (m / (1 - 0.8**step) + 3 * done * slow) / ((v / (1 - 0.9**step)).sqrt() + 1e-8)
+        p = p - 0.01 * (update + 0.3 * p)
+    torch.testing.assert_close(named["embedding.weight"].detach(), p)
+    torch.testing.assert_close(plain, reference)
+
+
 def test_schedule_free_is_its_formula():
     named = parameters()
     name = "embedding.weight"
