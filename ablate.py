@@ -13,6 +13,7 @@ try:
     from gptlab import compose as wiring
     from gptlab.ablation.arms.typed import quote_typed_arms
     from gptlab.runs.like import expand_like
+    from gptlab.runs.malloc import keep_freed_memory
     from gptlab.runs.openmp import load_openmp
 except ModuleNotFoundError as missing:
     sys.exit(f"error: {missing.name} is not installed here; run: make setup && . .venv/bin/activate")
@@ -28,6 +29,7 @@ def main(config: DictConfig) -> None:
 
 if __name__ == "__main__":
     load_openmp()
+    keep_freed_memory()
     with wiring.program():
         sys.argv[1:] = expand_like(quote_typed_arms(sys.argv[1:]), wiring.compose_config)
         if not any(word.startswith("-") for word in sys.argv[1:]):

@@ -13,6 +13,7 @@ try:
     from gptlab import compose as wiring
     from gptlab.console.json_answer import add_to_answer
     from gptlab.runs.like import expand_like
+    from gptlab.runs.malloc import keep_freed_memory
     from gptlab.runs.openmp import load_openmp
     from gptlab.runs.record import read_json
 except ModuleNotFoundError as missing:
@@ -37,6 +38,7 @@ def main(config: DictConfig) -> None:
 
 if __name__ == "__main__":
     load_openmp()
+    keep_freed_memory()
     with wiring.program():
         sys.argv[1:] = wiring.name_choices(expand_like(sys.argv[1:], wiring.compose_config))
         main()

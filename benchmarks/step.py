@@ -5,7 +5,8 @@
 
 Arms take turns, step by step, in one process; the second arm of GPT-2 slots shows what chance does. Ratios are to the
 first arm: nanoGPT's model.py where --nanogpt names its folder, else transformers' GPT2LMHeadModel, which takes
-pip install -e ".[pretrained]". x-transformers is an arm where it is installed.
+pip install -e ".[pretrained]". x-transformers is an arm where it is installed. All arms share the malloc that train.py
+sets up, which serves the others too; GPTLAB_MALLOC=default leaves it as it is.
 """
 
 import argparse
@@ -23,6 +24,7 @@ from torch.nn.functional import cross_entropy
 
 from gptlab import compose as wiring
 from gptlab.config.factory import factory
+from gptlab.runs.malloc import keep_freed_memory
 
 SIZES = {"width": 128, "heads": 4, "layers": 4, "context": 64, "batch_size": 12}
 VOCAB = 65
@@ -122,6 +124,7 @@ def main() -> None:
     parser.add_argument("--nanogpt", metavar="FOLDER", help="a clone of nanoGPT, whose model.py is the first arm")
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
+    keep_freed_memory()
     torch.manual_seed(0)
     made: dict[str, Arm] = {"nanoGPT": nanogpt(asked.nanogpt)} if asked.nanogpt else {}
     made |= {"transformers GPT2LMHeadModel": transformers_gpt2()}

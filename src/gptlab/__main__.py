@@ -19,6 +19,7 @@ from gptlab.compose import compose, program
 from gptlab.config.menu import TRAIN
 from gptlab.console.json_answer import add_to_answer
 from gptlab.errors import Refused
+from gptlab.runs.malloc import keep_freed_memory
 from gptlab.runs.openmp import load_openmp
 
 HELP = f"{__doc__} Each takes --json: one object on stdout."
@@ -283,6 +284,7 @@ for command in (programs.train, programs.ablate):
 def main() -> None:
     """Run the command of the command line."""
     load_openmp()
+    keep_freed_memory()
     has_its_own_errors = len(sys.argv) > 1 and sys.argv[1] in programs.PROGRAMS
     with nullcontext() if has_its_own_errors else program():
         app()
