@@ -2,11 +2,12 @@
 
 from gptlab.report.figures.curves import are_size_points, draw_size_curves
 from gptlab.report.figures.parts import assign_colours, make_axis, make_error_bars, make_margin
+from gptlab.report.figures.slopes import draw_slopes
 from gptlab.report.model import Code, Figure, Report, Sections, Table, Words
 from gptlab.report.text.columns import Column
 from gptlab.report.text.markup import Sentence, bold, escape, parse_sentence
 from gptlab.report.text.view import build_command
-from gptlab.stats.measurements import Measurements, describe_clocks, format_tables
+from gptlab.stats.measurements import Measurements, describe_clocks, format_tables, judge_coordinates
 from gptlab.stats.results import Timing
 
 MAX_DRAWN = 12
@@ -23,6 +24,7 @@ def build_measurement_report(measurements: Measurements) -> Report:
     sections.add(
         "results",
         "Results",
+        *draw_slopes(measurements),
         *_build_tables(measurements),
         *draw_size_curves(measurements, {timing.metric.name: timing.medians for timing in timings}),
         *(draw_ratios(timing) for timing in timings if len(timing.ratios) <= MAX_DRAWN),
@@ -35,11 +37,18 @@ def build_measurement_report(measurements: Measurements) -> Report:
     sections.add("raw", "Raw numbers", Words(["Every round of every block: results.csv."]))
     return Report(
         title=measurements.study,
-        line=f"{len(measurements.arms)} arms measured together, nothing was trained.",
+        line=_describe_kind(measurements),
         answers={"": Words(summarize_measurements(measurements))},
         sections=sections.sections,
         command=command,
     )
+
+
+def _describe_kind(measurements: Measurements) -> str:
+    knobs = measurements.plan.knobs or {}
+    if measurements.plan.kind == "coordinate_check":
+        return f"Activations over sizes, before and after {knobs['steps']} steps from {knobs['draws']} draws."
+    return f"{len(measurements.arms)} arms measured together, nothing was trained."
 
 
 def _describe_question(measurements: Measurements) -> list[str]:
@@ -62,9 +71,10 @@ def _build_tables(measurements: Measurements) -> list[Table]:
 
 def _draw_numbers(measurements: Measurements) -> list[Figure]:
     """Draw each metric in which arms differ: over sizes where all arms are points of sizes, else as bars."""
-    over_sizes, as_bars = {}, {}
+    over_sizes, as_bars, checked = {}, {}, measurements.plan.kind == "coordinate_check"
     for metric, numbers in measurements.values.items():
-        if len({*numbers.values()}) > 1:
+        # slopes are drawn with their intervals
+        if len({*numbers.values()}) > 1 and not (metric.endswith((" of change", " of size")) and checked):
             # bars of 300 lengths show nothing that a line does not show better
             (over_sizes if are_size_points(measurements, numbers) else as_bars)[metric] = numbers
     bars = [draw_bars(measurements, metric, numbers) for metric, numbers in [*as_bars.items()][:MAX_DRAWN]]
@@ -73,7 +83,7 @@ def _draw_numbers(measurements: Measurements) -> list[Figure]:
 
 def summarize_measurements(measurements: Measurements) -> list[Sentence]:
     """Return what was faster and what slower than the baseline, beyond the spread of the clock."""
-    sentences = []
+    sentences = [parse_sentence(line) for line in judge_coordinates(measurements)]
     for timing in measurements.timings:
         sentences += _describe_timing(timing, measurements.baseline)
     if sentences:

@@ -1,12 +1,14 @@
-"""Slopes of time over size, from the points of a sweep that were timed in the same rounds. Pure.
+"""Slopes over size, of times from the points of a sweep that were timed in the same rounds, and of other numbers.
 
 elasticity   slope of ln t over ln x, with a 95 % interval from resampled blocks of neighbouring rounds
 AIC          of a line less that of a parabola, each fitted to t / median t of all rounds: above 0 the parabola wins
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal, NamedTuple
 
 import numpy as np
+from scipy import stats
 
 from gptlab.stats.labels import SizePoint
 from gptlab.stats.timing import resample_rounds
@@ -68,3 +70,31 @@ def _fit_polynomial(x: np.ndarray, t: np.ndarray, degree: int) -> tuple[float, f
     return float(len(target) * np.log(max(squared_error, 1e-300) / len(target)) + 2 * (degree + 2)), float(
         coefficients[1] / x.max()
     )
+
+
+class Slope(NamedTuple):
+    """A slope of ln y over ln x with the ends of its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def fit_slope(values: Mapping[int, Sequence[float]]) -> Slope:
+    """Fit a line to ln y over ln x, for draws of y by size x; what sizes leave beside the line widens the interval."""
+    x = np.log([size for size, draws in values.items() for _ in draws])
+    # 0 where nothing moved at all; a floor far below float32's digits keeps the logarithm finite
+    y = np.log(np.maximum([value for draws in values.values() for value in draws], 1e-30))
+    slope, intercept = np.polyfit(x, y, 1)
+    spread = np.square(y - slope * x - intercept).sum() / (len(x) - 2) / np.square(x - x.mean()).sum()
+    reach = stats.t.ppf(0.975, len(x) - 2) * spread**0.5
+    return Slope(float(slope), float(slope - reach), float(slope + reach))
+
+
+def judge_slope(slope: Slope, tolerance: float) -> Literal["stands", "grows", "shrinks", "not resolved"]:
+    """Return whether a number stands still over size: its slope within the tolerance, beyond, or neither for sure."""
+    if slope.low > tolerance:
+        return "grows"
+    if slope.high < -tolerance:
+        return "shrinks"
+    return "stands" if -tolerance <= slope.low and slope.high <= tolerance else "not resolved"

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from rich.console import Console
 from rich.table import Table
 
+from gptlab.stats.elasticity import Slope, judge_slope
 from gptlab.stats.labels import ArmValues, SizePoint, read_point
 from gptlab.stats.results import Metric, Timing
 from gptlab.stats.study_plan import StudyPlan
@@ -95,7 +96,9 @@ def summarize_rows(plan: StudyPlan, rows: list[Row], after: Sequence[str] = ()) 
     )
 
 
-DRAWN_SIZES = ("trial", "call")
+WIDTH, DEPTH = "width of the stream", "number of layers"
+"""Sizes of a coordinate check."""
+DRAWN_SIZES = ("trial", "call", WIDTH, DEPTH)
 """Sizes whose points are drawn, and not listed: each is one moment of something that goes on."""
 
 
@@ -167,8 +170,64 @@ def print_measurements(measurements: Measurements, console: Console) -> None:
         console.print(table)
     for note in describe_clocks(measurements):
         console.print(note, style="dim", markup=False)
+    for line in judge_coordinates(measurements):
+        console.print(line.replace("**", ""), markup=False)
     for line in measurements.after:
         console.print(f"trained anew: {line}", markup=False)
+
+
+class ActivationSlope(NamedTuple):
+    """How the size or the change of one kind of activation follows the width or the depth."""
+
+    arm: str
+    kind: str
+    dimension: str
+    quantity: str
+    slope: Slope
+
+
+def list_slopes(measurements: Measurements) -> list[ActivationSlope]:
+    """Return the slopes of a coordinate check; none of any other study."""
+    if measurements.plan.kind != "coordinate_check":
+        return []
+    slopes = []
+    for label, pairs in measurements.arm_values.items():
+        if label not in measurements.values["slope of change"]:
+            continue  # a point of a curve
+        (_, arm), (_, kind), (_, dimension) = pairs
+        for quantity in ("change", "size"):
+            ends = (measurements.values[f"{end} of {quantity}"][label] for end in ("slope", "low", "high"))
+            slopes.append(ActivationSlope(arm, kind, dimension, quantity, Slope(*ends)))
+    return slopes
+
+
+def judge_coordinates(measurements: Measurements) -> list[str]:
+    """Return a sentence for each arm and dimension of a coordinate check, with the arm in stars; none for others."""
+    words: dict[tuple[str, str], dict[str, list[tuple[Slope, str]]]] = {}
+    tolerance = (measurements.plan.knobs or {}).get("tolerance", 0.0)
+    for arm, kind, dimension, quantity, slope in list_slopes(measurements):
+        word: str = judge_slope(slope, tolerance)
+        # a size may shrink, and so may all of the logits, which muP begins at 1 / sqrt(width)
+        if slope.high <= tolerance and (quantity == "size" or kind == "logits"):
+            word = "stands"
+        text = f"the {quantity} of {kind}, {slope.value:+.2f} ({slope.low:+.2f} to {slope.high:+.2f})"
+        words.setdefault((arm, dimension), {}).setdefault(word, []).append((slope, text))
+    return [_describe_check(name, dimension, found, tolerance) for (name, dimension), found in words.items()]
+
+
+def _describe_check(name: str, dimension: str, words: dict[str, list[tuple[Slope, str]]], tolerance: float) -> str:
+    over = f"**{name}** {{}} over {dimension}: "
+    failures = [(slope, f"{text}, {word}") for word in ("grows", "shrinks") for slope, text in words.get(word, [])]
+    unresolved, standing = words.get("not resolved", []), words.get("stands", [])
+    # the steepest says most; the table has the others
+    slope, text = max(failures or unresolved or standing, key=lambda found: abs(found[0].value))
+    others = len(failures or unresolved) - 1
+    more = f", and {others} more" if others > 0 else ""
+    if failures:
+        return over.format("fails") + f"{text} as {dimension}^{slope.value:.2f}{more}."
+    if unresolved:
+        return over.format("is not resolved") + f"{text}{more}; more draws or sizes would tell."
+    return over.format("passes") + f"no slope is beyond {tolerance:g}, interval and all; the steepest is {text}."
 
 
 def write_results_csv(rows: Iterable[Row]) -> str:
