@@ -66,6 +66,7 @@ def sample(
     ] = CheckpointName.last,
 ) -> None:
     """Write text as a run's model would, as it comes."""
+    # typer's range has 0 in it: it knows no open ends
     if top_p == 0:
         raise Refused("--top-p=0 leaves no token to draw; try 0.9")
     from gptlab.commands.sample import print_texts, stream_text
@@ -118,6 +119,7 @@ def compare(
 
     console = Console(highlight=False)
     if not console.is_terminal:
+        # a pipe has no width, and rich would break the lines at 80
         console.width = 140
     if len(folders) == 1 and measurement_folder.is_measurement_folder(folders[0]):
         measurement_folder.report_measurements(folders[0], console)
@@ -125,6 +127,7 @@ def compare(
     findings = compare_folders(folders, baseline, pairs)
     print_study(findings, console)
     differing.print_differences(folders, console)
+    # a study's files are made anew in its folder; tables of lone runs are written only where asked
     into = to or (folders[0] if len(folders) == 1 else None)
     if into is not None and (to or (into / "study.json").exists()):
         into.mkdir(parents=True, exist_ok=True)
@@ -273,6 +276,7 @@ def new(
 
     refuse_bad_name(slot, name, package)
     defaults = compose([])
+    # a list slot, such as callback, has no choice but the names in its list, perhaps none
     if not print_new_variant(slot, name, defaults.choices.get(slot) or list(defaults.config[slot]), package):
         raise typer.Exit(1)
 
@@ -285,6 +289,7 @@ def main() -> None:
     """Run the command of the command line."""
     load_openmp()
     keep_freed_memory()
+    # train and ablate turn errors into lines by themselves
     has_its_own_errors = len(sys.argv) > 1 and sys.argv[1] in programs.PROGRAMS
     with nullcontext() if has_its_own_errors else program():
         app()
