@@ -209,6 +209,8 @@ def test_no_knob_of_any_choice_takes_nan_or_infinity(slot: str):
 @pytest.mark.parametrize(("wanted", "words"), [
     (int, "an int"), (float | None, "a number or null"), (bool, "true or false"), (str, "a string"),
     (Literal["a", 1], "one of a, 1"), (Callable[..., Any], "a choice"),
+    (list[int], "a list of ints"), (dict[str, list[str]] | str | None, "lists of strings by name or a string or null"),
+    (list[int | None], "a list of values, each an int or null"), (dict[str, float], "numbers by name"),
 ])  # fmt: skip
 def test_types_are_described_in_words(wanted: Any, words: str):
     assert describe_type(wanted) == words

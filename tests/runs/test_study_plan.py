@@ -78,7 +78,7 @@ def test_an_older_file_has_its_arms_by_their_labels_alone(tmp_path: Path):
         ([], "holds no dict"),
         ({}, "no study, no arms, no cells"),
         ({"name": "a package", "version": 1}, "no study, no arms, no cells"),
-        ({**OLDEST, "seeds": ["one"]}, "seeds is not a list of an int"),
+        ({**OLDEST, "seeds": ["one"]}, "seeds is not a list of ints"),
         ({**OLDEST, "settled": {"base": [["mlp.hidden", 352]]}}, "settled is not"),
         ({**OLDEST, "variance": "none"}, "variance is not one of auto, own, pooled, moderated"),
     ],

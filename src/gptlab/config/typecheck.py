@@ -77,6 +77,18 @@ def describe_type(wanted: Any, value: Any = None) -> str:
     if origin is tuple:
         return f"a list of {len(inside)} values, each {describe_type(inside[-1])}"
     if inside:
-        return f"a list of {describe_type(inside[-1])}" if origin is not dict else f"named {describe_type(inside[-1])}s"
+        several = describe_several(inside[-1])
+        return f"{several} by name" if origin is dict else f"a list of {several}"
     words = {int: "an int", float: "a number", bool: "true or false", str: "a string", type(None): "null"}
     return words.get(wanted, str(wanted))
+
+
+PLURALS = {"an int": "ints", "a number": "numbers", "a string": "strings", "a choice": "choices"}
+
+
+def describe_several(wanted: Any) -> str:
+    """Return several values of an annotated type in words."""
+    words = describe_type(wanted)
+    if words.startswith("a list of "):
+        return words.replace("a list", "lists", 1)
+    return PLURALS.get(words, f"values, each {words}")
