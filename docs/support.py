@@ -12,11 +12,11 @@ from typing import Any
 
 import torch
 
-from gptlab.build import build_decoder
 from gptlab.compose import compose
 from gptlab.config.menu import list_choices
 from gptlab.config.recipe import Recipe
 from gptlab.model.decoder import Decoder
+from gptlab.training.build import build_decoder
 
 PAGE = Path(__file__).with_name("support.md")
 SLOTS = ("attention", "position", "residual", "mlp")

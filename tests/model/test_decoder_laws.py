@@ -22,6 +22,7 @@ from gptlab.config.recipe import Recipe
 from gptlab.corpus.corpus import Corpus
 from gptlab.corpus.tokenizer.byte import Byte
 from gptlab.model.attention import Attention
+from gptlab.model.attention.cope import ContextualPosition
 from gptlab.model.attention.softmax import SoftmaxAttention
 from gptlab.model.attention_kernels import force_kernel
 from gptlab.model.block import Block
@@ -131,7 +132,7 @@ def forgetful(attention: Attention) -> bool:
     if isinstance(attention, SoftmaxAttention):
         normed = isinstance(attention.q_norm, nn.RMSNorm)
         return attention.sink is None and attention.softcap is None and not normed
-    return not recurrent(attention)
+    return not recurrent(attention) and not isinstance(attention, ContextualPosition)
 
 
 def recurrent(attention: Attention) -> bool:
@@ -234,6 +235,7 @@ def test_pairs_are_what_the_mask_shows(reach: int | None, length: int):
         ("gated_deltanet", [6 * 10 * 10 + 3 * 180] * 3),
         ("kda", [6 * 10 * 10 + 3 * 180] * 3),
         ("rwkv7", [6 * 10 * 10 + 60] * 3),
+        ("cope", [LONG * 2 * 6 * 10] * 3),
         ("forgetting", [LONG * (2 * 6 * 10 + 6)] * 3),
         ("hybrid", [6 * 10 * 10] * 3 + [LONG * 2 * 6 * 10]),
     ],
