@@ -9,6 +9,7 @@ from test_equivalent_variants import attended, heads, joined, moved, weights
 
 from gptlab import compose as wiring
 from gptlab.model.attention.softmax import SoftmaxAttention
+from gptlab.model.decoder import Decoder
 from gptlab.model.shape import Shape
 from gptlab.training.optimizer import is_hidden_matrix
 
@@ -104,3 +105,63 @@ def test_a_convolution_sees_again_what_was_taken_back():
 def test_a_convolution_of_one_token_is_refused(size: int):
     with pytest.raises(ValueError, match=f"short_conv={size} sees no token before its own"):
         SoftmaxAttention(SHAPE, short_conv=size)
+
+
+def largest_scores(made: Decoder, layer: int) -> torch.Tensor:
+    """The largest score of each head of a layer over a batch, each pair written out."""
+    entered: list[torch.Tensor] = []
+    attention: Any = made.layers[layer].attention
+    with torch.no_grad():
+        hook = attention.q.register_forward_pre_hook(lambda _, inputs: entered.append(inputs[0]))
+        made(tokens(BATCH, TIME))
+        hook.remove()
+        q, k = attention.q(entered[0]).unflatten(-1, (6, 10)), attention.k(entered[0]).unflatten(-1, (-1, 10))
+        scores = torch.einsum("bthd,bshd->bhts", q, k.repeat_interleave(6 // k.shape[2], 2)) / 10**0.5
+        return scores.masked_fill(~torch.ones(TIME, TIME).tril().bool(), -torch.inf).amax((0, 2, 3))
+
+
+@pytest.mark.parametrize("attention", ["mha", "gqa"])
+def test_a_clip_brings_the_largest_scores_down_to_it_and_leaves_heads_below_alone(attention: str):
+    made = decoder(f"attention={attention} position=nope")
+    before = largest_scores(made, 0)
+    clip = before.median().item()
+    clipped = decoder(f"attention={attention} position=nope attention.qk_clip={clip}").train()
+    first: Any = clipped.layers[0].attention
+    assert torch.equal(largest_scores(clipped.eval(), 0), before)
+    first.after_step(0)  # an evaluation saw no scores
+    assert torch.equal(largest_scores(clipped, 0), before)
+    said = clipped.train()(tokens(BATCH, TIME), tokens(BATCH, TIME))
+    close(said.facts["largest_score/0"], before.max())
+    first.after_step(1)
+    close(largest_scores(clipped.eval(), 0), before.clamp(max=clip))
+    keys, plain = first.k.weight, made.layers[0].attention.k.weight  # type: ignore[union-attr]
+    factors = (clip / before.clamp(min=clip)).view(len(keys) // 10, -1).amin(1).sqrt().repeat_interleave(10)
+    close(keys, plain * factors[:, None])  # type: ignore[operator]
+
+
+def test_a_clip_takes_the_largest_of_all_micro_batches_and_forgets_it_after_the_step():
+    made = decoder("attention=mha position=nope attention.qk_clip=1.0").train()
+    first: Any = made.layers[0].attention
+    for key in ("one", "two"):
+        made(tokens(BATCH, TIME, key=key), tokens(BATCH, TIME))
+    both = first.qk_clip.largest.clone()
+    made.layers[0].attention.start_training()  # type: ignore[union-attr,operator]
+    assert first.qk_clip.largest is None
+    single = []
+    for key in ("one", "two"):
+        made(tokens(BATCH, TIME, key=key), tokens(BATCH, TIME))
+        single.append(first.qk_clip.largest)
+        first.qk_clip.largest = None
+    assert torch.equal(both, torch.maximum(*single))
+
+
+BAD_CLIPS: list[tuple[dict[str, Any], str]] = [
+    ({"qk_clip": 0.0}, "qk_clip=0.0 is not positive"),
+    ({"qk_clip": 9.0, "qk_norm": True}, "whose size qk_norm takes away"),
+]
+
+
+@pytest.mark.parametrize(("knobs", "problem"), BAD_CLIPS)
+def test_a_clip_that_clips_nothing_is_refused(knobs: dict[str, Any], problem: str):
+    with pytest.raises(ValueError, match=problem):
+        SoftmaxAttention(SHAPE, **knobs)

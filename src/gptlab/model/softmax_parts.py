@@ -5,6 +5,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from gptlab.model.forward_pass import PassMask
 from gptlab.model.recurrence.parts import ShortConv
 from gptlab.model.shape import Shape, divisors
 
@@ -74,6 +75,58 @@ def make_norm(qk_norm: bool | Literal["whole"], heads: int, head: int) -> nn.Mod
     return nn.RMSNorm(heads * head if qk_norm == "whole" else head, eps=1e-6)
 
 
+@torch.no_grad()
+def measure_largest_scores(q: Tensor, k: Tensor, pass_mask: PassMask, scale: float | None) -> Tensor:
+    """Return the largest scaled score of each head over all visible pairs, (H,), for q (B, T, H, D), k (B, S, K, D)."""
+    k = k.repeat_interleave(q.shape[2] // k.shape[2], 2)
+    scores = torch.einsum("bthd,bshd->bhts", q, k) * (q.shape[-1] ** -0.5 if scale is None else scale)
+    return scores.masked_fill(~pass_mask.tensor(), -torch.inf).amax((0, 2, 3))
+
+
+@torch.no_grad()
+def clip_heads(q: nn.Linear, k: nn.Linear, largest: Tensor, clip: float, head: int) -> None:
+    """Scale the heads of two Linears so that scores as large as `largest` (H,) become `clip`; smaller ones stay.
+
+    Queries and keys each take the root of the factor (Kimi K2, arXiv:2507.20534, algorithm 1). Keys that several heads
+    read take the root of the least of their factors, and each query what is left of its own.
+    """
+    factors = (clip / largest.clamp(min=clip)).to(q.weight.dtype)  # (H,), 1 at most
+    of_keys = factors.view(k.out_features // head, -1).amin(1).sqrt()  # (K,)
+    of_queries = factors / of_keys.repeat_interleave(len(factors) // len(of_keys))
+    for linear, scales in ((q, of_queries), (k, of_keys)):
+        rows = scales.repeat_interleave(head)
+        linear.weight.mul_(rows[:, None])
+        if linear.bias is not None:
+            linear.bias.mul_(rows)
+
+
+class ScoreClip:
+    """The clip of one layer's scores (MuonClip, Kimi K2, arXiv:2507.20534).
+
+    limit    largest score that is left alone
+    largest  largest score of each head since the last step, (H,); None before any
+    """
+
+    def __init__(self, limit: float) -> None:
+        self.limit = limit
+        self.largest: Tensor | None = None
+
+    def observe(self, q: Tensor, k: Tensor, pass_mask: PassMask, scale: float | None) -> Tensor:
+        """Remember the scores of a training pass; return the largest of them."""
+        largest = measure_largest_scores(q, k, pass_mask, scale)
+        self.largest = largest if self.largest is None else largest.maximum(self.largest)
+        return largest.max()
+
+    def scale_down(self, q: nn.Linear, k: nn.Linear, head: int) -> None:
+        """Scale the heads of two Linears by the scores of all micro-batches and processes, and forget these."""
+        if self.largest is None:
+            return
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.all_reduce(self.largest, torch.distributed.ReduceOp.MAX)
+        clip_heads(q, k, self.largest, self.limit, head)
+        self.largest = None
+
+
 def remove_component(y: Tensor, direction: Tensor) -> Tensor:
     """Return y less its component along `direction`, both (..., D)."""
     squares = direction.square().sum(-1, keepdim=True)
@@ -97,7 +150,15 @@ def refuse_bad_knobs(
         raise ValueError(f"dropout={dropout} is not in [0, 1); 0 drops nothing")
 
 
-def refuse_bad_sharing(layer: int, share_with: int | None, **of_own_values: bool | str | int | None) -> None:
+def refuse_bad_clip(qk_clip: float | None, qk_norm: bool | str) -> None:
+    """Raise ValueError for a clip that is not positive, and for one of weights whose size a norm takes away."""
+    if qk_clip is not None and qk_clip <= 0:
+        raise ValueError(f"qk_clip={qk_clip} is not positive; try 100, or null for none")
+    if qk_clip is not None and qk_norm:
+        raise ValueError(f"qk_clip={qk_clip} scales weights whose size qk_norm takes away; say qk_clip=null")
+
+
+def refuse_bad_sharing(layer: int, share_with: int | None, **of_own_values: bool | str | float | None) -> None:
     """Raise ValueError for a layer to read that does not exist, and for knobs that ask for values of its own."""
     if share_with is None:
         return
@@ -108,5 +169,5 @@ def refuse_bad_sharing(layer: int, share_with: int | None, **of_own_values: bool
         )
     for name, value in of_own_values.items():
         if value:
-            off = "null" if name == "short_conv" else "false"
+            off = "null" if name in ("short_conv", "qk_clip") else "false"
             raise ValueError(f"share_with={share_with} reads values as they are; say {name}={off} here")

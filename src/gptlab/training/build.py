@@ -136,6 +136,9 @@ def _check_build(recipe: Recipe) -> list[str]:
         changes = {
             f"change=[{name}]": factory(node, f"change.{name}") for name, node in recipe.config["change"].items()
         }
+        clips = any(getattr(part, "qk_clip", None) for part in decoder.modules())
+        if clips and trainer.strategy == "fsdp":
+            raise ValueError("attention.qk_clip needs whole matrices, which trainer=fsdp cuts up; use trainer=ddp")
         name = f"optimizer={recipe.choices.get('optimizer', optimizer.target.__name__)}"
         for name_of_part, part in {**changes, name: optimizer}.items():
             if getattr(part.target, "needs_whole_matrices", False) and trainer.strategy == "fsdp":

@@ -13,6 +13,7 @@ What composes with it, each off by default:
 short_conv      q, k, v = u + conv(u) of their projections u, causal            Canon, Allen-Zhu 2025, arXiv:2512.17351
 qk_norm         RMS over each head, before rotation                           Qwen3, arXiv:2505.09388
                 whole: over all heads at once                                 OLMo 2, arXiv:2501.00656
+qk_clip         after a step q and k of a head are scaled down if a score is above it   MuonClip, arXiv:2507.20534
 gate            out(y sigmoid(gate x)), feature by feature or head by head    Qiu 2025, arXiv:2505.06708
 forget_gate     scores less sum(-log sigmoid(forget x)) from key to query     FoX, arXiv:2503.02130
 exclusive       y less its part along the query's own value                   XSA, arXiv:2603.09078
@@ -40,9 +41,11 @@ from gptlab.model.recurrence.parts import hide_padding
 from gptlab.model.shape import Shape
 from gptlab.model.softmax_parts import (
     Reading,
+    ScoreClip,
     make_norm,
     make_short_conv,
     make_value_embedding,
+    refuse_bad_clip,
     refuse_bad_knobs,
     refuse_bad_sharing,
     remove_component,
@@ -56,6 +59,7 @@ class SoftmaxAttention(Attention):
     window          keys that a query sees, its own counted; null is all
     short_conv      tokens that a convolution of q, k and v sees, its own the last (Canon: 4); null is none
     qk_norm         normalize queries and keys, head by head; whole is all heads at once
+    qk_clip         largest score of a head that is left alone after a training step (Kimi K2: 100); null is none
     gate            multiply what is read by a sigmoid of the input; head is one number for each head
     forget_gate     let each head forget, by a gate that every token sets for all that came before it
     exclusive       take off what is read the part along the query's own value
@@ -80,6 +84,7 @@ class SoftmaxAttention(Attention):
         window: int | None = None,
         short_conv: int | None = None,
         qk_norm: bool | Literal["whole"] = False,
+        qk_clip: float | None = None,
         gate: bool | Literal["head"] = False,
         forget_gate: bool = False,
         exclusive: bool = False,
@@ -96,14 +101,17 @@ class SoftmaxAttention(Attention):
         super().__init__()
         kv_heads = shape.heads if kv_heads is None else kv_heads
         refuse_bad_knobs(shape, kv_heads, window, scale, softcap, dropout)
+        refuse_bad_clip(qk_clip, qk_norm)
         of_values = {"value_embedding": value_embedding, "value_residual": value_residual, "exclusive": exclusive}
-        refuse_bad_sharing(layer, share_with, short_conv=short_conv, forget_gate=forget_gate, **of_values)
+        clip_and_conv = {"short_conv": short_conv, "qk_clip": qk_clip}
+        refuse_bad_sharing(layer, share_with, forget_gate=forget_gate, **clip_and_conv, **of_values)
         self.layer, self.heads, self.kv_heads, self.head = layer, shape.heads, kv_heads, shape.head
         self.mask, self.softcap, self.dropout = Mask(window), softcap, dropout
         self.scale = choose_scale(shape) if scale is None else scale
         self.scales_with_head = scale is None  # a scale that was given stays as it is
         self.value_residual, self.share_with, self.source, self.lends = value_residual, share_with, layer, False
-        self.exclusive, self.whole_norm = exclusive, qk_norm == "whole"
+        self.exclusive, self.qk_clip = exclusive, None if qk_clip is None else ScoreClip(qk_clip)
+        self.whole_norm = qk_norm == "whole"
         self.q = nn.Linear(shape.width, shape.heads * shape.head, bias)
         # biased apart from the others: Qwen 2 has biases on q, k and v alone, GPT-2 on all four
         self.out = nn.Linear(shape.heads * shape.head, shape.width, out_bias)
@@ -113,13 +121,25 @@ class SoftmaxAttention(Attention):
         self.forget = nn.Linear(shape.width, shape.heads) if forget_gate else None
         self.sink = nn.Parameter(torch.zeros(shape.heads)) if sink else None  # 0 draws as a key whose score is 0
         if share_with is None:
-            self.k = nn.Linear(shape.width, kv_heads * shape.head, bias)
-            self.v = nn.Linear(shape.width, kv_heads * shape.head, bias)
-            self.k_norm = make_norm(qk_norm, kv_heads, shape.head)
-            self.conv = make_short_conv(short_conv, (shape.heads + 2 * kv_heads) * shape.head)
-            self.value_embedding = make_value_embedding(shape, kv_heads, value_embedding)
+            self.add_keys_and_values(shape, bias, qk_norm, short_conv=short_conv, value_embedding=value_embedding)
         if value_residual and layer:  # layer 0 lends its values and has nothing to blend them with
             self.blend = nn.Parameter(torch.tensor(0.5))
+
+    def add_keys_and_values(
+        self,
+        shape: Shape,
+        bias: bool,
+        qk_norm: bool | Literal["whole"],
+        *,
+        short_conv: int | None,
+        value_embedding: bool | Literal["gate"],
+    ) -> None:
+        """Add what only a layer with keys and values of its own has."""
+        self.k = nn.Linear(shape.width, self.kv_heads * shape.head, bias)
+        self.v = nn.Linear(shape.width, self.kv_heads * shape.head, bias)
+        self.k_norm = make_norm(qk_norm, self.kv_heads, shape.head)
+        self.conv = make_short_conv(short_conv, (shape.heads + 2 * self.kv_heads) * shape.head)
+        self.value_embedding = make_value_embedding(shape, self.kv_heads, value_embedding)
 
     def forward(self, x: Tensor, forward_pass: ForwardPass, cache: RingCache | None = None) -> Tensor:
         q, k, v, key_positions, own_v, forgotten = (
@@ -130,6 +150,9 @@ class SoftmaxAttention(Attention):
         bias = forward_pass.position.bias(forward_pass.positions, key_positions, self.layer)
         if forgotten is not None:
             bias = forgotten if bias is None else bias + forgotten
+        if self.qk_clip is not None and self.training:
+            largest = self.qk_clip.observe(q, k, forward_pass.pass_mask(self.mask, key_positions), self.scale)
+            forward_pass.facts[f"largest_score/{self.layer}"] = largest
         y = attend(
             q,
             k,
@@ -147,6 +170,16 @@ class SoftmaxAttention(Attention):
             # a gate of each head is one number for its D features
             y = y * self.gate(x).unflatten(-1, (self.heads, -1)).sigmoid()
         return self.out(y.flatten(-2))
+
+    def start_training(self) -> None:
+        """Forget the scores of passes that were no training."""
+        if self.qk_clip is not None:
+            self.qk_clip.largest = None
+
+    def after_step(self, step: int) -> None:
+        """Scale queries and keys of heads whose scores were above the clip."""
+        if self.qk_clip is not None:
+            self.qk_clip.scale_down(self.q, self.k, self.head)
 
     def split_heads(self, projected: Tensor, norm: nn.Module) -> Tensor:
         """Return (B, T, H D) as heads (B, T, H, D), normalized."""
