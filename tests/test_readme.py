@@ -161,3 +161,14 @@ def test_the_tree_is_what_lies_there() -> None:
     folders = {path.name for path in (ROOT / "src" / "gptlab").iterdir() if (path / "__init__.py").exists()}
     assert folders == {*re.findall(r"(\w+)/ ", tree)} & folders
     assert len([path for path in (ROOT / "src" / "gptlab").iterdir() if path.name != "__pycache__"]) <= 20
+
+
+@pytest.mark.parametrize("slot", ["attention", "position", "residual", "mlp"])
+def test_the_page_of_what_goes_together_has_every_choice(slot: str) -> None:
+    page = (ROOT / "docs" / "support.md").read_text(encoding="utf-8")
+    sections = [part for part in page.split("## ") if slot in part.splitlines()[0].split(" x ")]
+    assert len(sections) == 3
+    named = {
+        name for section in sections for name in re.findall(r"[a-z]\w*", " ".join(re.findall(r"^\|.*$", section, re.M)))
+    }
+    assert committed()[slot] <= named, "say make matrix"
