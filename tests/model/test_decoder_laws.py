@@ -255,7 +255,7 @@ def test_a_state_is_as_large_after_any_length():
 # -- 7
 
 WIDE = ("model=micro",)
-LOUD = ("residual=sandwich", "residual=output_only")
+LOUD = ("residual=sandwich", "residual=output_only", "experiment=sprint")
 """Their embeddings enter with RMS 1, since a norm gives their branches that."""
 
 
