@@ -507,7 +507,7 @@ def test_a_disk_that_fills_up_amid_a_run_ends_it_in_one_line_and_it_goes_on(tmp_
 
 
 @pytest.mark.parametrize(
-    "at", [(record, "append_line", 5), (record, "write_atomically", 3), (checkpoint, "save_checkpoint", 2)]
+    "at", [(record, "append_line", 5), (record, "write_atomically", 3), (checkpoint, "write_checkpoint", 2)]
 )
 def test_a_full_disk_ends_a_run_in_one_line_and_it_goes_on(at: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     module, name, last = at

@@ -18,7 +18,7 @@ from tiny_runs import finished, numbers, tiny
 from gptlab.ablation.worker import run_program
 from gptlab.model import attention_kernels
 from gptlab.model.attention_kernels import choose_kernel
-from gptlab.runs.checkpoint import find_newest_checkpoint, keep_checkpoints, load_checkpoint
+from gptlab.runs.checkpoint import CheckpointWriter, find_newest_checkpoint, keep_checkpoints, load_checkpoint
 from gptlab.training.run_callbacks.checkpoints import Checkpoints
 from gptlab.training.state import RunState, StepTimer
 from gptlab.training.task import Diverged, Task
@@ -120,7 +120,7 @@ def test_flex_is_chosen_for_heads_and_lengths_that_it_takes(
 # -- what is saved and read
 
 
-def test_a_loss_that_is_no_number_is_never_saved_as_last(monkeypatch: pytest.MonkeyPatch):
+def test_a_loss_that_is_no_number_is_never_saved_as_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     task: Any = Task.__new__(Task)
     torch.nn.Module.__init__(task)
     task.sums = {"train/loss": torch.tensor(float("nan")), "train/gradient_norm": torch.tensor(1.0)}
@@ -131,7 +131,7 @@ def test_a_loss_that_is_no_number_is_never_saved_as_last(monkeypatch: pytest.Mon
     state = RunState(step=7)
     trainer: Any = SimpleNamespace(should_stop=False)  # has nothing to save with
     with pytest.raises(Diverged, match=r"step 7: train/loss is not finite"):
-        Checkpoints(context, state, StepTimer(state)).on_step_end(trainer, task)
+        Checkpoints(context, CheckpointWriter(tmp_path), state, StepTimer(state)).on_step_end(trainer, task)
 
 
 @pytest.mark.parametrize(

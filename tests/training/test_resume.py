@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -52,15 +53,18 @@ def resumed(folder: Path) -> Done:
 def album(folder: Path, monkeypatch: pytest.MonkeyPatch, overrides: list[str]) -> list[Path]:
     """Runs, and keeps a copy of the run folder as it stood before each line written and each file replaced."""
     copies: list[Path] = []
+    # a thread writes checkpoints: it renames none while a picture is taken
+    one_at_a_time = threading.RLock()
 
     def picture(owner: Any, name: str) -> None:
         true: Callable[..., Any] = getattr(owner, name)
 
         def pictured(*args: Any) -> Any:
-            for run in (folder / "runs").glob("*"):
-                copies.append(folder / "album" / f"{len(copies)}" / "runs" / run.name)
-                shutil.copytree(run, copies[-1])
-            return true(*args)
+            with one_at_a_time:
+                for run in (folder / "runs").glob("*"):
+                    copies.append(folder / "album" / f"{len(copies)}" / "runs" / run.name)
+                    shutil.copytree(run, copies[-1])
+                return true(*args)
 
         monkeypatch.setattr(owner, name, pictured)
 

@@ -19,7 +19,13 @@ from gptlab.errors import Ended, Refused
 from gptlab.model.compile_policy import should_compile_long_run
 from gptlab.model.decoder import Decoder
 from gptlab.runs import tracker as tracking
-from gptlab.runs.checkpoint import extract_decoder_weights, find_newest_checkpoint, keep_checkpoints, load_checkpoint
+from gptlab.runs.checkpoint import (
+    CheckpointWriter,
+    extract_decoder_weights,
+    find_newest_checkpoint,
+    keep_checkpoints,
+    load_checkpoint,
+)
 from gptlab.runs.fingerprint import fingerprint_recipe
 from gptlab.runs.record import RunFolder
 from gptlab.training.build import build_decoder
@@ -118,8 +124,8 @@ class Run:
     def _make_callbacks(self) -> list[Any]:
         """Return the user's callbacks, then the run's own in the order in which they act."""
         context, state, log = self.context, self.state, self.log
-        timer = StepTimer(state)
-        evaluation = InterimEvaluation(context, self.setup, self.evaluator, log, state, timer)
+        timer, checkpoints = StepTimer(state), CheckpointWriter(context.folder.checkpoints)
+        evaluation = InterimEvaluation(context, self.setup, self.evaluator, log, checkpoints, state, timer)
         return [
             *build_callbacks(context.recipe, log.write_row),
             self.stop_on_signal,
@@ -128,7 +134,7 @@ class Run:
             MetricsLog(context, log, state, timer, self.setup.peak_tokens_per_s),
             evaluation,
             InterimSample(context, self.setup, evaluation, self.writer, log, state, timer),
-            Checkpoints(context, state, timer),
+            Checkpoints(context, checkpoints, state, timer),
         ]
 
     def finish(self) -> None:

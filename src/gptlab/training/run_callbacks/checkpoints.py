@@ -5,7 +5,7 @@ from typing import Any
 
 import lightning
 
-from gptlab.runs import checkpoint
+from gptlab.runs.checkpoint import CheckpointWriter
 from gptlab.training.context import RunContext
 from gptlab.training.run_callbacks import StepCallback
 from gptlab.training.state import RunState, StepTimer
@@ -18,11 +18,13 @@ STATE_KEY = "run"
 class Checkpoints(StepCallback):
     """Saves each save_every steps, after save_minutes if they come first, and whenever training stops.
 
+    A thread writes while training goes on; the end of training waits for it.
+
     It comes last, so that what it saves knows of all rows that were written at the step. `saved_step`: of the last one.
     """
 
-    def __init__(self, context: RunContext, state: RunState, timer: StepTimer) -> None:
-        self.context, self.state, self.timer = context, state, timer
+    def __init__(self, context: RunContext, writer: CheckpointWriter, state: RunState, timer: StepTimer) -> None:
+        self.context, self.writer, self.state, self.timer = context, writer, state, timer
         self.saved_step = 0
         self.saved_time = time.monotonic()
 
@@ -52,9 +54,15 @@ class Checkpoints(StepCallback):
             task.keep_average_weights()  # what is evaluated and kept
         task.share_sums(self.context.processes.all_reduce_mean)
         task.refuse_bad_sums()  # on a GPU nobody has looked since the last log line
-        checkpoint.save_checkpoint(trainer, self.context.folder.checkpoints, "last")
+        self.writer.save(trainer, "last")
         self.saved_step, self.saved_time = self.state.step, time.monotonic()
         self.timer.resume()
+
+    def on_train_end(self, trainer: lightning.Trainer, task: Task) -> None:
+        self.writer.wait()
+
+    def on_exception(self, trainer: lightning.Trainer, task: Task, exception: BaseException) -> None:
+        self.writer.wait_after_error()
 
     def is_time_due(self) -> bool:
         """Return whether save_minutes have passed since the last checkpoint; all processes agree."""

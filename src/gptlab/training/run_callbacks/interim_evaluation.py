@@ -2,7 +2,7 @@
 
 import lightning
 
-from gptlab.runs import checkpoint
+from gptlab.runs.checkpoint import CheckpointWriter
 from gptlab.training.context import RunContext
 from gptlab.training.evaluator import Evaluator
 from gptlab.training.run_callbacks import StepCallback
@@ -21,11 +21,12 @@ class InterimEvaluation(StepCallback):
         setup: TrainingSetup,
         evaluator: Evaluator,
         log: RunLog,
+        writer: CheckpointWriter,
         state: RunState,
         timer: StepTimer,
     ) -> None:
         self.context, self.training, self.evaluator = context, setup, evaluator  # `setup` is a hook of Lightning's
-        self.run_log, self.state, self.timer = log, state, timer
+        self.run_log, self.writer, self.state, self.timer = log, writer, state, timer
         self.loss = float("nan")  # of the last evaluation
 
     def on_step_end(self, trainer: lightning.Trainer, task: Task) -> None:
@@ -44,5 +45,5 @@ class InterimEvaluation(StepCallback):
             self.state.best_loss, self.state.best_step = self.loss, step
             # weights alone: nobody resumes from the best step, and moments are twice as large
             with task.average_weights():
-                checkpoint.save_checkpoint(trainer, self.context.folder.checkpoints, "best", weights_only=True)
+                self.writer.save(trainer, "best", weights_only=True)
         self.state.evaluate_s += self.timer.resume()
