@@ -89,6 +89,15 @@ def test_every_reader_of_a_study_answers(study: tuple[int, dict[str, Any], str],
     assert losses == sorted(losses)
 
 
+def test_runs_of_one_arm_are_no_question_that_was_decided(study: tuple[int, dict[str, Any], str], pool: Path):
+    gqa = sorted(map(str, (pool / "runs").glob("*gqa*")))
+    assert len(gqa) == 2
+    status, judged, said = ask("-m", "gptlab", "judge", *gqa, "--json")
+    assert (status, judged["exit"]) == (2, 2)
+    assert judged["error"].endswith("one arm, so there is nothing to judge; give runs of two arms")
+    assert said.count("\n") == 1
+
+
 class Fake:
     """Findings as far as the exit status looks at them."""
 

@@ -144,10 +144,13 @@ def judge(
 ) -> None:
     """Print the verdicts alone, a line each, and end with what they are: 0 decided, 3 not resolved, 4 unstable."""
     from gptlab.report.findings import compare_folders
-    from gptlab.report.render.answer import answer_with_findings, choose_status
+    from gptlab.report.render.answer import DECIDED, answer_with_findings, choose_status
 
     findings = compare_folders(folders, baseline)
     answer = answer_with_findings(findings)
+    # status 0 would tell a program that a question was decided which nobody asked
+    if not answer["verdicts"] and choose_status(findings) == DECIDED:
+        raise Refused(f"{' '.join(map(str, folders))}: one arm, so there is nothing to judge; give runs of two arms")
     for verdict in answer["verdicts"]:
         print("{arm} against {against}: {label}".format(**verdict))
     add_to_answer(**answer)
