@@ -171,12 +171,14 @@ def attend_flex(q, k, v, pass_mask, bias, scale, sink, softcap, dropout) -> Tens
     if dropout:
         raise ValueError(f"dropout={dropout}: the kernel flex has no dropout; use sdpa or naive")
     query_positions, key_positions = pass_mask.query_positions, pass_mask.key_positions
+    documents = pass_mask.documents
 
     def is_visible(b, _head, i, j):
         # positions may be one row for the whole batch: b % 1 reads it for every b, without a branch in the graph
-        return pass_mask.mask.is_visible(
+        visible = pass_mask.mask.is_visible(
             query_positions[b % query_positions.shape[0], i], key_positions[b % key_positions.shape[0], j]
         )
+        return visible if documents is None else visible & (documents[b, i] == documents[b, j])
 
     def modify_score(z, b, h, i, j):
         z = z if softcap is None else softcap * torch.tanh(z / softcap)

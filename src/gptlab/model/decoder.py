@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from gptlab.model.attention import Attention
 from gptlab.model.block import Block
+from gptlab.model.documents import count_positions
 from gptlab.model.forward_pass import ForwardPass, Output
 from gptlab.model.kv_cache import LayerCache
 from gptlab.model.mlp import Mlp, count_weights
@@ -25,7 +26,7 @@ from gptlab.model.norm import Norm
 from gptlab.model.position import Position
 from gptlab.model.readout import Readout
 from gptlab.model.residual import Residual
-from gptlab.model.shape import Shape
+from gptlab.model.shape import IGNORED, Shape
 
 if TYPE_CHECKING:
     from gptlab.model.parametrization import Scaling
@@ -109,17 +110,22 @@ class Decoder(nn.Module):
         positions: Tensor | None = None,
         cache: Sequence[LayerCache | None] | None = None,
         last: bool = False,
+        documents: Tensor | None = None,
     ) -> Output:
         """Return the Output for tokens (B, T): logits without targets (B, T), the loss with them.
 
         positions  (B|1, T), -1 for padding; None is 0..T-1
         cache      of each applied layer, from earlier calls, which these tokens continue
         last       return the logits of the last token alone, (B, 1, vocab)
+        documents  number of each token's document, (B, T), ascending: each is read as if it were alone
         """
+        if documents is not None:
+            self.refuse_documents(positions, cache)
+            positions = count_positions(documents)
         # remembered: given positions may be padded, and only plain ones leave the causal kernels open
         default_positions = positions is None
         positions = torch.arange(tokens.shape[1], device=tokens.device)[None] if positions is None else positions
-        forward_pass = ForwardPass(tokens, positions, self.position, default_positions)
+        forward_pass = ForwardPass(tokens, positions, self.position, default_positions, documents)
         # all layers agree on the stream (_check_compatibility), so the first residual expands it for all, and the last
         # collapses it
         x = self.dropout(self.position.embed(self.embed_tokens(tokens), positions))
@@ -147,14 +153,32 @@ class Decoder(nn.Module):
         length = x.shape[1]
         for depth, layer in enumerate(self.ahead_layers[: length - 1], start=1):
             tokens, positions = forward_pass.tokens[:, depth:], forward_pass.positions[:, : length - depth]
-            inner = ForwardPass(tokens, positions, self.position, forward_pass.default_positions)
+            documents, ahead_targets = forward_pass.documents, targets[:, depth:]
+            if documents is not None:
+                # a place whose token ahead is of another document mixes two; all after it in its own do too
+                mixes = documents[:, depth:] != documents[:, : length - depth]
+                documents, ahead_targets = documents[:, : length - depth], ahead_targets.masked_fill(mixes, IGNORED)
+            inner = ForwardPass(tokens, positions, self.position, forward_pass.default_positions, documents)
             x = layer(x[:, : length - depth], self.embed_tokens(tokens), inner)
-            losses.append(self.readout.loss(layer.norm(x), targets[:, depth:], inner))
+            losses.append(self.readout.loss(layer.norm(x), ahead_targets, inner))
             # such as a mixture's balance, or the head's z-loss
             for name, value in inner.losses.items():
                 forward_pass.losses[name] = forward_pass.losses.get(name, 0) + value
         if losses:
             forward_pass.losses["mtp"] = self.readout.mtp_weight * torch.stack(losses).mean()
+
+    def refuse_documents(
+        self, positions: Tensor | None = None, cache: Sequence[LayerCache | None] | None = None
+    ) -> None:
+        """Raise ValueError where documents of one row cannot be kept apart."""
+        if positions is not None or cache is not None:
+            raise ValueError("documents have positions of their own, and no cache; give neither beside them")
+        for block in (*self.layers, *(layer.block for layer in self.ahead_layers)):
+            if not block.attention.supports_documents:
+                raise ValueError(
+                    f"data.mask_documents=true: attention ({type(block.attention).__name__}) cannot keep the documents "
+                    "of a row apart; say data.mask_documents=false, or take another attention"
+                )
 
     def embed_tokens(self, tokens: Tensor) -> Tensor:
         """Return the embeddings (B, T, width) of tokens (B, T), without positions."""

@@ -15,19 +15,24 @@ if TYPE_CHECKING:
 class PassMask:
     """A mask applied to the positions of one pass.
 
-    causal  it is the plain causal mask, so kernels need no tensor (flash on GPUs)
+    causal     it is the plain causal mask, so kernels need no tensor (flash on GPUs)
+    documents  numbers of the documents of queries and keys alike, (B, T); None is one document a row
     """
 
     mask: Mask
     query_positions: Tensor
     key_positions: Tensor
     causal: bool
+    documents: Tensor | None = None
     cached_tensor: Tensor | None = None
 
     def tensor(self) -> Tensor:
         """Return bool (B|1, 1, T, S), true where a query sees a key; computed once."""
         if self.cached_tensor is None:
-            self.cached_tensor = self.mask(self.query_positions, self.key_positions)
+            visible = self.mask(self.query_positions, self.key_positions)
+            if self.documents is not None:
+                visible = visible & (self.documents[:, None, :, None] == self.documents[:, None, None, :])
+            self.cached_tensor = visible
         return self.cached_tensor
 
 
@@ -36,6 +41,7 @@ class ForwardPass:
     """State of one pass, created by the decoder.
 
     default_positions  every row stands at 0..T-1, without padding
+    documents          number of each token's document, (B, T); None is one document a row
     shared             tensors that a layer leaves for later ones, by name
     losses             auxiliary losses by name
     facts              other tensors that a part reports, by name
@@ -45,6 +51,7 @@ class ForwardPass:
     positions: Tensor
     position: "Position"
     default_positions: bool = False
+    documents: Tensor | None = None
     shared: dict[str, Any] = field(default_factory=dict)
     losses: dict[str, Tensor] = field(default_factory=dict)
     facts: dict[str, Tensor] = field(default_factory=dict)
@@ -65,6 +72,7 @@ class ForwardPass:
                 self.positions,
                 self.positions,
                 self.default_positions and mask.is_plain_causal(self.positions.shape[1]),
+                self.documents,
             )
         return self.pass_masks[mask]
 

@@ -124,6 +124,8 @@ def _check_build(recipe: Recipe) -> list[str]:
             checkpoint.check(build_on_meta(plain, checkpoint.vocab()))
         # any vocabulary: no refusal depends on it, and reading the text takes longer than all checks
         decoder = build_on_meta(recipe, vocab=64)
+        if recipe.config["data"].get("mask_documents"):
+            decoder.refuse_documents()
         for slot in ("init", "data", "schedule"):
             factory(recipe.config[slot], slot)()
         trainer = factory(recipe.config["trainer"], "trainer")()

@@ -19,10 +19,12 @@ class Attention(nn.Module):
     supports             hooks of the position that it can apply, or does well without: embed, rotate, bias
     scales_with_head     whether scores between wider heads keep their size under shape.score_factor: since they are
                          multiplied by it, or since a norm forgets what scores are multiplied by
+    supports_documents   whether a document in a row that others share is read as it is alone (model/documents.py)
     """
 
     supports: frozenset[str] = frozenset({"embed", "rotate", "bias"})
     scales_with_head: bool = False
+    supports_documents: bool = False
 
     def forward(self, x: Tensor, forward_pass: ForwardPass, cache: LayerCache | None = None) -> Tensor:
         """Map (B, T, width) to (B, T, width)."""

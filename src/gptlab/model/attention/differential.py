@@ -31,6 +31,8 @@ class DifferentialAttention(Attention):
     from; ALiBi's slopes are then those of heads / 2 heads.
     """
 
+    supports_documents = True
+
     def __init__(self, shape: Shape, layer: int = 0, *, bias: bool = False, dropout: float = 0.0) -> None:
         super().__init__()
         if shape.heads % 2:

@@ -33,6 +33,7 @@ class GatedDeltaNet(Attention):
 
     supports = frozenset({"embed", "rotate"})
     scales_with_head = True
+    supports_documents = True
 
     def __init__(
         self,

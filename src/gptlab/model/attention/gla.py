@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gptlab.model.attention import Attention
+from gptlab.model.documents import forget_at_borders
 from gptlab.model.forward_pass import ForwardPass
 from gptlab.model.kv_cache import RecurrentState
 from gptlab.model.recurrence.linear_state import count_mixing_flops, mix, refuse_bad_chunk
@@ -31,6 +32,7 @@ class GatedLinearAttention(Attention):
 
     supports = frozenset({"embed", "rotate"})
     scales_with_head = True
+    supports_documents = True
 
     def __init__(
         self,
@@ -71,13 +73,14 @@ class GatedLinearAttention(Attention):
         rows = (self.new_cache(len(x), 0, x) if cache is None else cache).rows
         decay = self.decay_up(self.decay_down(x))
         q, k, v, decay = (part.unflatten(-1, (self.heads, -1)) for part in (self.q(x), self.k(x), self.v(x), decay))
+        # decays near 1 would round to 1 in bfloat16
+        log_decay = F.logsigmoid(decay.to(rows["state"].dtype)) / self.temperature
         y, state = mix(
             q * self.key**-0.5,
             # a key of 0 writes nothing, and a log decay of 0 forgets nothing: padding leaves the state as it is
             hide_padding(k, forward_pass),
             v,
-            # decays near 1 would round to 1 in bfloat16
-            hide_padding(F.logsigmoid(decay.to(rows["state"].dtype)) / self.temperature, forward_pass),
+            forget_at_borders(hide_padding(log_decay, forward_pass), forward_pass),
             rows["state"],
             self.chunk,
         )

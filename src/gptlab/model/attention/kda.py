@@ -29,6 +29,7 @@ class KimiDeltaAttention(Attention):
 
     supports = frozenset({"embed", "rotate"})
     scales_with_head = True
+    supports_documents = True
 
     def __init__(
         self,

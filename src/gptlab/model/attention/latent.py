@@ -30,6 +30,7 @@ class LatentAttention(Attention):
     """
 
     scales_with_head = True
+    supports_documents = True
 
     def __init__(
         self,

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gptlab.model.attention import Attention
+from gptlab.model.documents import forget_at_borders
 from gptlab.model.forward_pass import ForwardPass
 from gptlab.model.kv_cache import RecurrentState
 from gptlab.model.recurrence.linear_state import count_mixing_flops, mix
@@ -33,6 +34,7 @@ class LinearAttention(Attention):
 
     supports = frozenset({"embed", "rotate"})
     scales_with_head = True
+    supports_documents = True
 
     def __init__(
         self,
@@ -70,6 +72,7 @@ class LinearAttention(Attention):
         # one decay for each head, (B|1, T, H, 1); padding has none
         log_decay = torch.tensor(self.decays, device=x.device, dtype=state.dtype).log().view(1, 1, -1, 1)
         log_decay = hide_padding(log_decay.expand(1, x.shape[1], -1, -1), forward_pass)
+        log_decay = forget_at_borders(log_decay, forward_pass)
         y, state = mix(q, hide_padding(k, forward_pass), v, log_decay, state, self.chunk)
         if cache is not None:
             cache.update(state=state)

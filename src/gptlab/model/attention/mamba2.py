@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gptlab.model.attention import Attention
+from gptlab.model.documents import forget_at_borders
 from gptlab.model.forward_pass import ForwardPass
 from gptlab.model.kv_cache import RecurrentState
 from gptlab.model.recurrence.linear_state import count_mixing_flops, mix, refuse_bad_chunk
@@ -34,6 +35,7 @@ class Mamba2(Attention):
 
     supports = frozenset({"embed", "rotate"})
     scales_with_head = True
+    supports_documents = True
 
     def __init__(
         self,
@@ -86,7 +88,7 @@ class Mamba2(Attention):
             q[:, :, None],
             hide_padding(k, forward_pass)[:, :, None],
             step * v,
-            hide_padding(log_decay, forward_pass),
+            forget_at_borders(hide_padding(log_decay, forward_pass), forward_pass),
             rows["state"],
             self.chunk,
         )

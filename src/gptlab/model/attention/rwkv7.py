@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gptlab.model.attention import Attention
+from gptlab.model.documents import forget_at_borders, hide_other_documents
 from gptlab.model.forward_pass import ForwardPass
 from gptlab.model.kv_cache import RecurrentState
 from gptlab.model.recurrence.linear_state import Rewrite, count_mixing_flops, mix, refuse_bad_chunk
@@ -39,6 +40,7 @@ class RWKV7(Attention):
     """
 
     supports = frozenset({"embed", "rotate"})
+    supports_documents = True
 
     def __init__(self, shape: Shape, layer: int = 0, *, chunk: int = 16, bias: bool = False) -> None:
         super().__init__()
@@ -89,7 +91,7 @@ class RWKV7(Attention):
     def forward(self, x: Tensor, forward_pass: ForwardPass, cache: RecurrentState | None = None) -> Tensor:
         rows = (self.new_cache(len(x), 0, x) if cache is None else cache).rows
         x = hide_padding(x, forward_pass)
-        before = torch.cat([rows["past"].to(x.dtype), x[:, :-1]], 1)
+        before = hide_other_documents(torch.cat([rows["past"].to(x.dtype), x[:, :-1]], 1), forward_pass, 1)
         shares = self.shift.unflatten(0, (len(SHIFT_POWERS), -1)).unbind()
         blends = (torch.addcmul(x, share, before - x) for share in shares)
         x_q, x_decay, x_k, x_v, x_rate, x_gate = blends  # (B, T, width)
@@ -110,7 +112,8 @@ class RWKV7(Attention):
         erased = F.normalize(key_scaled, dim=-1)
         # what is erased is read before the state decays, and `mix` reads after
         rewrite = Rewrite(-erased * (-log_decay).exp(), hide_padding(erased * rate, forward_pass))
-        k, log_decay = hide_padding(k, forward_pass), hide_padding(log_decay, forward_pass)
+        k = hide_padding(k, forward_pass)
+        log_decay = forget_at_borders(hide_padding(log_decay, forward_pass), forward_pass)
         y, state = mix(q, k, v, log_decay, rows["state"], self.chunk, rewrite)
         if cache is not None:
             cache.update(state=state, past=x[:, -1:])

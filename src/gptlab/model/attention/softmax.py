@@ -75,6 +75,8 @@ class SoftmaxAttention(Attention):
     dropout         of the attention weights
     """
 
+    supports_documents = True
+
     def __init__(
         self,
         shape: Shape,

@@ -26,6 +26,7 @@ class TalkingHeads(Attention):
     """
 
     scales_with_head = True
+    supports_documents = True
 
     def __init__(self, shape: Shape, layer: int = 0, *, bias: bool = False, dropout: float = 0.0) -> None:
         super().__init__()

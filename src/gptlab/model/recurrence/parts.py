@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from gptlab.model.documents import forget_at_borders, hide_other_documents
 from gptlab.model.forward_pass import ForwardPass
 from gptlab.model.recurrence.linear_state import Rewrite, mix
 
@@ -48,7 +49,8 @@ def apply_delta_rule(
     """
     # a key of length 1 makes 1 - beta k k^T a contraction for beta in 0 .. 2: states cannot explode
     q, k = normalize_length(q) * q.shape[-1] ** -0.5, normalize_length(k)
-    written, log_decay = hide_padding(beta * k, forward_pass), hide_padding(log_decay, forward_pass)
+    written = hide_padding(beta * k, forward_pass)
+    log_decay = forget_at_borders(hide_padding(log_decay, forward_pass), forward_pass)
     return mix(q, written, v, log_decay, state, chunk, Rewrite(-k))
 
 
@@ -79,8 +81,19 @@ class ShortConv(nn.Module):
         length = x.shape[1]
         # (B, size - 1 + T, channels)
         joined = torch.cat([past.to(x.dtype), hide_padding(x, forward_pass)], 1)
-        y: Any = ShiftedProducts.apply(joined, self.taps)
+        y: Any = self.convolve_documents(joined, forward_pass)
         return y if self.bias is None else y + self.bias, joined[:, length:]
+
+    def convolve_documents(self, joined: Tensor, forward_pass: ForwardPass) -> Any:
+        """Return the products (B, T, channels) for inputs (B, size - 1 + T, channels), none across a border."""
+        if forward_pass.documents is None:
+            return ShiftedProducts.apply(joined, self.taps)
+        length, last = forward_pass.documents.shape[1], self.size - 1
+        products = (
+            self.taps[place] * hide_other_documents(joined[:, place : place + length], forward_pass, last - place)
+            for place in range(self.size)
+        )
+        return sum(products)
 
     def project(
         self, x: Tensor, linears: Sequence[nn.Linear], widths: list[int], forward_pass: ForwardPass, past: Tensor
