@@ -127,7 +127,9 @@ def test_documents_that_cannot_be_kept_apart_are_refused():
         made(now, documents=number(), cache=made.new_cache(BATCH, TIME))
 
 
-@pytest.mark.parametrize("case", ["attention=mha", "attention=gqa attention.short_conv=4", "attention=kda"])
+@pytest.mark.parametrize(
+    "case", ["attention=gqa attention.short_conv=4", pytest.param("attention=kda", marks=pytest.mark.slow)]
+)
 def test_documents_leave_one_graph(case: str):
     made, now = decoder(case), tokens(BATCH, TIME)
     whole = torch.compile(made, fullgraph=True, backend="eager")

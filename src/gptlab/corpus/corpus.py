@@ -1,12 +1,13 @@
 """Tokens of a data set and their batches; every batch is a pure function of (seed, step)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from gptlab.config.factory import Factory
 from gptlab.corpus.data import Data, TokenFiles
+from gptlab.corpus.documents import CorpusDocuments, locate_separators, locate_text_documents, number_documents
 from gptlab.corpus.split import split_text
 from gptlab.corpus.token_files import (
     Tokens,
@@ -25,24 +26,41 @@ from gptlab.model.shape import IGNORED
 
 @dataclass(frozen=True)
 class Corpus:
-    """The tokens of both splits, the tokenizer, and the sha256 of the text or of the token files."""
+    """The tokens of both splits, the tokenizer, and the sha256 of the text or of the token files.
+
+    documents  where they begin, if the data set was asked for them
+    """
 
     train: Tokens
     validation: Tokens
     tokenizer: Tokenizer
     sha256: str
+    documents: CorpusDocuments | None = field(default=None, kw_only=True)
 
     def batch(self, seed: int, step: int, rows: int, context: int, part: slice = slice(None)) -> np.ndarray:
         """Return (rows, context + 1) training tokens, int64, from random positions, or a part of those rows.
 
         They depend on nothing but the arguments and the tokens. A process that trains on some rows reads only those.
         """
+        starts = self._draw_windows(seed, step, rows, context)
+        return take_windows(self.train, starts[part], context + 1).astype(np.int64)
+
+    def number_batch(
+        self, seed: int, step: int, rows: int, context: int, part: slice = slice(None)
+    ) -> np.ndarray | None:
+        """Return the number of each input's document in that batch, (rows, context); None where none is masked."""
+        if self.documents is None or self.documents.train is None:
+            return None
+        starts = self._draw_windows(seed, step, rows, context)[part]
+        return number_documents(self.documents.train, starts[:, None] + np.arange(context))
+
+    def _draw_windows(self, seed: int, step: int, rows: int, context: int) -> np.ndarray:
+        """Return the positions at which the windows of a step begin, (rows,)."""
         # The step is the counter's second word: the first counts the draws of a batch, which steps must not share.
         # a counter-based generator: batch k needs none of those before it, so a resumed run draws nothing again
         rng = np.random.Generator(np.random.Philox(key=seed % 2**64, counter=[0, step, 0, 0]))
         # with replacement and over all positions, as nanoGPT draws: there are no epochs
-        starts = rng.integers(0, len(self.train) - context, rows)
-        return take_windows(self.train, starts[part], context + 1).astype(np.int64)
+        return rng.integers(0, len(self.train) - context, rows)
 
     @property
     def weighs_rows(self) -> bool:
@@ -69,7 +87,13 @@ class Corpus:
 
     def describe_size(self) -> str:
         """Return how much there is, for people."""
-        return f"{len(self.train):,} tokens to learn from, {len(self.validation):,} to be judged by"
+        size = f"{len(self.train):,} tokens to learn from, {len(self.validation):,} to be judged by"
+        if self.documents is None:
+            return size
+        count = len(self.documents.validation)
+        if self.documents.train is None:
+            return f"{size} ({count:,} documents)"
+        return f"{size}, {len(self.documents.train):,} and {count:,} documents, each read as if alone"
 
     def describe_passes(self, tokens: int) -> str:
         """Return how often training on so many tokens reads the training split."""
@@ -94,7 +118,9 @@ class Corpus:
             # without the last window, which may be padded
             firsts = np.linspace(0, (window_count - 1) // together - 1, count).astype(int) * together
             numbers = (firsts[:, None] + np.arange(together)).ravel()
-        return Windows(self.validation, numbers, context, 0, 0), Windows(self.validation, numbers, context, 1, IGNORED)
+        starts = self.documents.validation if self.documents is not None and self.documents.masked else None
+        inputs = Windows(self.validation, numbers, context, 0, 0, starts)
+        return inputs, Windows(self.validation, numbers, context, 1, IGNORED)
 
 
 @dataclass(frozen=True)
@@ -104,6 +130,7 @@ class Windows:
     numbers  which windows: number n begins at position n * context
     shift    0 for inputs, 1 for targets
     padding  value where the input has no target
+    starts   where documents begin, if each is to be read as if alone
     """
 
     tokens: Tokens
@@ -111,6 +138,7 @@ class Windows:
     context: int
     shift: int
     padding: int
+    starts: np.ndarray | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -126,6 +154,17 @@ class Windows:
         has_target = positions < len(self.tokens) - 1
         tokens = self.tokens[np.where(has_target, positions + self.shift, 0)]
         return np.where(has_target, tokens, np.int64(self.padding))
+
+    def number_documents(self, rows: slice) -> np.ndarray | None:
+        """Return the number of each token's document, (rows, context); None where none is masked."""
+        if self.starts is None:
+            return None
+        return number_documents(self.starts, self.numbers[rows, None] * self.context + np.arange(self.context))
+
+    def list_positions(self) -> np.ndarray:
+        """Return the positions in the split of all tokens that are, or have, targets, in order, (targets,)."""
+        positions = (self.numbers[:, None] * self.context + np.arange(self.context)).ravel()
+        return positions[positions < len(self.tokens) - 1] + self.shift
 
 
 TokenWindows = np.ndarray | Windows
@@ -148,7 +187,25 @@ def build_corpus(data: Data, tokenizer_factory: Factory, context: int, cache_fol
                 f"model.context={context} is longer than the {name} split of {len(tokens)} tokens; "
                 f"{f'try model.context={len(tokens) // 2} or ' if len(tokens) > 1 else ''}give more data"
             )
-    return corpus
+    return add_documents(corpus, data)
+
+
+def add_documents(corpus: Corpus, data: Data) -> Corpus:
+    """Return the corpus with its documents, if the data set was asked for them."""
+    if not data.asks_for_documents:
+        return corpus
+    token_files, masked = data.tokens(), data.mask_documents
+    if token_files is None:
+        lengths = corpus.tokenizer.lengths()
+        documents = locate_text_documents(
+            data.find_documents(), corpus.train, corpus.validation, lengths, masked=masked
+        )
+    else:
+        names = [file.stem for file in token_files.validation]
+        documents = locate_separators(
+            corpus.train, corpus.validation, data.find_separator(corpus.tokenizer.vocab), names, masked=masked
+        )
+    return replace(corpus, documents=documents)
 
 
 def _build_from_text(data: Data, tokenizer_factory: Factory, cache_folder: Path) -> Corpus:

@@ -1,9 +1,10 @@
 """The corpus as a LightningDataModule: this process's micro-batches, from the step at which the trainer stands."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from lightning import LightningDataModule
 from torch import Tensor
@@ -19,11 +20,13 @@ class Batch(NamedTuple):
     targets  the token to be said at each place, (B, T), or IGNORED
     weight   of these rows' mean loss in that of the whole batch, times the number of parts; 1 where all have as many
              targets
+    documents  number of the document of each input, (B, T); None where no borders are kept
     """
 
     inputs: Tensor
     targets: Tensor
     weight: float = 1.0
+    documents: Tensor | None = None
 
     def split(self, parts: int) -> "list[Batch]":
         """Cut the rows into parts, each weighted by its share of the targets."""
@@ -32,17 +35,39 @@ class Batch(NamedTuple):
         pairs = [*zip(self.inputs.chunk(parts), self.targets.chunk(parts), strict=True)]
         counts = [int((targets != IGNORED).sum()) for _, targets in pairs]
         whole = max(1, sum(counts))
+        documents = [None] * len(pairs) if self.documents is None else [*self.documents.chunk(parts)]
         return [
-            Batch(*pair, self.weight * len(pairs) * count / whole) for pair, count in zip(pairs, counts, strict=True)
+            Batch(*pair, self.weight * len(pairs) * count / whole, of_part)
+            for pair, count, of_part in zip(pairs, counts, documents, strict=True)
         ]
 
     def to(self, device: torch.device) -> "Batch":
         """Return the batch on a device."""
-        return Batch(self.inputs.to(device), self.targets.to(device), self.weight)
+        return self._change(lambda tensor: tensor.to(device))
 
     def pin_memory(self) -> "Batch":
         """Return the batch in memory from which a GPU copies while it computes."""
-        return Batch(self.inputs.pin_memory(), self.targets.pin_memory(), self.weight)
+        return self._change(Tensor.pin_memory)
+
+    def take_rows(self, rows: slice) -> "Batch":
+        """Return some of the rows."""
+        return self._change(lambda tensor: tensor[rows])
+
+    def _change(self, act: Callable[[Tensor], Tensor]) -> "Batch":
+        documents = None if self.documents is None else act(self.documents)
+        return Batch(act(self.inputs), act(self.targets), self.weight, documents)
+
+
+def load_batch(corpus: Corpus, seed: int, step: int, rows: int, context: int) -> Batch:
+    """Return the batch of a step of a corpus, counted from 0."""
+    inputs, targets = corpus.make_batch(seed, step, rows, context)
+    documents = corpus.number_batch(seed, step, rows, context)
+    return Batch(torch.from_numpy(inputs), torch.from_numpy(targets), documents=convert_documents(documents))
+
+
+def convert_documents(documents: np.ndarray | None) -> Tensor | None:
+    """Return numbers of documents as a tensor, None for none."""
+    return None if documents is None else torch.from_numpy(documents)
 
 
 class DataModule(LightningDataModule):
@@ -68,8 +93,7 @@ class DataModule(LightningDataModule):
 
     def load_batch(self, step: int) -> Batch:
         """Return the batch of a step, counted from 0."""
-        inputs, targets = self.corpus.make_batch(self.seed, step, self.batch_size, self.context)
-        return Batch(torch.from_numpy(inputs), torch.from_numpy(targets))
+        return load_batch(self.corpus, self.seed, step, self.batch_size, self.context)
 
     def load_part(self, step: int, rank: int, size: int) -> Batch:
         """Return the rows of a step that are those of one process of `size`."""
@@ -77,12 +101,10 @@ class DataModule(LightningDataModule):
             part = self.load_batch(step).split(size)[rank]
         else:  # the other rows are not even read
             share = self.batch_size // size
-            tokens = torch.from_numpy(
-                self.corpus.batch(
-                    self.seed, step, self.batch_size, self.context, slice(rank * share, (rank + 1) * share)
-                )
-            )
-            part = Batch(tokens[:, :-1], tokens[:, 1:])
+            rows = slice(rank * share, (rank + 1) * share)
+            drawn = (self.seed, step, self.batch_size, self.context, rows)
+            tokens, documents = torch.from_numpy(self.corpus.batch(*drawn)), self.corpus.number_batch(*drawn)
+            part = Batch(tokens[:, :-1], tokens[:, 1:], documents=convert_documents(documents))
         return part.pin_memory() if self.pinned else part
 
     def train_dataloader(self) -> "DataModule":

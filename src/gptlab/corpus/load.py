@@ -45,7 +45,8 @@ def select_part(corpus: Corpus, part: str, context: int) -> Corpus:
         return corpus.keep_examples(slice(border) if part == "open" else slice(border, None))
     validation = corpus.validation
     pieces = validation.parts if isinstance(validation, JoinedTokens) else [validation]
-    before, after = cut_tokens(pieces, int(len(validation) * (1 - HELD_BACK)))
+    border = int(len(validation) * (1 - HELD_BACK))
+    before, after = cut_tokens(pieces, border)
     chosen = [piece for piece in (before if part == "open" else after) if len(piece)]
     count = sum(map(len, chosen))
     if count <= context:
@@ -53,7 +54,10 @@ def select_part(corpus: Corpus, part: str, context: int) -> Corpus:
             f"evaluation.part={part} has {count} of the {len(validation)} validation tokens, no more than "
             f"model.context={context}; give more text, or data.validation=<a larger share>"
         )
-    return replace(corpus, validation=join_tokens(chosen))
+    documents = corpus.documents
+    if documents is not None:
+        documents = documents.cut_validation(*((0, border) if part == "open" else (border, len(validation))))
+    return replace(corpus, validation=join_tokens(chosen), documents=documents)
 
 
 class CorpusCache:

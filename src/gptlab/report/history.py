@@ -206,6 +206,22 @@ def read_loss_by_position(folder: Path) -> list[float] | None:
         return arrays["by_position"].tolist() if "by_position" in arrays else None
 
 
+def read_loss_in_document(folder: Path) -> tuple[list[int], list[float]] | None:
+    """Return numbers of tokens before a target in its document, and mean nats from each to the next.
+
+    None if the run did not ask where documents begin.
+    """
+    path = folder / "evaluation.npz"
+    if not path.exists():
+        return None
+    with np.load(path) as arrays:
+        if "by_document_place" not in arrays:
+            return None
+        means, counts = arrays["by_document_place"], arrays["targets_by_document_place"]
+    levels = np.flatnonzero(counts)
+    return (2**levels // 2).tolist(), means[levels].tolist()
+
+
 def read_last_texts(folder: Path) -> list[dict]:
     """Return the rows of the final samples."""
     rows = list(read_rows(folder / "samples.jsonl"))

@@ -9,7 +9,14 @@ from gptlab.errors import Refused
 from gptlab.report.figures.parts import COLOURS, GREY, make_axis, make_line
 from gptlab.report.figures.positions import draw_position_figures
 from gptlab.report.figures.sizes import SPLITS, draw_time_totals, draw_violins, thin_points
-from gptlab.report.history import MAX_POINTS, History, read_history, read_last_texts, read_loss_by_position
+from gptlab.report.history import (
+    MAX_POINTS,
+    History,
+    read_history,
+    read_last_texts,
+    read_loss_by_position,
+    read_loss_in_document,
+)
 from gptlab.report.model import Code, Figure, Item, Report, Sections, Table, Texts, Words
 from gptlab.report.setup import describe_run, make_facts_table
 from gptlab.report.text.columns import Column
@@ -56,7 +63,7 @@ def build_run_report(folder: Path) -> Report:
     sections.add("results", "Results", _build_metrics_table(summary), *_draw_text_metrics(summary, rows))
     sections.add("curves", "On the way", *_draw_curves(history))
     sections.add("timings", "Timings", *_draw_timings(summary, history, rows))
-    sections.add("where", "Where the loss is", _draw_loss_by_position(folder))
+    sections.add("where", "Where the loss is", _draw_loss_by_position(folder), _draw_loss_in_document(folder))
     sections.add("positions", "Positions", *draw_position_figures(folder))
     sections.add("samples", "What it writes", Texts({"": texts} if texts else {}))
     sections.add("again", "To do it again", Code("The command:", command), Code("The config that it led to:", config))
@@ -175,4 +182,24 @@ def _draw_loss_by_position(folder: Path) -> Figure | None:
         alt=f"from {losses[0]:.3f} to {losses[-1]:.3f}",
         heads=("place", "nats/token"),
         rows=[*zip(positions, losses, strict=True)],
+    )
+
+
+def _draw_loss_in_document(folder: Path) -> Figure | None:
+    losses_by_level = read_loss_in_document(folder)
+    if losses_by_level is None or len(losses_by_level[0]) < 2:
+        return None
+    before, losses = losses_by_level
+    return Figure(
+        title="Loss by position in the document",
+        # names, not numbers: 0 has no place on a logarithmic axis
+        data=[make_line([str(count) for count in before], losses, "loss", COLOURS[0])],
+        layout={
+            "xaxis": {**make_axis("tokens of the document before, at least"), "type": "category"},
+            "yaxis": make_axis("nats/token"),
+            "height": 320,
+        },
+        alt=f"from {losses[0]:.3f} to {losses[-1]:.3f}",
+        heads=("tokens before, at least", "nats/token"),
+        rows=[*zip(before, losses, strict=True)],
     )

@@ -106,6 +106,8 @@ QUALITY = (
     _lower("val/loss_select", "nats/token", "mean over the first half of the targets: a search chooses by it", FINAL),
     _lower("val/loss_test", "nats/token", "the second half: a search is judged by it", FINAL, name="test loss"),
     _lower("val/loss_at_<n>x", "nats/token", "the same targets after n = 1, 2, 4 contexts of text", FINAL),
+    _lower("val/loss_in_document_<n>", "nats/token", "targets after n to 2 n - 1 tokens of their document", FINAL),
+    _lower("val/loss_source_<source>", "nats/token", "targets of one file of the validation split", FINAL),
     _fact("val/loss_at_missing", "why one of these is not there", FINAL),
     _lower("val/bits_per_byte", "bits/byte", "the loss in bits, over bytes of text", EVALUATOR, name="bits/byte"),
     _lower("val/perplexity", "", "exp(val/loss)", EVALUATOR, name="perplexity"),

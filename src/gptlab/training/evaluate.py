@@ -6,7 +6,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from gptlab.corpus.corpus import TokenWindows
+from gptlab.corpus.corpus import TokenWindows, Windows
 from gptlab.model.decoder import Decoder
 from gptlab.model.eval_mode import eval_mode
 from gptlab.model.shape import IGNORED
@@ -22,10 +22,17 @@ GPU_FACTOR = 16
 """Times as many on a GPU: 32 MiB in float32."""
 
 
-def evaluate(decoder: Decoder, inputs: TokenWindows, targets: TokenWindows, bytes_per_token: np.ndarray) -> "Scores":
+def evaluate(
+    decoder: Decoder,
+    inputs: TokenWindows,
+    targets: TokenWindows,
+    bytes_per_token: np.ndarray,
+    documents: np.ndarray | None = None,
+) -> "Scores":
     """Return the scores of all targets, in order, for windows of inputs and targets (N, T).
 
     bytes_per_token  bytes of UTF-8 of each token of the vocabulary, (V,)
+    documents        number of each input's document, (N, T), to be read as if alone; Windows bring their own
     """
     from gptlab.training.metric import Scores  # late: importing torchmetrics takes a second or more
 
@@ -36,8 +43,14 @@ def evaluate(decoder: Decoder, inputs: TokenWindows, targets: TokenWindows, byte
     parts = []
     with eval_mode(decoder):
         for start in range(0, len(inputs), rows):
-            batch_targets = torch.from_numpy(targets[start : start + rows]).to(device)
-            logits = decoder.forward(torch.from_numpy(inputs[start : start + rows]).to(device)).logits
+            part = slice(start, start + rows)
+            batch_targets = torch.from_numpy(targets[part]).to(device)
+            numbers = inputs.number_documents(part) if isinstance(inputs, Windows) else None
+            numbers = documents[part] if documents is not None else numbers
+            logits = decoder.forward(
+                torch.from_numpy(inputs[part]).to(device),
+                documents=None if numbers is None else torch.from_numpy(numbers).to(device),
+            ).logits
             assert logits is not None
             parts.append(_score_targets(logits, batch_targets))
         nats, predicted, target = (torch.cat(part) for part in zip(*parts, strict=True))

@@ -9,6 +9,7 @@ or does it break? They are some of the windows above, which were scored at 1 con
 position that knows fewer tokens leaves a key out, and `val/loss_at_missing` says why.
 """
 
+import re
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ import numpy as np
 import torch
 
 from gptlab.corpus.corpus import Corpus, Windows
+from gptlab.corpus.documents import count_tokens_before, number_documents
 from gptlab.model.decoder import Decoder
 from gptlab.model.eval_mode import eval_mode
 from gptlab.model.shape import IGNORED
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
     from gptlab.training.metric import Scores
 
 MAX_LEVELS = 12
-"""Levels of difficulty that are told one by one."""
+"""Levels of difficulty that are told one by one, and sources of a text at most."""
 
 
 def evaluate_final(
@@ -49,6 +51,8 @@ def evaluate_final(
     means, counts = average_by_position(nats, corpus.find_scored_places(length)[: len(nats)], length)
     values |= measure_accuracy_by_difficulty(scores, corpus)
     arrays: dict[str, Any] = {"nats": nats, "by_position": means, "targets_by_position": counts}
+    of_documents, document_arrays = score_documents(nats, corpus, evaluator)
+    values, arrays = values | of_documents, arrays | document_arrays
     table = compute_position_table(decoder)
     if table is not None:
         arrays["position_table"] = table.cpu().numpy().astype(np.float16)
@@ -78,6 +82,36 @@ def average_by_position(nats: np.ndarray, place: np.ndarray, context: int) -> tu
     """
     counts = np.bincount(place, minlength=context)
     return np.bincount(place, nats, minlength=context) / np.maximum(counts, 1), counts
+
+
+def score_documents(
+    nats: np.ndarray, corpus: Corpus, evaluator: Evaluator
+) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+    """Return the loss by what stands before a target in its document, and by file, for the summary; the first in full.
+
+    Key n is of targets after n to 2 n - 1 tokens of their document, or after none, whether a window shows them or not.
+    """
+    documents, windows = corpus.documents, evaluator.final_windows[1]
+    if documents is None or not isinstance(windows, Windows):
+        return {}, {}
+    positions = windows.list_positions()
+    before = count_tokens_before(documents.validation, positions)
+    # 0 for none, l for 2^(l - 1) tokens or more
+    levels = np.where(before > 0, np.frexp(before)[1], 0)
+    means, counts = average_by_position(nats, levels, int(levels.max()) + 1)
+    values = {
+        f"val/loss_in_document_{2**level // 2}": float(mean)
+        for level, (mean, count) in enumerate(zip(means, counts, strict=True))
+        if count
+    }
+    if len(documents.sources) <= MAX_LEVELS:
+        names, firsts = zip(*documents.sources, strict=True) if documents.sources else ((), ())
+        numbers = number_documents(np.array(firsts), positions) - 1
+        for number, name in enumerate(names):
+            if (numbers == number).any():
+                key = re.sub(r"[^\w.-]+", "_", name)  # no slash, which would end a group of keys
+                values[f"val/loss_source_{key}"] = float(nats[numbers == number].mean())
+    return values, {"by_document_place": means, "targets_by_document_place": counts}
 
 
 def measure_accuracy_by_difficulty(scores: "Scores", corpus: Corpus) -> dict[str, float]:
@@ -159,7 +193,9 @@ def score_by_history(
         targets = validation[positions + 1].astype(np.int64)
         # what is longer is history alone: the targets stay the same, so the losses differ by it only
         targets[:, :-context] = IGNORED
-        scores = evaluate(decoder, validation[positions].astype(np.int64), targets, evaluator.token_bytes)
+        documents = None if windows.starts is None else number_documents(windows.starts, positions)
+        inputs = validation[positions].astype(np.int64)
+        scores = evaluate(decoder, inputs, targets, evaluator.token_bytes, documents)
         values[f"val/loss_at_{contexts}x"] = scores.nats.double().mean().item()
     return values
 

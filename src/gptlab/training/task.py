@@ -83,7 +83,7 @@ class Task(LightningModule):
         if self.device.type == "cuda":
             torch.cuda.manual_seed(state)
         targets = shuffle_within_batch(batch.targets) if self.shuffle_targets else batch.targets
-        output = self.decoder(batch.inputs, targets)
+        output = self.decoder(batch.inputs, targets, documents=batch.documents)
         # micro-batches of a synthetic task may differ in how much they ask
         loss = output.loss if batch.weight == 1 else output.loss * batch.weight
         self._add("train/loss", loss, self.accumulate)
@@ -224,7 +224,7 @@ class Task(LightningModule):
         ]
         if batch is not None:
             with torch.no_grad():
-                self.decoder(batch.inputs, batch.targets)
+                self.decoder(batch.inputs, batch.targets, documents=batch.documents)
         for hook in hooks:
             hook.remove()
         bad = find_non_finite((name, out) for name, out in outputs if isinstance(out, Tensor))

@@ -12,6 +12,8 @@ from gptlab.errors import Refused
 if TYPE_CHECKING:
     import numpy as np
 
+    from gptlab.corpus.documents import TextDocuments
+
 
 class TokenFiles(NamedTuple):
     """Token files of both splits; without any for validation, the last share of the training tokens is that split."""
@@ -25,12 +27,25 @@ class Data(FileReader):
     """Contract of the slot: __init__(*, knobs, validation), and one of text, chunks and tokens.
 
     Those that read text import neither numpy nor torch. `validation` is the share of it that is the validation split.
+    One that knows its documents sets `asks_for_documents` where it is asked for them, and defines find_documents, or
+    find_separator if it is of tokens; `mask_documents` has each read as if it were alone.
     """
+
+    asks_for_documents: bool = False
+    mask_documents: bool = False
 
     def __init__(self, *, validation: float = 0.1) -> None:
         if not 0 < validation < 1:
             raise Refused(f"validation={validation} is not between 0 and 1; try 0.1")
         self.validation = validation
+
+    def find_documents(self) -> "TextDocuments":
+        """Return where the documents of the text begin."""
+        raise NotImplementedError
+
+    def find_separator(self, vocab: int) -> int:
+        """Return the token that begins a document; raise Refused if a vocabulary of this size has none such."""
+        raise NotImplementedError
 
     def text(self) -> str:
         """Return the whole text, unchanged; raise Refused if it cannot be read."""
@@ -110,7 +125,7 @@ def draw_distinct(random: "np.random.Generator", rows: int, below: int, count: i
         drawn[repeats] = random.integers(0, below, (int(repeats.sum()), count))
 
 
-def find_files(path: str, expected: str, suffix: str = "") -> list[Path]:
+def find_files(path: str, expected: str, suffix: str | tuple[str, ...] = "") -> list[Path]:
     """Return the file at `path`, the files below a folder that end in `suffix`, or those of a glob, sorted by path.
 
     Hidden files are left out. Raises Refused where there are none, saying what is `expected`.
@@ -135,11 +150,12 @@ def find_files(path: str, expected: str, suffix: str = "") -> list[Path]:
         # sorted: the order of a folder differs from disk to disk, and is the order of the text
         paths = sorted(file for file in paths if file.is_file())
     if not paths:
-        raise Refused(f"data.path={path} holds no {f'{suffix} ' if suffix else ''}file; give {expected}")
+        kinds = suffix if isinstance(suffix, str) else " or ".join(suffix)
+        raise Refused(f"data.path={path} holds no {f'{kinds} ' if kinds else ''}file; give {expected}")
     return paths
 
 
-def walk_files(folder: Path, suffix: str, ancestors: tuple[Path, ...] = ()) -> Iterator[Path]:
+def walk_files(folder: Path, suffix: str | tuple[str, ...], ancestors: tuple[Path, ...] = ()) -> Iterator[Path]:
     """Yield the entries below a folder that end in `suffix`, in letters of any case, hidden ones left out.
 
     Links to folders are followed, but not back to one of `ancestors`, whose files are among the others already.

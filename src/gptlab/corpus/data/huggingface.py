@@ -1,20 +1,28 @@
-"""Documents in Parquet: local files, or a data set of the Hugging Face Hub such as roneneldan/TinyStories.
+"""Documents in Parquet or JSON lines: local files, or a data set of the Hugging Face Hub as roneneldan/TinyStories.
 
 They become one text with a blank line between two, whatever the tokenizer, so that bits per byte of all tokenizers
-refer to the same bytes. From the hub come the Parquet files that it makes of every data set (its branch
-refs/convert/parquet); they are kept in its own cache, which works without a network.
+refer to the same bytes; which of them begin a document is known. nanochat's shards are such Parquet. From the hub come
+the Parquet files that it makes of every data set (its branch refs/convert/parquet); they are kept in its own cache,
+which works without a network.
 """
 
+import json
 import re
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from gptlab.corpus.data import Data, find_files, refuse_read_errors
 from gptlab.errors import Refused
 
-EXPECTED = "a .parquet file, a folder of them, a glob, or owner/name of a data set"
+if TYPE_CHECKING:
+    from gptlab.corpus.documents import TextDocuments
+
+EXPECTED = "a .parquet or .jsonl file, a folder of them, a glob, or owner/name of a data set"
+SUFFIXES = (".parquet", ".jsonl")
+LINES = (".jsonl", ".ndjson", ".json")
+"""Names of files of JSON lines; all others are read as Parquet."""
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(?:/[\w.-]+)?", re.ASCII)
 SEPARATOR = "\n\n"
 """Text between two documents."""
@@ -24,15 +32,17 @@ BATCH = 1024
 
 def is_hub_name(path: str) -> bool:
     """Return whether a path that leads to no file may be a data set of the hub."""
-    return HUB_NAME.fullmatch(path) is not None and not path.endswith(".parquet")
+    return HUB_NAME.fullmatch(path) is not None and not path.endswith(SUFFIXES)
 
 
 class HuggingFace(Data):
-    """Text column of Parquet files.
+    """Text column of Parquet files, or of objects that stand a line each.
 
     path    local files, or owner/name or owner/name/configuration of the hub
     column  the column that holds the text
     split   split of a data set of the hub; null: train
+    documents       row makes their borders known; null is not asked
+    mask_documents  read each as if it were alone: no attention, no state and no position reaches across its border
     """
 
     def __init__(
@@ -41,18 +51,21 @@ class HuggingFace(Data):
         path: str | None = None,
         column: str = "text",
         split: str | None = None,
+        documents: Literal["row"] | None = None,
+        mask_documents: bool = False,
         validation: float = 0.1,
     ) -> None:
         super().__init__(validation=validation)
         if not path:
             raise Refused(f"path={path} names nothing to read; data=huggingface needs data.path=<{EXPECTED}>")
         self.path, self.column, self.split = path, column, split
+        self.mask_documents, self.asks_for_documents = mask_documents, mask_documents or documents is not None
 
     @classmethod
     def list_files(cls, knobs: dict[str, Any]) -> list[Path]:
         """Return the local files; none for a name of the hub."""
         try:
-            return find_files(knobs["path"], EXPECTED, ".parquet")
+            return find_files(knobs["path"], EXPECTED, SUFFIXES)
         except Refused:
             if not is_hub_name(knobs["path"]):
                 raise
@@ -64,18 +77,35 @@ class HuggingFace(Data):
     def chunks(self) -> Iterator[str]:
         # before each document but the first, so that the text does not end with one
         separator = ""
-        for file in self.parquet_files:
+        for file in self.files:
             for documents in self.read_batches(file):
                 yield separator + SEPARATOR.join(documents)
                 separator = SEPARATOR
         if not separator:
             raise Refused(f"data.path={self.path} has no document; give {EXPECTED}")
 
+    def find_documents(self) -> "TextDocuments":
+        import numpy as np
+
+        from gptlab.corpus.data.text import name_sources
+        from gptlab.corpus.documents import TextDocuments
+
+        starts, sources, size = [], [], 0
+        for file in self.files:
+            sources.append((str(file), size))
+            for documents in self.read_batches(file):
+                for document in documents:
+                    starts.append(size)
+                    size += len(document.encode()) + len(SEPARATOR)
+        size -= len(SEPARATOR)  # none after the last
+        places = np.array(starts, np.int64)
+        return TextDocuments(places[places < size], size, name_sources(sources))
+
     @cached_property
-    def parquet_files(self) -> list[Path]:
-        """The Parquet files, fetched first if they are the hub's; cached, since a text may be read several times."""
+    def files(self) -> list[Path]:
+        """The files, fetched first if they are the hub's; cached, since a text may be read several times."""
         try:
-            local = find_files(self.path, EXPECTED, ".parquet")
+            local = find_files(self.path, EXPECTED, SUFFIXES)
         except Refused:
             if not is_hub_name(self.path):
                 raise
@@ -89,6 +119,37 @@ class HuggingFace(Data):
 
     def read_batches(self, file: Path) -> Iterator[list[str]]:
         """Yield the documents of a file, at most `BATCH` at a time."""
+        if file.suffix.lower() not in LINES:
+            yield from self.read_parquet(file)
+            return
+        documents: list[str] = []
+        for document in self.read_lines(file):
+            documents.append(document)
+            if len(documents) == BATCH:
+                yield documents
+                documents = []
+        if documents:
+            yield documents
+
+    def read_lines(self, file: Path) -> Iterator[str]:
+        """Yield the documents of a file of JSON lines."""
+        with refuse_read_errors(file, EXPECTED), file.open("rb") as stream:
+            for number, line in enumerate(stream, start=1):
+                if not line.strip():
+                    continue
+                try:
+                    row = json.loads(line)
+                except ValueError as error:  # no JSON, or no UTF-8
+                    raise Refused(f"data.path: line {number} of {file} is no JSON ({error}); mend it") from None
+                if not isinstance(row, dict) or not isinstance(row.get(self.column), str):
+                    fields = row.items() if isinstance(row, dict) else ()
+                    names = ", ".join(name for name, value in fields if isinstance(value, str))
+                    remedy = f"choose from {names}" if names else "it has no texts"
+                    raise Refused(f"data.column={self.column} is no text in line {number} of {file}; {remedy}")
+                yield row[self.column]
+
+    def read_parquet(self, file: Path) -> Iterator[list[str]]:
+        """Yield the documents of a Parquet file, at most `BATCH` at a time."""
         arrow, parquet = import_extra("pyarrow"), import_extra("pyarrow.parquet")
         with refuse_read_errors(file, EXPECTED):
             try:

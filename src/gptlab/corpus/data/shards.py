@@ -2,6 +2,7 @@
 
 They are memory-mapped, so they may be of any size. Several files of one split are concatenated in the order of their
 paths. The tokenizer must be the one that made them: tokenizer=gpt2 for nanoGPT's openwebtext and shakespeare.
+Files of llm.c and modded-nanogpt say in a header of 256 int32 what they hold: uint16 of GPT-2 or uint32 of Llama 3.
 Tokenizers that learn from a text are refused, as there is none. The meta.pkl beside nanoGPT's shakespeare_char is a
 pickle, which may run any code, so it is never opened: use that text itself, with data=text and tokenizer=char.
 """
@@ -22,7 +23,9 @@ class Shards(Data):
     """The .bin files of a folder or glob.
 
     path        a folder, glob or file
-    dtype       type of the tokens
+    dtype       type of the tokens in files without a header
+    documents   the token that begins one, or ends the one before, such as 50256 of GPT-2; null is not asked
+    mask_documents  read each as if it were alone: no attention, no state and no position reaches across its border
     validation  share of the tokens at the end that is the validation split; null: files named val or validation are
     """
 
@@ -31,13 +34,20 @@ class Shards(Data):
         *,
         path: str | None = None,
         dtype: Literal["uint16", "uint32", "int64"] = "uint16",
+        documents: int | None = None,
+        mask_documents: bool = False,
         validation: float | None = None,
     ) -> None:
         # the base class wants a share; whether it was given is remembered below
         super().__init__(validation=0.1 if validation is None else validation)
         if not path:
             raise Refused(f"path={path} names no file; data=shards needs data.path=<a folder or glob of .bin files>")
+        if mask_documents and documents is None:
+            raise Refused(
+                "mask_documents=true needs data.documents=<the token between two>, such as 50256 of tokenizer=gpt2"
+            )
         self.path, self.dtype, self.validation_share = path, dtype, validation
+        self.documents, self.mask_documents, self.asks_for_documents = documents, mask_documents, documents is not None
 
     @classmethod
     def list_files(cls, knobs: dict[str, Any]) -> list[Path]:
@@ -46,6 +56,11 @@ class Shards(Data):
     @classmethod
     def describe_role(cls, file: Path) -> str:
         return " judged" if VALIDATION_NAME.search(file.stem) else ""
+
+    def find_separator(self, vocab: int) -> int:
+        if self.documents is None or not 0 <= self.documents < vocab:
+            raise Refused(f"data.documents={self.documents} is no token of the {vocab}; give the one between documents")
+        return self.documents
 
     def tokens(self) -> TokenFiles:
         paths = find_files(self.path, EXPECTED, ".bin")

@@ -2,15 +2,26 @@
 
 Nothing is normalized: line ends and byte order marks stay, so that decoding gives the file back. Several files are
 concatenated in the order of their paths, with nothing between them.
+
+Documents are the files, or what stands in them between blank lines or <|endoftext|>. What separates two is the end of
+the first, which so learns to end.
 """
 
 import codecs
+import mmap
+import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from gptlab.corpus.data import Data, find_files, refuse_read_errors
 from gptlab.errors import Refused
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from gptlab.corpus.documents import TextDocuments
 
 EXPECTED = "a UTF-8 text file, a folder of them, or a glob"
 BLOCK = 2**20
@@ -18,13 +29,25 @@ BLOCK = 2**20
 
 
 class Text(Data):
-    """The text at `path`, read block by block, since it may be larger than memory."""
+    """The text at `path`, read block by block, since it may be larger than memory.
 
-    def __init__(self, *, path: str | None = None, validation: float = 0.1) -> None:
+    documents       what one is: a file, or what stands in it between blank lines or <|endoftext|>; null is not asked
+    mask_documents  read each as if it were alone: no attention, no state and no position reaches across its border
+    """
+
+    def __init__(
+        self,
+        *,
+        path: str | None = None,
+        documents: Literal["file", "blank_line", "endoftext"] | None = None,
+        mask_documents: bool = False,
+        validation: float = 0.1,
+    ) -> None:
         super().__init__(validation=validation)
         if not path:
             raise Refused(f"path={path} names no file; data=text needs data.path=<a UTF-8 text file, folder or glob>")
-        self.path = path
+        self.path, self.separator = path, documents or "file"
+        self.mask_documents, self.asks_for_documents = mask_documents, mask_documents or documents is not None
 
     @classmethod
     def list_files(cls, knobs: dict[str, Any]) -> list[Path]:
@@ -42,6 +65,45 @@ class Text(Data):
                 yield chunk
         if is_empty:
             raise Refused(f"data.path={self.path} is empty; give {EXPECTED} with text in it")
+
+    def find_documents(self) -> "TextDocuments":
+        import numpy as np
+
+        from gptlab.corpus.documents import TextDocuments
+
+        starts, sources, size = [], [], 0
+        for file in find_files(self.path, EXPECTED):
+            sources.append((str(file), size))
+            with refuse_read_errors(file, EXPECTED):
+                starts.append(size + find_borders(file, self.separator))
+                size += file.stat().st_size
+        # a separator that ends the text begins nothing
+        places = np.unique(np.concatenate(starts))
+        return TextDocuments(places[places < size], size, name_sources(sources))
+
+
+SEPARATORS = {"blank_line": re.compile(rb"\n\r?\n[\r\n]*"), "endoftext": re.compile(rb"<\|endoftext\|>[\r\n]*")}
+"""What ends a document, with the line breaks after it."""
+
+
+def find_borders(file: Path, separator: str) -> "np.ndarray":
+    """Return the bytes of a file at which documents begin, the first byte one of them, (D,)."""
+    import numpy as np
+
+    places = [0]
+    # an empty file cannot be mapped
+    if separator != "file" and file.stat().st_size:
+        with file.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            places += [match.end() for match in SEPARATORS[separator].finditer(content)]
+    return np.array(places, np.int64)
+
+
+def name_sources(sources: list[tuple[str, int]]) -> list[tuple[str, int]]:
+    """Return files with the shortest names that tell them apart; none where there is one file."""
+    if len(sources) < 2:
+        return []
+    folder = os.path.commonpath([os.path.dirname(file) for file, _ in sources])
+    return [(os.path.relpath(file, folder or None), first) for file, first in sources]
 
 
 def decode_file(file: Path, label: str) -> Iterator[str]:

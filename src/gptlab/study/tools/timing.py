@@ -15,7 +15,7 @@ import torch
 from gptlab.config.factory import factory
 from gptlab.config.recipe import Recipe
 from gptlab.corpus.corpus import Corpus
-from gptlab.corpus.datamodule import Batch
+from gptlab.corpus.datamodule import load_batch
 from gptlab.generation.generate import generate
 from gptlab.training.build import build_decoder
 from gptlab.training.cost.training_step import take_training_step
@@ -54,8 +54,8 @@ class TrainingBench:
         self.decoder = build_decoder(recipe, corpus.tokenizer.vocab).to(self.device).train()
         self.optimizer = factory(recipe.config["optimizer"], "optimizer")(self.decoder.trainable_parameters(), lr=0.0)
         settings = self.settings
-        inputs, targets = corpus.make_batch(settings.seed, 0, settings.batch_size, settings.model.context)
-        self.batch = Batch(torch.from_numpy(inputs), torch.from_numpy(targets)).to(self.device)
+        batch = load_batch(corpus, settings.seed, 0, settings.batch_size, settings.model.context)
+        self.batch = batch.to(self.device)
 
     def step(self) -> None:
         """Take one optimiser step."""

@@ -48,7 +48,8 @@ def probe_run(context: RunContext, setup: TrainingSetup, evaluator: Evaluator, w
     with torch.random.fork_rng([setup.device] if setup.device.type == "cuda" else []):  # dropout draws
         with record_kernels() as names, torch.no_grad(), setup.numerics():
             # eagerly, since a compiled pass would be recorded once, when it is traced
-            decoder.forward(batch.inputs[:1])
+            first = batch.take_rows(slice(1))
+            decoder.forward(first.inputs, documents=first.documents)
         rounds = 1 if context.terminal.console.quiet else ROUNDS
         step_s = single_thread_s = time_step(setup, batch, rounds)
         threads = torch.get_num_threads()
@@ -80,7 +81,7 @@ def time_step(setup: TrainingSetup, batch: Batch, rounds: int = ROUNDS) -> float
 
     def time_rows(rows: int) -> float:
         start = time.perf_counter()
-        part = Batch(batch.inputs[:rows], batch.targets[:rows])
+        part = batch.take_rows(slice(rows))
         take_training_step(setup.decoder, optimizer, part, accumulate, setup.numerics)
         if setup.device.type == "cuda":
             torch.cuda.synchronize()

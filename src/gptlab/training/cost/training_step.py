@@ -21,9 +21,9 @@ def take_training_step(
     `numerics` opens the precision of the forward pass. Gradients are summed rather than averaged, and there is no
     clipping: a step with lr = 0 takes as long, and leaves the weights as they are.
     """
-    for inputs, targets, _ in batch.split(accumulate):
+    for part in batch.split(accumulate):
         with numerics():
-            output = decoder(inputs, targets)
+            output = decoder(part.inputs, part.targets, documents=part.documents)
         (output.loss + sum(output.losses.values())).backward()
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
