@@ -224,3 +224,20 @@ def test_what_cannot_keep_documents_apart_is_refused_before_any_compute(tmp_path
     done = train(*tiny(tmp_path, "data.mask_documents=true", "attention=moba"))
     assert done.status == 2
     assert "data.mask_documents=true: attention (BlockMixture) cannot keep the documents of a row apart" in done.err
+
+
+def test_rows_of_parquet_are_documents_over_row_groups_and_shards(tmp_path: Path):
+    """As nanochat writes them: a column `text`, some row groups a shard."""
+    arrow = pytest.importorskip("pyarrow", reason="pyarrow, of the extra huggingface, is not installed")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    folder = tmp_path / "shards"
+    folder.mkdir()
+    for n, part in enumerate((DOCUMENTS[:40], DOCUMENTS[40:])):
+        table = arrow.table({"text": part})
+        parquet.write_table(table, folder / f"shard_{n:05}.parquet", row_group_size=16, compression="zstd")
+    corpus = build(HuggingFace(path=str(folder), mask_documents=True, validation=0.5), tmp_path)
+    read = split_documents(corpus, "train") + split_documents(corpus, "validation")
+    assert "".join(read) == "\n\n".join(DOCUMENTS)
+    assert {f"{document}\n\n" for document in DOCUMENTS[1:25]} < set(read)
+    assert corpus.documents is not None
+    assert [name for name, _ in corpus.documents.sources] == ["shard_00000.parquet", "shard_00001.parquet"]

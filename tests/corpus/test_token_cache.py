@@ -255,6 +255,11 @@ def test_the_largest_token_is_found_wherever_it_stands(tmp_path: Path, monkeypat
             read_shards(folder)
 
 
+def header(magic: int, version: int, *more: int) -> bytes:
+    """256 int32, as llm.c's dev/data/data_common.py writes them."""
+    return np.array([magic, version, *more, *[0] * (254 - len(more))], "<i4").tobytes()
+
+
 @pytest.mark.parametrize(
     ("content", "line"),
     [
@@ -263,7 +268,12 @@ def test_the_largest_token_is_found_wherever_it_stands(tmp_path: Path, monkeypat
         (b"First Citizen:\nSpeak! " * 9, "is a text; read it with data=text"),
         ("日本語の文章\n".encode() * 10, "is a text; read it with data=text"),
         (b"\x93NUMPY\x01\x00" + bytes(120), "is an array of numpy; write it with array.tofile"),
-        (np.array([20240520, 1, 9] + [0] * 253, "<i4").tobytes(), "has the header of llm.c; leave it out: tail -c"),
+        (header(20240520, 1, 9), "should hold 9 tokens of uint16, says its header, and has room for 0; get it anew"),
+        (header(20240520, 1, 9) + bytes(17), "should hold 9 tokens of uint16, says its header, and has room for 8.5"),
+        (header(20240801, 7, 9) + bytes(18), "should hold 9 tokens of uint32, says its header, and has room for 4.5"),
+        (header(20240520, 2, 9) + bytes(18), "has the header of llm.c, magic number 20240520, in version 2, and 1 is"),
+        (header(20240522, 1, 9, 90) + bytes(18), "has a header of 256 int32 with the magic number 20240522, none of"),
+        (header(20250101, 1, 9) + bytes(18), "has a header of 256 int32 with the magic number 20250101, none of 202"),
         (
             np.arange(1000, dtype="<u4").tobytes(),
             "has zeros between the tokens of data.dtype=uint16, so it holds uint",
@@ -312,10 +322,23 @@ def test_a_token_below_zero_is_refused(tmp_path: Path):
         read_shards(folder, dtype="int64")
 
 
-def test_the_second_header_of_llm_c_says_its_own_width(tmp_path: Path):
-    folder = write(tmp_path / "tokens", "uint32", train=[20240801, 7, 9] + [0] * 253, val=[*range(100)])
-    with pytest.raises(Refused, match=r"header of llm.c; leave it out: .* data.dtype=uint32"):
-        read_shards(folder, dtype="uint32")
+@pytest.mark.parametrize(("magic", "version", "dtype"), [(20240520, 1, "uint16"), (20240801, 7, "uint32")])
+def test_files_of_llm_c_are_the_tokens_behind_their_header(magic: int, version: int, dtype: str, tmp_path: Path):
+    """Beside files without one, whose dtype is that of the knob."""
+    tokens = np.random.default_rng(0).integers(0, 50257, 700)
+    plain = read_shards(write(tmp_path / "plain", train=tokens[:500].tolist(), val=tokens[500:].tolist()), GPT2)
+    folder = write(tmp_path / "tokens", train_0=tokens[:200].tolist(), val=tokens[500:].tolist())
+    (folder / "train_1.bin").write_bytes(header(magic, version, 300) + tokens[200:500].astype(dtype).tobytes())
+    made = read_shards(folder, GPT2)
+    assert (made.train[0:500] == plain.train[0:500]).all()
+    assert (made.batch(0, 3, 20, 150) == plain.batch(0, 3, 20, 150)).all()
+
+
+def test_a_token_beyond_the_vocabulary_is_found_behind_a_header(tmp_path: Path):
+    folder = write(tmp_path / "tokens", train=[*range(100)], val=[*range(100)])
+    (folder / "train.bin").write_bytes(header(20240520, 1, 4) + np.array([1, 2, 300, 4], "<u2").tobytes())
+    with pytest.raises(Refused, match=r"train.bin has the token 300 at place 2, beyond the vocabulary of 256"):
+        read_shards(folder)
 
 
 def test_tokens_of_another_width_are_beyond_the_vocabulary(tmp_path: Path):

@@ -13,8 +13,9 @@ from gptlab.corpus.token_files import (
     Tokens,
     combine_hashes,
     cut_tokens,
+    inspect_token_file,
     join_tokens,
-    open_token_file,
+    memory_map,
     scan_files,
     take_windows,
 )
@@ -230,9 +231,10 @@ def _build_from_token_files(
         )
     tokenizer: Tokenizer = tokenizer_factory()
     files = [*token_files.train, *token_files.validation]
-    tokens = [open_token_file(file, token_files.dtype) for file in files]
+    layouts = [inspect_token_file(file, token_files.dtype) for file in files]
+    tokens = [memory_map(file, *layout) for file, layout in zip(files, layouts, strict=True)]
     # every token is looked at once: one beyond the vocabulary would end the run in mid-training, and not say where
-    scans = scan_files(files, token_files.dtype, cache_folder)
+    scans = scan_files(files, layouts, cache_folder)
     for file, scan in zip(files, scans, strict=True):
         if scan.largest >= tokenizer.vocab:
             raise Refused(

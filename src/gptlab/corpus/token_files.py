@@ -16,8 +16,10 @@ BLOCK = 2**22
 """Bytes read at once where all of a file is read."""
 SAMPLE = 4096
 """Bytes at the start of a file that are checked for another format."""
-LLMC_DTYPES = {20240520: "uint16", 20240801: "uint32"}
-"""Magic number in the header of llm.c's and modded-nanogpt's files, and the dtype of the tokens after it."""
+HEADER_BYTES = 1024
+"""Size of the header of llm.c's and modded-nanogpt's files: 256 int32, the first three magic, version and tokens."""
+HEADERS = {20240520: (1, "uint16"), 20240801: (7, "uint32")}
+"""Version and dtype of the tokens by magic number: those of GPT-2 and of Llama 3 (llm.c, dev/data/data_common.py)."""
 WIDER_DTYPES = {"uint16": ("uint32", "int64"), "uint32": ("int64",), "int64": ()}
 """Wider dtypes of each dtype: a file of those reads as tokens with zeros between."""
 
@@ -31,6 +33,8 @@ class JoinedTokens:
     def __init__(self, parts: list[np.ndarray]) -> None:
         self.parts = parts
         self.ends = np.cumsum([len(part) for part in parts])
+        # headers may give files of one corpus dtypes of their own
+        self.dtype = np.result_type(*parts)
 
     def __len__(self) -> int:
         return int(self.ends[-1])
@@ -39,7 +43,7 @@ class JoinedTokens:
         if isinstance(index, slice):
             start, stop, _ = index.indices(len(self))
             return np.concatenate(cut_tokens(cut_tokens(self.parts, stop)[0], start)[1])
-        tokens = np.empty(index.shape, self.parts[0].dtype)
+        tokens = np.empty(index.shape, self.dtype)
         # right: a position that is an end belongs to the next part
         part_numbers = np.searchsorted(self.ends, index, side="right")
         for number in np.unique(part_numbers):  # one gather a part
@@ -53,7 +57,7 @@ class JoinedTokens:
         Each is one slice of its file, where a gather looks up every token: 22 ms against 265 for 480 windows over 103
         files, pages cold (2026-11).
         """
-        windows = np.empty((len(starts), length), self.parts[0].dtype)
+        windows = np.empty((len(starts), length), self.dtype)
         part_numbers = np.searchsorted(self.ends, starts, side="right")
         for window, number, start in zip(windows, part_numbers, starts, strict=True):
             part = self.parts[number]
@@ -90,20 +94,32 @@ def cut_tokens(parts: list[np.ndarray], position: int) -> tuple[list[np.ndarray]
     return before, after
 
 
-def memory_map(file: Path, dtype: str) -> np.ndarray:
-    """Return the tokens of a file, (N,), read-only; they are paged in from disk where they are used."""
+def memory_map(file: Path, dtype: str, offset: int = 0) -> np.ndarray:
+    """Return the tokens of a file, (N,), read-only, from a byte on; they are paged in from disk where they are used."""
     # asarray: memmap's own class makes each index a memmap, which is slow
-    return np.asarray(np.memmap(file, np.dtype(dtype).newbyteorder("<"), "r"))
+    return np.asarray(np.memmap(file, np.dtype(dtype).newbyteorder("<"), "r", offset))
 
 
-def open_token_file(file: Path, dtype: str) -> np.ndarray:
-    """Return the tokens of a file; raise Refused if it cannot be read or is plainly of another format."""
+class Layout(NamedTuple):
+    """Dtype of the tokens of a file, and the byte at which they begin."""
+
+    dtype: str
+    offset: int = 0
+
+
+def inspect_token_file(file: Path, dtype: str) -> Layout:
+    """Return how the tokens of a file lie in it, of `dtype` unless a header says what they are.
+
+    Raises Refused if it cannot be read, is plainly of another format, or is not what its header says.
+    """
     try:
         size = file.stat().st_size
         with file.open("rb") as stream:
             head = stream.read(SAMPLE)
     except OSError as error:
         raise Refused(f"data.path: {file} cannot be read ({error.strerror}); give a file of tokens") from None
+    if header_dtype := read_header(file, head, size):
+        return Layout(header_dtype, HEADER_BYTES)
     width = np.dtype(dtype).itemsize
     # cheap checks first; the whole file is read by scan_files
     if not size or size % width:
@@ -111,7 +127,36 @@ def open_token_file(file: Path, dtype: str) -> np.ndarray:
         raise Refused(f"data.path: {file} {kind}, so it holds no tokens of data.dtype={dtype}; make it anew")
     if kind := describe_foreign_content(head, dtype):
         raise Refused(f"data.path: {file} {kind}")
-    return memory_map(file, dtype)
+    return Layout(dtype)
+
+
+def read_header(file: Path, head: bytes, size: int) -> str:
+    """Return the dtype that the header of llm.c gives, "" where there is none; refuse one that is not kept."""
+    if len(head) < HEADER_BYTES:
+        return ""
+    magic, version, count, *rest = np.frombuffer(head[:HEADER_BYTES], "<i4").tolist()
+    if magic not in HEADERS:
+        # tokens are not followed by a kilobyte of zeros; llm.c's files of questions (20240522) have a number more
+        if magic and not any(rest[1:]):
+            known = ", ".join(map(str, HEADERS))
+            raise Refused(
+                f"data.path: {file} has a header of 256 int32 with the magic number {magic}, none of {known}; "
+                "give a file of tokens, or leave the header out: tail -c +1025 <file> > <another file>"
+            )
+        return ""
+    wanted_version, dtype = HEADERS[magic]
+    if version != wanted_version:
+        raise Refused(
+            f"data.path: {file} has the header of llm.c, magic number {magic}, in version {version}, and "
+            f"{wanted_version} is known; write it anew in that one"
+        )
+    width = np.dtype(dtype).itemsize
+    if count < 1 or size != HEADER_BYTES + count * width:
+        raise Refused(
+            f"data.path: {file} should hold {count} tokens of {dtype}, says its header, and has room for "
+            f"{(size - HEADER_BYTES) / width:g}; get it anew"
+        )
+    return dtype
 
 
 def describe_foreign_content(head: bytes, dtype: str) -> str:
@@ -120,13 +165,6 @@ def describe_foreign_content(head: bytes, dtype: str) -> str:
         return "is an array of numpy; write it with array.tofile(<file>), which leaves the header out"
     if len(head) >= 64 and min(head) >= 9 and not set(head) & set(range(14, 32)):  # no token pair is so tidy
         return "is a text; read it with data=text"
-    # llm.c's header is 256 int32; its first is a magic number
-    numbers = np.frombuffer(head[: len(head) // 4 * 4], "<u4")
-    if len(numbers) and (llmc_dtype := LLMC_DTYPES.get(int(numbers[0]))):
-        return (
-            "has the header of llm.c; leave it out: tail -c +1025 <file> > <another file>, and read that with "
-            f"data.dtype={llmc_dtype}"
-        )
     if wider_dtype := find_wider_dtype(head, dtype):
         return (
             f"has zeros between the tokens of data.dtype={dtype}, so it holds {wider_dtype}; "
@@ -167,31 +205,37 @@ class Scan(NamedTuple):
     position: int
 
 
-def scan_files(files: list[Path], dtype: str, cache_folder: Path) -> list[Scan]:
-    """Return the scan of each file.
+def scan_files(files: list[Path], layouts: list[Layout], cache_folder: Path) -> list[Scan]:
+    """Return the scan of each file, whose tokens lie in it as `layouts` say.
 
     Each is read whole once, at the disk's speed; after that its path, size and modification time stand for its content.
     """
     with delayed_progress("reading the tokens", sum(file.stat().st_size for file in files)) as progress:
-        return [_load_or_scan_file(file, dtype, cache_folder, progress) for file in files]
+        return [
+            _load_or_scan_file(file, layout, cache_folder, progress)
+            for file, layout in zip(files, layouts, strict=True)
+        ]
 
 
-def _load_or_scan_file(file: Path, dtype: str, cache_folder: Path, progress: DelayedProgress) -> Scan:
+def _load_or_scan_file(file: Path, layout: Layout, cache_folder: Path, progress: DelayedProgress) -> Scan:
     def fill(folder: Path) -> None:
-        (folder / "scan.json").write_text(json.dumps(_scan_file(file, dtype, progress)))
+        (folder / "scan.json").write_text(json.dumps(_scan_file(file, layout, progress)))
 
     stat = file.stat()
-    identity = json.dumps([str(file.resolve()), stat.st_size, stat.st_mtime_ns, dtype])
+    identity = json.dumps([str(file.resolve()), stat.st_size, stat.st_mtime_ns, layout.dtype])
     folder = cached_folder(cache_folder / f"scan-{hashlib.sha256(identity.encode()).hexdigest()[:16]}", fill)
     return Scan(*json.loads((folder / "scan.json").read_text()))
 
 
-def _scan_file(file: Path, dtype: str, progress: DelayedProgress) -> Scan:
+def _scan_file(file: Path, layout: Layout, progress: DelayedProgress) -> Scan:
     sha, largest, position = hashlib.sha256(), -1, 0
     with file.open("rb") as stream:
+        sha.update(stream.read(layout.offset))
         for start, block in enumerate(iter(lambda: stream.read(BLOCK), b"")):
             sha.update(block)
-            tokens = np.frombuffer(block, f"<u{np.dtype(dtype).itemsize}")  # unsigned: less than 0 is then too large
+            tokens = np.frombuffer(
+                block, f"<u{np.dtype(layout.dtype).itemsize}"
+            )  # unsigned: less than 0 is then too large
             if (block_largest := int(tokens.max())) > largest:
                 largest, position = block_largest, start * BLOCK // tokens.itemsize + int(tokens.argmax())
             progress.advance(len(block))
