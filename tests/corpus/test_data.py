@@ -6,6 +6,7 @@ import hashlib
 import importlib
 import inspect
 import lzma
+import re
 import subprocess
 import sys
 from importlib import metadata
@@ -15,6 +16,7 @@ import pooch
 import pytest
 import requests
 import yaml
+from tiny_runs import tiny, train
 
 from gptlab.corpus.data import Data
 from gptlab.corpus.data.huggingface import HuggingFace
@@ -355,3 +357,31 @@ def test_what_the_hub_or_the_system_lacks_is_told(monkeypatch: pytest.MonkeyPatc
     assert line.startswith("data.path=owner/name is no file here, and the hub cannot give it (ConnectionError); check")
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     assert refusal(HuggingFace(path=str(ROOT / "LICENSE")).text).endswith("run: pip install 'gptlab[huggingface]'")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "line"),
+    [
+        (
+            "rows.jsonl",
+            '{"text": "a"}\n',
+            "rows.jsonl: it is JSON, .* data=huggingface data.path=.*rows.jsonl data.column",
+        ),
+        ("rows.JSON", "[\n1]", "rows.JSON: it is JSON, learnt with all quotes"),
+        ("rows.txt", '{"text": "a"}\n{"text": "b"}\n', "rows.txt: it is JSON"),
+        ("rows.csv", "text,n\na,1\n", "rows.csv: it is a table, .* write its column of texts as Parquet"),
+        ("play.txt", "{braces} and [brackets]\n", "$"),
+        ("empty.txt", "", "$"),
+    ],
+)
+def test_files_whose_texts_stand_among_other_things_are_told(name: str, content: str, line: str, tmp_path: Path):
+    (tmp_path / name).write_text(content)
+    assert re.match(line, Text(path=str(tmp_path / name)).describe_doubts())
+
+
+def test_a_run_on_json_lines_says_how_to_read_their_texts(tmp_path: Path):
+    path = tmp_path / "rows[1].jsonl"
+    path.write_text("".join(f'{{"text": "Once upon {n}"}}\n' for n in range(200)))
+    done = train(*tiny(tmp_path, f"data.path='{path}'", "steps=1"))
+    assert done.status == 0
+    assert "rows[1].jsonl: it is JSON, learnt with all quotes, braces and names of fields; data=huggingface" in done.out

@@ -4,6 +4,7 @@ import time
 from typing import Any
 
 import torch
+from rich.markup import escape
 
 from gptlab.config.factory import factory
 from gptlab.config.recipe import PARTS
@@ -38,6 +39,8 @@ def print_introduction(context: RunContext, setup: TrainingSetup, probe: Probe) 
         f"{choices.get('data')}: {corpus.describe_size()}, vocabulary {corpus.tokenizer.vocab} "
         f"({choices.get('tokenizer')})",
     )
+    if line := factory(context.recipe.config["data"], "data")().describe_doubts():
+        say("", f"[yellow]{escape(line)}[/]")
     say(
         "recipe",
         f"{settings.steps:,} steps x {settings.batch_size} x {model.context} = {abbreviate(tokens)} tokens, "

@@ -39,6 +39,10 @@ class Data(FileReader):
             raise Refused(f"validation={validation} is not between 0 and 1; try 0.1")
         self.validation = validation
 
+    def describe_doubts(self) -> str:
+        """Return a line on what is read as it stands and may not be meant so, with the remedy; "" for nothing."""
+        return ""
+
     def find_documents(self) -> "TextDocuments":
         """Return where the documents of the text begin."""
         raise NotImplementedError

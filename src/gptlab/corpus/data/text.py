@@ -8,6 +8,7 @@ the first, which so learns to end.
 """
 
 import codecs
+import json
 import mmap
 import os
 import re
@@ -66,6 +67,22 @@ class Text(Data):
         if is_empty:
             raise Refused(f"data.path={self.path} is empty; give {EXPECTED} with text in it")
 
+    def describe_doubts(self) -> str:
+        files = find_files(self.path, EXPECTED)
+        doubtful = [file for file in files if file.suffix.lower() in TABLES or file.suffix.lower() in LINES]
+        # a name may say nothing; one file is enough to see what they are
+        if not doubtful and holds_json_lines(files[0]):
+            doubtful = files[:1]
+        if not doubtful:
+            return ""
+        first = doubtful[0]
+        if first.suffix.lower() in TABLES:
+            what, remedy = "a table", "write its column of texts as Parquet, and read that with data=huggingface"
+        else:
+            what, remedy = "JSON", f"data=huggingface data.path={first} data.column=text reads the texts of its lines"
+        count = f"{len(doubtful)} of {len(files)} files are" if len(files) > 1 else "it is"
+        return f"{first.name}: {count} {what}, learnt with all quotes, braces and names of fields; {remedy}"
+
     def find_documents(self) -> "TextDocuments":
         import numpy as np
 
@@ -80,6 +97,21 @@ class Text(Data):
         # a separator that ends the text begins nothing
         places = np.unique(np.concatenate(starts))
         return TextDocuments(places[places < size], size, name_sources(sources))
+
+
+TABLES = (".csv", ".tsv")
+LINES = (".jsonl", ".ndjson", ".json")
+"""Names of files whose texts stand among other things."""
+
+
+def holds_json_lines(file: Path) -> bool:
+    """Return whether the first line of a file is a JSON object."""
+    with refuse_read_errors(file, EXPECTED), file.open("rb") as stream:
+        line = stream.readline(BLOCK)
+    try:
+        return line.lstrip().startswith(b"{") and isinstance(json.loads(line), dict)
+    except ValueError:  # no JSON, or no UTF-8
+        return False
 
 
 SEPARATORS = {"blank_line": re.compile(rb"\n\r?\n[\r\n]*"), "endoftext": re.compile(rb"<\|endoftext\|>[\r\n]*")}
