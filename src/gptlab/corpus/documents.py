@@ -8,6 +8,7 @@ a document, as in modded-nanogpt, wherever it was meant to stand: what follows i
 Targets are never left out. The first token of a document is asked for at the last place of the one before.
 """
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -163,3 +164,11 @@ def iterate_blocks(tokens: Tokens) -> Iterator[tuple[int, np.ndarray]]:
     """Yield the tokens in blocks, each with the position at which it begins."""
     for begin in range(0, len(tokens), BLOCK):
         yield begin, tokens[begin : begin + BLOCK]
+
+
+def name_sources(sources: list[tuple[str, int]]) -> list[tuple[str, int]]:
+    """Return files with the shortest names that tell them apart; none where there is one file."""
+    if len(sources) < 2:
+        return []
+    folder = os.path.commonpath([os.path.dirname(file) for file, _ in sources])
+    return [(os.path.relpath(file, folder or None), first) for file, first in sources]

@@ -87,8 +87,7 @@ class HuggingFace(Data):
     def find_documents(self) -> "TextDocuments":
         import numpy as np
 
-        from gptlab.corpus.data.text import name_sources
-        from gptlab.corpus.documents import TextDocuments
+        from gptlab.corpus.documents import TextDocuments, name_sources
 
         starts, sources, size = [], [], 0
         for file in self.files:

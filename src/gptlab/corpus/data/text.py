@@ -10,7 +10,6 @@ the first, which so learns to end.
 import codecs
 import json
 import mmap
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -86,7 +85,7 @@ class Text(Data):
     def find_documents(self) -> "TextDocuments":
         import numpy as np
 
-        from gptlab.corpus.documents import TextDocuments
+        from gptlab.corpus.documents import TextDocuments, name_sources
 
         starts, sources, size = [], [], 0
         for file in find_files(self.path, EXPECTED):
@@ -128,14 +127,6 @@ def find_borders(file: Path, separator: str) -> "np.ndarray":
         with file.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
             places += [match.end() for match in SEPARATORS[separator].finditer(content)]
     return np.array(places, np.int64)
-
-
-def name_sources(sources: list[tuple[str, int]]) -> list[tuple[str, int]]:
-    """Return files with the shortest names that tell them apart; none where there is one file."""
-    if len(sources) < 2:
-        return []
-    folder = os.path.commonpath([os.path.dirname(file) for file, _ in sources])
-    return [(os.path.relpath(file, folder or None), first) for file, first in sources]
 
 
 def decode_file(file: Path, label: str) -> Iterator[str]:
