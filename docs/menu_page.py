@@ -3,6 +3,7 @@
 import ast
 import html
 import re
+from functools import cache
 from typing import Any
 
 import yaml
@@ -29,6 +30,8 @@ SETTINGS_HEAD = """# Config keys
 Keys that are no choice and no knob of one: `python train.py KEY=VALUE`. Knobs of choices are in the [menu](menu.md);
 `python train.py --cfg job --resolve` prints the whole config of a command.
 """
+STATED = re.compile(r": ([^:]{1,100}?)(?: \((?:[A-Z]|[^()]*github).*\))?\.$")
+"""What a colon brings at the end of a head's first sentence, without the source behind it."""
 WITHOUT_FORMULA = ("data", "experiment", "mirror", "model", "study", "tokenizer", "tracking", "trainer")
 """Slots of things that compute nothing of their own; what stands indented in their heads is an example."""
 SOURCE = re.compile(
@@ -38,9 +41,15 @@ SOURCE = re.compile(
 """A paper, a repository, or authors and a year."""
 
 
+@cache
+def read_menu() -> dict[str, Any]:
+    """Return the menu, for which every class of it is imported."""
+    return describe_menu(StudyOptions)
+
+
 def render_menu_page() -> str:
     """Return the page of all choices."""
-    menu = describe_menu(StudyOptions)
+    menu = read_menu()
     return "\n".join([MENU_HEAD, *(render_slot(slot, described) for slot, described in menu["slots"].items())])
 
 
@@ -106,7 +115,9 @@ def find_formula(slot: str, choice: str, head: str) -> str:
     if block and not (own and block[0].lstrip().startswith(choice)):
         # what stands side by side in the head stands one below the other in a narrow cell
         lines += [part.strip() for line in block[0].splitlines() for part in line.split(" " * 8) if part.strip()]
-    elif stated := re.search(r": ([^:]{1,100}?)(?: \((?:[A-Z]|[^()]*github).*\))?\.$", head.partition("\n\n")[0].replace("\n", " ")):
+    elif stated := re.search(
+        r": ([^:]{1,100}?)(?: \((?:[A-Z]|[^()]*github).*\))?\.$", head.partition("\n\n")[0].replace("\n", " ")
+    ):
         lines += [stated[1]] if re.search(r"[=^*]|\w\(", stated[1]) else []
     return "\n".join(dict.fromkeys(lines))
 
@@ -129,7 +140,7 @@ def link_source(name: str) -> str:
 
 def render_settings_page() -> str:
     """Return the page of the keys of train.yaml and ablate.yaml."""
-    menu = describe_menu(StudyOptions)
+    menu = read_menu()
     parts = [SETTINGS_HEAD]
     for title, key in (("A run: train.py, and every cell of a study", "settings"), ("A study: ablate.py", "study")):
         parts += [f"## {title}", "", "| key | type | default | meaning |", "| :-- | :-- | :-- | :-- |"]
