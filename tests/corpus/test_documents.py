@@ -13,7 +13,7 @@ from conftest import composed
 from tiny_runs import finished, summary, tiny, train
 
 from gptlab.config.factory import Factory
-from gptlab.corpus.corpus import Corpus, build_corpus
+from gptlab.corpus.corpus import Corpus, build_corpus, read_windows
 from gptlab.corpus.data import Data
 from gptlab.corpus.data.huggingface import HuggingFace
 from gptlab.corpus.data.shards import Shards
@@ -241,3 +241,8 @@ def test_rows_of_parquet_are_documents_over_row_groups_and_shards(tmp_path: Path
     assert {f"{document}\n\n" for document in DOCUMENTS[1:25]} < set(read)
     assert corpus.documents is not None
     assert [name for name, _ in corpus.documents.sources] == ["shard_00000.parquet", "shard_00001.parquet"]
+
+
+def test_what_reads_windows_without_borders_refuses_masked_documents(blank_lines: Corpus):
+    with pytest.raises(Refused, match=r"data.mask_documents=true: this study reads windows as they stand; say"):
+        read_windows(blank_lines, 8, 64)

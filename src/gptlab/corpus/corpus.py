@@ -124,6 +124,14 @@ class Corpus:
         return inputs, Windows(self.validation, numbers, context, 1, IGNORED)
 
 
+def read_windows(corpus: Corpus, context: int, tokens: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return windows as arrays, for what reads them without borders of documents; refuse where these are masked."""
+    if corpus.documents is not None and corpus.documents.masked:
+        raise Refused("data.mask_documents=true: this study reads windows as they stand; say data.mask_documents=false")
+    inputs, targets = corpus.windows(context, tokens)
+    return inputs[0 : len(inputs)], targets[0 : len(targets)]
+
+
 @dataclass(frozen=True)
 class Windows:
     """Windows of a token array, (N, context) of int64, made when indexed: the array may be larger than memory.

@@ -82,6 +82,7 @@ class MixedPrecision(Study):
         import torch
 
         from gptlab.config.factory import factory
+        from gptlab.corpus.corpus import read_windows
         from gptlab.corpus.load import read_corpus
         from gptlab.runs.record import read_recipe
         from gptlab.training.restore import load_run
@@ -89,8 +90,8 @@ class MixedPrecision(Study):
 
         recipe = read_recipe(Path(self.run))
         torch.set_num_threads(factory(next(iter(arms.values())).config["trainer"], "trainer")().threads)
-        windows = read_corpus(recipe).windows(recipe.settings.model.context, self.tokens)
-        inputs, targets = (torch.from_numpy(array[0 : len(array)]) for array in windows)
+        windows = read_windows(read_corpus(recipe), recipe.settings.model.context, self.tokens)
+        inputs, targets = (torch.from_numpy(array) for array in windows)
         # changes are merged first: what is rounded is the weight that computes
         rounded = RoundedDecoder(merge(load_run(self.run)[0]).eval(), self.kinds, inputs, targets)
         # each Linear in each format once; what they do together is what the search is for

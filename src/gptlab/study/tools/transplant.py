@@ -30,9 +30,10 @@ def make_batch(recipe: Recipe, vocab: int | None, batch: int, block: int) -> "tu
 
     context = recipe.settings.model.context
     if vocab is None:
+        from gptlab.corpus.corpus import read_windows
         from gptlab.corpus.load import read_corpus
 
-        inputs, targets = read_corpus(recipe).windows(context, batch * context)
+        inputs, targets = read_windows(read_corpus(recipe), context, batch * context)
         return torch.from_numpy(inputs[0:batch]), torch.from_numpy(targets[0:batch])
     generator = torch.Generator().manual_seed(block)
     tokens = torch.randint(vocab, (batch, context + 1), generator=generator)
