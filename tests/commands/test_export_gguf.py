@@ -8,7 +8,7 @@ from tiny_runs import finished, program, tiny
 
 import gptlab
 from gptlab import compose as wiring
-from gptlab.commands.export_hf import convert_run
+from gptlab.commands.formats.huggingface import convert_run
 
 pytest.importorskip("gguf", reason="gguf is not installed")
 RUNS = {

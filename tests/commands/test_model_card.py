@@ -8,7 +8,7 @@ import pytest
 from findings import findings
 from tiny_runs import finished, tiny
 
-from gptlab.commands.model_card import list_verdicts, render_model_card
+from gptlab.commands.formats.model_card import list_verdicts, render_model_card
 from gptlab.report.render.files import build_document
 from gptlab.runs.record import to_json
 

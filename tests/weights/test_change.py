@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import gptlab
 from gptlab import compose as wiring
-from gptlab.commands.export_hf import export_run
+from gptlab.commands.formats.huggingface import export_run
 from gptlab.config.factory import factory
 from gptlab.config.recipe import Recipe
 from gptlab.errors import Refused

@@ -33,19 +33,19 @@ def export(
         raise Refused("export takes one of --to and --format: --to hf, --to safetensors, --format mxint8")
     if to is Layout.gguf:
         # late, here and below: torch and the writers take seconds, and --help needs none
-        from gptlab.commands.export_gguf import export_gguf
+        from gptlab.commands.formats.gguf import export_gguf
 
         written = export_gguf(run, into or run / "model.gguf", compose)
         print(written)
         add_to_answer(file=str(written))
     elif to is not None:
-        from gptlab.commands.export_hf import export_run as write
+        from gptlab.commands.formats.huggingface import export_run as write
 
         written = write(run, to.value, into or run / to.value, compose)
         print(written)
         add_to_answer(folder=str(written))
     elif format is not None:
-        from gptlab.commands.export_packed import export_packed as pack
+        from gptlab.commands.formats.packed import export_packed as pack
 
         folder = into or run / format
         facts = pack(run, format, folder, compose)

@@ -49,9 +49,16 @@ def print_introduction(context: RunContext, setup: TrainingSetup, probe: Probe) 
     )
     if "lora" in context.recipe.config["change"] and not context.recipe.config.get("pretrained"):
         say("", r"[yellow]change=\[lora] without pretrained: the weights that it freezes were drawn, not trained[/]")
+    print_device(context, setup, probe.kernels)
+    print_time(context, probe)
+
+
+def print_device(context: RunContext, setup: TrainingSetup, kernels: str) -> None:
+    """Print what the run computes with, and what is not as one might expect of it."""
+    settings, say = context.settings, context.terminal.print_fact
     mode = "disabled" if context.tracker.run is None else context.tracker.mode
     processes = f"{context.processes.size} processes, each on " if context.processes.size > 1 else ""
-    numerics = f"{setup.precision}, torch {torch.__version__}, attention by {probe.kernels}"
+    numerics = f"{setup.precision}, torch {torch.__version__}, attention by {kernels}"
     say("device", f"{processes}{setup.device_name}, {numerics}, W&B {mode}")
     if line := describe_fewer_threads(context):
         say("", f"[yellow]{line}[/]")
@@ -61,6 +68,11 @@ def print_introduction(context: RunContext, setup: TrainingSetup, probe: Probe) 
         say("", f"[yellow]not compiled: {find_missing_dependency('cuda')} is not here[/]")
     if setup.compiled:
         say("", "[yellow]compiled: the same seed need not give the same numbers again (seen on CPU, torch 2.13)[/]")
+
+
+def print_time(context: RunContext, probe: Probe) -> None:
+    """Print how long the run will take here."""
+    settings, say = context.settings, context.terminal.print_fact
     bound = f", ended after {settings.max_minutes:g} min" if settings.max_minutes else ""
     whole = format_duration(probe.time.total_s)
     spent = time.monotonic() - context.began + probe.time.final_s

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gptlab.commands.model_card import render_model_card
+from gptlab.commands.formats.model_card import render_model_card
 from gptlab.config.recipe import PARTS, Recipe, flatten
 from gptlab.config.typecheck import format_value
 from gptlab.errors import Refused

@@ -1,6 +1,7 @@
 """Export a run as one GGUF file, which llama.cpp reads: GPT-2-shaped runs, and those of Llama, Qwen 2 and Qwen 3.
 
-The run is first turned into a checkpoint of transformers (export_hf), with its refusals; then names and layouts change:
+The run is first turned into a checkpoint of transformers (huggingface.py), with its refusals; then names and layouts
+change:
 
 GPT-2   weights of Conv1D are stored transposed
 Llama   rows of q and k are reordered: llama.cpp rotates neighbours (2i, 2i+1), transformers the halves (i, i + d/2)
@@ -14,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from gptlab.commands.export_hf import Compose, convert_run
+from gptlab.commands.formats.huggingface import Compose, convert_run
 from gptlab.errors import Refused
 
 SHAPES = ("gpt2", "llama", "qwen2", "qwen3")
