@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from gptlab.config.factory import Factory
+from gptlab.corpus.batch import Batch
 from gptlab.corpus.corpus import Corpus, build_corpus
 from gptlab.corpus.data import Data
-from gptlab.corpus.datamodule import Batch, DataModule
+from gptlab.corpus.datamodule import DataModule
 from gptlab.corpus.load import select_part
 from gptlab.corpus.token_files import JoinedTokens, join_tokens, take_windows
 from gptlab.corpus.tokenizer.byte import Byte

@@ -13,12 +13,12 @@ from conftest import composed
 from tiny_runs import finished, summary, tiny, train
 
 from gptlab.config.factory import Factory
+from gptlab.corpus.batch import load_batch
 from gptlab.corpus.corpus import Corpus, build_corpus, read_windows
 from gptlab.corpus.data import Data
 from gptlab.corpus.data.huggingface import HuggingFace
 from gptlab.corpus.data.shards import Shards
 from gptlab.corpus.data.text import Text
-from gptlab.corpus.datamodule import load_batch
 from gptlab.corpus.documents import count_tokens_before, locate_bytes, number_documents
 from gptlab.corpus.load import select_part
 from gptlab.corpus.tokenizer.byte import Byte

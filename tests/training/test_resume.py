@@ -18,7 +18,7 @@ import pytest
 import torch
 from tiny_runs import ROOT, Done, ended, finished, numbers, start, start_anew, tiny, train
 
-from gptlab.corpus.datamodule import Batch
+from gptlab.corpus.batch import Batch
 from gptlab.runs import checkpoint, record
 from gptlab.training.task import Task
 

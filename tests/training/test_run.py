@@ -15,8 +15,8 @@ import gptlab.training.evaluate
 import gptlab.training.run
 from gptlab import compose as wiring
 from gptlab.config.recipe import Recipe
+from gptlab.corpus.batch import Batch
 from gptlab.corpus.corpus import Corpus
-from gptlab.corpus.datamodule import Batch
 from gptlab.corpus.load import read_corpus
 from gptlab.errors import Refused
 from gptlab.model.forward_pass import Output

@@ -14,7 +14,7 @@ import torch
 from lightning import LightningModule
 from torch import Tensor
 
-from gptlab.corpus.datamodule import Batch
+from gptlab.corpus.batch import Batch
 from gptlab.model.decoder import Decoder
 from gptlab.model.rng import derive_seed
 from gptlab.model.shape import IGNORED

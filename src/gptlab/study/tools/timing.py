@@ -14,8 +14,8 @@ import torch
 
 from gptlab.config.factory import factory
 from gptlab.config.recipe import Recipe
+from gptlab.corpus.batch import load_batch
 from gptlab.corpus.corpus import Corpus
-from gptlab.corpus.datamodule import load_batch
 from gptlab.generation.generate import generate
 from gptlab.training.build import build_decoder
 from gptlab.training.cost.training_step import take_training_step

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from gptlab.corpus.datamodule import Batch
+from gptlab.corpus.batch import Batch
 from gptlab.model.attention_kernels import record_kernels
 from gptlab.training.context import RunContext
 from gptlab.training.cost.run_time import STEP_PER_FORWARD, RunTime, estimate_run_time

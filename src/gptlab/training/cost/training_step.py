@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager
 
 import torch
 
-from gptlab.corpus.datamodule import Batch
+from gptlab.corpus.batch import Batch
 from gptlab.model.decoder import Decoder
 
 
