@@ -2,6 +2,8 @@
 
 import itertools
 import math
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -398,3 +400,18 @@ def test_the_mean_factor_of_a_schedule(case: str, mean: float):
 def test_schedules_that_have_a_floor_have_the_same_one():
     nodes = {case: recipe(f"schedule={case}").config["schedule"] for case in choices("schedule")}
     assert {node["floor"] for case, node in nodes.items() if "floor" in node and case != "linear_to_zero"} == {0.1}
+
+
+def test_an_optimizer_imports_no_compiler():
+    script = """
+import sys, torch
+from gptlab.training.optimizer.adamw import AdamW
+p = torch.nn.Parameter(torch.zeros(2, 2))
+optimizer = AdamW([("p", p)], lr=1e-3)
+p.sum().backward()
+optimizer.step()
+optimizer.zero_grad()
+assert p.grad is None and "torch._dynamo" not in sys.modules
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -4,6 +4,7 @@ A choice is called with the named parameters and returns one torch Optimizer, al
 choice has the knob `lr`; the schedule scales it.
 """
 
+import inspect
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -20,6 +21,11 @@ class GroupwiseOptimizer(torch.optim.Optimizer):
     """
 
     update: Update | None = None
+
+    # torch keeps its compiler out of these two by a wrapper that imports it at the first call, a quarter of the start
+    # of a study; nothing here is compiled
+    add_param_group = inspect.unwrap(torch.optim.Optimizer.add_param_group)
+    zero_grad = inspect.unwrap(torch.optim.Optimizer.zero_grad)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
