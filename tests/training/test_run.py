@@ -313,7 +313,7 @@ def test_shuffled_targets_are_those_of_the_batch_in_an_order_of_the_step():
     class Decoder(torch.nn.Module):
         shape = SimpleNamespace(vocab=40)
 
-        def forward(self, tokens: torch.Tensor, targets: torch.Tensor) -> Output:
+        def forward(self, tokens: torch.Tensor, targets: torch.Tensor, documents: None = None) -> Output:
             seen.append(targets)
             return Output(None, torch.tensor(1.0), {}, {})
 

@@ -1,6 +1,6 @@
 """State that the layers of one forward pass share, and its output. Nothing here outlives the call."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch import Tensor
@@ -36,9 +36,11 @@ class PassMask:
         return self.cached_tensor
 
 
-@dataclass
 class ForwardPass:
     """State of one pass, created by the decoder.
+
+    No dataclass: FSDP (torch 2.13) looks into those among a block's arguments for tensors that learn, and hands the
+    block a copy, so that what a layer leaves here would be lost to later layers and to the loss.
 
     default_positions  every row stands at 0..T-1, without padding
     documents          number of each token's document, (B, T); None is one document a row
@@ -47,15 +49,20 @@ class ForwardPass:
     facts              other tensors that a part reports, by name
     """
 
-    tokens: Tensor
-    positions: Tensor
-    position: "Position"
-    default_positions: bool = False
-    documents: Tensor | None = None
-    shared: dict[str, Any] = field(default_factory=dict)
-    losses: dict[str, Tensor] = field(default_factory=dict)
-    facts: dict[str, Tensor] = field(default_factory=dict)
-    pass_masks: dict[Mask, PassMask] = field(default_factory=dict)
+    def __init__(
+        self,
+        tokens: Tensor,
+        positions: Tensor,
+        position: "Position",
+        default_positions: bool = False,
+        documents: Tensor | None = None,
+    ) -> None:
+        self.tokens, self.positions, self.position = tokens, positions, position
+        self.default_positions, self.documents = default_positions, documents
+        self.shared: dict[str, Any] = {}
+        self.losses: dict[str, Tensor] = {}
+        self.facts: dict[str, Tensor] = {}
+        self.pass_masks: dict[Mask, PassMask] = {}
 
     def pass_mask(self, mask: Mask, key_positions: Tensor | None = None) -> PassMask:
         """Return the mask over this pass.

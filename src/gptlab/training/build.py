@@ -72,7 +72,9 @@ def _check_callbacks(recipe: Recipe) -> list[str]:
 
     def build_all() -> None:
         for name, node in recipe.config["callback"].items():
-            factory(node, f"callback.{name}")()
+            callback = factory(node, f"callback.{name}")
+            callback()
+            refuse_shares(f"callback=[{name}]", callback.target, recipe.config["trainer"]["strategy"])
 
     return problems or _collect_refusal(build_all)
 
@@ -143,8 +145,7 @@ def _check_build(recipe: Recipe) -> list[str]:
             raise ValueError("attention.qk_clip needs whole matrices, which trainer=fsdp cuts up; use trainer=ddp")
         name = f"optimizer={recipe.choices.get('optimizer', optimizer.target.__name__)}"
         for name_of_part, part in {**changes, name: optimizer}.items():
-            if getattr(part.target, "needs_whole_matrices", False) and trainer.strategy == "fsdp":
-                raise ValueError(f"{name_of_part} needs whole matrices, which trainer=fsdp cuts up; use trainer=ddp")
+            refuse_shares(name_of_part, part.target, trainer.strategy)
 
     return _collect_refusal(build_all)
 
@@ -170,6 +171,12 @@ def _check_scaling(recipe: Recipe, decoder: "Decoder", optimizer: "Optimizer") -
     for path, module in decoder.named_modules():
         if isinstance(module, nn.Embedding):
             decoder.scaling.find_init_factor(f"{path}.weight", module, init)
+
+
+def refuse_shares(name: str, target: object, strategy: str) -> None:
+    """Raise ValueError for what cannot work on shares of a weight, where the trainer makes them."""
+    if getattr(target, "needs_whole_matrices", False) and strategy == "fsdp":
+        raise ValueError(f"{name} needs whole matrices, which trainer=fsdp cuts up; use trainer=ddp")
 
 
 def _check_list(recipe: Recipe, slot: str) -> list[str]:

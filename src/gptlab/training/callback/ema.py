@@ -21,6 +21,9 @@ class Ema(Callback):
     decay  of the average a step; 0.99 looks back 100 steps or so
     """
 
+    # its averages are tensors of a checkpoint, which under fsdp would be each process's shares
+    needs_whole_matrices = True
+
     def __init__(self, *, decay: float = 0.99) -> None:
         if not 0 <= decay < 1:
             raise Refused(f"decay={decay} is not in [0, 1); 0 is the last weights")

@@ -35,4 +35,5 @@ def sgd(
     matrices, rest = split_by_decay(named)
     # torch's own decay: it is added to the gradient, and so passes through the momentum
     groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]
-    return torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=nesterov, fused=True)
+    # not fused: that kernel takes no weights in shares (trainer=fsdp, torch 2.13)
+    return torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=nesterov, foreach=True)
