@@ -37,7 +37,9 @@ def test_rungs_run_from_the_smallest_without_arms_that_were_worse_at_two(monkeyp
         f"{size}/{arm}": SimpleNamespace(variant=SimpleNamespace(size=size, name=arm)) for size in sizes for arm in arms
     }
     plan: Any = SimpleNamespace(
-        cells=cells, spec=SimpleNamespace(options=SimpleNamespace(ladder=sizes)), folder=SimpleNamespace(path=None)
+        cells=cells,
+        spec=SimpleNamespace(options=SimpleNamespace(ladder=sizes, tune="shared")),
+        folder=SimpleNamespace(path=None),
     )
     ran: list[list[str]] = []
     found = judge_ladder({"good": [0.05, 0.05], "bad": [-0.05, -0.05]})

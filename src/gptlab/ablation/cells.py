@@ -110,18 +110,26 @@ def hash_without_seed(recipe: Recipe) -> str:
 
 
 def make_cells(options: StudyOptions, variants: list[Variant]) -> list[Cell]:
-    """Return the arms under every seed; with tune=grid at every multiple of the arm's own learning rate."""
+    """Return the arms under every seed; with tune=grid at every multiple of the arm's own learning rate.
+
+    With tune=transfer the multiples are of its rate at the smallest rung, at which the largest rungs run alone until it
+    is known which of them is best there.
+    """
     cells = []
+    smallest = {variant.name: variant for variant in variants if [variant.size] == options.ladder[:1]}
     for seed in options.blocks:
         for variant in variants:
-            for rate in make_rates(options, variant):
+            rates = make_rates(options, smallest[variant.name] if options.tune == "transfer" else variant)
+            if options.tune == "transfer" and variant.size not in options.ladder[:2]:
+                rates = [round_rate(smallest[variant.name].recipe.config["optimizer"]["lr"])]
+            for rate in rates:
                 cells.append(Cell(variant, set_seed_and_rate(variant, seed, rate), lr=rate))
     return cells
 
 
 def make_rates(options: StudyOptions, variant: Variant) -> list[float] | list[None]:
     """Return the learning rates of an arm, ascending; [None] where they are not tuned."""
-    if options.tune != "grid":
+    if options.tune == "shared":
         return [None]
     # multiples, not rates: Muon's 2e-2 and AdamW's 4e-3 are both at home in one grid
     own = variant.recipe.config["optimizer"]["lr"]

@@ -113,7 +113,7 @@ def _run_all_cells(plan: Plan, run: Callable[[], None], console: Console) -> Non
         searching.run_searches(plan, run, console)
     if options.tune == "grid":
         extend_grids(plan, run, console)
-    if options.confirm or (options.tune == "grid" and (options.has_twin or options.budgets)):
+    if options.confirm or (options.tune != "shared" and (options.has_twin or options.budgets)):
         plan.add_cells(_make_later_cells(plan))
         planning.estimate_run_times(plan)
         run()
@@ -246,7 +246,7 @@ def _make_later_cells(plan: Plan) -> list[Cell]:
         # ties go by name, so that a study repeated confirms the same arm
         winner = min(set(means) - {stratum.baseline}, key=lambda arm: (means[arm], arm), default=None)
         pairs = [(variants[stratum.size, arm], best.get(arm)) for arm in (stratum.baseline, winner) if arm]
-        if options.tune == "grid":
+        if options.tune != "shared":
             cells += make_baseline_cells(options, *pairs[0])
         cells += make_confirmation_cells(options, pairs)
     return cells

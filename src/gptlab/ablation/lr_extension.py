@@ -5,7 +5,7 @@ may fall with the rate up to the one at which training diverges; an arm that is 
 bound.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from rich.console import Console
 
@@ -16,10 +16,13 @@ from gptlab.stats.lr_tuning import choose_next_rate
 MAX_EXTENSIONS = 2
 
 
-def extend_grids(plan: Plan, run: Callable[[], None], console: Console) -> None:
-    """Run cells beyond the edges of the grids, until every arm is best inside its own, at most MAX_EXTENSIONS times."""
+def extend_grids(plan: Plan, run: Callable[[], None], console: Console, sizes: Sequence[str] | None = None) -> None:
+    """Run cells beyond the edges of the grids, until every arm is best inside its own, at most MAX_EXTENSIONS times.
+
+    sizes  whose grids are extended; None is all
+    """
     for number in range(1, MAX_EXTENSIONS + 1):
-        cells = make_cells_beyond_edges(plan)
+        cells = make_cells_beyond_edges(plan, sizes)
         if not cells:
             return
         rates = sorted({f"{cell.variant.key} lr={cell.lr:g}" for cell in cells})
@@ -30,7 +33,7 @@ def extend_grids(plan: Plan, run: Callable[[], None], console: Console) -> None:
         run()
 
 
-def make_cells_beyond_edges(plan: Plan) -> list[Cell]:
+def make_cells_beyond_edges(plan: Plan, sizes: Sequence[str] | None = None) -> list[Cell]:
     """Return cells at the next rate of every arm that is best at an edge."""
     from gptlab.report.findings import compare_study_folder
 
@@ -38,7 +41,7 @@ def make_cells_beyond_edges(plan: Plan) -> list[Cell]:
     variants = {(cell.variant.size, cell.variant.name): cell.variant for cell in plan.cells.values()}
     cells = []
     for stratum in compare_study_folder(plan.folder.path).strata:
-        for tuning in stratum.tunings:
+        for tuning in stratum.tunings if sizes is None or stratum.size in sizes else ():
             rate = choose_next_rate(tuning)
             if rate is not None:
                 variant = variants[stratum.size, tuning.arm]

@@ -43,7 +43,7 @@ class StudyOptions:
     controls: bool
     match: Literal["tokens", "params", "flops", "time"]
     resize: str
-    tune: Literal["shared", "grid"]
+    tune: Literal["shared", "grid", "transfer"]
     lr_grid: list[float]
     variance: Literal["auto", "own", "pooled", "moderated"]
     decides: str | None
@@ -118,8 +118,10 @@ def _check_ranges(values: dict[str, Any]) -> Iterator[str]:
     # one seed has no variance, so it could confirm nothing
     if values["confirm"] < 0 or values["confirm"] == 1:
         yield f"confirm={values['confirm']} fresh seeds decide nothing; 0 leaves it out, 5 is usual"
-    if values["tune"] == "grid" and len({*values["lr_grid"]}) < 2:
+    if values["tune"] != "shared" and len({*values["lr_grid"]}) < 2:
         yield f"lr_grid={values['lr_grid']} is no grid; give two multiples or more, as [0.5,1.5,5], or tune=shared"
+    if values["tune"] == "transfer" and not values["ladder"]:
+        yield "tune=transfer carries rates up from a ladder's smallest rung; give ladder=[nano,micro], or say tune=grid"
     if any(value <= 0 for value in values["lr_grid"]):
         yield f"lr_grid={values['lr_grid']}: multiples of a learning rate are positive"
     elif values["lr_grid"] and max(values["lr_grid"]) < MIN_HIGHEST_MULTIPLE:

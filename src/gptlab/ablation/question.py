@@ -18,7 +18,7 @@ from gptlab.ablation.ladder import climb
 from gptlab.ablation.options import KNOBS, StudyOptions, check_options
 from gptlab.config.factory import check_node, factory
 from gptlab.config.menu import find_yaml, list_choices
-from gptlab.config.recipe import Recipe, check_settings, flatten, set_values
+from gptlab.config.recipe import STANDARD, Recipe, check_settings, flatten, set_values
 from gptlab.config.typecheck import format_value
 from gptlab.errors import Refused
 from gptlab.runs.record import check_writable
@@ -258,12 +258,17 @@ def _explain_unused_knob(line: str, words: list[str], base: Recipe) -> str:
 
 
 def _refuse_unknown_lr(options: StudyOptions, variants: list[Variant]) -> None:
-    for variant in variants if options.tune == "grid" else ():
+    for variant in variants if options.tune != "shared" else ():
         if "lr" not in variant.recipe.config["optimizer"]:
-            raise Refused(f"tune=grid: {variant.key} has no optimizer.lr; use tune=shared")
+            raise Refused(f"tune={options.tune}: {variant.key} has no optimizer.lr; use tune=shared")
         # the grid is in multiples of each arm's own rate
         if any(word.startswith("optimizer.lr=") for word in variant.overrides):
-            raise Refused("tune=grid sets optimizer.lr itself; leave optimizer.lr out, or use tune=shared")
+            raise Refused(f"tune={options.tune} sets optimizer.lr itself; leave optimizer.lr out, or use tune=shared")
+        if options.tune == "transfer" and variant.recipe.config["parametrization"] == STANDARD:
+            raise Refused(
+                f"tune=transfer: {variant.key} has parametrization=standard, which carries no rate to other sizes; say "
+                "parametrization=completep, or mup where rungs are equally deep, or tune=grid"
+            )
 
 
 def _choose_baselines(

@@ -1,14 +1,15 @@
 """The report's section on a ladder of sizes."""
 
-from gptlab.report.figures.ladder import draw_gains, draw_power_laws
+from gptlab.report.figures.ladder import draw_gains, draw_power_laws, draw_transfer
 from gptlab.report.model import Item, Table, Words
 from gptlab.report.text.ladder import build_ladder_columns, describe_ladder
 from gptlab.stats.ladder.findings import LadderFindings
+from gptlab.stats.results import Stratum
 
 MARKS = "✓ better, ✗ worse, = equivalent, ? not resolved, ! unstable."
 
 
-def build_ladder_items(ladder: LadderFindings | None) -> list[Item | None]:
+def build_ladder_items(ladder: LadderFindings | None, strata: list[Stratum]) -> list[Item | None]:
     """Return what each arm's gain does over the sizes, in words, over compute, by rung, and the curves behind it."""
     if ladder is None:
         return []
@@ -17,4 +18,5 @@ def build_ladder_items(ladder: LadderFindings | None) -> list[Item | None]:
         draw_gains(ladder),
         Table("Gain at each rung", build_ladder_columns(ladder), MARKS),
         draw_power_laws(ladder),
+        draw_transfer(strata),
     ]

@@ -48,7 +48,7 @@ def build_study_report(findings: Findings, pool: Path | None = None) -> Report:
     table = Table(CAPTION, build_capability_columns(views), MARKS)
     sections.add("capabilities", "Capabilities", table, draw_capability_map(views))
     sections.add("setup", "Setup", build_setup_table(findings.runs, pool))
-    sections.add("ladder", "Over sizes", *build_ladder_items(findings.ladder))
+    sections.add("ladder", "Over sizes", *build_ladder_items(findings.ladder, findings.strata))
     for view in views:
         _add_view_sections(sections, view, pool)
     sizes = Words([caveats.describe_scaling(scaling) for scaling in findings.scalings])

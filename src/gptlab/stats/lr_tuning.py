@@ -2,12 +2,15 @@
 
 import math
 import statistics as plain
+from collections.abc import Mapping
 
 from gptlab.stats.results import Run, Tuning
 
 
-def choose_learning_rates(runs: list[Run]) -> tuple[list[Tuning], list[Run]]:
-    """Return the curve of each arm, and the runs at its best rate.
+def choose_learning_rates(
+    runs: list[Run], carried: Mapping[str, float | None] | None = None
+) -> tuple[list[Tuning], list[Run]]:
+    """Return the curve of each arm, and the runs at its best rate, or at the one that is carried from another size.
 
     A rate at which some seed did not finish is best only where no rate finished in all. The cost of a rate that did not
     finish is unknown, so then there is no sensitivity.
@@ -22,15 +25,36 @@ def choose_learning_rates(runs: list[Run]) -> tuple[list[Tuning], list[Run]]:
         # a rate at which a seed diverged is passed over, if any other will do: its mean is of the lucky seeds
         candidates = complete or {rate: loss for rate, loss in losses.items() if loss is not None}
         # ties go to the lower rate
-        chosen = min(candidates, key=lambda rate: (candidates[rate], rate)) if candidates else None
+        lowest = min(candidates, key=lambda rate: (candidates[rate], rate)) if candidates else None
+        is_carried = carried is not None and carried.get(arm) in losses
+        chosen = carried[arm] if carried is not None and is_carried else lowest
         sensitivity = (
             plain.fmean(complete.values()) - min(complete.values())
-            if complete and len(complete) == len(rates)
+            if complete and len(complete) == len(rates) and len(rates) > 1
             else None
         )
-        tunings.append(Tuning(arm, losses, chosen, chosen in (rates[0], rates[-1]) if rates else False, sensitivity))
+        tunings.append(
+            Tuning(
+                arm=arm,
+                losses=losses,
+                best=chosen,
+                edge=lowest in (rates[0], rates[-1]) if len(rates) > 1 and not is_carried else False,
+                sensitivity=sensitivity,
+                carried_loss=_compare_carried(losses, chosen, lowest) if is_carried and len(rates) > 1 else None,
+            )
+        )
         best += [run for run in arm_runs if run.lr == (chosen if chosen is not None else rates[0] if rates else None)]
     return tunings, best
+
+
+def _compare_carried(
+    losses: Mapping[float, float | None], carried: float | None, lowest: float | None
+) -> tuple[float, float] | None:
+    """Return the best rate of the grid, and what the carried one loses against it; None where either diverged."""
+    if carried is None or lowest is None:
+        return None
+    loss, least = losses[carried], losses[lowest]
+    return None if loss is None or least is None else (lowest, loss - least)
 
 
 def choose_next_rate(tuning: Tuning) -> float | None:

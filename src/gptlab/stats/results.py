@@ -216,6 +216,8 @@ class Tuning:
     losses       mean loss at each rate
     edge         whether the best is at an edge of the grid; then its loss is an upper bound
     sensitivity  mean over the grid less the best (Wortsman 2023, arXiv:2309.14322); None where a rate did not finish
+    carried_loss  the grid's best rate and what the carried one, which is `best` then, loses against it; None if
+                  `best` is of this very grid, or nothing else was run
     """
 
     arm: str
@@ -223,6 +225,7 @@ class Tuning:
     best: float | None
     edge: bool
     sensitivity: float | None
+    carried_loss: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)

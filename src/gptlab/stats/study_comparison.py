@@ -39,14 +39,18 @@ def compare_study(
     if plan.tasks:
         sizes = [task for task in plan.tasks if task in sizes]
     comparisons = len({(run.size, run.arm) for run in runs if run.role == "arm"}) - len(sizes)
-    strata = []
+    strata: list[Stratum] = []
+    # the rates that tune=transfer found at the smallest rung, which larger ones are judged at
+    carried: dict[str, float | None] | None = None
     for size in sizes:
         prefix = f"{size}/" if size else ""
         minutes_of_block = sum(value for arm, value in minutes.items() if arm.startswith(prefix))
         runs_of_size = [run for run in runs if run.size == size]
         own = len({run.arm for run in runs_of_size if run.role == "arm"}) - 1
         others = comparisons - own if plan.tasks else 0
-        strata.append(_compare_size(size, plan, runs_of_size, times or {}, minutes_of_block, others))
+        strata.append(_compare_size(size, plan, runs_of_size, times or {}, minutes_of_block, others, carried))
+        if plan.tune == "transfer" and carried is None:
+            carried = {tuning.arm: tuning.best for tuning in strata[0].tunings}
     scalings, notes = scaling.fit_scaling(strata) if not plan.tasks else ([], [])
     strata = correct_over_tasks(strata) if plan.tasks else strata
     ladder = compare_ladder(plan, strata)
@@ -62,16 +66,23 @@ def _order_by_parameters(runs: list[Run]) -> Any:
 
 
 def _compare_size(
-    size: str, plan: StudyPlan, runs: list[Run], times: RoundTimes, minutes: float, others: int
+    size: str,
+    plan: StudyPlan,
+    runs: list[Run],
+    times: RoundTimes,
+    minutes: float,
+    others: int,
+    carried: Mapping[str, float | None] | None,
 ) -> Stratum:
     """Compare the runs of one size.
 
     minutes  how long one seed of all its arms takes
     others   comparisons in other tasks
+    carried  learning rates at which arms are judged, from a smaller size
     """
     plain = [run for run in runs if run.role == "arm"]
     # from here on an arm is its runs at its best rate
-    tunings, best = choose_learning_rates(plain) if plan.tune == "grid" else ([], plain)
+    tunings, best = choose_learning_rates(plain, carried) if plan.tune in ("grid", "transfer") else ([], plain)
     baseline = plan.baseline or (plain[0].arm if plain else "")
     fit = compute_value.fit_budget_slope(
         [run for run in runs if run.role == "budget" and run.budget not in CONTROL_BUDGETS],
@@ -86,18 +97,11 @@ def _compare_size(
     loss = compare_metric(decides, best, baseline, plan, margin=margin, control=control, minutes=minutes, others=others)
     measures = _compare_other_metrics(decides, usual, best, baseline, plan, control, minutes)
     if incomparable:
-        loss = withhold_verdicts(loss, incomparable)
-        measures = [
-            withhold_verdicts(measure, incomparable) if measure.metric.key.startswith("val/") else measure
-            for measure in measures
-        ]
-    timings = [
-        compare_times(metric, times[metric.key], size, baseline) for metric in (STEP, WRITE) if times.get(metric.key)
-    ]
-    timings = [timing for timing in timings if timing is not None]
-    fronts = [find_front(loss, cost) for cost in measures if cost.metric.key in FRONT_COSTS] + [
-        find_front(loss, timing) for timing in timings
-    ]
+        loss, measures = withhold_verdicts(loss, incomparable), _withhold_validation(measures, incomparable)
+    timed = (compare_times(metric, times.get(metric.key, {}), size, baseline) for metric in (STEP, WRITE))
+    timings = [timing for timing in timed if timing is not None]
+    costs = [measure for measure in measures if measure.metric.key in FRONT_COSTS]
+    fronts = [find_front(loss, cost) for cost in (*costs, *timings)]
     return Stratum(
         size=size,
         baseline=baseline,
@@ -123,6 +127,13 @@ FRONT_COSTS = (
     "params_active",
     "flops_per_token",
 )
+
+
+def _withhold_validation(measures: list[Comparison], reason: str) -> list[Comparison]:
+    """Return comparisons without verdicts on what was measured on the validation text."""
+    return [
+        withhold_verdicts(measure, reason) if measure.metric.key.startswith("val/") else measure for measure in measures
+    ]
 
 
 def _is_told(key: str, run: Run) -> bool:

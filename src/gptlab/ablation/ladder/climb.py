@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from gptlab.ablation.ladder.transfer import make_carried_cells
 from gptlab.ablation.options import StudyOptions
 from gptlab.console.units import format_minutes
 from gptlab.errors import Refused
@@ -170,6 +171,7 @@ def describe_rungs(plan: "Plan") -> list[str]:
 
 def run_rungs(plan: "Plan", run: Callable[[], None], console: Console) -> None:
     """Run the cells rung by rung, each without the arms that were worse at two rungs before."""
+    from gptlab.ablation.lr_extension import extend_grids
     from gptlab.report.findings import compare_study_folder
 
     # `run` launches what plan.cells holds: rungs are added to it one by one
@@ -182,6 +184,8 @@ def run_rungs(plan: "Plan", run: Callable[[], None], console: Console) -> None:
             strata = {stratum.size: stratum for stratum in compare_study_folder(plan.folder.path).strata}
             hopeless = find_hopeless_arms([strata[below] for below in rungs[:number] if below in strata])
         of_rung = {key: cell for key, cell in cells.items() if cell.variant.size == size}
+        if plan.spec.options.tune == "transfer" and number:
+            of_rung = make_carried_cells(plan, [*of_rung.values()], number)
         chosen = {key: cell for key, cell in of_rung.items() if cell.variant.name not in hopeless}
         if hopeless:
             console.print(
@@ -193,3 +197,5 @@ def run_rungs(plan: "Plan", run: Callable[[], None], console: Console) -> None:
         plan.cells = {**plan.cells, **chosen}
         if chosen:
             run()
+        if plan.spec.options.tune == "transfer" and not number:
+            extend_grids(plan, run, console, [size])

@@ -6,6 +6,7 @@ from typing import Any
 from gptlab.report.figures.parts import COLOURS, GREY, assign_colours, make_axis, make_error_bars, make_line
 from gptlab.report.model import Figure
 from gptlab.stats.ladder.findings import ArmTrend, Curve, Estimate, LadderFindings
+from gptlab.stats.results import Stratum
 
 POINTS = 24
 """Points of a drawn curve."""
@@ -102,6 +103,42 @@ def draw_power_laws(ladder: LadderFindings) -> Figure | None:
         ),
         heads=("arm", "floor", "scale at the reference", "exponent", "reference, FLOPs"),
         rows=rows,
+    )
+
+
+def draw_transfer(strata: list[Stratum]) -> Figure | None:
+    """Draw loss over learning rate at the two smallest rungs, less the least of each, with the carried rate marked.
+
+    None where rates were not tuned at both.
+    """
+    traces, rows = [], []
+    tunings = [(stratum.size, tuning) for stratum in strata[:2] for tuning in stratum.tunings]
+    colours = assign_colours([*dict.fromkeys(tuning.arm for _, tuning in tunings)])
+    if not any(tuning.carried_loss for _, tuning in tunings):
+        return None
+    for size, tuning in tunings:
+        losses = {rate: loss for rate, loss in sorted(tuning.losses.items()) if loss is not None}
+        least = min(losses.values(), default=0.0)
+        is_smallest = size == strata[0].size
+        symbols = ["star" if rate == tuning.best else "circle" for rate in losses]
+        line = {"width": 2, "color": colours[tuning.arm], "dash": "dash" if is_smallest else "solid"}
+        y = [loss - least for loss in losses.values()]
+        marker = {"symbol": symbols, "size": [13 if symbol == "star" else 7 for symbol in symbols]}
+        name = f"{tuning.arm}, {size}"
+        traces.append(make_line([*losses], y, name, mode="lines+markers", marker=marker) | {"line": line})
+        rows += [(tuning.arm, size, rate, loss, rate == tuning.best) for rate, loss in losses.items()]
+    return Figure(
+        title=f"Loss over learning rate at {strata[0].size}, dashed, and {strata[1].size}",
+        data=traces,
+        layout={
+            "xaxis": make_axis("learning rate", type="log"),
+            "yaxis": make_axis("loss above the curve's least"),
+            "height": 360,
+        },
+        alt="; ".join(f"{arm} at {size}, {rate:g}: {loss:.4g}" for arm, size, rate, loss, _ in rows),
+        heads=("arm", "size", "learning rate", "loss", "carried"),
+        rows=rows,
+        note="A star is the rate that is best at the smallest rung, and that all larger rungs are judged at.",
     )
 
 

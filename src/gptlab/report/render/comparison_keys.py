@@ -66,7 +66,7 @@ STRATUM = KeyTable(
         "fronts": "loss against each cost",
         "exchange": "what differences are worth in compute; null where more training does not help the baseline, or no "
         "budgets were run",
-        "tunings": "each arm over the grid of learning rates, with `tune=grid`",
+        "tunings": "each arm over the grid of learning rates, with `tune=grid` or `tune=transfer`",
     },
     added=("answer", "sentences"),
     # they stand once, in the `runs` of the file
@@ -237,6 +237,8 @@ TUNING = KeyTable(
         "best": "the best rate",
         "edge": "true if that is at the edge of the grid, so that the loss is an upper bound",
         "sensitivity": "the mean over the grid less the best, null where a rate diverged",
+        "carried_loss": "with `tune=transfer`, above the smallest rung: the best rate there and what the carried one, "
+        "which is `best`, loses against it, as [rate, loss]; null where no other rate ran",
     },
 )
 SCALING = KeyTable(

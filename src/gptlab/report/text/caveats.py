@@ -20,6 +20,7 @@ MATCHED = {
 TUNED = {
     "shared": "All arms are compared at a shared learning rate; one that is tuned for itself may do better.",
     "grid": "Each arm is judged at its best learning rate of the same grid, by mean over seeds.",
+    "transfer": "Each arm is judged at the learning rate that was best at the smallest rung, by mean over seeds.",
 }
 SCALE = (
     "Small scale: in the one large study (of data sets, DataDecide) the order at a small size held at 1B parameters in "

@@ -65,7 +65,7 @@ def describe_unstable_arm(view: View, comparison: Comparison, arm: str) -> Sente
     row = next(row for row in comparison.arms if row.arm == arm)
     seeds = row.finished + row.diverged + row.failed
     rest = "the loss of those that finished cannot be compared" if row.finished else "no run finished"
-    is_grid = view.plan.tune == "grid"
+    is_grid = view.plan.tune != "shared"
     rate = "at every learning rate of the grid" if is_grid else "at the shared learning rate"
     return parse_sentence(
         f"{view.bold_name(arm)} diverged in {row.diverged} of {seeds} seeds; {rest}. Verdict: **unstable** {rate}."
@@ -183,6 +183,12 @@ def describe_tuning(view: View, tuning: Tuning) -> Sentence:
     arm = view.bold_name(tuning.arm)
     if tuning.best is None:
         return parse_sentence(f"{arm} diverged at every learning rate of the grid.")
+    if tuning.carried_loss is not None:
+        rate, loss = tuning.carried_loss
+        where = "which is the best here too" if rate == tuning.best else f"{loss:.2g} above the best here, {rate:g}"
+        return parse_sentence(f"{arm} is judged at {tuning.best:g}, carried from the smallest rung, {where}.")
+    if len(tuning.losses) < 2:
+        return parse_sentence(f"{arm} ran at {tuning.best:g}, carried from the smallest rung.")
     has_sensitivity = tuning.sensitivity is not None
     sensitivity = f" (over the grid it loses {tuning.sensitivity:.2g} on average)" if has_sensitivity else ""
     edge = ", which is at the edge of the grid: its loss is an **upper bound**" if tuning.edge else ""
