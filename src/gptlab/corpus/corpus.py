@@ -8,6 +8,7 @@ import numpy as np
 from gptlab.config.factory import Factory
 from gptlab.corpus.data import Data, TokenFiles
 from gptlab.corpus.documents import CorpusDocuments, locate_separators, locate_text_documents, number_documents
+from gptlab.corpus.packing import Packing, pack_documents
 from gptlab.corpus.split import split_text
 from gptlab.corpus.token_files import (
     Tokens,
@@ -30,6 +31,7 @@ class Corpus:
     """The tokens of both splits, the tokenizer, and the sha256 of the text or of the token files.
 
     documents  where they begin, if the data set was asked for them
+    packing    rows of whole documents to learn from; None learns from windows of the running text
     """
 
     train: Tokens
@@ -37,6 +39,7 @@ class Corpus:
     tokenizer: Tokenizer
     sha256: str
     documents: CorpusDocuments | None = field(default=None, kw_only=True)
+    packing: Packing | None = field(default=None, kw_only=True)
 
     def batch(self, seed: int, step: int, rows: int, context: int, part: slice = slice(None)) -> np.ndarray:
         """Return (rows, context + 1) training tokens, int64, from random positions, or a part of those rows.
@@ -52,24 +55,35 @@ class Corpus:
         """Return the number of each input's document in that batch, (rows, context); None where none is masked."""
         if self.documents is None or self.documents.train is None:
             return None
+        if self.packing is not None:
+            return self.packing.place_rows(self._draw_rows(seed, step, rows, len(self.packing)))[1][part]
         starts = self._draw_windows(seed, step, rows, context)[part]
         return number_documents(self.documents.train, starts[:, None] + np.arange(context))
 
     def _draw_windows(self, seed: int, step: int, rows: int, context: int) -> np.ndarray:
         """Return the positions at which the windows of a step begin, (rows,)."""
+        # with replacement and over all positions, as nanoGPT draws: there are no epochs
+        return self._draw_rows(seed, step, rows, len(self.train) - context)
+
+    def _draw_rows(self, seed: int, step: int, rows: int, choices: int) -> np.ndarray:
+        """Return a number below `choices` for each row of a step, (rows,)."""
         # The step is the counter's second word: the first counts the draws of a batch, which steps must not share.
         # a counter-based generator: batch k needs none of those before it, so a resumed run draws nothing again
         rng = np.random.Generator(np.random.Philox(key=seed % 2**64, counter=[0, step, 0, 0]))
-        # with replacement and over all positions, as nanoGPT draws: there are no epochs
-        return rng.integers(0, len(self.train) - context, rows)
+        return rng.integers(0, choices, rows)
 
     @property
     def weighs_rows(self) -> bool:
         """Whether rows differ in how many targets they have, so that a part of a batch is weighed by all of it."""
-        return False
+        return self.packing is not None and self.packing.fill < 1
 
     def make_batch(self, seed: int, step: int, rows: int, context: int) -> tuple[np.ndarray, np.ndarray]:
         """Return inputs and targets of a step, (rows, context) each; targets that are IGNORED are not learnt."""
+        if self.packing is not None:
+            positions, _ = self.packing.place_rows(self._draw_rows(seed, step, rows, len(self.packing)))
+            is_token, places = positions >= 0, np.maximum(positions, 0)
+            inputs = np.where(is_token, self.train[places], 0).astype(np.int64)
+            return inputs, np.where(is_token, self.train[places + 1].astype(np.int64), IGNORED)
         tokens = self.batch(seed, step, rows, context)
         return tokens[:, :-1], tokens[:, 1:]
 
@@ -94,7 +108,10 @@ class Corpus:
         count = len(self.documents.validation)
         if self.documents.train is None:
             return f"{size} ({count:,} documents)"
-        return f"{size}, {len(self.documents.train):,} and {count:,} documents, each read as if alone"
+        size = f"{size}, {len(self.documents.train):,} and {count:,} documents, each read as if alone"
+        if self.packing is None:
+            return size
+        return f"{size}, packed into {len(self.packing):,} rows, {self.packing.fill:.1%} full"
 
     def describe_passes(self, tokens: int) -> str:
         """Return how often training on so many tokens reads the training split."""
@@ -196,11 +213,11 @@ def build_corpus(data: Data, tokenizer_factory: Factory, context: int, cache_fol
                 f"model.context={context} is longer than the {name} split of {len(tokens)} tokens; "
                 f"{f'try model.context={len(tokens) // 2} or ' if len(tokens) > 1 else ''}give more data"
             )
-    return add_documents(corpus, data)
+    return add_documents(corpus, data, context)
 
 
-def add_documents(corpus: Corpus, data: Data) -> Corpus:
-    """Return the corpus with its documents, if the data set was asked for them."""
+def add_documents(corpus: Corpus, data: Data, context: int) -> Corpus:
+    """Return the corpus with its documents, if the data set was asked for them, in rows if they are to be packed."""
     if not data.asks_for_documents:
         return corpus
     token_files, masked = data.tokens(), data.mask_documents
@@ -214,7 +231,12 @@ def add_documents(corpus: Corpus, data: Data) -> Corpus:
         documents = locate_separators(
             corpus.train, corpus.validation, data.find_separator(corpus.tokenizer.vocab), names, masked=masked
         )
-    return replace(corpus, documents=documents)
+    packing = None
+    if data.packing == "best_fit":
+        assert documents.train is not None
+        # the last token of all is no input: nothing follows it
+        packing = pack_documents(documents.train, len(corpus.train) - 1, context)
+    return replace(corpus, documents=documents, packing=packing)
 
 
 def _build_from_text(data: Data, tokenizer_factory: Factory, cache_folder: Path) -> Corpus:

@@ -37,7 +37,7 @@ class DataModule(LightningDataModule):
 
     def load_part(self, step: int, rank: int, size: int) -> Batch:
         """Return the rows of a step that are those of one process of `size`."""
-        if self.corpus.weighs_rows:
+        if self.corpus.weighs_rows or self.corpus.packing is not None:
             part = self.load_batch(step).split(size)[rank]
         else:  # the other rows are not even read
             share = self.batch_size // size

@@ -4,7 +4,7 @@ import glob
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from gptlab.corpus.content import FileReader
 from gptlab.errors import Refused
@@ -28,16 +28,26 @@ class Data(FileReader):
 
     Those that read text import neither numpy nor torch. `validation` is the share of it that is the validation split.
     One that knows its documents sets `asks_for_documents` where it is asked for them, and defines find_documents, or
-    find_separator if it is of tokens; `mask_documents` has each read as if it were alone.
+    find_separator if it is of tokens; `mask_documents` has each read as if it were alone, `packing` says how rows of
+    training are made of them.
     """
 
     asks_for_documents: bool = False
     mask_documents: bool = False
+    packing: Literal["stream", "best_fit"] = "stream"
 
     def __init__(self, *, validation: float = 0.1) -> None:
         if not 0 < validation < 1:
             raise Refused(f"validation={validation} is not between 0 and 1; try 0.1")
         self.validation = validation
+
+    def set_documents(self, *, asked: bool, masked: bool, packing: Literal["stream", "best_fit"]) -> None:
+        """Set the three above; raise Refused for rows of whole documents that are not kept apart."""
+        if packing == "best_fit" and not masked:
+            raise Refused(
+                "packing=best_fit needs mask_documents=true: the documents of a row know nothing of each other"
+            )
+        self.asks_for_documents, self.mask_documents, self.packing = asked or masked, masked, packing
 
     def describe_doubts(self) -> str:
         """Return a line on what is read as it stands and may not be meant so, with the remedy; "" for nothing."""

@@ -43,6 +43,7 @@ class HuggingFace(Data):
     split   split of a data set of the hub; null: train
     documents       row makes their borders known; null is not asked
     mask_documents  read each as if it were alone: no attention, no state and no position reaches across its border
+    packing         rows of training: stream takes windows of the running text, best_fit whole documents
     """
 
     def __init__(
@@ -53,13 +54,14 @@ class HuggingFace(Data):
         split: str | None = None,
         documents: Literal["row"] | None = None,
         mask_documents: bool = False,
+        packing: Literal["stream", "best_fit"] = "stream",
         validation: float = 0.1,
     ) -> None:
         super().__init__(validation=validation)
         if not path:
             raise Refused(f"path={path} names nothing to read; data=huggingface needs data.path=<{EXPECTED}>")
         self.path, self.column, self.split = path, column, split
-        self.mask_documents, self.asks_for_documents = mask_documents, mask_documents or documents is not None
+        self.set_documents(asked=documents is not None, masked=mask_documents, packing=packing)
 
     @classmethod
     def list_files(cls, knobs: dict[str, Any]) -> list[Path]:

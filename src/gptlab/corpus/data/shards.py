@@ -26,6 +26,7 @@ class Shards(Data):
     dtype       type of the tokens in files without a header
     documents   the token that begins one, or ends the one before, such as 50256 of GPT-2; null is not asked
     mask_documents  read each as if it were alone: no attention, no state and no position reaches across its border
+    packing         rows of training: stream takes windows of the running text, best_fit whole documents
     validation  share of the tokens at the end that is the validation split; null: files named val or validation are
     """
 
@@ -36,6 +37,7 @@ class Shards(Data):
         dtype: Literal["uint16", "uint32", "int64"] = "uint16",
         documents: int | None = None,
         mask_documents: bool = False,
+        packing: Literal["stream", "best_fit"] = "stream",
         validation: float | None = None,
     ) -> None:
         # the base class wants a share; whether it was given is remembered below
@@ -47,7 +49,8 @@ class Shards(Data):
                 "mask_documents=true needs data.documents=<the token between two>, such as 50256 of tokenizer=gpt2"
             )
         self.path, self.dtype, self.validation_share = path, dtype, validation
-        self.documents, self.mask_documents, self.asks_for_documents = documents, mask_documents, documents is not None
+        self.documents = documents
+        self.set_documents(asked=documents is not None, masked=mask_documents, packing=packing)
 
     @classmethod
     def list_files(cls, knobs: dict[str, Any]) -> list[Path]:

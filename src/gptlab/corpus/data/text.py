@@ -33,6 +33,7 @@ class Text(Data):
 
     documents       what one is: a file, or what stands in it between blank lines or <|endoftext|>; null is not asked
     mask_documents  read each as if it were alone: no attention, no state and no position reaches across its border
+    packing         rows of training: stream takes windows of the running text, best_fit whole documents
     """
 
     def __init__(
@@ -41,13 +42,14 @@ class Text(Data):
         path: str | None = None,
         documents: Literal["file", "blank_line", "endoftext"] | None = None,
         mask_documents: bool = False,
+        packing: Literal["stream", "best_fit"] = "stream",
         validation: float = 0.1,
     ) -> None:
         super().__init__(validation=validation)
         if not path:
             raise Refused(f"path={path} names no file; data=text needs data.path=<a UTF-8 text file, folder or glob>")
         self.path, self.separator = path, documents or "file"
-        self.mask_documents, self.asks_for_documents = mask_documents, mask_documents or documents is not None
+        self.set_documents(asked=documents is not None, masked=mask_documents, packing=packing)
 
     @classmethod
     def list_files(cls, knobs: dict[str, Any]) -> list[Path]:
