@@ -81,6 +81,14 @@ def count_tokens_before(starts: np.ndarray, positions: np.ndarray) -> np.ndarray
     return positions - starts[number_documents(starts, positions) - 1]
 
 
+def name_sources(sources: list[tuple[str, int]]) -> list[tuple[str, int]]:
+    """Return files with the shortest names that tell them apart; none where there is one file."""
+    if len(sources) < 2:
+        return []
+    folder = os.path.commonpath([os.path.dirname(file) for file, _ in sources])
+    return [(os.path.relpath(file, folder or None), first) for file, first in sources]
+
+
 def locate_text_documents(
     documents: TextDocuments, train: Tokens, validation: Tokens, lengths: np.ndarray, *, masked: bool
 ) -> CorpusDocuments:

@@ -34,13 +34,8 @@ def print_introduction(context: RunContext, setup: TrainingSetup, probe: Probe) 
         f"{costs.params:,} parameters{active}, {costs.flops_per_token / 1e6:.2f} MFLOPs/token to train",
         f"[dim]{', '.join(f'{slot} {choices.get(slot)}' for slot in (*PARTS, 'init'))}[/]",
     )
-    say(
-        "data",
-        f"{choices.get('data')}: {corpus.describe_size()}, vocabulary {corpus.tokenizer.vocab} "
-        f"({choices.get('tokenizer')})",
-    )
-    if line := factory(context.recipe.config["data"], "data")().describe_doubts():
-        say("", f"[yellow]{escape(line)}[/]")
+    vocabulary = f"vocabulary {corpus.tokenizer.vocab} ({choices.get('tokenizer')})"
+    say("data", f"{choices.get('data')}: {corpus.describe_size()}, {vocabulary}", *describe_doubts(context))
     say(
         "recipe",
         f"{settings.steps:,} steps x {settings.batch_size} x {model.context} = {abbreviate(tokens)} tokens, "
@@ -82,6 +77,12 @@ def print_time(context: RunContext, probe: Probe) -> None:
     if probe.single_thread_s < 0.8 * probe.step_s:  # threads that wait for a core which others use spin their time away
         alone = f"{probe.single_thread_s * 1000:.0f} ms"
         say("", f"[yellow]other work keeps the threads waiting: a step would take {alone} with trainer.threads=1[/]")
+
+
+def describe_doubts(context: RunContext) -> list[str]:
+    """Return the line on data that may not be meant as they are read, if there is one."""
+    line = factory(context.recipe.config["data"], "data")().describe_doubts()
+    return [f"[yellow]{escape(line)}[/]"] if line else []
 
 
 def describe_fewer_threads(context: RunContext) -> str:
