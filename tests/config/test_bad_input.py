@@ -356,7 +356,10 @@ TEXTS = [
         "data=huggingface",
         "data.path=None names nothing to read; data=huggingface needs data.path=<a .parquet or .jsonl file, ...",
     ),
-    ("data=huggingface data.path={texts}/none", "data.path={texts}/none does not exist; give a .parquet or .jsonl file, ..."),
+    (
+        "data=huggingface data.path={texts}/none",
+        "data.path={texts}/none does not exist; give a .parquet or .jsonl file, ...",
+    ),
     ("resume={texts}", "resume={texts} is no run folder: ..."),
     ("resume={texts}/none", "resume={texts}/none is no run folder: ..."),
     (

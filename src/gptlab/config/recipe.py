@@ -24,7 +24,7 @@ OPTIONAL_SLOTS = ("pretrained",)
 """Slots that a run may be without."""
 STANDARD = {"_target_": "gptlab.model.parametrization.standard.Standard", "_partial_": True}
 """The parametrization of all runs of before there was a choice."""
-COSMETIC_KEYS = ("name", "resume", "outputs", "tracking", "save_minutes", "keep")
+COSMETIC_KEYS = ("name", "resume", "outputs", "tracking", "save_minutes", "keep", "branches", "trunk")
 """Keys that change no number of a run."""
 KEYS_NOT_IN_NAME = (
     *(*COSMETIC_KEYS, "data.path", "tokenizer.path", "pretrained"),
@@ -113,6 +113,8 @@ class Settings:
     save_every: int
     save_minutes: float | None = field(default=None, kw_only=True)
     keep: Literal["all", "best", "last", "none"] = field(default="all", kw_only=True)
+    branches: list[float] = field(default_factory=list, kw_only=True)
+    trunk: str | None = field(default=None, kw_only=True)
     content: dict[str, str]
     model: Model  # width, heads, layers, ...: what conf/model/<size>.yaml sets
     evaluation: Evaluation

@@ -27,7 +27,9 @@ def resume_recipe(recipe: Recipe, words: set[str]) -> Recipe:
         differences += f" and {len(keys) - 4} more" if len(keys) > 4 else ""
         raise Refused(f"resume={folder} is a run of another config: {differences}; say resume={folder} alone")
     given = {word.partition(".")[0] for word in words}
-    cosmetic = {key: recipe.config[key] if key in given else saved.config[key] for key in COSMETIC_KEYS}
+    cosmetic = {
+        key: recipe.config[key] if key in given else saved.config.get(key, recipe.config[key]) for key in COSMETIC_KEYS
+    }
     # the folder may have been moved with its pool: what it says of its place is out of date
     cosmetic |= {"resume": str(folder), "outputs": str(folder.absolute().parents[1])}
     began = read_json(folder / "run.json")["cwd"]

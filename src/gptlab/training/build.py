@@ -12,6 +12,7 @@ from gptlab.config.recipe import LISTS, PARTS, SLOTS, Recipe, check_settings
 from gptlab.model.compile_policy import should_compile_at_start
 from gptlab.runs import tracker as tracking
 from gptlab.runs.record import RunFolder
+from gptlab.training.branching.trunk import build_schedule, check_branches
 from gptlab.weights.pretrained import load_source
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ def check_recipe(recipe: Recipe) -> list[str]:
     return (
         problems
         or _check_build(recipe)
+        or check_branches(recipe)
         or _check_batch_division(recipe)
         or _check_list(recipe, "metric")
         or _check_task(recipe)
@@ -128,8 +130,9 @@ def _check_build(recipe: Recipe) -> list[str]:
         decoder = build_on_meta(recipe, vocab=64)
         if recipe.config["data"].get("mask_documents"):
             decoder.refuse_documents()
-        for slot in ("init", "data", "schedule"):
+        for slot in ("init", "data"):
             factory(recipe.config[slot], slot)()
+        build_schedule(recipe)
         trainer = factory(recipe.config["trainer"], "trainer")()
         should_compile_at_start(recipe.settings.compile, {"gpu": "cuda"}.get(trainer.accelerator, "cpu"))
         optimizer = factory(recipe.config["optimizer"], "optimizer")

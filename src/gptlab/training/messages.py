@@ -11,6 +11,7 @@ from gptlab.config.recipe import PARTS
 from gptlab.console.units import draw_sparkline, format_duration
 from gptlab.model.compile_policy import find_missing_dependency
 from gptlab.runs.record import read_rows
+from gptlab.training.branching.trunk import build_schedule, list_branch_points
 from gptlab.training.context import RunContext
 from gptlab.training.cost.probe import Probe
 from gptlab.training.cost.threads import DEFAULT_THREADS
@@ -22,7 +23,7 @@ def print_introduction(context: RunContext, setup: TrainingSetup, probe: Probe) 
     """Print what the run is, and how long it will take here."""
     settings, model, choices = context.settings, context.settings.model, context.recipe.choices
     say, corpus = context.terminal.print_fact, context.corpus
-    schedule = factory(context.recipe.config["schedule"], "schedule")()
+    schedule = build_schedule(context.recipe)
     tokens = settings.steps * settings.batch_size * model.context
     costs = setup.costs
     active = f" ({costs.params_active:,} active)" if costs.params_active != costs.params else ""
@@ -123,6 +124,11 @@ def print_results(
         f"learnt{used}; writing {summary['time/generate_ms_per_token']:.2f} ms a token; peak memory "
         f"{summary['memory/peak_bytes'] / 1e9:.2f} GB",
     )
+    for step, steps in list_branch_points(context.recipe).items():
+        words = f"steps={steps} schedule.warmup_steps={build_schedule(context.recipe).trunk_warmup}"
+        say.print_fact(
+            "branch", f"the same command with {words} trunk={context.folder.path} goes on from step {step:,}"
+        )
     if texts:
         say.print_fact("sample", f"1 of {len(texts)}, all in samples.jsonl")
         say.print_text(texts[0]["text"])

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 
-from gptlab.config.factory import factory
 from gptlab.config.recipe import Recipe
 from gptlab.console.terminal import Terminal
 from gptlab.corpus.corpus import Corpus
@@ -31,11 +30,11 @@ from gptlab.runs.record import RunFolder
 from gptlab.training.build import build_decoder
 from gptlab.training.context import RunContext
 from gptlab.training.cost.probe import Probe, probe_run
-from gptlab.training.distributed import ProcessGroup
 from gptlab.training.evaluator import Evaluator
 from gptlab.training.final_evaluation import evaluate_final
 from gptlab.training.follower import follow_first_process
 from gptlab.training.messages import print_introduction, print_results
+from gptlab.training.run_callbacks.branch_points import BranchPoints
 from gptlab.training.run_callbacks.checkpoints import STATE_KEY, Checkpoints
 from gptlab.training.run_callbacks.interim_evaluation import InterimEvaluation
 from gptlab.training.run_callbacks.interim_sample import InterimSample
@@ -47,7 +46,16 @@ from gptlab.training.run_log import RunLog
 from gptlab.training.sample_writer import SampleWriter
 from gptlab.training.samples import write_final_samples
 from gptlab.training.setup import TrainingSetup, build_callbacks, silence_lightning
-from gptlab.training.start import find_run_to_resume, open_tracker, refuse_other_text, refuse_small_disk, write_start
+from gptlab.training.start import (
+    announce_branch,
+    find_run_to_resume,
+    find_trunk,
+    make_processes,
+    open_tracker,
+    refuse_other_text,
+    refuse_small_disk,
+    write_start,
+)
 from gptlab.training.state import RunState, StepTimer
 from gptlab.training.summary import describe_run, measure_times
 from gptlab.training.task import Diverged
@@ -73,24 +81,24 @@ def run(
     silence_lightning()
     mode = tracking.choose_mode(recipe.settings.tracking)
     corpus = corpus or read_corpus(recipe)
-    settings = recipe.settings
-    make_trainer = factory(recipe.config["trainer"], "trainer")()
-    processes = ProcessGroup(make_trainer(max_steps=settings.steps, accumulate_grad_batches=settings.accumulate))
+    processes = make_processes(recipe)
     if processes.rank:  # every process runs this same command; all but the first one follow
         return follow_first_process(recipe, corpus, processes, lambda *parts: Run(*parts).setup)
     path = find_run_to_resume(recipe)
     has_weights = path is not None and RunFolder(path).has_checkpoint()  # then pretrained ones need not be read
     decoder = build_decoder(recipe, corpus.tokenizer.vocab, load_start=not has_weights)
     refuse_small_disk(recipe, decoder)
+    branch = find_trunk(recipe, corpus) if path is None else None
     folder = RunFolder(path) if path else RunFolder.create(recipe)
     with folder.remove_if_refused(path is None), folder.lock():  # refused at once, a run leaves no folder
         if path is None:
-            write_start(recipe, folder, corpus)
+            write_start(recipe, folder, corpus, branch)
         else:
             refuse_other_text(folder, corpus)
         opened(folder.path)
         terminal = Terminal(folder, quiet=quiet)
         tracker = open_tracker(recipe, folder, decoder, mode, terminal, resumed=path is not None)
+        announce_branch(branch, folder, tracker, terminal)
         context = RunContext(
             recipe=recipe,
             folder=folder,
@@ -98,7 +106,7 @@ def run(
             tracker=tracker,
             terminal=terminal,
             processes=processes,
-            fresh=path is None,
+            fresh=path is None and branch is None,
             began=began,
         )
         Run(context, decoder).finish()
@@ -135,6 +143,7 @@ class Run:
             evaluation,
             InterimSample(context, self.setup, evaluation, self.writer, log, state, timer),
             Checkpoints(context, checkpoints, state, timer),
+            BranchPoints(context, checkpoints, state, timer),
         ]
 
     def finish(self) -> None:

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from gptlab.runs.tracker import Histogram
+from gptlab.runs.record import RunFolder, read_rows
+from gptlab.runs.tracker import Histogram, Tracker
 from gptlab.training.context import RunContext
 from gptlab.training.state import RunState
 
@@ -35,3 +36,13 @@ class RunLog:
         self.folder.append_sample(sample)
         self.state.samples += 1
         self.tracker.log_sample(sample)
+
+
+def send_rows(folder: RunFolder, tracker: Tracker) -> None:
+    """Send the rows and samples that a run folder holds to its tracker."""
+    for row in read_rows(folder.path / "metrics.jsonl"):
+        # in the file a Histogram is its two lists
+        pairs = {key: Histogram(**value) if isinstance(value, dict) else value for key, value in row.items()}
+        tracker.log_metrics(pairs)
+    for sample in read_rows(folder.path / "samples.jsonl"):
+        tracker.log_sample(sample)

@@ -15,6 +15,7 @@ from gptlab.errors import Ended
 from gptlab.model.compile_policy import should_compile_at_start
 from gptlab.model.costs import count_costs
 from gptlab.model.decoder import Decoder
+from gptlab.training.branching.trunk import build_schedule
 from gptlab.training.callback import Callback, Row
 from gptlab.training.context import RunContext
 from gptlab.training.cost.memory import reset_peak_memory
@@ -54,7 +55,7 @@ class TrainingSetup:
             decoder,
             # the factory: Lightning asks for the optimizer once the weights are where they will be trained
             factory(config["optimizer"], "optimizer"),
-            factory(config["schedule"], "schedule")(),
+            build_schedule(context.recipe),
             seed=settings.seed,
             steps=settings.steps,
             accumulate=settings.accumulate,

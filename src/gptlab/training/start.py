@@ -10,6 +10,7 @@ from pathlib import Path
 import lightning
 import torch
 
+from gptlab.config.factory import factory
 from gptlab.config.recipe import Recipe
 from gptlab.console.terminal import Terminal
 from gptlab.corpus.corpus import Corpus
@@ -21,6 +22,16 @@ from gptlab.runs.fingerprint import fingerprint_recipe
 from gptlab.runs.mirror import MirroredRun, open_mirrors
 from gptlab.runs.openmp import name_runtime
 from gptlab.runs.record import RunFolder, count_free_bytes, find_unfinished_run, read_json, to_json, utc_now
+from gptlab.training.branching.trunk import find_branch_point, start_branch
+from gptlab.training.distributed import ProcessGroup
+from gptlab.training.run_log import send_rows
+
+
+def make_processes(recipe: Recipe) -> ProcessGroup:
+    """Return the processes of a run, which its trainer makes."""
+    settings = recipe.settings
+    make_trainer = factory(recipe.config["trainer"], "trainer")()
+    return ProcessGroup(make_trainer(max_steps=settings.steps, accumulate_grad_batches=settings.accumulate))
 
 
 def find_run_to_resume(recipe: Recipe) -> Path | None:
@@ -31,10 +42,31 @@ def find_run_to_resume(recipe: Recipe) -> Path | None:
     return Path(settings.resume) if settings.resume else None
 
 
+def find_trunk(recipe: Recipe, corpus: Corpus) -> tuple[Path, int] | None:
+    """Return the run folder that a new run branches off, and after which step; None where it asks for none."""
+    if recipe.settings.trunk is None:
+        return None
+    trunk = Path(recipe.settings.trunk)
+    step = find_branch_point(recipe, trunk)
+    if RunFolder(trunk).read_facts()["data_sha256"] != corpus.sha256:
+        raise Refused(f"trunk={trunk} learned from another text; leave trunk out")
+    return trunk, step
+
+
+def announce_branch(
+    branch: tuple[Path, int] | None, folder: RunFolder, tracker: tracking.Tracker, terminal: Terminal
+) -> None:
+    """Say which trunk a new run branches off, if any, and send to its tracker the rows that it took from there."""
+    if branch is not None:
+        terminal.say(f"  branches off {branch[0].name} after step {branch[1]:,}")
+        send_rows(folder, tracker)
+
+
 def refuse_small_disk(recipe: Recipe, decoder: Decoder) -> None:
     """Refuse a disk that the checkpoints would fill: last, previous, the one being written, the best; and some."""
-    # float32 weights and two moments, 12 bytes a parameter, three times; the best has weights alone, 4: 40 in all
-    need = 10 * 4 * count_costs(decoder).params + 8_000_000
+    # float32 weights and two moments, 12 bytes a parameter, three times; the best has weights alone, 4: 40 in all;
+    # and 12 for each branch point
+    need = (10 + 3 * len(recipe.settings.branches)) * 4 * count_costs(decoder).params + 8_000_000
     outputs = Path(recipe.settings.outputs)
     free = count_free_bytes(outputs)
     if free < need:
@@ -60,8 +92,8 @@ def refuse_other_text(folder: RunFolder, corpus: Corpus) -> None:
         )
 
 
-def write_start(recipe: Recipe, folder: RunFolder, corpus: Corpus) -> None:
-    """Write what is known at the start of a run."""
+def write_start(recipe: Recipe, folder: RunFolder, corpus: Corpus, branch: tuple[Path, int] | None = None) -> None:
+    """Write what is known at the start of a run, and what a branch takes from a trunk after a step."""
     stamp = utc_now().translate(str.maketrans("", "", "-:"))
     folder.write_start(
         recipe,
@@ -83,6 +115,8 @@ def write_start(recipe: Recipe, folder: RunFolder, corpus: Corpus) -> None:
         openmp=name_runtime(),
         threads=torch.get_num_threads(),
     )
+    if branch is not None:
+        start_branch(folder, *branch)
 
 
 def read_git_commit() -> str:

@@ -4,8 +4,8 @@ import statistics
 import time
 from typing import Any
 
-from gptlab.config.factory import factory
 from gptlab.runs.record import utc_now
+from gptlab.training.branching.trunk import build_schedule
 from gptlab.training.context import RunContext
 from gptlab.training.cost.memory import peak_bytes
 from gptlab.training.cost.probe import Probe
@@ -13,7 +13,7 @@ from gptlab.training.setup import TrainingSetup
 from gptlab.training.state import RunState
 from gptlab.weights.change import summary_metrics
 
-NOT_IN_SUMMARY = ("choices", "differs", "command", "cwd", "openmp", "threads")
+NOT_IN_SUMMARY = ("choices", "differs", "command", "cwd", "openmp", "threads", "trunk", "trunk_step")
 """Facts of run.json that stay there."""
 
 
@@ -33,7 +33,7 @@ def describe_run(
         "processes": context.processes.size,
         "precision": setup.precision,
         "compiled": setup.compiled,
-        "schedule/mean_factor": factory(context.recipe.config["schedule"], "schedule")().mean(),
+        "schedule/mean_factor": build_schedule(context.recipe).mean(),
         "ended": utc_now(),
         **summary_metrics(setup.decoder),
         **({"attention/kernel": probe.kernels} if probe else {}),

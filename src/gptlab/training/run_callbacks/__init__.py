@@ -7,6 +7,7 @@ metrics_log         a row of the training loss, rate and speed each log_every st
 interim_evaluation  loss on the validation split each evaluation.every steps, and the best weights
 interim_sample      a text beside each interim evaluation
 checkpoints         last.ckpt each save_every steps and at the end, with the run's state
+branch_points       the same for shorter runs that branch off, in a folder of its own
 """
 
 from typing import Any

@@ -16,6 +16,14 @@ class Schedule:
             raise ValueError(f"warmup={warmup} is not a part of the run in [0, 1)")
         self.warmup = warmup
 
+    @property
+    def trunk_warmup(self) -> int | None:
+        """Steps of warm-up, where the factor is 1 from then on until a cooldown, whatever the steps of the run."""
+        return None
+
+    def plan_steps(self, steps: int) -> None:
+        """Learn how many steps the run has; what is a function of the progress alone need not know."""
+
     def __call__(self, progress: float) -> float:
         """Return the factor of the peak rate at a progress in [0, 1]."""
         if progress < self.warmup:

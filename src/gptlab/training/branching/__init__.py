@@ -1,0 +1,1 @@
+"""Runs of one recipe and several budgets that share a trunk."""
