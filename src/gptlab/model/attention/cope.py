@@ -27,6 +27,8 @@ class ContextualPosition(Attention):
     dropout  of the attention weights
     """
 
+    supports_documents = True
+
     def __init__(
         self, shape: Shape, layer: int = 0, *, places: int | None = None, bias: bool = False, dropout: float = 0.0
     ) -> None:
