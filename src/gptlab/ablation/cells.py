@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from gptlab.ablation.ladder.trunks import set_budget
 from gptlab.ablation.options import StudyOptions
 from gptlab.config.recipe import COSMETIC_KEYS, Recipe, set_values
 from gptlab.errors import Refused
@@ -49,13 +50,17 @@ class Variant:
 
 @dataclass(frozen=True)
 class Cell:
-    """One run that the study needs. `twin` cells never share a run with another cell."""
+    """One run that the study needs. `twin` cells never share a run with another cell.
+
+    trunk  key of the cell whose run this one branches off, or ""
+    """
 
     variant: Variant
     recipe: Recipe
     role: Literal["arm", "twin", "budget", "confirm", "shuffled"] = "arm"
     budget: float = 1.0
     lr: float | None = None
+    trunk: str = ""
 
     @property
     def key(self) -> str:
@@ -74,11 +79,18 @@ class Cell:
     @property
     def overrides(self) -> list[str]:
         """The overrides with which train.py runs it alone."""
-        words = [f"steps={self.recipe.config['steps']}"] if self.budget != 1 else []
+        words = self._list_words_of_budget()
         words += ["shuffle_targets=true"] if self.role == "shuffled" else []
         if self.lr is not None:
             words += [f"optimizer.{knob}={value}" for knob, value in scale_rates(self.variant, self.lr).items()]
         return [*self.variant.overrides, *words, f"seed={self.recipe.config['seed']}"]
+
+    def _list_words_of_budget(self) -> list[str]:
+        config, words = self.recipe.config, []
+        if self.budget != 1:
+            warmup = config["schedule"].get("warmup_steps")
+            words = [f"steps={config['steps']}"] + ([f"schedule.warmup_steps={warmup}"] if warmup is not None else [])
+        return [*words, f"branches={config['branches']}".replace(" ", "")] if config.get("branches") else words
 
     def to_document(self, jobs: int) -> dict[str, Any]:
         """Return the cell as it is written into the study's folder. `jobs`: how many run beside it."""
@@ -89,6 +101,7 @@ class Cell:
             "role": self.role,
             "budget": self.budget,
             "lr": self.lr,
+            "trunk": self.trunk,
             "seed": self.recipe.config["seed"],
             "hash": self.recipe.hash,
             "jobs": jobs,
@@ -138,13 +151,11 @@ def make_rates(options: StudyOptions, variant: Variant) -> list[float] | list[No
 
 def make_baseline_cells(options: StudyOptions, baseline: Variant, rate: float | None = None) -> list[Cell]:
     """Return the baseline at other budgets, a second time (A/A) and on shuffled targets, at its best rate if tuned."""
-    steps, cells = baseline.recipe.config["steps"], []
+    cells = []
     for seed in options.blocks:
         recipe = set_seed_and_rate(baseline, seed, rate)
         for multiple in options.budgets:
-            cells.append(
-                Cell(baseline, set_values(recipe, steps=max(1, round(steps * multiple))), "budget", multiple, rate)
-            )
+            cells.append(Cell(baseline, set_budget(recipe, multiple), "budget", multiple, rate))
         if options.has_twin:
             cells.append(Cell(baseline, recipe, "twin", lr=rate))
         if options.controls:

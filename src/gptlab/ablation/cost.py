@@ -75,11 +75,12 @@ class CostEstimator:
         """Return the matmul FLOPs of a training step."""
         return self.count_costs(recipe)["flops_per_token"] * recipe.settings.batch_size * recipe.settings.model.context
 
-    def estimate_seconds(self, recipe: Recipe, step_ms: float) -> float:
-        """Return about how many seconds a run takes, from its start to its end."""
+    def estimate_seconds(self, recipe: Recipe, step_ms: float, shared_steps: int = 0) -> float:
+        """Return about how many seconds a run takes, from its start to its end, without those of a trunk."""
         from gptlab.training.cost.run_time import STEP_PER_FORWARD, estimate_run_time
 
-        settings, step_s = recipe.settings, step_ms / 1000
+        steps = recipe.config["steps"] - shared_steps
+        settings, step_s = set_values(recipe, steps=steps).settings, step_ms / 1000
         time = estimate_run_time(
             settings,
             step_s=step_s,
@@ -92,8 +93,9 @@ class CostEstimator:
 def estimate_disk_use(params: float, recipe: Recipe) -> float:
     """Return the bytes that a run leaves: weights and two moments twice, the best weights, a row each few steps."""
     settings = recipe.settings
-    # float32: last and previous hold 3 x params each, best 1; 400 bytes a row; 1.5 MB for evaluation, samples and log
-    return 4 * params * 7 + 400 * settings.steps / settings.log_every + 1.5e6
+    # float32: last, previous and each branch point hold 3 x params, best 1; 400 bytes a row; 1.5 MB for evaluation,
+    # samples and log
+    return 4 * params * (7 + 3 * len(settings.branches)) + 400 * settings.steps / settings.log_every + 1.5e6
 
 
 def match_to_baseline(

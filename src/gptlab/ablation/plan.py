@@ -18,7 +18,7 @@ from gptlab.ablation.cost import (
     set_knob,
 )
 from gptlab.ablation.jobs import choose_jobs, estimate_cell_memory, estimate_wall_time, limit_by_memory
-from gptlab.ablation.ladder import climb
+from gptlab.ablation.ladder import climb, trunks
 from gptlab.ablation.pool import start_server
 from gptlab.ablation.question import StudySpec
 from gptlab.errors import Refused
@@ -65,7 +65,7 @@ class Plan:
     def add_cells(self, cells: list[Cell]) -> None:
         """Add cells, and find which of them are done."""
         recipes = {cell.key: cell.recipe for cell in drop_duplicates(cells)}
-        self.cells |= {cell.key: cell for cell in drop_duplicates(cells)}
+        self.cells = trunks.link_trunks(self.cells | {cell.key: cell for cell in drop_duplicates(cells)})
         self.finished_runs |= self.folder.find_finished_runs(recipes, self.spec.options.reuse)
 
     def refresh(self) -> None:
@@ -203,7 +203,8 @@ def estimate_run_times(plan: Plan) -> None:
     """Estimate the seconds of each cell that is not done."""
     for key in plan.to_run():
         cell = plan.cells[key]
-        plan.run_seconds[key] = plan.costs.estimate_seconds(cell.recipe, plan.step_ms[cell.variant.key])
+        shared_steps = trunks.count_shared_steps(plan, key)
+        plan.run_seconds[key] = plan.costs.estimate_seconds(cell.recipe, plan.step_ms[cell.variant.key], shared_steps)
 
 
 def _describe_mismatch_of_size(plan: Plan, size: str) -> list[str]:
@@ -250,7 +251,7 @@ def print_plan(plan: Plan, console: Console) -> None:
             jobs=min(plan.jobs, len(plan.to_run())),
             timing_s=spec.options.timing if len(plan.variants) > 1 else 0,
             disk_bytes=disk_bytes,
-            notes=[*spec.notes, *plan.notes, *climb.describe_rungs(plan)],
+            notes=[*spec.notes, *plan.notes, *climb.describe_rungs(plan), *trunks.describe_trunks(plan)],
             mismatch=[*plan.mismatch, *plan.feed],
         ),
         console,

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from gptlab.ablation.gpu_share import limit_to_share
+from gptlab.ablation.ladder.trunks import drop_used_point, wait_for_trunk
 from gptlab.config.menu import CONF
 from gptlab.config.recipe import Recipe
 from gptlab.corpus.load import CorpusCache
@@ -42,6 +43,9 @@ def run_cell(path: Path) -> None:
         limit_to_share(cell["jobs"], study_folder.outputs / "locks")
         if unfinished is not None:
             recipe = replace(recipe, config={**recipe.config, "resume": str(unfinished)})
+        elif trunk := cell.get("trunk"):  # cells of before 2026-12 have none
+            folder = wait_for_trunk(study_folder, trunk, recipe)
+            recipe = replace(recipe, config={**recipe.config, "trunk": folder and str(folder)})
         _train(study_folder, key, recipe, cell["overrides"])
 
 
@@ -65,12 +69,14 @@ def _train(study_folder: StudyFolder, key: str, recipe: Recipe, overrides: list[
     except Exception as error:  # also Refused: a cell that cannot run is a row, and the others go on
         if not retrying and _is_out_of_memory(error):
             # twice the micro-batches, half of each in memory; the gradient is the same up to rounding
-            halves = {**recipe.config, "accumulate": 2 * recipe.config["accumulate"], "resume": None}
+            halves = {**recipe.config, "accumulate": 2 * recipe.config["accumulate"], "resume": None, "trunk": None}
             study_folder.record_event(key, "retried", reason=_describe_error(error), accumulate=halves["accumulate"])
             return _train(study_folder, key, replace(recipe, config=halves), overrides, retrying=True)
         record_failure(study_folder, key, folders, error)
     else:
         study_folder.record_event(key, "finished", run=folders[-1].name)
+        if recipe.config.get("trunk") and recipe.config["keep"] != "all":
+            drop_used_point(folders[-1], Path(recipe.config["trunk"]))
     return None
 
 
@@ -84,6 +90,7 @@ def train_recipe(recipe: Recipe, overrides: list[str], note_folder: Any) -> None
         return
     resume = recipe.config["resume"]
     words = [f"resume={resume}"] if resume else [*overrides, f"accumulate={recipe.config['accumulate']}"]
+    words += [f"trunk={trunk}"] if (trunk := recipe.config.get("trunk")) and not resume else []
     # a run of several processes starts them itself, which must not happen inside a worker
     status, printed, errors = run_program([sys.executable, str(CONF.parent / "train.py"), *words])
     output = printed.strip().splitlines()
