@@ -4,13 +4,15 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import BATCH, TIME, VOCAB, decoder, normal, recipe, tokens
+from conftest import BATCH, SIZES, TIME, VOCAB, composed, decoder, normal, recipe, tokens
 from test_equivalent_variants import attended, heads, joined, moved, weights
 
 from gptlab import compose as wiring
 from gptlab.model.attention.softmax import SoftmaxAttention
 from gptlab.model.decoder import Decoder
 from gptlab.model.shape import Shape
+from gptlab.model.softmax_parts import find_trained_weight
+from gptlab.training.build import check_recipe
 from gptlab.training.optimizer import is_hidden_matrix
 
 SHAPE = Shape(width=60, heads=6, layers=3, context=64, vocab=VOCAB)
@@ -165,3 +167,23 @@ BAD_CLIPS: list[tuple[dict[str, Any], str]] = [
 def test_a_clip_that_clips_nothing_is_refused(knobs: dict[str, Any], problem: str):
     with pytest.raises(ValueError, match=problem):
         SoftmaxAttention(SHAPE, **knobs)
+
+
+def test_a_clip_reaches_the_weights_that_lie_below_a_rounding_and_a_mask():
+    words = (*SIZES, "position=nope", "attention.qk_clip=1e-9", "change=[quantize,prune]")
+    made = wiring.build_decoder(composed(*words), VOCAB).train()
+    made(tokens(BATCH, TIME), tokens(BATCH, TIME))
+    first: Any = made.layers[0].attention
+    before, rounded = find_trained_weight(first.q).clone(), first.q.weight.clone()
+    first.after_step(1)
+    # every score is above such a clip, so that every head is scaled down, and what the layer reads with it
+    assert (find_trained_weight(first.q).abs() < before.abs()).all()
+    assert first.q.weight.abs().sum() < rounded.abs().sum()
+
+
+@pytest.mark.parametrize(
+    "words", [["change=[lora]"], ["change=[lora]", "change.lora.targets=*.mlp.*"], ["change=[pack]"]]
+)
+def test_a_clip_of_weights_that_a_change_has_fixed_is_refused_before_any_compute(words: list[str]):
+    (problem,) = check_recipe(composed(*SIZES, "attention.qk_clip=9", *words))
+    assert problem.startswith("attention.qk_clip scales the weights of blocks.0.attention.q, which a change has frozen")

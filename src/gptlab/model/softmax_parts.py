@@ -4,6 +4,7 @@ from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from gptlab.model.forward_pass import PassMask
 from gptlab.model.recurrence.parts import ShortConv
@@ -90,14 +91,20 @@ def clip_heads(q: nn.Linear, k: nn.Linear, largest: Tensor, clip: float, head: i
     Queries and keys each take the root of the factor (Kimi K2, arXiv:2507.20534, algorithm 1). Keys that several heads
     read take the root of the least of their factors, and each query what is left of its own.
     """
-    factors = (clip / largest.clamp(min=clip)).to(q.weight.dtype)  # (H,), 1 at most
+    factors = (clip / largest.clamp(min=clip)).to(find_trained_weight(q).dtype)  # (H,), 1 at most
     of_keys = factors.view(k.out_features // head, -1).amin(1).sqrt()  # (K,)
     of_queries = factors / of_keys.repeat_interleave(len(factors) // len(of_keys))
     for linear, scales in ((q, of_queries), (k, of_keys)):
         rows = scales.repeat_interleave(head)
-        linear.weight.mul_(rows[:, None])
+        find_trained_weight(linear).mul_(rows[:, None])
         if linear.bias is not None:
             linear.bias.mul_(rows)
+
+
+def find_trained_weight(linear: nn.Linear) -> Tensor:
+    """Return the weight of a Linear that training changes: below a mask or a rounding, where a change has put one."""
+    # .weight of a parametrised Linear is computed anew each time, so that what is written into it is lost
+    return linear.get_parameter("parametrizations.weight.original" if is_parametrized(linear, "weight") else "weight")
 
 
 class ScoreClip:
@@ -156,6 +163,22 @@ def refuse_bad_clip(qk_clip: float | None, qk_norm: bool | str) -> None:
         raise ValueError(f"qk_clip={qk_clip} is not positive; try 100, or null for none")
     if qk_clip is not None and qk_norm:
         raise ValueError(f"qk_clip={qk_clip} scales weights whose size qk_norm takes away; say qk_clip=null")
+
+
+def refuse_fixed_weights(decoder: nn.Module) -> None:
+    """Raise ValueError where attention.qk_clip would scale weights that a change has frozen, packed or replaced."""
+    for name, part in decoder.named_modules():
+        if getattr(part, "qk_clip", None) is None:
+            continue
+        for projection in ("q", "k"):
+            linear = part.get_submodule(projection)
+            # below a mask or a rounding there still is a weight that learns; an adapted or packed Linear has none
+            has_weight = isinstance(linear, nn.Linear) and ("weight" in linear._parameters or is_parametrized(linear))
+            if not has_weight or not find_trained_weight(linear).requires_grad:
+                raise ValueError(
+                    f"attention.qk_clip scales the weights of {name}.{projection}, which a change has frozen, packed "
+                    "or replaced; say attention.qk_clip=null"
+                )
 
 
 def refuse_bad_sharing(layer: int, share_with: int | None, **of_own_values: bool | str | float | None) -> None:

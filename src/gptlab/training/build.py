@@ -117,6 +117,8 @@ def _build_without_memory() -> Iterator[None]:
 def _check_build(recipe: Recipe) -> list[str]:
     import torch
 
+    from gptlab.model.softmax_parts import refuse_fixed_weights
+
     def build_all() -> None:
         resume = recipe.config["resume"]
         # a resumed run has its own: the file that it began from may be gone
@@ -146,6 +148,8 @@ def _check_build(recipe: Recipe) -> list[str]:
         clips = any(getattr(part, "qk_clip", None) for part in decoder.modules())
         if clips and trainer.strategy == "fsdp":
             raise ValueError("attention.qk_clip needs whole matrices, which trainer=fsdp cuts up; use trainer=ddp")
+        if clips:
+            refuse_fixed_weights(decoder)
         name = f"optimizer={recipe.choices.get('optimizer', optimizer.target.__name__)}"
         for name_of_part, part in {**changes, name: optimizer}.items():
             refuse_shares(name_of_part, part.target, trainer.strategy)
