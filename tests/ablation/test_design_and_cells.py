@@ -16,6 +16,7 @@ from gptlab.ablation.cells import (
     make_cells,
     make_confirmation_cells,
     make_study_name,
+    refuse_shared_cells,
 )
 from gptlab.ablation.options import KNOBS, StudyOptions, check_options
 from gptlab.config.recipe import set_values
@@ -147,6 +148,27 @@ def test_budgets_and_the_twin_are_the_baselines():
     assert len(drop_duplicates([plain, *found, *found])) == 4
     tuned = make_baseline_cells(knobs(seeds=1, budget=[2], aa=True), base, 0.01)
     assert {c.recipe.config["optimizer"]["lr"] for c in tuned} == {0.01}
+
+
+SHARED_CELLS: list[tuple[dict[str, Any], list[str], str]] = [
+    ({"controls": True}, ["steps=5"], "controls=true: 0.95x of steps=5 is 5 steps too; give more steps"),
+    ({"budget": [0.9, 1]}, ["steps=4"], r"budget=\[0.9, 1\]: 0.9x of steps=4 is 4 steps too; give more steps"),
+    ({"budget": [0.5]}, ["steps=40"], "runs steps=40 0.5x, which is steps=20 already; leave one of them out"),
+    ({"budget": [0.5, 0.51]}, ["steps=30"], "runs steps=30 0.51x, which is steps=30 0.5x already"),
+]
+
+
+@pytest.mark.parametrize(("options", "words", "problem"), SHARED_CELLS)
+def test_a_budget_that_is_the_run_of_an_arm_is_refused(options: dict[str, Any], words: list[str], problem: str):
+    # it would take the arm's place, whose seeds would be missing from every table
+    base = variant(*words)
+    with pytest.raises(Refused, match=problem):
+        refuse_shared_cells(knobs(**options), base, [base, variant("steps=20")])
+
+
+def test_budgets_and_controls_that_are_runs_of_their_own_are_not_refused():
+    base = variant("steps=20")
+    refuse_shared_cells(knobs(controls=True, budget=[0.5, 1, 2]), base, [base, variant("attention=gqa", "steps=20")])
 
 
 def test_a_confirmation_is_on_seeds_that_nothing_has_used():

@@ -163,6 +163,27 @@ def make_baseline_cells(options: StudyOptions, baseline: Variant, rate: float | 
     return cells
 
 
+def refuse_shared_cells(options: StudyOptions, baseline: Variant, variants: list[Variant]) -> None:
+    """Refuse a budget or a control of the baseline that is the very run of an arm: one run cannot stand for both.
+
+    variants  the arms of the baseline's size, matched
+    """
+    owners = {hash_without_seed(variant.recipe): variant.name for variant in variants}
+    steps = baseline.recipe.config["steps"]
+    for cell in make_baseline_cells(replace(options, seeds=1), baseline):
+        if cell.role == "twin":
+            continue
+        run = hash_without_seed(cell.recipe)
+        if run not in owners:
+            owners[run] = cell.label
+            continue
+        asked = f"budget={options.budget}" if cell.budget in options.budget else "controls=true"
+        if cell.role == "budget" and cell.recipe.config["steps"] == steps:
+            # steps are whole: a short training has none that is a little shorter
+            raise Refused(f"{asked}: {cell.budget:g}x of steps={steps} is {steps} steps too; give more steps")
+        raise Refused(f"{asked} runs {cell.label}, which is {owners[run]} already; leave one of them out")
+
+
 def make_confirmation_cells(options: StudyOptions, pairs: list[tuple[Variant, float | None]]) -> list[Cell]:
     """Return winner and baseline, each at its learning rate, on seeds that nothing else has used."""
     # fresh seeds: those of the study chose the winner, which makes its mean there too good

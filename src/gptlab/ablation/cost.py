@@ -178,6 +178,7 @@ def match_parameters(
     deviation = count_parameters(best) / target - 1
     if abs(deviation) > PARAMETER_TOLERANCE:
         raise Refused(
-            f"match=params: {variant.key} comes no nearer than {deviation:+.1%} with {knob}={best}; try another resize="
+            f"match=params: {variant.key} comes no nearer than {deviation:+.2%} with {knob}={best}, "
+            f"and up to {PARAMETER_TOLERANCE:.1%} is equal; try another resize="
         )
     return set_knob(variant, knob, best, f"{knob}={best} so that parameters match ({deviation:+.2%})")

@@ -8,7 +8,14 @@ from rich.console import Console
 
 from gptlab.ablation import bill
 from gptlab.ablation.arms.birth import describe_feeds
-from gptlab.ablation.cells import Cell, Variant, drop_duplicates, make_baseline_cells, make_cells
+from gptlab.ablation.cells import (
+    Cell,
+    Variant,
+    drop_duplicates,
+    make_baseline_cells,
+    make_cells,
+    refuse_shared_cells,
+)
 from gptlab.ablation.cost import (
     MAX_TIMED_ARMS,
     CostEstimator,
@@ -94,6 +101,8 @@ def make_plan(spec: StudySpec, launcher_jobs: int | None) -> Plan:
         plan.jobs = choose_jobs(spec.options.jobs, [variant.recipe for variant in spec.variants])
     climb.set_rung_steps(plan)
     plan.variants = match_variants(plan)
+    for size, baseline in plan.baselines.items():
+        refuse_shared_cells(spec.options, baseline, [variant for variant in plan.variants if variant.size == size])
     plan.add_cells(make_cells(spec.options, [set_outputs(variant, plan) for variant in plan.variants]))
     if spec.options.tune == "shared":  # else at a rate that is not known yet
         plan.add_cells(

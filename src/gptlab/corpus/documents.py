@@ -172,11 +172,3 @@ def iterate_blocks(tokens: Tokens) -> Iterator[tuple[int, np.ndarray]]:
     """Yield the tokens in blocks, each with the position at which it begins."""
     for begin in range(0, len(tokens), BLOCK):
         yield begin, tokens[begin : begin + BLOCK]
-
-
-def name_sources(sources: list[tuple[str, int]]) -> list[tuple[str, int]]:
-    """Return files with the shortest names that tell them apart; none where there is one file."""
-    if len(sources) < 2:
-        return []
-    folder = os.path.commonpath([os.path.dirname(file) for file, _ in sources])
-    return [(os.path.relpath(file, folder or None), first) for file, first in sources]
