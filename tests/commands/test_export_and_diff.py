@@ -11,6 +11,10 @@ from tiny_runs import finished, program, tiny
 
 import gptlab
 from gptlab import compose as wiring
+from gptlab.commands.diff import load_in_transformers
+from gptlab.commands.export_hf import export_run
+from gptlab.commands.export_packed import export_packed
+from gptlab.errors import Refused
 from gptlab.training.build import build_decoder, load_starting_weights
 
 transformers = pytest.importorskip("transformers", reason="transformers is not installed")
@@ -60,6 +64,41 @@ def test_our_own_names_hold_every_weight(tmp_path: Path):
     assert not (run / "hf").exists()
     again = program("-m gptlab", "export", str(run), "--to", "safetensors")
     assert (again.status, "is there already" in again.err) == (2, True)
+
+
+def test_an_export_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    run = finished(*tiny(tmp_path, "steps=3"))
+    before = {*run.iterdir()}
+
+    def fill_the_disk(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("safetensors.torch.save_file", fill_the_disk)
+    monkeypatch.setattr("torch.save", fill_the_disk)
+    for layout in ("hf", "safetensors"):
+        with pytest.raises(OSError, match="No space left"):
+            export_run(run, layout, run / layout, wiring.compose)
+    with pytest.raises(OSError, match="No space left"):
+        export_packed(run, "int8", run / "int8", wiring.compose)
+    assert {*run.iterdir()} == before
+
+
+def test_a_run_folder_as_a_checkpoint_is_sent_to_export(tmp_path: Path):
+    (tmp_path / "run.json").write_text("{}")
+    for kind in ("hf", "mapped"):
+        with pytest.raises(Refused, match=r"is a run of gptlab; python -m gptlab export .* --to hf"):
+            wiring.compose([f"pretrained={kind}", f"pretrained.path={tmp_path}"])
+
+
+def test_a_checkpoint_whose_tensors_transformers_would_draw_is_no_reference(tmp_path: Path):
+    sizes: dict[str, Any] = {"hidden_size": 48, "intermediate_size": 80, "num_hidden_layers": 2, "vocab_size": 97}
+    model = transformers.LlamaForCausalLM(transformers.LlamaConfig(**sizes, num_attention_heads=4))
+    model.save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    # as trainers save it; we read it, transformers does not
+    torch.save({"state_dict": model.state_dict()}, tmp_path / "pytorch_model.bin")
+    with pytest.raises(Refused, match=r"transformers finds no lm_head.weight in .*, nor \d+ others of its tensors"):
+        load_in_transformers(tmp_path)
 
 
 @pytest.mark.parametrize(

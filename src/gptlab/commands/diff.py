@@ -46,10 +46,19 @@ def load_in_transformers(folder: Path) -> nn.Module:
         raise Refused("diff runs the checkpoint in transformers too: pip install 'gptlab[pretrained]'") from error
     try:
         # eager: its fused attention rounds otherwise, and is not what is asked about
-        return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
+        model, loaded = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=torch.float32, attn_implementation="eager", output_loading_info=True
+        )
     except Exception as error:  # of many kinds
         line = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise Refused(f"transformers cannot open {folder}: {line[:160]}; save it with save_pretrained") from error
+    # it only warns of tensors that it does not find, and draws them: every place would differ
+    if missing := sorted(loaded["missing_keys"]):
+        raise Refused(
+            f"transformers finds no {missing[0]} in {folder}, nor {len(missing) - 1} others of its tensors; "
+            "save it with save_pretrained"
+        )
+    return model.eval()
 
 
 def compare_places(model: nn.Module, decoder: Decoder) -> list[Place]:

@@ -211,6 +211,20 @@ def utc_now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+@contextmanager
+def fill_folder(into: Path) -> Iterator[Path]:
+    """Give a folder to be filled, which takes the name `into` once all is written, and is removed if anything fails."""
+    # beside it: a rename does not leave its disk
+    part = into.with_name(f".{into.name}.{os.getpid()}")
+    part.mkdir(parents=True)
+    try:
+        yield part
+        part.rename(into)
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+
+
 def write_atomically(path: Path, text: str) -> None:
     """Write a file whole or not at all."""
     # beside it, since a rename is atomic within one file system only; of this process alone, since two of them may end

@@ -14,7 +14,7 @@ from gptlab.config.recipe import PARTS, Recipe, flatten
 from gptlab.config.typecheck import format_value
 from gptlab.errors import Refused
 from gptlab.model.rope_scaling import DEFAULT_HIGH
-from gptlab.runs.record import read_recipe, write_atomically
+from gptlab.runs.record import fill_folder, read_recipe, write_atomically
 from gptlab.weights.pretrained import families
 from gptlab.weights.pretrained.mapping import invert_mapping
 
@@ -39,16 +39,16 @@ def export_run(run: Path, to: str, into: Path, compose: Compose) -> Path:
         raise Refused(f"--into={into} is there already; name another folder")
     if to == "safetensors":
         decoder, _ = load_run(run)
-        into.mkdir(parents=True)
-        write_atomically(into / "config.yaml", (run / "config.yaml").read_text(encoding="utf-8"))
-        write_atomically(into / "tokenizer.json", (run / "tokenizer.json").read_text(encoding="utf-8"))
-        save_file(_copy_tensors(dict(decoder.state_dict())), into / "model.safetensors")
+        with fill_folder(into) as part:
+            write_atomically(part / "config.yaml", (run / "config.yaml").read_text(encoding="utf-8"))
+            write_atomically(part / "tokenizer.json", (run / "tokenizer.json").read_text(encoding="utf-8"))
+            save_file(_copy_tensors(dict(decoder.state_dict())), part / "model.safetensors")
         return into
     config, names = convert_run(run, compose)
-    into.mkdir(parents=True)
-    write_atomically(into / "config.json", json.dumps(config, indent=2))
-    save_file(_copy_tensors(names), into / "model.safetensors", {"format": "pt"})
-    write_atomically(into / "README.md", render_model_card(run))
+    with fill_folder(into) as part:
+        write_atomically(part / "config.json", json.dumps(config, indent=2))
+        save_file(_copy_tensors(names), part / "model.safetensors", {"format": "pt"})
+        write_atomically(part / "README.md", render_model_card(run))
     return into
 
 

@@ -3,7 +3,6 @@
 Changes of the run's Linears are folded into them first, so that pruned, rounded and adapted runs are packed alike.
 """
 
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +12,7 @@ import yaml
 
 from gptlab.config.recipe import Recipe
 from gptlab.errors import Refused
-from gptlab.runs.record import read_json, read_recipe, to_json, write_atomically
+from gptlab.runs.record import fill_folder, read_json, read_recipe, to_json, write_atomically
 from gptlab.training.build import apply_changes
 from gptlab.training.restore import load_run
 from gptlab.weights.change import merge, summary_metrics
@@ -42,20 +41,18 @@ def export_packed(run: Path, format: str, into: Path, compose: Compose) -> dict[
         decoder = apply_changes(packed, merge(decoder))
     except ValueError as error:
         raise Refused(f"{run} cannot be packed: {error}") from error
-    temporary = into.with_name(f".{into.name}.{os.getpid()}")  # until it is whole
-    (temporary / "checkpoints").mkdir(parents=True)
-    for name in ("config.yaml", "tokenizer.json", "run.json"):
-        write_atomically(temporary / name, _read_file(name, run, packed))
-    path = temporary / "checkpoints" / "last.ckpt"
     state = decoder.state_dict()
-    torch.save({"state_dict": {f"decoder.{name}": tensor for name, tensor in state.items()}}, path)
     bytes_by_storage = {
         tensor.untyped_storage().data_ptr(): tensor.nbytes for tensor in state.values()
     }  # a tied weight once
-    facts = {**summary_metrics(decoder), "bytes": sum(bytes_by_storage.values()), "file_bytes": path.stat().st_size}
-    write_atomically(temporary / "summary.json", to_json({"status": "packed", "of": run.name, **facts}, indent=2))
-    # whole or not at all
-    temporary.rename(into)
+    with fill_folder(into) as part:
+        (part / "checkpoints").mkdir()
+        for name in ("config.yaml", "tokenizer.json", "run.json"):
+            write_atomically(part / name, _read_file(name, run, packed))
+        path = part / "checkpoints" / "last.ckpt"
+        torch.save({"state_dict": {f"decoder.{name}": tensor for name, tensor in state.items()}}, path)
+        facts = {**summary_metrics(decoder), "bytes": sum(bytes_by_storage.values()), "file_bytes": path.stat().st_size}
+        write_atomically(part / "summary.json", to_json({"status": "packed", "of": run.name, **facts}, indent=2))
     return facts
 
 

@@ -48,10 +48,20 @@ def read_config(location: Path) -> dict[str, Any]:
     """Return the config.json in a folder or beside a file."""
     path = (location if location.is_dir() else location.parent) / "config.json"
     if not path.exists():
+        refuse_run_folder(location)
         raise Refused(
             f"{path} is not there; give the folder that has it, or find the sizes with: python -m gptlab search"
         )
     return read_object(path)
+
+
+def refuse_run_folder(location: Path) -> None:
+    """Refuse a folder that is one of our own runs, whose weights come in through an export."""
+    if (location / "run.json").is_file():
+        raise Refused(
+            f"pretrained.path={location} is a run of gptlab; python -m gptlab export {location} --to hf writes "
+            f"{location / 'hf'} for it, and like={location} begins another run of its recipe"
+        )
 
 
 def read_object(path: Path) -> dict[str, Any]:

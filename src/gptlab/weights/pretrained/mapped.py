@@ -37,6 +37,12 @@ class Mapped(Pretrained):
     def __init__(self, *, path: str, sha256: str | None = None) -> None:
         self.path, self.sha256 = path, sha256
         self.location = Path(path).expanduser()
+        if not (self.location / "decoder.json").exists():
+            files.refuse_run_folder(self.location)
+            raise Refused(
+                f"pretrained.path={path} has no decoder.json, which python -m gptlab search writes; "
+                "where config.json is of transformers, say pretrained=hf"
+            )
         self.facts = files.read_object(self.location / "decoder.json")
         for key, kind in (("vocab", int), ("knobs", dict)):
             if not isinstance(self.facts.get(key), kind):
