@@ -13,6 +13,7 @@ from gptlab.report.render.answer import answer_with_findings
 from gptlab.report.render.terminal import print_study
 from gptlab.report.study import build_study_report
 from gptlab.report.text.sentences import describe_verdicts
+from gptlab.report.text.summary import summarize_view
 from gptlab.report.text.view import make_views
 from gptlab.stats.results import Findings
 from gptlab.stats.spending import LookPlan
@@ -61,6 +62,14 @@ def test_what_is_not_resolved_names_the_next_planned_look_and_its_command():
         "The next look, at 5 seeds, resolves it in 31 % of cases, and the last one, at 8, in 62 %:"
     )
     assert told.command == "ablate.py attention=mha,gqa,linear seeds=5"
+
+
+def test_what_would_change_it_says_how_likely_the_next_look_is_to():
+    (view,) = make_views(study(next_look=5, chance=0.0, chance_at_last=0.62, more_seeds=2))
+    steps = str(summarize_view(view)[-1])
+    assert "2 more seeds for linear (which decides 0 % of cases; the last look, at 8 seeds, 62 %)" in steps
+    (view,) = make_views(study(5, next_look=8, chance=0.62, chance_at_last=0.62, more_seeds=3))
+    assert "3 more seeds for linear (which decides 62 % of cases)" in str(summarize_view(view)[-1])
 
 
 def test_a_plan_that_cannot_resolve_it_says_so_and_names_no_command():

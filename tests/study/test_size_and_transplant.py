@@ -8,6 +8,7 @@ import pytest
 from conftest import composed
 from tiny_runs import COMPARED, program, tiny
 
+from gptlab.commands.explain import describe_costs
 from gptlab.config.recipe import Recipe
 from gptlab.errors import Refused
 from gptlab.report.measurement_folder import find_rows_path, load_measurements
@@ -16,7 +17,7 @@ from gptlab.runs.study_folder import StudyFolder
 from gptlab.stats.labels import read_point
 from gptlab.stats.measurements import Row, summarize_rows
 from gptlab.stats.study_plan import StudyPlan
-from gptlab.study.size import Size, count_sizes
+from gptlab.study.size import PARTS, Size, count_sizes
 from gptlab.study.transplant import Transplant
 from gptlab.training.build import build_decoder
 
@@ -44,9 +45,17 @@ def recipe(*more: str) -> Recipe:
 def test_sizes_are_the_known_ones(words: list[str], vocab: int, total: int):
     found = count_sizes(composed(*words), vocab)
     assert found["parameters"] == total
-    parts = ("embedding", "position", "attention", "mlp", "norms", "readout")
-    assert sum(found[part] for part in parts) == total
+    assert sum(found[part] for part in PARTS) == total
     assert found["MiB float32"] == pytest.approx(12.04, abs=0.005) or total > 1e8
+
+
+def test_layers_that_predict_ahead_are_counted_with_the_readout_that_asks_for_them():
+    tied, ahead = (count_sizes(composed(*FIRST, f"readout={choice}"), 64) for choice in ("tied", "mtp"))
+    assert tied["readout"] == 0
+    assert {part for part in PARTS if tied[part] != ahead[part]} == {"readout"}
+    costs = [describe_costs(composed(*FIRST, f"readout={choice}"), "readout") for choice in ("tied", "mtp")]
+    more = [int(lines["parameters"].replace(",", "")) for lines in costs]
+    assert costs[1]["of readout"] == f"{more[1] - more[0]:,}"
 
 
 def test_a_study_of_sizes_is_a_table(tmp_path: Path):

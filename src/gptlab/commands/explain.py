@@ -168,6 +168,8 @@ def describe_costs(recipe: Recipe, slot: str) -> dict[str, str]:
         contract: Any = getattr(import_module(find_slot_package(slot)), slot.capitalize())
         # by the contract, so that parts are found wherever a block or a pattern holds them
         prefixes = tuple(f"{name}." for name, module in decoder.named_modules() if isinstance(module, contract))
+        # layers that predict ahead in training, which the readout asks for
+        prefixes = ("ahead.",) if slot == "readout" and len(decoder.ahead) else prefixes
         of_slot = sum(p.numel() for name, p in decoder.named_parameters() if name.startswith(prefixes))
         lines[f"of {slot}"] = f"{of_slot:,}"
     lines["FLOPs/token, forward"] = f"{decoder.flops(context) / context:,.0f}"

@@ -13,6 +13,10 @@ from gptlab.stats.measurements import Row
 from gptlab.study import Build, Study, get_vocab_size
 from gptlab.training.build import build_on_meta
 
+REST = "norms, residual"
+PARTS = ("embedding", "position", "attention", "mlp", REST, "readout")
+"""Parts by which parameters are counted; REST has all that no other part names."""
+
 
 class Size(Study):
     """Count what each arm holds and costs.
@@ -37,12 +41,14 @@ def count_sizes(recipe: Recipe, vocab: int) -> dict[str, float]:
     """Return all counts of one recipe's decoder, by metric."""
     decoder, context = build_on_meta(recipe, vocab), recipe.settings.model.context
     total = sum(p.numel() for p in decoder.parameters())
-    parts = dict.fromkeys(("embedding", "position", "attention", "mlp", "norms", "readout"), 0)
+    parts = dict.fromkeys(PARTS, 0)
     for name, p in decoder.named_parameters():  # a tied head is counted as the embedding
         path = name.split(".")
         part = path[2] if path[0] == "blocks" else path[0]
-        # what a residual holds beside its norms (gains, mixes) is counted with them
-        parts[part if part in parts else "norms"] += p.numel()
+        # layers that predict tokens ahead in training are the readout's, which asks for them (readout=mtp)
+        part = "readout" if part == "ahead" else part
+        # norms belong to residuals, whose gains and mixes are counted with them
+        parts[part if part in parts else REST] += p.numel()
     cache_bytes = sum(cache.nbytes for cache in decoder.new_cache(1, context) if cache is not None)
     return {
         "parameters": total,

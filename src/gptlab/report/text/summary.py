@@ -1,6 +1,7 @@
 """A study in five lines: verdict, size, certainty, cost, and what would change it."""
 
 from gptlab.report.text.costs import describe_compute_value, describe_costs, join_phrases
+from gptlab.report.text.looks import format_chance
 from gptlab.report.text.markup import Sentence, escape, parse_sentence
 from gptlab.report.text.numbers import (
     choose_decimals,
@@ -95,6 +96,19 @@ def _describe_cost(view: View, nearest: list[Contrast]) -> Sentence:
     return parse_sentence(f"Cost:{''.join(costs) or ' no difference was measured.'}")
 
 
+def _describe_chances(view: View, unresolved: list[Contrast]) -> str:
+    """Return how likely the next look and the last are to resolve the likeliest arm; empty without planned looks."""
+    if any(contrast.chance is None for contrast in unresolved):
+        return ""
+    # a look that hardly ever decides must not read as the way out
+    chance = format_chance(max(contrast.chance or 0.0 for contrast in unresolved))
+    chance = f"at most {chance}" if len(unresolved) > 1 else chance
+    if all(contrast.next_look == view.plan.looks[-1] for contrast in unresolved):
+        return f" (which decides {chance} of cases)"
+    at_last = format_chance(max(contrast.chance_at_last or 0.0 for contrast in unresolved))
+    return f" (which decides {chance} of cases; the last look, at {view.plan.looks[-1]} seeds, {at_last})"
+
+
 def _describe_next_steps(view: View) -> Sentence:
     unresolved = [
         contrast for contrast in view.contrasts.values() if contrast.verdict == "not resolved" and contrast.more_seeds
@@ -104,7 +118,7 @@ def _describe_next_steps(view: View) -> Sentence:
     steps = []
     if unresolved:
         names = join_phrases([view.short_name(contrast.arm) for contrast in unresolved])
-        steps.append(f"{pluralize(extra_seeds, 'more seed')} for {escape(names)}")
+        steps.append(f"{pluralize(extra_seeds, 'more seed')} for {escape(names)}{_describe_chances(view, unresolved)}")
     if view.plan.tune == "shared":
         steps.append("learning rates tuned for each arm (tune=grid)")
     steps.append("another size, or more tokens")

@@ -56,7 +56,10 @@ def build_transplant(name: str, recipe: Recipe, vocab: int, build: Build, weight
     except RuntimeError as error:
         # torch lists what does not fit after tabs; the first of it is enough
         line = " ".join(str(error).split("\n\t")[1].split()) if "\n\t" in str(error) else str(error)
-        raise Refused(f"{name}: the weights do not fit: {line[:160]}; change what has the same parameters") from error
+        raise Refused(
+            f"{name}: the weights do not fit: {line[:160]}; change what has the same parameters, "
+            "or say like=<run> beside study.run=<run>, so that the arms are of its recipe"
+        ) from error
     return apply_changes(recipe, decoder).eval()
 
 
