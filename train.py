@@ -11,6 +11,7 @@ try:
     from omegaconf import DictConfig
 
     from gptlab import compose as wiring
+    from gptlab.config.command_line import put_options_first
     from gptlab.console.json_answer import add_to_answer
     from gptlab.runs.like import expand_like
     from gptlab.runs.malloc import keep_freed_memory
@@ -40,5 +41,6 @@ if __name__ == "__main__":
     load_openmp()
     keep_freed_memory()
     with wiring.program():
-        sys.argv[1:] = wiring.name_choices(expand_like(sys.argv[1:], wiring.compose_config))
+        words = put_options_first(sys.argv[1:])
+        sys.argv[1:] = wiring.name_choices(expand_like(words, wiring.compose_config))
         main()

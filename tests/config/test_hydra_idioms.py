@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 from tiny_runs import COMPARED, ROOT, Done, program, tiny
 
+from gptlab.config.command_line import put_options_first
+
 AXES = ["attention=mha,mqa", "dry_run=true"]
 
 
@@ -134,3 +136,22 @@ def test_hydras_own_axes_make_a_study(tmp_path: Path):
 def test_what_no_study_can_take_is_refused(words: str, line: str, tmp_path: Path):
     assert refused(program("ablate.py", *tiny(tmp_path), *AXES, words)).startswith(line)
     assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize(
+    ("words", "in_order"),
+    [
+        ("model=nano --config-dir my=conf experiment=own", "--config-dir my=conf model=nano experiment=own"),
+        ("model=nano --cfg job attention=gqa --resolve", "--cfg job --resolve model=nano attention=gqa"),
+        ("--config-dir=conf model=nano -m norm=a,b ~x", "--config-dir=conf -m model=nano norm=a,b ~x"),
+        ("model=nano --info steps=3", "model=nano --info steps=3"),
+    ],
+)
+def test_an_option_may_stand_between_overrides(words: str, in_order: str):
+    assert put_options_first(words.split()) == in_order.split()
+
+
+def test_a_folder_of_recipes_may_be_named_behind_an_override(tmp_path: Path):
+    own = yaml_in(tmp_path, "# @package _global_\nclip: 0.25\n")
+    done = program("train.py", "model=nano", "--config-dir", own, "experiment=own", "--cfg", "job")
+    assert (done.status, "clip: 0.25" in done.out) == (0, True), done.err
