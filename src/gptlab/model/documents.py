@@ -24,10 +24,9 @@ is as exact as float32 is at its size, 4e-6 here.
 def count_positions(documents: Tensor) -> Tensor:
     """Return the position of each token in its document, (B, T), for the numbers of the documents, (B, T)."""
     places = torch.arange(documents.shape[1], device=documents.device)[None]
-    is_first = documents[:, 1:] != documents[:, :-1]
-    # the place where the document of each token began: the largest so far; the row's first is always one
-    began = F.pad(places[:, 1:] * is_first, (1, 0)).cummax(1).values
-    return places - began
+    is_first = F.pad(documents.diff(dim=1) != 0, (1, 0))
+    # the place where the document of each token began: the largest so far, and 0 for the row's first
+    return places - (places * is_first).cummax(1).values
 
 
 def forget_at_borders(log_decay: Tensor, forward_pass: ForwardPass) -> Tensor:
