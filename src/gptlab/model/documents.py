@@ -7,17 +7,19 @@ A document in a row has the logits that it has alone. Softmax looks at keys of t
 recurrence forgets all at the first token of each (`forget_at_borders`); a convolution reads 0 across a border.
 """
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from gptlab.model.forward_pass import ForwardPass
 
-FORGETTING = 60.0
-"""Taken off a log decay where a document begins: e^-60 = 9e-27 of a state is left, beyond what float64 tells from none.
+LEFT = 1 / 64
+"""What is left of a state where a document begins, in units of its last bit.
 
-Not infinity: chunks subtract sums of log decays, and that of two infinities is no number. Not more than needed: a sum
-is as exact as float32 is at its size, 4e-6 here.
+Not nothing, since chunks subtract sums of log decays, and that of two infinities is no number; not less than this,
+since a sum is the more exact the smaller it is.
 """
 
 
@@ -34,7 +36,9 @@ def forget_at_borders(log_decay: Tensor, forward_pass: ForwardPass) -> Tensor:
     if forward_pass.documents is None:
         return log_decay
     is_first = (forward_pass.positions == 0)[..., None, None]
-    return log_decay - FORGETTING * is_first.to(log_decay.dtype)
+    # 20 in float32, 40 in float64; states are never of less
+    bits = torch.finfo(torch.promote_types(log_decay.dtype, torch.float32)).eps
+    return log_decay + math.log(LEFT * bits) * is_first.to(log_decay.dtype)
 
 
 def hide_other_documents(x: Tensor, forward_pass: ForwardPass, back: int) -> Tensor:
