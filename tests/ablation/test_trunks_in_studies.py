@@ -127,3 +127,10 @@ def test_a_budget_that_no_branch_serves_is_refused(tmp_path: Path):
         "the 2 steps of the run; give less, or more steps\n",
     )
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_study_finds_its_trunks_by_itself(tmp_path: Path):
+    for word in ("trunk=x", "branches=[0.5]"):
+        done = ablate(tmp_path, word)
+        line = f"error: {word.partition('=')[0]}=... is of one run; a study finds its trunks by itself: schedule=wsd "
+        assert (done.status, done.err) == (2, f"{line}budget=[0.5,2]\n")

@@ -84,6 +84,8 @@ def parse_command(axes: dict[str, list[str]], fixed: dict[str, str]) -> StudySpe
     refuse_bad_study_name(name)
     if "resume" in (*axes, *fixed):
         raise Refused("resume=... goes on with one run; a study goes on by the same command")
+    for knob in {"trunk", "branches"} & {*axes, *fixed}:
+        raise Refused(f"{knob}=... is of one run; a study finds its trunks by itself: schedule=wsd budget=[0.5,2]")
     max_minutes = climb.take_max_minutes(options, axes, fixed)
     defaults = _default_overrides({*axes, *fixed, *climb.list_own_keys(options)})
     shared = [*defaults, *fixed.values(), *_choose_part(options, {*axes, *fixed})]

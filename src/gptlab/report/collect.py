@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from gptlab.config.recipe import Recipe, flatten
+from gptlab.config.recipe import COSMETIC_KEYS, Recipe, flatten
 from gptlab.errors import Refused
 from gptlab.runs.record import read_json, read_recipe
 from gptlab.runs.study_folder import CellState, StudyFolder
@@ -14,7 +14,7 @@ from gptlab.stats.results import Run
 MAX_NAMED_KEYS = 3
 """Keys that name an arm; arms that differ in more are named by their folders."""
 FACTS = ("device", "torch", "code", "data_sha256", "precision", "hash")
-IGNORED = ("seed", "name", "outputs", "tracking", "resume", "log_every", "save_every")
+IGNORED = (*COSMETIC_KEYS, "seed", "log_every", "save_every")
 """Keys of a config that make no other arm."""
 
 

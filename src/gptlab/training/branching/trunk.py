@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gptlab.config.factory import factory
-from gptlab.config.recipe import Recipe, flatten, set_values
+from gptlab.config.recipe import COSMETIC_KEYS, Recipe, flatten, set_values
 from gptlab.errors import Refused
 from gptlab.runs.fingerprint import fingerprint_recipe
 from gptlab.runs.record import RunFolder, read_recipe
@@ -141,12 +141,8 @@ def _describe_differences(recipe: Recipe, other: Recipe) -> str:
         return f"schedule.warmup_steps ({warmups[0]} there, {warmups[1]} here)"
     asked, stored = flatten(recipe.config), flatten(other.config)
     keys = [key for key in {**stored, **asked} if asked.get(key) != stored.get(key)]
-    open_keys = ("steps", "schedule", "outputs", "tracking", "name", "resume", "keep", "save_minutes", *OWN_KEYS)
-    differing = [key for key in keys if key.split(".")[0] not in open_keys]
+    differing = [key for key in keys if key.split(".")[0] not in (*COSMETIC_KEYS, "steps", "schedule")]
     return ", ".join(f"{key} ({stored.get(key)} there, {asked.get(key)} here)" for key in differing[:4])
-
-
-OWN_KEYS = ("branches", "trunk")
 
 
 def list_saved_points(trunk: Path) -> list[int]:
