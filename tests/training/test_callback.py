@@ -1,5 +1,6 @@
 """Laws of the callbacks that a run lists: they watch, they are called at the right steps, and they survive a resume."""
 
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,6 +19,7 @@ from gptlab.errors import Refused
 from gptlab.runs.checkpoint import load_checkpoint
 from gptlab.runs.record import read_recipe
 from gptlab.runs.tracker import Histogram
+from gptlab.training.build import check_recipe
 from gptlab.training.callback import Callback
 from gptlab.training.callback.ema import Ema
 from gptlab.training.callback.gradient_norms import GradientNorms, measure_gradients
@@ -175,3 +177,16 @@ def test_what_is_kept_of_an_averaged_run_is_the_average(tmp_path: Path):
     assert not torch.equal(average, last["state_dict"][f"decoder.{name}"])
     assert row_values(plain, "train/") == row_values(averaged, "train/")
     assert row_values(plain, "val/") != row_values(averaged, "val/")
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["callback=[ema,last_k]"], r"callback=\[ema\] and callback=\[last_k\] each average"),
+        (["callback=[gradient_norms,ema]", "optimizer=schedule_free"], r"optimizer=schedule_free and callback=\[ema\]"),
+    ],
+)
+def test_two_averages_are_refused_as_one_would_be_thrown_away(words: list[str], named: str):
+    (problem,) = check_recipe(compose(words))
+    assert re.match(named, problem), problem
+    assert check_recipe(compose(["callback=[gradient_norms,ema]"])) == []

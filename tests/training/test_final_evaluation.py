@@ -80,6 +80,10 @@ def test_history_changes_the_loss_of_the_same_targets(done: Done):
     [
         ("position=learned", HISTORY[:1], "the position knows 16 places alone"),
         ("model.context=40", [], "the validation split is no longer than 4 contexts"),
+        (
+            *("evaluation.final=1", []),
+            "no window that is scored has 3 contexts of text before it: evaluation.final is too small",
+        ),
     ],
 )
 def test_what_cannot_be_measured_is_left_out_with_the_reason(tmp_path: Path, more: str, there: list[str], why: str):

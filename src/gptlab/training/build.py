@@ -73,12 +73,23 @@ def _check_callbacks(recipe: Recipe) -> list[str]:
     problems = _check_list(recipe, "callback")
 
     def build_all() -> None:
+        averagers = []
         for name, node in recipe.config["callback"].items():
             callback = factory(node, f"callback.{name}")
-            callback()
             refuse_shares(f"callback=[{name}]", callback.target, recipe.config["trainer"]["strategy"])
+            averagers += [f"callback=[{name}]"] if hasattr(callback(), "average_weights") else []
+        refuse_several_averages(recipe, averagers)
 
     return problems or _collect_refusal(build_all)
+
+
+def refuse_several_averages(recipe: Recipe, averagers: list[str]) -> None:
+    """Raise ValueError where two parts would each put its average in place of the weights: only the last would stay."""
+    optimizer = factory(recipe.config["optimizer"], "optimizer").target
+    if hasattr(optimizer, "average_weights"):
+        averagers = [f"optimizer={recipe.choices.get('optimizer', optimizer.__name__)}", *averagers]
+    if len(averagers) > 1:
+        raise ValueError(f"{' and '.join(averagers)} each average the weights, and one average is kept; leave one")
 
 
 def _check_batch_division(recipe: Recipe) -> list[str]:

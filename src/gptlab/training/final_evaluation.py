@@ -66,7 +66,7 @@ def evaluate_final(
     best = state.best_loss
     # interim losses are of fewer tokens, the same ones each time
     values["val/loss_best"] = values["val/loss"] if best is None else min(values["val/loss"], best)
-    return {**values, **explain_missing_history(decoder, corpus)}, time.perf_counter() - start
+    return {**values, **explain_missing_history(decoder, corpus, evaluator)}, time.perf_counter() - start
 
 
 def mean_of_halves(nats: torch.Tensor) -> dict[str, float]:
@@ -178,7 +178,7 @@ def score_by_history(
     """
     validation, context = corpus.validation, decoder.shape.context
     multiples = find_history_multiples(decoder, corpus)
-    if not multiples:
+    if not multiples or not scores_history(decoder, corpus, evaluator):
         return {}
     windows = evaluator.final_windows[0]
     assert isinstance(windows, Windows)  # only text has a history
@@ -218,11 +218,21 @@ def find_history_multiples(decoder: Decoder, corpus: Corpus) -> list[int]:
     return [contexts for contexts in CONTEXTS if known is None or contexts * context <= known]
 
 
-def explain_missing_history(decoder: Decoder, corpus: Corpus) -> dict[str, str]:
+def scores_history(decoder: Decoder, corpus: Corpus, evaluator: Evaluator) -> bool:
+    """Return whether any of the windows that are scored has enough text before it."""
+    windows, context = evaluator.final_windows[0], decoder.shape.context
+    assert isinstance(windows, Windows)  # only text has a history
+    return len(choose_history_windows(windows.numbers, len(corpus.validation), context, context)) > 0
+
+
+def explain_missing_history(decoder: Decoder, corpus: Corpus, evaluator: Evaluator) -> dict[str, str]:
     """Return why a loss by history is missing, if one is."""
     multiples = find_history_multiples(decoder, corpus)
     if not multiples:
         return {"val/loss_at_missing": corpus.explain_missing_history(decoder.shape.context, max(CONTEXTS))}
+    if not scores_history(decoder, corpus, evaluator):
+        windows = f"no window that is scored has {max(CONTEXTS) - 1} contexts of text before it"
+        return {"val/loss_at_missing": f"{windows}: evaluation.final is too small"}
     if len(multiples) < len(CONTEXTS):
         return {"val/loss_at_missing": f"the position knows {decoder.position.length} places alone"}
     return {}

@@ -45,6 +45,9 @@ def print_introduction(context: RunContext, setup: TrainingSetup, probe: Probe) 
     )
     if "lora" in context.recipe.config["change"] and not context.recipe.config.get("pretrained"):
         say("", r"[yellow]change=\[lora] without pretrained: the weights that it freezes were drawn, not trained[/]")
+    every = context.recipe.config["callback"].get("last_k", {}).get("every", 0)
+    if every > settings.steps:
+        say("", rf"[yellow]callback=\[last_k] averages nothing: every={every} is beyond steps={settings.steps}[/]")
     print_device(context, setup, probe.kernels)
     print_time(context, probe)
 
