@@ -11,10 +11,11 @@ import pytest
 import torch
 from conftest import VOCAB, choices, recipe, tokens
 from test_resume import signalled
-from tiny_runs import finished, numbers, tiny, train
+from tiny_runs import finished, numbers, rows, tiny, train
 
 from gptlab import compose as wiring
 from gptlab.config.factory import factory
+from gptlab.training.cost.training_step import make_resting_optimizer
 from gptlab.training.optimizer import is_hidden_matrix
 from gptlab.training.optimizer.muon import Muon, orthogonalize
 
@@ -61,6 +62,24 @@ def test_only_matrices_decay(case: str):
         kept = p.detach() / before[name]  # momentum that looks ahead lets it decay 1.9 times as much
         low, high = (0.9990, 0.9996) if p.ndim == 2 else (1, 1)
         assert low <= kept.min() <= kept.max() <= high, name
+
+
+@pytest.mark.parametrize("case", choices("optimizer"))
+def test_a_step_that_is_only_timed_leaves_every_weight_as_it_was(case: str):
+    named, before = parameters(), parameters()
+    optimizer = make_resting_optimizer(lambda pairs: made(case, dict(pairs)), named.items())
+    for step in range(4):
+        gradients(named, step)
+        optimizer.step()
+    assert all(torch.equal(named[name], before[name]) for name in named)
+
+
+def test_measuring_a_step_before_training_changes_no_loss(tmp_path: Path):
+    # Muon has two rates, and one of them moved the embeddings while steps were timed
+    words = ["steps=1", "log_every=1"]
+    folders = [finished(*tiny(tmp_path / case, f"optimizer={case}", *words)) for case in ("adamw", "muon", "normuon")]
+    firsts = [rows(folder / "metrics.jsonl")[0]["train/loss"] for folder in folders]
+    assert len({*firsts}) == 1
 
 
 @pytest.mark.parametrize("case", choices("optimizer"))

@@ -18,7 +18,7 @@ from gptlab.corpus.batch import load_batch
 from gptlab.corpus.corpus import Corpus
 from gptlab.generation.generate import generate
 from gptlab.training.build import build_decoder
-from gptlab.training.cost.training_step import take_training_step
+from gptlab.training.cost.training_step import make_resting_optimizer, take_training_step
 
 STEP_MS, GENERATE_MS = "time/step_ms", "time/generate_ms_per_token"
 MIN_TURN_S = 0.02
@@ -52,7 +52,8 @@ class TrainingBench:
         placement = Placement(recipe)
         self.device, self.numerics = placement.device, placement.numerics
         self.decoder = build_decoder(recipe, corpus.tokenizer.vocab).to(self.device).train()
-        self.optimizer = factory(recipe.config["optimizer"], "optimizer")(self.decoder.trainable_parameters(), lr=0.0)
+        make = factory(recipe.config["optimizer"], "optimizer")
+        self.optimizer = make_resting_optimizer(make, self.decoder.trainable_parameters())
         settings = self.settings
         batch = load_batch(corpus, settings.seed, 0, settings.batch_size, settings.model.context)
         self.batch = batch.to(self.device)

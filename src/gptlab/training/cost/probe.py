@@ -10,7 +10,7 @@ from gptlab.corpus.batch import Batch
 from gptlab.model.attention_kernels import record_kernels
 from gptlab.training.context import RunContext
 from gptlab.training.cost.run_time import STEP_PER_FORWARD, RunTime, estimate_run_time
-from gptlab.training.cost.training_step import take_training_step
+from gptlab.training.cost.training_step import make_resting_optimizer, take_training_step
 from gptlab.training.evaluator import Evaluator
 from gptlab.training.sample_writer import SampleWriter
 from gptlab.training.setup import TrainingSetup
@@ -77,7 +77,7 @@ def time_step(setup: TrainingSetup, batch: Batch, rounds: int = ROUNDS) -> float
     """
     accumulate = setup.context.settings.accumulate
     # one of its own: its moments must not enter the training
-    optimizer = setup.task.optimizer(setup.decoder.trainable_parameters(), lr=0.0)
+    optimizer = make_resting_optimizer(setup.task.optimizer, setup.decoder.trainable_parameters())
 
     def time_rows(rows: int) -> float:
         start = time.perf_counter()
