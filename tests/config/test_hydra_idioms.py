@@ -39,6 +39,12 @@ def yaml_in(folder: Path, text: str, name: str = "experiment/own.yaml") -> str:
         ("# @package _global_\ndefaults: 3\n", "Invalid defaults list in 'experiment/own', defaults must be a list"),
         ("# @package _global_\nx: &a [*a]\n", "a YAML holds itself, by an anchor (&) and its alias (*); write out"),
         ("# @package _global_\n7\n", "a YAML holds int where key: value is meant; mend that file"),
+        ("# @package _global_\n- 7\n", "experiment/own.yaml holds a list where key: value is meant; mend that file"),
+        (
+            "# @package _global_\ndefaults:\n  - attention: gqa\n",
+            "a recipe's defaults choose by `override /attention: gqa`, and not by `attention: gqa`",
+        ),
+        ("# @package _global_\ncompile: off\n", "compile=false is not one of auto, on, off; in a YAML write 'on' and"),
     ],
 )
 def test_a_yaml_that_cannot_be_used_is_refused(text: str, line: str, tmp_path: Path):

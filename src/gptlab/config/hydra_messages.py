@@ -90,6 +90,9 @@ def _explain_missing_option(choice: str) -> str:
         return f"{group}={option}: its plugin is not installed; run: pip install 'gptlab[{extra}]'"
     if group == "hydra/sweeper":
         return f"{group}={option}: a study has its own; leave it out, and say design=search for a search by optuna"
+    if group.startswith("experiment/"):
+        slot = group.partition("/")[2]
+        return f"a recipe's defaults choose by `override /{slot}: {option}`, and not by `{slot}: {option}`"
     known = ", ".join(list_choices(group) or LAUNCHERS if group == "hydra/launcher" else list_choices(group))
     return f"{group}={option}: no such option" + (f"; choose from {known}" if known else "")
 
@@ -192,6 +195,9 @@ EXPLANATIONS: dict[str, Callable[[str], str]] = {
     r"Could not delete '([^']*)'": lambda key: f"~{key}: there is no such choice to leave out",
     r"Expected header format: \S+ \S+ got '([^']*)'": lambda line: f"# {line} heads a YAML; write # @package _global_",
     r"Invalid loaded object type: (\w+)": lambda kind: f"a YAML holds {kind} where key: value is meant; mend that file",
+    r"(?s)In '([^']*)': .*Cannot merge DictConfig with ListConfig": lambda name: (
+        f"{name}.yaml holds a list where key: value is meant; mend that file"
+    ),
     r"already at '([^']*)'": lambda key: f"{key} is there already; leave out the +",
     r"Multiple values for (\S+?)\.": lambda key: f"{key} is there already; leave out the +",
     r"Sweep parameters '([^']*)' requires": _no_sweep,

@@ -71,7 +71,11 @@ def describe_type(wanted: Any, value: Any = None) -> str:
     if wanted is float and isinstance(value, int | float) and not isinstance(value, bool):
         return "a finite number"
     if origin is Literal:
-        return "one of " + ", ".join(map(str, inside))
+        # YAML reads a bare off or no as false, and on or yes as true
+        is_read_so = isinstance(value, bool) and "off" in inside
+        return (
+            "one of " + ", ".join(map(str, inside)) + ("; in a YAML write 'on' and 'off' quoted" if is_read_so else "")
+        )
     if origin is Callable or wanted is Callable:
         return "a choice"
     if origin is tuple:
