@@ -238,6 +238,11 @@ RANGES = [
     ("readout.softcap=-1", "readout.softcap=-1 is not positive; null caps nothing"),
     ("init.base=0", "init.base=0 is not a width; try 768"),
     ("init=torch init.embedding_std=0", "init.embedding_std=0 is not positive; try 0.02, or null"),
+    (
+        "parametrization=mup optimizer=soap",
+        "parametrization=mup does not go with optimizer=soap, whose steps have no rule over width; "
+        "say parametrization=standard, or optimizer=adamw",
+    ),
     ("optimizer=muon optimizer.adam_lr=-1", "optimizer.adam_lr=-1 is negative; null is lr=0.0075"),
     ("init.std=0", "init.std=0 is not positive; try 0.02"),
     ("schedule.warmup=2", "schedule.warmup=2 is not a part of the run in [0, 1)"),

@@ -182,7 +182,13 @@ def _check_scaling(recipe: Recipe, decoder: "Decoder", optimizer: "Optimizer") -
             "say parametrization=standard"
         )
     for group in optimizer.param_groups:
-        update = find_update(optimizer, group)
+        try:
+            update = find_update(optimizer, group)
+        except ValueError as error:
+            raise ValueError(
+                f"parametrization={chosen} does not go with optimizer={recipe.choices.get('optimizer')}, whose steps "
+                "have no rule over width; say parametrization=standard, or optimizer=adamw"
+            ) from error
         for name, _ in decoder.trainable_parameters():
             decoder.scaling.find_step_factors(name, update)
     init = factory(recipe.config["init"], "init")()

@@ -32,7 +32,9 @@ def campaign(name: Name, outputs: Outputs = Path("outputs")) -> None:
 def confirm(
     name: Name,
     outputs: Outputs = Path("outputs"),
-    seeds: Annotated[int, typer.Option(min=2, max=1000, help="Fresh seeds, which chose nothing.")] = 5,
+    seeds: Annotated[
+        int | None, typer.Option(min=2, max=1000, help="Fresh seeds, which chose nothing; 5 without it.")
+    ] = None,
 ) -> None:
     """Judge a campaign's accepted changes on fresh seeds and on the part of the text that was held back: once."""
     from gptlab.ablation.protocol.confirm import confirm_campaign

@@ -22,16 +22,25 @@ BASELINE, TOGETHER = "baseline", "all together"
 PART = "evaluation.part=open"
 
 
-def confirm_campaign(campaign: CampaignFolder, seeds: int) -> Study:
+DEFAULT_SEEDS = 5
+
+
+def confirm_campaign(campaign: CampaignFolder, seeds: int | None) -> Study:
     """Run a campaign's confirmation, or go on with it, and return the study.
 
-    seeds  fresh ones; a confirmation that was begun keeps its own
+    seeds  fresh ones, DEFAULT_SEEDS where it is None; a confirmation that was begun keeps its own, and says so
     """
     read_opening(campaign)
     with campaign.hold_lock():
         begun = campaign.read_events("confirming")
         # planned once: with the results known, one could try seeds until they please
-        event = begun[0] if begun else campaign.record_event("confirming", **_plan_confirmation(campaign, seeds))
+        event = (
+            begun[0]
+            if begun
+            else campaign.record_event("confirming", **_plan_confirmation(campaign, seeds or DEFAULT_SEEDS))
+        )
+    if seeds not in (None, len(event["seeds"])):
+        print(f"campaign {campaign.name} is confirmed once, by {len(event['seeds'])} seeds: --seeds={seeds} adds none")
     path = campaign.path / "confirm.yaml"
     # anew each time from the ledger, so that an edited file changes nothing
     write_atomically(path, yaml.safe_dump(event["arms"], sort_keys=False, allow_unicode=True))
