@@ -85,7 +85,7 @@ def test_what_is_no_choice_is_named(word: str, line: str, tmp_path: Path):
 
 def test_the_choice_that_is_not_there_is_named_and_no_other(tmp_path: Path):
     line = refused(program("train.py", *tiny(tmp_path), "callback=[gradient_norms]", "attention=99999999999999999999"))
-    assert line.startswith("attention=99999999999999999999: no such option; choose from differential, ")
+    assert line.startswith("attention=99999999999999999999: no such option; choose from cope, ")
 
 
 @pytest.mark.parametrize("flags", [["-c", "job"], ["--multirun", "-c", "job"]])

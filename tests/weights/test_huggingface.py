@@ -269,7 +269,7 @@ def refused(checkpoint: Path, pool: Path, *more: str) -> str:
         (["position=rope"], "position.table.weight, which the decoder has not"),
         (["mlp=swiglu"], "mlp.gate.weight is missing"),
         (["tokenizer=byte"], "tokens, the tokenizer 256; take its own: no tokenizer.json is with it; tokenizer=file"),
-        (["model.foo=32"], "model.foo: no such key; known: "),
+        (["model.zzz=32"], "model.zzz: no such key; known: "),
         (["model.context=32"], r"position.table.weight: \(16, 24\) is not \(32, 24\)"),
         (["pretrained.sha256=00"], "holds other weights now"),
         (["pretrained.path=nowhere/at/all"], "pretrained.path=nowhere/at/all is not there"),
