@@ -133,6 +133,22 @@ def test_a_run_is_mirrored_row_by_row(tmp_path: Path, monkeypatch: pytest.Monkey
     assert not (tmp_path / "wandb").exists()  # which is not in the list
 
 
+def test_a_branch_is_mirrored_with_the_rows_that_its_trunk_wrote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(mirrors, "_find_classes", lambda names: [("kept", Kept)])
+    monkeypatch.setattr(mirrors, "list_choices", lambda group: ["kept"])
+    usual = [word for word in tiny(tmp_path, "schedule=wsd", "schedule.warmup_steps=2") if word != "tracking=disabled"]
+    # histograms among the rows, which are lists in the file
+    words = [*usual, "tracking.to=[kept]", "callback=[gradient_norms]", "callback.gradient_norms.every=5"]
+    trunk = program("train.py", *words, "steps=80", "branches=[0.5]")
+    OPENED.clear()
+    done = program("train.py", *words, f"trunk={trunk.folder}")
+    assert done.status == 0, done.err
+    rows = [json.loads(line) for line in (done.folder / "metrics.jsonl").read_text().splitlines()]
+    assert [step for step, _ in OPENED[0].rows][: len(rows)] == [row["step"] for row in rows]
+    assert rows[0]["step"] < 32 < rows[-1]["step"]  # where it left the trunk
+    assert len(OPENED[0].texts) == len((done.folder / "samples.jsonl").read_text().splitlines())
+
+
 def test_a_mirror_that_fails_is_told_once_and_dropped(tmp_path: Path):
     said: list[str] = []
     tracker = Tracker("disabled", tmp_path, composed().settings.tracking, {}, warn=said.append)
