@@ -69,6 +69,17 @@ def test_what_is_refused_answers_with_the_line(program: str, words: list[str], l
     assert answer["error"] in said
 
 
+def test_a_study_that_trains_nothing_answers_with_its_folder_and_no_verdicts(tmp_path: Path):
+    words = [*TINY, f"outputs={tmp_path}", "study=size", "seeds=1", "readout=tied,untied", "output=json"]
+    planned, done = (ask("ablate.py", *words, *more) for more in (["dry_run=true"], []))
+    assert (planned[1]["cells"], planned[1]["to_run"]) == (1, 1)
+    status, answer, _ = done
+    assert (status, answer["verdicts"], answer["blocks"]) == (0, [], {"finished": 1})
+    assert "readout=untied" in (Path(answer["folder"]) / "results.csv").read_text()
+    status, judged, _ = ask("-m", "gptlab", "judge", answer["folder"], "--json")
+    assert (status, "trained nothing, so it has no verdicts" in judged["error"]) == (2, True)
+
+
 def test_a_study_answers_with_its_verdicts_and_ends_as_they_are(study: tuple[int, dict[str, Any], str]):
     status, answer, _ = study
     (verdict,) = answer["verdicts"]

@@ -83,6 +83,12 @@ def test_an_export_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest
     assert {*run.iterdir()} == before
 
 
+def test_a_folder_that_is_no_run_is_not_exported(tmp_path: Path):
+    for how in (["--to", "hf"], ["--to", "safetensors"], ["--format", "int8"]):
+        done = program("-m gptlab", "export", str(tmp_path), *how)
+        assert (done.status, "is no run folder; see `python -m gptlab runs`" in done.err) == (2, True), done.err
+
+
 def test_a_run_folder_as_a_checkpoint_is_sent_to_export(tmp_path: Path):
     (tmp_path / "run.json").write_text("{}")
     for kind in ("hf", "mapped"):

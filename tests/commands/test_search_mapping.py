@@ -138,7 +138,7 @@ def test_what_is_not_searched_is_not_found(folder: Path, tmp_path: Path):
         (["model.heads=3"], "model.heads=3 does not fit 256 features of queries, 256 of keys; try 1, 2, 4, 8"),
         (["--known", "colour"], "--known colour: nothing of that name is searched; heads, squares, packing"),
         (["norm.eps=much"], "norm.eps='much' is not a number"),
-        (["--mapping", "nowhere.json"], "nowhere.json cannot be read"),
+        (["--mapping", "nowhere.json"], "nowhere.json is not there"),
         (["--examples", "WEIGHTS"], "it must hold inputs (N, T), whole numbers, and outputs (N, T, vocab), floats"),
     ],
 )

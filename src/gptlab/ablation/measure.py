@@ -14,6 +14,7 @@ from gptlab.ablation import plan as planning
 from gptlab.ablation.question import StudySpec
 from gptlab.ablation.study_json import start_study_plan
 from gptlab.config.recipe import flatten, set_values
+from gptlab.console.json_answer import add_to_answer
 from gptlab.errors import Ended, Refused
 from gptlab.report.measurement_folder import find_rows_path, report_measurements
 from gptlab.runs.fingerprint import fingerprint
@@ -37,6 +38,7 @@ def run_measurements(spec: StudySpec, console: Console) -> None:
     for note in spec.notes:
         console.print(f"  {note}", markup=False)
     if spec.options.dry_run:
+        add_to_answer(study=spec.name, cells=len(keys), to_run=len(keys) - len(done))
         return
     study_folder.save_plan(_make_study_plan(spec, keys), {key: _describe_block(seed) for seed, key in keys.items()})
     (study_folder.path / "rows").mkdir(exist_ok=True)
@@ -49,6 +51,9 @@ def run_measurements(spec: StudySpec, console: Console) -> None:
         measured = sum(_is_measured(study_folder, key, code, "any_code") for key in keys.values())
         raise Ended(f"stopped: {measured} of {len(keys)} blocks done; the same command goes on", 130) from stopped
     report_measurements(study_folder.path, console)
+    # what was measured is in the folder: comparison.json has the ratios, results.csv every number
+    blocks = {"finished": len(keys) - failures, **({"failed": failures} if failures else {})}
+    add_to_answer(folder=str(study_folder.path), study=spec.name, verdicts=[], blocks=blocks)
     if failures:
         raise Ended(f"{failures} of {len(keys)} blocks failed; the same command tries them again")
 

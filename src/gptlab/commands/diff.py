@@ -46,9 +46,10 @@ def load_in_transformers(folder: Path) -> nn.Module:
         raise Refused("diff runs the checkpoint in transformers too: pip install 'gptlab[pretrained]'") from error
     try:
         # eager: its fused attention rounds otherwise, and is not what is asked about
-        model, loaded = AutoModelForCausalLM.from_pretrained(
+        opened: Any = AutoModelForCausalLM.from_pretrained(
             folder, dtype=torch.float32, attn_implementation="eager", output_loading_info=True
         )
+        model, loaded = opened
     except Exception as error:  # of many kinds
         line = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise Refused(f"transformers cannot open {folder}: {line[:160]}; save it with save_pretrained") from error

@@ -31,6 +31,8 @@ def export(
     """Write a run's weights in another layout or packed, or say which of its parts that cannot express."""
     if (to is None) == (format is None):
         raise Refused("export takes one of --to and --format: --to hf, --to safetensors, --format mxint8")
+    if not (run / "run.json").is_file():
+        raise Refused(f"{run} is no run folder; see `python -m gptlab runs`")
     if to is Layout.gguf:
         # late, here and below: torch and the writers take seconds, and --help needs none
         from gptlab.commands.formats.gguf import export_gguf

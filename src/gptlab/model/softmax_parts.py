@@ -1,6 +1,6 @@
 """Parts of softmax attention that its knobs ask for, what it reads, and refusals of knobs."""
 
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -171,7 +171,7 @@ def refuse_fixed_weights(decoder: nn.Module) -> None:
         if getattr(part, "qk_clip", None) is None:
             continue
         for projection in ("q", "k"):
-            linear = part.get_submodule(projection)
+            linear: Any = part.get_submodule(projection)
             # below a mask or a rounding there still is a weight that learns; an adapted or packed Linear has none
             has_weight = isinstance(linear, nn.Linear) and ("weight" in linear._parameters or is_parametrized(linear))
             if not has_weight or not find_trained_weight(linear).requires_grad:

@@ -3,7 +3,9 @@
 from dataclasses import replace
 from pathlib import Path
 
+from gptlab.errors import Refused
 from gptlab.report.collect import collect_lone_runs, collect_study_runs
+from gptlab.report.measurement_folder import is_measurement_folder
 from gptlab.runs.record import read_json
 from gptlab.runs.registration import describe_adherence
 from gptlab.runs.study_folder import StudyFolder
@@ -32,7 +34,12 @@ def compare_study_folder(folder: Path, plan: StudyPlan | None = None) -> Finding
 
 
 def compare_folders(folders: list[Path], baseline: str | None = None, pairs: bool = False) -> Findings:
-    """Compare one study as it is, or lone runs and the runs of several studies by what they differ in."""
+    """Compare one study as it is, or lone runs and the runs of several studies by what they differ in.
+
+    Raises Refused for a study that trained nothing: it has no runs to compare.
+    """
+    for folder in filter(is_measurement_folder, folders):
+        raise Refused(f"{folder} trained nothing, so it has no verdicts; {folder}/report.md says what was measured")
     if len(folders) == 1 and (folders[0] / "study.json").exists():
         plan = StudyFolder(folders[0]).plan
         chosen = find_arm(baseline, plan.arm_values) if baseline else plan.baseline

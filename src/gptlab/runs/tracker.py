@@ -156,6 +156,8 @@ class Tracker:
                     link.unlink(missing_ok=True)
             line = " ".join(str(error).split()).partition(" Consider ")[0].partition(" For further information")[0]
             others = " or ".join(f"tracking={other}" for other in ("offline", "disabled") if other != mode)
+            if "project name" in line:
+                others = "another tracking.project, or WANDB_PROJECT"
             raise Refused(f"W&B cannot be opened ({mode}): {line}; use {others}") from error
 
     def _open(self, outputs: Path, tracking: Tracking, identity: dict[str, Any], resumed: bool) -> None:

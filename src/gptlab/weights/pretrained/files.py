@@ -68,6 +68,8 @@ def read_object(path: Path) -> dict[str, Any]:
     """Return the JSON object in a file; raise Refused if it has none."""
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError as error:
+        raise Refused(f"{path} is not there; give a folder or a file that is") from error
     except (OSError, ValueError, RecursionError) as error:
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
         raise Refused(f"{path} cannot be read: {reason}; fetch it again") from error
