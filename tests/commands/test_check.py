@@ -28,6 +28,13 @@ def test_the_example_keeps_every_law(monkeypatch: pytest.MonkeyPatch):
     assert int(done.out.split()[-3]) > 10
 
 
+@pytest.mark.parametrize("package", ["absent", "absent.inner", "some/folder"])
+def test_a_package_that_is_not_here_is_refused_by_the_name_that_was_typed(package: str):
+    done = program("-m gptlab", "check", package)
+    wanted = f"error: {package} is no package that is installed or lies in this folder; give its dotted name, "
+    assert (done.status, done.err.startswith(wanted)) == (2, True), done.err
+
+
 def test_a_variant_begins_in_a_package_of_ones_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     written = new.write_variant("norm", "my_idea", "begun_variants")
     assert written.code == tmp_path / "begun_variants" / "my_idea.py"

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from importlib import invalidate_caches, util
 from pathlib import Path
 from typing import Annotated
 
@@ -48,6 +49,13 @@ def register_here(package: str) -> None:
     folder = str(Path.cwd())
     if folder not in sys.path:
         sys.path.insert(0, folder)
+    # a package that `new` has just written is not in the caches; the first name alone: to look for a.b imports a
+    invalidate_caches()
+    if Path(package).name != package or util.find_spec(package.partition(".")[0]) is None:
+        raise Refused(
+            f"{package} is no package that is installed or lies in this folder; give its dotted name, "
+            "from the folder that holds it"
+        )
     # the laws run in a process of their own, which must find the package too
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [folder, os.environ.get("PYTHONPATH", "")]))
     register_searched([f"pkg://{package}.conf"])
