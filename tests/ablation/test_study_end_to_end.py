@@ -458,6 +458,13 @@ def test_status_and_compare_read_the_folder_alone(pool: Path):
     assert (study.path / "comparison.json").read_text() == before
 
 
+def test_a_study_that_was_copied_away_from_its_runs_says_that_they_are_gone(pool: Path, tmp_path: Path):
+    shutil.copytree(study_folder(pool).path, tmp_path / "away")
+    said = program("-m gptlab", "status", str(tmp_path / "away")).out
+    assert said.count("its run is gone:") == 4
+    assert "loss nan" not in said
+
+
 def test_runs_that_no_study_made_are_compared_by_what_they_differ_in(pool: Path, tmp_path: Path):
     runs = sorted(str(run) for run in (pool / "runs").iterdir())
     done = program("-m gptlab", "compare", *runs, "--to", str(tmp_path / "here"), "--baseline", "mha")

@@ -232,7 +232,12 @@ def _describe_cells(
         if state.status == "running":
             yield key, ("running", f"{_fraction_done(study_folder, cell, state):.0%} {escape(state.owner)}")
         elif state.status == "finished":
-            loss = _read_summary(study_folder.pool / state.run).get("val/loss", float("nan")) if state.run else None
-            yield key, ("finished", "measured" if loss is None else f"loss {loss:.4f}")
+            yield key, ("finished", _describe_loss(study_folder.pool / state.run) if state.run else "measured")
         else:
             yield key, (state.status, escape(" ".join(filter(None, (state.reason, state.log)))))
+
+
+def _describe_loss(run: Path) -> str:
+    """Return the loss of a finished run; a run that was moved or removed has none."""
+    loss = _read_summary(run).get("val/loss")
+    return f"its run is gone: {escape(str(run))}" if loss is None else f"loss {loss:.4f}"
