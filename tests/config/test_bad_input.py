@@ -72,7 +72,10 @@ REAL = [
     ("attn=gqa", "attn: no such key; did you mean attention?"),
     ("format=mxint8", "format: nothing here takes it by itself; python -m gptlab explain format says what it is"),
     ("model.widht=3", "model.widht: no such key; did you mean model.width?"),
-    ("+model.zzz=3", "model.zzz: no such key; known: batch_size, context, head, heads, layers, loop_order, loops, lr, width"),
+    (
+        "+model.zzz=3",
+        "model.zzz: no such key; known: batch_size, context, head, heads, layers, loop_order, loops, lr, width",
+    ),
     ("attention=mha,gqa", "attention=mha,gqa: several values make a sweep; add -m"),
     ("steps", "'steps' is not an override; write key=value"),
     ("steps=four", "steps='four' is not an int"),
@@ -87,10 +90,22 @@ REAL = [
 """Overrides, and the line; one that ends in ... goes on."""
 
 KEYS = [
-    ("model.zzz=3", "model.zzz: no such key; known: batch_size, context, head, heads, layers, loop_order, loops, lr, width"),
-    ("model.zzz.bar=3", "model.zzz: no such key; known: batch_size, context, head, heads, layers, loop_order, loops, lr, width"),
-    ("++model.zzz=3", "model.zzz: no such key; known: batch_size, context, head, heads, layers, loop_order, loops, lr, width"),
-    ("+model.zzz.bar=3", "model.zzz: no such key; known: batch_size, context, head, heads, layers, loop_order, loops, lr, width"),
+    (
+        "model.zzz=3",
+        "model.zzz: no such key; known: batch_size, context, head, heads, layers, loop_order, loops, lr, width",
+    ),
+    (
+        "model.zzz.bar=3",
+        "model.zzz: no such key; known: batch_size, context, head, heads, layers, loop_order, loops, lr, width",
+    ),
+    (
+        "++model.zzz=3",
+        "model.zzz: no such key; known: batch_size, context, head, heads, layers, loop_order, loops, lr, width",
+    ),
+    (
+        "+model.zzz.bar=3",
+        "model.zzz: no such key; known: batch_size, context, head, heads, layers, loop_order, loops, lr, width",
+    ),
     (
         "+attention.foo=1",
         "attention.foo: no such key; known: bias, dropout, exclusive, forget_gate, gate, ...",
