@@ -12,8 +12,8 @@ from tiny_runs import finished, program, tiny
 import gptlab
 from gptlab import compose as wiring
 from gptlab.commands.diff import load_in_transformers
-from gptlab.commands.export_hf import export_run
-from gptlab.commands.export_packed import export_packed
+from gptlab.commands.formats.huggingface import export_run
+from gptlab.commands.formats.packed import export_packed
 from gptlab.errors import Refused
 from gptlab.training.build import build_decoder, load_starting_weights
 

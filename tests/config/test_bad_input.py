@@ -19,6 +19,7 @@ from tiny_runs import TINY, Done, tiny, train
 from gptlab.config.menu import list_choices
 from gptlab.runs import checkpoint, record
 
+NO_KEY = "model.zzz: no such key; known: batch_size, context, head, heads, layers, loop_order, loops, lr, width"
 ROOT = Path(__file__).parents[2]
 TRAIN = str(ROOT / "train.py")
 
@@ -74,7 +75,7 @@ REAL = [
     ("model.widht=3", "model.widht: no such key; did you mean model.width?"),
     (
         "+model.zzz=3",
-        "model.zzz: no such key; known: batch_size, context, head, heads, layers, loop_order, loops, lr, width",
+        NO_KEY,
     ),
     ("attention=mha,gqa", "attention=mha,gqa: several values make a sweep; add -m"),
     ("steps", "'steps' is not an override; write key=value"),
@@ -92,19 +93,19 @@ REAL = [
 KEYS = [
     (
         "model.zzz=3",
-        "model.zzz: no such key; known: batch_size, context, head, heads, layers, loop_order, loops, lr, width",
+        NO_KEY,
     ),
     (
         "model.zzz.bar=3",
-        "model.zzz: no such key; known: batch_size, context, head, heads, layers, loop_order, loops, lr, width",
+        NO_KEY,
     ),
     (
         "++model.zzz=3",
-        "model.zzz: no such key; known: batch_size, context, head, heads, layers, loop_order, loops, lr, width",
+        NO_KEY,
     ),
     (
         "+model.zzz.bar=3",
-        "model.zzz: no such key; known: batch_size, context, head, heads, layers, loop_order, loops, lr, width",
+        NO_KEY,
     ),
     (
         "+attention.foo=1",
