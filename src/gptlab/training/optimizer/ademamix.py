@@ -36,6 +36,8 @@ class AdEMAMix(GroupwiseOptimizer):
     eps           added to the root of the second moment
     """
 
+    update = "sign"
+
     def __init__(
         self,
         named: Iterable[tuple[str, nn.Parameter]],
