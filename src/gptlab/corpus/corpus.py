@@ -136,14 +136,14 @@ class Corpus:
             # without the last window, which may be padded
             firsts = np.linspace(0, (window_count - 1) // together - 1, count).astype(int) * together
             numbers = (firsts[:, None] + np.arange(together)).ravel()
-        starts = self.documents.validation if self.documents is not None and self.documents.masked else None
+        starts = self.documents.validation if self.documents is not None and self.documents.are_kept_apart else None
         inputs = Windows(self.validation, numbers, context, 0, 0, starts)
         return inputs, Windows(self.validation, numbers, context, 1, IGNORED)
 
 
 def read_windows(corpus: Corpus, context: int, tokens: int) -> tuple[np.ndarray, np.ndarray]:
     """Return windows as arrays, for what reads them without borders of documents; refuse where these are masked."""
-    if corpus.documents is not None and corpus.documents.masked:
+    if corpus.documents is not None and corpus.documents.are_kept_apart:
         raise Refused("data.mask_documents=true: this study reads windows as they stand; say data.mask_documents=false")
     inputs, targets = corpus.windows(context, tokens)
     return inputs[0 : len(inputs)], targets[0 : len(targets)]

@@ -49,7 +49,7 @@ class CorpusDocuments:
     sources: tuple[tuple[str, int], ...] = ()
 
     @property
-    def masked(self) -> bool:
+    def are_kept_apart(self) -> bool:
         """Whether decoders read each document as if it were alone."""
         return self.train is not None
 

@@ -41,13 +41,17 @@ class Data(FileReader):
             raise Refused(f"validation={validation} is not between 0 and 1; try 0.1")
         self.validation = validation
 
-    def set_documents(self, *, asked: bool, masked: bool, packing: Literal["stream", "best_fit"]) -> None:
+    def set_document_options(
+        self, asks_for_documents: bool, mask_documents: bool, packing: Literal["stream", "best_fit"]
+    ) -> None:
         """Set the three above; raise Refused for rows of whole documents that are not kept apart."""
-        if packing == "best_fit" and not masked:
+        if packing == "best_fit" and not mask_documents:
             raise Refused(
                 "packing=best_fit needs mask_documents=true: the documents of a row know nothing of each other"
             )
-        self.asks_for_documents, self.mask_documents, self.packing = asked or masked, masked, packing
+        # masks need the borders, whether or not losses by document were asked for
+        self.asks_for_documents = asks_for_documents or mask_documents
+        self.mask_documents, self.packing = mask_documents, packing
 
     def describe_doubts(self) -> str:
         """Return a line on what is read as it stands and may not be meant so, with the remedy; "" for nothing."""

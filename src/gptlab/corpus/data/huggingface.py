@@ -61,7 +61,7 @@ class HuggingFace(Data):
         if not path:
             raise Refused(f"path={path} names nothing to read; data=huggingface needs data.path=<{EXPECTED}>")
         self.path, self.column, self.split = path, column, split
-        self.set_documents(asked=documents is not None, masked=mask_documents, packing=packing)
+        self.set_document_options(documents is not None, mask_documents, packing)
 
     @classmethod
     def list_files(cls, knobs: dict[str, Any]) -> list[Path]:

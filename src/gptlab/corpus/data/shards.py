@@ -50,7 +50,7 @@ class Shards(Data):
             )
         self.path, self.dtype, self.validation_share = path, dtype, validation
         self.documents = documents
-        self.set_documents(asked=documents is not None, masked=mask_documents, packing=packing)
+        self.set_document_options(documents is not None, mask_documents, packing)
 
     @classmethod
     def list_files(cls, knobs: dict[str, Any]) -> list[Path]:

@@ -49,7 +49,7 @@ class Text(Data):
         if not path:
             raise Refused(f"path={path} names no file; data=text needs data.path=<a UTF-8 text file, folder or glob>")
         self.path, self.separator = path, documents or "file"
-        self.set_documents(asked=documents is not None, masked=mask_documents, packing=packing)
+        self.set_document_options(documents is not None, mask_documents, packing)
 
     @classmethod
     def list_files(cls, knobs: dict[str, Any]) -> list[Path]:
