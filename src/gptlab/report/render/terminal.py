@@ -47,7 +47,7 @@ def print_study(findings: Findings, console: Console) -> None:
         _print_view(view, console)
     if findings.ladder:
         print_paragraph(parse_sentence("**over sizes**"), console, space_before=True)
-        _print_table(build_ladder_columns(findings.ladder), console)
+        print_table(build_ladder_columns(findings.ladder), console)
         print_section("", describe_ladder(findings.ladder), console)
     _print_capabilities(views, console)
     if not views:
@@ -70,13 +70,13 @@ def _print_view(view: View, console: Console) -> None:
         print_section("on fresh seeds alone", sentences.describe_confirmation(view, fresh), console)
     if view.comparison.pairs:
         print_paragraph(parse_sentence("**pairs**"), console, space_before=True)
-        _print_table(columns.build_pair_columns(view), console)
+        print_table(columns.build_pair_columns(view), console)
     _print_cost_tables(view, console)
     print_section("trade-offs", [*caveats.describe_budgets(view), *caveats.describe_fronts(view)], console)
     if view.tunings:
         caption = parse_sentence("**learning rates**: mean loss at each, a star for the best")
         print_paragraph(caption, console, space_before=True)
-        _print_table(columns.build_tuning_columns(view), console)
+        print_table(columns.build_tuning_columns(view), console)
         print_section("", (sentences.describe_tuning(view, tuning) for tuning in view.tunings), console)
     noise = [*caveats.describe_noise(view), caveats.describe_margin(view), *view.notes]
     print_section("noise", filter(None, noise), console)
@@ -92,7 +92,7 @@ def _print_capabilities(views: list[View], console: Console) -> None:
         count = 1
         while count < len(rest) and measure_width([*names, *rest[: count + 1]]) <= console.width - INDENT:
             count += 1
-        _print_table([*names, *rest[:count]], console, space_before=True)
+        print_table([*names, *rest[:count]], console, space_before=True)
         rest = rest[count:]
 
 
@@ -108,17 +108,17 @@ def _print_main_table(view: View, console: Console) -> None:
         if measure_width(table) > room:
             table = [column for column in table if column.head != head]
     if not view.contrasts:
-        _print_table(table, console, view)
+        print_table(table, console, view)
         return
     room_beside = room - measure_width(table) - GAP
     if room_beside >= MIN_PLOT:
         plot = render_forest_plot(view, min(room_beside, MAX_PLOT))
-        _print_table([*table[:-1], plot, table[-1]], console, view)
+        print_table([*table[:-1], plot, table[-1]], console, view)
     else:
-        _print_table(table, console, view)
+        print_table(table, console, view)
         # below the table, beside the names alone
         plot = render_forest_plot(view, max(MIN_PLOT, min(room - measure_width(table[:1]) - GAP, MAX_PLOT)))
-        _print_table([table[0], plot], console, view, space_before=True)
+        print_table([table[0], plot], console, view, space_before=True)
     print_paragraph(render_legend(view, plot), console, style="dim")
 
 
@@ -131,7 +131,7 @@ def _print_cost_tables(view: View, console: Console) -> None:
         count = 1  # a column that is too wide alone is printed nevertheless
         while count < len(rest) and measure_width([*names, *rest[: count + 1]]) <= console.width - INDENT:
             count += 1
-        _print_table([*names, *rest[:count]], console, space_before=True)
+        print_table([*names, *rest[:count]], console, space_before=True)
         rest = rest[count:]
     marks = [f"{mark} {verdict}" for verdict, mark in MARKS.items() if mark in cells]
     if marks:
@@ -149,7 +149,7 @@ def measure_width(table: list[Column]) -> int:
     return min(widths[0], MAX_NAME) + sum(widths[1:]) + GAP * (len(widths) - 1)
 
 
-def _print_table(table: list[Column], console: Console, view: View | None = None, space_before: bool = False) -> None:
+def print_table(table: list[Column], console: Console, view: View | None = None, space_before: bool = False) -> None:
     """Print a table; with a view, its rows are arms, and their verdicts have colours."""
     grid = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold")
     for number, column in enumerate(table):
