@@ -59,8 +59,12 @@ def sample(
     beyond: Annotated[
         FullContext, typer.Option(help="A full context: read its half again, slide, or refuse.")
     ] = FullContext.crop,
-    draft: Annotated[Path | None, typer.Option(help="A smaller run that guesses: the same chances, sooner.")] = None,
-    guesses: Annotated[int, typer.Option(min=1, max=1024, help="Tokens that the draft guesses at once.")] = 4,
+    draft: Annotated[
+        Path | None, typer.Option(help="A smaller run that guesses, or self: the same chances, sooner.")
+    ] = None,
+    guesses: Annotated[
+        int | None, typer.Option(min=1, max=1024, help="Tokens guessed at once: 4, of self its readout.mtp.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="The same seed writes the same text.")] = 0,
     which: Annotated[
         CheckpointName, typer.Option(help="The weights at the end, or those judged best on the way.")
@@ -70,12 +74,14 @@ def sample(
     # typer's range has 0 in it: it knows no open ends
     if top_p == 0:
         raise Refused("--top-p=0 leaves no token to draw; try 0.9")
-    from gptlab.commands.sample import print_texts, stream_text
+    from gptlab.commands.sample import DraftOptions, print_texts, report_guesses, stream_text
 
     how = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
-    drafted = None if draft is None else (draft, guesses)
+    drafted = None if draft is None else DraftOptions("self" if str(draft) == "self" else draft, guesses)
     texts = stream_text(run, which.value, prompt, length, drafted, stop, beyond.value, repetition, how)
     add_to_answer(prompt=prompt, text=print_texts(prompt or "", texts))
+    if drafted is not None:
+        add_to_answer(draft=report_guesses(drafted.counts))
 
 
 @app.command()

@@ -70,6 +70,16 @@ def test_a_draft_changes_no_greedy_text_and_a_stop_ends_one(run: Path):
     assert len(written("--beyond", "slide")) == len(alone)
 
 
+def test_a_run_with_layers_that_predict_ahead_drafts_for_itself(tmp_path: Path):
+    run = finished(*tiny(tmp_path, "readout=mtp"))
+    words = ["sample", str(run), "--prompt", "a", "--length", "30", "--temperature", "0"]
+    alone, drafted = (CliRunner().invoke(app, [*words, *knobs]) for knobs in ([], ["--draft", "self"]))
+    assert drafted.stdout == alone.stdout
+    said = re.fullmatch(r"draft: (\d+) of (\d+) guesses accepted \(\d+%\), (\d+) passes\n", drafted.stderr)
+    assert said is not None
+    assert int(said[1]) + int(said[3]) == 30
+
+
 def test_without_a_prompt_a_text_without_new_lines_begins_somehow(tmp_path: Path):
     (tmp_path / "line").write_text("to be or not to be " * 99)
     run = finished(*tiny(tmp_path, f"data.path={tmp_path}/line"))
@@ -95,6 +105,7 @@ def test_samples_come_as_they_are_written(run: Path):
     (["{run}", "--beyond", "refuse"], "1 + 500 tokens go beyond model.context=16; try beyond=crop"),
     (["{run}", "--repetition", "0"], "repetition=0.0 is not in [1e-6, 1e9]; 1 changes nothing, 1.2 is usual"),
     (["{run}", "--draft", "{run}", "--stop", "."], "--stop does not go with --draft; leave one of them out"),
+    (["{run}", "--draft", "self"], "draft=self: readout.mtp=0, so no layer predicts further ahead; train with readout"),
     (["/none"], "/none is no run folder; see `python -m gptlab runs`"),
     (["{bare}"], "{bare} has no checkpoint `last`; it has none at all"),
 ])  # fmt: skip

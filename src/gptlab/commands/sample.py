@@ -1,8 +1,10 @@
 """Sample from a run on the command line: load, check, and write the text as it comes."""
 
+import sys
 from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -10,9 +12,23 @@ from gptlab.corpus.load import tokenize_prompt
 from gptlab.corpus.tokenizer import Tokenizer
 from gptlab.errors import Refused
 from gptlab.generation.generate import Beyond, generate
-from gptlab.generation.speculative import speculate
+from gptlab.generation.speculative import GuessCounts, speculate
 from gptlab.model.decoder import Decoder
 from gptlab.training.restore import load_run
+
+
+@dataclass
+class DraftOptions:
+    """Who guesses for a run, and what came of it.
+
+    run      a smaller run's folder, or self: the layers of the run's own readout=mtp
+    guesses  tokens that are guessed at a time; None is 4, or of self all that it can
+    counts   are filled in as the text comes
+    """
+
+    run: Path | Literal["self"]
+    guesses: int | None
+    counts: GuessCounts = field(default_factory=GuessCounts)
 
 
 def stream_text(
@@ -20,7 +36,7 @@ def stream_text(
     which: str,
     prompt: str | None,
     length: int,
-    draft: tuple[Path, int] | None,
+    draft: DraftOptions | None,
     stop: str | None,
     beyond: Beyond,
     repetition: float,
@@ -28,7 +44,6 @@ def stream_text(
 ) -> Iterator[str]:
     """Yield the text as it comes; what cannot be written is refused at once.
 
-    draft     a run, and how many tokens it guesses at a time
     sampling  temperature, top_k, top_p, seed
     """
     decoder, tokenizer = load_run(run, which)
@@ -39,8 +54,9 @@ def stream_text(
     else:
         # before the draft is loaded
         refuse_with_draft(stop, beyond, repetition)
+        drafting = draft.run if isinstance(draft.run, str) else load_draft(draft.run, tokenizer)
         tokens_written = speculate(
-            decoder, load_draft(draft[0], tokenizer), tokens, length, guesses=draft[1], **sampling
+            decoder, drafting, tokens, length, guesses=draft.guesses, counts=draft.counts, **sampling
         )
     return tokenizer.stream(int(token) for token in tokens_written)
 
@@ -72,3 +88,11 @@ def print_texts(prompt: str, texts: Iterable[str]) -> str:
         written += text
     print()
     return written
+
+
+def report_guesses(counts: GuessCounts) -> dict[str, int | float | None]:
+    """Print on stderr what came of a draft's guesses; return it for programs."""
+    if counts.acceptance is not None:
+        line = f"draft: {counts.accepted} of {counts.guessed} guesses accepted ({counts.acceptance:.0%})"
+        print(f"{line}, {counts.passes} passes", file=sys.stderr)
+    return {**asdict(counts), "acceptance": counts.acceptance}

@@ -83,9 +83,11 @@ def _generate_tokens(
 class DecodingState:
     """Token rows, and a decoder's caches of them.
 
-    lengths  tokens of each row since its beginning, the unread ones too
-    unread   tokens at the end that the decoder has not read
-    spare    how many tokens may be removed again
+    lengths      tokens of each row since its beginning, the unread ones too
+    unread       tokens at the end that the decoder has not read
+    spare        how many tokens may be removed again
+    keep_hidden  keep what the readout was given of all tokens read, `hidden`, (B, T, width)
+    restarts     how often the rows were read from their beginning
     """
 
     def __init__(
@@ -97,6 +99,7 @@ class DecodingState:
         cached: bool = True,
         step: Step | None = None,
         spare: int = 0,
+        keep_hidden: bool = False,
     ) -> None:
         self.decoder, self.beyond, self.cached, self.spare = decoder, beyond, cached, spare
         self.step = decoder.forward if step is None else step
@@ -109,7 +112,9 @@ class DecodingState:
         self.cache_length = min(self.context, final_length)
         self.lengths = [min(length, self.context) if beyond == "slide" else length for length in self.lengths]
         self.cache: list[LayerCache | None] | None = None
-        self.unread = 0
+        self.unread, self.restarts = 0, 0
+        self.keep_hidden = keep_hidden
+        self.hidden: Tensor | None = None
 
     def read(self, last: bool = True) -> Tensor:
         """Read what is unread; return its logits (B, T, V), or those of the last token alone (B, 1, V)."""
@@ -124,7 +129,12 @@ class DecodingState:
         # fresh caches know nothing, so the whole window is read again
         unread, self.unread = max(self.lengths) if fresh else self.unread, 0
         tokens = self.texts[:, -unread:].clone(memory_format=torch.contiguous_format)  # own strides: one compiled graph
+        self.restarts += fresh
         with eval_mode(self.decoder):
+            if self.keep_hidden:
+                x, _ = self.decoder.compute_hidden(tokens, self.compute_positions(unread), self.cache)
+                self.hidden = x if fresh or self.hidden is None else torch.cat([self.hidden, x], 1)
+                return self.decoder.readout(x[:, -1:] if last else x)[:, :, : self.decoder.shape.tokens]
             # Not decoder(...): a compiled one would compile anew for every shape of a prompt and a cache.
             forward = self.decoder.forward if fresh or unread > 1 else self.step
             logits = forward(tokens, positions=self.compute_positions(unread), cache=self.cache, last=last).logits
@@ -168,6 +178,8 @@ class DecodingState:
             if isinstance(layer_cache, RingCache):
                 layer_cache.rewind(read_count)
         self.texts = self.texts[:, : self.texts.shape[1] - count]
+        if self.hidden is not None:
+            self.hidden = self.hidden[:, : self.hidden.shape[1] - read_count]
         self.lengths = [length - count for length in self.lengths]
         self.unread = max(0, self.unread - count)
 

@@ -21,12 +21,12 @@ from gptlab.model.documents import count_positions
 from gptlab.model.forward_pass import ForwardPass, Output
 from gptlab.model.kv_cache import LayerCache
 from gptlab.model.mlp import Mlp, count_weights
-from gptlab.model.multi_token import AheadLayer
+from gptlab.model.multi_token import AheadLayer, predict_ahead
 from gptlab.model.norm import Norm
 from gptlab.model.position import Position
 from gptlab.model.readout import Readout
 from gptlab.model.residual import Residual
-from gptlab.model.shape import IGNORED, Shape
+from gptlab.model.shape import Shape
 
 if TYPE_CHECKING:
     from gptlab.model.parametrization import Scaling
@@ -119,6 +119,26 @@ class Decoder(nn.Module):
         last       return the logits of the last token alone, (B, 1, vocab)
         documents  number of each token's document, (B, T), ascending: each is read as if it were alone
         """
+        x, forward_pass = self.compute_hidden(tokens, positions, cache, documents)
+        if targets is None:
+            # while writing only the last token's logits are needed, and the vocabulary is the widest product
+            return Output(self.readout(x[:, -1:] if last else x), None, forward_pass.losses, forward_pass.facts)
+        # the readout owns the loss: its softcap or a fused kernel change how it is computed
+        loss = self.readout.loss(x, targets, forward_pass)
+        # an evaluation computes no gradients, and has no use for them
+        if self.ahead and torch.is_grad_enabled():
+            embeddings = self.embed_tokens(tokens)
+            predict_ahead(x, embeddings, targets, forward_pass, self.ahead_layers, self.readout)
+        return Output(None, loss, forward_pass.losses, forward_pass.facts)
+
+    def compute_hidden(
+        self,
+        tokens: Tensor,
+        positions: Tensor | None = None,
+        cache: Sequence[LayerCache | None] | None = None,
+        documents: Tensor | None = None,
+    ) -> tuple[Tensor, ForwardPass]:
+        """Return what the readout is given, (B, T, width), and the pass; the arguments are those of `forward`."""
         if documents is not None:
             self.refuse_documents(positions, cache)
             positions = count_positions(documents)
@@ -133,39 +153,8 @@ class Decoder(nn.Module):
         layers = self.applied_layers
         for block, layer_cache in zip(layers, cache or [None] * len(layers), strict=True):
             stream = block(stream, forward_pass, layer_cache)
-        # (B, T, width)
         x = self.norm(self.layers[-1].mlp_residual.collapse(stream))
-        if self.shape.readout_factor != 1:
-            x = x * self.shape.readout_factor
-        if targets is None:
-            # while writing only the last token's logits are needed, and the vocabulary is the widest product
-            return Output(self.readout(x[:, -1:] if last else x), None, forward_pass.losses, forward_pass.facts)
-        # the readout owns the loss: its softcap or a fused kernel change how it is computed
-        loss = self.readout.loss(x, targets, forward_pass)
-        # an evaluation computes no gradients, and has no use for them
-        if self.ahead and torch.is_grad_enabled():
-            self._predict_ahead(x, targets, forward_pass)
-        return Output(None, loss, forward_pass.losses, forward_pass.facts)
-
-    def _predict_ahead(self, x: Tensor, targets: Tensor, forward_pass: ForwardPass) -> None:
-        """Add the losses of tokens beyond the next one to those of a pass: see multi_token.py."""
-        losses: list[Tensor] = []
-        length = x.shape[1]
-        for depth, layer in enumerate(self.ahead_layers[: length - 1], start=1):
-            tokens, positions = forward_pass.tokens[:, depth:], forward_pass.positions[:, : length - depth]
-            documents, ahead_targets = forward_pass.documents, targets[:, depth:]
-            if documents is not None:
-                # a place whose token ahead is of another document mixes two; all after it in its own do too
-                mixes = documents[:, depth:] != documents[:, : length - depth]
-                documents, ahead_targets = documents[:, : length - depth], ahead_targets.masked_fill(mixes, IGNORED)
-            inner = ForwardPass(tokens, positions, self.position, forward_pass.default_positions, documents)
-            x = layer(x[:, : length - depth], self.embed_tokens(tokens), inner)
-            losses.append(self.readout.loss(layer.norm(x), ahead_targets, inner))
-            # such as a mixture's balance, or the head's z-loss
-            for name, value in inner.losses.items():
-                forward_pass.losses[name] = forward_pass.losses.get(name, 0) + value
-        if losses:
-            forward_pass.losses["mtp"] = self.readout.mtp_weight * torch.stack(losses).mean()
+        return x if self.shape.readout_factor == 1 else x * self.shape.readout_factor, forward_pass
 
     def refuse_documents(
         self, positions: Tensor | None = None, cache: Sequence[LayerCache | None] | None = None

@@ -5,12 +5,13 @@
     trained on = loss + weight / D  sum over k = 1..D of the mean nats of depth k
 
 Each depth sees the tokens up to the one before what it predicts, so the causal chain is kept. A pass that computes no
-gradients leaves them out: losses stay comparable, and writing costs what it did. The block is what a decoder of one
+gradients leaves them out: losses stay comparable, and writing costs what it did. `sample --draft self` has them guess
+(generation/self_draft.py). The block is what a decoder of one
 layer would have, so that nothing reads layers above. Departure: depth 1 begins from what the head is given, which is
 normed already, as Megatron-LM's does.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
@@ -19,10 +20,12 @@ from torch import Tensor, nn
 from gptlab.model.attention import Attention
 from gptlab.model.block import Block
 from gptlab.model.forward_pass import ForwardPass
+from gptlab.model.kv_cache import LayerCache
 from gptlab.model.mlp import Mlp, count_weights
 from gptlab.model.norm import Norm
+from gptlab.model.readout import Readout
 from gptlab.model.residual import Residual
-from gptlab.model.shape import Shape
+from gptlab.model.shape import IGNORED, Shape
 
 
 class AheadLayer(nn.Module):
@@ -43,10 +46,12 @@ class AheadLayer(nn.Module):
         # a decoder of one layer: patterns give their last kind, and nothing is shared with layers that are not there
         self.block = block(replace(shape, layers=1), 0, attention, mlp, residual, norm)
 
-    def forward(self, x: Tensor, next_tokens: Tensor, forward_pass: ForwardPass) -> Tensor:
+    def forward(
+        self, x: Tensor, next_tokens: Tensor, forward_pass: ForwardPass, cache: LayerCache | None = None
+    ) -> Tensor:
         """Return h (B, T, width) for that of the depth before and the embeddings of the tokens that come next."""
         joined = self.join(torch.cat([self.hidden_norm(x), self.token_norm(next_tokens)], -1))
-        stream = self.block(self.block.attention_residual.expand(joined), forward_pass)
+        stream = self.block(self.block.attention_residual.expand(joined), forward_pass, cache)
         return self.block.mlp_residual.collapse(stream)
 
     def count_flops(self, length: int, head_weights: int) -> int:
@@ -55,3 +60,36 @@ class AheadLayer(nn.Module):
         weights = count_weights(self) + sum(residual.repeated_weights() for residual in residuals)
         weights += head_weights - self.block.mlp.inactive_weights()
         return 2 * weights * length + self.block.attention.flops(length)
+
+
+def predict_ahead(
+    x: Tensor,
+    embeddings: Tensor,
+    targets: Tensor,
+    forward_pass: ForwardPass,
+    layers: Sequence[AheadLayer],
+    readout: Readout,
+) -> None:
+    """Add the losses of tokens beyond the next one to those of a pass.
+
+    x           what the readout was given, (B, T, width)
+    embeddings  of the pass's tokens, (B, T, width)
+    targets     (B, T)
+    """
+    losses: list[Tensor] = []
+    length = x.shape[1]
+    for depth, layer in enumerate(layers[: length - 1], start=1):
+        tokens, positions = forward_pass.tokens[:, depth:], forward_pass.positions[:, : length - depth]
+        documents, ahead_targets = forward_pass.documents, targets[:, depth:]
+        if documents is not None:
+            # a place whose token ahead is of another document mixes two; all after it in its own do too
+            mixes = documents[:, depth:] != documents[:, : length - depth]
+            documents, ahead_targets = documents[:, : length - depth], ahead_targets.masked_fill(mixes, IGNORED)
+        inner = ForwardPass(tokens, positions, forward_pass.position, forward_pass.default_positions, documents)
+        x = layer(x[:, : length - depth], embeddings[:, depth:], inner)
+        losses.append(readout.loss(layer.norm(x), ahead_targets, inner))
+        # such as a mixture's balance, or the head's z-loss
+        for name, value in inner.losses.items():
+            forward_pass.losses[name] = forward_pass.losses.get(name, 0) + value
+    if losses:
+        forward_pass.losses["mtp"] = readout.mtp_weight * torch.stack(losses).mean()

@@ -4,7 +4,8 @@ z_loss adds weight x mean of log(sum exp logits)^2 to what is trained on, which 
 arXiv:2204.02311: 1e-4).
 
 mtp > 0 predicts tokens beyond the next one in training too, each by a layer of its own and the same head: see
-multi_token.py (DeepSeek-V3, arXiv:2412.19437: mtp = 1, mtp_weight = 0.3 and later 0.1). Evaluation leaves them out.
+multi_token.py (DeepSeek-V3, arXiv:2412.19437: mtp = 1, mtp_weight = 0.3 and later 0.1). Evaluation leaves them out;
+`sample --draft self` has them guess.
 
 tied    the head's weight is the embedding's (Press 2017, arXiv:1608.05859)        untied  it is its own
 """
