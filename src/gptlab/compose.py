@@ -30,7 +30,7 @@ from gptlab.config.hydra_messages import (
     find_duplicate_choice,
     list_study_keys,
 )
-from gptlab.config.menu import CONF
+from gptlab.config.menu import CONF, select_choices_that_reach
 from gptlab.config.recipe import KEYS_NOT_IN_NAME, LISTS, Recipe, check_settings, flatten
 from gptlab.config.resolvers import RESOLVERS
 from gptlab.config.typecheck import format_value
@@ -192,7 +192,9 @@ def _describe_differences(
     values = flatten(plain)
     keys = [key for key in values if key in given and not key.startswith(KEYS_NOT_IN_NAME)]
     words = [f"+{word}" if f"+{word}" in overrides else word for word in words]
-    usual = _compose_defaults((*named, *words), config_name)[1] if keys else {}  # 0.1 s that choices alone do not need
+    # few, so that the arms of a study share what is composed here: 0.2 s
+    words = select_choices_that_reach(words, keys)
+    usual = _compose_defaults((*named, *words), config_name)[1] if keys else {}
     knobs = [
         f"{key.rpartition('.')[2]}={values[key] if isinstance(values[key], str) else format_value(values[key])}"
         for key in keys

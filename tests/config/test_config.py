@@ -168,6 +168,33 @@ def test_a_run_is_named_by_what_was_asked_for(overrides: str, label: str):
     assert composed(*overrides.split()).label == label
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "attention=swa attention.window=8 norm=layernorm steps=7",
+        "attention=hybrid steps=2000 mlp=moe",
+        "data=copy metric=[answer_accuracy] batch_size=12 optimizer=lion",
+        "experiment=gpt2 position=alibi optimizer.lr=1e-4 dropout=0.0",
+    ],
+)
+def test_what_differs_does_not_depend_on_choices_that_set_their_own_part_alone(
+    words: str, monkeypatch: pytest.MonkeyPatch
+):
+    differs = composed(*words.split()).differs
+    monkeypatch.setattr(wiring, "select_choices_that_reach", lambda words, keys: words)
+    assert composed(*words.split()).differs == differs
+
+
+def test_arms_that_differ_in_parts_share_the_composition_of_their_defaults():
+    composed("attention=gqa", "steps=7")
+    before = wiring._compose_defaults.cache_info().misses
+    composed("attention=mla", "norm=dyt", "steps=7")
+    assert wiring._compose_defaults.cache_info().misses == before
+    # a knob of attention has the default that its choice gives it
+    composed("attention=mla", "attention.rank=11", "steps=7")
+    assert wiring._compose_defaults.cache_info().misses == before + 1
+
+
 def test_names_of_folders_are_short_and_fit_for_every_file_system():
     layout = f"attention.layout=[{','.join(['local'] * 40)}]"
     nasty = composed("compile='../a b\\/:*?\"<>|é'", "attention=local_global", layout)

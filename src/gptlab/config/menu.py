@@ -23,3 +23,19 @@ def find_yaml(group: str, choice: str) -> Path:
     """Return the file of a choice, that of gptlab's own conf/ if there is none."""
     files = [conf / group / f"{choice}.yaml" for conf in list_conf_folders()]
     return next((file for file in files if file.exists()), files[0])
+
+
+def select_choices_that_reach(words: list[str], keys: list[str]) -> list[str]:
+    """Return those of the choices, as attention=gqa, that may set or move the value of any of `keys`.
+
+    A choice sets its own part alone, unless its YAML names a package, has defaults of its own, or is not found.
+    """
+    slots = {key.partition(".")[0] for key in keys}
+    selected = []
+    for word in words:
+        slot, _, choice = word.removeprefix("+").partition("=")
+        file = find_yaml(slot, choice)
+        text = file.read_text(encoding="utf-8") if file.exists() else "@package"
+        if slot in slots or "@package" in text or "\ndefaults:" in f"\n{text}":
+            selected.append(word)
+    return selected
