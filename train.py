@@ -11,7 +11,7 @@ try:
     from omegaconf import DictConfig
 
     from gptlab import compose as wiring
-    from gptlab.config.command_line import put_options_first
+    from gptlab.config.command_line import describe_overruled_words, put_options_first
     from gptlab.console.json_answer import add_to_answer
     from gptlab.runs.like import expand_like
     from gptlab.runs.malloc import keep_freed_memory
@@ -32,6 +32,8 @@ def main(config: DictConfig) -> None:
         corpus = read_corpus(recipe)
         from gptlab.training.run import run
 
+        for line in describe_overruled_words(sys.argv[1:]):
+            print(line, file=sys.stderr)
         folder = run(recipe, corpus, began, opened=lambda path: add_to_answer(run=str(path)))
         if folder is not None:
             add_to_answer(summary=read_json(folder / "summary.json"))

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from tiny_runs import COMPARED, ROOT, Done, program, tiny
 
-from gptlab.config.command_line import put_options_first
+from gptlab.config.command_line import describe_overruled_words, put_options_first
 
 AXES = ["attention=mha,mqa", "dry_run=true"]
 
@@ -155,6 +155,25 @@ def test_what_no_study_can_take_is_refused(words: str, line: str, tmp_path: Path
 )
 def test_an_option_may_stand_between_overrides(words: str, in_order: str):
     assert put_options_first(words.split()) == in_order.split()
+
+
+@pytest.mark.parametrize(
+    ("words", "lines"),
+    [
+        ("steps=5 model=nano steps=7", ["steps=5 does nothing: steps=7 stands behind it"]),
+        ("position=learned +position=rope", ["position=learned does nothing: +position=rope stands behind it"]),
+        ("seed=1 seed=2 seed=3", [f"seed={seed} does nothing: seed=3 stands behind it" for seed in (1, 2)]),
+        ("steps=5 ++steps=5 ~steps --cfg=job --cfg=hydra model.width=8 mlp.hidden=8", []),
+    ],
+)
+def test_a_word_that_a_later_one_overrules_is_named(words: str, lines: list[str]):
+    assert describe_overruled_words(words.split()) == lines
+
+
+def test_an_axis_may_stand_behind_the_same_key_and_says_so(tmp_path: Path):
+    done = program("ablate.py", *tiny(tmp_path), "attention=swa", *AXES)
+    assert done.status in COMPARED, done.err
+    assert done.out.startswith("attention=swa does nothing: attention=mha,mqa stands behind it\n")
 
 
 def test_a_folder_of_recipes_may_be_named_behind_an_override(tmp_path: Path):

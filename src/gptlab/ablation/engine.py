@@ -38,13 +38,16 @@ ATTEMPTS = 5
 """How often cells are launched again that another process left, or that a launcher's own failure kept from starting."""
 
 
-def run_study(axes: dict[str, list[str]], fixed: dict[str, str], launch: Launch, jobs: int | None) -> int:
+def run_study(
+    axes: dict[str, list[str]], fixed: dict[str, str], launch: Launch, jobs: int | None, remarks: Sequence[str] = ()
+) -> int:
     """Run the study of a command line; return the exit status that its verdicts stand for.
 
     What cannot run is refused before anything is written.
 
-    launch  hydra's launcher
-    jobs    how many cells it runs at once on this machine; None: our own pool runs them, if there are several
+    launch   hydra's launcher
+    jobs     how many cells it runs at once on this machine; None: our own pool runs them, if there are several
+    remarks  on the words of the command line, to be printed before the bill
     """
     console = Screen(highlight=False)
     # a log or a pipe has no width: wide enough that a line of the table is not broken
@@ -52,6 +55,8 @@ def run_study(axes: dict[str, list[str]], fixed: dict[str, str], launch: Launch,
         console.width = 140
     spec = preview_share(parse_command(axes, fixed))
     _refuse_unfit_study(spec)
+    for remark in remarks:
+        console.print(remark, style="yellow", markup=False, soft_wrap=True)
     if spec.study.together:
         measuring.run_measurements(spec, console)
         status = DECIDED

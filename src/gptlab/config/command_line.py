@@ -1,5 +1,9 @@
 """Words of a command line of hydra's: options such as --config-dir FOLDER, and overrides such as model=nano."""
 
+from collections.abc import Iterable
+
+from gptlab.errors import escape_controls
+
 OPTIONS_WITH_VALUES = (
     *("--cfg", "-c", "--package", "-p", "--experimental-rerun"),
     *("--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd"),
@@ -18,3 +22,22 @@ def put_options_first(words: list[str]) -> list[str]:
         (options if word.startswith("-") or is_value else overrides).append(word)
         is_value = word in OPTIONS_WITH_VALUES
     return [*options, *overrides]
+
+
+def describe_overruled_words(words: Iterable[str]) -> list[str]:
+    """Return a line for each override that a later one of the same key overrules; two that say the same are none.
+
+    Hydra takes the last. That is meant where a shell function has defaults and its caller another value, so it is said
+    and not refused.
+    """
+    values: dict[str, list[str]] = {}
+    for word in words:
+        key, assigns, _ = word.lstrip("+").partition("=")
+        if assigns and not word.startswith(("-", "~")):
+            values.setdefault(key, []).append(word)
+    return [
+        f"{escape_controls(word)} does nothing: {escape_controls(given[-1])} stands behind it"
+        for given in values.values()
+        for word in dict.fromkeys(given[:-1])
+        if word.lstrip("+") != given[-1].lstrip("+")
+    ]

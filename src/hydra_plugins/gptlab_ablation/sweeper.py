@@ -50,6 +50,7 @@ class AblationSweeper(Sweeper):
         """Run the study of a command line; its verdicts are the exit status, which hydra would drop."""
         from gptlab.ablation.engine import run_study
         from gptlab.compose import keep_searchpath
+        from gptlab.config.command_line import describe_overruled_words
 
         parser = OverridesParser.create(config_loader=self.loader)
         axes: dict[str, list[str]] = {}
@@ -64,7 +65,7 @@ class AblationSweeper(Sweeper):
                 axes[key] = [*one.sweep_string_iterator()]
             else:
                 fixed[key] = str(one.input_line)
-        if status := run_study(axes, fixed, self.launch, self.jobs()):
+        if status := run_study(axes, fixed, self.launch, self.jobs(), describe_overruled_words(arguments)):
             sys.exit(status)
 
     def launch(self, cells: Sequence[str], jobs: int) -> None:
@@ -99,13 +100,14 @@ class AblationSweeper(Sweeper):
 
 
 def refuse_repeated_axes(overrides: Sequence[Override]) -> None:
-    """Refuse a key that is given twice, once with several values, of which one word would be dropped in silence."""
+    """Refuse a key whose several values, an axis, a later word of that key would drop."""
     from gptlab.errors import Refused
 
     lines: dict[str, list[str]] = {}
     for override in overrides:
         lines.setdefault(override.get_key_element(), []).append(str(override.input_line))
+    last = {override.get_key_element(): override for override in overrides}
     for override in overrides:
         key = override.get_key_element()
-        if override.is_discrete_sweep() and len(lines[key]) > 1:
+        if override.is_discrete_sweep() and override is not last[key]:
             raise Refused(f"{' '.join(lines[key])}: {key} is given {len(lines[key])} times; give it once")
