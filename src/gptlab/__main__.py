@@ -14,6 +14,7 @@ from gptlab.commands.card import card
 from gptlab.commands.check import check
 from gptlab.commands.compare import compare, judge
 from gptlab.commands.complete import complete_override, complete_slot
+from gptlab.commands.decisions import decisions
 from gptlab.commands.export import export
 from gptlab.commands.report import report, sync
 from gptlab.compose import compose, program
@@ -108,6 +109,7 @@ def status(study: Annotated[Path, typer.Argument(help="A study's folder: outputs
 
 app.command()(compare)
 app.command()(judge)
+app.command()(decisions)
 
 
 @app.command()

@@ -138,3 +138,17 @@ def test_named_arms_climb_too(tmp_path: Path):
     assert bill.status == 0, bill.err
     for key in ("nano/base", "nano/warm", "micro/base", "micro/warm"):
         assert key in bill.out
+
+
+@pytest.mark.slow
+def test_the_decisions_of_a_ladder_are_read_from_its_runs_and_repeated_from_their_file(tmp_path: Path):
+    words = ("ladder=[nano,micro]", "rung_tokens=[3840,3968]", "optimizer.lr=1e-2,1e-3,1e-5", "baseline=0.01")
+    assert ablate(tmp_path, *words).status in COMPARED
+    losses, page, folder = tmp_path / "losses.json", tmp_path / "tables.md", tmp_path / "ablations" / "climbed"
+    first = program("-m gptlab", "decisions", str(folder), "--data", str(losses), "--to", str(page))
+    again = program("-m gptlab", "decisions", str(losses))
+    assert (first.status, again.status) == (0, 0), first.err + again.err
+    # slow rates are worse at both sizes
+    assert "2 of 2 decisions have the same sign at nano and at micro: 100 %" in " ".join(first.out.split())
+    assert again.out.rstrip() == first.out.removesuffix(f"{losses}\n{page}\n").rstrip()
+    assert "| optimizer | 2 | 2 |" in page.read_text()
