@@ -7,7 +7,7 @@ import planted_noise as planted
 from planted_noise import Array
 from scipy import stats
 
-from gptlab.stats.contrasts import FUTILITY, chance_to_resolve
+from gptlab.stats.contrasts import FUTILITY, LaterLevels, chance_to_resolve
 from gptlab.stats.spending import LookPlan
 
 
@@ -33,15 +33,16 @@ def judge_by_looks(losses: Array, plan: LookPlan, delta: float = 0.0, truth: flo
     right[-1] = truth
     for n in plan.looks:
         now = LookPlan(plan.looks, plan.spending, tuple(look for look in plan.looks if look < n))
-        variance, df = planted.moderated_variances(losses[:, :, :n])
+        variance, df, interval_df = planted.moderated_variances(losses[:, :, :n])
         difference, error = (losses[:, 1:, :n] - losses[:, :1, :n]).mean(2), np.sqrt(variance / n)
         p = 2 * stats.t.sf(abs(difference) / error, df)
         family = (arms - 1) - different.sum(1, keepdims=True)
         adjusted = _adjust_open(p, still_open, different, family)
-        certain = adjusted < _levels(now, n, arms)[family]
-        within = abs(difference) + stats.t.isf(now.find_equivalence_level(n), df) * error <= delta
+        half = stats.t.isf(now.find_level(n) / 2, interval_df) * error
+        certain = (adjusted < _levels(now, n, arms)[family]) & (abs(difference) > half)
+        within = abs(difference) + stats.t.isf(now.find_equivalence_level(n), interval_df) * error <= delta
         ends = still_open & (within | certain)
-        covers = abs(difference - right) <= stats.t.isf(now.find_level(n) / 2, df) * error
+        covers = abs(difference - right) <= half
         equivalent |= still_open & within
         different |= still_open & certain & ~within
         if n == plan.last:
@@ -54,8 +55,12 @@ def judge_by_looks(losses: Array, plan: LookPlan, delta: float = 0.0, truth: flo
                 df,
                 n=n,
                 later=plan.last,
-                level=_levels(ahead, plan.last, arms)[family] * p / np.maximum(adjusted, p),
-                equivalence_level=ahead.find_equivalence_level(plan.last),
+                levels=LaterLevels(
+                    different=_levels(ahead, plan.last, arms)[family] * p / np.maximum(adjusted, p),
+                    interval=ahead.find_level(plan.last),
+                    equivalent=ahead.find_equivalence_level(plan.last),
+                ),
+                interval_df=interval_df,
                 delta=delta,
             )
             ends |= still_open & (chance < FUTILITY)

@@ -10,12 +10,15 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from gptlab.stats.moderation import choose_limits
+from gptlab.stats.moderation import INTERVAL_SHARE, choose_limits
 
 NOISES = ("normal", "t3", "skewed", "one x6", "baseline x3", "spread 0.9")
 Array = np.ndarray[Any, Any]
-Variances = Callable[[Array], tuple[Array, Array]]
-"""Losses to the variance of each arm's difference from the baseline and its degrees of freedom, (studies, arms - 1)."""
+Variances = Callable[[Array], tuple[Array, Array, Array]]
+"""Losses to the variance of each arm's difference from the baseline, its degrees of freedom, and those of intervals.
+
+Each is (studies, arms - 1).
+"""
 
 
 def plant_losses(seed: int, studies: int, arms: int, seeds: int, noise: str = "normal", effect: float = 0.0) -> Array:
@@ -37,26 +40,26 @@ def plant_losses(seed: int, studies: int, arms: int, seeds: int, noise: str = "n
     return own + random.standard_normal((studies, 1, seeds))
 
 
-def own_variances(losses: Array) -> tuple[Array, Array]:
+def own_variances(losses: Array) -> tuple[Array, Array, Array]:
     """Return each arm's own variance."""
     own = (losses[:, 1:] - losses[:, :1]).var(2, ddof=1)
-    return own, np.full(own.shape, losses.shape[2] - 1.0)
+    df = np.full(own.shape, losses.shape[2] - 1.0)
+    return own, df, df
 
 
-def pooled_variances(losses: Array) -> tuple[Array, Array]:
+def pooled_variances(losses: Array) -> tuple[Array, Array, Array]:
     """Return the pooled variance, for each arm."""
     (_, arms, seeds), squares = losses.shape, _residual_squares(losses)
-    df = (arms - 1) * (seeds - 1.0)
-    shape = (len(losses), arms - 1)
-    return np.broadcast_to(2 * squares.sum(1, keepdims=True) / df, shape), np.full(shape, df)
+    df = np.full((len(losses), arms - 1), (arms - 1) * (seeds - 1.0))
+    return 2 * squares.sum(1, keepdims=True) / df, df, df
 
 
-def moderated_variances(losses: Array) -> tuple[Array, Array]:
+def moderated_variances(losses: Array) -> tuple[Array, Array, Array]:
     """Return the moderated variances, by the formulas of `gptlab.stats.moderation`."""
-    own, _ = own_variances(losses)
+    own = own_variances(losses)[0]
     comparisons, df = own.shape[1], losses.shape[2] - 1.0
     if comparisons == 1:
-        return own, np.full(own.shape, df)
+        return own_variances(losses)
     squares = _residual_squares(losses)
     part = squares * (comparisons + 1) / comparisons  # by which the residual falls if an arm is left out
     others_df = (comparisons - 1) * df
@@ -65,15 +68,19 @@ def moderated_variances(losses: Array) -> tuple[Array, Array]:
     limits = choose_limits(comparisons, losses.shape[2])
     noisy, trust = p[:, 0] <= limits.baseline, np.minimum(1, p[:, 0] / limits.baseline_df) ** limits.df_power
     of_baseline, of_arm = (1 + 1 / comparisons) * variance[:, 0], (1 - 1 / comparisons) * others[:, 0]
-    satterthwaite = (of_baseline + of_arm) ** 2 / (of_baseline**2 / df + of_arm**2 / others_df)
     pooled_df = comparisons * df
+    satterthwaite = (of_baseline + of_arm) ** 2 / (of_baseline**2 / df + of_arm**2 / others_df)
+    satterthwaite = np.minimum(satterthwaite, pooled_df)
     shared = np.where(noisy, of_baseline + of_arm, 2 * squares.sum(1) / pooled_df)[:, None]
-    shared_df = (trust * pooled_df + (1 - trust) * np.minimum(satterthwaite, pooled_df))[:, None]
+    shared_df = (trust * pooled_df + (1 - trust) * satterthwaite)[:, None]
+    interval_df = 1 / ((1 - INTERVAL_SHARE) / shared_df + INTERVAL_SHARE / satterthwaite[:, None])
     weight = np.minimum(1, p[:, 1:] / limits.arm) ** limits.arm_power
     prior_df = weight * np.maximum(shared_df - df, 0)
     prior = np.maximum(shared_df * shared - df * own, 0) / np.maximum(shared_df - df, 1e-9)
     moderated = (prior_df * prior + df * own) / (prior_df + df)
-    return np.where(weight == 1, shared, moderated), np.where(weight == 1, shared_df, prior_df + df)
+    moderated = np.where(weight == 1, shared, moderated)
+    # a weight of 1 leaves the shared degrees of freedom
+    return moderated, prior_df + df, weight * np.maximum(interval_df - df, 0) + df
 
 
 def _residual_squares(losses: Array) -> Array:
@@ -94,12 +101,13 @@ def holm_adjust(p: Array) -> Array:
 
 def judge(losses: Array, variances: Variances, effect: float = 0.0) -> tuple[float, float, float]:
     """Return the share of studies that call an equal arm different, that see the last arm, and of right intervals."""
-    variance, df = variances(losses)
+    variance, df, interval_df = variances(losses)
     difference = (losses[:, 1:] - losses[:, :1]).mean(2)
     error = np.sqrt(variance / losses.shape[2])
-    rejected = holm_adjust(2 * stats.t.sf(abs(difference) / error, df)) < 0.05
+    half = stats.t.ppf(0.975, interval_df) * error
+    rejected = (holm_adjust(2 * stats.t.sf(abs(difference) / error, df)) < 0.05) & (abs(difference) > half)
     truth = np.zeros(difference.shape[1])
     truth[-1] = -effect
-    covered = abs(difference - truth) <= stats.t.ppf(0.975, df) * error
+    covered = abs(difference - truth) <= half
     equal = rejected[:, :-1] if effect else rejected
     return float(equal.any(1).mean()), float(rejected[:, -1].mean()), float(covered.mean())

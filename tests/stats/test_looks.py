@@ -9,7 +9,7 @@ from planted_looks import judge_by_looks
 from planted_runs import judged, loss, runs
 from scipy import stats
 
-from gptlab.stats.contrasts import chance_to_resolve
+from gptlab.stats.contrasts import LaterLevels, chance_to_resolve
 from gptlab.stats.spending import ALPHA, SPENDING, LookPlan, Spending, compute_levels
 
 LOOKS = (3, 5, 8)
@@ -62,7 +62,7 @@ def test_looks_without_a_plan_would_err_in_one_study_of_eight():
     called = [planted.judge(losses[:, :, :look], planted.own_variances)[0] for look in LOOKS]
     every = np.zeros(len(losses), bool)
     for look in LOOKS:
-        variance, df = (array[:, 0] for array in planted.own_variances(losses[:, :, :look]))
+        variance, df, _ = (array[:, 0] for array in planted.own_variances(losses[:, :, :look]))
         t = (losses[:, 1, :look] - losses[:, 0, :look]).mean(1) / np.sqrt(variance / look)
         every |= 2 * stats.t.sf(abs(t), df) < ALPHA
     assert max(called) < 0.06
@@ -91,7 +91,7 @@ def test_the_chance_of_a_later_look_is_what_comes_of_it():
     losses = planted.plant_losses(14, 40_000, 2, 8)
     losses[:, 1] += 2 * np.random.default_rng(0).standard_normal((40_000, 1))  # any effect may be
     first, last = (planted.own_variances(losses[:, :, :look]) for look in (3, 8))
-    plan, ahead = LookPlan(LOOKS, looked=(3,)), LookPlan(LOOKS, looked=(3, 5))
+    ahead = LookPlan(LOOKS, looked=(3, 5))
     difference = {look: (losses[:, 1, :look] - losses[:, 0, :look]).mean(1) for look in (3, 8)}
     chance = chance_to_resolve(
         difference[3],
@@ -99,8 +99,8 @@ def test_the_chance_of_a_later_look_is_what_comes_of_it():
         2.0,
         n=3,
         later=8,
-        level=plan.look_ahead(3, 8).find_level(8),
-        equivalence_level=ahead.find_equivalence_level(8),
+        levels=LaterLevels(ahead.find_level(8), ahead.find_level(8), ahead.find_equivalence_level(8)),
+        interval_df=2.0,
         delta=0.0,
     )
     t = abs(difference[8]) / np.sqrt(last[0][:, 0] / 8)

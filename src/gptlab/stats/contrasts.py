@@ -1,6 +1,7 @@
 """Contrasts between arms over the seeds that both finished, each with its verdict.
 
-Better or worse needs Holm's p below alpha over all comparisons with the baseline. Equivalent needs the 90 % interval
+Better or worse needs Holm's p below alpha over all comparisons with the baseline, and an interval that leaves 0 out:
+intervals count fewer degrees of freedom (`moderation`). Equivalent needs the 90 % interval
 inside +-delta (TOST at 5 %), and goes before better and worse: a difference that is certain, and certainly smaller than
 what matters, is no reason to change. A study with a plan of looks has at each look the level that its spending leaves,
 and intervals as wide: they are right over all looks together, whenever the study is stopped. An arm that diverged in
@@ -12,7 +13,7 @@ import math
 import statistics as plain
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import stats
@@ -28,6 +29,14 @@ FUTILITY = 0.1
 
 QUANTILES = 12
 """Points at which a variance that is not known is averaged over."""
+
+
+class LaterLevels(NamedTuple):
+    """Levels of a later look: of the p of a comparison, of its interval (two-sided), and of equivalence (one-sided)."""
+
+    different: Any
+    interval: float
+    equivalent: float
 
 
 @dataclass(frozen=True)
@@ -61,18 +70,19 @@ class DecisionRule:
         """Return the level of each of the two one-sided tests of equivalence, which a campaign leaves as it is."""
         return ALPHA if self.plan is None else self.plan.find_equivalence_level(seeds)
 
-    def decide(
-        self, difference: float, interval90: tuple[float, float], p: float, level: float, unstable: bool
-    ) -> Verdict:
-        """Return the verdict from the 90 % interval, and Holm's `p` at its level."""
+    def decide(self, contrast: Contrast, unstable: bool) -> Verdict:
+        """Return the verdict from a contrast's intervals, and its Holm's p at its level."""
         if unstable:
             return "unstable"
         # before the test of difference: certain and too small to matter is no reason to change
-        if -self.delta <= interval90[0] and interval90[1] <= self.delta:
+        if -self.delta <= contrast.low90 and contrast.high90 <= self.delta:
             return "equivalent"
-        if p >= level:
-            return "not resolved"
-        return choose_side(self.metric, difference)
+        return choose_side(self.metric, contrast.difference) if is_different(contrast) else "not resolved"
+
+
+def is_different(contrast: Contrast) -> bool:
+    """Return whether a difference is resolved: by Holm's p, and by an interval that leaves 0 out."""
+    return contrast.p_holm < contrast.level and not contrast.low <= 0 <= contrast.high
 
 
 def choose_side(metric: Metric, difference: float) -> Verdict:
@@ -83,7 +93,7 @@ def choose_side(metric: Metric, difference: float) -> Verdict:
 def redecide(metric: Metric, contrast: Contrast, p_holm: float) -> Contrast:
     """Return a contrast with another p; it is better or worse if that resolves it, and needs no more seeds then."""
     contrast = replace(contrast, p_holm=p_holm)
-    if contrast.verdict != "not resolved" or p_holm >= contrast.level:
+    if contrast.verdict != "not resolved" or not is_different(contrast):
         return contrast
     forecasts = ("more_seeds", "more_minutes", "next_look", "chance", "chance_at_last")
     return replace(contrast, verdict=choose_side(metric, contrast.difference), **dict.fromkeys(forecasts))
@@ -139,8 +149,7 @@ def _judge(rule: DecisionRule, contrast: Contrast, variance: VarianceEstimate, c
     low, high = statistics.t_interval(difference, variance, n, 1 - rule.find_interval_level(n))
     # two one-sided tests at 5 % are one 90 % interval
     interval90 = statistics.t_interval(difference, variance, n, 1 - 2 * rule.find_equivalence_level(n))
-    level = rule.find_level(n, comparisons)
-    verdict = rule.decide(difference, interval90, contrast.p_holm, level, contrast.verdict == "unstable")
+    unstable = contrast.verdict == "unstable"
     contrast = replace(
         contrast,
         low=low,
@@ -149,11 +158,12 @@ def _judge(rule: DecisionRule, contrast: Contrast, variance: VarianceEstimate, c
         high90=interval90[1],
         sd=math.sqrt(variance.variance),
         df=variance.df,
-        level=level,
-        verdict=verdict,
+        interval_df=variance.df if variance.interval_df is None else variance.interval_df,
+        level=rule.find_level(n, comparisons),
         exploratory=rule.plan is not None and n > rule.plan.last,
     )
-    return _look_ahead(rule, contrast, comparisons) if verdict == "not resolved" else contrast
+    contrast = replace(contrast, verdict=rule.decide(contrast, unstable))
+    return _look_ahead(rule, contrast, comparisons) if contrast.verdict == "not resolved" else contrast
 
 
 def _look_ahead(rule: DecisionRule, contrast: Contrast, comparisons: int) -> Contrast:
@@ -176,8 +186,12 @@ def _look_ahead(rule: DecisionRule, contrast: Contrast, comparisons: int) -> Con
             variance.df,
             n=n,
             later=look,
-            level=later.find_level(look, comparisons) / max(1.0, holm),
-            equivalence_level=later.find_equivalence_level(look),
+            levels=LaterLevels(
+                different=later.find_level(look, comparisons) / max(1.0, holm),
+                interval=later.find_interval_level(look),
+                equivalent=later.find_equivalence_level(look),
+            ),
+            interval_df=contrast.interval_df,
             delta=rule.delta,
         )
         chances[look] = float(chance)
@@ -204,26 +218,30 @@ def chance_to_resolve(
     *,
     n: int,
     later: int,
-    level: Any,
-    equivalence_level: float,
+    levels: LaterLevels,
+    interval_df: Any,
     delta: float,
 ) -> Any:
     """Return the probability that a look at `later` seeds decides, given what n seeds show; arrays give arrays.
 
     Any effect and any variance that go with these seeds may be the true ones (flat priors): the mean of the later look
     is normal about that of the seeds so far with variance sigma^2 (1/n - 1/later), and its estimate of sigma^2 holds
-    the present one in the share of its degrees of freedom. Averaged over quantiles of sigma^2.
+    the present one in the share of its degrees of freedom. Averaged over quantiles of sigma^2. To be different needs
+    p below its level, and an interval, which counts `interval_df`, that leaves 0 out.
     """
-    difference, variance, df = (np.asarray(array, float)[..., None] for array in (difference, variance, df))
-    level = np.asarray(level, float)[..., None]
+    difference, variance, df, interval_df = (
+        np.asarray(array, float)[..., None] for array in (difference, variance, df, interval_df)
+    )
+    level = np.asarray(levels.different, float)[..., None]
     # degrees of freedom grow with the seeds
-    later_df = df * (later - 1) / (n - 1)
+    later_df, later_interval_df = (now * (later - 1) / (n - 1) for now in (df, interval_df))
     # the variance's posterior, at the midpoints of QUANTILES equal parts of probability
     true = df * variance / stats.chi2.ppf((np.arange(QUANTILES) + 0.5) / QUANTILES, df)
     error = np.sqrt((df * variance + (later_df - df) * true) / later_df / later)
     scale = np.sqrt(true * (1 / n - 1 / later))
-    different = stats.t.isf(level / 2, later_df) * error
-    equivalent = np.maximum(0.0, delta - stats.t.isf(equivalence_level, later_df) * error)
+    clear = stats.t.isf(levels.interval / 2, later_interval_df)
+    different = np.maximum(stats.t.isf(level / 2, later_df), clear) * error
+    equivalent = np.maximum(0.0, delta - stats.t.isf(levels.equivalent, later_interval_df) * error)
     # what lies inside the margin is called equivalent first, however small its p
     beyond = np.maximum(different, equivalent)
     chance = stats.norm.sf((beyond - difference) / scale) + stats.norm.cdf((-beyond - difference) / scale)

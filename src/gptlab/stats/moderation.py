@@ -6,6 +6,10 @@ chance alone makes an arm so much noisier than the others; one far outside keeps
 in every comparison: its part is estimated from the baseline alone, and the further it stands out, the fewer degrees of
 freedom count, down to Satterthwaite's. The limits were chosen by simulation (docs/log.md, 2026-11-29 and 30): lower
 ones let errors through where noise is unequal, higher ones cost power where it is equal.
+
+Intervals count fewer degrees of freedom than p-values, always nearer to Satterthwaite's. Three seeds cannot tell a
+noisy baseline from an equal one, so intervals that trust chance cover too little; p-values have Holm's correction on
+top. A verdict needs both, which costs next to no power: what passes Holm's first step has a clear interval too.
 """
 
 import math
@@ -24,6 +28,9 @@ Variance = Literal["pooled", "moderated", "own", "none"]
 
 MANY = 5
 """Number of comparisons from which on there are enough arms to be strict with the baseline."""
+
+INTERVAL_SHARE = 2 / 3
+"""How far an interval's degrees of freedom go from those of a p-value to Satterthwaite's, in their reciprocals."""
 
 DISAGREEMENT = 0.02
 """Probability below which an arm's noise is said to disagree with that of the others."""
@@ -117,23 +124,30 @@ def moderate_variance(
         return shared if weight == 1 else own
     prior = max(0.0, shared.df * shared.variance - own.df * own.variance) / prior_df
     df = weight * prior_df + own.df
+    interval_prior_df = max(0.0, (shared.interval_df or shared.df) - own.df)
     # limma's posterior: degrees of freedom are weights, and the prior's fade with the doubt
-    return VarianceEstimate((weight * prior_df * prior + own.df * own.variance) / df, df)
+    return VarianceEstimate(
+        variance=(weight * prior_df * prior + own.df * own.variance) / df,
+        df=df,
+        interval_df=weight * interval_prior_df + own.df,
+    )
 
 
 def _share_variance(baseline: RowNoise, comparisons: int, limits: Limits) -> VarianceEstimate:
     """Return the variance of a difference that is not an outlier: pooled, or with the baseline's own part."""
     df = baseline.df + baseline.others_df
     pooled = 2 * (baseline.df * baseline.variance + baseline.others_df * baseline.others) / df
-    if baseline.p > limits.baseline or not pooled:
+    if not pooled:
         return VarianceEstimate(pooled, df)
     # an arm less the baseline is (an arm less the mean of the arms) and (that mean less the baseline)
     of_arm, of_baseline = (1 - 1 / comparisons) * baseline.others, (1 + 1 / comparisons) * baseline.variance
     variance = of_baseline + of_arm
-    satterthwaite = variance**2 / (of_baseline**2 / baseline.df + of_arm**2 / baseline.others_df)
+    satterthwaite = min(df, variance**2 / (of_baseline**2 / baseline.df + of_arm**2 / baseline.others_df))
     # two degrees of freedom are right of a noisy baseline, and would take all power from an equal one: between them
     trust = min(1.0, baseline.p / limits.baseline_df) ** limits.df_power
-    return VarianceEstimate(variance, trust * df + (1 - trust) * min(df, satterthwaite))
+    test_df = trust * df + (1 - trust) * satterthwaite
+    interval_df = 1 / ((1 - INTERVAL_SHARE) / test_df + INTERVAL_SHARE / satterthwaite)
+    return VarianceEstimate(pooled if baseline.p > limits.baseline else variance, test_df, interval_df)
 
 
 def moderate_variances(own: Mapping[Pair, VarianceEstimate], table: Table) -> dict[Pair, VarianceEstimate]:

@@ -29,10 +29,14 @@ MAX_SEEDS = 1000
 
 @dataclass(frozen=True)
 class VarianceEstimate:
-    """Variance of a paired difference, and its degrees of freedom."""
+    """Variance of a paired difference, and its degrees of freedom.
+
+    interval_df  that an interval counts, where they are fewer than the `df` of a p-value; None: the same
+    """
 
     variance: float
     df: float
+    interval_df: float | None = None
 
 
 def paired_differences(table: Table, arm: str, against: str) -> dict[int, float]:
@@ -82,7 +86,8 @@ def fit_additive_model(table: Table) -> tuple[float, int]:
 
 def t_interval(mean: float, variance: VarianceEstimate, n: int, level: float = 0.95) -> tuple[float, float]:
     """Return Student's interval of a mean of n differences."""
-    half = float(stats.t.ppf(0.5 + level / 2, variance.df)) * math.sqrt(variance.variance / n)
+    df = variance.df if variance.interval_df is None else variance.interval_df
+    half = float(stats.t.ppf(0.5 + level / 2, df)) * math.sqrt(variance.variance / n)
     return mean - half, mean + half
 
 

@@ -123,6 +123,7 @@ class Contrast:
     next_look: int | None = None  # seeds of the next planned look
     chance: float | None = None  # that the next planned look resolves it
     chance_at_last: float | None = None  # that the last one does
+    interval_df: float = 0.0  # that the intervals count: at most `df`
 
     @property
     def label(self) -> str:
