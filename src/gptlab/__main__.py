@@ -15,6 +15,7 @@ from gptlab.commands.check import check
 from gptlab.commands.compare import compare, judge
 from gptlab.commands.complete import complete_override, complete_slot
 from gptlab.commands.decisions import decisions
+from gptlab.commands.evaluate import evaluate
 from gptlab.commands.export import export
 from gptlab.commands.report import report, sync
 from gptlab.compose import compose, program
@@ -139,6 +140,7 @@ def diff(
         raise typer.Exit(1)
 
 
+app.command()(evaluate)
 app.command()(export)
 app.command()(check)
 app.command()(card)

@@ -93,3 +93,18 @@ def test_auto_begins_anew_when_the_text_has_changed(tmp_path: Path):
     (tmp_path / "my.txt").write_text(TEXT[::-1])
     assert train(*words).folder != first
     assert rows(first / "metrics.jsonl")
+
+
+def test_a_task_is_its_content_and_its_name(tmp_path: Path):
+    pair = '{"sentence_good": "a b", "sentence_bad": "b a"}\n'
+    for name in ("one/agreement", "two/agreement", "two/binding"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / f"{name}.jsonl").write_text(pair)
+
+    def judged_by(name: str) -> str:
+        return hashed("metric=[minimal_pairs]", f"metric.minimal_pairs.path={tmp_path}/{name}.jsonl")
+
+    first = judged_by("one/agreement")
+    assert judged_by("two/agreement") == first != judged_by("two/binding")
+    (tmp_path / "two/agreement.jsonl").write_text(pair * 2)
+    assert judged_by("two/agreement") != first

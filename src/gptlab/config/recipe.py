@@ -28,6 +28,7 @@ COSMETIC_KEYS = ("name", "resume", "outputs", "tracking", "save_minutes", "keep"
 """Keys that change no number of a run."""
 KEYS_NOT_IN_NAME = (
     *(*COSMETIC_KEYS, "data.path", "tokenizer.path", "pretrained"),
+    *("metric.answer_bits.path", "metric.minimal_pairs.path"),
     *("content", "seed", "trainer", "log_every", "save_every", "evaluation", "sample"),
 )
 """Keys that the name of a run leaves out."""
@@ -153,6 +154,10 @@ class Recipe:
             node = config.get(slot)
             if isinstance(node, dict) and (slot in stamps or node.get("sha256")):
                 config[slot] = {key: value for key, value in node.items() if key != "path"}  # elsewhere it is the same
+        if isinstance(metrics := config.get("metric"), dict):
+            stamped = {name for name in metrics if f"metric.{name}" in stamps}
+            bare = {name: {key: value for key, value in metrics[name].items() if key != "path"} for name in stamped}
+            config["metric"] = {**metrics, **bare}
         # keys that came later leave the hashes of older runs as they were, as long as they say nothing
         if not config.get("content"):
             config.pop("content", None)

@@ -46,7 +46,26 @@ def stamp_content(config: dict[str, Any]) -> dict[str, str]:
             # no stamp, no refusal: the knob may be of a wrong type, which its own check says better
             except (OSError, ValueError, TypeError, KeyError):  # Refused is a ValueError
                 continue
+    stamps |= _stamp_task_files(config)
     return {slot: stamp for slot, stamp in stamps.items() if stamp}
+
+
+def _stamp_task_files(config: dict[str, Any]) -> dict[str, str]:
+    """Return a stamp for each metric whose path names readable files, metric.<name>: of their content and names.
+
+    Metrics need not be imported for it, which takes a second: their paths are files, whose names name tasks.
+    """
+    stamps = {}
+    for name, node in (config.get("metric") or {}).items():
+        path = node.get("path") if isinstance(node, dict) else None
+        files = [Path(item).expanduser() for item in ([path] if isinstance(path, str) else path or ())]
+        try:
+            lines = [f"{file.name} {hashlib.sha256(file.read_bytes()).hexdigest()}" for file in files]
+        except (OSError, ValueError, TypeError):
+            continue
+        if lines:
+            stamps[f"metric.{name}"] = hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+    return stamps
 
 
 def _stamp_node(node: dict[str, Any], slot: str, cache_folder: Path) -> str:

@@ -35,6 +35,7 @@ def check_recipe(recipe: Recipe) -> list[str]:
         or check_branches(recipe)
         or _check_batch_division(recipe)
         or _check_list(recipe, "metric")
+        or _check_task_files(recipe)
         or _check_task(recipe)
         or _check_callbacks(recipe)
     )
@@ -67,6 +68,12 @@ def _check_task(recipe: Recipe) -> list[str]:
         if getattr(locate(node["_target_"], "metric"), "needs_text", False):
             return [f"metric: {name} is of text, and {names['data']} has none; say metric=[answer_accuracy]"]
     return _collect_refusal(lambda: data().refuse_short_context(recipe.settings.model.context))
+
+
+def _check_task_files(recipe: Recipe) -> list[str]:
+    from gptlab.training.metric import check_task_files  # late: torchmetrics takes a second
+
+    return _collect_refusal(lambda: check_task_files(recipe.config["metric"]))
 
 
 def _check_callbacks(recipe: Recipe) -> list[str]:

@@ -5,7 +5,7 @@ from gptlab.config.recipe import Recipe
 from gptlab.corpus.corpus import Corpus
 from gptlab.model.decoder import Decoder
 from gptlab.training.evaluate import evaluate
-from gptlab.training.metric import Scores, TextMetric, TokenMetric
+from gptlab.training.metric import Scores, TaskMetric, TextMetric, TokenMetric
 from gptlab.training.reference_texts import ReferenceTexts
 
 MOST_FINAL_TOKENS = 20_000_000
@@ -29,11 +29,15 @@ class Evaluator:
         self.texts = ReferenceTexts(corpus)
         self.token_metrics: dict[str, TokenMetric] = {}
         self.text_metrics: dict[str, TextMetric] = {}
+        self.task_metrics: dict[str, TaskMetric] = {}
         for name, node in recipe.config["metric"].items():
             make = factory(node, f"metric.{name}")
             if isinstance(make.target, type) and issubclass(make.target, TextMetric):
                 # a metric of texts compares with the training text, which it reads when first asked
                 self.text_metrics[name] = make(self.texts.read)
+            elif isinstance(make.target, type) and issubclass(make.target, TaskMetric):
+                self.task_metrics[name] = make(corpus.tokenizer)
+                self.task_metrics[name].sync_on_compute = False
             else:
                 self.token_metrics[name] = make()
                 self.token_metrics[name].sync_on_compute = False  # all processes score the same tokens
@@ -60,4 +64,15 @@ class Evaluator:
             metric.to(scores.nats.device).reset()
             metric.update(scores)
             values[f"val/{name}"] = float(metric.compute())
+        return values
+
+    def score_tasks(self, decoder: Decoder) -> dict[str, float]:
+        """Return every metric of downstream tasks: the mean over tasks and, of several, that of each."""
+        values = {}
+        for name, metric in self.task_metrics.items():
+            metric.reset()
+            metric.update(decoder)
+            values[f"val/{name}"] = float(metric.compute())
+            if len(metric.values) > 1:
+                values |= {f"val/{name}_{task}": value for task, value in metric.values.items()}
         return values

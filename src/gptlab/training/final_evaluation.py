@@ -43,6 +43,7 @@ def evaluate_final(
     start, decoder, corpus = time.perf_counter(), setup.decoder, context.corpus
     scores = evaluator.score_final(decoder)
     values: dict[str, Any] = {**evaluator.compute_values(scores), **mean_of_halves(scores.nats)}
+    values |= evaluator.score_tasks(decoder)
     values["scored_tokens"] = len(scores.nats)
     # the last step may have ruined the weights, and no training loss comes after it
     setup.task.refuse_bad_value(values["val/loss"], state.step)

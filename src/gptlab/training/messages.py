@@ -117,6 +117,9 @@ def print_results(
         say.print_fact("loss", f"{losses[0]:.2f} {draw_sparkline(losses)} {losses[-1]:.2f}")
     metrics = "   ".join(f"{name.replace('_', ' ')} {summary[f'val/{name}']:.4g}" for name in evaluator.token_metrics)
     say.print_fact("val", f"[bold]{summary['val/loss']:.4f} nats/token[/]   {metrics}")
+    if evaluator.task_metrics:
+        tasks = evaluator.task_metrics
+        say.print_fact("", "   ".join(f"{name.replace('_', ' ')} {summary[f'val/{name}']:.4g}" for name in tasks))
     for name in evaluator.text_metrics if texts else ():
         score, floor, ceiling = (summary[f"val/{name}{suffix}"] for suffix in ("", "_floor", "_ceiling"))
         say.print_fact("", f"{name.replace('_', ' ')} {score:.2f} (floor {floor:.2f}, ceiling {ceiling:.2f})")

@@ -1,12 +1,18 @@
-"""Metrics that an evaluation reports beside the loss: torchmetrics over scored tokens, or over generated texts."""
+"""Metrics that an evaluation reports beside the loss: torchmetrics over scored tokens, generated texts, or tasks."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Literal, NamedTuple
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
+
+from gptlab.config.factory import factory
+from gptlab.corpus.task_files import list_task_files, name_task
+from gptlab.corpus.tokenizer import Tokenizer
+from gptlab.model.decoder import Decoder
 
 Split = Literal["train", "validation"]
 ReadText = Callable[[Split], Iterator[str]]
@@ -84,3 +90,58 @@ class TextMetric(Metric):
     def gather_scores(self) -> Tensor:
         """Return the score of each text, (texts,), over all processes."""
         return dim_zero_cat(self.scores)
+
+
+class TaskMetric(Metric):
+    """Contract of a metric of downstream tasks: __init__(tokenizer, *, path, knobs); score(decoder, items) to a number.
+
+    A file is a task; the metric is the mean over tasks. A subclass says what a file holds (`read`), which tokens an
+    item of it is (`encode`), and scores these. All is read and made into tokens at once, so that what cannot be is
+    refused before training.
+    """
+
+    full_state_update = False
+    needs_text = True
+    values: dict[str, float]
+
+    def __init__(self, tokenizer: Tokenizer, *, path: str | list[str] | None = None) -> None:
+        super().__init__()
+        self.items: dict[str, list[Any]] = {}
+        for file in self.list_files(path):
+            self.items[name_task(file)] = self.encode(tokenizer, self.read(file), file)
+        self.values = {}
+
+    @classmethod
+    def list_files(cls, path: str | list[str] | None) -> list[Path]:
+        """Return the files of the tasks; raise Refused for one that is not there."""
+        return list_task_files(path, "path")
+
+    @classmethod
+    def read(cls, file: Path) -> list[Any]:
+        """Return what a file holds."""
+        raise NotImplementedError
+
+    def encode(self, tokenizer: Tokenizer, rows: list[Any], file: Path) -> list[Any]:
+        """Return the items of a task, made into tokens."""
+        raise NotImplementedError
+
+    def score(self, decoder: Decoder, items: list[Any]) -> float:
+        """Return the score of a decoder in one task."""
+        raise NotImplementedError
+
+    def update(self, decoder: Decoder) -> None:
+        """Score a decoder in every task."""
+        self.values = {name: self.score(decoder, items) for name, items in self.items.items()}
+
+    def compute(self) -> Tensor:
+        return torch.tensor([*self.values.values()], dtype=torch.float64).mean()
+
+
+def check_task_files(nodes: dict[str, Any]) -> None:
+    """Read the files of all metrics of tasks, by name; raise Refused for the first line that cannot be used."""
+    for name, node in nodes.items():
+        metric = factory(node, f"metric.{name}")
+        target: Any = metric.target
+        if isinstance(target, type) and issubclass(target, TaskMetric):
+            for file in metric.call(target.list_files, metric.knobs["path"]):
+                target.read(file)

@@ -1,0 +1,126 @@
+"""Tasks of lm-evaluation-harness (github.com/EleutherAI/lm-evaluation-harness) on our decoders."""
+
+import difflib
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from gptlab.corpus.tokenizer import Tokenizer
+from gptlab.errors import Refused
+from gptlab.model.decoder import Decoder
+
+MAX_REASON = 160
+"""Characters of another library's error."""
+
+
+def refuse_missing_harness() -> None:
+    """Raise Refused where the library is not installed."""
+    if find_spec("lm_eval") is None:
+        raise Refused("--tasks: lm_eval is not installed here; run: pip install 'gptlab[evaluation]'")
+
+
+def evaluate_tasks(
+    decoder: Decoder,
+    tokenizer: Tokenizer,
+    names: Sequence[str],
+    *,
+    include_path: Path | None = None,
+    max_rows: int,
+    shots: int | None = None,
+    limit: int | None = None,
+    keep_samples: bool = False,
+) -> dict[str, Any]:
+    """Return the harness's results of tasks or groups of tasks, as `simple_evaluate` does.
+
+    include_path  a folder of YAMLs of tasks, before the harness's own
+    shots         examples before each question; None as the task says
+    limit         documents of each task at most
+    keep_samples  add `samples`, every document with its responses
+    """
+    refuse_missing_harness()
+    with quiet_libraries():
+        import lm_eval  # type: ignore[import-not-found]
+        from lm_eval.tasks import TaskManager  # type: ignore[import-not-found]
+
+        from gptlab.commands.evaluation.language_model import DecoderLM
+
+        # the harness's own 14,000 YAMLs take ten seconds and more to be read: only if one's own folder is not enough
+        manager = TaskManager(include_path=str(include_path), include_defaults=False) if include_path else None
+        if manager is None or not {*names} <= {*manager.all_tasks}:
+            manager = TaskManager(include_path=str(include_path) if include_path else None)
+        for name in names:
+            load_task(manager, name)
+        model = DecoderLM(decoder, tokenizer, max_rows)
+        results = lm_eval.simple_evaluate(
+            model=model,
+            tasks=[*names],
+            num_fewshot=shots,
+            limit=limit,
+            task_manager=manager,
+            log_samples=keep_samples,
+        )
+    return {**results, "lost": model.lost}
+
+
+def load_task(manager: Any, name: str) -> None:
+    """Load one task, for its refusal: an unknown name, or data that cannot be had."""
+    if name not in manager.all_tasks:
+        near = difflib.get_close_matches(name, manager.all_tasks, 3)
+        hint = f"did you mean {' or '.join(near)}?" if near else "lm_eval ls tasks lists them"
+        raise Refused(f"--tasks={name}: there is no such task here; {hint} (--include-path: tasks of your own)")
+    try:
+        manager.load([name])
+    except Exception as error:  # of the hub, of datasets, of a task's own code
+        reason = " ".join(str(error).split())[:MAX_REASON]
+        raise Refused(
+            f"--tasks={name}: its data cannot be read ({type(error).__name__}: {reason}); copy them here, "
+            "and name the files in a YAML of your own with --include-path"
+        ) from error
+
+
+@contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Let only errors of the harness and of datasets through: refusals are one line."""
+    names = ("lm_eval", "lm-eval", "datasets", "evaluate", "huggingface_hub", "httpx")
+    loggers = [logging.getLogger(name) for name in names]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def list_values(results: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the numbers of each task and group: metric, its filter where there is one, its value and standard error.
+
+    The harness's keys are "acc,none" and "acc_stderr,none"; "N/A" is None here.
+    """
+    tasks = {}
+    for name, row in {**results["results"], **results.get("groups", {})}.items():
+        metrics: dict[str, dict[str, Any]] = {}
+        for key, value in row.items():
+            metric, _, filter_name = key.partition(",")
+            if not filter_name or metric.endswith("_stderr"):
+                continue
+            error = row.get(f"{metric}_stderr,{filter_name}")
+            label = metric if filter_name == "none" else f"{metric} ({filter_name})"
+            metrics[label] = {
+                "value": value,
+                "error": error if isinstance(error, int | float) else None,
+                "better": "higher" if results.get("higher_is_better", {}).get(name, {}).get(metric, True) else "lower",
+            }
+        counts = results.get("n-samples", {}).get(name, {})
+        tasks[name] = {
+            "metrics": metrics,
+            "documents": counts.get("effective"),
+            "of": counts.get("original"),
+            "shots": results.get("n-shot", {}).get(name),
+            "version": results.get("versions", {}).get(name),
+        }
+    return tasks
