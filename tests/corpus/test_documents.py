@@ -96,6 +96,7 @@ def test_rows_are_documents_whatever_stands_in_them(tmp_path: Path):
         ("{", "line 2 of .* is no JSON"),
         ("[1]", "data.column=text is no text in line 2 of .*; it has no texts"),
         ('{"body": "a", "n": 1}', "data.column=text is no text in line 2 of .*; choose from body"),
+        (r'{"text": "a\ud800b"}', r"line 2 of .* holds \\ud800, half of a character"),
     ],
 )
 def test_bad_lines_of_json_are_refused(line: str, problem: str, tmp_path: Path):
@@ -103,6 +104,18 @@ def test_bad_lines_of_json_are_refused(line: str, problem: str, tmp_path: Path):
     path.write_text(f'{{"text": "a"}}\n{line}\n')
     with pytest.raises(Refused, match=problem):
         HuggingFace(path=str(path)).text()
+
+
+def test_a_folder_of_json_lines_is_read_whatever_they_are_called(tmp_path: Path):
+    for name, text in (("a.jsonl", "first"), ("b.ndjson", "second")):
+        (tmp_path / name).write_text(json.dumps({"text": text}))
+    assert HuggingFace(path=str(tmp_path)).text() == "first\n\nsecond"
+
+
+def test_a_file_that_is_neither_is_refused_without_its_package(tmp_path: Path):
+    (tmp_path / "rows.jsonl.gz").write_bytes(b"\x1f\x8b\x08 and so on")
+    with pytest.raises(Refused, match=r"rows\.jsonl\.gz is no Parquet and not named \.jsonl; give a \.parquet"):
+        HuggingFace(path=f"{tmp_path}/rows.jsonl.gz").text()
 
 
 def write_shards(folder: Path) -> Path:

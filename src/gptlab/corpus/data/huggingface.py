@@ -14,16 +14,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from gptlab.corpus.data import Data, find_files, refuse_read_errors
-from gptlab.errors import Refused
+from gptlab.errors import Refused, escape_controls
 
 if TYPE_CHECKING:
     from gptlab.corpus.documents import TextDocuments
 
 EXPECTED = "a .parquet or .jsonl file, a folder of them, a glob, or owner/name of a data set"
-SUFFIXES = (".parquet", ".jsonl")
+SUFFIXES = (".parquet", ".jsonl", ".ndjson")
+"""Names of the files of a folder that are read."""
 LINES = (".jsonl", ".ndjson", ".json")
 """Names of files of JSON lines; all others are read as Parquet."""
+PARQUET_START = b"PAR1"
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(?:/[\w.-]+)?", re.ASCII)
+HALF_PAIR = re.compile("[\ud800-\udfff]")
+"""A surrogate, which is a character only beside another."""
 SEPARATOR = "\n\n"
 """Text between two documents."""
 BATCH = 1024
@@ -147,10 +151,20 @@ class HuggingFace(Data):
                     names = ", ".join(name for name, value in fields if isinstance(value, str))
                     remedy = f"choose from {names}" if names else "it has no texts"
                     raise Refused(f"data.column={self.column} is no text in line {number} of {file}; {remedy}")
+                if half := HALF_PAIR.search(row[self.column]):
+                    # JSON can say such a half, and UTF-8 has no bytes for it
+                    raise Refused(
+                        f"data.path: line {number} of {file} holds {escape_controls(half[0])}, half of a character; "
+                        "write that text anew as UTF-8"
+                    )
                 yield row[self.column]
 
     def read_parquet(self, file: Path) -> Iterator[list[str]]:
         """Yield the documents of a Parquet file, at most `BATCH` at a time."""
+        with refuse_read_errors(file, EXPECTED), file.open("rb") as stream:
+            # before the package that reads it is asked for: it would not help
+            if stream.read(len(PARQUET_START)) != PARQUET_START:
+                raise Refused(f"data.path={self.path}: {file} is no Parquet and not named .jsonl; give {EXPECTED}")
         arrow, parquet = import_extra("pyarrow"), import_extra("pyarrow.parquet")
         with refuse_read_errors(file, EXPECTED):
             try:
