@@ -18,7 +18,7 @@ from gptlab.report.ladder import build_ladder_items
 from gptlab.report.model import Figure, Item, Report, Sections, Table, Texts, Words
 from gptlab.report.search import build_search_items
 from gptlab.report.setup import build_commands, build_setup_table
-from gptlab.report.text import caveats, columns, sentences
+from gptlab.report.text import caveats, columns, measures, sentences
 from gptlab.report.text.capabilities import CAPTION, build_capability_columns
 from gptlab.report.text.columns import Column
 from gptlab.report.text.looks import describe_plan
@@ -176,9 +176,9 @@ def _draw_curves(view: View, histories: list[history.History]) -> list[Item | No
 def _build_tradeoffs(view: View) -> list[Item | None]:
     costs: list[Comparison | Timing] = [*view.stratum.timings]
     costs += [comparison for comparison in view.others if comparison.metric.key in COSTS]
-    lines = [*filter(None, [columns.describe_shared_counts(view), *caveats.describe_budgets(view)])]
+    lines = [*filter(None, [measures.describe_shared_counts(view), *caveats.describe_budgets(view)])]
     return [
-        Table("Other measures, each against the baseline", columns.build_cost_columns(view), MARKS),
+        Table("Other measures, each against the baseline", measures.build_cost_columns(view), MARKS),
         Words([*lines, *caveats.describe_fronts(view)]),
         *(figures.draw_front(view, cost, view.stratum.fronts) for cost in costs),
     ]

@@ -12,7 +12,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from gptlab.report.text import caveats, columns, sentences
+from gptlab.report.text import caveats, columns, measures, sentences
 from gptlab.report.text.capabilities import CAPTION, build_capability_columns
 from gptlab.report.text.columns import Column
 from gptlab.report.text.forest_plot import render_forest_plot, render_legend
@@ -124,7 +124,7 @@ def _print_main_table(view: View, console: Console) -> None:
 
 def _print_cost_tables(view: View, console: Console) -> None:
     """Print as many columns as fit, then the next ones below, then what their marks mean."""
-    table = columns.build_cost_columns(view)
+    table = measures.build_cost_columns(view)
     names, rest = table[:1], table[1:]
     cells = "".join(cell for column in rest for cell in column.cells)
     while rest:
@@ -137,7 +137,7 @@ def _print_cost_tables(view: View, console: Console) -> None:
     if marks:
         line = f"against {view.short_name(view.comparison.baseline)}: {'  '.join(marks)}"
         print_paragraph(line, console, style="dim")
-    if counts := columns.describe_shared_counts(view):
+    if counts := measures.describe_shared_counts(view):
         print_paragraph(counts, console, style="dim")
 
 
