@@ -121,7 +121,7 @@ def struck(process: Any, pool: Path, number: int, wait: float) -> Done:
 # -- told to stop
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
 def test_a_signal_saves_at_the_end_of_the_step_and_says_how_to_go_on(
     long: dict[str, Any], tmp_path: Path, number: signal.Signals
 ):

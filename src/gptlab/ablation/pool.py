@@ -28,7 +28,7 @@ CONTEXT = get_context("forkserver")
 IMPORTS = ["gptlab.ablation.preload"]
 """What the server imports once for all workers."""
 Pipe = connection.Connection
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 """Signals that end the study as Ctrl-C does."""
 
 

@@ -40,7 +40,7 @@ from gptlab.training.run_callbacks.interim_evaluation import InterimEvaluation
 from gptlab.training.run_callbacks.interim_sample import InterimSample
 from gptlab.training.run_callbacks.metrics_log import MetricsLog
 from gptlab.training.run_callbacks.progress_bar import ProgressBar
-from gptlab.training.run_callbacks.stop_on_signal import StopOnSignal, Stopped, raise_stopped
+from gptlab.training.run_callbacks.stop_on_signal import SIGNALS, StopOnSignal, Stopped, raise_stopped
 from gptlab.training.run_callbacks.time_limit import TimeLimit
 from gptlab.training.run_log import RunLog
 from gptlab.training.sample_writer import SampleWriter
@@ -151,7 +151,8 @@ class Run:
         context, folder, status = self.context, self.context.folder, 1
         summary: dict[str, Any] = {"status": "failed"}  # for W&B, if none of the exceptions below says better
         # outside training; while it trains, StopOnSignal has taken the signals and lets the step end
-        handlers = {number: signal.signal(number, raise_stopped) for number in (signal.SIGTERM, signal.SIGHUP)}
+        signals = (number for number in SIGNALS if number != signal.SIGINT)  # which raises KeyboardInterrupt
+        handlers = {number: signal.signal(number, raise_stopped) for number in signals}
         try:
             summary = self.run_stages()
             status = 0

@@ -10,8 +10,11 @@ from gptlab.training.distributed import ProcessGroup
 from gptlab.training.run_callbacks import StepCallback
 from gptlab.training.task import Task
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""Ctrl-C, a polite kill, a closed terminal."""
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+"""Ctrl-C, a polite kill, a closed terminal, and what clusters send before a time limit.
+
+Under Slurm Lightning takes SIGUSR1 too, to save by its own means and queue again; training takes it from there.
+"""
 
 
 class Stopped(BaseException):
