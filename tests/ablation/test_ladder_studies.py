@@ -152,3 +152,13 @@ def test_the_decisions_of_a_ladder_are_read_from_its_runs_and_repeated_from_thei
     assert "2 of 2 decisions have the same sign at nano and at micro: 100 %" in " ".join(first.out.split())
     assert again.out.rstrip() == first.out.removesuffix(f"{losses}\n{page}\n").rstrip()
     assert "| optimizer | 2 | 2 |" in page.read_text()
+
+
+@pytest.mark.slow
+def test_a_ladder_takes_up_runs_that_another_study_has_finished_at_every_rung(tmp_path: Path):
+    words = ("ladder=[nano,micro]", "rung_tokens=[3840,3968]", "optimizer.lr=1e-2,1e-3", "baseline=0.01")
+    assert ablate(tmp_path, *words).status in COMPARED
+    runs = sorted(path.name for path in (tmp_path / "runs").iterdir())
+    again = ablate(tmp_path, *words, "name=again")
+    assert again.status in COMPARED, again.err
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == runs

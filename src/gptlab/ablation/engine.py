@@ -175,7 +175,8 @@ def _run_missing_cells(plan: Plan, launch: Launch, console: Console) -> None:
     # before any cell runs: workers in other processes know the study by these files only
     study_folder.save_plan(make_study_plan(plan), documents)
     for key, folder in plan.finished_runs.items():
-        if study_folder.read_states().get(key, CellState()).status not in TERMINAL_STATES:
+        # a ladder's later rungs have no cells yet
+        if key in documents and study_folder.read_states().get(key, CellState()).status not in TERMINAL_STATES:
             study_folder.adopt_run(key, folder)
     todo = plan.to_run()
     if not todo:
