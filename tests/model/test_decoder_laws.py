@@ -438,7 +438,7 @@ def test_a_checkpoint_gives_the_decoder_back(case: str):
 
 def shallow(case: str) -> tuple[str, ...]:
     """Sizes that compile quickly: one layer for what knows of one, else two; patterns take as many as they need."""
-    alone = case.startswith(("mlp=", "norm=", "position=", "readout="))
+    alone = case.startswith(("mlp=", "norm=", "position=", "readout=", "embedding="))
     return (*SIZES, f"model.layers={1 if alone else 2}")
 
 
@@ -450,7 +450,7 @@ def test_one_graph_says_the_same(case: str):
     torch.testing.assert_close((said.losses, said.facts), (plain.losses, plain.facts))
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if case.startswith(("attention=", "position="))])
+@pytest.mark.parametrize("case", [case for case in CASES if case.startswith(("attention=", "position=", "embedding="))])
 def test_all_cached_steps_are_one_graph(case: str):
     made, now, graphs = decoder(case, shallow(case)), tokens(BATCH, LONG), []
 

@@ -170,6 +170,7 @@ def describe_costs(recipe: Recipe, slot: str) -> dict[str, str]:
         prefixes = tuple(f"{name}." for name, module in decoder.named_modules() if isinstance(module, contract))
         # layers that predict ahead in training, which the readout asks for
         prefixes = ("ahead.",) if slot == "readout" and len(decoder.ahead) else prefixes
+        prefixes = (*prefixes, "embedding.") if slot == "embedding" else prefixes  # the table is the decoder's
         of_slot = sum(p.numel() for name, p in decoder.named_parameters() if name.startswith(prefixes))
         lines[f"of {slot}"] = f"{of_slot:,}"
     lines["FLOPs/token, forward"] = f"{decoder.flops(context) / context:,.0f}"

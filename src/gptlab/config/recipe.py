@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from gptlab.config.typecheck import conforms, describe_type, explain_unknown, format_value
 
-PARTS = ("attention", "position", "norm", "mlp", "residual", "block", "readout")
+PARTS = ("attention", "position", "norm", "mlp", "residual", "block", "readout", "embedding")
 """Slots that make a decoder."""
 SLOTS = (
     *(*PARTS, "init", "parametrization", "change", "data", "tokenizer", "optimizer", "schedule", "metric", "callback"),
@@ -24,6 +24,8 @@ OPTIONAL_SLOTS = ("pretrained",)
 """Slots that a run may be without."""
 STANDARD = {"_target_": "gptlab.model.parametrization.standard.Standard", "_partial_": True}
 """The parametrization of all runs of before there was a choice."""
+TOKEN_EMBEDDING = {"_target_": "gptlab.model.embedding.token.TokenEmbedding", "_partial_": True}
+"""The embedding of all runs of before there was a choice."""
 COSMETIC_KEYS = ("name", "resume", "outputs", "tracking", "save_minutes", "keep", "branches", "trunk")
 """Keys that change no number of a run."""
 KEYS_NOT_IN_NAME = (
@@ -178,8 +180,9 @@ class Recipe:
         for slot in ("change", "callback"):  # none is as if there were no such slot
             if not config.get(slot):
                 config.pop(slot, None)
-        if config.get("parametrization") == STANDARD:
-            del config["parametrization"]
+        for slot, node in {"parametrization": STANDARD, "embedding": TOKEN_EMBEDDING}.items():
+            if config.get(slot) == node:
+                del config[slot]
         # sort_keys would lose the order of changes, which matters
         order = "+".join(config.get("change", ()))
         # eight hex digits: among 10,000 configs two meet by chance once in a hundred pools

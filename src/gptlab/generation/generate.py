@@ -24,7 +24,7 @@ from gptlab.generation.sampler import Sampler
 from gptlab.model.decoder import Decoder
 from gptlab.model.eval_mode import eval_mode
 from gptlab.model.forward_pass import Output
-from gptlab.model.kv_cache import LayerCache, RingCache
+from gptlab.model.kv_cache import LayerCache, RingCache, TokenCache
 
 Beyond = Literal["crop", "slide", "refuse"]
 Step = Callable[..., Output]
@@ -146,7 +146,7 @@ class DecodingState:
         """Return empty caches for all that is to be written."""
         cache = self.decoder.new_cache(len(self.texts), self.cache_length)
         for layer_cache in cache if self.spare else ():
-            if isinstance(layer_cache, RingCache):
+            if isinstance(layer_cache, RingCache | TokenCache):
                 layer_cache.widen(self.spare)
         return cache
 
@@ -175,7 +175,7 @@ class DecodingState:
         """Remove the last `count` tokens, whether they were read or not."""
         read_count = max(0, count - self.unread)
         for layer_cache in self.cache or ():
-            if isinstance(layer_cache, RingCache):
+            if isinstance(layer_cache, RingCache | TokenCache):
                 layer_cache.rewind(read_count)
         self.texts = self.texts[:, : self.texts.shape[1] - count]
         if self.hidden is not None:

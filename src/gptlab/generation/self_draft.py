@@ -80,7 +80,7 @@ class SelfDraft:
         # from one token earlier, which an embedding may look back to
         positions = torch.arange(start + number - 1, places + number, device=text.device)[None]
         with eval_mode(decoder):
-            embeddings = decoder.embed_tokens(text[:, positions[0]])[:, 1:]
+            embeddings = decoder.embed_tokens(text[:, start + number - 1 :], positions)[:, 1:]
             inner = ForwardPass(text[:, start + number :], positions[:, 1:] - number, decoder.position)
             x = depth.layer(hidden[:, start:], embeddings, inner, depth.cache)
             all_hidden = depth.hidden = x if depth.hidden is None else torch.cat([depth.hidden[:, :start], x], 1)

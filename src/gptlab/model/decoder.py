@@ -18,14 +18,15 @@ from torch import Tensor, nn
 from gptlab.model.attention import Attention
 from gptlab.model.block import Block
 from gptlab.model.documents import count_positions
+from gptlab.model.embedding import Embedding
 from gptlab.model.forward_pass import ForwardPass, Output
-from gptlab.model.kv_cache import LayerCache
+from gptlab.model.kv_cache import LayerCache, TokenCache
 from gptlab.model.mlp import Mlp, count_weights
 from gptlab.model.multi_token import AheadLayer, predict_ahead
 from gptlab.model.norm import Norm
 from gptlab.model.position import Position
 from gptlab.model.readout import Readout
-from gptlab.model.residual import Residual
+from gptlab.model.residual import Residual, refuse_unlike_streams
 from gptlab.model.shape import Shape
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ class Decoder(nn.Module):
         residual: Callable[..., Residual],
         block: Callable[..., Block],
         readout: Callable[..., Readout],
+        embedding: Callable[..., Embedding] = Embedding,
         loops: int = 1,
         loop_order: Literal["cycle", "repeat"] = "cycle",
         dropout: float = 0.0,
@@ -66,7 +68,8 @@ class Decoder(nn.Module):
         if loops < 1:
             raise ValueError(f"model.loops={loops} is not positive; 1 meets each layer once")
         self.shape, self.loops, self.loop_order = shape, loops, loop_order
-        self.embedding = nn.Embedding(shape.vocab, shape.width)
+        self.embedding = nn.Embedding(shape.vocab, shape.width)  # the table
+        self.embedder = embedding(shape)  # what is made of its rows
         self.embedding_norm = norm(shape.width, 0) if embedding_norm else nn.Identity()
         self.embedding_scale = shape.width**0.5 if embedding_scale == "sqrt_width" else float(embedding_scale)
         self.position = position(shape)
@@ -127,8 +130,7 @@ class Decoder(nn.Module):
         loss = self.readout.loss(x, targets, forward_pass)
         # an evaluation computes no gradients, and has no use for them
         if self.ahead and torch.is_grad_enabled():
-            embeddings = self.embed_tokens(tokens)
-            predict_ahead(x, embeddings, targets, forward_pass, self.ahead_layers, self.readout)
+            predict_ahead(x, targets, forward_pass, self.ahead_layers, self.readout)
         return Output(None, loss, forward_pass.losses, forward_pass.facts)
 
     def compute_hidden(
@@ -146,12 +148,13 @@ class Decoder(nn.Module):
         default_positions = positions is None
         positions = torch.arange(tokens.shape[1], device=tokens.device)[None] if positions is None else positions
         forward_pass = ForwardPass(tokens, positions, self.position, default_positions, documents)
+        layer_caches, token_cache = self._split_cache(cache)
+        forward_pass.embeddings = self.embed_tokens(tokens, positions, token_cache)
+        x = self.dropout(self.position.embed(forward_pass.embeddings, positions))
         # all layers agree on the stream (_check_compatibility), so the first residual expands it for all, and the last
         # collapses it
-        x = self.dropout(self.position.embed(self.embed_tokens(tokens), positions))
         stream = self.layers[0].attention_residual.expand(x)
-        layers = self.applied_layers
-        for block, layer_cache in zip(layers, cache or [None] * len(layers), strict=True):
+        for block, layer_cache in zip(self.applied_layers, layer_caches, strict=True):
             stream = block(stream, forward_pass, layer_cache)
         x = self.norm(self.layers[-1].mlp_residual.collapse(stream))
         return x if self.shape.readout_factor == 1 else x * self.shape.readout_factor, forward_pass
@@ -169,9 +172,14 @@ class Decoder(nn.Module):
                     "of a row apart; say data.mask_documents=false, or take another attention"
                 )
 
-    def embed_tokens(self, tokens: Tensor) -> Tensor:
-        """Return the embeddings (B, T, width) of tokens (B, T), without positions."""
-        x = self.embedding(tokens)
+    def embed_tokens(self, tokens: Tensor, positions: Tensor | None = None, cache: TokenCache | None = None) -> Tensor:
+        """Return the embeddings (B, T, width) of tokens (B, T), without positions.
+
+        positions  (B|1, T), as in `forward`: what stands before a token is read from position 1 on
+        cache      of the tokens before, which these continue
+        """
+        positions = torch.arange(tokens.shape[1], device=tokens.device)[None] if positions is None else positions
+        x = self.embedder(self.embedding, tokens, positions, cache)
         return self.embedding_norm(x if self.embedding_scale == 1 else self.embedding_scale * x)
 
     @torch.no_grad()
@@ -186,9 +194,23 @@ class Decoder(nn.Module):
                     module.weight.mul_(factor)
 
     def new_cache(self, batch: int, length: int) -> list[LayerCache | None]:
-        """Return empty caches of all applied layers, for `batch` sequences of up to `length` tokens."""
+        """Return empty caches of all applied layers, for `batch` sequences of up to `length` tokens.
+
+        Behind them stands that of an embedding which reads tokens before each.
+        """
+        like = self.embedding.weight
         # the same weights see other keys in each loop
-        return [block.attention.new_cache(batch, length, self.embedding.weight) for block in self.applied_layers]
+        caches = [block.attention.new_cache(batch, length, like) for block in self.applied_layers]
+        token_cache = self.embedder.new_cache(batch, like)
+        return caches if token_cache is None else [*caches, token_cache]
+
+    def _split_cache(
+        self, cache: Sequence[LayerCache | None] | None
+    ) -> tuple[Sequence[LayerCache | None], TokenCache | None]:
+        """Return the caches of the applied layers and that of the embedding."""
+        if not cache:
+            return [None] * len(self.applied_layers), None
+        return (cache[:-1], cast(TokenCache, cache[-1])) if self.embedder.looks_back else (cache, None)
 
     def trainable_parameters(self) -> list[tuple[str, nn.Parameter]]:
         """Return the parameters that are trained, by name.
@@ -244,18 +266,7 @@ class Decoder(nn.Module):
         for layer in self.ahead_layers:
             layer.block.attention.check_compatible(self.position, [])
         residuals = [residual for block in self.layers for residual in (block.attention_residual, block.mlp_residual)]
-        streams = {residual.streams for residual in residuals}
-        if len(streams) > 1:
-            raise ValueError(f"residual: layers of {sorted(streams)} streams do not fit; give all the same number")
-        carried = {residual.carries for residual in residuals}
-        if self.loops > 1 and not all(residual.supports_loops for residual in residuals):
-            name = type(residuals[0]).__name__
-            raise ValueError(
-                f"model.loops={self.loops}: residual ({name}) knows each layer by its depth; say model.loops=1"
-            )
-        if len(carried) > 1:
-            kinds = ", ".join(sorted(name or "nothing else" for name in carried))
-            raise ValueError(f"residual: layers whose streams carry {kinds} do not fit; give all the same residual")
+        refuse_unlike_streams(residuals, self.loops)
 
 
 def pattern(

@@ -44,6 +44,7 @@ class ForwardPass:
 
     default_positions  every row stands at 0..T-1, without padding
     documents          number of each token's document, (B, T); None is one document a row
+    embeddings         of the tokens, (B, T, width), without positions; set by the decoder
     shared             tensors that a layer leaves for later ones, by name
     losses             auxiliary losses by name
     facts              other tensors that a part reports, by name
@@ -59,6 +60,7 @@ class ForwardPass:
     ) -> None:
         self.tokens, self.positions, self.position = tokens, positions, position
         self.default_positions, self.documents = default_positions, documents
+        self.embeddings: Tensor | None = None
         self.shared: dict[str, Any] = {}
         self.losses: dict[str, Tensor] = {}
         self.facts: dict[str, Tensor] = {}

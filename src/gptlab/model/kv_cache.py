@@ -1,4 +1,4 @@
-"""Caches of one layer for decoding: a ring of rows that is allocated once, or the state of a recurrence.
+"""Caches for decoding: a layer's ring of rows or state of a recurrence, and an embedding's last tokens.
 
 Entries of a ring take slots in order of arrival, so rows padded on the left share one counter. A single new entry is
 written first and then looked at: exactly the key that has gone out of reach is lost. A longer chunk must look first and
@@ -101,6 +101,36 @@ class RingCache:
             self.rows[name].index_copy_(1, slots, row[:, -count:].to(self.rows[name].dtype))
         self.entries_written += length
         self.is_empty = False
+
+
+class TokenCache:
+    """The last `count` tokens of some rows, for an embedding that reads them; -1 is none.
+
+    like  gives the device
+    """
+
+    def __init__(self, batch: int, count: int, like: Tensor) -> None:
+        self.count = count
+        self.tokens = torch.full((batch, count), -1, dtype=torch.long, device=like.device)
+
+    @property
+    def nbytes(self) -> int:
+        return self.tokens.nbytes
+
+    def update(self, tokens: Tensor) -> Tensor:
+        """Take in tokens (B, T); return them with the `count` before in front, (B, count + T)."""
+        joined = torch.cat([self.tokens, tokens], 1)
+        self.tokens.copy_(joined[:, -self.tokens.shape[1] :])
+        return joined[:, -self.count - tokens.shape[1] :]
+
+    def widen(self, spare: int) -> None:
+        """Make room, while it is empty, for `spare` tokens that may be taken back."""
+        self.tokens = self.tokens.new_full((len(self.tokens), self.count + spare), -1)
+
+    def rewind(self, count: int) -> None:
+        """Forget the last `count` tokens, no more of them than it was widened by."""
+        # as the inputs of a convolution: what comes round to the front is older than anything that will be read
+        self.tokens = self.tokens.roll(count, 1)
 
 
 class RecurrentState:

@@ -64,7 +64,6 @@ class AheadLayer(nn.Module):
 
 def predict_ahead(
     x: Tensor,
-    embeddings: Tensor,
     targets: Tensor,
     forward_pass: ForwardPass,
     layers: Sequence[AheadLayer],
@@ -72,12 +71,12 @@ def predict_ahead(
 ) -> None:
     """Add the losses of tokens beyond the next one to those of a pass.
 
-    x           what the readout was given, (B, T, width)
-    embeddings  of the pass's tokens, (B, T, width)
-    targets     (B, T)
+    x        what the readout was given, (B, T, width)
+    targets  (B, T)
     """
     losses: list[Tensor] = []
-    length = x.shape[1]
+    length, embeddings = x.shape[1], forward_pass.embeddings
+    assert embeddings is not None
     for depth, layer in enumerate(layers[: length - 1], start=1):
         tokens, positions = forward_pass.tokens[:, depth:], forward_pass.positions[:, : length - depth]
         documents, ahead_targets = forward_pass.documents, targets[:, depth:]

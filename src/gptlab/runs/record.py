@@ -20,7 +20,7 @@ from typing import Any
 
 import yaml
 
-from gptlab.config.recipe import SLOTS, STANDARD, Recipe
+from gptlab.config.recipe import SLOTS, STANDARD, TOKEN_EMBEDDING, Recipe
 from gptlab.console.json_text import to_json as to_json
 from gptlab.errors import Refused
 from gptlab.runs.file_lock import try_lock
@@ -152,6 +152,7 @@ def read_recipe(folder: Path) -> Recipe:
         facts = RunFolder(folder).read_facts()
         # runs from before these keys were; empty, they change no hash
         older = {"change": {}, "callback": {}, "content": {}, "parametrization": STANDARD}
+        older["embedding"] = TOKEN_EMBEDDING
         recipe = Recipe({**older, **config}, dict(facts["choices"]), tuple(facts["differs"]))
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
         line = (str(error).strip() or type(error).__name__).splitlines()[0]

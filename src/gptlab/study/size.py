@@ -47,6 +47,7 @@ def count_sizes(recipe: Recipe, vocab: int) -> dict[str, float]:
         part = path[2] if path[0] == "blocks" else path[0]
         # layers that predict tokens ahead in training are the readout's, which asks for them (readout=mtp)
         part = "readout" if part == "ahead" else part
+        part = "embedding" if part == "embedder" else part
         # norms belong to residuals, whose gains and mixes are counted with them
         parts[part if part in parts else REST] += p.numel()
     cache_bytes = sum(cache.nbytes for cache in decoder.new_cache(1, context) if cache is not None)

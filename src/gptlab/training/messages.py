@@ -34,7 +34,7 @@ def print_introduction(context: RunContext, setup: TrainingSetup, probe: Probe) 
         "decoder",
         f"{model.layers} layers{loops} x {model.width} wide x {model.heads} heads, context {model.context}: "
         f"{costs.params:,} parameters{active}, {costs.flops_per_token / 1e6:.2f} MFLOPs/token to train",
-        f"[dim]{', '.join(f'{slot} {choices.get(slot)}' for slot in (*PARTS, 'init'))}[/]",
+        f"[dim]{', '.join(f'{slot} {choices.get(slot)}' for slot in (*PARTS, 'init') if slot in choices)}[/]",
     )
     vocabulary = f"vocabulary {corpus.tokenizer.vocab} ({choices.get('tokenizer')})"
     say("data", f"{choices.get('data')}: {corpus.describe_size()}, {vocabulary}", *describe_doubts(context))

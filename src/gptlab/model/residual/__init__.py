@@ -1,6 +1,6 @@
 """Residual connection of one branch (attention or MLP) to the residual stream. It owns the norms and the dropout."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -85,3 +85,17 @@ class Multiply(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{self.factor:.6g}"
+
+
+def refuse_unlike_streams(residuals: Sequence[Residual], loops: int) -> None:
+    """Raise ValueError where the residuals of a decoder do not hand on one kind of stream, or cannot be looped."""
+    streams = {residual.streams for residual in residuals}
+    if len(streams) > 1:
+        raise ValueError(f"residual: layers of {sorted(streams)} streams do not fit; give all the same number")
+    if loops > 1 and not all(residual.supports_loops for residual in residuals):
+        name = type(residuals[0]).__name__
+        raise ValueError(f"model.loops={loops}: residual ({name}) knows each layer by its depth; say model.loops=1")
+    carried = {residual.carries for residual in residuals}
+    if len(carried) > 1:
+        kinds = ", ".join(sorted(name or "nothing else" for name in carried))
+        raise ValueError(f"residual: layers whose streams carry {kinds} do not fit; give all the same residual")
