@@ -10,6 +10,7 @@ from conftest import CONF, composed, recipe
 from tiny_runs import finished, rows, summary, tiny, train
 
 from gptlab.config.factory import factory
+from gptlab.config.recipe import Recipe
 from gptlab.corpus.data import Examples, SyntheticTask, draw_distinct
 from gptlab.corpus.datamodule import DataModule
 from gptlab.corpus.load import read_corpus
@@ -19,7 +20,11 @@ from gptlab.model.shape import IGNORED
 from gptlab.training.build import build_decoder, check_recipe
 
 TASKS = [file.stem for file in sorted((CONF / "data").glob("*.yaml")) if "symbols" in file.read_text()]
-SMALL = {"mqar": "data.vocab=64 data.pairs=[2,4]", "copy": "data.length=8 data.judged_length=12"}
+SMALL = {
+    "mqar": "data.vocab=64 data.pairs=[2,4]",
+    "copy": "data.length=8 data.judged_length=12",
+    "depo": "data.nodes=4 data.questions=2 data.letters=5",
+}
 """Knobs that make a task quick, or harder in validation."""
 
 
@@ -156,6 +161,100 @@ def test_state_tracking_asks_for_the_product_so_far(task: str, knobs: str):
             assert all(sum(int(letter) != at for at, letter in enumerate(word)) in (0, 2) for word in words)
 
 
+def read_prefix(words: list[str], modulus: int) -> tuple[int, list[str]]:
+    """The value of an expression in prefix notation, and what is left of the words."""
+    first, *rest = words
+    if first not in ("+", "-", "*"):
+        return int(first), rest
+    left, rest = read_prefix(rest, modulus)
+    right, rest = read_prefix(rest, modulus)
+    return {"+": left + right, "-": left - right, "*": left * right}[first] % modulus, rest
+
+
+def test_mano_asks_for_the_values_of_expressions_in_prefix_notation():
+    made, seen = corpus("mano", "data.operations=6", "data.modulus=11", "model.context=40"), set()
+    trained = made.task.generate(np.random.default_rng(0), 200, 40, judged=False)
+    for words, asked in [*answers(made), *answers(made, trained)]:
+        begin = 0
+        for place, answer in asked:
+            length, expression = int(words[begin][1:]), words[begin + 1 : place]
+            value, rest = read_prefix(expression, 11)
+            assert (value, rest, len(expression), words[place]) == (int(answer), [], 2 * length + 1, "=")
+            seen.add((length, *(word in ("+", "-", "*") for word in expression)))
+            begin = place + 2
+        assert {*words[begin:]} <= {"."}
+    assert {length for length, *_ in seen} == {*range(1, 7)}
+    assert sum(length == 3 for length, *_ in seen) == 5  # all trees of three operators
+    assert {len(asked) for _, asked in answers(made)} == {2}  # 16 tokens each
+    assert (made.list_difficulty()["operations"] == 6).all()
+
+
+def test_sides_of_mano_share_the_other_operations_alike():
+    made = corpus("mano", "data.operations=5").task
+    body, _ = made.draw_expressions(np.random.default_rng(0), np.full(20000, 5))  # type: ignore[attr-defined]
+    is_operator = (body >= 2) & (body < 5)
+    # the left side ends where it has one number more than operators
+    left = (np.cumsum(np.where(is_operator[:, 1:], 1, -1), 1) == -1).argmax(1) // 2
+    counts = np.bincount(left, minlength=5)
+    assert ((counts - 4000) ** 2 / 4000).sum() < 18.5  # chi-squared of 4 degrees: one seed in a thousand
+
+
+def read_names(words: list[str]) -> list[tuple[str, ...]]:
+    """The names in a row of letters: one ends with a letter of the second alphabet."""
+    names: list[tuple[str, ...]] = [()]
+    for word in words:
+        names[-1] += (word,)
+        if word.startswith("z"):
+            names.append(())
+    assert names[-1] == ()
+    return names[:-1]
+
+
+@pytest.mark.parametrize("judged", [True, False])
+def test_depo_asks_who_stands_so_many_places_after(judged: bool):
+    made = corpus("depo", "data.nodes=5", "data.questions=3", "data.hops=6", "data.longest=3", "model.context=64")
+    examples = made.judged if judged else made.task.generate(np.random.default_rng(0), 99, 64, judged=False)
+    sizes, hops_seen = set(), set()
+    for (words, asked), levels in zip(answers(made, examples), examples.difficulty["hops"], strict=True):
+        first = next(place for place, word in enumerate(words) if ">" in word)
+        names = read_names(words[:first])
+        after = dict(zip(names[::2], names[1::2], strict=True))
+        sizes.add(len(after))
+        asked, place, questions = dict(asked), first, 0
+        while place < 64 and words[place] != ".":
+            hops, sign = int(words[place][:-1]), words.index("=", place)
+            (name,) = read_names(words[place + 1 : sign])
+            for _ in range(hops):
+                name = after[name]
+            assert [asked.pop(sign + n) for n in range(len(name))] == [*name]
+            assert (levels[sign : sign + len(name)] == hops).all()
+            hops_seen.add(hops)
+            place, questions = sign + 1 + len(name), questions + 1
+        assert (asked, questions) == ({}, 3)
+    assert sizes == ({5} if judged else {3, 4, 5})
+    assert hops_seen == ({1, 2, 4, 6} if judged else {*range(1, 7)})
+
+
+@pytest.mark.parametrize("task", ["copy", "s5", "parity"])
+def test_a_curriculum_grows_the_length_with_the_step_and_leaves_validation_alone(task: str):
+    knobs = ["data.length=12", "data.judged_length=null"]
+    made, usual = corpus(task, *knobs, "data.curriculum=100"), corpus(task, *knobs)
+    longest = {
+        step: max((row != IGNORED).sum() for row in made.make_batch(3, step, 99, 32)[1])
+        for step in (0, 30, 99, 100, 999)
+    }
+    assert longest == {0: 1, 30: 4, 99: 11, 100: 12, 999: 12}
+    assert (made.judged.targets == usual.judged.targets).all()
+    assert (made.make_batch(3, 100, 6, 32)[1] == usual.make_batch(3, 100, 6, 32)[1]).all()
+    assert made.task.length == 12  # type: ignore[attr-defined]
+
+
+def test_a_curriculum_of_none_leaves_the_hash_as_it_was():
+    new = composed("data=s5")
+    old = new.config | {"data": {key: value for key, value in new.config["data"].items() if key != "curriculum"}}
+    assert Recipe(old).hash == new.hash != composed("data=s5", "data.length=9", "data.curriculum=9").hash
+
+
 @pytest.mark.parametrize(("below", "count"), [(6, 6), (10, 2), (5000, 3)])
 def test_distinct_numbers_are_distinct_and_all_as_likely(below: int, count: int):
     drawn = draw_distinct(np.random.default_rng(0), 3000, below, count)
@@ -210,6 +309,12 @@ def test_a_micro_batch_without_weight_is_the_text_as_before():
         ("tokenizer=symbols", "tokenizer=symbols is of synthetic tasks, and data=shakespeare is text"),
         ("data=copy model.context=32", "model.context=32 is shorter than the longest example of 48 tokens"),
         ("data=mqar data.vocab=8", "data.vocab=8 has not two halves of 4 pairs; try 16"),
+        ("data=mano data.operations=0", "data.operations=0 is not positive; try 10"),
+        ("data=mano data.operators=[+,+]", "data.operators=['+', '+'] are none, or one of them twice; try [+,-,*]"),
+        ("data=depo data.letters=3", "data.letters=3 make 12 names, too few for data.nodes=20; try letters=40"),
+        ("data=depo data.shortest=4", "data.shortest=4 is not in 1 .. data.longest=2; try shortest=1"),
+        ("data=copy data.curriculum=0", "data.curriculum=0 is not positive; give steps, or null for none"),
+        ("data=s5 data.curriculum=9", "data.curriculum=9 grows to data.length=null; say how long, as data.length=16"),
         ("data=parity data.length=0", "data.length=0 is not positive; null is the context"),
     ],
 )

@@ -172,7 +172,7 @@ class Recipe:
             later = {"loops": 1, "loop_order": "cycle"}
             config["model"] = {key: value for key, value in model.items() if key not in later or value != later[key]}
         if isinstance(data := config.get("data"), dict):
-            later = {"documents": None, "mask_documents": False, "packing": "stream"}
+            later = {"documents": None, "mask_documents": False, "packing": "stream", "curriculum": None}
             config["data"] = {key: value for key, value in data.items() if key not in later or value != later[key]}
         for key, usual_value in {"shuffle_targets": False, "embedding_norm": False, "embedding_scale": 1.0}.items():
             if config.get(key) == usual_value:

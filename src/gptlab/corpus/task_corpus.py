@@ -27,7 +27,8 @@ class TaskCorpus(Corpus):
         return True
 
     def make_batch(self, seed: int, step: int, rows: int, context: int) -> tuple[np.ndarray, np.ndarray]:
-        return self.task.generate(open_stream(TRAINING, seed, step), rows, context, judged=False)[:2]
+        task = self.task.ease(step)
+        return task.generate(open_stream(TRAINING, seed, step), rows, context, judged=False)[:2]
 
     def windows(self, context: int, tokens: int | None = None, stretch: int = 1) -> tuple[TokenWindows, TokenWindows]:
         count = None if tokens is None else -(-tokens // context)

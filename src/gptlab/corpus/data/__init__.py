@@ -120,12 +120,34 @@ class SyntheticTask(Data):
                 f"say model.context={self.count_tokens()}, or make the task easier"
             )
 
+    def ease(self, step: int) -> "SyntheticTask":
+        """Return the task as training meets it at a step: easier at first, where a curriculum is asked for."""
+        return self
+
     def generate(self, random: "np.random.Generator", rows: int, context: int, *, judged: bool) -> Examples:
         """Return examples of `context` tokens; what is longer than an example is padded.
 
         judged  they are of the validation split, which may be harder than training
         """
         raise NotImplementedError
+
+
+def grow_length(step: int, curriculum: int | None, shortest: int, length: int) -> int:
+    """Return the longest length of a step: from `shortest`, by equal parts, to `length` at step `curriculum`.
+
+    The naive curriculum of Zaremba 2014, arXiv:1410.4615. None is `length` at every step.
+    """
+    if curriculum is None or step >= curriculum:
+        return length
+    return shortest + (length - shortest) * step // curriculum
+
+
+def refuse_bad_curriculum(curriculum: int | None, length: int | None) -> None:
+    """Raise Refused for a curriculum of no steps, and for one that grows to no length."""
+    if curriculum is not None and curriculum < 1:
+        raise Refused(f"data.curriculum={curriculum} is not positive; give steps, or null for none")
+    if curriculum is not None and length is None:
+        raise Refused(f"data.curriculum={curriculum} grows to data.length=null; say how long, as data.length=16")
 
 
 def draw_distinct(random: "np.random.Generator", rows: int, below: int, count: int) -> "np.ndarray":

@@ -6,9 +6,11 @@
 Lengths are uniform. A validation split of longer strings than training has (`judged_length`) shows extrapolation.
 """
 
+from copy import copy
+
 import numpy as np
 
-from gptlab.corpus.data import Examples, SyntheticTask
+from gptlab.corpus.data import Examples, SyntheticTask, grow_length, refuse_bad_curriculum
 from gptlab.errors import Refused
 from gptlab.model.shape import IGNORED
 
@@ -22,6 +24,7 @@ class Copying(SyntheticTask):
     shortest       length of the shortest strings
     length         of the longest in training
     judged_length  of the longest in the validation split; null is as in training
+    curriculum     steps in which the length of training grows to `length`; null is as long from the first
     examples       of the validation split
     """
 
@@ -32,6 +35,7 @@ class Copying(SyntheticTask):
         shortest: int = 1,
         length: int = 24,
         judged_length: int | None = None,
+        curriculum: int | None = None,
         examples: int = 1024,
     ) -> None:
         super().__init__(examples=examples)
@@ -39,7 +43,14 @@ class Copying(SyntheticTask):
             raise Refused(
                 f"shortest={shortest} is not in 1 .. length={length}, or letters={letters} is below 2; try shortest=1"
             )
+        refuse_bad_curriculum(curriculum, length)
+        self.curriculum = curriculum
         self.letters, self.shortest, self.length, self.judged_length = letters, shortest, length, judged_length
+
+    def ease(self, step: int) -> "Copying":
+        easier = copy(self)
+        easier.length = grow_length(step, self.curriculum, self.shortest, self.length)
+        return easier
 
     def symbols(self) -> list[str]:
         return [".", "=", *(f"a{n}" for n in range(self.letters))]

@@ -7,13 +7,14 @@ Z2 is parity. S5 is complete for NC1: a state of fixed size that is linear with 
 nor can a transformer of fixed depth at every length.
 """
 
+from copy import copy
 from functools import cached_property
 from itertools import permutations
 from typing import Literal
 
 import numpy as np
 
-from gptlab.corpus.data import Examples, SyntheticTask
+from gptlab.corpus.data import Examples, SyntheticTask, grow_length, refuse_bad_curriculum
 from gptlab.errors import Refused
 from gptlab.model.shape import IGNORED
 
@@ -28,6 +29,7 @@ class StateTracking(SyntheticTask):
     swaps          whether only exchanges of two letters (and standing still) are multiplied, or all elements
     length         elements in training; null is the whole context
     judged_length  elements in the validation split; null is as in training
+    curriculum     steps in which the length of training grows to `length`; null is as long from the first
     examples       of the validation split
     """
 
@@ -38,12 +40,15 @@ class StateTracking(SyntheticTask):
         swaps: bool = False,
         length: int | None = None,
         judged_length: int | None = None,
+        curriculum: int | None = None,
         examples: int = 1024,
     ) -> None:
         super().__init__(examples=examples)
         for name, value in (("length", length), ("judged_length", judged_length)):
             if value is not None and value < 1:
                 raise Refused(f"{name}={value} is not positive; null is the context")
+        refuse_bad_curriculum(curriculum, length)
+        self.curriculum = curriculum
         self.elements = [*permutations(range(DEGREES[group]))]
         self.swaps, self.length, self.judged_length = swaps, length, judged_length
 
@@ -52,6 +57,12 @@ class StateTracking(SyntheticTask):
         """The product of two elements, by their numbers, (G, G): the first is applied after the second."""
         number = {element: n for n, element in enumerate(self.elements)}
         return np.array([[number[tuple(a[i] for i in b)] for b in self.elements] for a in self.elements])
+
+    def ease(self, step: int) -> "StateTracking":
+        easier = copy(self)
+        if self.length is not None:
+            easier.length = grow_length(step, self.curriculum, 1, self.length)
+        return easier
 
     def symbols(self) -> list[str]:
         return ["".join(map(str, element)) for element in self.elements]
