@@ -5,6 +5,7 @@ from itertools import product
 from typing import Any
 
 import numpy as np
+import planted_ladders
 import pytest
 from planted_ladders import EXPONENT, SCALE, Gain, Planted, judge_ladder, power_law_gain
 from planted_runs import judged
@@ -197,3 +198,18 @@ def test_looks_and_arms_widen_the_intervals():
 
 def test_no_ladder_means_no_findings_over_sizes():
     assert judged([replace(run, size="nano") for run in [Run("base", 0, "finished", {"val/loss": 1.0})]]).ladder is None
+
+
+def test_losses_that_do_not_fall_are_not_fitted_and_the_others_are():
+    found = climb({"rises": [0.05, 0.0, -0.9, -1.0], "same": [0.08, 0.08, 0.08, 0.08]})
+    assert {trend.arm: trend.word for trend in found.arms} == {"rises": "no verdict", "same": "holds"}
+    assert [curve.arm for curve in found.curves] == ["base", "same"]
+    assert found.notes[0].startswith("the losses of rises do not fall from micro to mini, so no power law of compute")
+
+
+def test_nothing_is_said_over_the_rungs_where_the_baseline_does_not_fall(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(planted_ladders, "SCALE", -SCALE)
+    found = climb({"same": [0.08, 0.08, 0.08]})
+    assert [trend.word for trend in found.arms] == ["no verdict"]
+    assert found.curves == []
+    assert "the losses of base do not fall" in found.notes[0]

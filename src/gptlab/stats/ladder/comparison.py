@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from itertools import pairwise
 
 import numpy as np
 
@@ -15,6 +16,8 @@ from gptlab.stats.study_plan import StudyPlan
 
 MIN_CURVE = 3
 """Rungs that a curve needs; two give a line."""
+RISE = 2.0
+"""Standard errors by which a larger size may lose to a smaller one and still be said to fall with compute."""
 MIN_WORSE = 2
 """Rungs at which an arm that is worse is left out of the next ones."""
 
@@ -47,7 +50,8 @@ def compare_ladder(plan: StudyPlan, strata: list[Stratum]) -> LadderFindings | N
     arms = list(dict.fromkeys(arm for of_rung in contrasts for arm in of_rung))
     judged = {arm: _list_judged_rungs(arm, contrasts) for arm in arms}
     level, level90 = _choose_levels(plan, contrasts, len(arms))
-    fits = _fit_arms(losses, baseline, judged, x)
+    rises = _find_rises(losses, baseline, judged, [stratum.size for stratum in rungs])
+    fits = _fit_arms(losses, baseline, {arm: [] if {arm, baseline} & {*rises} else judged[arm] for arm in judged}, x)
     projection = (plan.project, plan.project_flops) if plan.project and plan.project_flops else None
     trends = []
     for arm in arms:
@@ -76,7 +80,7 @@ def compare_ladder(plan: StudyPlan, strata: list[Stratum]) -> LadderFindings | N
         projection=projection,
         level=level,
         misfit=joint.misfit if joint else None,
-        notes=_describe_doubts(trends, joint, len(rungs)),
+        notes=[*rises.values(), *_describe_doubts(trends, joint, len(rungs))],
     )
 
 
@@ -117,6 +121,38 @@ def _choose_levels(plan: StudyPlan, contrasts: list[dict[str, Contrast]], arms: 
     if looks is None or seeds < 2:
         return plan.alpha / max(1, arms), 2 * ALPHA
     return looks.find_level(seeds, arms, alpha=plan.alpha) / arms, 2 * looks.find_equivalence_level(seeds)
+
+
+def _find_rises(
+    losses: Mapping[tuple[str, int], Mapping[int, float]], baseline: str, judged: dict[str, list[int]], sizes: list[str]
+) -> dict[str, str]:
+    """Return, for each arm whose losses do not fall with compute, what is said of it: no power law is fitted to them.
+
+    A fit through them puts its floor in their midst, and tells of a gain of 0.0000 that holds. Lines through two rungs
+    claim no form, and stay.
+    """
+    every = sorted({rung for rungs in judged.values() for rung in rungs})
+    rises = {}
+    for arm, rungs in {baseline: every, **judged}.items():
+        rise = _find_rise([np.array([*losses[arm, rung].values()]) for rung in rungs])
+        if rise is not None:
+            small, large = (sizes[rungs[place]] for place in rise)
+            rises[arm] = (
+                f"the losses of {arm} do not fall from {small} to {large}, so no power law of compute is fitted, "
+                "and nothing is said over the rungs; give larger sizes more tokens (rung_tokens)"
+            )
+    return rises
+
+
+def _find_rise(rows: list[np.ndarray]) -> tuple[int, int] | None:
+    """Return two rungs between which the losses by seed do not fall; None where they fall, or a line is drawn."""
+    if len(rows) < MIN_CURVE:
+        return None
+    for place, (before, after) in enumerate(pairwise(rows)):
+        error = math.sqrt(sum(row.var(ddof=1) / len(row) for row in (before, after)))
+        if after.mean() > before.mean() + RISE * error:
+            return place, place + 1
+    return (0, len(rows) - 1) if rows[-1].mean() >= rows[0].mean() else None
 
 
 def _fit_arms(
