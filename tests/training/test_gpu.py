@@ -9,6 +9,8 @@ from tiny_runs import finished, numbers, summary, tiny
 from torch import Tensor
 
 from gptlab import compose as wiring
+from gptlab.generation.cuda_graph import GraphedTokenStep
+from gptlab.generation.generate import generate
 from gptlab.model.attention_kernels import force_kernel
 from gptlab.model.decoder import Decoder
 
@@ -67,3 +69,23 @@ def test_a_run_trains_in_bfloat16_and_repeats_uncompiled(tmp_path: Path):
     runs = [finished(*tiny(tmp_path / name, "trainer=gpu", "compile=off")) for name in "ab"]
     assert summary(runs[0])["precision"] == "bf16-mixed"
     assert numbers(runs[0])["metrics"] == numbers(runs[1])["metrics"]
+
+
+@pytest.mark.parametrize("compiled", ["off", "on"])
+def test_a_run_by_cuda_graphs_says_what_the_eager_run_says(compiled: str, tmp_path: Path):
+    more = ("trainer=gpu", "trainer.precision=32-true", f"compile={compiled}", "dropout=0.1", "sample.count=2")
+    eager, graphed = (
+        [row["train/loss"] for row in numbers(folder)["metrics"] if "train/loss" in row]
+        for folder in (
+            finished(*tiny(tmp_path / knob, *more, f"trainer.cuda_graph={knob}")) for knob in ("false", "true")
+        )
+    )
+    # the rate is rounded to float32 in a graph, and kernels may add in another order
+    assert graphed == pytest.approx(eager, rel=1e-4)
+
+
+def test_tokens_written_by_a_cuda_graph_are_the_eager_ones():
+    made = on_gpu("attention=swa").eval()
+    prompt = tokens(2, 5).cuda()
+    eager = torch.stack([*generate(made, prompt, LONG)], 1)
+    assert torch.equal(torch.stack([*generate(made, prompt, LONG, step=GraphedTokenStep(made))], 1), eager)

@@ -174,6 +174,8 @@ class Recipe:
         if isinstance(data := config.get("data"), dict):
             later = {"documents": None, "mask_documents": False, "packing": "stream", "curriculum": None}
             config["data"] = {key: value for key, value in data.items() if key not in later or value != later[key]}
+        if isinstance(trainer := config.get("trainer"), dict):
+            config["trainer"] = {key: value for key, value in trainer.items() if key != "cuda_graph" or value}
         for key, usual_value in {"shuffle_targets": False, "embedding_norm": False, "embedding_scale": 1.0}.items():
             if config.get(key) == usual_value:
                 del config[key]

@@ -35,5 +35,5 @@ def should_compile_at_start(choice: Literal["auto", "on", "off"], device: str) -
 
 
 def should_compile_long_run(choice: Literal["auto", "on", "off"], device: str, seconds: float) -> bool:
-    """Return whether to compile a run that would take `seconds` to train uncompiled."""
+    """Return whether to compile a run that would train for `seconds` uncompiled, on a machine without other work."""
     return choice == "auto" and not find_missing_dependency(device) and seconds > MIN_SECONDS_TO_COMPILE

@@ -13,6 +13,7 @@ from gptlab.model.compile_policy import should_compile_at_start
 from gptlab.runs import tracker as tracking
 from gptlab.runs.record import RunFolder
 from gptlab.training.branching.trunk import build_schedule, check_branches
+from gptlab.training.cuda_graph.check import refuse_gradient_hooks, refuse_uncapturable
 from gptlab.weights.pretrained import load_source
 
 if TYPE_CHECKING:
@@ -84,6 +85,8 @@ def _check_callbacks(recipe: Recipe) -> list[str]:
         for name, node in recipe.config["callback"].items():
             callback = factory(node, f"callback.{name}")
             refuse_shares(f"callback=[{name}]", callback.target, recipe.config["trainer"]["strategy"])
+            if recipe.config["trainer"].get("cuda_graph"):
+                refuse_gradient_hooks(name, callback.target)
             averagers += [f"callback=[{name}]"] if hasattr(callback(), "average_weights") else []
         refuse_several_averages(recipe, averagers)
 
@@ -168,6 +171,8 @@ def _check_build(recipe: Recipe) -> list[str]:
             raise ValueError("attention.qk_clip needs whole matrices, which trainer=fsdp cuts up; use trainer=ddp")
         if clips:
             refuse_fixed_weights(decoder)
+        if trainer.cuda_graph:
+            refuse_uncapturable(recipe, decoder, optimizer.target)
         name = f"optimizer={recipe.choices.get('optimizer', optimizer.target.__name__)}"
         for name_of_part, part in {**changes, name: optimizer}.items():
             refuse_shares(name_of_part, part.target, trainer.strategy)

@@ -8,6 +8,7 @@ import torch
 from gptlab.config.recipe import Recipe
 from gptlab.corpus.corpus import Corpus
 from gptlab.corpus.load import encode_sample_prompt
+from gptlab.generation.cuda_graph import GraphedTokenStep
 from gptlab.generation.generate import generate
 from gptlab.model.decoder import Decoder
 
@@ -17,6 +18,7 @@ class SampleWriter:
 
     def __init__(self, recipe: Recipe, corpus: Corpus, device: torch.device) -> None:
         self.settings, self.tokenizer = recipe.settings, corpus.tokenizer
+        self.cuda_graph = bool(recipe.config["trainer"].get("cuda_graph"))
         self.prompt = torch.from_numpy(encode_sample_prompt(recipe, corpus).astype(np.int64)).to(device)
 
     def write(
@@ -39,6 +41,7 @@ class SampleWriter:
             top_p=sample.top_p,
             seed=seed,
             cached=sample.cached if cached is None else cached,
+            step=GraphedTokenStep(decoder) if self.cuda_graph else None,
         )
         decode = self.tokenizer.decode
         prompt = decode(self.prompt.cpu().numpy())

@@ -20,6 +20,7 @@ from gptlab.training.callback import Callback, Row
 from gptlab.training.context import RunContext
 from gptlab.training.cost.memory import reset_peak_memory
 from gptlab.training.cost.peak_flops import find_peak_flops
+from gptlab.training.cuda_graph.graphed_task import GraphedTask
 from gptlab.training.task import Task
 
 
@@ -51,7 +52,8 @@ class TrainingSetup:
             accumulate=settings.accumulate,
             pinned=self.device.type == "cuda",
         )
-        self.task = Task(
+        trainer = factory(config["trainer"], "trainer")()
+        self.task = (GraphedTask if trainer.cuda_graph else Task)(
             decoder,
             # the factory: Lightning asks for the optimizer once the weights are where they will be trained
             factory(config["optimizer"], "optimizer"),
@@ -63,7 +65,7 @@ class TrainingSetup:
             shuffle_targets=settings.shuffle_targets,
         )
         # as resolved on this machine: auto has become one of the three
-        self.precision: str = factory(config["trainer"], "trainer")().precision
+        self.precision: str = trainer.precision
         # before the weights move there, so that they are counted
         reset_peak_memory(self.device)
         decoder.to(self.device)

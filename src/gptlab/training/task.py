@@ -77,11 +77,7 @@ class Task(LightningModule):
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         """Return the loss of a micro-batch in nats per target, auxiliary losses added."""
-        micro = index % self.accumulate
-        state = derive_seed(self.seed, self.global_step, micro, self.global_rank)
-        torch.default_generator.manual_seed(state)
-        if self.device.type == "cuda":
-            torch.cuda.manual_seed(state)
+        self.seed_draws(index % self.accumulate)
         targets = shuffle_within_batch(batch.targets) if self.shuffle_targets else batch.targets
         output = self.decoder(batch.inputs, targets, documents=batch.documents)
         # micro-batches of a synthetic task may differ in how much they ask
@@ -92,6 +88,13 @@ class Task(LightningModule):
         self._refuse_bad_loss(output.loss, batch)
         # Lightning divides by `accumulate` before the backward pass, so this is not a share
         return loss + sum(output.losses.values())
+
+    def seed_draws(self, micro: int) -> None:
+        """Set torch's random state for a micro-batch of this step, counted from 0."""
+        state = derive_seed(self.seed, self.global_step, micro, self.global_rank)
+        torch.default_generator.manual_seed(state)
+        if self.device.type == "cuda":
+            torch.cuda.manual_seed(state)
 
     def configure_gradient_clipping(self, optimizer: torch.optim.Optimizer, *_: Any, **__: Any) -> None:
         """Measure the gradient's norm, and clip it if asked."""
@@ -110,10 +113,13 @@ class Task(LightningModule):
         factor = self.schedule(self.progress())
         for group in optimizer.param_groups:
             group["lr"] = group["peak"] * factor
-        # runs the closure, forward and backward of the last micro-batch, and then steps
-        super().optimizer_step(epoch, batch_idx, optimizer, closure)
+        self.apply_optimizer(epoch, batch_idx, optimizer, closure)
         for hook in self.after_step_hooks:
             hook(self.global_step)
+
+    def apply_optimizer(self, epoch: int, batch_idx: int, optimizer: Any, closure: Any) -> None:
+        """Run the closure, forward and backward of the last micro-batch, and then step."""
+        super().optimizer_step(epoch, batch_idx, optimizer, closure)
 
     @contextmanager
     def average_weights(self) -> Iterator[None]:

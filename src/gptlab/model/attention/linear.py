@@ -35,6 +35,7 @@ class LinearAttention(Attention):
     supports = frozenset({"embed", "rotate"})
     scales_with_head = True
     supports_documents = True
+    copies_numbers = True  # decays, in each pass: no CUDA graph
 
     def __init__(
         self,

@@ -18,6 +18,7 @@ from gptlab.model.shape import Shape
 class Alibi(Position):
     """Attention with linear biases. Embeddings and keys carry no position."""
 
+    copies_numbers = True  # slopes, in each pass: no CUDA graph
     provides = frozenset({"bias"})
 
     def __init__(self, shape: Shape) -> None:

@@ -17,10 +17,12 @@ from gptlab.model.parametrization import Scaling, StepFactors, Update
 class GroupwiseOptimizer(torch.optim.Optimizer):
     """Base of our own optimizers: a step is an update of each parameter group, in their order.
 
-    update  how large a step is, by which a parametrization scales rates; None is not known
+    update      how large a step is, by which a parametrization scales rates; None is not known
+    capturable  `lr` and `step` of a group may be tensors, as in a CUDA graph
     """
 
     update: Update | None = None
+    capturable = False
 
     # torch keeps its compiler out of these two by a wrapper that imports it at the first call, a quarter of the start
     # of a study; nothing here is compiled
@@ -98,9 +100,9 @@ def refuse_bad_betas(betas: tuple[float, float]) -> None:
 def apply_adam_step(optimizer: torch.optim.Optimizer, group: dict[str, Any]) -> None:
     """Apply Adam's step with decoupled decay to one group, by torch's fused kernel.
 
-    The group holds lr, betas, weight_decay, eps, and `step`, the steps so far. One count serves the group: torch's own
-    classes keep one for each weight and add to them one by one, 0.80 ms for 68 weights (0.8 M parameters, two threads)
-    where this takes 0.51 (2026-11).
+    The group holds lr, betas, weight_decay, eps, and `step`, the steps so far; lr and step may be tensors, as under
+    trainer.cuda_graph. One count serves the group: torch's own classes keep one for each weight and add to them one by
+    one, 0.80 ms for 68 weights (0.8 M parameters, two threads) where this takes 0.51 (2026-11).
     """
     weights, gradients = select_trained(group)
     if not weights:
@@ -109,8 +111,10 @@ def apply_adam_step(optimizer: torch.optim.Optimizer, group: dict[str, Any]) -> 
     for p in weights:
         if not optimizer.state[p]:
             optimizer.state[p].update(mean=torch.zeros_like(p), square=torch.zeros_like(p))
-    # filled there: a number copied to a GPU makes the CPU wait for all that the GPU has to do
-    count = torch.full((), float(group["step"]), device=weights[0].device)
+    count = group["step"]
+    if not isinstance(count, Tensor):
+        # filled there: a number copied to a GPU makes the CPU wait for all that the GPU has to do
+        count = torch.full((), float(count), device=weights[0].device)
     torch._fused_adamw_(
         weights,
         gradients,

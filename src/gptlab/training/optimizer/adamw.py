@@ -28,6 +28,7 @@ class AdamW(GroupwiseOptimizer):
     """
 
     update = "sign"
+    capturable = True
 
     def __init__(
         self,

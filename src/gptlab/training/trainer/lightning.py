@@ -35,6 +35,7 @@ class Lightning:
     threads        CPU threads of each process; null takes as many as there are cores, fewer beside other work where
                    threads wait by spinning (without intel-openmp)
     deterministic  True takes kernels that give the same bits again, also on GPUs, and slower ones
+    cuda_graph     True repeats a whole training step as a CUDA graph, and a written token too; untried
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Lightning:
         precision: Literal["auto", "32-true", "tf32", "bf16-mixed"] = "auto",
         threads: int | None = None,
         deterministic: bool = False,
+        cuda_graph: bool = False,
     ) -> None:
         if threads is not None and threads < 1:
             raise ValueError(f"threads={threads} is not positive; null leaves the choice to gptlab")
@@ -59,7 +61,9 @@ class Lightning:
         if precision == "tf32" and self.accelerator == "cpu":
             raise ValueError("precision=tf32 is a thing of GPUs; use precision=32-true on CPUs")
         self.strategy, self.devices, self.nodes = strategy, devices, nodes
-        self.deterministic = deterministic
+        self.deterministic, self.cuda_graph = deterministic, cuda_graph
+        if cuda_graph and (self.accelerator == "cpu" or strategy != "single"):
+            raise ValueError("cuda_graph=true is for one process on a GPU (trainer=gpu); say trainer.cuda_graph=false")
         self._refuse_bad_device_counts()
         # older GPUs emulate bfloat16, slower than float32
         full_precision = self.accelerator == "cpu" or not torch.cuda.is_bf16_supported(including_emulation=False)

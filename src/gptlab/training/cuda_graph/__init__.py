@@ -1,0 +1,1 @@
+"""A whole training step as a CUDA graph: trainer.cuda_graph=true. Never yet run on a GPU."""
