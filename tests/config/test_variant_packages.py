@@ -1,5 +1,7 @@
 """Packages of variants: their choices are in the menu, their classes allowed, their sources in the fingerprint."""
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -104,10 +106,61 @@ def test_packages_that_cannot_be_are_refused_in_one_line(
     assert done.err.startswith(f"error: {line}")
 
 
-def test_a_package_whose_code_does_not_import_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    write_package(tmp_path, "broken_variants", code="import nothing_of_this_name\n")
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("import nothing_of_this_name\n", "No module named 'nothing_of_this_name'"),
+        ("raise RuntimeError('two\\nlines')\n", "two lines"),
+        ("import sys\nsys.exit(3)\n", "it ends the program (sys.exit: 3)"),
+        ("def x(:\n", "invalid syntax (mine.py, line 1)"),
+    ],
+)
+def test_a_package_whose_code_does_not_import_is_refused_in_one_line(
+    code: str, reason: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    package = f"broken_{tmp_path.name}"  # where a package lies is read once a process
+    write_package(tmp_path, package, code=code)
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
-    monkeypatch.setenv(VARIABLE, "broken_variants")
+    monkeypatch.setenv(VARIABLE, package)
     done = program("train.py", "mlp=mine", f"outputs={tmp_path}")
-    line = "mlp._target_=broken_variants.mine.Mine cannot be imported: No module named 'nothing_of_this_name'"
+    line = f"mlp._target_={package}.mine.Mine cannot be imported: {reason}"
     assert (done.status, done.err) == (2, f"error: {line}\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "line"),
+    [
+        ("mine.py", "def x(:\n", "mine.py, line 1: no Python: invalid syntax; mend that line"),
+        ("conf/mlp/mine.yaml", "a: [1\n", "mine.yaml, line 2, column 1: no YAML: expected ',' or ']', but got"),
+    ],
+)
+@pytest.mark.parametrize("command", ["slots", "schema --to ."])
+def test_a_broken_file_of_a_package_ends_what_reads_all_choices_in_one_line(
+    command: str, name: str, text: str, line: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    package = f"unreadable_{tmp_path.name}"  # where a package lies is read once a process
+    write_package(tmp_path, package)
+    (tmp_path / package / name).write_text(text)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    monkeypatch.setenv(VARIABLE, package)
+    monkeypatch.chdir(tmp_path)
+    done = program("-m gptlab", *command.split())
+    assert (done.status, done.err.count("\n")) == (2, 1), done.err
+    assert line in done.err or "invalid syntax (mine.py, line 1)" in done.err
+
+
+def test_a_package_on_the_searchpath_is_taken_or_refused_without_a_word_of_hydras(tmp_path: Path):
+    for name in ("first", "second"):
+        write_package(tmp_path, name, "mlp/mine")
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}/src:{tmp_path}:{EXAMPLE}"}
+
+    def train(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "train.py", *words, f"outputs={tmp_path}"]
+        return subprocess.run(command, cwd=ROOT, env={**environment, **variables}, capture_output=True, text=True)
+
+    taken = train("--cfg", "job", "mlp=star_relu", "hydra.searchpath=[pkg://gptlab_example.conf]")
+    assert (taken.returncode, taken.stderr) == (0, "")
+    assert TARGET in taken.stdout
+    refused = train("mlp=mine", "hydra.searchpath=[pkg://second.conf]", **{VARIABLE: "first"})
+    line = "error: mlp=mine is a choice of first and of second; rename one, or uninstall one\n"
+    assert (refused.returncode, refused.stderr) == (2, line)

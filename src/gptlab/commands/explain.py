@@ -18,7 +18,7 @@ from gptlab.config.menu import CONF, find_yaml, list_choices
 from gptlab.config.recipe import LISTS, PARTS, Recipe, check_settings
 from gptlab.config.variant_packages import list_variant_packages
 from gptlab.errors import Refused
-from gptlab.runs.fingerprint import find_source
+from gptlab.runs.fingerprint import find_source, parse_source
 from gptlab.training.build import build_on_meta
 
 ROOT = CONF.parent
@@ -70,7 +70,7 @@ def summarize_choice(slot: str, choice: str) -> str:
     code = find_source(target[1]) if target else None
     if code is None:
         return ", ".join(line for line in text.splitlines() if ":" in line)
-    docstring = ast.get_docstring(ast.parse(code.read_text(encoding="utf-8"))) or ""
+    docstring = ast.get_docstring(parse_source(code)) or ""
     # a module of several choices has a list of them in its head, two blanks behind each name
     line_of_choice = re.search(rf"^{choice}  +(.*)$", docstring, re.M)
     return (

@@ -10,12 +10,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from gptlab.commands.explain import list_slots, split_knob_list, summarize_choice
 from gptlab.config.factory import locate, read_knobs
 from gptlab.config.json_schema import DRAFT, allow_interpolation, make_object_schema, make_type_schema, make_union
-from gptlab.config.menu import find_yaml, list_choices
+from gptlab.config.menu import list_choices, read_choice
 from gptlab.config.recipe import LISTS, POSITIVE_KEYS, Model, Settings, Tracking
 
 ANY_DEFAULTS = {"type": "array", "items": {"type": ["string", "object"]}}
@@ -66,7 +64,8 @@ def read_targets(slot: str) -> dict[str, dict[str, Any]]:
     """Return the classes that the choices of a slot name, each with the schemas of its knobs."""
     targets: dict[str, dict[str, Any]] = {}
     for choice in list_choices(slot):
-        name = yaml.safe_load(find_yaml(slot, choice).read_text(encoding="utf-8"))["_target_"]
+        node = read_choice(slot, choice)
+        name = node.get("_target_") if isinstance(node, dict) else None
         if name not in targets:
             targets[name] = _make_knob_schemas(locate(name, slot))
     return targets

@@ -7,11 +7,9 @@ import inspect
 import typing
 from typing import Any
 
-import yaml
-
 from gptlab.commands.explain import find_knobs, list_slots, split_knob_list, summarize_choice
 from gptlab.config.factory import locate, read_knobs
-from gptlab.config.menu import find_yaml, list_choices
+from gptlab.config.menu import find_yaml, list_choices, read_choice
 from gptlab.config.recipe import LISTS, Settings, flatten
 from gptlab.config.typecheck import describe_type
 
@@ -55,8 +53,8 @@ def print_menu(menu: dict[str, Any]) -> None:
 
 def _read_yaml(name: str) -> tuple[dict[str, Any], list[str]]:
     group, _, choice = name.rpartition("/")
-    text = find_yaml(group, choice).read_text(encoding="utf-8")
-    return yaml.safe_load(text) or {}, text.splitlines()
+    lines = find_yaml(group, choice).read_text(encoding="utf-8").splitlines()
+    return read_choice(group, choice) or {}, lines
 
 
 def _read_defaults() -> dict[str, Any]:

@@ -58,10 +58,12 @@ def locate(target: str, path: str) -> Callable[..., Any]:
     module, _, name = target.rpartition(".")
     try:
         target_object = getattr(import_module(module), name)
-    except Exception as error:  # a package of one's own may fail in any way
+    except (Exception, SystemExit) as error:  # a package of one's own may fail in any way, or end the program
         if not isinstance(error, ImportError | AttributeError) and module.startswith(ALLOWED):
             raise
-        raise Refused(f"{setting} cannot be imported: {' '.join(str(error).split())}") from error
+        reason = " ".join(str(error).split())
+        reason = f"it ends the program (sys.exit: {reason})" if isinstance(error, SystemExit) else reason
+        raise Refused(f"{setting} cannot be imported: {reason or type(error).__name__}") from error
     if not inspect.isclass(target_object) and not inspect.isfunction(target_object):
         raise Refused(f"{setting} is no class or function")
     # a module of ours imports names from elsewhere, which must not be a way around

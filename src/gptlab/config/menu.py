@@ -1,6 +1,9 @@
 """The menu: slots and choices as the folders and files of conf/, and of the conf/ of registered packages."""
 
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from gptlab.config.places import ABLATE as ABLATE
 from gptlab.config.places import CONF as CONF
@@ -39,3 +42,9 @@ def select_choices_that_reach(words: list[str], keys: list[str]) -> list[str]:
         if slot in slots or "@package" in text or "\ndefaults:" in f"\n{text}":
             selected.append(word)
     return selected
+
+
+def read_choice(group: str, choice: str) -> Any:
+    """Return what the YAML of a choice holds; raise yaml.YAMLError, which names the file, if it is no YAML."""
+    with find_yaml(group, choice).open(encoding="utf-8") as file:
+        return yaml.safe_load(file)

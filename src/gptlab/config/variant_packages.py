@@ -50,7 +50,7 @@ def list_variant_packages() -> tuple[VariantPackage, ...]:
 
 
 def register_searched(folders: list[str]) -> None:
-    """Register mypackage of each pkg://mypackage.conf, for this process and those that it starts."""
+    """Register mypackage of each pkg://mypackage.conf, for this process and those that it starts, or refuse it."""
     # by way of the environment, since launchers start processes that must know it too
     names = [known for known in os.environ.get(VARIABLE, "").split(",") if known]
     for folder in folders:
@@ -59,6 +59,7 @@ def register_searched(folders: list[str]) -> None:
             names.append(name)
     if names:
         os.environ[VARIABLE] = ",".join(names)
+        list_variant_packages()  # here, and not once for each slot
 
 
 @cache

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from gptlab.config.recipe import OPTIONAL_SLOTS, SLOTS, Recipe, flatten
 from gptlab.config.variant_packages import list_variant_packages
+from gptlab.errors import Refused
 
 ROOT = Path(__file__).parents[2]
 
@@ -73,9 +74,19 @@ def _parse_source(path: Path, module: str, _mtime_ns: int, _size: int) -> tuple[
 
     A study asks for every cell, and to parse all sources takes 0.2 s.
     """
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tree = parse_source(path)
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]
     return hashlib.sha256(ast.dump(tree).encode()).hexdigest(), list_imports(tree, package)
+
+
+def parse_source(path: Path) -> ast.Module:
+    """Return a parsed file; refuse one that is no Python, as a package of one's own may hold."""
+    try:
+        return ast.parse(path.read_text(encoding="utf-8"))
+    except (SyntaxError, ValueError) as error:  # ValueError: null bytes, another encoding
+        line = f", line {error.lineno}" if isinstance(error, SyntaxError) and error.lineno else ""
+        reason = error.msg if isinstance(error, SyntaxError) else error
+        raise Refused(f"{path}{line}: no Python: {reason}; mend that line") from error
 
 
 def _is_followed(module: str) -> bool:

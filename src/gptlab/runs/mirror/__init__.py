@@ -10,10 +10,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
 
-import yaml
-
 from gptlab.config.factory import locate
-from gptlab.config.menu import find_yaml, list_choices
+from gptlab.config.menu import list_choices, read_choice
 from gptlab.errors import Refused
 
 WANDB = "wandb"
@@ -89,8 +87,7 @@ def open_mirrors(names: list[str], run: MirroredRun) -> dict[str, Mirror]:
 def _find_classes(names: list[str]) -> Iterator[tuple[str, type[Mirror]]]:
     for name in names:
         if name != WANDB:
-            node = yaml.safe_load(find_yaml("mirror", name).read_text(encoding="utf-8"))
-            kind: Any = locate(node["_target_"], "mirror")
+            kind: Any = locate(read_choice("mirror", name)["_target_"], "mirror")
             yield name, kind
 
 
