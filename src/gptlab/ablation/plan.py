@@ -8,6 +8,7 @@ from rich.console import Console
 
 from gptlab.ablation import bill
 from gptlab.ablation.arms.birth import describe_feeds
+from gptlab.ablation.arms.idle import describe_idle_arms
 from gptlab.ablation.cells import (
     Cell,
     Variant,
@@ -58,7 +59,7 @@ class Plan:
     estimated: set[str] = field(default_factory=set)
     run_seconds: dict[str, float] = field(default_factory=dict)
     mismatch: list[str] = field(default_factory=list)
-    feed: list[str] = field(default_factory=list)  # what is odd about arms at birth
+    feed: list[str] = field(default_factory=list)  # what is odd about arms at birth, and what does little in them
     notes: list[str] = field(default_factory=list)  # about how it is run
 
     @property
@@ -193,7 +194,7 @@ def count_costs(plan: Plan) -> None:
         plan.step_ms = plan.costs.time_or_estimate_steps(recipes, baselines)
         plan.estimated = {*recipes} - {*baselines.values()} if len(recipes) > MAX_TIMED_ARMS else set()
     estimate_run_times(plan)
-    plan.feed = describe_feeds(plan) if plan.to_run() else []
+    plan.feed = [*describe_feeds(plan), *describe_idle_arms(plan)] if plan.to_run() else []
     plan.mismatch = [line for size in plan.spec.baselines for line in _describe_mismatch_of_size(plan, size)]
 
 

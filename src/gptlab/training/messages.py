@@ -1,14 +1,14 @@
 """Console output of a run: what it is, before it starts; its results, after."""
 
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import torch
 from rich.markup import escape
 
 from gptlab.config.factory import factory
-from gptlab.config.recipe import PARTS, Recipe
+from gptlab.config.idle_knobs import describe_idle_knobs
+from gptlab.config.recipe import PARTS
 from gptlab.console.units import draw_sparkline, format_duration
 from gptlab.model.compile_policy import find_missing_dependency
 from gptlab.runs.record import read_rows
@@ -44,8 +44,8 @@ def print_introduction(context: RunContext, setup: TrainingSetup, probe: Probe) 
         f"{corpus.describe_passes(tokens)}; {choices.get('optimizer')} at "
         f"{context.recipe.config['optimizer']['lr']:g}, {choices.get('schedule')} (mean {schedule.mean():.2f} of it)",
     )
-    for line in describe_odd_recipe(context.recipe):
-        say("", f"[yellow]{line}[/]")
+    for line in describe_idle_knobs(context.recipe.config):
+        say("", f"[yellow]{escape(line)}[/]")
     print_device(context, setup, probe.kernels)
     print_time(context, probe)
 
@@ -85,15 +85,6 @@ def describe_doubts(context: RunContext) -> list[str]:
     """Return the line on data that may not be meant as they are read, if there is one."""
     line = factory(context.recipe.config["data"], "data")().describe_doubts()
     return [f"[yellow]{escape(line)}[/]"] if line else []
-
-
-def describe_odd_recipe(recipe: Recipe) -> Iterator[str]:
-    """Yield a line, in rich markup, for each part that does little or nothing in this run."""
-    if "lora" in recipe.config["change"] and not recipe.config.get("pretrained"):
-        yield r"change=\[lora] without pretrained: the weights that it freezes were drawn, not trained"
-    every = recipe.config["callback"].get("last_k", {}).get("every", 0)
-    if every > recipe.settings.steps:
-        yield rf"callback=\[last_k] averages nothing: every={every} is beyond steps={recipe.settings.steps}"
 
 
 def describe_fewer_threads(context: RunContext) -> str:
