@@ -81,7 +81,7 @@ def refuse(*words: str) -> str:
 def test_minimal_pairs_are_won_by_the_likelier_sentence(run: Path, folder: Path):
     model = load_run(run)
     wins = [log_likelihood(*model, "", good) > log_likelihood(*model, "", bad) for good, bad in PAIRS]
-    scores = ask(str(run), "--pairs", f"{folder}/pairs.jsonl")["last"]["pairs"]["metrics"]
+    scores = ask(str(run), "--pairs", f"{folder}/pairs.jsonl")["last"]["pairs/pairs"]["metrics"]
     assert scores["accuracy"]["value"] == pytest.approx(sum(wins) / len(wins))
     assert summary(run)["val/minimal_pairs"] == scores["accuracy"]["value"]
 
@@ -93,7 +93,7 @@ def test_bits_per_byte_are_of_the_right_answer_alone(run: Path, folder: Path):
         text = question["question"].rstrip()
         answer = " " * (len(question["question"]) - len(text)) + answer
         bits.append(-log_likelihood(*model, text, answer) / math.log(2) / len(answer))
-    scores = ask(str(run), "--questions", f"{folder}/questions.jsonl")["last"]["questions"]["metrics"]
+    scores = ask(str(run), "--questions", f"{folder}/questions.jsonl")["last"]["questions/questions"]["metrics"]
     assert scores["bits/byte"]["value"] == pytest.approx(sum(bits) / len(bits), abs=1e-5)
     assert summary(run)["val/answer_bits"] == pytest.approx(scores["bits/byte"]["value"], abs=1e-6)
 
@@ -107,14 +107,14 @@ def test_every_evaluation_on_the_way_scores_the_tasks(run: Path):
 def test_scores_of_other_tasks_and_checkpoints_stay_in_the_file(run: Path, folder: Path):
     ask(str(run), "--pairs", f"{folder}/pairs.jsonl")
     content = ask(str(run), "--questions", f"{folder}/questions.jsonl", "--which", "best")
-    assert {"pairs"} <= {*content["last"]}
-    assert {*content["best"]} == {"questions"}
+    assert {"pairs/pairs"} <= {*content["last"]}
+    assert {*content["best"]} == {"questions/questions"}
 
 
 def test_a_program_gets_the_scores(run: Path, folder: Path):
     done = gptlab("evaluate", str(run), "--pairs", f"{folder}/pairs.jsonl", "--json")
     answer = json.loads(done.stdout)
-    assert (done.returncode, answer["exit"], answer["tasks"]["pairs"]["documents"]) == (0, 0, 3)
+    assert (done.returncode, answer["exit"], answer["tasks"]["pairs/pairs"]["documents"]) == (0, 0, 3)
 
 
 @pytest.mark.parametrize(

@@ -129,7 +129,9 @@ def _extract_facts(summary: dict[str, Any], config: dict[str, Any]) -> dict[str,
     # by content where it is stamped: a tokenizer's path may differ and its tokens not
     tokenizer = {key: value for key, value in config.get("tokenizer", {}).items() if key != "path"}
     stamp = (config.get("content") or {}).get("tokenizer", config.get("tokenizer", {}).get("path"))
-    return facts | conditions | {"tokenizer": repr((tokenizer, stamp))}
+    tasks = {key: value for key, value in (config.get("content") or {}).items() if key.startswith("metric.")}
+    judged_by = {"tasks": repr(sorted(tasks.items()))} if tasks else {}
+    return facts | conditions | judged_by | {"tokenizer": repr((tokenizer, stamp))}
 
 
 CONDITIONS = (

@@ -34,6 +34,8 @@ METRICS = (
     "val/bits_per_byte",
     "val/perplexity",
     "val/token_accuracy",
+    "val/answer_bits",
+    "val/minimal_pairs",
     "params",
     "params_active",
     "flops_per_token",

@@ -179,7 +179,7 @@ def _build_tradeoffs(view: View) -> list[Item | None]:
     lines = [*filter(None, [measures.describe_shared_counts(view), *caveats.describe_budgets(view)])]
     return [
         Table("Other measures, each against the baseline", measures.build_cost_columns(view), MARKS),
-        Words([*lines, *caveats.describe_fronts(view)]),
+        Words([*lines, *caveats.describe_signals(view), *caveats.describe_fronts(view)]),
         *(figures.draw_front(view, cost, view.stratum.fronts) for cost in costs),
     ]
 

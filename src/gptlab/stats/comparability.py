@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from gptlab.stats.contrasts import contrast_without_interval
+from gptlab.stats.downstream.tasks import is_task_key
 from gptlab.stats.results import ACCURACY, METRICS, TEST, Comparison, Contrast, Metric, Run, make_metric
 from gptlab.stats.study_plan import StudyPlan
 
@@ -51,6 +52,9 @@ def choose_usual_metric(plan: StudyPlan, runs: list[Run]) -> Metric:
 
 def choose_metric(runs: list[Run], usual: Metric) -> tuple[Metric, str]:
     """Return the metric that decides, and why no verdict can be given, "" if one can."""
+    if is_task_key(usual.key):  # of any tokenizer and any text, as long as the questions are the same
+        differ = bool(list_differing(runs, ("tasks",)))
+        return usual, "the arms differ in the files of their tasks, so they are not judged alike: no verdict" * differ
     # another text has another entropy: no unit makes losses on two texts comparable
     if differing := list_differing(runs, JUDGING_FACTS):
         names = " and ".join(JUDGING_FACTS[fact] for fact in differing)

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from gptlab.stats import paired_tests as statistics
 from gptlab.stats.contrasts import DecisionRule, compare_counts, compare_pairs, contrast_without_interval
+from gptlab.stats.downstream.tasks import measure_task_signal
 from gptlab.stats.moderation import Pair, Variance, choose_variances, describe_disagreements, select_shared
 from gptlab.stats.paired_tests import Table, VarianceEstimate
 from gptlab.stats.results import ACCURACY, METRICS, Arm, Comparison, Contrast, Metric, Noise, Run
@@ -16,7 +17,7 @@ from gptlab.stats.study_plan import StudyPlan
 DEFAULT_MARGIN_SHARE = 0.005
 """Share of the baseline's mean that is the margin of equivalence where no better one is known."""
 ACCURACY_MARGIN = 0.01
-"""Margin of equivalence of the accuracy in a synthetic task."""
+"""Margin of equivalence of the accuracy in a synthetic task, and in minimal pairs."""
 
 
 def tabulate(runs: Iterable[Run], key: str) -> dict[str, dict[int, float]]:
@@ -52,8 +53,7 @@ def compare_metric(
     delta, source = margin or _default_margin(metric, values.get(baseline, {}))
     unstable = frozenset(arm.arm for arm in arms if arm.diverged)
     pairs = [(arm, baseline) for arm in values if arm != baseline] if baseline in values else []
-    # parameters, FLOPs and bytes are the same at every seed: compared as they are, without a test
-    if not metric.seeded:
+    if not metric.seeded:  # parameters, FLOPs and bytes are the same at every seed: compared without a test
         counts = [compare_counts(metric, values, pair) for pair in pairs]
         return Comparison(metric, baseline, arms, counts, [], "none", delta, source, None)
     doubles = find_doubles(metric, runs, baseline, plan.looked)
@@ -78,6 +78,7 @@ def compare_metric(
         notes=[*_describe_seeds(arms, values, baseline, metric, plan.looked), *_describe_doubles(doubles, every)],
         noisy=describe_disagreements(select_shared(values, pairs, unstable) if kind == "moderated" else {}, baseline),
         look=describe_look(rule, contrasts),
+        signal=measure_task_signal(metric, values, runs),
     )
 
 
@@ -153,6 +154,8 @@ def _summarize_arm(name: str, runs: list[Run], values: Table) -> Arm:
 def _default_margin(metric: Metric, base: Mapping[int, float]) -> tuple[float, str]:
     if metric == ACCURACY:
         return ACCURACY_MARGIN, "one answer in a hundred"
+    if metric.unit == "share of pairs":
+        return ACCURACY_MARGIN, "one pair in a hundred"
     mean = plain.fmean(base.values()) if base else 0.0
     return DEFAULT_MARGIN_SHARE * abs(mean), f"0.5 % of the baseline's {metric.name}"
 

@@ -7,6 +7,7 @@ unit of the metric; losses are nats per token.
 from dataclasses import dataclass, field
 from typing import Literal
 
+from gptlab.stats.downstream.signal_to_noise import SignalToNoise
 from gptlab.stats.interactions.findings import Interaction
 from gptlab.stats.ladder.findings import LadderFindings
 from gptlab.stats.spending import Look
@@ -177,6 +178,7 @@ class Comparison:
     notes: list[str] = field(default_factory=list)  # unequal seeds, one seed, ...
     noisy: list[str] = field(default_factory=list)  # arms, or the baseline, whose noise is not that of the others
     look: Look | None = None  # where in its plan of looks the study stands; None where it has none
+    signal: SignalToNoise | None = None  # of a downstream task
 
 
 @dataclass(frozen=True)

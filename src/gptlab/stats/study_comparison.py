@@ -7,6 +7,7 @@ from typing import Any
 from gptlab.stats import compute_value, scaling
 from gptlab.stats.comparability import BITS, choose_metric, choose_usual_metric, withhold_verdicts
 from gptlab.stats.contrasts import redecide
+from gptlab.stats.downstream.tasks import is_task_key, list_task_metrics
 from gptlab.stats.interactions.comparison import compare_interactions
 from gptlab.stats.ladder.comparison import compare_ladder
 from gptlab.stats.lr_tuning import choose_learning_rates
@@ -131,9 +132,12 @@ FRONT_COSTS = (
 
 def _withhold_validation(measures: list[Comparison], reason: str) -> list[Comparison]:
     """Return comparisons without verdicts on what was measured on the validation text."""
-    return [
-        withhold_verdicts(measure, reason) if measure.metric.key.startswith("val/") else measure for measure in measures
-    ]
+    withheld = []
+    for measure in measures:
+        # downstream tasks are not of that text
+        of_text = measure.metric.key.startswith("val/") and not is_task_key(measure.metric.key)
+        withheld.append(withhold_verdicts(measure, reason) if of_text else measure)
+    return withheld
 
 
 def _is_told(key: str, run: Run) -> bool:
@@ -149,7 +153,7 @@ def _compare_other_metrics(
     return [
         # margins of compute are of the loss; other metrics have half a percent
         compare_metric(metric, runs, baseline, plan, control=control, minutes=minutes)
-        for metric in METRICS
+        for metric in (*METRICS, *list_task_metrics(runs))
         if metric not in skipped and any(_is_told(metric.key, run) for run in runs)
     ]
 

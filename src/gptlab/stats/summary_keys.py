@@ -57,6 +57,9 @@ START, RECORD, SUMMARY, RUN = "training/start.py", "runs/record.py", "training/s
 EVALUATOR, FINAL, SAMPLES = "training/evaluator.py", "training/final_evaluation.py", "training/samples.py"
 COSTS, CHANGE = "model/costs.py", "weights/change"
 
+NOISE_PREFIX = "noise/"
+"""Before the name of a metric of downstream tasks, val/ left out: how much it moves from checkpoint to checkpoint."""
+
 OUTCOME = (
     _fact("status", "finished, or diverged", RUN),
     _fact("reason", "where it diverged, and only then", RUN),
@@ -124,6 +127,7 @@ QUALITY = (
     _fact("val/<metric>_ceiling", "the same, for texts of the validation split", SAMPLES),
     _fact("val/<metric>_low", "lower end of its 95 % interval over samples", SAMPLES),
     _fact("val/<metric>_high", "upper end of its 95 % interval over samples", SAMPLES),
+    _fact(f"{NOISE_PREFIX}<metric>", "of a downstream task: SD of the last 5 evaluations about a line", FINAL),
     _fact("position/overlap", "share of main directions common to positions and tokens", FINAL),
     _fact("position/overlap_chance", "what chance gives of it", FINAL),
 )

@@ -21,6 +21,10 @@ from gptlab.corpus.documents import count_tokens_before, number_documents
 from gptlab.model.decoder import Decoder
 from gptlab.model.eval_mode import eval_mode
 from gptlab.model.shape import IGNORED
+from gptlab.runs.record import read_rows
+from gptlab.stats.downstream.signal_to_noise import measure_checkpoint_noise
+from gptlab.stats.downstream.tasks import is_task_key
+from gptlab.stats.summary_keys import NOISE_PREFIX
 from gptlab.training.context import RunContext
 from gptlab.training.cost.run_time import CONTEXTS, HISTORY_SHARE
 from gptlab.training.evaluate import evaluate
@@ -64,10 +68,23 @@ def evaluate_final(
     row = {**log.axes(), **values}
     context.folder.append_metrics(row)
     context.tracker.log_metrics(row)
+    values |= measure_task_noise(context, evaluator)
     best = state.best_loss
     # interim losses are of fewer tokens, the same ones each time
     values["val/loss_best"] = values["val/loss"] if best is None else min(values["val/loss"], best)
     return {**values, **explain_missing_history(decoder, corpus, evaluator)}, time.perf_counter() - start
+
+
+def measure_task_noise(context: RunContext, evaluator: Evaluator) -> dict[str, float]:
+    """Return how much each downstream task moves over the run's last evaluations, the final one among them."""
+    if not evaluator.task_metrics:
+        return {}
+    scores: dict[str, list[float]] = {}
+    for row in read_rows(context.folder.path / "metrics.jsonl"):
+        for key in filter(is_task_key, row):
+            scores.setdefault(key, []).append(row[key])
+    noise = {key: measure_checkpoint_noise(of_task) for key, of_task in scores.items()}
+    return {NOISE_PREFIX + key.removeprefix("val/"): sd for key, sd in noise.items() if sd is not None}
 
 
 def mean_of_halves(nats: torch.Tensor) -> dict[str, float]:

@@ -2,6 +2,8 @@
 
 import difflib
 import logging
+import os
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -83,15 +85,22 @@ def load_task(manager: Any, name: str) -> None:
 
 @contextmanager
 def quiet_libraries() -> Iterator[None]:
-    """Let only errors of the harness and of datasets through: refusals are one line."""
+    """Keep what the harness, datasets and git print away: refusals are one line, and the bar is our own."""
     names = ("lm_eval", "lm-eval", "datasets", "evaluate", "huggingface_hub", "httpx")
     loggers = [logging.getLogger(name) for name in names]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)
+    sys.stderr.flush()
+    stderr, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)  # below Python, since the harness starts git
     try:
         yield
     finally:
+        sys.stderr.flush()
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        os.close(nowhere)
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
 

@@ -16,7 +16,7 @@ def evaluate_pairs(decoder: Decoder, tokenizer: Tokenizer, files: list[str], max
     tasks = {}
     for file in list_task_files(files, "--pairs"):
         wins = score_pairs(decoder, encode_pairs(tokenizer, read_pairs(file), f"--pairs={file}"), max_rows)
-        tasks[name_task(file)] = _describe_task(file, len(wins), {"accuracy": (wins, "higher")})
+        tasks[f"pairs/{name_task(file)}"] = _describe_task(file, len(wins), {"accuracy": (wins, "higher")})
     return tasks
 
 
@@ -32,7 +32,7 @@ def evaluate_questions(decoder: Decoder, tokenizer: Tokenizer, files: list[str],
         scores = score_answers(decoder, encode_answers(tokenizer, texts, f"--questions={file}"), max_rows)
         bits, right = _judge_choices(questions, scores)
         measured = {"bits/byte": (bits, "lower"), **({"accuracy": (right, "higher")} if right else {})}
-        tasks[name_task(file)] = _describe_task(file, len(questions), measured)
+        tasks[f"questions/{name_task(file)}"] = _describe_task(file, len(questions), measured)
     return tasks
 
 

@@ -5,6 +5,7 @@ A table is one kind of object in the file. Its `kind` is the dataclass whose fie
 
 from gptlab.report.render.key_table import KeyTable
 from gptlab.report.render.ladder_keys import LADDER_TABLES
+from gptlab.report.render.task_keys import SIGNAL
 from gptlab.stats.interactions.findings import Interaction
 from gptlab.stats.measurements import Measurements
 from gptlab.stats.results import (
@@ -69,8 +70,7 @@ STRATUM = KeyTable(
         "tunings": "each arm over the grid of learning rates, with `tune=grid` or `tune=transfer`",
     },
     added=("answer", "sentences"),
-    # they stand once, in the `runs` of the file
-    dropped=("runs",),
+    dropped=("runs",),  # they stand once, in the `runs` of the file
 )
 COMPARISON = KeyTable(
     "A comparison",
@@ -88,6 +88,7 @@ COMPARISON = KeyTable(
         "notes": "unequal seeds, one seed, ...",
         "noisy": "a sentence for each arm that is far noisier than the others, and for such a baseline",
         "look": "where the study stands in its plan of looks; null where it has none",
+        "signal": "of a downstream task its signal and noise, else null",
     },
 )
 METRIC = KeyTable(
@@ -294,7 +295,7 @@ MEASUREMENTS = KeyTable(
     dropped=("plan", "rows"),
 )
 TABLES = (
-    *(DOCUMENT, STRATUM, COMPARISON, METRIC, ARM, CONTRAST, INTERACTION, NOISE, LOOK),
+    *(DOCUMENT, STRATUM, COMPARISON, METRIC, ARM, CONTRAST, INTERACTION, NOISE, SIGNAL, LOOK),
     *(TIMING, FRONT, EXCHANGE, TUNING, SCALING, *LADDER_TABLES, RUN, MEASUREMENTS),
 )
 """All kinds of objects, in the order of the page."""

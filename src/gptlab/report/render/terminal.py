@@ -137,6 +137,8 @@ def _print_cost_tables(view: View, console: Console) -> None:
     if marks:
         line = f"against {view.short_name(view.comparison.baseline)}: {'  '.join(marks)}"
         print_paragraph(line, console, style="dim")
+    for line in caveats.describe_signals(view):
+        print_paragraph(line, console, style="dim")
     if counts := measures.describe_shared_counts(view):
         print_paragraph(counts, console, style="dim")
 
@@ -156,14 +158,13 @@ def print_table(table: list[Column], console: Console, view: View | None = None,
         grid.add_column(align_head(column), overflow="fold", no_wrap=number > 0)
     for row, cells in enumerate(zip(*(column.cells for column in table), strict=True)):
         verdict = view.get_verdict(view.order[row]) if view else ""
-        grid.add_row(
-            *(_colour_cell(cell, column.colour_pattern, verdict) for cell, column in zip(cells, table, strict=True))
-        )
+        grid.add_row(*(_colour_cell(cell, column, verdict) for cell, column in zip(cells, table, strict=True)))
     console.print(Padding(grid, (int(space_before), 0, 0, INDENT), expand=False))
 
 
-def _colour_cell(cell: str, pattern: str, verdict: str) -> Text:
-    text = Text(cell, style="dim" if pattern else "")
+def _colour_cell(cell: str, column: Column, verdict: str) -> Text:
+    pattern = column.colour_pattern
+    text = Text(cell, style="dim" if pattern or column.is_weak else "")
     if pattern and verdict in COLOURS:
         text.highlight_regex(pattern, f"not dim {COLOURS[verdict]}")
     return text

@@ -136,6 +136,22 @@ def describe_noise(view: View) -> list[str]:
     return [*lines, *describe_controls(view)]
 
 
+def describe_signals(view: View) -> list[str]:
+    """Return a sentence on signal and noise of each downstream task, and whether it is too weak to decide by."""
+    lines = []
+    for comparison in view.stratum.comparisons:
+        signal, name = comparison.signal, comparison.metric.name
+        if signal is None:
+            continue
+        noises = {"seeds": signal.seed_noise, "the last checkpoints": signal.checkpoint_noise}
+        known = [f"{sd:.2%} over {what}" for what, sd in noises.items() if sd is not None]
+        line = f"{name}: signal {signal.signal:.2%} of the mean, noise {' and '.join(known) or 'unknown'}"
+        if signal.ratio is not None and signal.needed is not None:
+            line += f"; ratio {signal.ratio:.1f}, of which equal arms reach {signal.needed:.1f} once in twenty"
+        lines.append(f"{line}: weak, decide nothing by it." if signal.is_weak else f"{line}.")
+    return lines
+
+
 def describe_controls(view: View) -> list[str]:
     """Return whether the study sees a small difference in compute: the baseline's own, with fewer and more steps."""
     controls = view.stratum.controls

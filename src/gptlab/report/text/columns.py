@@ -22,12 +22,14 @@ class Column:
 
     left            whether cells are aligned to the left
     colour_pattern  regular expression of the characters that take the verdict's colour; the others are dimmed
+    is_weak         whether all of it is greyed out: a downstream task with too little signal for its noise
     """
 
     head: str
     cells: list[str]
     left: bool = False
     colour_pattern: str = ""
+    is_weak: bool = False
 
     @property
     def is_empty(self) -> bool:

@@ -9,6 +9,8 @@ from gptlab.stats.results import STEP, WRITE, Comparison, Metric, Timing
 
 LAST = ("memory/peak_bytes", "cache_bytes_per_token", "params", "params_active", "flops_per_token")
 """Costs that stand behind the times."""
+WEAK = "(weak)"
+"""Before the head of a downstream task with too little signal, also where nothing can be grey."""
 
 
 def build_cost_columns(view: View) -> list[Column]:
@@ -83,7 +85,10 @@ def _build_metric_column(view: View, comparison: Comparison) -> Column:
         relative = half_width / abs(contrast.against_mean) if comparison.metric.seeded else 0.0
         change = format_change(contrast.mean / contrast.against_mean, relative or None)
         cells.append((text, change, MARKS.get(contrast.verdict, "")))
-    return _join_cells(comparison.metric, cells)
+    column = _join_cells(comparison.metric, cells)
+    if comparison.signal is None or not comparison.signal.is_weak:
+        return column
+    return replace(column, head=f"{WEAK} {column.head}", is_weak=True)
 
 
 def _build_timing_column(view: View, timing: Timing) -> Column:
