@@ -74,7 +74,7 @@ docs: tables site ## all documents that are made: tables, then site
 
 .PHONY: tables
 tables: .venv/installed ## write the tables of docs/ that the code declares, and the schemas that editors read
-	@echo "tables: the keys of comparison.json and summary.json in docs/comparison.md, schemas of conf/ in schemas/"
+	@echo "tables: the keys of comparison.json and summary.json in docs/comparison.md, decisions over sizes, schemas of conf/ in schemas/"
 	@$(python) docs/tables.py
 	@$(python) -m gptlab schema --to schemas >/dev/null
 

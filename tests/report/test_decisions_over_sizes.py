@@ -2,6 +2,7 @@
 
 import json
 import math
+import runpy
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from planted_decisions import make_ladder
 from planted_ladders import judge_ladder
 from planted_runs import judged
+from tiny_runs import ROOT
 
 from gptlab.errors import Refused
 from gptlab.report.decisions import collect_losses, read_document, read_ladders, to_document
@@ -86,6 +88,15 @@ def test_what_is_no_study_and_no_whole_file_is_refused_in_a_line(tmp_path: Path)
             read_ladders([tmp_path / name])
     with pytest.raises(Refused, match="planted is given twice"):
         read_ladders([losses, losses])
+
+
+def test_the_page_on_decisions_is_what_its_losses_say():
+    page = (ROOT / "docs" / "decision_accuracy.md").read_text()
+    assert runpy.run_path(str(ROOT / "docs" / "tables.py"))["render_decision_page"](page) == page
+    # what its own words say of the table
+    first, *_ = compare_all_sizes(read_ladders([ROOT / "docs" / "decision_accuracy.json"]))
+    every = first.shares["all"]
+    assert f"**{every.agree} of {every.of}**" in page.partition("<!--")[0]
 
 
 def test_markdown_and_programs_have_every_decision_and_names_break_no_table():
