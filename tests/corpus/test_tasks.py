@@ -235,6 +235,32 @@ def test_depo_asks_who_stands_so_many_places_after(judged: bool):
     assert hops_seen == ({1, 2, 4, 6} if judged else {*range(1, 7)})
 
 
+def test_capo_asks_for_facts_that_every_stream_and_seed_share():
+    knobs = ["data.people=30", "data.attributes=3", "data.letters=4", "data.values=9", "data.examples=null"]
+    made = corpus("capo", *knobs)
+    assert len(made.judged.inputs) == 30
+    facts: dict[tuple[str, ...], dict[str, str]] = {}
+    for words, asked in answers(made):
+        name, tags = tuple(words[:3]), words[3:8:2]
+        assert {*tags} == {"#1", "#2", "#3"}
+        assert [place for place, _ in asked] == [3, 5, 7]
+        facts[name] = dict(zip(tags, (answer for _, answer in asked), strict=True))
+        assert words[4:8:2] == [answer for _, answer in asked][:2]
+    assert len(facts) == 30
+    assert len({tuple(fact.values()) for fact in facts.values()}) > 20
+    met = set()
+    for seed in (0, 1):
+        examples = made.task.generate(np.random.default_rng(seed), 40, 32, judged=False)
+        for words, asked in answers(made, examples):
+            assert len(asked) == 3 * 3  # three people; a fourth has no room
+            for place, answer in asked:
+                begin = place // 9 * 9
+                assert facts[tuple(words[begin : begin + 3])][words[place]] == answer
+                met.add(tuple(words[begin : begin + 3]))
+    assert met == facts.keys()
+    assert (corpus("capo", *knobs, "data.facts=1").judged.targets != made.judged.targets).any()
+
+
 @pytest.mark.parametrize("task", ["copy", "s5", "parity"])
 def test_a_curriculum_grows_the_length_with_the_step_and_leaves_validation_alone(task: str):
     knobs = ["data.length=12", "data.judged_length=null"]
@@ -315,6 +341,8 @@ def test_a_micro_batch_without_weight_is_the_text_as_before():
         ("data=depo data.shortest=4", "data.shortest=4 is not in 1 .. data.longest=2; try shortest=1"),
         ("data=copy data.curriculum=0", "data.curriculum=0 is not positive; give steps, or null for none"),
         ("data=s5 data.curriculum=9", "data.curriculum=9 grows to data.length=null; say how long, as data.length=16"),
+        ("data=capo data.values=1", "data.values=1 is below 2; try 8"),
+        ("data=capo data.letters=1", "data.letters=1 is below 2, or data.facts=0 negative; try letters=32 facts=0"),
         ("data=parity data.length=0", "data.length=0 is not positive; null is the context"),
     ],
 )
