@@ -10,12 +10,13 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 from forked_process import run_forked
 from tiny_runs import finished, program, summary, tiny
 from typer.testing import CliRunner
 
 from gptlab.__main__ import app
-from gptlab.runs.record import RunFolder
+from gptlab.runs.record import RunFolder, read_recipe
 
 
 def gptlab(*arguments: str, anew: bool = False, **variables: str) -> "subprocess.CompletedProcess[str]":
@@ -78,6 +79,16 @@ def test_a_run_with_layers_that_predict_ahead_drafts_for_itself(tmp_path: Path):
     said = re.fullmatch(r"draft: (\d+) of (\d+) guesses accepted \(\d+%\), (\d+) passes\n", drafted.stderr)
     assert said is not None
     assert int(said[1]) + int(said[3]) == 30
+
+
+def test_a_run_of_before_there_was_a_choice_of_embedding_writes_the_same(run: Path, tmp_path: Path):
+    older = shutil.copytree(run, tmp_path / "older")
+    config = yaml.safe_load((older / "config.yaml").read_text())
+    del config["embedding"]
+    (older / "config.yaml").write_text(yaml.safe_dump(config))
+    assert read_recipe(older).hash == read_recipe(run).hash
+    new, old = (CliRunner().invoke(app, ["sample", str(folder), "--length", "9"]) for folder in (run, older))
+    assert (old.exit_code, old.stdout) == (0, new.stdout)
 
 
 def test_without_a_prompt_a_text_without_new_lines_begins_somehow(tmp_path: Path):
