@@ -19,6 +19,7 @@ from gptlab.__main__ import app
 from gptlab.commands.explain import list_slots
 from gptlab.errors import Refused
 from gptlab.report.render.answer import choose_status
+from gptlab.stats.study_plan import StudyPlan
 
 STUDY = ["attention=mha,gqa", "timing=0", "seeds=2"]
 
@@ -117,6 +118,7 @@ class Fake:
         arms = [type("Arm", (), {"diverged": statuses.count("diverged")})]
         comparison = type("Comparison", (), {"contrasts": contrasts, "arms": arms})
         self.strata = [type("Stratum", (), {"comparisons": [comparison], "confirmed": None})]
+        self.plan = StudyPlan(study="x")
         self.runs = [type("Run", (), {"status": status}) for status in statuses]
 
 

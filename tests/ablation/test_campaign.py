@@ -75,15 +75,63 @@ def test_a_confirmation_is_planned_once_on_fresh_seeds_and_closes_the_campaign(t
     assert ask(tmp_path, "campaign")["confirmed"] is True
 
 
+@pytest.mark.slow  # some twenty tiny runs
+def test_a_grid_of_rates_asks_one_question_on_seeds_that_chose_nothing(tmp_path: Path):
+    tuned = ("mlp=swiglu,gelu", "tune=grid", "lr_grid=[1,3]", "seeds=2", "confirm=3")
+    done = ablate(tmp_path, *tuned)
+    assert done.status in COMPARED, done.err
+    assert "campaign tiny: question 1 asked of these validation tokens, alpha .022 of .05" in done.out
+    assert (
+        "one look, at 3 fresh seeds of the winner and the baseline: alpha .022; what chooses is no question" in done.out
+    )
+    (study,) = (tmp_path / "ablations").iterdir()
+    comparison = json.loads((study / "comparison.json").read_text())["strata"][0]
+    assert all(contrast["exploratory"] for contrast in comparison["comparisons"][0]["contrasts"])
+    (asked,) = comparison["confirmed"]["contrasts"]
+    assert asked["seeds"] == [2, 3, 4]
+    assert asked["level"] == pytest.approx(share_alpha(1, 1))
+    (listed,) = ask(tmp_path, "campaign")["asked"]
+    assert (listed["arm"], listed["question"], listed["seeds"]) == ("mlp=gelu", 1, 3)
+    assert len(listed["lr"]) == 2
+    for words in (["confirm=4"], ["seeds=3"], ["confirm=0", "tune=grid"]):
+        again = refused(ablate(tmp_path, *tuned, *words))
+        assert "would judge anew; say confirm=3 seeds=[0,1]" in again or "say confirm=5" in again
+    bill = ablate(tmp_path, "norm=rmsnorm,layernorm", "dry_run=true")
+    assert "campaign tiny: question 2 asked" in bill.out
+
+
+@pytest.mark.slow  # some ten tiny runs
+def test_a_search_asks_one_question_however_many_trials_it_has(tmp_path: Path):
+    pytest.importorskip("optuna")
+    words = ("design=search", "sampler=grid", "mlp=swiglu,gelu,relu2", "trials=3", "seeds=2", "confirm=2")
+    done = ablate(tmp_path, *words)
+    assert done.status in COMPARED, done.err
+    assert "campaign tiny: question 1 asked of these validation tokens" in done.out
+    (listed,) = ask(tmp_path, "campaign")["asked"]
+    assert (listed["question"], listed["seeds"], listed["lr"]) == (1, 2, None)
+    assert "would judge anew; say confirm=2 seeds=[0,1] trials=3" in refused(ablate(tmp_path, *words, "trials=2"))
+
+
 @pytest.mark.parametrize(
     ("words", "line"),
     [
         (
             ["tune=grid", "mlp=swiglu,gelu"],
-            "campaign=tiny does not go with tune=grid; say tune=shared, or leave campaign",
+            "the seeds by which tune=grid chooses flatter what they choose; say confirm=5",
         ),
-        (["design=search", "mlp=swiglu,gelu"], "does not go with design=search; say design=grid"),
-        (["confirm=5", "mlp=swiglu,gelu"], "does not go with confirm=5; say confirm=0"),
+        (["design=search", "mlp=swiglu,gelu"], "the seeds by which design=search chooses flatter what they choose"),
+        (
+            ["confirm=5", "until=resolved", "mlp=swiglu,gelu"],
+            "confirm=5 chooses once, from equal seeds; until=resolved",
+        ),
+        (
+            ["ladder=[nano,micro]", "mlp=swiglu,gelu"],
+            "each rung of ladder=[nano,micro] its own; ask rung by rung, as in",
+        ),
+        (
+            ["tune=transfer", "ladder=[nano,micro]", "mlp=swiglu,gelu"],
+            "does not go with tune=transfer; say tune=shared",
+        ),
         (["evaluation.part=all", "mlp=swiglu,gelu"], "campaign= chooses the part of the validation split itself"),
         ([], "a study of one arm asks nothing"),
     ],

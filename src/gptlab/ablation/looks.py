@@ -10,7 +10,7 @@ from gptlab.ablation.options import StudyOptions
 from gptlab.ablation.plan import Plan, estimate_run_times, set_outputs
 from gptlab.ablation.question import StudySpec
 from gptlab.errors import Refused
-from gptlab.report.text.looks import describe_plan_position, format_chance
+from gptlab.report.text.looks import describe_plan_position, format_alpha, format_chance
 from gptlab.runs.study_folder import StudyFolder
 from gptlab.stats.results import Contrast
 
@@ -41,6 +41,11 @@ def refuse_unfit_looks(study_folder: StudyFolder, spec: StudySpec) -> None:
 
 def describe_looks(options: StudyOptions, alpha: float) -> str:
     """Return the line of the bill that says which look this will be."""
+    if options.asks_on_fresh_seeds:
+        fresh = (
+            f"one look, at {options.confirm} fresh seeds of the winner and the baseline: alpha {format_alpha(alpha)}"
+        )
+        return f"{fresh}; what chooses is no question"
     planned = ", ".join(map(str, options.looks))
     if options.until == "resolved":
         return f"looks at {planned} seeds, from one to the next with the arms that are still open (until=resolved)"

@@ -66,6 +66,11 @@ class StudyOptions:
         return list(range(self.seeds)) if isinstance(self.seeds, int) else sorted({*self.seeds})
 
     @property
+    def asks_on_fresh_seeds(self) -> bool:
+        """Whether its one question in a campaign is the winner on fresh seeds."""
+        return bool(self.campaign and self.confirm)
+
+    @property
     def budgets(self) -> list[float]:
         """The multiples of the baseline's steps other than 1."""
         # 1 is the arm itself, which runs anyway

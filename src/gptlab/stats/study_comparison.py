@@ -14,7 +14,7 @@ from gptlab.stats.lr_tuning import choose_learning_rates
 from gptlab.stats.metric_comparison import compare_metric
 from gptlab.stats.paired_tests import holm_adjust
 from gptlab.stats.pareto import find_front
-from gptlab.stats.results import METRICS, STEP, TEST, WRITE, Comparison, Findings, Metric, Run, Stratum
+from gptlab.stats.results import METRICS, STEP, TEST, WRITE, Comparison, Contrast, Findings, Metric, Run, Stratum
 from gptlab.stats.study_plan import CONTROL_BUDGETS, StudyPlan
 from gptlab.stats.timing import compare_times
 
@@ -96,6 +96,8 @@ def _compare_size(
     margin = compute_value.choose_margin(plan.delta, fit)
     control = [run for run in runs if run.role == "twin"]
     loss = compare_metric(decides, best, baseline, plan, margin=margin, control=control, minutes=minutes, others=others)
+    if plan.asks_on_fresh_seeds:
+        loss = replace(loss, contrasts=[_mark_as_choice(contrast) for contrast in loss.contrasts])
     measures = _compare_other_metrics(decides, usual, best, baseline, plan, control, minutes)
     if incomparable:
         loss, measures = withhold_verdicts(loss, incomparable), _withhold_validation(measures, incomparable)
@@ -128,6 +130,12 @@ FRONT_COSTS = (
     "params_active",
     "flops_per_token",
 )
+
+
+def _mark_as_choice(contrast: Contrast) -> Contrast:
+    """Return a contrast of a study whose question is its winner on fresh seeds: it chooses, and judges nothing."""
+    forecasts = dict.fromkeys(("more_seeds", "more_minutes", "next_look", "chance", "chance_at_last"))
+    return replace(contrast, exploratory=True, **forecasts)
 
 
 def _withhold_validation(measures: list[Comparison], reason: str) -> list[Comparison]:

@@ -85,6 +85,11 @@ class StudyPlan:
     # not of study.json, but of the ledger
     looked: list[int] = field(default_factory=list)  # numbers of seeds at which it has been judged
 
+    @property
+    def asks_on_fresh_seeds(self) -> bool:
+        """Whether its one question in a campaign is the winner on fresh seeds, and all else chooses it."""
+        return bool(self.campaign and self.confirm)
+
     def get_values(self, arm: str) -> ArmValues:
         """Return the (knob, value) pairs of an arm, given its name in its size."""
         # an arm that only a comparison of lone runs knows has no knobs, only a name

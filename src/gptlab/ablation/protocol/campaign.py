@@ -5,6 +5,10 @@ A question is one comparison with the baseline. Question i of a campaign has the
 every comparison of a study is better or worse, its alpha goes on to the study that is asked next. So the chance that
 any "better" or "worse" of the whole campaign is wrong, however many follow and whatever their tests share, is at most
 alpha: family-wise error, and not a false discovery rate. Equivalence is judged study by study.
+
+A study that chooses (tune=grid, design=search, or any with confirm=N) asks one question, whatever it tries: its winner
+against the baseline, each at its best rate, on N fresh seeds, looked at once. The runs that chose are no questions, and
+their verdicts exploratory. Seeds that choose a rate must not judge it: an arm whose curve is flatter has more chances.
 """
 
 from dataclasses import replace
@@ -12,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from gptlab.ablation.cells import KEYS_WITHOUT_EFFECT, Variant, hash_without_seed
+from gptlab.ablation.options import StudyOptions
 from gptlab.ablation.question import StudySpec
 from gptlab.config.recipe import flatten
 from gptlab.config.typecheck import format_value
@@ -19,17 +24,18 @@ from gptlab.errors import Refused
 from gptlab.report.text.looks import format_alpha
 from gptlab.runs.campaign_folder import CampaignFolder
 from gptlab.runs.study_folder import StudyFolder
-from gptlab.stats.results import Findings
+from gptlab.stats.results import Comparison, Findings
 from gptlab.stats.spending import ALPHA, share_alpha
 
 ALLOWED: dict[str, tuple[Any, ...]] = {
-    "design": ("grid", "star", "leave_one_out"),
+    "design": ("grid", "star", "leave_one_out", "search"),
     "match": ("tokens", "params"),
-    "tune": ("shared",),
+    "tune": ("shared", "grid"),
     "pairs": (False,),
-    "confirm": (0,),
 }
 """Values of a study's knobs that go with a campaign: one family of comparisons, known before the first run."""
+DEFAULT_FRESH_SEEDS = 5
+"""Fresh seeds that are advised."""
 NAMED_DIFFERENCES = 3
 """Keys that are named where a baseline is another one."""
 
@@ -48,8 +54,10 @@ def preview_share(spec: StudySpec) -> StudySpec:
         return spec
     _refuse_unfit_study(spec)
     _refuse_other_baseline(campaign, spec)
+    asked = campaign.find_asked(spec.name)
+    _refuse_second_choice(asked, spec)
     # more seeds of a study that was asked are a look of its plan, and no new question
-    return _with_share(spec, campaign.find_asked(spec.name) or _compute_share(campaign, spec))
+    return _with_share(spec, asked or _compute_share(campaign, spec))
 
 
 def claim_share(spec: StudySpec) -> StudySpec:
@@ -64,6 +72,7 @@ def claim_share(spec: StudySpec) -> StudySpec:
         # once more: another study may have opened the campaign since the preview
         _refuse_other_baseline(campaign, spec)
         question = campaign.find_asked(spec.name)
+        _refuse_second_choice(question, spec)
         if question is None:
             question = campaign.record_event("asked", study=spec.name, **_compute_share(campaign, spec))
     return _with_share(spec, question)
@@ -71,12 +80,46 @@ def claim_share(spec: StudySpec) -> StudySpec:
 
 def is_rejected_whole(findings: Findings, count: int) -> bool:
     """Return whether each of so many comparisons is better or worse, so that their alpha may go on."""
-    (comparison,) = [stratum.comparisons[0] for stratum in findings.strata] or [None]
+    comparison = find_asked_comparison(findings)
     # an arm that has not finished is not decided
     if comparison is None or len(comparison.contrasts) < count:
         return False
     return all(
         contrast.verdict in ("better", "worse") and not contrast.exploratory for contrast in comparison.contrasts
+    )
+
+
+def find_asked_comparison(findings: Findings) -> Comparison | None:
+    """Return the comparison with which a study asks its campaign: on fresh seeds if it has some; None before."""
+    # one stratum: a campaign has one baseline, and refuses studies of several sizes
+    (stratum,) = findings.strata or [None]
+    if stratum is None:
+        return None
+    return stratum.confirmed if findings.plan.asks_on_fresh_seeds else stratum.comparisons[0]
+
+
+def _describe_choice(options: StudyOptions) -> dict[str, Any]:
+    """Return what decides which arm is judged on which fresh seeds; nothing where a study judges all that it tries."""
+    if not options.asks_on_fresh_seeds:
+        return {}
+    trials = {"trials": options.trials} if options.design == "search" else {}
+    return {"confirm": options.confirm, "seeds": options.blocks, **trials}
+
+
+def _refuse_second_choice(asked: dict[str, Any] | None, spec: StudySpec) -> None:
+    """Refuse to judge another winner, or on other fresh seeds, what a study has asked once."""
+    now = _describe_choice(spec.options)
+    if asked is None or asked.get("choice", {}) == now:
+        return
+    before = asked.get("choice") or {"confirm": 0}
+    # without blanks, so that it can be typed
+    words, others = (
+        " ".join(f"{knob}={_format(value).replace(' ', '')}" for knob, value in choice.items())
+        for choice in (before, now)
+    )
+    raise Refused(
+        f"campaign={spec.options.campaign}: {spec.name} was asked with {words}, and {others or 'confirm=0'} "
+        f"would judge anew; say {words}, or give another name="
     )
 
 
@@ -102,10 +145,32 @@ def _refuse_unfit_study(spec: StudySpec) -> None:
                 f"campaign={name} does not go with {knob}={_format(value)}; "
                 f"say {knob}={_format(allowed[0])}, or leave campaign out"
             )
+    if spec.options.ladder:
+        raise Refused(
+            f"campaign={name} has one baseline, and each rung of ladder=[{','.join(spec.options.ladder)}] its own; "
+            f"ask rung by rung, as in model={spec.options.ladder[-1]} campaign={name}, or leave campaign out"
+        )
     if len(spec.baselines) > 1:
         raise Refused(f"campaign={name} has one baseline, and sizes have one each; give a campaign to each size")
-    if len(spec.variants) < 2:
+    _refuse_unfit_choice(spec.options)
+    if len(spec.variants) < 2 and spec.options.design != "search":
         raise Refused(f"campaign={name}: a study of one arm asks nothing; give an axis, as in attention=mha,gqa")
+
+
+def _refuse_unfit_choice(options: StudyOptions) -> None:
+    """Refuse a study that would judge by the seeds that choose, or that chooses among arms of unequal seeds."""
+    name = options.campaign
+    for knob, chooses in {"tune": "grid", "design": "search"}.items():
+        if getattr(options, knob) == chooses and not options.confirm:
+            raise Refused(
+                f"campaign={name}: the seeds by which {knob}={chooses} chooses flatter what they choose; "
+                f"say confirm={DEFAULT_FRESH_SEEDS}, fresh seeds on which its winner is one question"
+            )
+    if options.confirm and options.until != "seeds":
+        raise Refused(
+            f"campaign={name} confirm={options.confirm} chooses once, from equal seeds; until={options.until} does not "
+            "go with it, say until=seeds"
+        )
 
 
 def _format(value: Any) -> str:
@@ -168,14 +233,15 @@ def _refuse_other_baseline(campaign: CampaignFolder, spec: StudySpec) -> None:
 
 def _compute_share(campaign: CampaignFolder, spec: StudySpec) -> dict[str, Any]:
     """Return the numbers and the alpha of a study's questions, and what the studies before it returned."""
-    # every arm but the baseline is one question
-    first, count = campaign.count_questions() + 1, len(spec.variants) - 1
+    # every arm but the baseline is one question, and a winner on fresh seeds is one whatever it won against
+    first, count = campaign.count_questions() + 1, 1 if spec.options.asks_on_fresh_seeds else len(spec.variants) - 1
     returned = _find_returned(campaign)
     return {
         "first": first,
         "count": count,
         "alpha": share_alpha(first, count) + sum(returned.values()),
         "returned": returned,
+        "choice": _describe_choice(spec.options),
     }
 
 

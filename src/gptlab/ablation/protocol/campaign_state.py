@@ -7,6 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from gptlab.ablation.protocol.campaign import find_asked_comparison
 from gptlab.console.json_answer import add_to_answer
 from gptlab.console.units import format_minutes
 from gptlab.errors import Refused
@@ -33,6 +34,7 @@ class CampaignComparison:
                 do not tell
     flops       FLOPs of a token over the baseline's; `parameters` likewise
     minutes     that the runs of its study took, the baseline's and those of its other arms too
+    lr          learning rates at which the arm and the baseline were judged; None where they were not tuned
     """
 
     question: int
@@ -51,6 +53,12 @@ class CampaignComparison:
     flops: float | None
     parameters: float | None
     minutes: float
+    lr: tuple[float, float] | None = None
+
+    @property
+    def change(self) -> str:
+        """Name of what was changed, with its rates where they were tuned."""
+        return f"{self.arm} at lr={self.lr[0]:g} (baseline at {self.lr[1]:g})" if self.lr else self.arm
 
 
 def list_comparisons(campaign: CampaignFolder) -> list[CampaignComparison]:
@@ -62,10 +70,15 @@ def list_comparisons(campaign: CampaignFolder) -> list[CampaignComparison]:
         if not (folder / "study.json").exists():
             continue
         findings = compare_study_folder(folder)
+        asked = find_asked_comparison(findings)
+        if asked is None:
+            continue
+        if findings.plan.asks_on_fresh_seeds:
+            comparisons += [_make_comparison(event, findings, contrast, event["first"]) for contrast in asked.contrasts]
+            continue
         # numbered as planned, so that an arm without a result yet keeps its question
         order = [arm for arm in StudyFolder(folder).plan.arms if arm != findings.strata[0].baseline]
-        # one stratum: a campaign has one baseline, and refuses studies of several sizes
-        contrasts = {contrast.arm: contrast for contrast in findings.strata[0].comparisons[0].contrasts}
+        contrasts = {contrast.arm: contrast for contrast in asked.contrasts}
         for place, arm in enumerate(order):
             if arm in contrasts:
                 comparisons.append(_make_comparison(event, findings, contrasts[arm], event["first"] + place))
@@ -95,7 +108,15 @@ def _make_comparison(
         flops=ratios[FLOPS],
         parameters=ratios[PARAMETERS],
         minutes=findings.seconds / 60,
+        lr=_find_rates(findings, contrast),
     )
+
+
+def _find_rates(findings: Findings, contrast: Contrast) -> tuple[float, float] | None:
+    """Return the tuned learning rates of an arm and of its baseline on fresh seeds; None where they were not tuned."""
+    rates = {run.arm: run.lr for run in findings.runs if run.role == "confirm" and run.lr is not None}
+    both = rates.get(contrast.arm), rates.get(contrast.against)
+    return None if None in both else both  # type: ignore[return-value]
 
 
 def _compare_means(runs: list[Run], contrast: Contrast, key: str) -> float | None:
@@ -181,7 +202,7 @@ def _build_table(comparisons: list[CampaignComparison]) -> Table:
         decimals = count_decimals((comparison.high - comparison.low) / 4)
         table.add_row(
             f"{'*' * comparison.accepted} {comparison.question}",
-            comparison.arm,
+            comparison.change,
             format_signed(comparison.difference, decimals),
             # rich reads an open bracket as markup
             f"[{format_range(comparison.low, comparison.high, decimals)}]".replace("[", r"\["),

@@ -15,7 +15,7 @@ from gptlab.commands.python_study import Study
 from gptlab.console.json_answer import add_to_answer
 from gptlab.errors import Refused
 from gptlab.runs.campaign_folder import CampaignFolder
-from gptlab.runs.record import write_atomically
+from gptlab.runs.record import read_json, write_atomically
 from gptlab.runs.study_folder import StudyFolder
 
 BASELINE, TOGETHER = "baseline", "all together"
@@ -73,14 +73,23 @@ def _plan_confirmation(campaign: CampaignFolder, seeds: int) -> dict[str, Any]:
             "its held-back part stays unseen"
         )
     lists = {BASELINE: read_opening(campaign)["overrides"]}
+    controls: set[str] = set()  # names of the baseline at rates that were tuned for it
     for comparison in accepted:
-        lists[comparison.arm] = StudyFolder(campaign.outputs / "ablations" / comparison.study).plan.arms[comparison.arm]
+        folder = StudyFolder(campaign.outputs / "ablations" / comparison.study)
+        lists[comparison.change] = folder.plan.arms[comparison.arm]
+        if comparison.lr is not None:
+            lists[comparison.change] = _read_overrides(folder, comparison.arm)
+            # so that one sees what of the gain is the change, and what the rate alone
+            tuned, name = _read_overrides(folder, folder.plan.baseline), f"{BASELINE} at lr={comparison.lr[1]:g}"
+            if sorted(tuned) != sorted(lists[BASELINE]):
+                lists[name] = tuned
+                controls.add(name)
     # what all say is said once; the file of arms holds what each changes of it
     shared = [word for word in lists[BASELINE] if all(word in words for words in lists.values())]
     arms = {name: _leave_out(words, shared) for name, words in lists.items()}
     # what the baseline says too is no change; a word of one study may be a default of another
     changes = {name: _leave_out(words, arms[BASELINE]) for name, words in arms.items()}
-    together = _join(list(changes.values())[1:])
+    together = _join([words for name, words in changes.items() if name not in controls][1:])
     if len(accepted) > 1 and together:
         arms[TOGETHER] = together
     used: set[int] = set()
@@ -95,6 +104,15 @@ def _plan_confirmation(campaign: CampaignFolder, seeds: int) -> dict[str, Any]:
     }
 
 
+def _read_overrides(folder: StudyFolder, arm: str | None) -> list[str]:
+    """Return the overrides with which an arm ran on fresh seeds, its tuned learning rate among them."""
+    for path in sorted((folder.path / "cells").glob("*.json")):
+        cell = read_json(path)
+        if (cell["arm"], cell["role"]) == (arm, "confirm"):
+            return [word for word in cell["overrides"] if not word.startswith("seed=")]
+    raise Refused(f"{folder.path} has no run of {arm} on fresh seeds; repeat its command")
+
+
 def _leave_out(words: list[str], others: list[str]) -> list[str]:
     """Return the words that are not among the others."""
     return [word for word in words if word not in others]
@@ -107,11 +125,16 @@ def _strip_place(words: list[str]) -> list[str]:
 
 def _join(changes: list[list[str]]) -> list[str]:
     """Return all changes as one list of overrides; an empty one where two of them set the same key."""
-    words = [word for words in changes for word in words]
+    # two arms that were tuned to the same rate say so twice
+    words = list(dict.fromkeys(word for words in changes for word in words))
     keys = [word.partition("=")[0] for word in words]
     return words if len({*keys}) == len(keys) else []
 
 
 def _read_seeds(folder: Path) -> list[int]:
-    """Return the seeds that a study was planned with last; none where its folder is gone."""
-    return StudyFolder(folder).plan.seeds if (folder / "study.json").exists() else []
+    """Return the seeds that a study was planned with last, and its fresh ones; none where its folder is gone."""
+    if not (folder / "study.json").exists():
+        return []
+    plan = StudyFolder(folder).plan
+    first = max(plan.seeds) + 1
+    return [*plan.seeds, *range(first, first + plan.confirm)]

@@ -28,15 +28,18 @@ def answer_with_findings(findings: Findings) -> dict[str, Any]:
 
 def choose_status(findings: Findings) -> int:
     """Return the exit status that the verdicts stand for."""
-    verdicts = {contrast.verdict for _, comparison in _list_deciding(findings) for contrast in comparison.contrasts}
+    deciding = _list_deciding(findings)
+    if findings.plan.asks_on_fresh_seeds:
+        # the other verdicts choose, and decide nothing
+        deciding = [(stratum, comparison) for stratum, comparison in deciding if comparison is stratum.confirmed]
+    verdicts = {contrast.verdict for _, comparison in deciding for contrast in comparison.contrasts}
     # unfinished first: verdicts over part of the cells may change when the rest comes
     if any(run.status not in ("finished", "diverged") for run in findings.runs):
         return UNFINISHED
-    if "unstable" in verdicts or any(
-        arm.diverged for _, comparison in _list_deciding(findings) for arm in comparison.arms
-    ):
+    if "unstable" in verdicts or any(arm.diverged for _, comparison in deciding for arm in comparison.arms):
         return UNSTABLE
-    return NOT_RESOLVED if verdicts & {"not resolved", "no verdict"} else DECIDED
+    is_open = findings.plan.asks_on_fresh_seeds and not verdicts  # no winner has been confirmed
+    return NOT_RESOLVED if is_open or verdicts & {"not resolved", "no verdict"} else DECIDED
 
 
 def _list_deciding(findings: Findings) -> list[tuple[Stratum, Comparison]]:
