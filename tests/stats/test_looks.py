@@ -9,6 +9,7 @@ from planted_looks import judge_by_looks
 from planted_runs import judged, loss, runs
 from scipy import stats
 
+from gptlab.report.text.looks import describe_plan_position
 from gptlab.stats.contrasts import LaterLevels, chance_to_resolve
 from gptlab.stats.spending import ALPHA, SPENDING, LookPlan, Spending, compute_levels
 
@@ -47,6 +48,12 @@ def test_a_look_before_between_or_after_the_planned_ones_says_so():
     ]
     assert plan.describe(4, 1).spent == pytest.approx(SPENDING["pocock"](0.5, ALPHA))
     assert plan.find_level(12) == plan.find_level(8)
+
+
+def test_two_seeds_before_the_first_look_are_said_to_say_almost_nothing():
+    words = {seeds: describe_plan_position([3, 5, 8], "pocock", seeds) for seeds in (1, 2, 3, 4)}
+    assert words[2].endswith("spent; two seeds say almost nothing, the first look is at 3")
+    assert [seeds for seeds, line in words.items() if "almost nothing" in line] == [2]
 
 
 @pytest.mark.parametrize("spending", KINDS)

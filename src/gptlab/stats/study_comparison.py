@@ -14,7 +14,7 @@ from gptlab.stats.lr_tuning import choose_learning_rates
 from gptlab.stats.metric_comparison import compare_metric
 from gptlab.stats.paired_tests import holm_adjust
 from gptlab.stats.pareto import find_front
-from gptlab.stats.results import METRICS, STEP, TEST, WRITE, Comparison, Contrast, Findings, Metric, Run, Stratum
+from gptlab.stats.results import METRICS, STEP, TEST, WRITE, Comparison, Findings, Metric, Run, Stratum
 from gptlab.stats.study_plan import CONTROL_BUDGETS, StudyPlan
 from gptlab.stats.timing import compare_times
 
@@ -54,6 +54,7 @@ def compare_study(
             carried = {tuning.arm: tuning.best for tuning in strata[0].tunings}
     scalings, notes = scaling.fit_scaling(strata) if not plan.tasks else ([], [])
     strata = correct_over_tasks(strata) if plan.tasks else strata
+    strata = [_mark_choices(stratum) for stratum in strata] if plan.asks_on_fresh_seeds else strata
     ladder = compare_ladder(plan, strata)
     return Findings(plan, strata, scalings, runs, notes=notes, minutes_per_cell=minutes, ladder=ladder)
 
@@ -96,8 +97,6 @@ def _compare_size(
     margin = compute_value.choose_margin(plan.delta, fit)
     control = [run for run in runs if run.role == "twin"]
     loss = compare_metric(decides, best, baseline, plan, margin=margin, control=control, minutes=minutes, others=others)
-    if plan.asks_on_fresh_seeds:
-        loss = replace(loss, contrasts=[_mark_as_choice(contrast) for contrast in loss.contrasts])
     measures = _compare_other_metrics(decides, usual, best, baseline, plan, control, minutes)
     if incomparable:
         loss, measures = withhold_verdicts(loss, incomparable), _withhold_validation(measures, incomparable)
@@ -132,10 +131,16 @@ FRONT_COSTS = (
 )
 
 
-def _mark_as_choice(contrast: Contrast) -> Contrast:
-    """Return a contrast of a study whose question is its winner on fresh seeds: it chooses, and judges nothing."""
+def _mark_choices(stratum: Stratum) -> Stratum:
+    """Return a stratum of a study whose question is its winner on fresh seeds: the other runs choose only."""
     forecasts = dict.fromkeys(("more_seeds", "more_minutes", "next_look", "chance", "chance_at_last"))
-    return replace(contrast, exploratory=True, **forecasts)
+    comparisons = []
+    for comparison in stratum.comparisons:
+        contrasts = comparison.contrasts
+        if comparison.metric.seeded:
+            contrasts = [replace(contrast, exploratory=True, **forecasts) for contrast in contrasts]
+        comparisons.append(replace(comparison, contrasts=contrasts))
+    return replace(stratum, comparisons=comparisons)
 
 
 def _withhold_validation(measures: list[Comparison], reason: str) -> list[Comparison]:

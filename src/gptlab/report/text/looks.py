@@ -18,7 +18,10 @@ def describe_look(look: Look) -> str:
         "before": f"before look 1 of {count}",
         "between": f"between looks {look.number} and {look.number + 1} of {count}",
     }[look.place]
-    return f"{position}, alpha {format_alpha(look.spent)} of {format_alpha(look.alpha)} spent"
+    spent = f"{position}, alpha {format_alpha(look.spent)} of {format_alpha(look.alpha)} spent"
+    # one degree of freedom an arm: such intervals are tens of times their difference
+    few = look.place == "before" and look.seeds == 2
+    return f"{spent}; two seeds say almost nothing, the first look is at {look.planned[0]}" if few else spent
 
 
 def describe_plan_position(looks: list[int], spending: Spending, seeds: int, alpha: float = ALPHA) -> str:

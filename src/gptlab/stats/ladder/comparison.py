@@ -45,8 +45,7 @@ def compare_ladder(plan: StudyPlan, strata: list[Stratum]) -> LadderFindings | N
     (baseline,), (metric,) = baselines, metrics
     contrasts = [{contrast.arm: contrast for contrast in stratum.comparisons[0].contrasts} for stratum in rungs]
     losses = _collect_losses(rungs, metric.key)
-    # the last rung is C_ref, where x is 0
-    x = np.log(np.array(computes) / computes[-1])
+    x = np.log(np.array(computes) / computes[-1])  # the last rung is C_ref, where x is 0
     arms = list(dict.fromkeys(arm for of_rung in contrasts for arm in of_rung))
     judged = {arm: _list_judged_rungs(arm, contrasts) for arm in arms}
     level, level90 = _choose_levels(plan, contrasts, len(arms))
