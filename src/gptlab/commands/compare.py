@@ -60,6 +60,9 @@ def judge(
     if not answer["verdicts"] and choose_status(findings) == DECIDED:
         raise Refused(f"{' '.join(map(str, folders))}: one arm, so there is nothing to judge; give runs of two arms")
     for verdict in answer["verdicts"]:
-        print("{arm} against {against}: {label}".format(**verdict))
+        # several sizes, and fresh seeds, have a verdict each on one arm
+        size = f"{verdict['size']}: " if verdict["size"] else ""
+        fresh = " on fresh seeds" if verdict["confirmed"] else ""
+        print(f"{size}{verdict['arm']} against {verdict['against']}{fresh}: {verdict['label']}")
     add_to_answer(**answer)
     raise typer.Exit(choose_status(findings))
