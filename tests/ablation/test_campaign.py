@@ -124,14 +124,6 @@ def test_a_search_asks_one_question_however_many_trials_it_has(tmp_path: Path):
             ["confirm=5", "until=resolved", "mlp=swiglu,gelu"],
             "confirm=5 chooses once, from equal seeds; until=resolved",
         ),
-        (
-            ["ladder=[nano,micro]", "mlp=swiglu,gelu"],
-            "each rung of ladder=[nano,micro] its own; ask rung by rung, as in",
-        ),
-        (
-            ["tune=transfer", "ladder=[nano,micro]", "mlp=swiglu,gelu"],
-            "does not go with tune=transfer; say tune=shared",
-        ),
         (["evaluation.part=all", "mlp=swiglu,gelu"], "campaign= chooses the part of the validation split itself"),
         ([], "a study of one arm asks nothing"),
     ],
@@ -139,6 +131,14 @@ def test_a_search_asks_one_question_however_many_trials_it_has(tmp_path: Path):
 def test_what_does_not_go_with_a_campaign_is_refused_in_one_line(tmp_path: Path, words: list[str], line: str):
     assert line in refused(ablate(tmp_path, *words))
     assert not (tmp_path / "campaigns").exists()
+
+
+@pytest.mark.parametrize("tune", ["shared", "transfer"])
+def test_a_ladder_has_a_baseline_at_each_rung_and_so_no_campaign(tmp_path: Path, tune: str):
+    shared = [word for word in (*tiny(tmp_path), *STUDY) if not word.startswith(("model", "steps"))]
+    words = ("ladder=[nano,micro]", f"tune={tune}", "mlp=swiglu,gelu", "campaign=tiny")
+    line = refused(program("ablate.py", *shared, *words))
+    assert "each rung of ladder=[nano,micro] its own; ask rung by rung, as in model=micro campaign=tiny" in line
 
 
 def test_a_name_that_is_no_folder_and_a_campaign_that_is_not_there_are_refused(tmp_path: Path):

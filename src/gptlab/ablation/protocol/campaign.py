@@ -138,6 +138,11 @@ def _refuse_unfit_study(spec: StudySpec) -> None:
     name = spec.options.campaign
     if spec.options.kind != "train":
         raise Refused(f"campaign={name} goes with study=train, and not with study={spec.options.kind}; leave one out")
+    if spec.options.ladder:
+        raise Refused(
+            f"campaign={name} has one baseline, and each rung of ladder=[{','.join(spec.options.ladder)}] its own; "
+            f"ask rung by rung, as in model={spec.options.ladder[-1]} campaign={name}, or leave campaign out"
+        )
     for knob, allowed in ALLOWED.items():
         value = getattr(spec.options, knob)
         if value not in allowed:
@@ -145,11 +150,6 @@ def _refuse_unfit_study(spec: StudySpec) -> None:
                 f"campaign={name} does not go with {knob}={_format(value)}; "
                 f"say {knob}={_format(allowed[0])}, or leave campaign out"
             )
-    if spec.options.ladder:
-        raise Refused(
-            f"campaign={name} has one baseline, and each rung of ladder=[{','.join(spec.options.ladder)}] its own; "
-            f"ask rung by rung, as in model={spec.options.ladder[-1]} campaign={name}, or leave campaign out"
-        )
     if len(spec.baselines) > 1:
         raise Refused(f"campaign={name} has one baseline, and sizes have one each; give a campaign to each size")
     _refuse_unfit_choice(spec.options)
