@@ -29,9 +29,9 @@ def main(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    load_openmp()
-    keep_freed_memory()
     with wiring.program():
+        load_openmp()
+        keep_freed_memory()
         words = put_options_first(sys.argv[1:])
         sys.argv[1:] = expand_like(quote_typed_arms(words), wiring.compose_config)
         if not any(word.startswith("-") for word in sys.argv[1:]):

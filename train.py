@@ -40,9 +40,9 @@ def main(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    load_openmp()
-    keep_freed_memory()
     with wiring.program():
+        load_openmp()
+        keep_freed_memory()
         words = put_options_first(sys.argv[1:])
         sys.argv[1:] = wiring.name_choices(expand_like(words, wiring.compose_config))
         main()

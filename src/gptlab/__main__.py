@@ -1,7 +1,6 @@
 """Commands for runs after they ran, and for choices before."""
 
 import sys
-from contextlib import nullcontext
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -247,11 +246,13 @@ for command in (programs.train, programs.ablate):
 
 def main() -> None:
     """Run the command of the command line."""
-    load_openmp()
-    keep_freed_memory()
-    # train and ablate turn errors into lines by themselves
-    has_its_own_errors = len(sys.argv) > 1 and sys.argv[1] in programs.PROGRAMS
-    with nullcontext() if has_its_own_errors else program():
+    if len(sys.argv) > 1 and sys.argv[1] in programs.PROGRAMS:
+        # train and ablate do all this by themselves
+        app()
+        return
+    with program():
+        load_openmp()
+        keep_freed_memory()
         app()
 
 

@@ -1,5 +1,8 @@
 """Errors that end a program in one line, without a traceback."""
 
+import os
+from collections.abc import Sequence
+
 
 class Refused(ValueError):
     """A request that cannot be met: the line names the knob, the values and the remedy. Exit status 2."""
@@ -11,6 +14,13 @@ class Ended(Exception):
     def __init__(self, line: str, status: int = 1) -> None:
         super().__init__(line)
         self.status = status
+
+
+def refuse_unknown_word(variable: str, words: Sequence[str]) -> None:
+    """Raise Refused where an environment variable is set to none of the words that it knows."""
+    word = os.environ.get(variable) or words[0]
+    if word not in words:
+        raise Refused(f"{variable}={word}: no such word; known: {', '.join(words)}; unset is {words[0]}")
 
 
 def escape_controls(line: str) -> str:

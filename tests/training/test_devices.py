@@ -82,6 +82,41 @@ def test_two_processes_diverge_in_one_line(tmp_path: Path):
     assert done.err == "error: diverged at step 2: the gradient of embedding.weight is not finite\n"
 
 
+@several
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc").exists(), reason="finds the second process in /proc")
+def test_the_second_process_ends_soon_after_the_first_was_killed(tmp_path: Path):
+    process = start(*tiny(tmp_path, *DDP, "steps=100000", "compile=off"))
+    deadline = time.monotonic() + 100
+    while not any(file.stat().st_size for file in tmp_path.glob("runs/*/metrics.jsonl")):
+        assert process.poll() is None, ended(process)
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    (child,) = find_children(process.pid)
+    process.send_signal(signal.SIGKILL)
+    # asleep in a collective, whose other side is gone
+    while find_state(child) not in ("", "Z"):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    ended(process)
+
+
+def find_children(parent: int) -> list[int]:
+    """The processes that one has started, by their numbers."""
+    files = Path("/proc").glob("[0-9]*/stat")
+    fields = {int(file.parent.name): file.read_text().rpartition(")")[2].split() for file in files}
+    return [number for number, (_, started_by, *_) in fields.items() if int(started_by) == parent]
+
+
+def find_state(number: int) -> str:
+    """The state of a process, as S for asleep and Z for ended; empty where there is none any more."""
+    file = Path(f"/proc/{number}/stat")
+    try:
+        return file.read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return ""
+
+
 # -- precision
 
 

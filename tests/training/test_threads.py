@@ -5,13 +5,17 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
-from tiny_runs import ROOT, finished, numbers, summary, tiny
+from tiny_runs import ROOT, finished, numbers, program, summary, tiny
 
+from gptlab.corpus.batch import Batch
 from gptlab.runs import machine
 from gptlab.runs.openmp import SWITCH
+from gptlab.training.cost import probe
 from gptlab.training.cost import threads as threads_module
 from gptlab.training.cost.threads import choose_threads
 from gptlab.training.trainer import lightning
@@ -54,6 +58,43 @@ def test_a_number_that_was_given_stays(look, monkeypatch: pytest.MonkeyPatch):
 def test_busy_cores_are_those_of_other_processes():
     busy = machine.measure_busy_cores(0.05)
     assert 0 <= busy <= (os.cpu_count() or 1)
+
+
+@pytest.mark.parametrize(("variable", "known"), [("GPTLAB_OPENMP", "intel, torch"), ("GPTLAB_MALLOC", "keep, default")])
+def test_a_word_of_the_environment_that_is_not_known_is_refused(
+    variable: str, known: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv(variable, "gnu")
+    for name in ("train.py", "ablate.py", "-m gptlab"):
+        done = program(name)
+        assert (done.status, done.out) == (2, "")
+        unset = known.partition(",")[0]
+        assert done.err == f"error: {variable}=gnu: no such word; known: {known}; unset is {unset}\n"
+
+
+def test_a_busy_machine_does_not_lengthen_what_a_step_would_take_alone(monkeypatch: pytest.MonkeyPatch):
+    clock = SimpleNamespace(wall=0.0, cpu=0.0)
+
+    def work(*_: object) -> None:
+        # of 100 ms on the clock two threads had 30 ms each
+        clock.wall, clock.cpu = clock.wall + 0.1, clock.cpu + 0.06
+
+    clocks = SimpleNamespace(perf_counter=lambda: clock.wall, process_time=lambda: clock.cpu)
+    monkeypatch.setattr(probe, "time", clocks)
+    monkeypatch.setattr(probe, "take_training_step", work)
+    monkeypatch.setattr(probe, "make_resting_optimizer", work)
+    monkeypatch.setattr(probe.torch, "get_num_threads", lambda: 2)
+    setup: Any = SimpleNamespace(
+        context=SimpleNamespace(settings=SimpleNamespace(accumulate=1)),
+        task=SimpleNamespace(optimizer=None),
+        decoder=SimpleNamespace(train=lambda: None, trainable_parameters=list),
+        device=torch.device("cpu"),
+        compiled=False,
+        numerics=None,
+    )
+    rows = torch.zeros(4, 3, dtype=torch.long)
+    step = probe.time_step(setup, Batch(rows, rows))
+    assert step == pytest.approx((0.1, 0.03))
 
 
 @pytest.mark.skipif(not HAS_INTEL, reason="needs intel-openmp: x86-64 Linux")

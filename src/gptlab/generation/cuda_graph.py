@@ -30,7 +30,8 @@ def capture_on_gpu(body: Callable[[], Outputs]) -> tuple[Callable[[], None], Out
     """Record what `body` asks of the GPU; raise Refused for what cannot be recorded."""
     graph = torch.cuda.CUDAGraph()
     try:
-        with torch.cuda.graph(graph):
+        # a thread that pins the next batch meanwhile is no part of it
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
             outputs = body()
     except RuntimeError as error:
         reason = str(error).splitlines()[0]

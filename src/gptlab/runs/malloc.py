@@ -10,14 +10,20 @@ import os
 import sys
 from contextlib import suppress
 
-SWITCH = "GPTLAB_MALLOC"
-"""Environment variable; `default` leaves malloc as it is, to compare the two."""
+from gptlab.errors import refuse_unknown_word
+
+SWITCH, WORDS = "GPTLAB_MALLOC", ("keep", "default")
+"""Environment variable and its words; `default` leaves malloc as it is, to compare the two. Unset is keep."""
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Names of the two limits in glibc's malloc.h."""
 
 
 def keep_freed_memory() -> bool:
-    """Let malloc keep up to 2 GiB of freed memory, and buffers under 32 MiB on its heap; return whether it does."""
+    """Let malloc keep up to 2 GiB of freed memory, and buffers under 32 MiB on its heap; return whether it does.
+
+    Refuses a word of the environment variable that is not known.
+    """
+    refuse_unknown_word(SWITCH, WORDS)
     if not sys.platform.startswith("linux") or os.environ.get(SWITCH) == "default":
         return False
     with suppress(AttributeError, OSError):  # another C library than glibc

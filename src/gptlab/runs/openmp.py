@@ -11,13 +11,16 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-SWITCH = "GPTLAB_OPENMP"
-"""Environment variable; `torch` leaves torch its own runtime, to compare the two."""
+from gptlab.errors import refuse_unknown_word
+
+SWITCH, WORDS = "GPTLAB_OPENMP", ("intel", "torch")
+"""Environment variable and its words; `torch` leaves torch its own runtime, to compare the two. Unset is intel."""
 LOADED: list[ctypes.CDLL] = []
 
 
 def load_openmp() -> None:
-    """Load Intel's runtime, if it is there and torch is not loaded yet."""
+    """Load Intel's runtime, if it is there and torch is not loaded yet. Refuses a word that is not known."""
+    refuse_unknown_word(SWITCH, WORDS)
     library = Path(sys.prefix) / "lib" / "libiomp5.so"
     if LOADED or "torch" in sys.modules or os.environ.get(SWITCH) == "torch" or not library.exists():
         return

@@ -171,7 +171,7 @@ def _check_build(recipe: Recipe) -> list[str]:
             raise ValueError("attention.qk_clip needs whole matrices, which trainer=fsdp cuts up; use trainer=ddp")
         if clips:
             refuse_fixed_weights(decoder)
-        if trainer.cuda_graph:
+        if recipe.config["trainer"].get("cuda_graph"):
             refuse_uncapturable(recipe, decoder, optimizer.target)
         name = f"optimizer={recipe.choices.get('optimizer', optimizer.target.__name__)}"
         for name_of_part, part in {**changes, name: optimizer}.items():

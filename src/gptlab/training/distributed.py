@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, distributed
 
 from gptlab.errors import Refused
+from gptlab.runs.parent_process import PARENT
 
 if TYPE_CHECKING:
     from lightning import Trainer
@@ -36,10 +37,12 @@ class ProcessGroup:
         try:
             environment.validate_settings(num_devices=strategy.num_processes, num_nodes=strategy.num_nodes)
             if strategy.launcher is not None:
+                os.environ[PARENT] = str(os.getpid())
                 strategy.launcher.launch(lambda: None)
         except ValueError as error:
             raise Refused(f"trainer: {str(error).splitlines()[0]}") from error
         finally:
+            os.environ.pop(PARENT, None)
             signal.signal(signal.SIGINT, handler)
         torch.set_num_threads(threads)  # Lightning has just chosen others
         os.environ.update(MASTER_ADDR=environment.main_address, MASTER_PORT=str(environment.main_port))

@@ -11,6 +11,7 @@ from gptlab.console.terminal import Terminal
 from gptlab.corpus.corpus import Corpus
 from gptlab.errors import Ended
 from gptlab.model.decoder import Decoder
+from gptlab.runs.parent_process import end_with_parent
 from gptlab.runs.record import RunFolder
 from gptlab.runs.tracker import Tracker
 from gptlab.training.build import build_decoder
@@ -44,7 +45,11 @@ def follow_first_process(
     processes: ProcessGroup,
     make_setup: Callable[[RunContext, Decoder], TrainingSetup],
 ) -> None:
-    """Train along to the end, with the setup and callbacks of the first process, which says how a run ends."""
+    """Train along to the end, with the setup and callbacks of the first process, which says how a run ends.
+
+    Should that one be killed, this one ends too.
+    """
+    end_with_parent()
     with NOWHERE.open("w") as nowhere:
         folder = SilentFolder(NOWHERE)
         context = RunContext(

@@ -229,7 +229,8 @@ class Run:
     def settle_compiling(self, probe: Probe) -> None:
         """Compile a run that is long enough to pay for it; what was settled holds when the run is resumed."""
         context, setup, settings = self.context, self.setup, self.context.settings
-        seconds = min(settings.steps * probe.step_s, (settings.max_minutes or math.inf) * 60)
+        # a busy machine is no reason to compile, after which the same seed need not give the same numbers again
+        seconds = min(settings.steps * probe.alone_s, (settings.max_minutes or math.inf) * 60)
         if (
             context.fresh
             # a resumed run compiles if it began so: the last bits of a compiled step differ

@@ -52,8 +52,7 @@ class TrainingSetup:
             accumulate=settings.accumulate,
             pinned=self.device.type == "cuda",
         )
-        trainer = factory(config["trainer"], "trainer")()
-        self.task = (GraphedTask if trainer.cuda_graph else Task)(
+        self.task = (GraphedTask if config["trainer"].get("cuda_graph") else Task)(
             decoder,
             # the factory: Lightning asks for the optimizer once the weights are where they will be trained
             factory(config["optimizer"], "optimizer"),
@@ -65,7 +64,7 @@ class TrainingSetup:
             shuffle_targets=settings.shuffle_targets,
         )
         # as resolved on this machine: auto has become one of the three
-        self.precision: str = trainer.precision
+        self.precision: str = factory(config["trainer"], "trainer")().precision
         # before the weights move there, so that they are counted
         reset_peak_memory(self.device)
         decoder.to(self.device)

@@ -3,6 +3,7 @@
 import statistics
 import time
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 
@@ -26,12 +27,14 @@ class Probe:
     """What was measured. Of several processes' steps it is one's part, without their communication.
 
     step_s           seconds of a step
+    alone_s          seconds that it would take where nothing else runs: of its threads' CPU time, on a CPU
     single_thread_s  the same on one thread
     time             of the whole run, estimated
     kernels          the attention kernels that ran
     """
 
     step_s: float
+    alone_s: float
     single_thread_s: float
     time: RunTime
     kernels: str
@@ -51,11 +54,12 @@ def probe_run(context: RunContext, setup: TrainingSetup, evaluator: Evaluator, w
             first = batch.take_rows(slice(1))
             decoder.forward(first.inputs, documents=first.documents)
         rounds = 1 if context.terminal.console.quiet else ROUNDS
-        step_s = single_thread_s = time_step(setup, batch, rounds)
+        step_s, alone_s = time_step(setup, batch, rounds)
+        single_thread_s = step_s
         threads = torch.get_num_threads()
         if setup.device.type == "cpu" and threads > 1 and not setup.compiled:
             torch.set_num_threads(1)
-            single_thread_s = time_step(setup, batch, rounds)
+            single_thread_s, _ = time_step(setup, batch, rounds)
             torch.set_num_threads(threads)
     tokens = len(batch.inputs) * settings.model.context
     run_time = estimate_run_time(
@@ -66,10 +70,17 @@ def probe_run(context: RunContext, setup: TrainingSetup, evaluator: Evaluator, w
         prompt_tokens=len(writer.prompt),
     )
     kernels = "+".join(sorted(set(names))) or "none"
-    return Probe(step_s=step_s, single_thread_s=single_thread_s, time=run_time, kernels=kernels)
+    return Probe(step_s=step_s, alone_s=alone_s, single_thread_s=single_thread_s, time=run_time, kernels=kernels)
 
 
-def time_step(setup: TrainingSetup, batch: Batch, rounds: int = ROUNDS) -> float:
+class StepTime(NamedTuple):
+    """Seconds of a step: on the clock, and of CPU time by thread, which other processes do not lengthen."""
+
+    wall_s: float
+    thread_s: float
+
+
+def time_step(setup: TrainingSetup, batch: Batch, rounds: int = ROUNDS) -> StepTime:
     """Return the seconds of one optimizer step.
 
     It is the median of `rounds`; of one where that is slow; a row's times the rows where that alone is slow. A compiled
@@ -79,21 +90,25 @@ def time_step(setup: TrainingSetup, batch: Batch, rounds: int = ROUNDS) -> float
     # one of its own: its moments must not enter the training
     optimizer = make_resting_optimizer(setup.task.optimizer, setup.decoder.trainable_parameters())
 
-    def time_rows(rows: int) -> float:
-        start = time.perf_counter()
+    def time_rows(rows: int) -> StepTime:
+        start, cpu_start = time.perf_counter(), time.process_time()
         part = batch.take_rows(slice(rows))
         take_training_step(setup.decoder, optimizer, part, accumulate, setup.numerics)
         if setup.device.type == "cuda":
             torch.cuda.synchronize()
-        return time.perf_counter() - start
+        wall_s = time.perf_counter() - start
+        # all threads of this process together; a GPU's work is on no CPU
+        thread_s = (time.process_time() - cpu_start) / torch.get_num_threads()
+        return StepTime(wall_s, min(wall_s, thread_s) if setup.device.type == "cpu" else wall_s)
 
     setup.decoder.train()
     if not setup.compiled:  # for every shape and thread count it would compile anew
         # twice, since the first call of a process allocates and warms up
         smallest = min(time_rows(accumulate), time_rows(accumulate))
-        if smallest > SLOW_S:
-            return smallest * len(batch.inputs) / accumulate
+        if smallest.wall_s > SLOW_S:
+            return StepTime(*(seconds * len(batch.inputs) / accumulate for seconds in smallest))
     first = time_rows(len(batch.inputs))
-    if first > SLOW_S and not setup.compiled:
+    if first.wall_s > SLOW_S and not setup.compiled:
         return first
-    return statistics.median(time_rows(len(batch.inputs)) for _ in range(rounds))
+    times = [time_rows(len(batch.inputs)) for _ in range(rounds)]
+    return StepTime(*map(statistics.median, zip(*times, strict=True)))
