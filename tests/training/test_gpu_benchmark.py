@@ -3,6 +3,7 @@
 import runpy
 import subprocess
 import sys
+from functools import partial
 from typing import Any
 
 import pytest
@@ -31,10 +32,29 @@ def test_its_sections_measure_steps_and_attentions(gpu: dict[str, Any]):
     bench = gpu["make_bench"](*SIZES)
     speed = gpu["describe_speed"](bench, gpu["time_steps"](bench, 2))
     assert speed["tokens_per_s"] == pytest.approx(8 * 16 / speed["ms"] * 1000)
-    attentions = gpu["measure_attentions"](*SIZES, "model.heads=2")
-    assert set(attentions) == set(gpu["ATTENTIONS"])
+    attentions = gpu["measure_arms"]({"swa": partial(gpu["measure_recipe"], *SIZES, "attention=swa", steps=2)})
     document = {"device": "x", "torch": "y", "sections": {"attentions": attentions}}
     assert "| attentions | swa | " in gpu["format_table"](document)
+
+
+@pytest.mark.slow  # two programs of their own
+def test_a_short_run_says_its_step_and_its_samples(gpu: dict[str, Any]):
+    said = gpu["time_run"](*SIZES, "steps=20", "trainer=cpu")
+    assert said["ms"] > 0 < said["samples_s"]
+    assert f"samples {said['samples_s']:.2f} s" in gpu["format_value"](said)
+    with pytest.raises(RuntimeError, match=r"error: trainer.cuda_graph=true is for one process on a GPU"):
+        gpu["time_run"](*SIZES, "trainer=cpu", "trainer.cuda_graph=true")
+
+
+def test_an_arm_that_fails_or_comes_too_late_is_a_line(gpu: dict[str, Any]):
+    def fail() -> dict[str, Any]:
+        raise RuntimeError("planted")
+
+    assert gpu["measure_arms"]({"a": fail}) == {"a": {"failed": "RuntimeError: planted"}}
+    assert gpu["format_value"]({"failed": "RuntimeError: planted"}) == "failed: RuntimeError: planted"
+    gpu["OPTIONS"]["minutes"] = "0"
+    assert gpu["measure_arms"]({"a": fail}) == {"a": "the time was up"}
+    gpu["OPTIONS"].clear()
 
 
 def test_a_section_that_fails_is_a_line(gpu: dict[str, Any]):
