@@ -3,7 +3,7 @@
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -253,7 +253,23 @@ def main() -> None:
     with program():
         load_openmp()
         keep_freed_memory()
-        app()
+        run_app()
+
+
+USAGE_ERROR: Any = typer.BadParameter.__base__
+"""What an option or an argument is that does not fit: click's class, which newer releases of typer hold themselves."""
+
+
+def run_app() -> None:
+    """Run the command; refuse in one line what does not fit it, where typer draws a frame."""
+    if len(sys.argv) < 2:
+        app()  # the help
+    try:
+        status = app(standalone_mode=False)
+    except USAGE_ERROR as error:
+        line = " ".join(error.format_message().split()).rstrip(".")
+        raise Refused(f"{line}; see {error.ctx.command_path if error.ctx else 'gptlab'} --help") from error
+    sys.exit(status if isinstance(status, int) else 0)
 
 
 if __name__ == "__main__":

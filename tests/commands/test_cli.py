@@ -228,3 +228,20 @@ def test_a_damaged_file_of_a_run_is_told_in_one_line(run: Path, tmp_path: Path, 
     assert done.status == 2
     assert line in done.err
     assert done.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["runs", "--wide"], "No such option: --wide"),
+        (["runs", "outputs"], "Got unexpected extra argument"),
+        (["explain"], "Missing argument 'choice'"),
+        (["trian"], "No such command 'trian'"),
+        (["sample", "RUN", "--length", "x"], "Invalid value for '--length': "),
+    ],
+)
+def test_words_that_no_command_takes_are_refused_in_one_line_with_where_to_look(words: list[str], line: str):
+    done = program("-m gptlab", *words)
+    assert (done.status, done.out, done.err.count("\n")) == (2, "", 1), done.err
+    assert done.err.startswith(f"error: {line}")
+    assert re.search(r"; see \S.* --help\n", done.err)
