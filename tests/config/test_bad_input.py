@@ -91,6 +91,7 @@ REAL = [
 """Overrides, and the line; one that ends in ... goes on."""
 
 KEYS = [
+    ("output=xml", "output=xml is not one of json, text"),
     (
         "model.zzz=3",
         NO_KEY,
