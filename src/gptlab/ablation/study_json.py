@@ -40,6 +40,7 @@ def start_study_plan(spec: StudySpec, variants: list[Variant]) -> StudyPlan:
             "looks": [] if spec.study.together else spec.options.looks,
             "kind": spec.options.kind,
             "alpha": spec.alpha,
+            "variance": choose_variance(spec),
             "jobs": 1,  # how many at once: the option may be `auto`
             "asks": hash_question(spec.axes, spec.base, spec.options),
             "command": read_command(),
@@ -51,6 +52,12 @@ def start_study_plan(spec: StudySpec, variants: list[Variant]) -> StudyPlan:
             "notes": spec.notes,
         }
     )
+
+
+def choose_variance(spec: StudySpec) -> str:
+    """Return the kind of variance that was asked for, or each arm's own where the arms are one training, changed."""
+    is_own = spec.options.variance == "auto" and spec.study.shares_training
+    return "own" if is_own else spec.options.variance
 
 
 def read_command() -> list[str]:

@@ -36,11 +36,14 @@ class Study:
 
     together   True if all arms are measured in one process, a cell a block, so that clocks can be compared; else each
                arm and seed is a run of its own, and the study is not called
+    shares_training  True if the arms are one training that is changed: each differs from it by a noise of its own, a
+                     hundred times smaller in one than in another, so that no arm's variance says anything of the others'
     follow_up  another study of the same arms that is run next, or None
     design     the only design that the study has, or None
     """
 
     together: ClassVar[bool] = True
+    shares_training: ClassVar[bool] = False
     follow_up: str | None = None
     design: ClassVar[str | None] = None
 

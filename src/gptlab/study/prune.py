@@ -24,6 +24,7 @@ class Prune(Study):
     """
 
     together: ClassVar[bool] = False
+    shares_training: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -25,6 +25,7 @@ class Quantize(Study):
     """
 
     together: ClassVar[bool] = False
+    shares_training: ClassVar[bool] = True
 
     def __init__(
         self,
