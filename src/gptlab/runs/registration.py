@@ -66,9 +66,9 @@ def refuse_changed_plan(folder: Path, frozen: dict[str, Any]) -> None:
     for key in _list_changes(registered, frozen):
         now, before = (to_json(values.get(key)) for values in (frozen, registered["plan"]))
         if len(now) + len(before) > LONGEST_SHOWN:
-            now, before = "...", "other values"
+            now, before = "...", "..."
         raise Refused(
-            f"{key}={now}: registered at {registered['at']} as {before}, and a registered plan stays; "
+            f"{key}={now}: registered at {registered['at']} as {key}={before}, and a registered plan stays; "
             f"ask as it was registered, or give another name="
         )
 
