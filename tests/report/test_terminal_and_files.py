@@ -21,7 +21,7 @@ from gptlab.report.render.terminal import print_study
 from gptlab.report.study import build_study_report
 from gptlab.report.text import caveats
 from gptlab.report.text.forest_plot import ForestPlot, fit_forest_plot
-from gptlab.report.text.markup import Sentence, Strong, bold, escape, parse_sentence
+from gptlab.report.text.markup import Sentence, Strong, bold, escape, give_commands_once, parse_sentence
 from gptlab.report.text.numbers import MINUS, choose_decimals, format_signed
 from gptlab.report.text.sentences import describe_unfinished_runs, describe_verdicts
 from gptlab.report.text.summary import find_leaders, summarize_view
@@ -77,6 +77,13 @@ def test_names_of_several_axes_say_what_differs():
     plan = replace(FULL.plan, arm_values={label_arm(pairs): pairs for pairs in values})
     view = View(plan, FULL.strata[0], replace(comparison(), baseline="a=1 b=1", arms=arms, contrasts=[]))
     assert list(view.names.values()) == ["baseline", "a=2", "a=2 b=2"]
+
+
+def test_sentences_that_end_in_the_same_command_give_it_once():
+    texts = [("gqa, at 5 seeds:", "a"), ("swa beats mha.", ""), ("mla, at 5 seeds:", "a"), ("moba, at 8 seeds:", "b")]
+    shown = give_commands_once(Sentence((text,), command) for text, command in texts)
+    assert [sentence.command for sentence in shown] == ["a", "", "", "b"]
+    assert str(shown[2]) == "mla, at 5 seeds, by the same command."
 
 
 def test_markup_in_names_is_text():

@@ -22,7 +22,7 @@ from gptlab.report.text import caveats, columns, measures, sentences
 from gptlab.report.text.capabilities import CAPTION, build_capability_columns
 from gptlab.report.text.columns import Column
 from gptlab.report.text.looks import describe_plan
-from gptlab.report.text.markup import Sentence
+from gptlab.report.text.markup import Sentence, give_commands_once
 from gptlab.report.text.summary import summarize_view
 from gptlab.report.text.view import View, build_command, make_views, title_study
 from gptlab.stats.results import ACCURACY, Comparison, Findings, Run, Timing
@@ -257,7 +257,7 @@ def _describe_open(views: list[View]) -> list[Sentence]:
                 verdicts.append(sentences.describe_contrast(view, view.comparison, contrast))
             else:
                 verdicts.append(sentences.describe_missing_arm(view, arm))
-    return verdicts
+    return give_commands_once(verdicts)
 
 
 def _describe_threats(findings: Findings) -> list[Sentence | str]:

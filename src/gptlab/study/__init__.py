@@ -37,7 +37,7 @@ class Study:
     together   True if all arms are measured in one process, a cell a block, so that clocks can be compared; else each
                arm and seed is a run of its own, and the study is not called
     shares_training  True if the arms are one training that is changed: each differs from it by a noise of its own, a
-                     hundred times smaller in one than in another, so that no arm's variance says anything of the others'
+                     hundred times smaller in one than in another, and no arm's variance says anything of another's
     follow_up  another study of the same arms that is run next, or None
     design     the only design that the study has, or None
     """

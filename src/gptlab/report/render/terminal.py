@@ -17,7 +17,7 @@ from gptlab.report.text.capabilities import CAPTION, build_capability_columns
 from gptlab.report.text.columns import Column
 from gptlab.report.text.forest_plot import render_forest_plot, render_legend
 from gptlab.report.text.ladder import build_ladder_columns, describe_ladder
-from gptlab.report.text.markup import Sentence, Strong, parse_sentence
+from gptlab.report.text.markup import Sentence, Strong, give_commands_once, parse_sentence
 from gptlab.report.text.summary import summarize_verdicts
 from gptlab.report.text.view import MARKS, View, make_views
 from gptlab.stats.results import Findings
@@ -65,7 +65,7 @@ def _print_view(view: View, console: Console) -> None:
     _print_main_table(view, console)
     console.print()
     print_paragraph(summarize_verdicts(view), console)
-    print_section("verdicts", sentences.describe_verdicts(view), console)
+    print_section("verdicts", give_commands_once(sentences.describe_verdicts(view)), console)
     if fresh := view.stratum.confirmed:
         print_section("on fresh seeds alone", sentences.describe_confirmation(view, fresh), console)
     if view.comparison.pairs:

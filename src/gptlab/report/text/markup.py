@@ -4,6 +4,7 @@ Arms, reasons and paths may hold any character: they go into a template through 
 """
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 TOKEN = re.compile(r"\\.|\*\*|[^\\*]+|.", re.DOTALL)
@@ -35,6 +36,19 @@ def parse_sentence(template: str, command: str = "") -> Sentence:
             spans[-1] += token[1:] if len(token) == 2 and token[0] == "\\" else token
     parts = [Strong(span) if number % 2 else span for number, span in enumerate(spans)]
     return Sentence(tuple(part for part in parts if part), command)
+
+
+def give_commands_once(sentences: Iterable[Sentence]) -> list[Sentence]:
+    """Return the sentences, each command in the first that ends in it; the later ones say that it is the same."""
+    shown, known = [], set()
+    for sentence in sentences:
+        if sentence.command in known:
+            *parts, end = sentence.parts
+            sentence = Sentence((*parts, f"{end.removesuffix(':')}, by the same command."))
+        elif sentence.command:
+            known.add(sentence.command)
+        shown.append(sentence)
+    return shown
 
 
 def escape(text: str) -> str:
