@@ -236,6 +236,8 @@ def test_a_damaged_file_of_a_run_is_told_in_one_line(run: Path, tmp_path: Path, 
         (["runs", "--wide"], "No such option: --wide"),
         (["runs", "outputs"], "Got unexpected extra argument"),
         (["explain"], "Missing argument 'choice'"),
+        (["slots", "--search"], "Option '--search' requires an argument"),
+        (["serve", "--port", "x"], "Invalid value for '--port': "),
         (["trian"], "No such command 'trian'"),
         (["sample", "RUN", "--length", "x"], "Invalid value for '--length': "),
     ],
@@ -245,3 +247,15 @@ def test_words_that_no_command_takes_are_refused_in_one_line_with_where_to_look(
     assert (done.status, done.out, done.err.count("\n")) == (2, "", 1), done.err
     assert done.err.startswith(f"error: {line}")
     assert re.search(r"; see \S.* --help\n", done.err)
+
+
+def test_without_a_command_there_is_the_list_of_them():
+    done = program("-m gptlab")
+    assert done.status == 2
+    assert "judge" in done.out + done.err
+
+
+def test_a_campaign_is_a_name_of_one_folder():
+    done = program("-m gptlab", "confirm", "outputs/ablations/nope")
+    assert (done.status, done.err.count("\n")) == (2, 1)
+    assert done.err.startswith("error: campaign=outputs/ablations/nope is no name of one folder")

@@ -25,7 +25,8 @@ class CampaignFolder:
 
     def __init__(self, outputs: Path, name: str) -> None:
         if not name or name.startswith(".") or {*name} & {*"/\\\0"} or len(name.encode()) > 128:
-            raise Refused(f"campaign={name[:20]} is no name of one folder; give letters, digits, - and _")
+            shown = name if len(name) <= 128 else f"{name[:20]}..."
+            raise Refused(f"campaign={shown} is no name of one folder; give letters, digits, - and _")
         self.name = name
         self.outputs = outputs.absolute()
         self.path = self.outputs / "campaigns" / name
