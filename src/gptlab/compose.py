@@ -6,7 +6,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -43,7 +43,6 @@ from gptlab.runs.record import check_writable
 from gptlab.runs.resume import name_choices as name_choices
 from gptlab.runs.resume import resume_recipe
 from gptlab.training.build import build_decoder as build_decoder
-from gptlab.training.build import build_uninitialized as build_uninitialized
 from gptlab.training.build import check_recipe as check_recipe
 
 FULL_ERROR = os.environ.get("HYDRA_FULL_ERROR") == "1"
@@ -80,13 +79,9 @@ def compose_with_hydra(config_name: str, overrides: list[str], *, whole: bool = 
     return hydra_compose(config_name, [*also, *overrides], return_hydra_config=whole)
 
 
-@contextmanager
-def _hydra_initialized() -> Iterator[None]:
-    if GlobalHydra.instance().is_initialized():
-        yield
-    else:
-        with initialize_config_dir(str(CONF), version_base="1.3"):
-            yield
+def _hydra_initialized() -> AbstractContextManager[Any]:
+    is_done = GlobalHydra.instance().is_initialized()
+    return nullcontext() if is_done else initialize_config_dir(str(CONF), version_base="1.3")
 
 
 def recipe_of_main(config: DictConfig) -> Recipe:

@@ -40,6 +40,7 @@ from gptlab.model.position.rope import Rope
 from gptlab.model.position.sinusoidal import Sinusoidal
 from gptlab.model.residual.hyper import Hyper
 from gptlab.model.shape import Shape
+from gptlab.training.build import build_uninitialized
 
 SHAPE = Shape(width=60, heads=6, layers=3, context=64, vocab=VOCAB)
 AT = torch.arange(TIME)[None]
@@ -859,7 +860,7 @@ def test_each_branch_of_hyper_connections_takes_another_stream_first():
 def test_gpt2_has_its_published_number_of_parameters(model: str, count: int):
     made = composed("experiment=gpt2", f"model={model}", "vocab_multiple=1")
     with torch.device("meta"):
-        parts = wiring.build_uninitialized(made, 50257).parameters()
+        parts = build_uninitialized(made, 50257).parameters()
     assert sum(p.numel() for p in parts) == count
 
 

@@ -65,7 +65,7 @@ def read_targets(slot: str) -> dict[str, dict[str, Any]]:
     targets: dict[str, dict[str, Any]] = {}
     for choice in list_choices(slot):
         node = read_choice(slot, choice)
-        name = node.get("_target_") if isinstance(node, dict) else None
+        name = str(node.get("_target_", "")) if isinstance(node, dict) else ""
         if name not in targets:
             targets[name] = _make_knob_schemas(locate(name, slot))
     return targets

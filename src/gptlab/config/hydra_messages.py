@@ -147,7 +147,8 @@ def _explain_missing_key(key: str, overrides: list[str], known: ListKnownKeys) -
         return f"{key}: nothing here takes it by itself; python -m gptlab explain {key} says what it is"
     words = [override.partition("=") for override in overrides]
     if key == "output":  # its two values are taken out of the command line before hydra reads it
-        return f"output={dict(word[::2] for word in words).get(key, '')} is not one of json, text"
+        given = {name: value for name, _, value in words}
+        return f"output={given.get(key, '')} is not one of json, text"
     chosen = [f"{slot}={choice}" for slot, _, choice in words if choice in list_choices(slot) or slot in LISTS]
     return explain_unknown_key(
         key, known([choice_word for choice_word in chosen if not choice_word.startswith(f"{key}=")])

@@ -1,7 +1,6 @@
 """Recipe to decoder: checks, and building. No hydra; torch only when it is needed."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from gptlab.config.factory import check_node, factory, list_knobs, locate
 from gptlab.config.recipe import LISTS, PARTS, SLOTS, Recipe, check_settings
 from gptlab.model.compile_policy import should_compile_at_start
+from gptlab.model.meta_device import build_without_memory
 from gptlab.runs import tracker as tracking
 from gptlab.runs.record import RunFolder
 from gptlab.training.branching.trunk import build_schedule, check_branches
@@ -115,24 +115,8 @@ def _check_batch_division(recipe: Recipe) -> list[str]:
 
 def build_on_meta(recipe: Recipe, vocab: int) -> "Decoder":
     """Build the decoder of a recipe without memory, on the meta device: for its refusals and its counts."""
-    with _build_without_memory():
+    with build_without_memory():
         return build_uninitialized(recipe, vocab)
-
-
-@contextmanager
-def _build_without_memory() -> Iterator[None]:
-    """Build what is built inside on the meta device."""
-    import torch
-    from torch.overrides import TorchFunctionMode
-
-    class NoInit(TorchFunctionMode):  # on meta nothing is drawn, and drawing would import torch._dynamo (1.7 s)
-        def __torch_function__(self, func, types, args=(), kwargs=None):
-            drawn = getattr(func, "__module__", "") == "torch.nn.init" or getattr(func, "__name__", "") in DRAWS
-            kwargs = kwargs or {}
-            return next(iter((*args, *kwargs.values()))) if drawn else func(*args, **kwargs)
-
-    with NoInit(), torch.device("meta"):
-        yield
 
 
 def _check_build(recipe: Recipe) -> list[str]:
@@ -228,9 +212,6 @@ def _collect_refusal(act: Callable[[], Any]) -> list[str]:
     return []
 
 
-DRAWS = ("normal_", "uniform_", "zero_", "fill_")
-
-
 def build_uninitialized(recipe: Recipe, vocab: int) -> "Decoder":
     """Build the decoder of a recipe over `vocab` tokens, changes made, for weights to be loaded.
 
@@ -262,7 +243,7 @@ def build_base(recipe: Recipe, vocab: int) -> "Decoder":
     decoder = Decoder(shape, **parts, **knobs)
 
     def build_wider() -> Decoder:
-        with _build_without_memory():
+        with build_without_memory():
             return Decoder(replace(shape, width=2 * shape.width, head=2 * shape.head), **parts, **knobs)
 
     decoder.scaling = made.call(parametrization.find_scaling, decoder, build_wider)

@@ -291,8 +291,7 @@ MEASUREMENTS = KeyTable(
         "strata": "one entry, whose `answer` is in the form above",
     },
     added=("version", "study", "asked", "strata"),
-    # results.csv has the rows, thousands of them
-    dropped=("plan", "rows"),
+    dropped=("plan", "rows"),  # results.csv has the rows, thousands of them
 )
 TABLES = (
     *(DOCUMENT, STRATUM, COMPARISON, METRIC, ARM, CONTRAST, INTERACTION, NOISE, SIGNAL, LOOK),
