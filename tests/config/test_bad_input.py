@@ -135,7 +135,7 @@ KEYS = [
     ("attention=3", f"attention=3: no such option; choose from {CHOICES}"),
     (
         "metric=[foo]",
-        "metric=foo: no such option; choose from answer_accuracy, bits_per_byte, perplexity...",
+        "metric=foo: no such option; choose from answer_accuracy, answer_bits, bits_per_byte, ...",
     ),
     ("experiment=foo", "experiment=foo: no such option; choose from attention_study, gpt2..."),
     ("seed=1,2", "seed=1,2: several values make a sweep; add -m"),

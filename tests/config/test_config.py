@@ -66,15 +66,19 @@ def test_every_choice_passes_the_check(slot: str, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
     (tmp_path / "some.txt").write_text("some")
     (tmp_path / "some.bin").write_bytes(b"some")
+    (tmp_path / "asked.jsonl").write_text('{"question": "a", "answer": "b", "sentence_good": "a", "sentence_bad": "b"}')
     paths = {"huggingface": "owner/name", "shards": f"{tmp_path}/some.bin", "text": f"{tmp_path}/some.txt"}
+    paths |= dict.fromkeys(("answer_bits", "minimal_pairs"), f"{tmp_path}/asked.jsonl")
     for choice in choices(slot):
         if slot not in SLOTS or (slot == "data" and choice not in paths):  # a task brings its tokenizer and its metric
-            assert wiring.check_recipe(composed(f"{slot}={choice}")) == []
+            # wide enough for the longest examples of every task
+            wide = ["model.context=256"] if slot == "data" else []
+            assert wiring.check_recipe(composed(f"{slot}={choice}", *wide)) == []
             continue
         if choice == "symbols":  # of tasks alone, which are checked with it
             continue
         node = menu()[slot][choice]
-        if slot == "data" and choice in paths:
+        if choice in paths:
             node = {**node, "path": paths[choice]}
         config = {**composed().config, slot: {choice: node} if slot in LISTS else node}
         assert wiring.check_recipe(Recipe(config)) == [], choice

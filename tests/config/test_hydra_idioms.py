@@ -160,13 +160,13 @@ def test_an_option_may_stand_between_overrides(words: str, in_order: str):
 @pytest.mark.parametrize(
     ("words", "lines"),
     [
-        ("steps=5 model=nano steps=7", ["steps=5 does nothing: steps=7 stands behind it"]),
+        ("norm=none steps=5 norm=rmsnorm steps=7", ["norm=none does nothing: norm=rmsnorm stands behind it"]),
         ("position=learned +position=rope", ["position=learned does nothing: +position=rope stands behind it"]),
-        ("seed=1 seed=2 seed=3", [f"seed={seed} does nothing: seed=3 stands behind it" for seed in (1, 2)]),
-        ("steps=5 ++steps=5 ~steps --cfg=job --cfg=hydra model.width=8 mlp.hidden=8", []),
+        ("mlp=a mlp=b mlp=c", [f"mlp={choice} does nothing: mlp=c stands behind it" for choice in "ab"]),
+        ("mlp=a ++mlp=a ~mlp --cfg=job --cfg=hydra model.width=8 mlp.hidden=8", []),
     ],
 )
-def test_a_word_that_a_later_one_overrules_is_named(words: str, lines: list[str]):
+def test_a_choice_that_a_later_one_overrules_is_named(words: str, lines: list[str]):
     assert describe_overruled_words(words.split()) == lines
 
 

@@ -348,7 +348,7 @@ def test_a_data_set_of_the_hub_is_fetched_by_split_and_configuration(parquet: Pa
     assert line == "data.path=o/n has no default/some on the hub; it has big/train, default/test, default/train"
 
 
-def test_what_the_hub_or_the_system_lacks_is_told(monkeypatch: pytest.MonkeyPatch):
+def test_what_the_hub_or_the_system_lacks_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     def unreachable(*_, **__):
         raise ConnectionError("no\nroute")
 
@@ -356,7 +356,8 @@ def test_what_the_hub_or_the_system_lacks_is_told(monkeypatch: pytest.MonkeyPatc
     line = refusal(HuggingFace(path="owner/name").text)
     assert line.startswith("data.path=owner/name is no file here, and the hub cannot give it (ConnectionError); check")
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    assert refusal(HuggingFace(path=str(ROOT / "LICENSE")).text).endswith("run: pip install 'gptlab[huggingface]'")
+    (tmp_path / "rows.parquet").write_bytes(b"PAR1")
+    assert refusal(HuggingFace(path=str(tmp_path)).text).endswith("run: pip install 'gptlab[huggingface]'")
 
 
 @pytest.mark.parametrize(

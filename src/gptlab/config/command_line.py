@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from gptlab.config.recipe import SLOTS
 from gptlab.errors import escape_controls
 
 OPTIONS_WITH_VALUES = (
@@ -25,15 +26,15 @@ def put_options_first(words: list[str]) -> list[str]:
 
 
 def describe_overruled_words(words: Iterable[str]) -> list[str]:
-    """Return a line for each override that a later one of the same key overrules; two that say the same are none.
+    """Return a line for each choice of a slot that a later one overrules; two that say the same are none.
 
-    Hydra takes the last. That is meant where a shell function has defaults and its caller another value, so it is said
-    and not refused.
+    Hydra takes the last. Of knobs that is everybody's idiom, a script's defaults before its caller's words; of two
+    attentions one was forgotten, so it is said, and not refused.
     """
     values: dict[str, list[str]] = {}
     for word in words:
         key, assigns, _ = word.lstrip("+").partition("=")
-        if assigns and not word.startswith(("-", "~")):
+        if assigns and key in SLOTS and not word.startswith("-"):
             values.setdefault(key, []).append(word)
     return [
         f"{escape_controls(word)} does nothing: {escape_controls(given[-1])} stands behind it"
