@@ -46,8 +46,10 @@ def evaluate(
     decoder = decoder.to("cuda" if torch.cuda.is_available() else "cpu")
     scored: dict[str, Any] = {}
     # quick ones first: their files are refused before the harness begins
-    scored |= local_files.evaluate_pairs(decoder, tokenizer, pairs or [], batch_size) if pairs else {}
-    scored |= local_files.evaluate_questions(decoder, tokenizer, questions or [], batch_size) if questions else {}
+    if pairs:
+        scored |= local_files.evaluate_pairs(decoder, tokenizer, pairs, batch_size)
+    if questions:
+        scored |= local_files.evaluate_questions(decoder, tokenizer, questions, batch_size)
     lost: list[int] = []
     if names:
         knobs = {"include_path": include_path, "max_rows": batch_size, "shots": shots, "limit": limit}

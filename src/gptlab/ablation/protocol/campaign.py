@@ -54,10 +54,10 @@ def preview_share(spec: StudySpec) -> StudySpec:
         return spec
     _refuse_unfit_study(spec)
     _refuse_other_baseline(campaign, spec)
-    asked = campaign.find_asked(spec.name)
-    _refuse_second_choice(asked, spec)
+    question = campaign.find_asked(spec.name)
+    _refuse_second_choice(question, spec)
     # more seeds of a study that was asked are a look of its plan, and no new question
-    return _with_share(spec, asked or _compute_share(campaign, spec))
+    return _with_share(spec, question or _compute_share(campaign, spec))
 
 
 def claim_share(spec: StudySpec) -> StudySpec:
@@ -106,12 +106,12 @@ def _describe_choice(options: StudyOptions) -> dict[str, Any]:
     return {"confirm": options.confirm, "seeds": options.blocks, **trials}
 
 
-def _refuse_second_choice(asked: dict[str, Any] | None, spec: StudySpec) -> None:
+def _refuse_second_choice(question: dict[str, Any] | None, spec: StudySpec) -> None:
     """Refuse to judge another winner, or on other fresh seeds, what a study has asked once."""
     now = _describe_choice(spec.options)
-    if asked is None or asked.get("choice", {}) == now:
+    if question is None or question.get("choice", {}) == now:
         return
-    before = asked.get("choice") or {"confirm": 0}
+    before = question.get("choice") or {"confirm": 0}
     # without blanks, so that it can be typed
     words, others = (
         " ".join(f"{knob}={_format(value).replace(' ', '')}" for knob, value in choice.items())
