@@ -1,11 +1,8 @@
 """Laws of the door for programs: one JSON object on stdout, all else on stderr, exit statuses that mean something."""
 
 import json
-import os
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +21,9 @@ from gptlab.stats.study_plan import StudyPlan
 STUDY = ["attention=mha,gqa", "timing=0", "seeds=2"]
 
 
-def ask(*words: str, anew: bool = False) -> tuple[int, dict[str, Any], str]:
-    """The exit status, the object and stderr of a command, in a process of its own that imports all if `anew`."""
-    if anew:
-        env = {**os.environ, "OMP_NUM_THREADS": "1"}
-        done = subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True, env=env, timeout=240)
-    else:
-        done = run_forked(*words, timeout=240)
+def ask(*words: str) -> tuple[int, dict[str, Any], str]:
+    """The exit status, the object and stderr of a command, in a process of its own."""
+    done = run_forked(*words, timeout=240)
     assert len(done.stdout.splitlines()) == 1, done.stdout
     return done.returncode, json.loads(done.stdout), done.stderr
 
@@ -48,7 +41,7 @@ def study(pool: Path) -> tuple[int, dict[str, Any], str]:
 
 
 def test_a_run_answers_with_its_summary(pool: Path):
-    status, answer, said = ask("train.py", *TINY, f"outputs={pool}", "output=json", anew=True)
+    status, answer, said = ask("train.py", *TINY, f"outputs={pool}", "output=json")
     assert (status, answer["exit"], answer["error"]) == (0, 0, None)
     assert answer["summary"] == json.loads((Path(answer["run"]) / "summary.json").read_text())
     assert "decoder" in said  # what people read is on stderr

@@ -32,7 +32,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the house with the guide's two files in it."""
     copy = tmp_path_factory.mktemp("house")
     for name in ("conf", "src", "tests"):
-        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / name, copy / name)
     for name in ("train.py", "pyproject.toml"):
         shutil.copy(ROOT / name, copy)
     (copy / "src/gptlab/model/position/decay.py").write_text(block("python"))
@@ -40,6 +40,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return copy
 
 
+@pytest.mark.slow
 def test_the_example_variant_keeps_every_law(house: Path) -> None:
     laws = [
         sys.executable,

@@ -413,11 +413,12 @@ def test_two_processes_on_one_study_run_each_cell_once(pool: Path, tmp_path: Pat
 @pytest.mark.parametrize(
     "launcher",
     [
-        ("joblib", "hydra.launcher.n_jobs=2"),
-        ("submitit_local",),
+        ("joblib", "hydra.launcher.n_jobs=1"),
+        pytest.param(("joblib", "hydra.launcher.n_jobs=2"), marks=pytest.mark.slow),
+        pytest.param(("submitit_local",), marks=pytest.mark.slow),
         ("ray", "+hydra.launcher.ray.init.num_cpus=2"),
     ],
-    ids=lambda one: one[0],
+    ids=" ".join,
 )
 def test_every_launcher_gives_the_same_table(pool: Path, tmp_path: Path, launcher: tuple[str, ...]):
     pytest.importorskip(

@@ -124,6 +124,7 @@ def test_until_resolved_adds_seeds_only_to_arms_that_are_open(raced: tuple[Path,
     assert folder(pool).read_looked() == [2, 3]
 
 
+@pytest.mark.slow
 def test_a_race_that_is_killed_takes_the_same_looks(raced: tuple[Path, str], tmp_path: Path):
     process = Forked("ablate.py", *words(tmp_path, *RACE))
     while process.poll() is None and not any(

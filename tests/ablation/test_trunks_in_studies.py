@@ -105,6 +105,7 @@ def test_arms_beside_the_baseline_and_the_control_train_alone(tmp_path: Path):
     assert not list((tmp_path / "runs").glob("*/branches/*.ckpt"))  # keep=best: used, they go
 
 
+@pytest.mark.slow
 def test_a_study_killed_while_it_trains_has_the_same_numbers(pool: Path, tmp_path: Path):
     process = Forked("ablate.py", *words(tmp_path, "jobs=2"))
     while len(list(tmp_path.glob("runs/*/checkpoints/last.ckpt"))) < 2:

@@ -25,7 +25,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the house."""
     copy = tmp_path_factory.mktemp("house")
     for name in ("conf", "src", "tests"):
-        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / name, copy / name)
     for name in ("train.py", "pyproject.toml"):
         shutil.copy(ROOT / name, copy)
     return copy
@@ -67,19 +67,29 @@ for slot in new.STARTERS:
 """
 
 
-def test_every_starter_becomes_two_files_of_the_house(house: Path):
+@pytest.fixture(scope="module")
+def begun(house: Path) -> Path:
+    """The house with a variant of every kind in it."""
     done = python(house, "-c", WRITE_ALL)
     assert (done.returncode, done.stderr) == (0, "")
+    return house
+
+
+def test_every_starter_becomes_two_files_of_the_house(begun: Path):
     for slot in new.STARTERS:
         package = find_slot_package(slot)
-        code = (house / "src" / package.replace(".", "/") / "my_thing.py").read_text()
+        code = (begun / "src" / package.replace(".", "/") / "my_thing.py").read_text()
         assert code.startswith('"""')
         assert "class MyThing(" in code
         assert max(map(len, code.splitlines())) <= 120
-        node = yaml.safe_load((house / "conf" / slot / "my_thing.yaml").read_text())
+        node = yaml.safe_load((begun / "conf" / slot / "my_thing.yaml").read_text())
         assert node["_target_"] == f"{package}.my_thing.MyThing"
+
+
+@pytest.mark.slow
+def test_every_starter_keeps_the_laws(begun: Path):
     laws = python(
-        house, "-m", "pytest", "-p", "no:cacheprovider", "tests/test_structure.py", "tests/model/test_decoder_laws.py",
+        begun, "-m", "pytest", "-p", "no:cacheprovider", "tests/test_structure.py", "tests/model/test_decoder_laws.py",
         "-k", "my_thing and (signature or idea or one_way or whole or learns)",
     )  # fmt: skip
     assert laws.returncode == 0, laws.stdout[-3000:]

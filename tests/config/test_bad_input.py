@@ -1,6 +1,6 @@
 """Bad input: one line that names the knob, the values and the remedy; exit status 2; nothing half-made.
 
-Most cases run train.py in a fork of a process that has imported everything; some, in processes of their own.
+Most cases run train.py in this process; some, in processes of their own.
 """
 
 import errno
@@ -11,9 +11,9 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
-from forked_process import run_forked
 from tiny_runs import TINY, Done, tiny, train
 
 from gptlab.config.menu import list_choices
@@ -31,13 +31,14 @@ def environment(**more: str) -> dict[str, str]:
 
 
 @pytest.fixture
-def forked(tmp_path: Path) -> Any:
-    """python train.py <overrides> in an empty folder, in a process that is forked."""
+def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """python train.py <overrides> in an empty folder, in this process."""
     (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
 
     def run(*overrides: str, **variables: str) -> Done:
-        done = run_forked(TRAIN, *overrides, cwd=tmp_path / "here", env=environment(**variables), warnings=("error",))
-        return Done(done.returncode, done.stdout, done.stderr)
+        with mock.patch.dict(os.environ, environment(**variables), clear=True):
+            return train(*overrides)
 
     return run
 
@@ -70,27 +71,24 @@ CHOICES = ", ".join(list_choices("attention"))
 
 REAL = [
     ("attention=foo", f"attention=foo: no such option; choose from {CHOICES}"),
+    ("+model.zzz=3", NO_KEY),
+    ("steps", "'steps' is not an override; write key=value"),
+    ("attention.kv_heads=3", "attention.kv_heads=3 does not divide model.heads=4; try 1, 2 or 4"),
+]
+"""Overrides, and the line; one that ends in ... goes on."""
+
+KEYS = [
     ("attn=gqa", "attn: no such key; did you mean attention?"),
     ("format=mxint8", "format: nothing here takes it by itself; python -m gptlab explain format says what it is"),
     ("model.widht=3", "model.widht: no such key; did you mean model.width?"),
-    (
-        "+model.zzz=3",
-        NO_KEY,
-    ),
     ("attention=mha,gqa", "attention=mha,gqa: several values make a sweep; add -m"),
-    ("steps", "'steps' is not an override; write key=value"),
     ("steps=four", "steps='four' is not an int"),
-    ("attention.kv_heads=3", "attention.kv_heads=3 does not divide model.heads=4; try 1, 2 or 4"),
     (
         "attention=local_global attention.kinds.local.window=0",
         "attention.kinds.local.window=0 sees nothing; give a number of keys > 0, or null for all of them",
     ),
     ("data=text", "data.path=None names no file; data=text needs data.path=<a UTF-8 text file, folder or glob>"),
     ("attention._target_=os.system", "attention._target_=os.system lies outside gptlab., torch.nn., torch.optim."),
-]
-"""Overrides, and the line; one that ends in ... goes on."""
-
-KEYS = [
     ("output=xml", "output=xml is not one of json, text"),
     (
         "model.zzz=3",
@@ -408,48 +406,48 @@ def test_bad_input_is_refused_in_one_line(overrides: str, wanted: str, tmp_path:
 
 
 @pytest.mark.parametrize(("overrides", "wanted"), OTHERS, ids=[given for given, _ in OTHERS])
-def test_and_so_is_all_other_bad_input(overrides: str, wanted: str, forked: Any, texts: Path, tmp_path: Path):
+def test_and_so_is_all_other_bad_input(overrides: str, wanted: str, asked: Any, texts: Path, tmp_path: Path):
     given, line = (one.replace("{texts}", str(texts)) for one in (overrides, wanted))
-    assert_refused(forked(*shlex.split(given)), line, tmp_path)
+    assert_refused(asked(*shlex.split(given)), line, tmp_path)
 
 
-def test_several_bad_values_are_told_together(forked: Any):
-    done = forked("steps=0", "model.width=-1")
+def test_several_bad_values_are_told_together(asked: Any):
+    done = asked("steps=0", "model.width=-1")
     assert done.status == 2
     assert [line.split(" ")[1] for line in done.err.splitlines()] == ["steps=0", "model.width=-1"]
 
 
-def test_a_gpu_that_is_not_there_is_refused(forked: Any, tmp_path: Path):
+def test_a_gpu_that_is_not_there_is_refused(asked: Any, tmp_path: Path):
     wanted = "trainer.accelerator=gpu: torch sees no GPU here; use trainer=cpu or trainer=auto"
-    assert_refused(forked("trainer=gpu", CUDA_VISIBLE_DEVICES=""), wanted, tmp_path)
+    assert_refused(asked("trainer=gpu", CUDA_VISIBLE_DEVICES=""), wanted, tmp_path)
 
 
 @pytest.mark.parametrize("trainer", ["trainer=fsdp", "trainer=ddp trainer.accelerator=gpu trainer.devices=8"])
-def test_gpus_that_are_not_there_are_refused(trainer: str, forked: Any, tmp_path: Path):
+def test_gpus_that_are_not_there_are_refused(trainer: str, asked: Any, tmp_path: Path):
     wanted = "trainer.accelerator=gpu: torch sees no GPU here; use trainer=cpu or trainer=auto"
-    assert_refused(forked(*trainer.split(), CUDA_VISIBLE_DEVICES=""), wanted, tmp_path)
+    assert_refused(asked(*trainer.split(), CUDA_VISIBLE_DEVICES=""), wanted, tmp_path)
 
 
-def test_as_many_processes_as_a_launcher_started_or_none(forked: Any, tmp_path: Path):
+def test_as_many_processes_as_a_launcher_started_or_none(asked: Any, tmp_path: Path):
     wanted = "trainer.devices=1 x nodes=1 is not WORLD_SIZE=4, which the launcher started"
-    assert_refused(forked("trainer=ddp", WORLD_SIZE="4"), wanted, tmp_path)
+    assert_refused(asked("trainer=ddp", WORLD_SIZE="4"), wanted, tmp_path)
 
 
-def test_compiling_without_a_compiler_is_refused(forked: Any, tmp_path: Path):
+def test_compiling_without_a_compiler_is_refused(asked: Any, tmp_path: Path):
     wanted = "compile=on needs the C++ compiler g+++, which is not here; install it or use compile=off"
-    done = forked("compile=on", "trainer=cpu", "tracking=disabled", CXX="g+++")
+    done = asked("compile=on", "trainer=cpu", "tracking=disabled", CXX="g+++")
     assert_refused(done, wanted, tmp_path)
 
 
-def test_online_without_a_key_is_refused(forked: Any, tmp_path: Path):
+def test_online_without_a_key_is_refused(asked: Any, tmp_path: Path):
     assert_refused(
-        forked("tracking=online"), "tracking=online needs an API key of 40 characters and there is none; ...", tmp_path
+        asked("tracking=online"), "tracking=online needs an API key of 40 characters and there is none; ...", tmp_path
     )
 
 
-def test_a_wrong_mode_of_the_environment_is_refused(forked: Any, tmp_path: Path):
+def test_a_wrong_mode_of_the_environment_is_refused(asked: Any, tmp_path: Path):
     wanted = "WANDB_MODE=bogus: no such way of tracking; set it to one of auto, disabled, offline, online"
-    assert_refused(forked(WANDB_MODE="bogus"), wanted, tmp_path)
+    assert_refused(asked(WANDB_MODE="bogus"), wanted, tmp_path)
 
 
 def test_the_whole_traceback_shows_if_asked(tmp_path: Path):

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tiny_runs import ROOT
+from tiny_runs import ROOT, tiny
 
 CHECK = """
 import contextlib, io, json, runpy, sys
@@ -47,11 +47,15 @@ def test_what_is_asked_or_refused_waits_for_no_import_that_it_does_not_need(tmp_
         (["train.py", "position.fraction=2"], "fraction"),
     ]
     argv = [[word.format(tmp_path) for word in words] for words, _ in cases]
+    argv.append(["train.py", *tiny(tmp_path / "pool", "steps=5")])  # with tracking=disabled
     command = [sys.executable, "-c", CHECK, json.dumps(argv)]
-    done = subprocess.run(command, cwd=ROOT, env=os.environ, capture_output=True, text=True, timeout=120)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
     answers = [json.loads(line) for line in done.stdout.splitlines()]
-    assert len(answers) == len(cases), done.stderr
-    for (words, told), (status, line, imported) in zip(cases, answers, strict=True):
+    assert len(answers) == len(cases) + 1, done.stderr
+    assert (answers[-1][0], answers[-1][2]) == (0, ["lightning", "torch"])
+    assert {path.name for path in (tmp_path / "pool").iterdir()} == {"runs"}  # no folder of W&B's
+    for (words, told), (status, line, imported) in zip(cases, answers[:-1], strict=True):
         assert status == (2 if told else 0), words
         assert told in line, words
         assert imported == (["torch"] if words[1] in ("attention.kv_heads=3", "position.fraction=2") else []), words

@@ -37,7 +37,7 @@ def test_a_file_system_without_locks_is_named(number: str, tmp_path: Path):
     assert not [*(tmp_path / "runs").iterdir()]
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+@pytest.mark.parametrize("encoding", ["ascii", pytest.param("latin-1", marks=pytest.mark.slow)])
 def test_a_terminal_of_another_encoding_loses_letters_and_no_results(encoding: str, tmp_path: Path):
     words = ["steps=10", "sample.count=1", "attention=mha,mqa", "seeds=2", "timing=0", "name=found", "jobs=1"]
     done = outside("ablate.py", *tiny(tmp_path), *words, PYTHONIOENCODING=encoding)

@@ -198,8 +198,10 @@ if __name__ == "__main__":
     import gc
 
     import gptlab.ablation.preload  # noqa: F401
+    from gptlab.ablation import jobs
     from gptlab.compose import compose_config
 
+    jobs.count_cores = lambda: 1  # jobs=auto would start a server of its own, which imports all of this again
     compose_config([])  # hydra looks for its plugins
     gc.freeze()
     run_program(serve(socket.socket(fileno=int(sys.argv[1]))))

@@ -83,6 +83,7 @@ def test_the_report_is_that_of_the_folder(published: Published):
     assert [block["type"] for block in kept["blocks"]] == kinds
 
 
+@pytest.mark.slow
 def test_runs_of_other_processes_arrive_too_and_those_that_failed_say_so(tmp_path: Path):
     folder = study(tmp_path, "model.lr=1e-3,1e-2,1e30", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", status=4)
     with service() as there:

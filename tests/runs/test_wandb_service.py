@@ -91,7 +91,7 @@ for name, pool, words in json.loads(sys.argv[1]):
         threading.Thread(target=stop, args=[pool, *SIGNALS[name]]).start()
     print(json.dumps([name, train(*words)]), flush=True)
 """
-"""Several runs in one process, which takes seven seconds to start. `stopped` gets a SIGTERM, `killed` a SIGKILL two
+"""Several runs in one process. `stopped` gets a SIGTERM, `killed` a SIGKILL two
 seconds after its sixtieth row."""
 
 LONGER = ["steps=600", "log_every=20", "evaluation.every=600"]
@@ -111,10 +111,8 @@ def several(home: Path, mode: str, names: list[str], **variables: str) -> subpro
     """Some of RUNS, each with outputs of its own but for the one that is resumed."""
     pools = {name: home / name.replace("resumed", "stopped") for name in names}
     asked = [(name, str(pool), tiny(pool, f"tracking={mode}", *RUNS[name])) for name, pool in pools.items()]
-    options = [word for option in WARNINGS for word in ("-W", option)]
-    code = [sys.executable, *options, "-c", SEVERAL, json.dumps(asked)]
     env = environment(home / "home", **variables)
-    return subprocess.run(code, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60)
+    return run_forked("-c", SEVERAL, json.dumps(asked), env=env, warnings=WARNINGS)
 
 
 def left(done: subprocess.CompletedProcess[str], there: Service) -> dict[str, Arrived]:

@@ -95,6 +95,7 @@ def kill_once_saved(pool: Path, words: list[str], name: str) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_trunk_that_was_killed_has_the_same_branches(tmp_path: Path):
     folder = kill_once_saved(tmp_path, tiny(tmp_path, *LONG, "steps=200", "branches=[0.5]"), "last")
     resumed = train(f"resume={folder}")

@@ -57,6 +57,7 @@ def test_only_the_first_process_speaks_and_writes(shared: Done):
 
 
 @several
+@pytest.mark.slow
 def test_two_processes_stop_together_and_resume_to_the_same_end(shared: Done, tmp_path: Path):
     process = start(*tiny(tmp_path, *DDP))
     deadline = time.monotonic() + 100

@@ -24,6 +24,8 @@ from gptlab.training.task import Task
 
 HARD = ["dropout=0.1", "accumulate=2", "sample.count=2", "callback=[gradient_norms]", "callback.gradient_norms.every=3"]
 """What a run must get right beside its weights."""
+LONG = "steps=200"
+"""Some seconds: long enough to be struck amid it."""
 
 
 @pytest.fixture(scope="module")
@@ -92,14 +94,14 @@ def test_killed_before_any_write_a_run_resumes_to_the_same_end(
 @pytest.fixture(scope="module")
 def long(pool: Path) -> dict[str, Any]:
     """A run of some seconds, uninterrupted."""
-    return numbers(finished(*tiny(pool, *HARD, "steps=300")))
+    return numbers(finished(*tiny(pool, *HARD, LONG)))
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_killed_by_sigkill_a_run_resumes_to_the_same_end(long: dict[str, Any], tmp_path: Path, seed: int):
     begin = start_anew if seed == 1 else start
-    wait = random.Random(seed).uniform(0, 1)
-    folder = struck(begin(*tiny(tmp_path, *HARD, "steps=300")), tmp_path, signal.SIGKILL, wait).folder
+    wait = random.Random(seed).uniform(0, 0.7)
+    folder = struck(begin(*tiny(tmp_path, *HARD, LONG)), tmp_path, signal.SIGKILL, wait).folder
     assert not (folder / "summary.json").exists()
     resumed(folder)
     assert numbers(folder) == long
@@ -121,11 +123,13 @@ def struck(process: Any, pool: Path, number: int, wait: float) -> Done:
 # -- told to stop
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, signal.SIGTERM, pytest.param(signal.SIGUSR1, marks=pytest.mark.slow)]
+)
 def test_a_signal_saves_at_the_end_of_the_step_and_says_how_to_go_on(
     long: dict[str, Any], tmp_path: Path, number: signal.Signals
 ):
-    done = struck(start(*tiny(tmp_path, *HARD, "steps=300")), tmp_path, number, 0.3)
+    done = struck(start(*tiny(tmp_path, *HARD, LONG)), tmp_path, number, 0.3)
     step = checkpoint.load_checkpoint(done.folder / "checkpoints" / "last.ckpt")["global_step"]
     line = f"stopped by {number.name} after step {step}; go on with: python train.py resume={done.folder}\n"
     assert done.err == line
@@ -148,6 +152,7 @@ def test_a_signal_while_samples_are_written_says_how_to_go_on(tmp_path: Path, mo
     assert (done.folder / "summary.json").exists()
 
 
+@pytest.mark.slow
 def test_a_reader_that_goes_does_the_run_no_harm(tmp_path: Path):
     command = shlex.join([sys.executable, "-u", "train.py", *tiny(tmp_path, "sample.count=1")])
     subprocess.run(f"{command} | head -1", shell=True, cwd=ROOT, env=os.environ, timeout=120, check=True)

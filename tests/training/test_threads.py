@@ -98,6 +98,7 @@ def test_a_busy_machine_does_not_lengthen_what_a_step_would_take_alone(monkeypat
 
 
 @pytest.mark.skipif(not HAS_INTEL, reason="needs intel-openmp: x86-64 Linux")
+@pytest.mark.slow
 def test_both_runtimes_compute_the_same_bits_on_two_threads(tmp_path: Path):
     found = {}
     for runtime in ("intel", "torch"):
