@@ -438,11 +438,17 @@ def test_a_checkpoint_gives_the_decoder_back(case: str):
 
 def shallow(case: str) -> tuple[str, ...]:
     """Sizes that compile quickly: one layer for what knows of one, else two; patterns take as many as they need."""
-    alone = case.startswith(("mlp=", "norm=", "position=", "readout=", "embedding="))
+    alone = case.startswith(("mlp=", "norm=", "position=", "readout=", "embedding=", "attention="))
+    alone = alone and not any(word in case for word in ("shared", "value", "loops"))
     return (*SIZES, f"model.layers={1 if alone else 2}")
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if not case.startswith("init=")])
+def mark_experiments(cases: list[str]) -> list[Any]:
+    """Experiments are slow: their parts are compiled one by one."""
+    return [pytest.param(case, marks=pytest.mark.slow) if case.startswith("experiment=") else case for case in cases]
+
+
+@pytest.mark.parametrize("case", mark_experiments([case for case in CASES if not case.startswith("init=")]))
 def test_one_graph_says_the_same(case: str):
     made, now, targets = decoder(case, shallow(case)), tokens(BATCH, TIME), tokens(BATCH, TIME, key="targets")
     said, plain = compiled(made, "eager")(now, targets), made(now, targets)

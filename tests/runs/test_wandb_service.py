@@ -94,7 +94,7 @@ for name, pool, words in json.loads(sys.argv[1]):
 """Several runs in one process. `stopped` gets a SIGTERM, `killed` a SIGKILL two
 seconds after its sixtieth row."""
 
-LONGER = ["steps=600", "log_every=20", "evaluation.every=600"]
+LONGER = ["steps=200", "log_every=20", "evaluation.every=200"]
 RUNS = {
     "whole": ["attention=gqa", "sample.count=2", "tracking.tags=[one,nano]", "tracking.group=we"],
     "shared": ["tracking.artifacts=true"],
@@ -102,17 +102,24 @@ RUNS = {
     "diverged": ["optimizer.lr=1e30"],
     "stopped": LONGER,
     "resumed": [*LONGER, "resume=auto"],
-    "lost": ["name=lost", "steps=300"],
-    "killed": ["steps=100000", "log_every=20", "evaluation.every=100000"],
+    "lost": ["name=lost", "steps=120"],
+    "killed": ["steps=100000", "log_every=10", "evaluation.every=100000"],
 }
 
 
 def several(home: Path, mode: str, names: list[str], **variables: str) -> subprocess.CompletedProcess[str]:
-    """Some of RUNS, each with outputs of its own but for the one that is resumed."""
+    """Some of RUNS, each with outputs of its own but for the one that is resumed.
+
+    A killed one is waited for by the pipe of its output, which W&B's process holds until it has written all.
+    """
     pools = {name: home / name.replace("resumed", "stopped") for name in names}
     asked = [(name, str(pool), tiny(pool, f"tracking={mode}", *RUNS[name])) for name, pool in pools.items()]
     env = environment(home / "home", **variables)
-    return run_forked("-c", SEVERAL, json.dumps(asked), env=env, warnings=WARNINGS)
+    if "killed" not in names:
+        return run_forked("-c", SEVERAL, json.dumps(asked), env=env, warnings=WARNINGS)
+    options = [word for option in WARNINGS for word in ("-W", option)]
+    code = [sys.executable, *options, "-c", SEVERAL, json.dumps(asked)]
+    return subprocess.run(code, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60)
 
 
 def left(done: subprocess.CompletedProcess[str], there: Service) -> dict[str, Arrived]:
@@ -248,7 +255,7 @@ def test_a_run_outlives_the_service_and_is_uploaded_later(online: dict[str, Arri
     assert done.status == 0
     assert done.out.count("W&B stopped: TimeoutError: ") == done.out.count("W&B stopped") == 1
     assert summary(done.folder)["status"] == "finished"
-    assert len(written) == 300 // 5 + 300 // 20 - 1 + 1
+    assert len(written) == 120 // 5 + 120 // 20 - 1 + 1
     assert (held, online["lost"].run.ended) == ([], [])
     with service() as again:
         sync(tmp_path, again, *done.folder.parents[1].glob("wandb/run-*"))
