@@ -43,7 +43,7 @@ def test_a_large_file_is_read_once_for_all_processes(tmp_path: Path, monkeypatch
     first = hashed(*words)
     (kept,) = (tmp_path / "outputs" / "cache").glob("stamp-*/sha256")
     kept.write_text("0" * 64)
-    wiring.stamp_content.__globals__["_stamp_file"].cache_clear()
+    wiring.stamp_content.__globals__["_hash_state"].cache_clear()
     assert hashed(*words) != first  # of what was kept, and not of the file
     os.utime(tmp_path / "my.txt", ns=(1, 1))
     assert hashed(*words) == first

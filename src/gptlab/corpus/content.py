@@ -76,28 +76,30 @@ def _stamp_node(node: dict[str, Any], slot: str, cache_folder: Path) -> str:
         return ""
     lines = []
     for file in files:
-        stat = file.stat()
-        lines.append(
-            _stamp_file(file.resolve(), stat.st_size, stat.st_mtime_ns, cache_folder.absolute())
-            # a file that is renamed from train to val is the same bytes and another run
-            + target.describe_role(file)
-        )
+        # a file that is renamed from train to val is the same bytes and another run
+        lines.append(hash_file(file, cache_folder) + target.describe_role(file))
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
+def hash_file(file: Path, cache_folder: Path) -> str:
+    """Return the sha256 of a file, read once for each state of it."""
+    stat = file.stat()
+    return _hash_state(file.resolve(), stat.st_size, stat.st_mtime_ns, cache_folder.absolute())
+
+
 @cache
-def _stamp_file(file: Path, size: int, mtime_ns: int, cache_folder: Path) -> str:
+def _hash_state(file: Path, size: int, mtime_ns: int, cache_folder: Path) -> str:
     """Return the sha256 of a file; `size` and `mtime_ns` are part of the cache's key."""
 
-    def hash_file() -> str:
+    def read_hash() -> str:
         with file.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
 
     if size < LARGE:
-        return hash_file()
+        return read_hash()
 
     def fill(folder: Path) -> None:
-        (folder / "sha256").write_text(hash_file())
+        (folder / "sha256").write_text(read_hash())
 
     # surrogatepass: file names may hold bytes that are no UTF-8
     key = hashlib.sha256(f"{file} {size} {mtime_ns}".encode(errors="surrogatepass")).hexdigest()[:16]

@@ -64,13 +64,18 @@ def cache_key(split: Split, tokenizer_factory: Factory) -> str:
 
     That is the text, where it is split, and the tokenizer's class, knobs, files and code.
     """
+    ingredients = [split.sha256, len(split.train), *list_tokenizer_ingredients(tokenizer_factory)]
+    return hashlib.sha256(json.dumps(ingredients).encode()).hexdigest()[:16]
+
+
+def list_tokenizer_ingredients(tokenizer_factory: Factory) -> list[Any]:
+    """Return what the tokens of a given text depend on, for JSON: the tokenizer's class, knobs, files and code."""
     target: Any = tokenizer_factory.target
     knobs, module = tokenizer_factory.knobs, target.__module__
     file_hashes = [hashlib.sha256(file.read_bytes()).hexdigest() for file in target.list_files(knobs)]
     # a tokenizer that is changed writes other tokens under the same knobs
     code = fingerprint([module])
-    ingredients = [split.sha256, len(split.train), module, target.__qualname__, knobs, file_hashes, code]
-    return hashlib.sha256(json.dumps(ingredients).encode()).hexdigest()[:16]
+    return [module, target.__qualname__, knobs, file_hashes, code]
 
 
 def train_tokenizer(split: Split, tokenizer_factory: Factory) -> Tokenizer:

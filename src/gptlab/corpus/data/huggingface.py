@@ -11,9 +11,10 @@ import re
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from gptlab.corpus.data import Data, find_files, refuse_read_errors
+from gptlab.corpus.parquet import BATCH, check_column, import_extra, read_column, refuse_damaged_parquet
 from gptlab.errors import Refused, escape_controls
 
 if TYPE_CHECKING:
@@ -30,8 +31,6 @@ HALF_PAIR = re.compile("[\ud800-\udfff]")
 """A surrogate, which is a character only beside another."""
 SEPARATOR = "\n\n"
 """Text between two documents."""
-BATCH = 1024
-"""Documents held at once."""
 
 
 def is_hub_name(path: str) -> bool:
@@ -165,45 +164,15 @@ class HuggingFace(Data):
             # before the package that reads it is asked for: it would not help
             if stream.read(len(PARQUET_START)) != PARQUET_START:
                 raise Refused(f"data.path={self.path}: {file} is no Parquet and not named .jsonl; give {EXPECTED}")
-        arrow, parquet = import_extra("pyarrow"), import_extra("pyarrow.parquet")
-        with refuse_read_errors(file, EXPECTED):
-            try:
-                parquet_file = parquet.ParquetFile(file)
-                self.check_column(parquet_file.schema_arrow, file)
-                for batch in parquet_file.iter_batches(BATCH, columns=[self.column]):
-                    documents = batch.column(0).to_pylist()
-                    # a row without text is a hole in the text: said, not skipped
-                    if None in documents:
-                        raise Refused(
-                            f"data.column={self.column} of {file} has a row without a text; leave such rows out"
-                        )
-                    yield documents
-            except arrow.ArrowException as error:
-                reason = str(error).splitlines()[0]
-                raise Refused(f"data.path={self.path}: {file} is not whole Parquet ({reason}); get it anew") from None
-
-    def check_column(self, schema: Any, file: Path) -> None:
-        """Refuse a column that does not exist or holds no texts."""
-        column_types = {field.name: str(field.type) for field in schema}
-        text_columns = [
-            name for name, kind in column_types.items() if kind in ("string", "large_string", "string_view")
-        ]
-        if self.column not in text_columns:
-            problem = f"holds {column_types[self.column]}, no text" if self.column in column_types else "is not there"
-            remedy = f"choose from {', '.join(text_columns)}" if text_columns else "it has no column of texts"
-            raise Refused(f"data.column={self.column} {problem} in {file}; {remedy}")
-
-
-def import_extra(module: str) -> Any:
-    """Import a module of the extra `huggingface`; raise Refused where it is not installed."""
-    from importlib import import_module
-
-    try:
-        return import_module(module)
-    except ImportError:
-        raise Refused(
-            f"data=huggingface needs the package {module.split('.')[0]}; run: pip install 'gptlab[huggingface]'"
-        ) from None
+        parquet = import_extra("pyarrow.parquet")
+        with refuse_read_errors(file, EXPECTED), refuse_damaged_parquet(self.path, str(file)):
+            parquet_file = parquet.ParquetFile(file)
+            check_column(parquet_file.schema_arrow, self.column, str(file))
+            for documents in read_column(parquet_file, self.column):
+                # a row without text is a hole in the text: said, not skipped
+                if None in documents:
+                    raise Refused(f"data.column={self.column} of {file} has a row without a text; leave such rows out")
+                yield cast("list[str]", documents)
 
 
 def fetch_from_hub(path: str, split: str) -> list[Path]:
