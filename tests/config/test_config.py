@@ -68,6 +68,7 @@ def test_every_choice_passes_the_check(slot: str, monkeypatch: pytest.MonkeyPatc
     (tmp_path / "some.bin").write_bytes(b"some")
     (tmp_path / "asked.jsonl").write_text('{"question": "a", "answer": "b", "sentence_good": "a", "sentence_bad": "b"}')
     paths = {"huggingface": "owner/name", "shards": f"{tmp_path}/some.bin", "text": f"{tmp_path}/some.txt"}
+    paths["stream"] = "owner/name"
     paths |= dict.fromkeys(("answer_bits", "minimal_pairs"), f"{tmp_path}/asked.jsonl")
     for choice in choices(slot):
         if slot not in SLOTS or (slot == "data" and choice not in paths):  # a task brings its tokenizer and its metric

@@ -8,7 +8,8 @@ import numpy as np
 from gptlab.config.factory import factory
 from gptlab.config.recipe import Recipe
 from gptlab.corpus.corpus import Corpus, build_corpus
-from gptlab.corpus.data import SyntheticTask
+from gptlab.corpus.data import StreamedData, SyntheticTask
+from gptlab.corpus.streaming.stream_corpus import build_stream_corpus
 from gptlab.corpus.task_corpus import TaskCorpus, build_task_corpus
 from gptlab.corpus.token_files import JoinedTokens, cut_tokens, join_tokens
 from gptlab.corpus.tokenizer import Tokenizer
@@ -24,6 +25,8 @@ def read_corpus(recipe: Recipe) -> Corpus:
     # generated anew in each process: nothing is cached, nothing stands in a file
     if isinstance(data, SyntheticTask):
         corpus = build_task_corpus(data, tokenizer_factory, context)
+    elif isinstance(data, StreamedData):
+        corpus = build_stream_corpus(data, tokenizer_factory, context, cache_folder)
     else:
         corpus = build_corpus(data, tokenizer_factory, context, cache_folder)
     corpus = select_part(corpus, recipe.settings.evaluation.part, context)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from gptlab.corpus.documents import TextDocuments
+    from gptlab.corpus.parquet import ParquetSource
 
 
 class TokenFiles(NamedTuple):
@@ -76,6 +77,30 @@ class Data(FileReader):
     def tokens(self) -> TokenFiles | None:
         """Return the token files, None for a data set of text."""
         return None
+
+
+class StreamedData(Data):
+    """Contract of a data set of Parquet that is read while training goes on: __init__(*, path, knobs) and find_source.
+
+    path    as it was given, for refusals
+    column  the column that holds the text
+    validation_documents  how many documents, the first, are the validation split
+    buffer  documents in memory whose windows are shuffled
+    """
+
+    path: str
+
+    def __init__(self, *, column: str, validation_documents: int, buffer: int) -> None:
+        super().__init__()
+        if validation_documents < 1 or buffer < 1:
+            raise Refused(
+                f"validation_documents={validation_documents} or buffer={buffer} is below 1; try 1000 and 4096"
+            )
+        self.column, self.validation_documents, self.buffer = column, validation_documents, buffer
+
+    def find_source(self, cache_folder: Path) -> "ParquetSource":
+        """Return the files; raise Refused where there are none, or where they may change unseen."""
+        raise NotImplementedError
 
 
 class Examples(NamedTuple):
