@@ -1,5 +1,6 @@
 """Laws of synthetic tasks: answers are right by a reading of their own, batches depend on (seed, step) alone."""
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,13 @@ from gptlab.corpus.task_corpus import TaskCorpus
 from gptlab.errors import Refused
 from gptlab.model.shape import IGNORED
 from gptlab.training.build import build_decoder, check_recipe
+from gptlab.training.metric.written_answers import WrittenAnswers
 
 TASKS = [file.stem for file in sorted((CONF / "data").glob("*.yaml")) if "symbols" in file.read_text()]
 SMALL = {
     "mqar": "data.vocab=64 data.pairs=[2,4]",
     "copy": "data.length=8 data.judged_length=12",
+    "brevo": "data.nodes=5",
     "depo": "data.nodes=4 data.questions=2 data.letters=5",
 }
 """Knobs that make a task quick, or harder in validation."""
@@ -80,7 +83,9 @@ def test_every_example_asks_something_and_every_answer_has_a_difficulty(task: st
     assert 0 <= inputs.min() <= inputs.max() < len(symbols)
     assert targets[targets != IGNORED].min() >= 0
     assert (targets != IGNORED).any(1).all()
-    assert made.list_difficulty()
+    if made.task.has_many_answers:
+        assert min(levels.min() for levels in made.judged.difficulty.values()) > 0
+    assert made.list_difficulty() or made.task.has_many_answers
     for levels in made.list_difficulty().values():
         assert levels.shape == made.find_scored_places(32).shape
         assert levels.min() > 0
@@ -261,6 +266,90 @@ def test_capo_asks_for_facts_that_every_stream_and_seed_share():
     assert (corpus("capo", *knobs, "data.facts=1").judged.targets != made.judged.targets).any()
 
 
+def read_graph(words: list[str]) -> tuple[list[tuple[str, str]], str]:
+    """The edges of an example of brevo, and the node asked for."""
+    end = words.index("?")
+    return [*zip(words[:end:2], words[1:end:2], strict=True)], words[end + 1]
+
+
+def list_orders(words: list[str]) -> set[tuple[str, ...]]:
+    """All right answers, by trying every order of what the asked node depends on."""
+    edges, asked = read_graph(words)
+    needed = {asked}
+    for _ in edges:
+        needed |= {source for source, node in edges if node in needed}
+    inside = [(source, node) for source, node in edges if node in needed]
+    orders = itertools.permutations(sorted(needed))
+    return {order for order in orders if all(order.index(source) < order.index(node) for source, node in inside)}
+
+
+@pytest.mark.parametrize("judged", [True, False])
+def test_brevo_accepts_every_order_that_respects_the_edges_and_no_other(judged: bool):
+    made = corpus("brevo", "data.nodes=6", "data.edges=2", "model.context=32")
+    examples = made.judged if judged else made.task.generate(np.random.default_rng(0), 60, 32, judged=False)
+    names, learnt, sizes = made.task.symbols(), set(), set()
+    for row, (words, asked) in enumerate(answers(made, examples)):
+        question, right = words[: words.index("=") + 1], list_orders(words)
+        edges, last = read_graph(words)
+        assert [place for place, _ in asked] == [*range(len(question) - 1, len(question) + len(asked) - 1)]
+        told = tuple(word for _, word in asked)
+        assert told[:-1] in right
+        assert told[-1] == ";"
+        assert words[len(question) : len(question) + len(asked) - 1] == [*told[:-1]]
+        learnt.add(len(right) > 1 and told[:-1] == min(right))
+        sizes.add(len({node for edge in edges for node in edge}))
+        for ends in zip(*edges, strict=True):
+            assert max(map(ends.count, ends)) <= 2  # dependents of a source; sources of a node
+        tokens = [names.index(word) for word in question]
+        needed = sorted(told[:-1])
+        tried = [*itertools.permutations(needed)][:120]
+        for order in tried:
+            answer = [*map(names.index, order), names.index(";")]
+            assert made.task.is_right(tokens, answer) is (order in right)
+        stop = names.index(";")
+        good = [*map(names.index, told)]
+        for bad in (good[:-1], [*good[:-1], good[0], stop], [*good[1:-1], stop], [stop], []):
+            assert not made.task.is_right(tokens, bad)
+        # to the nearest that depends on nothing
+        depth, level = 0, {last}
+        while level <= {node for _, node in edges}:
+            depth, level = depth + 1, {source for source, node in edges if node in level}
+        assert examples.difficulty["depth"][row] == depth
+    assert learnt == {True, False}
+    assert sizes == ({5, 6} if judged else {3, 4, 5, 6})
+
+
+def test_a_written_answer_is_judged_as_a_whole(monkeypatch: pytest.MonkeyPatch):
+    made = corpus("brevo")
+    metric = WrittenAnswers(made)
+    rights = [(row[row != IGNORED]).tolist() for row in made.judged.targets]
+    script = [answer if number % 4 else answer[::-1] for number, answer in enumerate(rights)]
+    begun = iter(range(len(script)))
+
+    def write(decoder: Any, prompts: list[torch.Tensor], length: int, *, temperature: float):
+        rows = [script[next(begun)] for _ in prompts]
+        return iter(torch.tensor([row[min(place, len(row) - 1)] for row in rows]) for place in range(length))
+
+    monkeypatch.setattr("gptlab.training.metric.written_answers.generate", write)
+    monkeypatch.setattr("gptlab.training.metric.written_answers.MAX_ROWS", 16)
+    decoder = build_decoder(recipe("", ("model.width=16", "model.heads=2", "model.context=32")), made.tokenizer.vocab)
+    metric.update(decoder, 40)
+    assert float(metric.compute()) == 0.75
+    assert metric.difficulty["depth"].shape == metric.right.shape == (40,)
+    with pytest.raises(Refused, match=r"say metric=\[answer_accuracy\]"):
+        WrittenAnswers(corpus("copy"))
+
+
+def test_a_run_on_brevo_tells_the_accuracy_of_whole_answers(tmp_path: Path):
+    words = ["data=brevo", "tokenizer=symbols", "metric=[written_answers]", "data.nodes=3", "data.examples=30"]
+    folder = finished(*tiny(tmp_path)[:-3], f"outputs={tmp_path}", *words, "steps=150", "model.lr=0.01")
+    values = summary(folder)
+    by_depth = {key: value for key, value in values.items() if key.startswith("val/accuracy_at_depth_")}
+    assert {*by_depth} <= {"val/accuracy_at_depth_1", "val/accuracy_at_depth_2"}
+    assert min(by_depth.values()) <= values["val/answer_accuracy"] <= max(by_depth.values())
+    assert all("val/answer_accuracy" in row for row in rows(folder / "metrics.jsonl") if "val/loss" in row)
+
+
 @pytest.mark.parametrize("task", ["copy", "s5", "parity"])
 def test_a_curriculum_grows_the_length_with_the_step_and_leaves_validation_alone(task: str):
     knobs = ["data.length=12", "data.judged_length=null"]
@@ -339,6 +428,12 @@ def test_a_micro_batch_without_weight_is_the_text_as_before():
         ("data=mano data.operators=[+,+]", "data.operators=['+', '+'] are none, or one of them twice; try [+,-,*]"),
         ("data=depo data.letters=3", "data.letters=3 make 12 names, too few for data.nodes=20; try letters=40"),
         ("data=depo data.shortest=4", "data.shortest=4 is not in 1 .. data.longest=2; try shortest=1"),
+        ("data=brevo data.nodes=2", "data.nodes=2 is below 3, or data.edges=4 below 1; try nodes=8 edges=4"),
+        (
+            "data=brevo metric=[answer_accuracy]",
+            "data=brevo has several right answers to a question; say metric=[written",
+        ),
+        ("data=copy metric=[written_answers]", "data=copy has one right answer to a question; say metric=[answer_acc"),
         ("data=copy data.curriculum=0", "data.curriculum=0 is not positive; give steps, or null for none"),
         ("data=s5 data.curriculum=9", "data.curriculum=9 grows to data.length=null; say how long, as data.length=16"),
         ("data=capo data.values=1", "data.values=1 is below 2; try 8"),

@@ -38,6 +38,8 @@ class TaskCorpus(Corpus):
         return np.nonzero(self.judged.targets != IGNORED)[1]
 
     def list_difficulty(self) -> dict[str, np.ndarray]:
+        if self.task.has_many_answers:  # no target can be right or wrong by itself
+            return {}
         asked = self.judged.targets != IGNORED
         return {name: np.broadcast_to(level, asked.shape)[asked] for name, level in self.judged.difficulty.items()}
 

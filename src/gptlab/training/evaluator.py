@@ -5,7 +5,7 @@ from gptlab.config.recipe import Recipe
 from gptlab.corpus.corpus import Corpus
 from gptlab.model.decoder import Decoder
 from gptlab.training.evaluate import evaluate
-from gptlab.training.metric import Scores, TaskMetric, TextMetric, TokenMetric
+from gptlab.training.metric import AnswerMetric, Scores, TaskMetric, TextMetric, TokenMetric
 from gptlab.training.reference_texts import ReferenceTexts
 
 MOST_FINAL_TOKENS = 20_000_000
@@ -30,6 +30,7 @@ class Evaluator:
         self.token_metrics: dict[str, TokenMetric] = {}
         self.text_metrics: dict[str, TextMetric] = {}
         self.task_metrics: dict[str, TaskMetric] = {}
+        self.answer_metrics: dict[str, AnswerMetric] = {}
         for name, node in recipe.config["metric"].items():
             make = factory(node, f"metric.{name}")
             if isinstance(make.target, type) and issubclass(make.target, TextMetric):
@@ -38,6 +39,9 @@ class Evaluator:
             elif isinstance(make.target, type) and issubclass(make.target, TaskMetric):
                 self.task_metrics[name] = make(corpus.tokenizer)
                 self.task_metrics[name].sync_on_compute = False
+            elif isinstance(make.target, type) and issubclass(make.target, AnswerMetric):
+                self.answer_metrics[name] = make(corpus)
+                self.answer_metrics[name].sync_on_compute = False
             else:
                 self.token_metrics[name] = make()
                 self.token_metrics[name].sync_on_compute = False  # all processes score the same tokens
@@ -75,4 +79,13 @@ class Evaluator:
             values[f"val/{name}"] = float(metric.compute())
             if len(metric.values) > 1:
                 values |= {f"val/{name}_{task}": value for task, value in metric.values.items()}
+        return values
+
+    def score_answers(self, decoder: Decoder, *, final: bool) -> dict[str, float]:
+        """Return every metric of written answers, to the questions of the interim or of the final evaluation."""
+        values = {}
+        count = len((self.final_windows if final else self.interim_windows)[0])
+        for name, metric in self.answer_metrics.items():
+            metric.update(decoder, count)
+            values[f"val/{name}"] = float(metric.compute())
         return values

@@ -11,7 +11,7 @@ position that knows fewer tokens leaves a key out, and `val/loss_at_missing` say
 
 import re
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,9 +33,6 @@ from gptlab.training.run_log import RunLog
 from gptlab.training.setup import TrainingSetup
 from gptlab.training.state import RunState
 
-if TYPE_CHECKING:
-    from gptlab.training.metric import Scores
-
 MAX_LEVELS = 12
 """Levels of difficulty that are told one by one, and sources of a text at most."""
 
@@ -48,13 +45,17 @@ def evaluate_final(
     scores = evaluator.score_final(decoder)
     values: dict[str, Any] = {**evaluator.compute_values(scores), **mean_of_halves(scores.nats)}
     values |= evaluator.score_tasks(decoder)
+    values |= evaluator.score_answers(decoder, final=True)
     values["scored_tokens"] = len(scores.nats)
     # the last step may have ruined the weights, and no training loss comes after it
     setup.task.refuse_bad_value(values["val/loss"], state.step)
     nats = scores.nats.float().cpu().numpy()
     length = decoder.shape.context
     means, counts = average_by_position(nats, corpus.find_scored_places(length)[: len(nats)], length)
-    values |= measure_accuracy_by_difficulty(scores, corpus)
+    right = (scores.predicted == scores.target).double().cpu().numpy()
+    values |= measure_accuracy_by_difficulty(right, corpus.list_difficulty())
+    for metric in evaluator.answer_metrics.values():
+        values |= measure_accuracy_by_difficulty(metric.right, metric.difficulty)
     arrays: dict[str, Any] = {"nats": nats, "by_position": means, "targets_by_position": counts}
     of_documents, document_arrays = score_documents(nats, corpus, evaluator)
     values, arrays = values | of_documents, arrays | document_arrays
@@ -132,14 +133,13 @@ def score_documents(
     return values, {"by_document_place": means, "targets_by_document_place": counts}
 
 
-def measure_accuracy_by_difficulty(scores: "Scores", corpus: Corpus) -> dict[str, float]:
-    """Return the share of right answers at each level of what makes them hard.
+def measure_accuracy_by_difficulty(right: np.ndarray, difficulty: dict[str, np.ndarray]) -> dict[str, float]:
+    """Return the share of right answers, (N,), at each level of what makes them hard, by its name.
 
     Many levels are grouped by powers of two, named by the largest: 8 stands for 5 to 8.
     """
-    right = (scores.predicted == scores.target).double().cpu().numpy()
     values = {}
-    for name, levels in corpus.list_difficulty().items():
+    for name, levels in difficulty.items():
         levels = levels[: len(right)]  # evaluation.final may leave out the last examples
         if len(np.unique(levels)) > MAX_LEVELS:
             levels = 2 ** np.ceil(np.log2(np.maximum(levels, 1))).astype(int)

@@ -120,8 +120,11 @@ class SyntheticTask(Data):
     """Contract of a data set that is generated: __init__(*, examples, knobs), symbols, count_tokens and generate.
 
     It has no text. Training takes examples from a stream without end; `examples` of another stream are the validation
-    split, the same for every run.
+    split, the same for every run. One whose questions have several right answers sets `has_many_answers`, asks one
+    question a row, and defines is_right.
     """
+
+    has_many_answers: bool = False
 
     def __init__(self, *, examples: int = 1024) -> None:
         super().__init__()
@@ -144,6 +147,10 @@ class SyntheticTask(Data):
                 f"model.context={context} is shorter than the longest example of {self.count_tokens()} tokens; "
                 f"say model.context={self.count_tokens()}, or make the task easier"
             )
+
+    def is_right(self, question: list[int], answer: list[int]) -> bool:
+        """Return whether an answer is one of the right ones, by the tokens of an example before it and its own."""
+        raise NotImplementedError
 
     def ease(self, step: int) -> "SyntheticTask":
         """Return the task as training meets it at a step: easier at first, where a curriculum is asked for."""

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torchmetrics import Metric
@@ -90,6 +91,27 @@ class TextMetric(Metric):
     def gather_scores(self) -> Tensor:
         """Return the score of each text, (texts,), over all processes."""
         return dim_zero_cat(self.scores)
+
+
+class AnswerMetric(Metric):
+    """Contract of a metric of a synthetic task's answers as a decoder writes them: __init__(corpus), and update.
+
+    right       of each question that was answered, 1.0 or 0.0, (N,)
+    difficulty  of the same, as the task names it, (N,) each
+    """
+
+    full_state_update = False
+    needs_text = False
+    writes_answers = True
+    right: np.ndarray
+    difficulty: dict[str, np.ndarray]
+
+    def update(self, decoder: Decoder, count: int) -> None:
+        """Let a decoder answer the first `count` questions of the validation split."""
+        raise NotImplementedError
+
+    def compute(self) -> Tensor:
+        return torch.tensor(self.right.mean(), dtype=torch.float64)
 
 
 class TaskMetric(Metric):

@@ -37,6 +37,7 @@ class InterimEvaluation(StepCallback):
         with task.average_weights(), self.training.numerics(), self.training.gather_weights():
             values = self.evaluator.compute_values(self.evaluator.score_interim(self.training.decoder))
             values |= self.evaluator.score_tasks(self.training.decoder)
+            values |= self.evaluator.score_answers(self.training.decoder, final=False)
         task.refuse_bad_value(values["val/loss"], step)
         # so that all processes agree whether these weights are the best
         values = self.context.processes.broadcast(values)

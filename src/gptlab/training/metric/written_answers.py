@@ -1,0 +1,53 @@
+"""Share of questions of a synthetic task whose answer, as the decoder writes it, is right as a whole.
+
+Where several answers are right, their tokens cannot be compared with one of them: the likeliest token is drawn after
+what was written before, and the task judges the whole.
+"""
+
+import numpy as np
+import torch
+
+from gptlab.corpus.corpus import Corpus
+from gptlab.corpus.task_corpus import TaskCorpus
+from gptlab.errors import Refused
+from gptlab.generation.generate import generate
+from gptlab.model.decoder import Decoder
+from gptlab.model.shape import IGNORED
+from gptlab.training.metric import AnswerMetric
+
+MAX_ROWS = 256
+"""Questions that are answered at once."""
+
+
+class WrittenAnswers(AnswerMetric):
+    """Accuracy of answers, in [0, 1]; one question a row, whose answer ends it."""
+
+    def __init__(self, corpus: Corpus) -> None:
+        super().__init__()
+        if not isinstance(corpus, TaskCorpus) or not corpus.task.has_many_answers:
+            raise Refused(
+                "metric=[written_answers] is of tasks with several right answers, as data=brevo; "
+                "say metric=[answer_accuracy]"
+            )
+        self.corpus = corpus
+
+    def update(self, decoder: Decoder, count: int) -> None:
+        self.right = np.concatenate(
+            [self.answer(decoder, slice(start, min(start + MAX_ROWS, count))) for start in range(0, count, MAX_ROWS)]
+        )
+        self.difficulty = {name: levels[:count, 0] for name, levels in self.corpus.judged.difficulty.items()}
+
+    def answer(self, decoder: Decoder, rows: slice) -> np.ndarray:
+        """Return whether each answer is right, (rows,) of 0.0 and 1.0."""
+        inputs, asked = self.corpus.judged.inputs[rows], self.corpus.judged.targets[rows] != IGNORED
+        questions = [row[: is_asked.argmax() + 1] for row, is_asked in zip(inputs, asked, strict=True)]
+        lengths = asked.sum(1)
+        device = decoder.embedding.weight.device
+        prompts = [torch.from_numpy(question).to(device) for question in questions]
+        written = torch.stack([*generate(decoder, prompts, int(lengths.max()), temperature=0)], 1).cpu().numpy()
+        # right answers are as long as each other, so that what follows was written for other rows alone
+        judged = [
+            self.corpus.task.is_right(question.tolist(), answer[:length].tolist())
+            for question, answer, length in zip(questions, written, lengths, strict=True)
+        ]
+        return np.array(judged, float)
