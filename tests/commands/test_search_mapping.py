@@ -106,6 +106,24 @@ def test_a_mapped_folder_that_is_not_whole_is_refused(folder: Path, tmp_path: Pa
         refused('{"vocab": 512, "knobs": {"position": "learned"}}')
 
 
+def test_other_words_of_the_mapping_are_another_checkpoint(folder: Path, tmp_path: Path):
+    solved = tmp_path / "solved"
+    assert search(folder, "model.heads=2", "norm.eps=1e-5", "--to", str(solved)).status == 0
+    words = ["pretrained=mapped", f"pretrained.path={solved}"]
+    before = wiring.compose(words)
+    mapping = solved / "keys_mapping.json"
+    mapping.write_text(json.dumps(json.loads(mapping.read_text()), indent=7))  # the same mapping
+    assert wiring.compose(words).hash == before.hash
+    text = mapping.read_text()
+    assert ".attention.q." in text
+    mapping.write_text(
+        text.replace(".attention.q.", ".x.").replace(".attention.k.", ".attention.q.").replace(".x.", ".attention.k.")
+    )
+    assert wiring.compose(words).hash != before.hash
+    with pytest.raises(Refused, match="another mapping, now"):
+        load_starting_weights(before, build_decoder(before, given.VOCAB, load_start=False))
+
+
 def test_what_the_examples_cannot_tell_is_not_claimed(folder: Path, tmp_path: Path):
     weights = given.weights()
     for name in ("weights.safetensors", "keys_mapping.json"):

@@ -11,6 +11,8 @@ from test_tokenizer import leveled, pieced
 from tiny_runs import COMPARED, finished, program, rows, tiny, train
 
 from gptlab import compose as wiring
+from gptlab.corpus.load import read_corpus
+from gptlab.errors import Refused
 
 TEXT = (ROOT / "LICENSE").read_text() * 3
 
@@ -108,3 +110,37 @@ def test_a_task_is_its_content_and_its_name(tmp_path: Path):
     assert judged_by("two/agreement") == first != judged_by("two/binding")
     (tmp_path / "two/agreement.jsonl").write_text(pair * 2)
     assert judged_by("two/agreement") != first
+
+
+def test_a_file_that_changes_between_plan_and_training_is_no_run_of_either_text(tmp_path: Path):
+    text = tmp_path / "my.txt"
+    text.write_text(TEXT)
+    recipe = wiring.compose([*tiny(tmp_path), f"data.path={text}"])
+    text.write_text(TEXT[::-1])
+    with pytest.raises(Refused, match=r"data\.path=.*my\.txt is not what it was when this run was planned"):
+        read_corpus(recipe)
+
+
+PAIR = {"sentence_good": "the license is free", "sentence_bad": "the license are free"}
+
+
+def test_a_run_goes_on_with_the_tasks_that_it_began_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    there, other = tmp_path / "there", tmp_path / "other"
+    for folder in (there, other):
+        folder.mkdir()
+    monkeypatch.chdir(there)
+    pairs = Path("pairs.jsonl")
+    pairs.write_text(json.dumps(PAIR))
+    words = ["metric=[minimal_pairs]", "metric.minimal_pairs.path=pairs.jsonl", "steps=4", "tokenizer=byte"]
+    run = finished(*tiny(tmp_path, *words))
+    (run / "summary.json").unlink()
+    monkeypatch.chdir(other)  # a relative path is as seen from where the run began
+    assert train(f"resume={run}").status == 0
+    assert train(f"like={run}", "steps=2", "sample.count=0", f"outputs={tmp_path}").status == 0
+    (run / "summary.json").unlink()
+    (there / pairs).write_text(json.dumps({**PAIR, "sentence_good": "e"}))
+    done = train(f"resume={run}")
+    assert (done.status, done.err.count("\n")) == (2, 1)
+    assert "pairs.jsonl is not what it was when this run was planned" in done.err
+    pairs.write_text(json.dumps(PAIR))
+    assert train(f"resume={run}", f"metric.minimal_pairs.path={pairs}").status == 0

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from gptlab.config.factory import list_knobs, locate
+from gptlab.config.typecheck import format_value
 from gptlab.corpus.disk_cache import cached_folder
+from gptlab.errors import Refused
 
 LARGE = 2**26
 """Bytes from which a file's stamp is kept on disk; reading so many takes about 0.1 s (2026-11)."""
@@ -48,6 +50,22 @@ def stamp_content(config: dict[str, Any]) -> dict[str, str]:
                 continue
     stamps |= _stamp_task_files(config)
     return {slot: stamp for slot, stamp in stamps.items() if stamp}
+
+
+def refuse_changed_content(config: dict[str, Any], prefix: str) -> None:
+    """Refuse files that are not what they were when the config was stamped; `prefix`: of the stamps that are compared.
+
+    Hours may lie between: those of a queue, of the other cells of a study, or since a run was stopped.
+    """
+    planned, stamps = config.get("content") or {}, stamp_content(config)
+    for slot, stamp in planned.items():
+        if slot.startswith(prefix) and stamps.get(slot) != stamp:
+            node = config["metric"][slot.partition(".")[2]] if slot.startswith("metric.") else config[slot]
+            path = node["path"] if isinstance(node["path"], str) else format_value(node["path"])
+            raise Refused(
+                f"{slot}.path={path} is not what it was when this run was planned; put it back, say where a file "
+                f"of that content and name is now, or give the whole command again for a run of what is there"
+            )
 
 
 def _stamp_task_files(config: dict[str, Any]) -> dict[str, str]:

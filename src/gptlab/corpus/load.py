@@ -7,6 +7,7 @@ import numpy as np
 
 from gptlab.config.factory import factory
 from gptlab.config.recipe import Recipe
+from gptlab.corpus.content import SLOTS, refuse_changed_content
 from gptlab.corpus.corpus import Corpus, build_corpus
 from gptlab.corpus.data import StreamedData, SyntheticTask
 from gptlab.corpus.streaming.stream_corpus import build_stream_corpus
@@ -17,7 +18,10 @@ from gptlab.errors import Refused
 
 
 def read_corpus(recipe: Recipe) -> Corpus:
-    """Return the corpus of a recipe; raise Refused for a sample prompt that the tokenizer cannot encode."""
+    """Return the corpus of a recipe; raise Refused for a sample prompt that the tokenizer cannot encode.
+
+    Refused are files too that have changed since the recipe was composed: it would be a run of another text.
+    """
     data = factory(recipe.config["data"], "data")()
     cache_folder = Path(recipe.settings.outputs) / "cache"
     tokenizer_factory = factory(recipe.config["tokenizer"], "tokenizer")
@@ -29,6 +33,9 @@ def read_corpus(recipe: Recipe) -> Corpus:
         corpus = build_stream_corpus(data, tokenizer_factory, context, cache_folder)
     else:
         corpus = build_corpus(data, tokenizer_factory, context, cache_folder)
+    if recipe.settings.resume in (None, "auto"):  # what a run to go on with began with is in its folder
+        for slot in SLOTS:
+            refuse_changed_content(recipe.config, slot)
     corpus = select_part(corpus, recipe.settings.evaluation.part, context)
     # for its refusal: samples are written after hours of training
     encode_sample_prompt(recipe, corpus)

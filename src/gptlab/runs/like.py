@@ -12,7 +12,7 @@ from gptlab.config.recipe import COSMETIC_KEYS, LISTS, flatten
 from gptlab.config.typecheck import quote_for_hydra
 from gptlab.errors import Refused
 from gptlab.runs.record import read_json, read_recipe
-from gptlab.runs.resume import MOVABLE, anchor_path
+from gptlab.runs.resume import anchor_path, list_movable_keys
 
 LEFT_OUT = (*COSMETIC_KEYS, "content", "seed")
 """Keys that are not of the recipe that two runs share."""
@@ -52,7 +52,7 @@ def describe_run_in_words(folder: Path, compose_config: ComposeConfig) -> list[s
     facts, saved = read_json(folder / "run.json"), read_recipe(folder).config
     words = [*_name_choices(facts["choices"], saved)]
     stored = {key: value for key, value in flatten(saved).items() if key.partition(".")[0] not in LEFT_OUT}
-    stored |= {key: anchor_path(stored[key], facts["cwd"]) for key in MOVABLE if stored.get(key)}
+    stored |= {key: anchor_path(stored[key], facts["cwd"]) for key in list_movable_keys(saved) if stored.get(key)}
     # sizes before knobs: of the knobs many then follow by themselves, and need not be said
     for is_first in (_is_of_the_whole, lambda _: True):
         usual = flatten(compose_config(words)[1])

@@ -6,11 +6,19 @@ from typing import Any
 
 from gptlab.config.recipe import COSMETIC_KEYS, Recipe, flatten
 from gptlab.errors import Refused
-from gptlab.runs.record import read_json, read_unfinished_recipe
+from gptlab.runs.record import read_json, read_recipe, read_unfinished_recipe
 
-MOVABLE = ("data.path", "tokenizer.path", "pretrained.path")
-"""Knobs of a run that say where files are, which may lie elsewhere when it is resumed: what is in them is checked."""
-MOVABLE_SLOTS = tuple(path.partition(".")[0] for path in MOVABLE)
+MOVABLE_SLOTS = ("data", "tokenizer", "pretrained")
+"""Slots whose path says where files are, which may lie elsewhere when a run is resumed: what is in them is checked.
+
+So may those of metrics.
+"""
+
+
+def list_movable_keys(config: dict[str, Any]) -> list[str]:
+    """Return the knobs of a config that say where files are."""
+    metrics = [f"metric.{name}" for name, node in (config.get("metric") or {}).items() if node.get("path")]
+    return [f"{place}.path" for place in (*MOVABLE_SLOTS, *metrics)]
 
 
 def resume_recipe(recipe: Recipe, words: set[str]) -> Recipe:
@@ -38,19 +46,26 @@ def resume_recipe(recipe: Recipe, words: set[str]) -> Recipe:
         if saved.config.get(slot):
             moved = slot in given and (recipe.config.get(slot) or {}).get("path")
             nodes[slot] = {**saved.config[slot], "path": moved} if moved else anchor_node(began, saved.config[slot])
+    nodes["metric"] = {
+        name: {**node, "path": recipe.config["metric"][name]["path"]}
+        if f"metric.{name}.path" in words
+        else anchor_node(began, node)
+        for name, node in saved.config["metric"].items()
+    }
     return Recipe({**saved.config, **cosmetic, **nodes}, saved.choices, saved.differs)
 
 
 def _find_differences(recipe: Recipe, saved: Recipe, words: set[str]) -> list[str]:
     """Return the keys that override words set to something else than a run has."""
     asked_config, stored = flatten(recipe.config), flatten(saved.config)
+    movable = list_movable_keys(recipe.config)
     # data=text beside resume= may say again which class, and where its files are, but no other knob
     given_keys = {f"{word}._target_" if word in MOVABLE_SLOTS else word for word in words}
     return [
         key
         for key in {**stored, **asked_config}
         if asked_config.get(key) != stored.get(key)
-        and key not in MOVABLE
+        and key not in movable
         and key.split(".")[0] not in COSMETIC_KEYS
         and ("experiment" in words or any(key == word or key.startswith(f"{word}.") for word in given_keys))
     ]
@@ -59,16 +74,20 @@ def _find_differences(recipe: Recipe, saved: Recipe, words: set[str]) -> list[st
 def name_choices(words: list[str]) -> list[str]:
     """Return a command line in which a path beside resume=RUN, as data.path=<elsewhere>, has its slot's choice too."""
     folder = next((word.partition("=")[2].strip("'\"") for word in words if word.startswith("resume=")), "")
-    if not (Path(folder) / "run.json").is_file():
+    moved = [word for word in words if word.startswith((*(f"{slot}.path=" for slot in MOVABLE_SLOTS), "metric."))]
+    if not moved or not (Path(folder) / "run.json").is_file():
         return words
-    choices = read_json(Path(folder) / "run.json").get("choices", {})
-    moved_slots = [slot for slot in MOVABLE_SLOTS if any(word.startswith(f"{slot}.path=") for word in words)]
+    saved = read_recipe(Path(folder))
+    moved_slots = dict.fromkeys(word.partition(".")[0] for word in moved)
+    choices = {**saved.choices, "metric": f"[{','.join(saved.config['metric'])}]"}
     choice_words = [f"{slot}={choices[slot]}" for slot in moved_slots if choices.get(slot)]
     return [*(word for word in choice_words if word not in words), *words]
 
 
-def anchor_path(path: str, folder: str) -> str:
-    """Return `path` as seen from `folder`; unchanged if nothing is there, as for the name of a data set."""
+def anchor_path(path: str | list[str], folder: str) -> Any:
+    """Return `path`, or each of several, as seen from `folder`; unchanged where nothing is there, as for a data set."""
+    if isinstance(path, list):
+        return [anchor_path(item, folder) for item in path]
     candidate = Path(folder) / Path(path).expanduser()
     return str(candidate) if candidate.exists() or glob.glob(str(candidate), recursive=True) else path
 

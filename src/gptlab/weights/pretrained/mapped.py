@@ -7,6 +7,7 @@ decoder.json         {"vocab": 512, "knobs": {"model.heads": 2, "norm": "layerno
 `python -m gptlab search` writes such a folder; it can also be written by hand.
 """
 
+import hashlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,7 +32,7 @@ class Mapped(Pretrained):
     """A checkpoint with a keys_mapping.json.
 
     path    the folder
-    sha256  of the weights; filled in when a run is composed, so that the run depends on these weights
+    sha256  of weights and mapping; filled in when a run is composed, so that the run depends on them
     """
 
     def __init__(self, *, path: str, sha256: str | None = None) -> None:
@@ -60,7 +61,10 @@ class Mapped(Pretrained):
         return self.facts["knobs"]
 
     def stamp(self) -> str:
-        return files.hash_weights(self.location)
+        # the same file with q and k exchanged is another decoder
+        weights = files.hash_weights(self.location)
+        mapping = json.dumps(files.read_object(self.location / "keys_mapping.json"), sort_keys=True)
+        return hashlib.sha256(f"{weights} {mapping}".encode()).hexdigest()
 
     def vocab(self) -> int:
         return self.facts["vocab"]
@@ -74,7 +78,7 @@ class Mapped(Pretrained):
     def load(self, decoder: "Decoder") -> None:
         if self.sha256 not in (None, digest := self.stamp()):
             mismatch = f"sha256 {digest[:8]}..., not {str(self.sha256)[:8]}..."
-            raise Refused(f"pretrained.path={self.path} holds other weights now ({mismatch})")
+            raise Refused(f"pretrained.path={self.path} holds other weights, or another mapping, now ({mismatch})")
         if decoder.shape.vocab != self.vocab():
             sizes = f"{self.vocab():,} tokens, the tokenizer {decoder.shape.vocab:,}"
             raise Refused(f"pretrained.path={self.path} has {sizes}; take the one that it was trained with")
