@@ -1,12 +1,13 @@
 """Laws of the studies that train nothing: what is counted is what is built, what is measured was measured before."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import composed
-from tiny_runs import COMPARED, program, tiny
+from tiny_runs import COMPARED, finished, program, tiny
 
 from gptlab.commands.explain import describe_costs
 from gptlab.config.recipe import Recipe
@@ -174,3 +175,28 @@ def test_what_was_moved_may_then_be_trained(tmp_path: Path):
     plan = json.loads((tmp_path / "ablations" / "moved-train" / "study.json").read_text())
     assert plan["command"][-1] == "name=moved-train"
     assert not any(word.startswith("study") for word in plan["command"])
+
+
+def test_weights_of_a_run_that_has_changed_are_measured_anew(tmp_path: Path):
+    run, other = (finished(*tiny(tmp_path, "steps=2", f"seed={seed}")) for seed in (0, 1))
+    words = ["study=mxint8", f"study.run={run}", "study.formats=[int8]", "study.rounds=1", "study.batch=1", "seeds=1"]
+
+    def measure() -> tuple[str, dict[str, Any]]:
+        done = program("ablate.py", *tiny(tmp_path, *words))
+        assert done.status == 0, done.err
+        return done.out, json.loads((Path(done.out.splitlines()[-1]) / "comparison.json").read_text())
+
+    out, first = measure()
+    assert "0 of them done" in out
+    out, again = measure()
+    assert ("0 of them done" in out, again) == (False, first)
+    shutil.copyfile(other / "checkpoints/last.ckpt", run / "checkpoints/last.ckpt")
+    out, third = measure()
+    assert "0 of them done" in out
+    assert third != first
+
+
+def test_a_measuring_study_that_is_refused_leaves_nothing(tmp_path: Path):
+    done = program("ablate.py", *tiny(tmp_path, "study=mxint8", f"study.run={tmp_path}/nowhere"))
+    assert (done.status, done.err.count("\n")) == (2, 1)
+    assert not [*(tmp_path / "ablations").iterdir()]

@@ -1,12 +1,15 @@
 """Studies whose arms are measured together: a cell is a block, in this process, one after another. No run is made.
 
-rows/<block>.json    what a block measured, with its code fingerprint; a block that is there is not measured again
+rows/<block>.json    what a block measured, with its code fingerprint and a stamp of the run whose weights it took;
+                     a block that is there is not measured again
 """
 
+import shutil
 import time
 import traceback
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from rich.console import Console
 
@@ -15,6 +18,7 @@ from gptlab.ablation.question import StudySpec
 from gptlab.ablation.study_json import start_study_plan
 from gptlab.config.recipe import flatten, set_values
 from gptlab.console.json_answer import add_to_answer
+from gptlab.corpus.content import stamp_files
 from gptlab.errors import Ended, Refused
 from gptlab.report.measurement_folder import find_rows_path, report_measurements
 from gptlab.runs.fingerprint import fingerprint
@@ -25,30 +29,42 @@ from gptlab.study import Study
 from gptlab.training.build import build_decoder
 
 
+class Origin(NamedTuple):
+    """What a block's numbers are of, beside its question: the code, and the content of the run folder that it reads."""
+
+    code: str
+    run: str
+
+
 def run_measurements(spec: StudySpec, console: Console) -> None:
     """Measure the blocks that are missing, then compare."""
     study, study_folder = spec.study, planning.open_study_folder(spec)
     arms = [variant.key for variant in spec.variants]
     keys = {seed: f"{spec.name}-b{seed}" for seed in spec.options.blocks}
-    code = _fingerprint_study(spec)
+    origin = Origin(_fingerprint_study(spec), _stamp_run(spec))
     # before any block: a study may want packages, or arms of one shape
     study.check({variant.key: variant.recipe for variant in spec.variants})
-    done = {seed for seed, key in keys.items() if _is_measured(study_folder, key, code, spec.options.reuse)}
+    done = {seed for seed, key in keys.items() if _is_measured(study_folder, key, origin, spec.options.reuse)}
     console.print(f"{spec.name}: {len(arms)} arms together, {len(keys)} blocks, {len(done)} of them done")
     for note in spec.notes:
         console.print(f"  {note}", markup=False)
     if spec.options.dry_run:
         add_to_answer(study=spec.name, cells=len(keys), to_run=len(keys) - len(done))
         return
+    is_new = not study_folder.path.exists()
     study_folder.save_plan(_make_study_plan(spec, keys), {key: _describe_block(seed) for seed, key in keys.items()})
     (study_folder.path / "rows").mkdir(exist_ok=True)
     failures = 0
     try:
         # one after another in this process: two at once would disturb each other's clocks
         for seed in [missing for missing in keys if missing not in done]:
-            failures += not _measure_block(spec, study, study_folder, seed, keys[seed], code, console)
+            failures += not _measure_block(spec, study, study_folder, seed, keys[seed], origin, console)
+    except Refused:
+        if is_new and not any((study_folder.path / "rows").iterdir()):  # what is refused leaves nothing
+            shutil.rmtree(study_folder.path)
+        raise
     except KeyboardInterrupt as stopped:
-        measured = sum(_is_measured(study_folder, key, code, "any_code") for key in keys.values())
+        measured = sum(_is_measured(study_folder, key, origin, "any_code") for key in keys.values())
         raise Ended(f"stopped: {measured} of {len(keys)} blocks done; the same command goes on", 130) from stopped
     report_measurements(study_folder.path, console)
     # what was measured is in the folder: comparison.json has the ratios, results.csv every number
@@ -59,13 +75,16 @@ def run_measurements(spec: StudySpec, console: Console) -> None:
 
 
 def _measure_block(
-    spec: StudySpec, study: Study, study_folder: StudyFolder, seed: int, key: str, code: str, console: Console
+    spec: StudySpec, study: Study, study_folder: StudyFolder, seed: int, key: str, origin: Origin, console: Console
 ) -> bool:
     """Measure one block and return whether that worked. A failure is an event with a log, and the others go on."""
     with lock_or_owner(study_folder.lock_path(key)) as owner:
         if owner is not None:
             raise Refused(f"{spec.name}: {owner} measures it; two at once would disturb each other's clocks")
         study_folder.record_event(key, "running")
+        find_rows_path(study_folder, key).unlink(
+            missing_ok=True
+        )  # of another code or run: if this fails, they are none
         began = time.perf_counter()
         try:
             arms = {variant.key: set_values(variant.recipe, seed=seed) for variant in spec.variants}
@@ -85,7 +104,7 @@ def _measure_block(
         seconds = time.perf_counter() - began
         write_atomically(
             find_rows_path(study_folder, key),
-            to_json({"code": code, "seconds": seconds, "rows": [row._asdict() for row in rows]}),
+            to_json({**origin._asdict(), "seconds": seconds, "rows": [row._asdict() for row in rows]}),
         )
         study_folder.record_event(key, "finished")
         return True
@@ -97,10 +116,21 @@ def override_for_follow_up(fixed: dict[str, str], name: str, study: str) -> dict
     return {**overrides, "study": f"study={study}", "name": f"name={name}-{study}"}
 
 
-def _is_measured(study_folder: StudyFolder, key: str, code: str, reuse: str) -> bool:
+def _is_measured(study_folder: StudyFolder, key: str, origin: Origin, reuse: str) -> bool:
     path = find_rows_path(study_folder, key)
+    if not path.exists():
+        return False
+    rows = read_json(path)
     # with reuse=never too: rows in this folder are the study's own
-    return path.exists() and (reuse == "any_code" or read_json(path)["code"] == code)
+    return rows.get("run", "") == origin.run and (reuse == "any_code" or rows["code"] == origin.code)
+
+
+def _stamp_run(spec: StudySpec) -> str:
+    """Return a stamp of the run whose weights a study takes, "" where it takes none."""
+    run = spec.options.study.get("run")
+    files = [Path(run) / name for name in ("config.yaml", "tokenizer.json", "checkpoints/last.ckpt")] if run else []
+    # a file that is not there is refused when it is read
+    return stamp_files([file for file in files if file.is_file()], Path(spec.outputs) / "cache")
 
 
 def _fingerprint_study(spec: StudySpec) -> str:

@@ -5,6 +5,7 @@ large file is kept in the cache folder of the outputs, so that it is read once f
 """
 
 import hashlib
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -52,14 +53,14 @@ def stamp_content(config: dict[str, Any]) -> dict[str, str]:
     return {slot: stamp for slot, stamp in stamps.items() if stamp}
 
 
-def refuse_changed_content(config: dict[str, Any], prefix: str) -> None:
-    """Refuse files that are not what they were when the config was stamped; `prefix`: of the stamps that are compared.
+def refuse_changed_content(config: dict[str, Any], prefixes: tuple[str, ...]) -> None:
+    """Refuse files that are not what they were when the config was stamped; `prefixes`: of the stamps to compare.
 
     Hours may lie between: those of a queue, of the other cells of a study, or since a run was stopped.
     """
     planned, stamps = config.get("content") or {}, stamp_content(config)
     for slot, stamp in planned.items():
-        if slot.startswith(prefix) and stamps.get(slot) != stamp:
+        if slot.startswith(prefixes) and stamps.get(slot) != stamp:
             node = config["metric"][slot.partition(".")[2]] if slot.startswith("metric.") else config[slot]
             path = node["path"] if isinstance(node["path"], str) else format_value(node["path"])
             raise Refused(
@@ -90,12 +91,15 @@ def _stamp_node(node: dict[str, Any], slot: str, cache_folder: Path) -> str:
     """Return the stamp of a slot's files, with what their names decide; "" where it reads none."""
     target: Any = locate(node["_target_"], slot)
     files = target.list_files({key: node[key] for key in list_knobs(node)})
+    # a file that is renamed from train to val is the same bytes and another run
+    return stamp_files(files, cache_folder, target.describe_role)
+
+
+def stamp_files(files: list[Path], cache_folder: Path, describe_role: Callable[[Path], str] = lambda _: "") -> str:
+    """Return one stamp of files in their order, each with what its name decides; "" for none."""
     if not files:
         return ""
-    lines = []
-    for file in files:
-        # a file that is renamed from train to val is the same bytes and another run
-        lines.append(hash_file(file, cache_folder) + target.describe_role(file))
+    lines = [hash_file(file, cache_folder) + describe_role(file) for file in files]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 

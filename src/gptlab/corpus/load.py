@@ -33,9 +33,8 @@ def read_corpus(recipe: Recipe) -> Corpus:
         corpus = build_stream_corpus(data, tokenizer_factory, context, cache_folder)
     else:
         corpus = build_corpus(data, tokenizer_factory, context, cache_folder)
-    if recipe.settings.resume in (None, "auto"):  # what a run to go on with began with is in its folder
-        for slot in SLOTS:
-            refuse_changed_content(recipe.config, slot)
+    is_resumed = recipe.settings.resume not in (None, "auto")  # then its folder says what text it began with
+    refuse_changed_content(recipe.config, ("metric.",) if is_resumed else ("metric.", *SLOTS))
     corpus = select_part(corpus, recipe.settings.evaluation.part, context)
     # for its refusal: samples are written after hours of training
     encode_sample_prompt(recipe, corpus)
@@ -84,6 +83,7 @@ class CorpusCache:
         key = repr([*parts, recipe.settings.model.context])
         if key not in self.corpora:
             self.corpora[key] = read_corpus(recipe)
+        refuse_changed_content(recipe.config, ("metric.",))  # read anew for each run, unlike the tokens
         return self.corpora[key]
 
 

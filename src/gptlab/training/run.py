@@ -12,7 +12,6 @@ import torch
 
 from gptlab.config.recipe import Recipe
 from gptlab.console.terminal import Terminal
-from gptlab.corpus.content import refuse_changed_content
 from gptlab.corpus.corpus import Corpus
 from gptlab.corpus.load import read_corpus
 from gptlab.errors import Ended, Refused
@@ -82,7 +81,6 @@ def run(
     silence_lightning()
     mode = tracking.choose_mode(recipe.settings.tracking)
     corpus = corpus or read_corpus(recipe)
-    refuse_changed_content(recipe.config, "metric.")
     processes = make_processes(recipe)
     if processes.rank:  # every process runs this same command; all but the first one follow
         return follow_first_process(recipe, corpus, processes, lambda *parts: Run(*parts).setup)
