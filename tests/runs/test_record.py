@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from gptlab.runs.record import RunFolder, write_atomically
+from gptlab.errors import Refused
+from gptlab.runs.record import RunFolder, read_rows, write_atomically
 
 LETTERS = 20_000
 
@@ -35,3 +36,24 @@ def test_a_write_that_fails_leaves_nothing(tmp_path: Path):
     with pytest.raises(OSError, match="directory"):
         write_atomically(tmp_path / "summary.json", "text")
     assert [path.name for path in tmp_path.iterdir()] == ["summary.json"]
+
+
+@pytest.mark.parametrize(
+    ("text", "whole"),
+    [
+        ('{"step": 1}\n{"step": 2}\n', [1, 2]),
+        ('{"step": 1}\n{"ste', [1]),  # a kill
+        ('{"step": 1}\n\n{"step": 2}\n{"st', [1, 2]),
+        ('{"step": 1}\n{"st\n{"step": 3}\n', None),
+        ('{"step": 1}\n[2]\n', None),
+        ('{"step": 1},{"step": 2}\n{"step": 3}\n', None),
+        ("", []),
+    ],
+)
+def test_only_a_last_row_may_be_half(text: str, whole: list[int] | None, tmp_path: Path):
+    (tmp_path / "metrics.jsonl").write_text(text)
+    if whole is None:
+        with pytest.raises(Refused, match=r"metrics\.jsonl has a line that is no row: "):
+            [*read_rows(tmp_path / "metrics.jsonl")]
+    else:
+        assert [row["step"] for row in read_rows(tmp_path / "metrics.jsonl")] == whole

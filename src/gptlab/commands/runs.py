@@ -50,10 +50,11 @@ def _describe_run(path: Path) -> tuple[float, *tuple[str, ...]]:
     summary: dict[str, Any]
     try:
         summary = read_json(folder / "summary.json") if (folder / "summary.json").exists() else {}
+        last_step = max((row.get("step", 0) for row in read_rows(folder / "metrics.jsonl")), default=0)
     except Refused:
-        summary = {"status": "not whole"}
+        summary, last_step = {"status": "not whole"}, 0
     loss = summary.get("val/loss")
-    step = summary.get("steps", max((row["step"] for row in read_rows(folder / "metrics.jsonl")), default=0))
+    step = summary.get("steps", last_step)
     return (
         # runs without a loss stand last
         loss if loss is not None else float("inf"),

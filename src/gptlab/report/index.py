@@ -9,7 +9,8 @@ from gptlab.console.units import format_duration
 from gptlab.errors import Refused
 from gptlab.report.render.files import read_comparison
 from gptlab.report.render.html import load_template
-from gptlab.runs.record import RunFolder, read_json, read_rows, write_atomically
+from gptlab.runs.record import RunFolder, read_json, write_atomically
+from gptlab.runs.study_folder import StudyFolder
 
 
 def save_index(outputs: Path) -> Path:
@@ -37,7 +38,7 @@ def _describe_study(folder: Path) -> dict[str, Any]:
     answers = [stratum["answer"][0]["text"] for stratum in strata if stratum.get("answer")]
     finished = sum(run["status"] == "finished" for run in runs)
     # the ledger's last line, and not a file's time: a copied folder keeps its place
-    last_event = max((row["at"] for row in read_rows(folder / "ledger.jsonl")), default=0.0)
+    last_event = max((event["at"] for event in StudyFolder(folder).read_events()), default=0.0)
     return {
         "name": folder.name,
         "href": _link_report("ablations", folder),

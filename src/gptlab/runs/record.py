@@ -266,15 +266,28 @@ def append_line(path: Path, line: str) -> None:
 
 
 def read_rows(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a .jsonl file; a last line that a kill cut short is left out."""
+    """Yield the rows of a .jsonl file; a last line that a kill cut short is left out.
+
+    Any other line that is no object is refused: the rows after it would be lost, or moved by one, in silence.
+    """
     if not path.exists():
         return
-    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    lines = [line for line in path.read_text(encoding="utf-8", errors="replace").split("\n") if line]
     try:
-        yield from json.loads(f"[{','.join(filter(None, lines))}]")  # all at once, which takes half the time
+        rows = json.loads(f"[{','.join(lines)}]")  # all at once, which takes half the time
     except json.JSONDecodeError:
-        for line in lines:
-            try:
-                yield json.loads(line)
-            except json.JSONDecodeError:  # half a row
-                return
+        rows = []
+    if len(rows) != len(lines) or not all(isinstance(row, dict) for row in rows):
+        rows = [_parse_row(line, path, is_last=line is lines[-1]) for line in lines]
+    yield from filter(None, rows)
+
+
+def _parse_row(line: str, path: Path, *, is_last: bool) -> dict[str, Any]:
+    """Return the object of a line; {} for a last line that is half a row."""
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError:
+        row = {} if is_last else None
+    if not isinstance(row, dict):
+        raise Refused(f"{path} has a line that is no row: {line[:60]!r}; {REMEDY}")
+    return row
