@@ -4,9 +4,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tiny_runs import COMPARED, program, strict, summary
+from tiny_runs import COMPARED, program, strict, summary, tiny
 
+from gptlab.ablation.cost import CostEstimator
 from gptlab.ablation.question import StudySpec, parse_command
+from gptlab.compose import compose
 from gptlab.errors import Refused
 from gptlab.report.findings import compare_study_folder
 from gptlab.report.study import build_study_report
@@ -16,6 +18,7 @@ from gptlab.stats.paired_tests import holm_adjust
 from gptlab.stats.results import ACCURACY, Run
 from gptlab.stats.study_comparison import compare_study
 from gptlab.stats.study_plan import StudyPlan
+from gptlab.training.cost.run_time import WINDOW_S
 
 GAINS = {"easy": {"a": 0.3, "b": 0.2}, "hard": {"a": 0.02, "b": -0.4}}
 """Accuracy of arms less the baseline's, by task."""
@@ -175,3 +178,34 @@ def test_grids_are_crossed_with_tasks_and_exclude_leaves_an_arm_out_of_all(tmp_p
         (task, arm) for task in ("short", "long") for arm in arms
     ]
     assert {variant.name for variant in spec.baselines.values()} == {"baseline"}
+
+
+# -- downstream tasks
+
+
+def write_questions(folder: Path, answer: str, count: int) -> list[str]:
+    """Write a file of questions; return the words that make it a metric."""
+    (folder / "q.jsonl").write_text(f'{{"question": "the rights to", "choices": ["{answer}"], "answer": 0}}\n' * count)
+    return [f"metric.answer_bits.path={folder}/q.jsonl", "metric=[bits_per_byte,answer_bits]"]
+
+
+def test_a_task_that_the_tokenizer_cannot_write_is_refused_in_the_bill(tmp_path: Path):
+    words = write_questions(tmp_path, "modifié", 2)
+    answer = program("ablate.py", *tiny(tmp_path), *words, "attention=mha,gqa", "dry_run=true")
+    assert answer.status == 2
+    assert "q.jsonl, text 1: tokenizer=char has never seen" in answer.err
+    assert answer.err.count("\n") == 1
+    assert "cells" not in answer.out
+
+
+def test_the_estimate_of_a_run_counts_its_tasks(tmp_path: Path):
+    seconds = []
+    for count in (100, 400):
+        words = write_questions(tmp_path, "modify", count)
+        recipe, costs = compose(tiny(tmp_path, *words)), CostEstimator()
+        work = costs.count_task_work(recipe)
+        assert work == (count, count * 16)  # a whole context each
+        seconds.append(costs.estimate_seconds(recipe, step_ms=1.0))
+    # at step 20, at step 40 and at the end; a step of 8 x 16 tokens takes as long as three forward passes
+    of_text = 16 * 0.001 / 3 / (8 * 16) + WINDOW_S
+    assert seconds[1] - seconds[0] == pytest.approx(3 * 300 * of_text)

@@ -10,6 +10,7 @@ from gptlab.ablation.cells import Adjustment, Variant
 from gptlab.config.recipe import Recipe, set_values
 from gptlab.errors import Refused
 from gptlab.training.build import build_on_meta
+from gptlab.training.cost.run_time import STEP_PER_FORWARD, TaskWork, count_task_work, estimate_run_time
 
 STARTUP_S = 2.0
 """Seconds to open and close a run, W&B's mirror included."""
@@ -28,6 +29,7 @@ class CostEstimator:
     def __init__(self) -> None:
         self.corpora: Any = None  # a CorpusCache, imported late
         self.cached_counts: dict[str, dict[str, float]] = {}
+        self.cached_work: dict[str, TaskWork] = {}
 
     def load_corpus(self, recipe: Recipe) -> Any:
         """Return the corpus of a recipe."""
@@ -45,6 +47,18 @@ class CostEstimator:
             counts = costs.count_costs(build_on_meta(recipe, self.load_corpus(recipe).tokenizer.vocab))
             self.cached_counts[recipe.hash] = counts._asdict()
         return self.cached_counts[recipe.hash]
+
+    def count_task_work(self, recipe: Recipe) -> TaskWork:
+        """Return what an evaluation of a recipe scores of downstream tasks; raise Refused for a text that cannot be."""
+        context = recipe.settings.model.context
+        # arms of one text and tokenizer have the same tokens, which take a while to be made of large files
+        key = repr([*(recipe.config.get(name) for name in ("metric", "data", "tokenizer", "content")), context])
+        if key not in self.cached_work:
+            from gptlab.training.metric import build_task_metrics
+
+            metrics = build_task_metrics(recipe.config["metric"], self.load_corpus(recipe).tokenizer)
+            self.cached_work[key] = count_task_work(metrics.values(), context)
+        return self.cached_work[key]
 
     def time_steps(self, recipes: dict[str, Recipe], rounds: int = 5) -> dict[str, float]:
         """Return milliseconds of a training step of each recipe, interleaved.
@@ -77,8 +91,6 @@ class CostEstimator:
 
     def estimate_seconds(self, recipe: Recipe, step_ms: float, shared_steps: int = 0) -> float:
         """Return about how many seconds a run takes, from its start to its end, without those of a trunk."""
-        from gptlab.training.cost.run_time import STEP_PER_FORWARD, estimate_run_time
-
         steps = recipe.config["steps"] - shared_steps
         settings, step_s = set_values(recipe, steps=steps).settings, step_ms / 1000
         time = estimate_run_time(
@@ -86,6 +98,7 @@ class CostEstimator:
             step_s=step_s,
             forward_s=step_s / STEP_PER_FORWARD / (settings.batch_size * settings.model.context),
             validation_tokens=len(self.load_corpus(recipe).validation),
+            tasks=self.count_task_work(recipe),
         )
         return time.total_s + STARTUP_S
 

@@ -187,6 +187,8 @@ def count_costs(plan: Plan) -> None:
             plan.step_ms[variant.key] = summaries[0]["time/step_ms_median"]
         else:
             plan.counts[variant.key] = plan.costs.count_costs(variant.recipe)
+    for key in plan.to_run():  # for its refusals, before seconds of timing
+        plan.costs.count_task_work(plan.cells[key].recipe)
     # all in one session: times of different moments on a shared machine make no ratio
     if plan.to_run() or len(plan.step_ms) < len(plan.variants):
         recipes = {variant.key: variant.recipe for variant in plan.variants}

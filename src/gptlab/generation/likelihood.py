@@ -80,6 +80,12 @@ def cut_windows(item: Continuation, owner: int, context: int) -> Iterator[_Windo
         yield _Window(whole[max(0, end - 1 - context) : end - 1], whole[first:end], owner)
 
 
+def count_windows(continuations: Sequence[Continuation], context: int) -> tuple[int, int]:
+    """Return the windows of forward passes that score continuations, and the tokens that these read."""
+    lengths = [len(window.inputs) for item in continuations for window in cut_windows(item, 0, context)]
+    return len(lengths), sum(lengths)
+
+
 def _make_batches(decoder: Decoder, windows: list[_Window], max_rows: int) -> Iterator[list[_Window]]:
     """Yield windows in batches of about equal lengths, the longest first: too little memory shows at once."""
     on_cpu = decoder.embedding.weight.device.type == "cpu"

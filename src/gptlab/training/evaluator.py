@@ -5,7 +5,7 @@ from gptlab.config.recipe import Recipe
 from gptlab.corpus.corpus import Corpus
 from gptlab.model.decoder import Decoder
 from gptlab.training.evaluate import evaluate
-from gptlab.training.metric import AnswerMetric, Scores, TaskMetric, TextMetric, TokenMetric
+from gptlab.training.metric import AnswerMetric, Scores, TextMetric, TokenMetric, build_task_metrics
 from gptlab.training.reference_texts import ReferenceTexts
 
 MOST_FINAL_TOKENS = 20_000_000
@@ -29,20 +29,19 @@ class Evaluator:
         self.texts = ReferenceTexts(corpus)
         self.token_metrics: dict[str, TokenMetric] = {}
         self.text_metrics: dict[str, TextMetric] = {}
-        self.task_metrics: dict[str, TaskMetric] = {}
         self.answer_metrics: dict[str, AnswerMetric] = {}
+        self.task_metrics = build_task_metrics(recipe.config["metric"], corpus.tokenizer)
+        for metric in self.task_metrics.values():
+            metric.sync_on_compute = False
         for name, node in recipe.config["metric"].items():
             make = factory(node, f"metric.{name}")
             if isinstance(make.target, type) and issubclass(make.target, TextMetric):
                 # a metric of texts compares with the training text, which it reads when first asked
                 self.text_metrics[name] = make(self.texts.read)
-            elif isinstance(make.target, type) and issubclass(make.target, TaskMetric):
-                self.task_metrics[name] = make(corpus.tokenizer)
-                self.task_metrics[name].sync_on_compute = False
             elif isinstance(make.target, type) and issubclass(make.target, AnswerMetric):
                 self.answer_metrics[name] = make(corpus)
                 self.answer_metrics[name].sync_on_compute = False
-            else:
+            elif name not in self.task_metrics:
                 self.token_metrics[name] = make()
                 self.token_metrics[name].sync_on_compute = False  # all processes score the same tokens
         self.token_bytes = corpus.tokenizer.lengths()

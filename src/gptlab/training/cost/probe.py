@@ -10,7 +10,7 @@ import torch
 from gptlab.corpus.batch import Batch
 from gptlab.model.attention_kernels import record_kernels
 from gptlab.training.context import RunContext
-from gptlab.training.cost.run_time import STEP_PER_FORWARD, RunTime, estimate_run_time
+from gptlab.training.cost.run_time import STEP_PER_FORWARD, RunTime, count_task_work, estimate_run_time
 from gptlab.training.cost.training_step import make_resting_optimizer, take_training_step
 from gptlab.training.evaluator import Evaluator
 from gptlab.training.sample_writer import SampleWriter
@@ -68,6 +68,7 @@ def probe_run(context: RunContext, setup: TrainingSetup, evaluator: Evaluator, w
         forward_s=min(step_s, single_thread_s) / STEP_PER_FORWARD / tokens,
         validation_tokens=len(evaluator.final_windows[0]) * settings.model.context,
         prompt_tokens=len(writer.prompt),
+        tasks=count_task_work(evaluator.task_metrics.values(), settings.model.context),
     )
     kernels = "+".join(sorted(set(names))) or "none"
     return Probe(step_s=step_s, alone_s=alone_s, single_thread_s=single_thread_s, time=run_time, kernels=kernels)

@@ -1,6 +1,7 @@
 """Estimate of a run's length from the time of one step: the one for a run and for a study's bill. No torch."""
 
-from typing import NamedTuple
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 from gptlab.config.recipe import Settings
 
@@ -10,10 +11,31 @@ WRITE_S_PER_LAYER = 0.001
 """Seconds to write one token, by layer, whatever the batch: the time of Python and of small kernels."""
 TIMED_TOKENS, TIMED_UNCACHED_TOKENS = 20, 5
 """Tokens of one text that are timed one by one at the end, with caches and without."""
+WINDOW_S = 6e-5
+"""Seconds to score one text of a downstream task, beside its forward pass (two cores, 2026-11-30)."""
 CONTEXTS = (1, 2, 4)
 """Contexts of history before the targets that the final evaluation scores again, all but the first."""
 HISTORY_SHARE = 4
 """Part of the interim evaluations' tokens that are these targets."""
+
+
+class TaskWork(NamedTuple):
+    """Windows of text that an evaluation of all downstream tasks scores, and the tokens that these read."""
+
+    windows: int = 0
+    tokens: int = 0
+
+
+NO_TASKS = TaskWork()
+
+
+def count_task_work(metrics: Iterable[Any], context: int) -> TaskWork:
+    """Return the work of one evaluation of metrics of tasks (TaskMetric)."""
+    from gptlab.generation.likelihood import count_windows  # late: torch
+
+    items = [(metric, of_task) for metric in metrics for of_task in metric.items.values()]
+    counts = [count_windows(metric.list_continuations(of_task), context) for metric, of_task in items]
+    return TaskWork(sum(windows for windows, _ in counts), sum(tokens for _, tokens in counts))
 
 
 class RunTime(NamedTuple):
@@ -35,12 +57,19 @@ class RunTime(NamedTuple):
 
 
 def estimate_run_time(
-    settings: Settings, *, step_s: float, forward_s: float, validation_tokens: int, prompt_tokens: int = 1
+    settings: Settings,
+    *,
+    step_s: float,
+    forward_s: float,
+    validation_tokens: int,
+    prompt_tokens: int = 1,
+    tasks: TaskWork = NO_TASKS,
 ) -> RunTime:
     """Estimate a run's time from seconds of a step, and of a forward pass by token.
 
     validation_tokens  of the split that the final evaluation scores
     prompt_tokens      before every sample
+    tasks              what each evaluation scores of downstream tasks
     """
     sample, layers = settings.sample, settings.model.layers * settings.model.loops
     interim_tokens = settings.evaluation.tokens
@@ -52,11 +81,12 @@ def estimate_run_time(
     # One by one, both ways of writing write all samples; else the way that is kept writes one batch.
     passes = 2 * sample.count if sample.one_by_one else 1
     written = passes * sample.length + TIMED_TOKENS
-    interim_s = interim_tokens * forward_s + sample.length * WRITE_S_PER_LAYER * layers
+    tasks_s = tasks.tokens * forward_s + tasks.windows * WINDOW_S
+    interim_s = interim_tokens * forward_s + sample.length * WRITE_S_PER_LAYER * layers + tasks_s
     return RunTime(
         train_s=settings.steps * step_s,
         interim_s=(settings.steps // settings.evaluation.every) * interim_s,
-        final_s=scored * forward_s + written * WRITE_S_PER_LAYER * layers,
+        final_s=scored * forward_s + written * WRITE_S_PER_LAYER * layers + tasks_s,
     )
 
 

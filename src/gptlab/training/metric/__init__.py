@@ -10,9 +10,10 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
-from gptlab.config.factory import factory
+from gptlab.config.factory import Factory, factory
 from gptlab.corpus.task_files import list_task_files, name_task
 from gptlab.corpus.tokenizer import Tokenizer
+from gptlab.generation.likelihood import Continuation
 from gptlab.model.decoder import Decoder
 
 Split = Literal["train", "validation"]
@@ -151,6 +152,10 @@ class TaskMetric(Metric):
         """Return the score of a decoder in one task."""
         raise NotImplementedError
 
+    def list_continuations(self, items: list[Any]) -> list[Continuation]:
+        """Return the texts that `score` reads, for estimates of its time; those of an empty list are not counted."""
+        return []
+
     def update(self, decoder: Decoder) -> None:
         """Score a decoder in every task."""
         self.values = {name: self.score(decoder, items) for name, items in self.items.items()}
@@ -161,9 +166,21 @@ class TaskMetric(Metric):
 
 def check_task_files(nodes: dict[str, Any]) -> None:
     """Read the files of all metrics of tasks, by name; raise Refused for the first line that cannot be used."""
-    for name, node in nodes.items():
-        metric = factory(node, f"metric.{name}")
+    for metric in _find_task_metrics(nodes).values():
         target: Any = metric.target
-        if isinstance(target, type) and issubclass(target, TaskMetric):
-            for file in metric.call(target.list_files, metric.knobs["path"]):
-                target.read(file)
+        for file in metric.call(target.list_files, metric.knobs["path"]):
+            target.read(file)
+
+
+def build_task_metrics(nodes: dict[str, Any], tokenizer: Tokenizer) -> dict[str, TaskMetric]:
+    """Build the metrics of tasks among all metrics, by name; raise Refused for a text that the tokenizer has not."""
+    return {name: metric(tokenizer) for name, metric in _find_task_metrics(nodes).items()}
+
+
+def _find_task_metrics(nodes: dict[str, Any]) -> dict[str, Factory]:
+    metrics = {name: factory(node, f"metric.{name}") for name, node in nodes.items()}
+    return {
+        name: metric
+        for name, metric in metrics.items()
+        if isinstance(metric.target, type) and issubclass(metric.target, TaskMetric)
+    }

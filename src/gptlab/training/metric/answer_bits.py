@@ -13,6 +13,7 @@ from pathlib import Path
 from gptlab.corpus.continuations import Answer, encode_answers, score_answers
 from gptlab.corpus.task_files import Question, read_questions
 from gptlab.corpus.tokenizer import Tokenizer
+from gptlab.generation.likelihood import Continuation
 from gptlab.model.decoder import Decoder
 from gptlab.training.metric import TaskMetric
 
@@ -38,3 +39,6 @@ class AnswerBits(TaskMetric):
 
     def score(self, decoder: Decoder, items: list[Answer]) -> float:
         return statistics.fmean(score_answers(decoder, items))
+
+    def list_continuations(self, items: list[Answer]) -> list[Continuation]:
+        return [answer.continuation for answer in items]

@@ -35,3 +35,6 @@ class MinimalPairs(TaskMetric):
 
     def score(self, decoder: Decoder, items: list[Continuation]) -> float:
         return statistics.fmean(score_pairs(decoder, items))
+
+    def list_continuations(self, items: list[Continuation]) -> list[Continuation]:
+        return items
