@@ -68,7 +68,7 @@ def evaluate(
 
 
 def _refuse_bad_options(names: list[str], include_path: Path | None, shots: int | None, limit: int | None) -> None:
-    """Refuse options of --tasks without it, a folder that is not there, and a missing library, before torch."""
+    """Refuse options of --tasks without it, a missing folder or library, and tasks without a YAML, before torch."""
     given = {"--include-path": include_path, "--shots": shots, "--limit": limit}
     for option, value in given.items():
         if value is not None and not names:
@@ -76,9 +76,10 @@ def _refuse_bad_options(names: list[str], include_path: Path | None, shots: int 
     if include_path is not None and not include_path.is_dir():
         raise Refused(f"--include-path={include_path} is no folder here; give one of YAMLs of tasks")
     if names:
-        from gptlab.commands.evaluation.harness import refuse_missing_harness
+        from gptlab.commands.evaluation.harness import refuse_missing_harness, refuse_unknown_tasks
 
         refuse_missing_harness()
+        refuse_unknown_tasks(names, include_path)
 
 
 def _save(run: Path, which: str, scored: dict[str, Any]) -> None:

@@ -3,16 +3,19 @@
 import difflib
 import logging
 import os
+import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gptlab.corpus.tokenizer import Tokenizer
 from gptlab.errors import Refused
-from gptlab.model.decoder import Decoder
+
+if TYPE_CHECKING:
+    from gptlab.model.decoder import Decoder
 
 MAX_REASON = 160
 """Characters of another library's error."""
@@ -24,8 +27,42 @@ def refuse_missing_harness() -> None:
         raise Refused("--tasks: lm_eval is not installed here; run: pip install 'gptlab[evaluation]'")
 
 
+def refuse_unknown_tasks(names: Sequence[str], include_path: Path | None) -> None:
+    """Raise Refused for a name that no YAML of tasks holds, before the library takes its time to read them all.
+
+    The texts are searched as they are, which takes a second or two where parsing them takes most of a minute. A name
+    that stands somewhere and is no task is refused by `load_task`.
+    """
+    missing, known = set(names), set[str]()
+    spec = find_spec("lm_eval")
+    own = [str(include_path)] if include_path else []
+    for folder in [*own, *(os.path.join(home, "tasks") for home in (spec and spec.submodule_search_locations) or ())]:
+        for text in _read_yamls(folder):
+            missing -= {name for name in missing if re.search(rf"(?<![\w.-]){re.escape(name)}(?![\w-])", text)}
+            if not missing:
+                return
+            known.update(re.findall(r"^(?:task|group|tag) *: *[\"']?([\w.-]+)", text, re.MULTILINE))
+    for name in sorted(missing):
+        raise Refused(explain_unknown_task(name, known))
+
+
+def _read_yamls(folder: str) -> Iterator[str]:
+    """Yield the texts of all YAMLs below a folder; some that others include end in `_yaml`."""
+    for home, _, files in os.walk(folder):
+        for file in files:
+            if file.endswith(("yaml", "yml")):
+                yield Path(home, file).read_text(encoding="utf-8", errors="replace")
+
+
+def explain_unknown_task(name: str, known: Iterable[str]) -> str:
+    """Return the line that refuses a name, with the nearest ones."""
+    near = difflib.get_close_matches(name, known, 3)
+    hint = f"did you mean {' or '.join(near)}?" if near else "lm_eval ls tasks lists them"
+    return f"--tasks={name}: there is no such task here; {hint} (--include-path: tasks of your own)"
+
+
 def evaluate_tasks(
-    decoder: Decoder,
+    decoder: "Decoder",
     tokenizer: Tokenizer,
     names: Sequence[str],
     *,
@@ -70,9 +107,7 @@ def evaluate_tasks(
 def load_task(manager: Any, name: str) -> None:
     """Load one task, for its refusal: an unknown name, or data that cannot be had."""
     if name not in manager.all_tasks:
-        near = difflib.get_close_matches(name, manager.all_tasks, 3)
-        hint = f"did you mean {' or '.join(near)}?" if near else "lm_eval ls tasks lists them"
-        raise Refused(f"--tasks={name}: there is no such task here; {hint} (--include-path: tasks of your own)")
+        raise Refused(explain_unknown_task(name, manager.all_tasks))
     try:
         manager.load([name])
     except Exception as error:  # of the hub, of datasets, of a task's own code
