@@ -26,6 +26,9 @@ Pair = tuple[str, str]
 """An arm, and the arm that it is compared with."""
 Variance = Literal["pooled", "moderated", "own", "none"]
 
+FEW = 4
+"""Number of comparisons below which power that doubts of the baseline cost is better spent on a noisy arm."""
+
 MANY = 5
 """Number of comparisons from which on there are enough arms to be strict with the baseline."""
 
@@ -56,6 +59,8 @@ class Limits:
 
 def choose_limits(comparisons: int, seeds: float) -> Limits:
     """Return the limits for so many comparisons; a doubt about a baseline costs most where arms are few."""
+    if comparisons < FEW:
+        return Limits(arm=0.18, arm_power=2 / 3, baseline=1, baseline_df=0.06, df_power=3)
     if comparisons < MANY:
         return Limits(arm=0.15, arm_power=2 / 3, baseline=1, baseline_df=0.1, df_power=3)
     return Limits(arm=0.1, arm_power=1, baseline=0.5, baseline_df=0.5 / seeds, df_power=math.inf)
