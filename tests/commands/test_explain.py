@@ -34,6 +34,13 @@ def test_every_choice_has_a_line(slot: str, choice: str):
     assert "\n" not in line
 
 
+@pytest.mark.parametrize(("slot", "choice"), EVERY)
+def test_the_first_line_of_a_comment_is_whole_since_lists_show_it_alone(slot: str, choice: str):
+    lines = explain.read_head_comment((CONF / slot / f"{choice}.yaml").read_text()).splitlines()
+    if len(lines) > 1:
+        assert re.search(r"[.?!]$|: python \w+\.py .*$", lines[0]), lines[0]
+
+
 @pytest.mark.parametrize("slot", [*SLOTS, *KNOB_SLOTS])
 def test_what_is_said_of_a_choice_is_its_file_its_words_and_its_knobs(slot: str):
     choice = choices(slot)[0]
