@@ -235,6 +235,11 @@ addEventListener('load', () => setTimeout(() => {
     told.ink = (document.querySelector('.plot text') || document.body).style.fill;
     told.focus = [...document.querySelectorAll('.scroll')].every(one => one.tabIndex === 0);
     told.asked = performance.getEntriesByType('resource').length;
+    const place = one => one.getBoundingClientRect();
+    told.seen = [...document.querySelectorAll('caption span')].every(one => place(one).right <= innerWidth);
+    dispatchEvent(new Event('beforeprint'));
+    told.printed = [...document.querySelectorAll('.plot .main-svg')].every(one => place(one).width === 300);
+    dispatchEvent(new Event('afterprint'));
   }, 300);
 }, 500))</script>"""
 
@@ -261,6 +266,8 @@ def test_a_browser_draws_it_and_nothing_is_wrong(text: str, tmp_path: Path, widt
     assert int(told["hovered"]) >= 1
     assert int(told["wide"]) <= 0
     assert (told["asked"], told["focus"], told["paper"]) == ("0", "true", "rgb(251, 251, 249)")
+    assert told["seen"] == "true"  # captions, where a table is wider than the screen
+    assert told["printed"] == "true"  # figures as wide as half a sheet, whatever the screen was
     assert "<title>caught" not in dom
 
 

@@ -197,20 +197,10 @@ def draw_front(view: View, cost: Comparison | Timing, fronts: list[Front]) -> Fi
     arms = [arm for arm in view.order if arm in losses and arm in costs]
     if len({costs[arm] for arm in arms}) < 2:
         return None
-    colours = assign_arm_colours(view)
     half_widths = dict.fromkeys(arms, 0.0)  # the baseline has no difference, so no interval
     # of the difference and not of the mean: what seeds share cancels in it, and verdicts are of it
     half_widths |= {arm: (contrast.high - contrast.low) / 2 for arm, contrast in view.contrasts.items()}
-    points = {
-        "type": "scatter",
-        "mode": "markers+text",
-        "x": [costs[arm] for arm in arms],
-        "y": [losses[arm] for arm in arms],
-        "error_y": {"type": "data", "color": GREY, "array": [half_widths[arm] for arm in arms], "thickness": 1},
-        "text": [view.names[arm] for arm in arms],
-        "textposition": "top right",
-        "marker": {"size": 11, "color": [colours[arm] for arm in arms]},
-    }
+    points = _make_cost_points(view, {arm: (costs[arm], losses[arm], half_widths[arm]) for arm in arms})
     front_arms = next((front.front for front in fronts if front.cost.key == cost.metric.key), [])
     # a line from the cheapest to the best, through those that nothing dominates
     front = sorted((costs[arm], losses[arm]) for arm in front_arms if arm in costs and arm in losses)
@@ -219,11 +209,12 @@ def draw_front(view: View, cost: Comparison | Timing, fronts: list[Front]) -> Fi
         x, y = [cost for cost, _ in front], [loss for _, loss in front]
         # first, so that the points lie above it
         traces.insert(0, make_line(x, y, "front", GREY, hoverinfo="skip"))
+    unit = "" if cost.metric.unit == cost.metric.name else f", {cost.metric.unit}"
     return Figure(
         title=f"Loss against {cost.metric.name}",
         data=traces,
         layout={
-            "xaxis": make_axis(f"{cost.metric.name}, {cost.metric.unit}"),
+            "xaxis": make_axis(f"{cost.metric.name}{unit}"),
             "yaxis": make_axis(view.comparison.metric.unit),
             "height": 340,
             "showlegend": False,
@@ -232,6 +223,25 @@ def draw_front(view: View, cost: Comparison | Timing, fronts: list[Front]) -> Fi
         heads=("arm", cost.metric.key, "loss", "half the interval of its difference", "on the front"),
         rows=[(arm, costs[arm], losses[arm], half_widths[arm], arm in front_arms) for arm in arms],
     )
+
+
+def _make_cost_points(view: View, points: dict[str, tuple[float, float, float]]) -> dict[str, Any]:
+    """Return a trace of named points from each arm's cost, loss and half the interval of its difference."""
+    colours = assign_arm_colours(view)
+    costs, losses, half_widths = ([*column] for column in zip(*points.values(), strict=True))
+    middle = (min(costs) + max(costs)) / 2
+    return {
+        "type": "scatter",
+        "mode": "markers+text",
+        "x": costs,
+        "y": losses,
+        "error_y": {"type": "data", "color": GREY, "array": half_widths, "thickness": 1},
+        "text": [view.names[arm] for arm in points],
+        # to the middle, since a name at the edge would be cut
+        "textposition": ["top right" if cost < middle else "top left" for cost in costs],
+        "cliponaxis": False,
+        "marker": {"size": 11, "color": [colours[arm] for arm in points]},
+    }
 
 
 # -- figures of sizes
