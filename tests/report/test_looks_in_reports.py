@@ -67,9 +67,9 @@ def test_what_is_not_resolved_names_the_next_planned_look_and_its_command():
 def test_what_would_change_it_says_how_likely_the_next_look_is_to():
     (view,) = make_views(study(next_look=5, chance=0.0, chance_at_last=0.62, more_seeds=2))
     steps = str(summarize_view(view)[-1])
-    assert "2 more seeds for linear (which decides 0 % of cases; the last look, at 8 seeds, 62 %)" in steps
+    assert "2 more seeds for linear (which decides in 0 % of cases; the last look, at 8 seeds, in 62 %)" in steps
     (view,) = make_views(study(5, next_look=8, chance=0.62, chance_at_last=0.62, more_seeds=3))
-    assert "3 more seeds for linear (which decides 62 % of cases)" in str(summarize_view(view)[-1])
+    assert "3 more seeds for linear (which decides in 62 % of cases)" in str(summarize_view(view)[-1])
 
 
 def test_a_plan_that_cannot_resolve_it_says_so_and_names_no_command():

@@ -104,9 +104,9 @@ def _describe_chances(view: View, unresolved: list[Contrast]) -> str:
     chance = format_chance(max(contrast.chance or 0.0 for contrast in unresolved))
     chance = f"at most {chance}" if len(unresolved) > 1 else chance
     if all(contrast.next_look == view.plan.looks[-1] for contrast in unresolved):
-        return f" (which decides {chance} of cases)"
+        return f" (which decides in {chance} of cases)"
     at_last = format_chance(max(contrast.chance_at_last or 0.0 for contrast in unresolved))
-    return f" (which decides {chance} of cases; the last look, at {view.plan.looks[-1]} seeds, {at_last})"
+    return f" (which decides in {chance} of cases; the last look, at {view.plan.looks[-1]} seeds, in {at_last})"
 
 
 def _describe_next_steps(view: View) -> Sentence:
