@@ -6,6 +6,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import lightning
 import torch
@@ -95,11 +96,12 @@ def refuse_other_text(folder: RunFolder, corpus: Corpus) -> None:
 def write_start(recipe: Recipe, folder: RunFolder, corpus: Corpus, branch: tuple[Path, int] | None = None) -> None:
     """Write what is known at the start of a run, and what a branch takes from a trunk after a step."""
     stamp = utc_now().translate(str.maketrans("", "", "-:"))
+    words = [word for word in sys.argv if word != "--multirun"]  # ablate.py adds it, nobody need type it
     folder.write_start(
         recipe,
         corpus.tokenizer.state(),
         id=f"{recipe.hash}-s{recipe.settings.seed}-{stamp}{folder.path.name.removeprefix(recipe.folder)}",
-        command=shlex.join(["python", *sys.argv]),
+        command=shlex.join(["python", *words]),
         choices=recipe.choices,
         differs=recipe.differs,
         hash=recipe.hash,
@@ -164,15 +166,21 @@ def open_tracker(
     }
     tracker = tracking.Tracker(mode, Path(recipe.settings.outputs), settings.tracking, identity, resumed, terminal.say)
     tracker.define_axes()
-    flat = {key: value for key, value in identity["config"].items() if key != "cfg" and value is not None}
     mirrored = MirroredRun(
         outputs=Path(recipe.settings.outputs),
         project=settings.tracking.project,
         id=facts["id"],
         name=identity["name"],
         group=settings.tracking.group,
-        config=flat,
+        config=_flatten_config(recipe, identity["config"]),
     )
     if settings.tracking.mode != "disabled":
         tracker.mirrors = open_mirrors(settings.tracking.to, mirrored)
     return tracker
+
+
+def _flatten_config(recipe: Recipe, config: dict[str, Any]) -> dict[str, Any]:
+    """Return what mirrors are told, which have no place for the whole config: with it what runs are often sorted by."""
+    settings, rate = recipe.settings, recipe.config["optimizer"].get("lr")
+    knobs = {"steps": settings.steps, "batch_size": settings.batch_size, "optimizer.lr": rate}
+    return {key: value for key, value in (config | knobs).items() if key != "cfg" and value is not None}

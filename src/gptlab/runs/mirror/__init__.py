@@ -23,7 +23,7 @@ class MirroredRun:
 
     outputs  the folder that holds all runs
     id       unlike that of any other run
-    config   flat: choices by slot, seed, sizes
+    config   flat: choices by slot, seed, sizes, steps, batch_size, optimizer.lr
     """
 
     outputs: Path

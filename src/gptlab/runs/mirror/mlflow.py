@@ -41,7 +41,7 @@ class Mlflow(Mirror):
         self.client.log_batch(self.run, [self.metric(key, value, now, step) for key, value in numbers.items()])
 
     def log_sample(self, step: int, text: str) -> None:
-        self.client.log_text(self.run, text, f"samples/{step}-{time.time_ns()}.txt")
+        self.client.log_text(self.run, text, f"samples/step_{step:07d}_{time.time_ns()}.txt")
 
     def finish(self, summary: dict[str, Any]) -> None:
         step = int(summary.get("steps") or 0)
