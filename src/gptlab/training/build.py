@@ -67,14 +67,14 @@ def _check_task(recipe: Recipe) -> list[str]:
         return [f"{names['tokenizer']} reads text, and {names['data']} has none; say tokenizer=symbols"]
     many = data.target.has_many_answers  # type: ignore[attr-defined]
     fitting = "written_answers" if many else "answer_accuracy"
-    metric: Any = None
     for name, node in config["metric"].items():
-        metric = locate(node["_target_"], "metric") if name == "answer_accuracy" else metric
-        if getattr(locate(node["_target_"], "metric"), "needs_text", False):
+        metric: Any = locate(node["_target_"], "metric")
+        if getattr(metric, "needs_text", False):
             return [f"metric: {name} is of text, and {names['data']} has none; say metric=[{fitting}]"]
-    if metric is not None and getattr(metric, "writes_answers", False) != many:
-        count = "several right answers" if many else "one right answer"
-        return [f"{names['data']} has {count} to a question; say metric=[{fitting}]"]
+        writes = getattr(metric, "writes_answers", False)
+        if name in ("answer_accuracy", "written_answers") and writes != many:
+            count = "several right answers" if many else "one right answer"
+            return [f"{names['data']} has {count} to a question; say metric=[{fitting}]"]
     return _collect_refusal(lambda: data().refuse_short_context(recipe.settings.model.context))
 
 

@@ -106,7 +106,7 @@ def print_results(
     say.say()
     if losses:
         say.print_fact("loss", f"{losses[0]:.2f} {draw_sparkline(losses)} {losses[-1]:.2f}")
-    shown = [*evaluator.token_metrics, *evaluator.answer_metrics]
+    shown = [*evaluator.token_metrics, *(["answer_accuracy"] if evaluator.answer_metrics else [])]
     metrics = "   ".join(f"{name.replace('_', ' ')} {summary[f'val/{name}']:.4g}" for name in shown)
     say.print_fact("val", f"[bold]{summary['val/loss']:.4f} nats/token[/]   {metrics}")
     if evaluator.task_metrics:

@@ -101,7 +101,7 @@ def _choose_metric(spec: StudySpec, size: str) -> Metric:
     if spec.options.design == "search":
         return TEST
     # in the order of stats/comparability.py, which has runs to ask and this has not
-    if all("answer_accuracy" in config["metric"] for config in configs):
+    if all({"answer_accuracy", "written_answers"} & {*config["metric"]} for config in configs):
         return ACCURACY
     return BITS if len({repr(config["tokenizer"]) for config in configs}) > 1 else METRICS[0]
 
