@@ -83,6 +83,24 @@ def test_an_export_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest
     assert {*run.iterdir()} == before
 
 
+@pytest.mark.parametrize(
+    ("knobs", "line"),
+    [
+        (["attention.bias=true", "mlp.bias=true"], "qwen2 of transformers cannot say mlp_bias=true"),
+        (["attention=swa", "attention.window=6", "attention.bias=true"], "cannot say attention"),
+        (["attention=swa", "attention.window=6", "mlp.bias=true"], "mistral of transformers cannot say mlp_bias=true"),
+        (["attention.qk_norm=true", "mlp.bias=true"], "qwen3 of transformers cannot say mlp_bias=true"),
+        (["experiment=gpt2", "model.heads=4", "model.head=8"], "gpt2 of transformers cannot say model.head=8"),
+    ],
+)
+def test_what_transformers_would_pass_over_is_not_exported(knobs: list[str], line: str, tmp_path: Path):
+    run = finished(*tiny(tmp_path, *knobs, "steps=2"))
+    done = program("-m gptlab", "export", str(run), "--to", "hf")
+    assert (done.status, done.err.count("\n")) == (2, 1)
+    assert line in done.err
+    assert not (run / "hf").exists()
+
+
 def test_a_folder_that_is_no_run_is_not_exported(tmp_path: Path):
     for how in (["--to", "hf"], ["--to", "safetensors"], ["--format", "int8"]):
         done = program("-m gptlab", "export", str(tmp_path), *how)

@@ -49,6 +49,15 @@ def test_another_reader_says_the_same(kind: str, tmp_path: Path):
         (["attention.gate=true"], "cannot say attention.gate=true"),
         (["attention=swa", "attention.window=6"], "GGUF cannot say attention.window=6; export it with --to hf"),
         (["position.scaling=yarn", "position.factor=2"], "--to gguf does not write position.scaling=yarn; export it"),
+        # llama.cpp has one activation and one scale an architecture, and would compute with those
+        (["experiment=gpt2", "mlp=relu"], "GGUF cannot say an mlp with relu: its gpt2 is mlp=gelu_tanh"),
+        (["experiment=gpt2", "mlp=gelu"], "GGUF cannot say an mlp with gelu: its gpt2 is mlp=gelu_tanh"),
+        (["experiment=gpt2", "attention.scale=1.0"], "GGUF cannot say attention.scale=1"),
+        (["mlp=geglu"], "GGUF cannot say an mlp with gelu: its llama is mlp=swiglu"),
+        (
+            ["attention.qk_norm=true", "attention.bias=true", "attention.out_bias=true"],
+            "cannot say attention.bias=true",
+        ),
     ],
 )
 def test_what_it_cannot_say_is_named(knobs: list[str], line: str, tmp_path: Path):
@@ -57,3 +66,15 @@ def test_what_it_cannot_say_is_named(knobs: list[str], line: str, tmp_path: Path
     assert (done.status, done.err.count("\n")) == (2, 1)
     assert line in done.err
     assert not (run / "model.gguf").exists()
+
+
+def test_a_file_that_cannot_be_written_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    run = finished(*tiny(tmp_path, "steps=2"))
+    before = {*run.iterdir()}
+
+    def fill_the_disk(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("gguf.GGUFWriter.write_tensors_to_file", fill_the_disk)
+    assert program("-m gptlab", "export", str(run), "--to", "gguf").status != 0
+    assert {*run.iterdir()} == before

@@ -18,6 +18,7 @@ from gptlab import compose as wiring
 from gptlab.errors import Refused
 from gptlab.model.decoder import Decoder
 from gptlab.training.build import build_decoder, load_starting_weights
+from gptlab.weights.pretrained import families
 
 transformers = pytest.importorskip("transformers", reason="transformers is not installed")
 VOCAB, TIME = 97, 41
@@ -294,6 +295,41 @@ def test_what_our_slots_cannot_express_is_named(checkpoint: Path, tmp_path: Path
     (copy / "config.json").write_text(json.dumps({**config, **change}))
     (copy / "model.safetensors").write_bytes((checkpoint / "model.safetensors").read_bytes())
     assert told in refused(copy, tmp_path / "out")
+
+
+QWEN = {"model_type": "qwen2", "num_hidden_layers": 3, "sliding_window": 5}
+
+
+@pytest.mark.parametrize(
+    ("config", "window"),
+    [
+        ({**QWEN, "max_window_layers": 0}, None),  # use_sliding_window is false unless it is said
+        ({**QWEN, "use_sliding_window": True}, None),  # from layer 28 on
+        ({**QWEN, "use_sliding_window": True, "max_window_layers": 0}, 5),
+        ({**QWEN, "use_sliding_window": True, "layer_types": ["sliding_attention"] * 3}, 5),
+        ({**QWEN, "model_type": "mistral", "layer_types": ["full_attention"] * 3}, 5),  # whose code reads no kinds
+        ({**QWEN, "model_type": "llama", "use_sliding_window": True}, None),
+    ],
+)
+def test_a_window_is_that_of_transformers(config: dict[str, Any], window: int | None):
+    assert not [*families.FAMILIES[config["model_type"]].missing(config)]
+    sizes = {"vocab_size": 9, "hidden_size": 8, "intermediate_size": 8, "num_attention_heads": 2}
+    assert families.derive_knobs({**sizes, **config}).get("attention.window") == window
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"model_type": "llama", "partial_rotary_factor": 0.5},
+        {"model_type": "qwen3", "rope_parameters": {"rope_theta": 1e4, "partial_rotary_factor": 0.5}},
+        {"model_type": "mistral", "attention_bias": True},
+        {"model_type": "qwen2", "mlp_bias": True},
+        {"model_type": "qwen2", "num_hidden_layers": 30, "use_sliding_window": True},
+    ],
+)
+def test_what_transformers_would_read_otherwise_is_named(config: dict[str, Any]):
+    with pytest.raises(Refused, match="cannot be expressed by our slots"):
+        families.derive_knobs({"num_hidden_layers": 3, **config})
 
 
 def told_of(folder: Path) -> str:

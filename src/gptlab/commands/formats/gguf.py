@@ -10,6 +10,7 @@ Format: github.com/ggml-org/ggml, docs/gguf.md; written by its library gguf. Tok
 none that llama.cpp has, so the file says that it holds none.
 """
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from gptlab.errors import Refused
 
 SHAPES = ("gpt2", "llama", "qwen2", "qwen3")
 """Families that are an architecture of the same name there."""
+ACTIVATIONS = {"gpt2": ("gelu_new", "gelu_pytorch_tanh")}
+"""Activations that llama.cpp has in an architecture; silu in all others."""
 TRANSPOSED = ("attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.c_proj.weight")
 
 
@@ -38,18 +41,23 @@ def export_gguf(run: Path, into: Path, compose: Compose) -> Path:
     layers = config.get("n_layer") or config["num_hidden_layers"]
     names = gguf.get_tensor_name_map(getattr(gguf.MODEL_ARCH, kind.upper()), layers)
     into.parent.mkdir(parents=True, exist_ok=True)
-    writer = gguf.GGUFWriter(into, kind)
+    part = into.with_name(f".{into.name}.{os.getpid()}.part")  # beside it: whole or not at all
+    writer = gguf.GGUFWriter(part, kind)
     write_settings(writer, config, run.name)
     for name, tensor in tensors.items():
         theirs = names.get_name(name, try_suffixes=(".weight", ".bias"))
         if theirs is None:
             raise Refused(f"GGUF has no name for {name} in {kind}; export it with --to safetensors")
         writer.add_tensor(theirs, arrange_tensor(name, tensor.detach().float().numpy(), config))
-    # in this order: the header counts the settings and tensors that were added
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    try:
+        # in this order: the header counts the settings and tensors that were added
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+        part.replace(into)
+    finally:
+        part.unlink(missing_ok=True)
     return into
 
 
@@ -61,6 +69,16 @@ def refuse_unknown_shape(config: dict[str, Any]) -> None:
     kind = config.get("rope_parameters", {}).get("rope_type", "default")
     if kind != "default":
         raise Refused(f"--to gguf does not write position.scaling={kind}; export it with --to hf")
+    # what llama.cpp computes in an architecture is fixed in its code; the file has no key for it
+    family = config["model_type"]
+    activation = config["activation_function"] if family == "gpt2" else config["hidden_act"]
+    if activation not in ACTIVATIONS.get(family, ("silu",)):
+        known = "mlp=gelu_tanh" if family == "gpt2" else "mlp=swiglu"
+        raise Refused(f"GGUF cannot say an mlp with {activation}: its {family} is {known}; export it with --to hf")
+    if not config.get("scale_attn_weights", True):
+        raise Refused("GGUF cannot say attention.scale=1: its gpt2 has 1/sqrt(head); export it with --to hf")
+    if family == "qwen3" and config.get("attention_bias"):
+        raise Refused("GGUF cannot say attention.bias=true beside attention.qk_norm=true; export it with --to hf")
 
 
 def write_settings(writer: Any, config: dict[str, Any], name: str) -> None:

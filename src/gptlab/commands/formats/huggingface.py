@@ -149,6 +149,9 @@ def _derive_llama_config(config: dict[str, Any], shape: Any, hidden: int) -> dic
 
 def refuse_different_round_trip(recipe: Recipe, decoder: "Decoder", config: dict[str, Any], compose: Compose) -> None:
     """Refuse a run that its own config.json would bring back as another."""
+    kind = config["model_type"]
+    if missing := [*families.find_family(config).missing(config)]:
+        raise Refused(f"{kind} of transformers cannot say {'; '.join(missing)}; export it with --to safetensors")
     knobs = families.derive_knobs(config)
     # as words of a command line, so that the very path of pretrained=hf is taken
     words = [f"{key}={format_value(value).strip(chr(39))}" for key, value in knobs.items() if key != "tokenizer"]
@@ -162,16 +165,15 @@ def refuse_different_round_trip(recipe: Recipe, decoder: "Decoder", config: dict
     ]
     if differences:
         differing_knobs = ", ".join(sorted(differences)[:4])
-        raise Refused(
-            f"{config['model_type']} of transformers cannot say {differing_knobs}; export it with --to safetensors"
-        )
+        raise Refused(f"{kind} of transformers cannot say {differing_knobs}; export it with --to safetensors")
 
 
 def _knobs_that_matter(recipe: Recipe, decoder: "Decoder") -> dict[str, Any]:
     """Return what decides the logits, with the defaults that follow from sizes written out."""
     whole = {"final_norm": recipe.config["final_norm"], "embedding_norm": False, "embedding_scale": 1.0}
     whole = {key: recipe.config.get(key, usual) for key, usual in whole.items()}
-    whole["model.loops"] = recipe.settings.model.loops
+    model = recipe.settings.model
+    whole |= {"model.loops": model.loops, "model.head": model.head or model.width // model.heads}
     knobs = flatten({slot: recipe.config[slot] for slot in (*PARTS, "parametrization")} | whole)
     knobs = {key: value for key, value in knobs.items() if key.rpartition(".")[2] not in KNOBS_WITHOUT_EFFECT}
     # null stands for what sizes give; the other side may say the same as a number

@@ -166,7 +166,7 @@ Dynamic scales only beyond the checkpoint's context, which model.context may not
 
 def _rope_knobs(config: Config) -> Knobs:
     settings = read_rope_settings(config)
-    knobs: Knobs = {"position.theta": float(settings["rope_theta"]), "position.fraction": _rotary_fraction(config)}
+    knobs: Knobs = {"position.theta": float(settings["rope_theta"]), "position.fraction": 1.0}
     kind = SCALINGS[settings["rope_type"]]
     if kind is None:
         return knobs
@@ -187,22 +187,23 @@ def _rope_knobs(config: Config) -> Knobs:
     return knobs
 
 
-def _rotary_fraction(config: Config) -> float:
-    return float(config.get("partial_rotary_factor") or read_rope_settings(config).get("partial_rotary_factor") or 1.0)
+QWEN_FIRST_WINDOWED_LAYER = 28
+"""max_window_layers of a config of Qwen that does not say it."""
 
 
 def _sliding_window(config: Config, layers: int) -> int | None:
     """Return the window that all layers have, in tokens; None for full attention.
 
-    `_llama_missing` has refused layers that differ.
+    `_llama_missing` has refused layers that differ. Defaults are those of transformers, whose code for Llama knows no
+    window and for Mistral no kinds of layers, whatever a config holds.
     """
+    window, kind = config.get("sliding_window"), config["model_type"]
+    if kind in ("llama", "mistral"):
+        return window if kind == "mistral" else None
     kinds = {*(config.get("layer_types") or [])}
-    if kinds == {"full_attention"} or not config.get("sliding_window") or not config.get("use_sliding_window", True):
-        return None
-    if config["model_type"].startswith("qwen") and not kinds and config.get("max_window_layers", layers) >= layers:
-        return None  # only layers from that one on would have a window
-    # Llama's code knows no window, whatever its config holds
-    return config["sliding_window"] if config["model_type"] != "llama" else None
+    first = 0 if kinds else config.get("max_window_layers", QWEN_FIRST_WINDOWED_LAYER)
+    is_windowed = config.get("use_sliding_window", False) and kinds != {"full_attention"} and first < layers
+    return window if is_windowed else None
 
 
 def _llama_missing(config: Config) -> Iterator[str]:
@@ -219,8 +220,16 @@ def _llama_missing(config: Config) -> Iterator[str]:
     if len({*(config.get("layer_types") or [])}) > 1:
         yield "layer_types that differ by layer"
     windowed = config.get("use_sliding_window", False) and not config.get("layer_types")
-    if windowed and 0 < config.get("max_window_layers", layers) < layers:
-        yield f"max_window_layers={config['max_window_layers']} of {layers}"
+    if windowed and 0 < (first := config.get("max_window_layers", QWEN_FIRST_WINDOWED_LAYER)) < layers:
+        yield f"max_window_layers={first} of {layers}"
+    # their code in transformers 5 turns whole heads, and others turn a part
+    if (fraction := config.get("partial_rotary_factor") or rope.get("partial_rotary_factor") or 1.0) != 1:
+        yield f"partial_rotary_factor={fraction}"
+    # their code has no such biases, whatever the config holds
+    if config["model_type"] != "llama" and config.get("mlp_bias"):
+        yield "mlp_bias=true"
+    if config["model_type"] == "mistral" and config.get("attention_bias"):
+        yield "attention_bias=true"
     # transformers hands eps to the norms of heads too; ours have one of their own
     if config["model_type"] == "qwen3" and config.get("rms_norm_eps", 1e-6) != 1e-6:
         yield f"rms_norm_eps={config['rms_norm_eps']} for the norms of heads, which have 1e-6"
