@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from gptlab.stats.moderation import INTERVAL_SHARE, choose_limits
+from gptlab.stats.moderation import INTERVAL_SHARE, OUTLIER, OUTLIER_ARMS, OUTLIER_SEEDS, choose_limits
 
 NOISES = ("normal", "t3", "skewed", "one x6", "baseline x3", "spread 0.9")
 Array = np.ndarray[Any, Any]
@@ -55,16 +55,48 @@ def pooled_variances(losses: Array) -> tuple[Array, Array, Array]:
 
 
 def moderated_variances(losses: Array) -> tuple[Array, Array, Array]:
-    """Return the moderated variances, by the formulas of `gptlab.stats.moderation`."""
+    """Return the moderated variances, of arms far noisier than the others among all, of the others without these."""
+    variances = _moderate(losses)
+    if losses.shape[2] >= OUTLIER_SEEDS:
+        _leave_out_outliers(losses, variances, np.arange(len(losses)), list(range(losses.shape[1])))
+    return variances
+
+
+def _leave_out_outliers(losses: Array, variances: tuple[Array, Array, Array], studies: Array, arms: list[int]) -> None:
+    """Write into `variances` those of the arms that are left in `studies` without the noisiest, and so on."""
+    if len(arms) < OUTLIER_ARMS or not len(studies):
+        return
+    p = _compare_noise(losses[studies][:, arms])[2]
+    noisiest = p[:, 1:].argmin(1) + 1
+    found = p[np.arange(len(studies)), noisiest] < OUTLIER
+    for place in range(1, len(arms)):
+        chosen, rest = studies[found & (noisiest == place)], arms[:place] + arms[place + 1 :]
+        if not len(chosen):
+            continue
+        columns = np.array(rest[1:]) - 1
+        for array, part in zip(variances, _moderate(losses[chosen][:, rest]), strict=True):
+            array[np.ix_(chosen, columns)] = part
+        _leave_out_outliers(losses, variances, chosen, rest)
+
+
+def _compare_noise(losses: Array) -> tuple[Array, Array, Array]:
+    """Return each arm's variance, that of the others, and the chance that makes it so much larger."""
+    arms, df, squares = losses.shape[1], losses.shape[2] - 1.0, _residual_squares(losses)
+    part = squares * arms / (arms - 1)  # by which the residual falls if an arm is left out
+    others_df = (arms - 2) * df
+    variance, others = part / df, (squares.sum(1, keepdims=True) - part) / others_df
+    return variance, others, stats.f.sf(variance / others, df, others_df)
+
+
+def _moderate(losses: Array) -> tuple[Array, Array, Array]:
+    """Return the moderated variances of all arms together, by the formulas of `gptlab.stats.moderation`."""
     own = own_variances(losses)[0]
     comparisons, df = own.shape[1], losses.shape[2] - 1.0
     if comparisons == 1:
         return own_variances(losses)
     squares = _residual_squares(losses)
-    part = squares * (comparisons + 1) / comparisons  # by which the residual falls if an arm is left out
     others_df = (comparisons - 1) * df
-    variance, others = part / df, (squares.sum(1, keepdims=True) - part) / others_df
-    p = stats.f.sf(variance / others, df, others_df)
+    variance, others, p = _compare_noise(losses)
     limits = choose_limits(comparisons, losses.shape[2])
     noisy, trust = p[:, 0] <= limits.baseline, np.minimum(1, p[:, 0] / limits.baseline_df) ** limits.df_power
     of_baseline, of_arm = (1 + 1 / comparisons) * variance[:, 0], (1 - 1 / comparisons) * others[:, 0]

@@ -20,9 +20,9 @@ def as_table(losses: planted.Array) -> dict[str, dict[int, float]]:
 
 
 @pytest.mark.parametrize("noise", ["normal", "one x6", "baseline x3"])
-@pytest.mark.parametrize("arms", [2, 3, 4, 7])
-def test_the_closed_form_is_what_a_study_computes(arms: int, noise: str):
-    losses = planted.plant_losses(1, 30, arms, 4, noise)
+@pytest.mark.parametrize(("arms", "seeds"), [(2, 4), (3, 4), (4, 4), (7, 4), (3, 5), (4, 5), (7, 5)])
+def test_the_closed_form_is_what_a_study_computes(arms: int, seeds: int, noise: str):
+    losses = planted.plant_losses(1, 30, arms, seeds, noise)
     variance, df, interval_df = planted.moderated_variances(losses)
     for number, study in enumerate(losses):
         table = as_table(study)
@@ -57,6 +57,13 @@ def test_an_arm_far_noisier_than_the_others_keeps_its_own_variance_and_the_other
     assert found["arm 01", "arm 00"].variance == pytest.approx(own, rel=0.01)
     assert found["arm 01", "arm 00"].df == pytest.approx(4, rel=0.01)
     assert found["arm 03", "arm 00"].df > 10
+
+
+@pytest.mark.parametrize("arms", [FEW, MANY])
+def test_an_arm_far_noisier_than_the_others_leaves_their_intervals_as_they_are(arms: int):
+    losses, equal = (planted.plant_losses(10, 4000, arms, 5, noise) for noise in ("one x6", "normal"))
+    widths = [np.median(planted.moderated_variances(study)[0][:, 1:]) ** 0.5 for study in (losses, equal)]
+    assert widths[0] <= 1.1 * widths[1]
 
 
 @pytest.mark.parametrize("noise", planted.NOISES)

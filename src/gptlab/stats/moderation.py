@@ -2,10 +2,11 @@
 
 Three seeds say little of one arm's noise (2 degrees of freedom), so its variance is drawn towards the pooled one. As in
 limma's robust empirical Bayes (Phipson et al. 2016, Ann. Appl. Stat. 10:946) the pull fades with the probability that
-chance alone makes an arm so much noisier than the others; one far outside keeps its own. The noise of the baseline is
-in every comparison: its part is estimated from the baseline alone, and the further it stands out, the fewer degrees of
-freedom count, down to Satterthwaite's. The limits were chosen by simulation (docs/log.md, 2026-11-29 and 30): lower
-ones let errors through where noise is unequal, higher ones cost power where it is equal.
+chance alone makes an arm so much noisier than the others; one far outside keeps its own, and from five seeds on says
+nothing of the noise of the others. The noise of the baseline is in every comparison: its part is estimated from the
+baseline alone, and the further it stands out, the fewer degrees of freedom count, down to Satterthwaite's. The limits
+were chosen by simulation (docs/log.md, 2026-11-29 and 30): lower ones let errors through where noise is unequal, higher
+ones cost power where it is equal.
 
 Intervals count fewer degrees of freedom than p-values, always nearer to Satterthwaite's. Three seeds cannot tell a
 noisy baseline from an equal one, so intervals that trust chance cover too little; p-values have Holm's correction on
@@ -13,7 +14,7 @@ top. A verdict needs both, which costs next to no power: what passes Holm's firs
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -31,6 +32,11 @@ FEW = 4
 
 MANY = 5
 """Number of comparisons from which on there are enough arms to be strict with the baseline."""
+
+OUTLIER, OUTLIER_SEEDS, OUTLIER_ARMS = 0.001, 5, 4
+"""Probability below which an arm says nothing of the noise of the others, and how many seeds and arms that takes: three
+seeds cannot tell such an arm from one of many that differ.
+"""
 
 INTERVAL_SHARE = 2 / 3
 """How far an interval's degrees of freedom go from those of a p-value to Satterthwaite's, in their reciprocals."""
@@ -158,13 +164,30 @@ def _share_variance(baseline: RowNoise, comparisons: int, limits: Limits) -> Var
 def moderate_variances(own: Mapping[Pair, VarianceEstimate], table: Table) -> dict[Pair, VarianceEstimate]:
     """Return the moderated variance of each pair (arm, baseline).
 
+    An arm that is far noisier than the others is judged among all, and the others as if it were not there.
+
     table  all arms whose runs say something of the noise, the baselines too
     """
     noise = compare_noise(table)
-    return {
+    moderated = {
         pair: moderate_variance(estimate, noise.get(pair[0]), noise.get(pair[1]), len(table) - 1)
         for pair, estimate in own.items()
     }
+    outlier = find_outlier(noise, {against for _, against in own})
+    if outlier is None:
+        return moderated
+    rest = {arm: by_seed for arm, by_seed in table.items() if arm != outlier}
+    return moderated | moderate_variances({pair: own[pair] for pair in own if outlier not in pair}, rest)
+
+
+def find_outlier(noise: Mapping[str, RowNoise], baselines: Collection[str]) -> str | None:
+    """Return the arm, no baseline, that is so much noisier than the others that it says nothing of their noise."""
+    p = {
+        arm: row.p
+        for arm, row in noise.items()
+        if arm not in baselines and row.df >= OUTLIER_SEEDS - 1 and row.p < OUTLIER
+    }
+    return min(p, key=lambda arm: (p[arm], arm)) if p and len(noise) >= OUTLIER_ARMS else None
 
 
 def choose_variances(
