@@ -36,7 +36,7 @@ test: .venv/tested ## set up, then run the tests: make test ARGS="-k attention"
 check: format-check lint types test ## format, lint, types and tests: before every commit
 
 .PHONY: check-all
-check-all: format-check lint types .venv/tracked ## the same, with the tests marked slow and those of every tracker
+check-all: format-check lint types .venv/tracked ## the same, with the tests marked slow, and those of every tracker and of Parquet
 	@echo "test: pytest, all of it"
 	@exec env $(pytest) -m "" $(ARGS)
 
@@ -146,8 +146,8 @@ help: ## this list
 	@touch $@
 
 .venv/tracked: .venv/tested
-	@echo "set-up: trackio, MLflow"
-	@$(pip) install --no-build-isolation --constraint requirements-dev.lock --editable ".[trackers]"
+	@echo "set-up: trackio, MLflow, pyarrow"
+	@$(pip) install --no-build-isolation --constraint requirements-dev.lock --editable ".[trackers,huggingface]"
 	@touch $@
 
 .venv/developed: .venv/tested .venv/documented

@@ -54,6 +54,6 @@ def test_only_a_last_row_may_be_half(text: str, whole: list[int] | None, tmp_pat
     (tmp_path / "metrics.jsonl").write_text(text)
     if whole is None:
         with pytest.raises(Refused, match=r"metrics\.jsonl has a line that is no row: "):
-            [*read_rows(tmp_path / "metrics.jsonl")]
+            list(read_rows(tmp_path / "metrics.jsonl"))
     else:
         assert [row["step"] for row in read_rows(tmp_path / "metrics.jsonl")] == whole
