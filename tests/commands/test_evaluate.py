@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from test_cli import gptlab
+from forked_process import run_forked
 from tiny_runs import finished, rows, summary, tiny
 from typer.testing import CliRunner
 
@@ -114,7 +114,7 @@ def test_scores_of_other_tasks_and_checkpoints_stay_in_the_file(run: Path, folde
 
 
 def test_a_program_gets_the_scores(run: Path, folder: Path):
-    done = gptlab("evaluate", str(run), "--pairs", f"{folder}/pairs.jsonl", "--json")
+    done = run_forked("-m", "gptlab", "evaluate", str(run), "--pairs", f"{folder}/pairs.jsonl", "--json")
     answer = json.loads(done.stdout)
     assert (done.returncode, answer["exit"], answer["tasks"]["pairs/pairs"]["documents"]) == (0, 0, 3)
 

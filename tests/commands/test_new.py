@@ -38,6 +38,7 @@ def python(house: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(command, cwd=house, env=environment, capture_output=True, text=True, timeout=200)
 
 
+@pytest.mark.slow
 def test_a_variant_is_begun_keeps_all_laws_and_says_what_to_run(house: Path):
     done = python(house, "-m", "gptlab", "new", "schedule", "my_idea")
     assert (done.returncode, done.stderr) == (0, "")

@@ -491,7 +491,10 @@ needs_mount = pytest.mark.skipif(not can_mount(), reason="unshare -rm and mount 
     ("options", "before", "wanted"),
     [
         ("size=32m", "mount -o remount,ro disk", "outputs=disk cannot be written: ..."),
-        ("size=1m", "true", "outputs=disk has 1.0 MB free and this run may write 8.1 MB; free some, or set ..."),
+        pytest.param(
+            *("size=1m", "true", "outputs=disk has 1.0 MB free and this run may write 8.1 MB; free some, or set ..."),
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_outputs_that_cannot_be_written_are_refused(options: str, before: str, wanted: str, tmp_path: Path):

@@ -11,6 +11,7 @@ none that llama.cpp has, so the file says that it holds none.
 """
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,8 @@ def export_gguf(run: Path, into: Path, compose: Compose) -> Path:
         writer.close()
         part.replace(into)
     finally:
+        with suppress(OSError):  # a full disk was told of already
+            writer.close()
         part.unlink(missing_ok=True)
     return into
 
