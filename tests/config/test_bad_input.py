@@ -90,6 +90,7 @@ KEYS = [
     ("data=text", "data.path=None names no file; data=text needs data.path=<a UTF-8 text file, folder or glob>"),
     ("attention._target_=os.system", "attention._target_=os.system lies outside gptlab., torch.nn., torch.optim."),
     ("output=xml", "output=xml is not one of json, text"),
+    ("tokenizer=symbols", "tokenizer=symbols is of synthetic tasks, and data=shakespeare is text; say tokenizer=byte"),
     (
         "model.zzz=3",
         NO_KEY,

@@ -61,7 +61,8 @@ def _check_task(recipe: Recipe) -> list[str]:
     names = {slot: f"{slot}={choices.get(slot)}" for slot in ("data", "tokenizer")}
     reads_symbols = getattr(tokenizer.target, "for_tasks", False)
     if not hasattr(data.target, "symbols"):
-        problem = f"{names['tokenizer']} is of synthetic tasks, and {names['data']} is text; say tokenizer=char"
+        # byte reads every text, and learns from none, which a stream could not give whole
+        problem = f"{names['tokenizer']} is of synthetic tasks, and {names['data']} is text; say tokenizer=byte"
         return [problem] if reads_symbols else []
     if not reads_symbols:
         return [f"{names['tokenizer']} reads text, and {names['data']} has none; say tokenizer=symbols"]
