@@ -90,6 +90,10 @@ KEYS = [
     ("data=text", "data.path=None names no file; data=text needs data.path=<a UTF-8 text file, folder or glob>"),
     ("attention._target_=os.system", "attention._target_=os.system lies outside gptlab., torch.nn., torch.optim."),
     ("output=xml", "output=xml is not one of json, text"),
+    (
+        "data=stream data.path=a/b tokenizer=char",
+        "tokenizer=char learns from the whole text, which data=stream has not read; say tokenizer=gpt2 or ...",
+    ),
     ("tokenizer=symbols", "tokenizer=symbols is of synthetic tasks, and data=shakespeare is text; say tokenizer=byte"),
     (
         "model.zzz=3",

@@ -81,7 +81,8 @@ def test_every_choice_passes_the_check(slot: str, monkeypatch: pytest.MonkeyPatc
         node = menu()[slot][choice]
         if choice in paths:
             node = {**node, "path": paths[choice]}
-        config = {**composed().config, slot: {choice: node} if slot in LISTS else node}
+        brought = {"tokenizer": menu()["tokenizer"]["gpt2"]} if choice == "stream" else {}
+        config = {**composed().config, **brought, slot: {choice: node} if slot in LISTS else node}
         assert wiring.check_recipe(Recipe(config)) == [], choice
 
 

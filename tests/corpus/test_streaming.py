@@ -232,7 +232,6 @@ def test_a_folder_a_file_or_a_glob_of_the_hub_is_chosen(pattern: str, expected: 
 
 def test_what_cannot_be_streamed_is_refused(folder: Path, tmp_path: Path):
     said = partial(refusal, build, folder, tmp_path)
-    assert "tokenizer learns from the whole text" in said(tokenizer="char.Char")
     assert "data.revision=null" in said(revision=COMMIT)
     assert "revision=main may be another text tomorrow" in said(revision="main")
     assert "data.column=n holds int64, no text in" in said(column="n")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from gptlab.config.factory import check_node, factory, list_knobs, locate
 from gptlab.config.recipe import LISTS, PARTS, SLOTS, Recipe, check_settings
+from gptlab.corpus.data import StreamedData
 from gptlab.model.compile_policy import should_compile_at_start
 from gptlab.model.meta_device import build_without_memory
 from gptlab.runs import tracker as tracking
@@ -63,7 +64,12 @@ def _check_task(recipe: Recipe) -> list[str]:
     if not hasattr(data.target, "symbols"):
         # byte reads every text, and learns from none, which a stream could not give whole
         problem = f"{names['tokenizer']} is of synthetic tasks, and {names['data']} is text; say tokenizer=byte"
-        return [problem] if reads_symbols else []
+        if reads_symbols:
+            return [problem]
+        is_streamed = isinstance(data.target, type) and issubclass(data.target, StreamedData)
+        learns = is_streamed and tokenizer.target.learns  # type: ignore[attr-defined]
+        problem = f"{names['tokenizer']} learns from the whole text, which {names['data']} has not read"
+        return [f"{problem}; say tokenizer=gpt2 or tokenizer=byte"] if learns else []
     if not reads_symbols:
         return [f"{names['tokenizer']} reads text, and {names['data']} has none; say tokenizer=symbols"]
     many = data.target.has_many_answers  # type: ignore[attr-defined]

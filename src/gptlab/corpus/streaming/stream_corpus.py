@@ -56,11 +56,6 @@ def build_stream_corpus(
     data: StreamedData, tokenizer_factory: Factory, context: int, cache_folder: Path
 ) -> StreamCorpus:
     """Read the first documents; raise Refused if they are no longer than the context or nothing is behind them."""
-    if tokenizer_factory.target.learns:  # type: ignore[attr-defined]
-        raise Refused(
-            f"{tokenizer_factory.path} learns from the whole text, which a stream has not read; say tokenizer=gpt2 "
-            "or tokenizer=byte"
-        )
     tokenizer: Tokenizer = tokenizer_factory()
     source = data.find_source(cache_folder)
     identity = json.dumps([source.identity, data.column])
