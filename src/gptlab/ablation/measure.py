@@ -82,9 +82,8 @@ def _measure_block(
         if owner is not None:
             raise Refused(f"{spec.name}: {owner} measures it; two at once would disturb each other's clocks")
         study_folder.record_event(key, "running")
-        find_rows_path(study_folder, key).unlink(
-            missing_ok=True
-        )  # of another code or run: if this fails, they are none
+        # those of another code or run: should this block fail, it has none
+        find_rows_path(study_folder, key).unlink(missing_ok=True)
         began = time.perf_counter()
         try:
             arms = {variant.key: set_values(variant.recipe, seed=seed) for variant in spec.variants}

@@ -62,14 +62,14 @@ def _check_task(recipe: Recipe) -> list[str]:
     names = {slot: f"{slot}={choices.get(slot)}" for slot in ("data", "tokenizer")}
     reads_symbols = getattr(tokenizer.target, "for_tasks", False)
     if not hasattr(data.target, "symbols"):
-        # byte reads every text, and learns from none, which a stream could not give whole
-        problem = f"{names['tokenizer']} is of synthetic tasks, and {names['data']} is text; say tokenizer=byte"
         if reads_symbols:
-            return [problem]
+            # byte reads every text, and learns from none, which a stream could not give whole
+            return [f"{names['tokenizer']} is of synthetic tasks, and {names['data']} is text; say tokenizer=byte"]
         is_streamed = isinstance(data.target, type) and issubclass(data.target, StreamedData)
-        learns = is_streamed and tokenizer.target.learns  # type: ignore[attr-defined]
-        problem = f"{names['tokenizer']} learns from the whole text, which {names['data']} has not read"
-        return [f"{problem}; say tokenizer=gpt2 or tokenizer=byte"] if learns else []
+        if is_streamed and tokenizer.target.learns:  # type: ignore[attr-defined]
+            problem = f"{names['tokenizer']} learns from the whole text, which {names['data']} has not read"
+            return [f"{problem}; say tokenizer=gpt2 or tokenizer=byte"]
+        return []
     if not reads_symbols:
         return [f"{names['tokenizer']} reads text, and {names['data']} has none; say tokenizer=symbols"]
     many = data.target.has_many_answers  # type: ignore[attr-defined]

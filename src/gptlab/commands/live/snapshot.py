@@ -128,7 +128,7 @@ def _read_comparison_or_empty(path: Path) -> dict[str, Any]:
         return {}
 
 
-def _read_rows_or_none(path: Path) -> list[dict[str, Any]]:
+def _read_rows_or_empty(path: Path) -> list[dict[str, Any]]:
     """Return the rows of a .jsonl file, none where it is damaged: the page shows all other runs."""
     try:
         return [*read_rows(path)]
@@ -138,12 +138,12 @@ def _read_rows_or_none(path: Path) -> list[dict[str, Any]]:
 
 def _read_last_row(path: Path) -> dict[str, Any]:
     """Return the last whole row with a loss, from the end of the file."""
-    rows = [row for row in _read_rows_or_none(path) if "train/loss" in row]
+    rows = [row for row in _read_rows_or_empty(path) if "train/loss" in row]
     return rows[-1] if rows else {}
 
 
 def _read_points(path: Path) -> dict[str, list[list[float]]]:
-    rows = _read_rows_or_none(path)
+    rows = _read_rows_or_empty(path)
     curves = {}
     for key in CURVES:
         points = [[row["step"], row[key]] for row in rows if isinstance(row.get(key), int | float)]
