@@ -53,6 +53,11 @@ def test_every_run_arrives_once_beside_one_summary(published: Published):
     assert all(run.ended[-1] == 0 for run in published.there.runs.values())
 
 
+def test_the_packages_of_all_runs_are_listed_once(published: Published):
+    listed = [run.opened["jobType"] for run in published.there.runs.values() if "requirements.txt" in run.files]
+    assert listed == ["summary"]
+
+
 def test_a_second_sync_uploads_nothing_and_keeps_the_report(published: Published):
     first, second = published.said
     assert len(first) == 6

@@ -174,6 +174,7 @@ def test_scores_do_not_depend_on_how_many_windows_are_taken_at_once(
     windows, lengths = corpus.windows(16), corpus.tokenizer.lengths()
     whole = evaluate(decoder, *windows, lengths)
     monkeypatch.setattr(gptlab.training.evaluate, "MAX_LOGITS", logits)
+    monkeypatch.setattr(gptlab.training.evaluate, "MAX_TOKENS", logits)
     parts = evaluate(decoder, *windows, lengths)
     torch.testing.assert_close(parts.nats, whole.nats)
     assert (parts.target.numpy() == corpus.validation[1:]).all()

@@ -185,6 +185,8 @@ class Tracker:
                 x_disable_stats=self.mode == "offline",
                 disable_git=True,
                 disable_code=True,
+                # of each cell of a study they would be the same, and listing them takes 0.2 s; its summary has them
+                x_save_requirements=identity.get("group") is None or identity.get("job_type") == "summary",
             ),
             **identity,
         )

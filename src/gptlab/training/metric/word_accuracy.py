@@ -10,7 +10,6 @@ rule.
 """
 
 import re
-from collections.abc import Iterator
 from functools import cached_property
 from typing import Literal
 
@@ -49,7 +48,12 @@ class WordAccuracy(TextMetric):
     @cached_property
     def reference_words(self) -> frozenset[str]:
         """The words of the reference, with the empty word where that counts, since every text of some length has it."""
-        return frozenset(self._iterate_words()) - {""} | ({""} if not self.drop_empty else set())
+        words, partial_word = set[str](), ""  # a word that the end of a part may have cut
+        for split in self.splits:
+            for text in self.read(split):
+                *whole_words, partial_word = SEPARATORS.split(partial_word + self._fold_case(text))
+                words.update(whole_words)
+        return frozenset(words | {partial_word}) - {""} | ({""} if not self.drop_empty else set())
 
     def score(self, text: str) -> float:
         # an empty text has one empty word; only drop_empty makes that none
@@ -60,15 +64,6 @@ class WordAccuracy(TextMetric):
             words = [word for word in words if word]
         scored_words = set(words) if self.count_once else words
         return sum(word in self.reference_words for word in scored_words) / len(scored_words) if scored_words else 0.0
-
-    def _iterate_words(self) -> Iterator[str]:
-        """Yield the words of the reference, those cut by the end of a part put together again."""
-        partial_word = ""  # a word that the end of a part may have cut
-        for split in self.splits:
-            for text in self.read(split):
-                *words, partial_word = SEPARATORS.split(partial_word + self._fold_case(text))
-                yield from words
-        yield partial_word
 
     def _fold_case(self, text: str) -> str:
         return text.lower() if self.lowercase else text
