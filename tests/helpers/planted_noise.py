@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from gptlab.stats.moderation import INTERVAL_SHARE, OUTLIER, OUTLIER_ARMS, OUTLIER_SEEDS, choose_limits
+from gptlab.stats.moderation import INTERVAL_SHARE, OUTLIER_SEEDS, choose_limits, choose_outlier_limit
 
 NOISES = ("normal", "t3", "skewed", "one x6", "baseline x3", "spread 0.9")
 Array = np.ndarray[Any, Any]
@@ -64,11 +64,12 @@ def moderated_variances(losses: Array) -> tuple[Array, Array, Array]:
 
 def _leave_out_outliers(losses: Array, variances: tuple[Array, Array, Array], studies: Array, arms: list[int]) -> None:
     """Write into `variances` those of the arms that are left in `studies` without the noisiest, and so on."""
-    if len(arms) < OUTLIER_ARMS or not len(studies):
+    limit = choose_outlier_limit(len(arms))
+    if not limit or not len(studies):
         return
     p = _compare_noise(losses[studies][:, arms])[2]
     noisiest = p[:, 1:].argmin(1) + 1
-    found = p[np.arange(len(studies)), noisiest] < OUTLIER
+    found = p[np.arange(len(studies)), noisiest] < limit
     for place in range(1, len(arms)):
         chosen, rest = studies[found & (noisiest == place)], arms[:place] + arms[place + 1 :]
         if not len(chosen):

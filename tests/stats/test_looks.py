@@ -64,6 +64,15 @@ def test_following_the_looks_to_the_letter_errs_in_one_study_of_twenty(arms: int
     assert found.covered.mean() >= 0.94
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("noise", planted.NOISES)
+@pytest.mark.parametrize("arms", [2, 4, 12])
+def test_all_looks_together_err_little_whatever_the_noise(arms: int, noise: str):
+    found = judge_by_looks(planted.plant_losses(12, 20_000, arms, 8, noise), LookPlan(LOOKS, "pocock"))
+    assert found.different.any(1).mean() <= 0.075 + 0.004
+    assert found.covered.mean() >= 0.94
+
+
 def test_looks_without_a_plan_would_err_in_one_study_of_eight():
     losses = planted.plant_losses(11, 10_000, 2, 8)
     called = [planted.judge(losses[:, :, :look], planted.own_variances)[0] for look in LOOKS]

@@ -33,16 +33,22 @@ FEW = 4
 MANY = 5
 """Number of comparisons from which on there are enough arms to be strict with the baseline."""
 
-OUTLIER, OUTLIER_SEEDS, OUTLIER_ARMS = 0.001, 5, 4
-"""Probability below which an arm says nothing of the noise of the others, and how many seeds and arms that takes: three
-seeds cannot tell such an arm from one of many that differ.
-"""
+OUTLIER_SEEDS = 5
+"""Seeds from which on an arm may say nothing of the noise of the others: three cannot tell it from one of many."""
 
 INTERVAL_SHARE = 2 / 3
 """How far an interval's degrees of freedom go from those of a p-value to Satterthwaite's, in their reciprocals."""
 
 DISAGREEMENT = 0.02
 """Probability below which an arm's noise is said to disagree with that of the others."""
+
+
+def choose_outlier_limit(arms: int) -> float:
+    """Return the probability below which an arm, so much noisier than the others, says nothing of their noise.
+
+    Among three arms none does. Where all arms differ, the noisiest of many is far out by chance more often.
+    """
+    return 0.0 if arms < 4 else 1e-3 if arms == 4 else 1e-5
 
 
 @dataclass(frozen=True)
@@ -185,9 +191,9 @@ def find_outlier(noise: Mapping[str, RowNoise], baselines: Collection[str]) -> s
     p = {
         arm: row.p
         for arm, row in noise.items()
-        if arm not in baselines and row.df >= OUTLIER_SEEDS - 1 and row.p < OUTLIER
+        if arm not in baselines and row.df >= OUTLIER_SEEDS - 1 and row.p < choose_outlier_limit(len(noise))
     }
-    return min(p, key=lambda arm: (p[arm], arm)) if p and len(noise) >= OUTLIER_ARMS else None
+    return min(p, key=lambda arm: (p[arm], arm)) if p else None
 
 
 def choose_variances(
