@@ -30,9 +30,12 @@ def main(config: DictConfig) -> None:
         from gptlab.corpus.load import read_corpus
 
         corpus = read_corpus(recipe)
+        from lightning.pytorch.utilities import rank_zero_only
+
         from gptlab.training.run import run
 
-        for line in describe_overruled_words(sys.argv[1:]):
+        # once, however many processes run this same command
+        for line in describe_overruled_words(sys.argv[1:]) if getattr(rank_zero_only, "rank", 0) == 0 else ():
             print(line, file=sys.stderr)
         folder = run(recipe, corpus, began, opened=lambda path: add_to_answer(run=str(path)))
         if folder is not None:

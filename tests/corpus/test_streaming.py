@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -169,6 +170,24 @@ def test_a_run_that_is_killed_and_resumed_is_the_run(folder: Path, tmp_path: Pat
     (run / "summary.json").unlink()
     (folder / "train" / "1.parquet").unlink()
     assert "learned from another text" in train(f"resume={run}").err
+
+
+@pytest.mark.slow
+def test_two_processes_read_a_stream_as_one_and_one_goes_on_with_it(folder: Path, tmp_path: Path):
+    words = ["data=stream", f"data.path={folder}", f"data.validation_documents={JUDGED}", "tokenizer=byte", "steps=30"]
+    words += ["metric=[perplexity]", "save_every=10"]
+    alone = finished(*tiny(tmp_path / "alone", *words))
+    several = ["trainer=ddp", "trainer.devices=2"]
+    together = ended(start(*tiny(tmp_path / "together", *words, *several)))
+    assert (together.status, together.err) == (0, "data=text does nothing: data=stream stands behind it\n")
+    shutil.copytree(together.folder, cut := tmp_path / "together" / "runs" / "cut")
+    for file in ("summary.json", "checkpoints/last.ckpt", "evaluation.npz"):
+        (cut / file).unlink()
+    (cut / "checkpoints" / "previous.ckpt").rename(cut / "checkpoints" / "last.ckpt")
+    resumed = finished(f"resume={cut}", "trainer.devices=1")
+    for folder_of_one in (together.folder, resumed):
+        for row, expected in zip(numbers(folder_of_one)["metrics"], numbers(alone)["metrics"], strict=True):
+            assert row == pytest.approx(expected, abs=1e-5)
 
 
 # -- the hub

@@ -77,6 +77,35 @@ def test_two_processes_stop_together_and_resume_to_the_same_end(shared: Done, tm
 
 @several
 @pytest.mark.slow
+def test_a_run_goes_on_in_two_processes_and_in_one_again(tmp_path: Path):
+    words = ["steps=600", "evaluation.every=200", "sample.count=2", "save_every=50"]
+    alone = numbers(finished(*tiny(tmp_path / "alone", *words)))
+
+    def stop_after(step: int, *overrides: str) -> Done:
+        process = start(*overrides)
+        deadline = time.monotonic() + 100
+        while not any(row["step"] > step for file in tmp_path.glob("cut/runs/*/metrics.jsonl") for row in rows(file)):
+            assert process.poll() is None, ended(process)
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        process.send_signal(signal.SIGTERM)
+        done = ended(process)
+        assert done.status == 143, done.err
+        return done
+
+    run = stop_after(20, *tiny(tmp_path / "cut", *words)).folder
+    several = stop_after(300, f"resume={run}", "trainer=ddp", "trainer.devices=2")
+    assert "begun in 1, goes on in 2 processes: the same losses up to rounding" in several.out
+    last = train(f"resume={run}")
+    assert (last.status, "goes on in" in last.out) == (0, False)
+    cut = numbers(run)
+    assert [row["text"] for row in cut["samples"]] == [row["text"] for row in alone["samples"]]
+    for row, expected in zip(cut["metrics"], alone["metrics"], strict=True):
+        assert row == pytest.approx(expected, abs=1e-4)
+
+
+@several
+@pytest.mark.slow
 def test_two_processes_diverge_in_one_line(tmp_path: Path):
     done = ended(start(*tiny(tmp_path, *DDP, "optimizer.lr=1e38", "schedule.warmup=0")))
     assert done.status == 1

@@ -14,6 +14,11 @@ MOVABLE_SLOTS = ("data", "tokenizer", "pretrained")
 So may those of metrics.
 """
 
+PROCESS_KNOBS = ("strategy", "devices", "nodes")
+"""Knobs of a trainer that say how many processes share a run's batches: it may go on in another number of them, since
+checkpoints hold whole tensors and a batch is a function of the seed and the step.
+"""
+
 
 def list_movable_keys(config: dict[str, Any]) -> list[str]:
     """Return the knobs of a config that say where files are."""
@@ -24,7 +29,8 @@ def list_movable_keys(config: dict[str, Any]) -> list[str]:
 def resume_recipe(recipe: Recipe, words: set[str]) -> Recipe:
     """Return the recipe of the run folder to go on with.
 
-    Override `words` beside `resume` may only repeat what it was, or say where its files are now.
+    Override `words` beside `resume` may only repeat what it was, say where its files are now, or how many processes go
+    on with it.
     """
     folder = Path(recipe.config["resume"])
     saved = read_unfinished_recipe(folder)
@@ -52,13 +58,18 @@ def resume_recipe(recipe: Recipe, words: set[str]) -> Recipe:
         else anchor_node(began, node)
         for name, node in saved.config["metric"].items()
     }
-    return Recipe({**saved.config, **cosmetic, **nodes}, saved.choices, saved.differs)
+    asked = {knob for knob in PROCESS_KNOBS if {"trainer", f"trainer.{knob}"} & words}
+    nodes["trainer"] = saved.config["trainer"] | {knob: recipe.config["trainer"][knob] for knob in asked}
+    choices = saved.choices | ({"trainer": recipe.choices["trainer"]} if "trainer" in words else {})
+    return Recipe({**saved.config, **cosmetic, **nodes}, choices, saved.differs)
 
 
 def _find_differences(recipe: Recipe, saved: Recipe, words: set[str]) -> list[str]:
     """Return the keys that override words set to something else than a run has."""
     asked_config, stored = flatten(recipe.config), flatten(saved.config)
-    movable = list_movable_keys(recipe.config)
+    movable = [*list_movable_keys(recipe.config), *(f"trainer.{knob}" for knob in PROCESS_KNOBS)]
+    if "fsdp" in (asked_config.get("trainer.strategy"), stored.get("trainer.strategy")):
+        movable.remove("trainer.strategy")  # its moments are kept under other names
     # data=text beside resume= may say again which class, and where its files are, but no other knob
     given_keys = {f"{word}._target_" if word in MOVABLE_SLOTS else word for word in words}
     return [

@@ -47,7 +47,7 @@ from gptlab.training.sample_writer import SampleWriter
 from gptlab.training.samples import write_final_samples
 from gptlab.training.setup import TrainingSetup, build_callbacks, silence_lightning
 from gptlab.training.start import (
-    announce_branch,
+    announce_start,
     find_run_to_resume,
     find_trunk,
     make_processes,
@@ -98,7 +98,7 @@ def run(
         opened(folder.path)
         terminal = Terminal(folder, quiet=quiet)
         tracker = open_tracker(recipe, folder, decoder, mode, terminal, resumed=path is not None)
-        announce_branch(branch, folder, tracker, terminal)
+        announce_start(branch, processes, folder, tracker, terminal)
         context = RunContext(
             recipe=recipe,
             folder=folder,

@@ -54,13 +54,23 @@ def find_trunk(recipe: Recipe, corpus: Corpus) -> tuple[Path, int] | None:
     return trunk, step
 
 
-def announce_branch(
-    branch: tuple[Path, int] | None, folder: RunFolder, tracker: tracking.Tracker, terminal: Terminal
+def announce_start(
+    branch: tuple[Path, int] | None,
+    processes: ProcessGroup,
+    folder: RunFolder,
+    tracker: tracking.Tracker,
+    terminal: Terminal,
 ) -> None:
-    """Say which trunk a new run branches off, if any, and send to its tracker the rows that it took from there."""
+    """Say which trunk a new run branches off, and send its rows to the tracker, or that a run goes on in other numbers.
+
+    Those are numbers of processes: a run may be resumed in more or fewer of them.
+    """
     if branch is not None:
         terminal.say(f"  branches off {branch[0].name} after step {branch[1]:,}")
         send_rows(folder, tracker)
+    begun = folder.read_facts().get("processes", processes.size)  # runs of before 2026-12 do not say it
+    if begun != processes.size:
+        terminal.say(f"  begun in {begun}, goes on in {processes.size} processes: the same losses up to rounding")
 
 
 def refuse_small_disk(recipe: Recipe, decoder: Decoder) -> None:
@@ -116,6 +126,7 @@ def write_start(recipe: Recipe, folder: RunFolder, corpus: Corpus, branch: tuple
         python=sys.version.split()[0],
         openmp=name_runtime(),
         threads=torch.get_num_threads(),
+        processes=recipe.config["trainer"]["devices"] * recipe.config["trainer"]["nodes"],
     )
     if branch is not None:
         start_branch(folder, *branch)
