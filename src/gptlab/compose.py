@@ -21,16 +21,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from gptlab.config.hydra_messages import (
-    explain_hydra_error,
-    explain_list_for_one_choice,
-    explain_missing_package,
-    explain_study_keys,
-    explain_unknown_key,
-    explain_unreadable_yaml,
-    find_duplicate_choice,
-    list_study_keys,
-)
+from gptlab.config import hydra_messages
 from gptlab.config.menu import CONF, select_choices_that_reach
 from gptlab.config.recipe import KEYS_NOT_IN_NAME, LISTS, Recipe, check_settings, flatten
 from gptlab.config.resolvers import RESOLVERS
@@ -92,7 +83,7 @@ def recipe_of_main(config: DictConfig) -> Recipe:
     assert isinstance(overrides, list)
     config_name = str(hydra.job.config_name)
     recipe, implied = _make_recipe(OmegaConf.merge({"hydra": hydra}, config), overrides, config_name)
-    problems = explain_study_keys(map(str, config), overrides) or check_settings(recipe.config)
+    problems = hydra_messages.explain_study_keys(map(str, config), overrides) or check_settings(recipe.config)
     if not problems and recipe.config["resume"] not in (None, "auto"):
         given = {str(override.key_or_group) for override in OverridesParser.create().parse_overrides(overrides)}
         recipe = resume_recipe(recipe, given)
@@ -112,10 +103,10 @@ def _make_recipe(config: Any, overrides: list[str], config_name: str) -> tuple[R
         config = compose_with_hydra(config_name, [*implied, *overrides], whole=True)
     plain = resolve_config(config)
     plain.setdefault("metric", {})  # metric=[] leaves no trace
-    if line := explain_missing_package(plain, overrides):
+    if line := hydra_messages.explain_missing_package(plain, overrides):
         raise Refused(line)
     if config_name == "train":
-        plain = {key: value for key, value in plain.items() if key not in list_study_keys()}
+        plain = {key: value for key, value in plain.items() if key not in hydra_messages.list_study_keys()}
         plain["content"] = stamp_content(plain)
     return Recipe(plain, _read_choices(config)), implied
 
@@ -159,7 +150,7 @@ def _resolve_key(config: DictConfig, key: str) -> Any:
 
 def _refuse_added_keys(overrides: list[str], config_name: str) -> None:
     """Refuse a key that `+` would add, since every key has a default in conf/, and a choice named twice."""
-    if line := find_duplicate_choice(overrides) or explain_list_for_one_choice(overrides):
+    if line := hydra_messages.find_duplicate_choice(overrides) or hydra_messages.explain_list_for_one_choice(overrides):
         raise Refused(line)
     parsed = OverridesParser.create().parse_overrides(overrides)
     added = [o for o in parsed if o.is_add() or o.is_force_add() if not str(o.key_or_group).startswith("hydra")]
@@ -170,7 +161,7 @@ def _refuse_added_keys(overrides: list[str], config_name: str) -> None:
         key = str(override.key_or_group)
         open_to = override.package and known.get(override.package.rpartition(".")[0]) == {}  # any name, as in kinds
         if not open_to and not any(name == key or name.startswith(f"{key}.") for name in known):
-            raise Refused(explain_unknown_key(key, known))
+            raise Refused(hydra_messages.explain_unknown_key(key, known))
 
 
 def _describe_differences(
@@ -240,11 +231,13 @@ def errors_in_one_line(overrides: list[str] | None = None) -> Iterator[None]:
     except yaml.YAMLError as error:
         if FULL_ERROR:
             raise
-        raise Refused(explain_unreadable_yaml(error)) from error
+        raise Refused(hydra_messages.explain_unreadable_yaml(error)) from error
     except (Refused, Ended, BrokenPipeError):
         raise
     except Exception as error:  # hydra's own, and whatever it stumbles with over a YAML of another shape
-        line = explain_hydra_error(error, sys.argv[1:] if overrides is None else overrides, _list_known_keys)
+        line = hydra_messages.explain_hydra_error(
+            error, sys.argv[1:] if overrides is None else overrides, _list_known_keys
+        )
         if FULL_ERROR or line is None:
             raise
         raise Refused(line) from error
