@@ -76,7 +76,9 @@ def sample(
     if top_p == 0:
         raise Refused("--top-p=0 leaves no token to draw; try 0.9")
     from gptlab.commands.sample import DraftOptions, print_texts, report_guesses, stream_text
+    from gptlab.commands.unfinished import announce_weights
 
+    announce_weights(run, which.value)
     how = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
     drafted = None if draft is None else DraftOptions("self" if str(draft) == "self" else draft, guesses)
     texts = stream_text(run, which.value, prompt, length, drafted, stop, beyond.value, repetition, how)

@@ -16,6 +16,7 @@ def card(
 ) -> None:
     """Print a study on one page of Markdown, for a pull request or an issue: gptlab card STUDY | gh pr comment -F -."""
     # late: the list of commands needs no report
+    from gptlab.commands.unfinished import announce_unfinished
     from gptlab.report.card import render_card
     from gptlab.report.findings import compare_study_folder
     from gptlab.report.measurement_folder import is_measurement_folder
@@ -26,6 +27,7 @@ def card(
         raise Refused(f"{study} trained nothing, so it has no verdicts for a card; its {study}/report.md is a page")
     if not (study / "study.json").exists():
         raise Refused(f"{study} is no study: it holds no study.json; studies live in outputs/ablations")
+    announce_unfinished([study])
     if png:
         from gptlab.report.render.card_image import save_card_image
 

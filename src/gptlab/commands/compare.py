@@ -18,6 +18,7 @@ def compare(
     """Compare the runs of a study once more, or runs that no study made: by seed, with intervals and verdicts."""
     from rich.console import Console
 
+    from gptlab.commands.unfinished import announce_unfinished
     from gptlab.report import measurement_folder
     from gptlab.report.findings import compare_folders, find_pool
     from gptlab.report.publish import write_pages
@@ -32,6 +33,7 @@ def compare(
         console.width = 140
     if len(folders) == 1 and measurement_folder.is_measurement_folder(folders[0]):
         measurement_folder.report_measurements(folders[0], console)
+        announce_unfinished(folders)
         return
     findings = compare_folders(folders, baseline, pairs)
     print_study(findings, console)
@@ -44,6 +46,7 @@ def compare(
         write_pages(findings, into, find_pool(folders))
         print(into)
     add_to_answer(**answer_with_findings(findings))
+    announce_unfinished(folders)
 
 
 def judge(
@@ -51,6 +54,7 @@ def judge(
     baseline: Annotated[str | None, typer.Option(help="The arm that the others are compared with.")] = None,
 ) -> None:
     """Print the verdicts alone, a line each, and end with what they are: 0 decided, 3 not resolved, 4 unstable."""
+    from gptlab.commands.unfinished import announce_unfinished
     from gptlab.report.findings import compare_folders
     from gptlab.report.render.answer import DECIDED, answer_with_findings, choose_status
 
@@ -65,4 +69,5 @@ def judge(
         fresh = " on fresh seeds" if verdict["confirmed"] else ""
         print(f"{size}{verdict['arm']} against {verdict['against']}{fresh}: {verdict['label']}")
     add_to_answer(**answer)
+    announce_unfinished(folders)
     raise typer.Exit(choose_status(findings))

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from gptlab.commands.unfinished import announce_weights, read_weights_step
 from gptlab.console.json_answer import add_to_answer
 from gptlab.errors import Refused
 
@@ -42,6 +43,7 @@ def evaluate(
     from gptlab.commands.evaluation import harness, local_files
     from gptlab.training.restore import load_run
 
+    announce_weights(run, which.value)
     decoder, tokenizer = load_run(run, which.value)
     decoder = decoder.to("cuda" if torch.cuda.is_available() else "cpu")
     scored: dict[str, Any] = {}
@@ -88,7 +90,9 @@ def _save(run: Path, which: str, scored: dict[str, Any]) -> None:
 
     path = run / FILE
     content = read_json(path) if path.exists() else {}
-    stamped = {name: {**entry, "time": utc_now()} for name, entry in scored.items()}
+    # the weights of an unfinished run are others tomorrow
+    stamp = {"time": utc_now(), "step": read_weights_step(run, which)}
+    stamped = {name: {**entry, **stamp} for name, entry in scored.items()}
     content[which] = {**content.get(which, {}), **stamped}
     write_atomically(path, to_json(content, indent=2))
 

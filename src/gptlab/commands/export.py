@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from gptlab.commands.unfinished import announce_weights
 from gptlab.compose import compose
 from gptlab.console.json_answer import add_to_answer
 from gptlab.errors import Refused
@@ -33,6 +34,7 @@ def export(
         raise Refused("export takes one of --to and --format: --to hf, --to safetensors, --format mxint8")
     if not (run / "run.json").is_file():
         raise Refused(f"{run} is no run folder; see `python -m gptlab runs`")
+    announce_weights(run)
     if to is Layout.gguf:
         # late, here and below: torch and the writers take seconds, and --help needs none
         from gptlab.commands.formats.gguf import export_gguf

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from gptlab.commands.unfinished import announce_unfinished
 from gptlab.console.json_answer import add_to_answer
 from gptlab.errors import Refused
 
@@ -25,6 +26,7 @@ def report(
     path = publish.rebuild_page(folder, lambda line: typer.echo(line, err=True))
     print(path)
     add_to_answer(page=str(path))
+    announce_unfinished([folder])
     if push:
         print(address := publish.push_report(folder))
         add_to_answer(address=address)

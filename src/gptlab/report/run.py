@@ -22,6 +22,7 @@ from gptlab.report.setup import describe_run, make_facts_table
 from gptlab.report.text.columns import Column
 from gptlab.report.text.markup import Sentence, bold, escape, parse_sentence
 from gptlab.runs.record import RunFolder, read_json, read_recipe
+from gptlab.runs.unfinished import UnfinishedRun, find_unfinished
 from gptlab.stats.summary_keys import SUMMARY_KEYS
 
 MAX_TEXTS = 6
@@ -54,7 +55,11 @@ def build_run_report(folder: Path) -> Report:
         raise Refused(f"{folder} is neither a study nor a run: it holds no study.json and no run.json")
     recipe, facts = read_recipe(folder), RunFolder(folder).read_facts()
     summary = read_json(folder / "summary.json") if (folder / "summary.json").exists() else {}
-    status, command = summary.get("status", "unfinished"), facts["command"]
+    unfinished = find_unfinished(folder)
+    status, command = (
+        summary.get("status") or ("at work" if unfinished and unfinished.at_work else "unfinished"),
+        facts["command"],
+    )
     history, rows = read_history(folder, recipe.folder), read_last_texts(folder)
     # a few: samples.jsonl has all
     texts = [row["text"][:MAX_CHARACTERS] for row in rows[:MAX_TEXTS]]
@@ -73,14 +78,19 @@ def build_run_report(folder: Path) -> Report:
     return Report(
         title=folder.name,
         line=f"{status}{time}; seed {recipe.config['seed']}, begun {facts['started']}.",
-        answers={"": Words(_summarize_run(summary, status))},
+        answers={"": Words(_summarize_run(summary, status, unfinished))},
         sections=sections.sections,
         command=command,
     )
 
 
-def _summarize_run(summary: Mapping[str, Any], status: str) -> list[Sentence]:
-    # still at work, killed, or diverged
+def _summarize_run(summary: Mapping[str, Any], status: str, unfinished: UnfinishedRun | None) -> list[Sentence]:
+    if unfinished is not None:
+        where = f"The run is {bold(status)}: step {unfinished.step:,} of {unfinished.steps:,}"
+        if unfinished.command is None:
+            return [parse_sentence(f"{where}.")]
+        return [parse_sentence(f"{where}; it goes on with:", unfinished.command)]
+    # diverged
     if "val/loss" not in summary:
         reason = f". {summary.get('reason', '')}".rstrip(". ")
         return [parse_sentence(f"The run is {bold(status)}{escape(reason)}.")]

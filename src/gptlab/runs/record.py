@@ -10,6 +10,7 @@ log.txt           what it said                 summary.json     the results; a r
 import json
 import os
 import shutil
+import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,7 +24,10 @@ import yaml
 from gptlab.config.recipe import SLOTS, STANDARD, TOKEN_EMBEDDING, Recipe
 from gptlab.console.json_text import to_json as to_json
 from gptlab.errors import Refused
-from gptlab.runs.file_lock import try_lock
+from gptlab.runs.file_lock import LOCK_ATTEMPTS, is_held, try_lock
+
+LOCK = ".lock"
+"""File of a run's folder that the process at work in it holds."""
 
 
 class RunFolder:
@@ -73,19 +77,19 @@ class RunFolder:
 
     def is_busy(self) -> bool:
         """Whether a process works in the folder."""
-        try:
-            with self.lock():
-                return False
-        except Refused:
-            return True
+        return is_held(self.path / LOCK)
 
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the folder against a second process; the lock of a process that died is free."""
         # never removed: a process that waits has this very file open, and a new one of its name would be another lock
-        with (self.path / ".lock").open("w") as file:
-            if not try_lock(file, self.path):
-                raise Refused(f"{self.path} is at work in another process; wait for it or stop it")
+        with (self.path / LOCK).open("w") as file:
+            for left in reversed(range(LOCK_ATTEMPTS)):
+                if try_lock(file, self.path):
+                    break
+                if not left:
+                    raise Refused(f"{self.path} is at work in another process; wait for it or stop it")
+                time.sleep(0.05)
             for left in self.path.glob(".*.part"):  # of a process that was killed while it wrote
                 left.unlink(missing_ok=True)
             yield

@@ -18,7 +18,8 @@ from typing import Any
 from gptlab.config.recipe import Recipe
 from gptlab.config.typecheck import conforms, describe_type
 from gptlab.errors import Refused
-from gptlab.runs.file_lock import try_lock
+from gptlab.runs.file_lock import LOCK_ATTEMPTS, try_lock
+from gptlab.runs.file_lock import is_held as is_held
 from gptlab.runs.fingerprint import fingerprint, fingerprint_recipe, list_modules
 from gptlab.runs.record import REMEDY, RunFolder, append_line, read_json, to_json, utc_now, write_atomically
 from gptlab.stats.labels import read_label
@@ -254,16 +255,3 @@ def lock_or_owner(path: Path) -> Iterator[str | None]:
         file.write(f"process {os.getpid()} on {socket.gethostname()} since {utc_now()}")
         file.flush()
         yield None
-
-
-LOCK_ATTEMPTS = 4
-"""A process that only looks holds a lock for an instant, which must not be taken for an owner."""
-
-
-def is_held(path: Path) -> bool:
-    """Whether a living process holds a lock."""
-    if not path.exists():
-        return False
-    with path.open() as file:
-        # shared, so that two who only look do not see each other
-        return not try_lock(file, path, shared=True)

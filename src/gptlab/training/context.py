@@ -1,16 +1,14 @@
 """Parts that a run is given: fixed before training starts, and never changed by it."""
 
-import re
-import shlex
 import time
 from dataclasses import dataclass, field
 
-from gptlab.config.menu import TRAIN
 from gptlab.config.recipe import Recipe, Settings
 from gptlab.console.terminal import Terminal
 from gptlab.corpus.corpus import Corpus
 from gptlab.runs.record import RunFolder
 from gptlab.runs.tracker import Tracker
+from gptlab.runs.unfinished import build_resume_command
 from gptlab.training.distributed import ProcessGroup
 
 
@@ -38,7 +36,4 @@ class RunContext:
 
     def resume_command(self) -> str:
         """Return the sentence that says how to resume this run."""
-        folder = str(self.folder.path)
-        if not re.fullmatch(r"[\w./+-]+", folder, re.ASCII):
-            folder = shlex.quote(f'"{folder}"')  # for the shell, and then for hydra
-        return f"go on with: {TRAIN} resume={folder}"
+        return f"go on with: {build_resume_command(self.folder.path)}"

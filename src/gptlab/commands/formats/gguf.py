@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from gptlab.commands.formats.huggingface import Compose, convert_run
+from gptlab.commands.unfinished import describe_end
 from gptlab.errors import Refused
 
 SHAPES = ("gpt2", "llama", "qwen2", "qwen3")
@@ -45,6 +46,8 @@ def export_gguf(run: Path, into: Path, compose: Compose) -> Path:
     part = into.with_name(f".{into.name}.{os.getpid()}.part")  # beside it: whole or not at all
     writer = gguf.GGUFWriter(part, kind)
     write_settings(writer, config, run.name)
+    if end := describe_end(run):
+        writer.add_description(f"the run {end}")
     for name, tensor in tensors.items():
         theirs = names.get_name(name, try_suffixes=(".weight", ".bias"))
         if theirs is None:

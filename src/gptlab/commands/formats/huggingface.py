@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gptlab.commands.formats.model_card import render_model_card
+from gptlab.commands.unfinished import describe_end
 from gptlab.config.recipe import PARTS, Recipe, flatten
 from gptlab.config.typecheck import format_value
 from gptlab.errors import Refused
@@ -42,7 +43,9 @@ def export_run(run: Path, to: str, into: Path, compose: Compose) -> Path:
         with fill_folder(into) as part:
             write_atomically(part / "config.yaml", (run / "config.yaml").read_text(encoding="utf-8"))
             write_atomically(part / "tokenizer.json", (run / "tokenizer.json").read_text(encoding="utf-8"))
-            save_file(_copy_tensors(dict(decoder.state_dict())), part / "model.safetensors")
+            end = describe_end(run)
+            facts = {"run": f"{run.name} {end}"} if end else None  # metadata in the header of the file
+            save_file(_copy_tensors(dict(decoder.state_dict())), part / "model.safetensors", facts)
         return into
     config, names = convert_run(run, compose)
     with fill_folder(into) as part:

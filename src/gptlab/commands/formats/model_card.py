@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from gptlab.commands.unfinished import describe_end
 from gptlab.report.render.markdown import escape_markdown
 from gptlab.report.setup import describe_run
 from gptlab.runs.record import RunFolder, read_json, read_recipe
@@ -21,6 +22,8 @@ def render_model_card(run: Path) -> str:
     summary = read_json(run / "summary.json") if (run / "summary.json").exists() else {}
     lines = ["---", "library_name: transformers", "tags:", "- gptlab", "---", "", f"# {escape_markdown(run.name)}", ""]
     lines += [f"A GPT decoder trained by gptlab: {escape_markdown(', '.join(recipe.differs) or 'all defaults')}.", ""]
+    if end := describe_end(run):
+        lines += [f"**The run {escape_markdown(end)}.**", ""]
     if summary:
         setup = {name: value for name, value in describe_run(run).items() if name != "device"}
         numbers = {key: f"{summary[key]:.4f}" for key in FINAL if summary.get(key) is not None}

@@ -10,9 +10,11 @@ from pathlib import Path
 import torch
 import yaml
 
+from gptlab.commands.unfinished import read_weights_step
 from gptlab.config.recipe import Recipe
 from gptlab.errors import Refused
 from gptlab.runs.record import fill_folder, read_json, read_recipe, to_json, write_atomically
+from gptlab.runs.unfinished import find_unfinished
 from gptlab.training.build import apply_changes
 from gptlab.training.restore import load_run
 from gptlab.weights.change import merge, summary_metrics
@@ -52,7 +54,10 @@ def export_packed(run: Path, format: str, into: Path, compose: Compose) -> dict[
         path = part / "checkpoints" / "last.ckpt"
         torch.save({"state_dict": {f"decoder.{name}": tensor for name, tensor in state.items()}}, path)
         facts = {**summary_metrics(decoder), "bytes": sum(bytes_by_storage.values()), "file_bytes": path.stat().st_size}
-        write_atomically(part / "summary.json", to_json({"status": "packed", "of": run.name, **facts}, indent=2))
+        origin = {"status": "packed", "of": run.name}
+        if (unfinished := find_unfinished(run)) is not None:
+            origin["unfinished"] = f"step {read_weights_step(run) or 0:,} of {unfinished.steps:,}"
+        write_atomically(part / "summary.json", to_json({**origin, **facts}, indent=2))
     return facts
 
 

@@ -1,0 +1,65 @@
+"""How far a run is that is not over, and the command that goes on with it. No torch."""
+
+import re
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gptlab.config.menu import TRAIN
+from gptlab.runs.record import RunFolder, read_recipe, read_rows
+
+
+@dataclass(frozen=True)
+class UnfinishedRun:
+    """A run without a summary: it was stopped or killed, or is at work now.
+
+    step     of the last row of its log
+    steps    that it is to take
+    at_work  a process trains it
+    """
+
+    folder: Path
+    step: int
+    steps: int
+    at_work: bool
+
+    def describe(self, weights: int | None = None) -> str:
+        """Return a line: where it stands, and how to go on; `weights` is the step of those that are used."""
+        used = "" if weights is None else f", and its weights here are those of step {weights:,}"
+        where = f"step {self.step:,} of {self.steps:,}{used}"
+        if self.at_work:
+            return f"{self.folder} is still at work: {where}"
+        return f"{self.folder} is unfinished: {where}; go on with: {self.command}"
+
+    @property
+    def command(self) -> str | None:
+        """The command that goes on with it; None while another process does."""
+        return None if self.at_work else build_resume_command(self.folder)
+
+    def to_dict(self, weights: int | None = None) -> dict[str, Any]:
+        """Return the same for programs."""
+        facts = {
+            "folder": str(self.folder),
+            "step": self.step,
+            "steps": self.steps,
+            "at_work": self.at_work,
+            "resume": self.command,
+        }
+        return facts if weights is None else {**facts, "weights_step": weights}
+
+
+def find_unfinished(folder: Path) -> UnfinishedRun | None:
+    """Return how far a run is; None for one that is over."""
+    if (folder / "summary.json").exists():
+        return None
+    step = max((row.get("step", 0) for row in read_rows(folder / "metrics.jsonl")), default=0)
+    return UnfinishedRun(folder, step, read_recipe(folder).config["steps"], RunFolder(folder).is_busy())
+
+
+def build_resume_command(folder: Path) -> str:
+    """Return the command that goes on with a run."""
+    path = str(folder)
+    if not re.fullmatch(r"[\w./+-]+", path, re.ASCII):
+        path = shlex.quote(f'"{path}"')  # for the shell, and then for hydra
+    return f"{TRAIN} resume={path}"
