@@ -177,12 +177,14 @@ def slots(
     search: Annotated[str, typer.Option(help="The same; of several words all must be there: 'rope layers'.")] = "",
 ) -> None:
     """List all that a command can say: slots, choices, knobs, settings; * is a default."""
+    from rich.console import Console
+
     from gptlab.ablation.options import StudyOptions
     from gptlab.commands.slots import describe_menu, print_menu
 
     wanted = f"{word} {search}".strip()
     menu = describe_menu(StudyOptions, wanted)
-    print_menu(menu)
+    print_menu(menu, Console(highlight=False))
     if not any(menu.values()):
         typer.echo(f"nothing has {wanted} in its name or its line; gptlab slots lists all", err=True)
     add_to_answer(**menu)

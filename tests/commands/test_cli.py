@@ -1,5 +1,6 @@
 """Laws of python -m gptlab: samples stream and repeat, runs are a table, what is wrong is said in one line."""
 
+import io
 import json
 import os
 import re
@@ -12,10 +13,13 @@ from unittest import mock
 
 import pytest
 import yaml
+from rich.console import Console
 from tiny_runs import finished, program, summary, tiny
 from typer.testing import CliRunner
 
 from gptlab.__main__ import app
+from gptlab.ablation.options import StudyOptions
+from gptlab.commands.slots import describe_menu, print_menu
 from gptlab.runs.record import RunFolder, read_recipe
 
 
@@ -260,3 +264,26 @@ def test_a_campaign_is_a_name_of_one_folder():
     done = program("-m gptlab", "confirm", "outputs/ablations/nope")
     assert (done.status, done.err.count("\n")) == (2, 1)
     assert done.err.startswith("error: campaign=outputs/ablations/nope is no name of one folder")
+
+
+# -- slots
+
+
+def print_slots(word: str, width: int, *, is_terminal: bool) -> list[str]:
+    """The lines of a search of the menu."""
+    out = io.StringIO()
+    console = Console(file=out, width=width, force_terminal=is_terminal, color_system=None, highlight=False)
+    print_menu(describe_menu(StudyOptions, word), console)
+    return out.getvalue().splitlines()
+
+
+@pytest.mark.parametrize("width", [80, 140])
+def test_the_menu_fits_a_terminal_and_is_a_line_an_entry_elsewhere(width: int):
+    lines = print_slots("attention", width, is_terminal=False)
+    assert lines == print_slots("attention", 40, is_terminal=False)
+    assert max(map(len, lines)) > 200
+    shown = print_slots("attention", width, is_terminal=True)
+    assert max(map(len, shown)) <= width
+    assert len(shown) > len(lines)
+    assert [line for line in shown if line.startswith("* attention=mha")] == ["* attention=mha"]  # whole, to be copied
+    assert "".join("".join(shown).split()) == "".join("".join(lines).split())

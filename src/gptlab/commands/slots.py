@@ -7,6 +7,9 @@ import inspect
 import typing
 from typing import Any
 
+from rich.console import Console
+from rich.text import Text
+
 from gptlab.commands.explain import find_knobs, list_slots, split_knob_list, summarize_choice
 from gptlab.config.factory import locate, read_knobs
 from gptlab.config.menu import find_yaml, list_choices, read_choice
@@ -39,16 +42,36 @@ def describe_menu(study_options: type, word: str = "") -> dict[str, Any]:
     }
 
 
-def print_menu(menu: dict[str, Any]) -> None:
-    """Print a line for each choice, and for each setting."""
+INDENT = 4
+"""Columns before the lines below a choice."""
+
+
+def print_menu(menu: dict[str, Any], console: Console) -> None:
+    """Print each choice, with its line and its knobs below it, and each setting with its line behind it.
+
+    Elsewhere than on a terminal each is one line, for grep.
+    """
     for slot, described in menu["slots"].items():
         for choice, facts in described["choices"].items():
             knobs = " ".join(f"{slot}.{knob}" for knob in facts["knobs"])
             star = "*" if choice == described["default"] or choice in (described["default"] or ()) else " "
-            print(f"{star} {slot}={choice}  {facts['about']}" + (f"  [{knobs}]" if knobs else ""))
+            _print_entry(f"{star} {slot}={choice}", facts["about"], f"[{knobs}]" if knobs else "", console)
     for part in ("settings", "study"):
         for key, facts in menu[part].items():
-            print(f"  {key}={facts['default']}  {facts['about']}")
+            _print_entry(f"  {key}={facts['default']}", facts["about"], "", console)
+
+
+def _print_entry(name: str, about: str, knobs: str, console: Console) -> None:
+    """Print an entry of the menu in one line; on a terminal, where it is longer than that is wide, in several."""
+    rest = [part for part in (about, knobs) if part]
+    line = Text("  ").join([Text(name, "bold"), *map(Text, rest)])
+    if not console.is_terminal or line.cell_len <= console.width:
+        console.print(line, soft_wrap=True)
+        return
+    console.print(Text(name, "bold"), soft_wrap=True)  # whole, to be copied
+    for part in rest:
+        for piece in Text(part).wrap(console, max(console.width - INDENT, 20)):
+            console.print(Text(" " * INDENT) + piece, soft_wrap=True)
 
 
 def _read_yaml(name: str) -> tuple[dict[str, Any], list[str]]:
