@@ -12,7 +12,7 @@ try:
 
     from gptlab import compose as wiring
     from gptlab.ablation.arms.typed import quote_typed_arms
-    from gptlab.config.command_line import put_options_first
+    from gptlab.config.places import ABLATE
     from gptlab.runs.like import expand_like
     from gptlab.runs.malloc import keep_freed_memory
     from gptlab.runs.openmp import load_openmp
@@ -32,7 +32,7 @@ if __name__ == "__main__":
     with wiring.program():
         load_openmp()
         keep_freed_memory()
-        words = put_options_first(sys.argv[1:])
+        words = wiring.read_command_line(ABLATE)
         sys.argv[1:] = expand_like(quote_typed_arms(words), wiring.compose_config)
         if not any(word.startswith("-") for word in sys.argv[1:]):
             sys.argv.append("--multirun")  # ablate.yaml says so too, but hydra reads that only where nothing is wrong

@@ -11,7 +11,8 @@ try:
     from omegaconf import DictConfig
 
     from gptlab import compose as wiring
-    from gptlab.config.command_line import describe_overruled_words, put_options_first
+    from gptlab.config.command_line import describe_overruled_words
+    from gptlab.config.places import TRAIN
     from gptlab.console.json_answer import add_to_answer
     from gptlab.runs.like import expand_like
     from gptlab.runs.malloc import keep_freed_memory
@@ -46,6 +47,6 @@ if __name__ == "__main__":
     with wiring.program():
         load_openmp()
         keep_freed_memory()
-        words = put_options_first(sys.argv[1:])
+        words = wiring.read_command_line(TRAIN)
         sys.argv[1:] = wiring.name_choices(expand_like(words, wiring.compose_config))
         main()

@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 import yaml
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
+from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -22,6 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from gptlab.config import hydra_messages
+from gptlab.config.command_line import put_options_first, refuse_bad_options
 from gptlab.config.menu import CONF, select_choices_that_reach
 from gptlab.config.recipe import KEYS_NOT_IN_NAME, LISTS, Recipe, check_settings, flatten
 from gptlab.config.resolvers import RESOLVERS
@@ -41,6 +43,12 @@ FULL_ERROR = os.environ.get("HYDRA_FULL_ERROR") == "1"
 
 for resolver in RESOLVERS:
     OmegaConf.register_new_resolver(resolver.__name__, resolver, replace=True)
+
+
+def read_command_line(program: str) -> list[str]:
+    """Return the words of the command line, options first; refuse options that hydra does not take."""
+    refuse_bad_options(get_args_parser(), sys.argv[1:], program)
+    return put_options_first(sys.argv[1:])
 
 
 # -- composed config to recipe

@@ -3,9 +3,10 @@
 from pathlib import Path
 
 import pytest
+from hydra._internal.utils import get_args_parser
 from tiny_runs import COMPARED, ROOT, Done, program, tiny
 
-from gptlab.config.command_line import describe_overruled_words, put_options_first
+from gptlab.config.command_line import describe_overruled_words, put_options_first, refuse_bad_options
 
 AXES = ["attention=mha,mqa", "dry_run=true"]
 
@@ -155,6 +156,51 @@ def test_what_no_study_can_take_is_refused(words: str, line: str, tmp_path: Path
 )
 def test_an_option_may_stand_between_overrides(words: str, in_order: str):
     assert put_options_first(words.split()) == in_order.split()
+
+
+@pytest.mark.parametrize("name", ["train.py", "ablate.py"])
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        ("--nope", "--nope: no such option; python NAME --help"),
+        ("model=nano --nope --cfg job", "--nope: no such option; python NAME --help"),
+        ("--mutlirun", "--mutlirun: no such option; did you mean --multirun?"),
+        ("--steps 100 model=nano", "--steps: settings have no dashes; say steps=100"),
+        ("-m --batch-size=8", "--batch-size=8: settings have no dashes; say batch_size=8"),
+        ("--attention.window", "--attention.window: settings have no dashes; say attention.window=VALUE"),
+        ("--cfg", "argument --cfg/-c: expected one argument; python NAME --help"),
+        ("--cfg=jobs", "argument --cfg/-c: invalid choice: 'jobs' (choose from"),
+        ("--config model=nano", "ambiguous option: --config could match --config-path, --config-name, --config-dir;"),
+        ("model=nano --info steps=3", "argument --info/-i: invalid choice: 'steps=3'"),
+        ("a=1 --info all steps=3", "steps=3: overrides stand side by side; say all of them before or behind the op"),
+        ("-help", "argument --help/-h: ignored explicit argument 'elp'; python NAME --help"),
+    ],
+)
+def test_an_option_that_hydra_does_not_take_is_refused_in_one_line(words: str, line: str, name: str):
+    assert refused(program(name, *words.split())).startswith(line.replace("NAME", name))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "--multirun model=nano,micro",
+        "-m x=1",
+        "--multi x=1",  # as far as it is clear
+        "--cfg job --resolve -p model",
+        "-cjob",
+        "--config-dir my --config-name=train -cp conf -h",
+        "--info plugins",
+        "--info",
+        "--hydra-help",
+        "--shell-completion install=bash",
+        "-sc query=bash",
+        "--experimental-rerun file",
+        "-r ~x +y=-3 z='-1'",
+        "-3",  # for hydra to refuse
+    ],
+)
+def test_hydras_own_options_are_taken(words: str):
+    refuse_bad_options(get_args_parser(), words.split(), "python train.py")
 
 
 @pytest.mark.parametrize(

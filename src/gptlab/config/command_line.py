@@ -1,9 +1,13 @@
 """Words of a command line of hydra's: options such as --config-dir FOLDER, and overrides such as model=nano."""
 
+import argparse
+import difflib
 from collections.abc import Iterable
+from dataclasses import fields
 
-from gptlab.config.recipe import SLOTS
-from gptlab.errors import escape_controls
+from gptlab.config.hydra_messages import list_study_keys
+from gptlab.config.recipe import OPTIONAL_SLOTS, SLOTS, Settings
+from gptlab.errors import Refused, escape_controls
 
 OPTIONS_WITH_VALUES = (
     *("--cfg", "-c", "--package", "-p", "--experimental-rerun"),
@@ -23,6 +27,43 @@ def put_options_first(words: list[str]) -> list[str]:
         (options if word.startswith("-") or is_value else overrides).append(word)
         is_value = word in OPTIONS_WITH_VALUES
     return [*options, *overrides]
+
+
+def refuse_bad_options(parser: argparse.ArgumentParser, words: list[str], program: str) -> None:
+    """Raise Refused for options that hydra's parser does not take, where it would print its usage.
+
+    words    as they were typed
+    program  how the program is started, for the remedy
+    """
+
+    def refuse(message: str) -> None:
+        raise Refused(f"{' '.join(message.split())}; {program} --help lists options and settings")
+
+    parser.error = refuse  # type: ignore[method-assign]
+    _, unknown = parser.parse_known_args(put_options_first(words))
+    if unknown:
+        options = [option for action in parser._actions for option in action.option_strings]
+        raise Refused(escape_controls(explain_unknown_option(unknown[0], words, options, program)))
+
+
+def explain_unknown_option(word: str, words: list[str], options: Iterable[str], program: str) -> str:
+    """Return the line for a word that is no option: a setting with dashes, a slip of the pen, or a stray override."""
+    if not word.startswith("-"):
+        return f"{word}: overrides stand side by side; say all of them before or behind the options"
+    key, assigns, value = word.lstrip("-").partition("=")
+    key = key.replace("-", "_")
+    if key.partition(".")[0] in {
+        *SLOTS,
+        *OPTIONAL_SLOTS,
+        *list_study_keys(),
+        *(item.name for item in fields(Settings)),
+    }:
+        behind = words[words.index(word) + 1 :][:1]
+        value = value if assigns else next((one for one in behind if "=" not in one and one[:1] != "-"), "VALUE")
+        return f"{word}: settings have no dashes; say {key}={value}"
+    if close := difflib.get_close_matches(word.partition("=")[0], options, 1, 0.75):
+        return f"{word}: no such option; did you mean {close[0]}?"
+    return f"{word}: no such option; {program} --help lists options and settings"
 
 
 def describe_overruled_words(words: Iterable[str]) -> list[str]:
