@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import re
 import shutil
 import signal
 import time
@@ -141,6 +142,26 @@ def test_a_count_that_is_torn_or_missing_is_counted_again(folder: Path, tmp_path
         again = TokenLedger(kept)
         assert again.groups == whole.groups
         assert {**whole.tokens, **again.tokens} == {**again.tokens, **whole.tokens}
+
+
+def test_counts_that_cannot_be_kept_are_told_once_and_cost_nothing_else(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    in_order = [rows_of(build(folder, tmp_path / "a"), step) for step in (0, 50)]
+    assert capsys.readouterr().err == ""
+    (tmp_path / "b").write_text("no folder")  # where the cache is to be
+    corpus = build(folder, tmp_path / "b")
+    assert all((rows_of(corpus, step) == rows).all() for step, rows in zip((0, 50), in_order, strict=True))
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.match(r".*/counts.jsonl cannot be written \(.+\), so the counts of what is streamed are lost: ", line)
+    assert line.endswith("this run goes on, and if it is resumed the text is counted anew")
+
+
+def test_a_file_of_counts_that_is_no_text_is_counted_anew(folder: Path, tmp_path: Path):
+    rows = rows_of(build(folder, tmp_path), 50)
+    (kept,) = tmp_path.glob("stream-*/counts.jsonl")
+    kept.write_bytes(b"\xff\xfe" + kept.read_bytes())
+    assert (rows_of(build(folder, tmp_path), 50) == rows).all()
 
 
 # -- runs

@@ -5,6 +5,7 @@ that is written twice does no harm, and one that is torn or missing costs a seco
 """
 
 import json
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,11 +17,11 @@ class TokenLedger:
     """Counts of one source under one tokenizer; `path` is the file that keeps them."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path, self.is_kept = path, True
         self.groups: dict[int, list[int]] = {}
         self.tokens: dict[ChunkKey, int] = {}
-        with suppress(FileNotFoundError):
-            for line in path.read_text().splitlines():
+        with suppress(OSError):  # none yet, or none that can be read: all is counted
+            for line in path.read_text(errors="replace").splitlines():
                 # a process that was killed, or a disk that was full, may have left half a line
                 with suppress(ValueError, KeyError, TypeError):
                     self._take_line(json.loads(line))
@@ -44,9 +45,14 @@ class TokenLedger:
             self._append({"chunk": [*chunk], "tokens": tokens})
 
     def _append(self, record: dict) -> None:
-        # a full or read-only disk costs a second reading after a resume, not this run
-        with suppress(OSError):
+        try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("ab") as file:
                 # a line break first: behind half a line, this one would be lost with it
                 file.write(f"\n{json.dumps(record)}\n".encode())
+        except OSError as error:
+            # a full or read-only disk costs a second reading after a resume, not this run
+            if self.is_kept:
+                line = f"{self.path} cannot be written ({error.strerror}), so the counts of what is streamed are lost"
+                print(f"{line}: this run goes on, and if it is resumed the text is counted anew", file=sys.stderr)
+            self.is_kept = False
