@@ -9,6 +9,8 @@ import lzma
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 
@@ -16,8 +18,10 @@ import pooch
 import pytest
 import requests
 import yaml
-from tiny_runs import tiny, train
+from stand_in_hub import COMMIT, Hub, serve_hub
+from tiny_runs import finished, tiny, train
 
+from gptlab.config.recipe import Recipe
 from gptlab.corpus.data import Data
 from gptlab.corpus.data.huggingface import HuggingFace
 from gptlab.corpus.data.shakespeare import LINES, TINY, Shakespeare, extract_speeches, extract_tiny
@@ -333,19 +337,72 @@ def test_bad_parquet_is_refused(parquet: Path):
     assert "part-1.parquet is not whole Parquet" in refusal(HuggingFace(path=str(parquet)).text)
 
 
-def test_a_data_set_of_the_hub_is_fetched_by_split_and_configuration(parquet: Path, monkeypatch: pytest.MonkeyPatch):
-    for place in ("default/train", "default/test", "big/train"):
+@pytest.fixture
+def hub(parquet: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """A data set of two splits and two configurations on a server of this machine, and an empty cache."""
+    package = pytest.importorskip("huggingface_hub", reason="huggingface_hub is not installed")
+    for number, place in enumerate(("default/train", "default/test", "big/train")):
         (parquet / place).mkdir(parents=True)
-    (parquet / "part-0.parquet").rename(parquet / "default/train/0000.parquet")
-    (parquet / "part-1.parquet").rename(parquet / "default/test/0000.parquet")
-    (parquet / "part-2.parquet").rename(parquet / "big/train/0000.parquet")
-    there = [str(file.relative_to(parquet)) for file in parquet.rglob("*.parquet")]
-    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: str(parquet))
-    monkeypatch.setattr("huggingface_hub.list_repo_files", lambda *_, **__: there)
-    for n, (path, name) in enumerate([("o/n", None), ("o/n", "test"), ("o/n/big", "train")]):
-        assert HuggingFace(path=path, split=name).text() == "\n\n".join(DOCUMENTS[n * 1000 : n * 1000 + 1000])
-    line = refusal(HuggingFace(path="o/n", split="some").text)
-    assert line == "data.path=o/n has no default/some on the hub; it has big/train, default/test, default/train"
+        (parquet / f"part-{number}.parquet").rename(parquet / place / "0000.parquet")
+    with serve_hub(parquet) as server:
+        here = {"endpoint": server.url, "token": False}
+
+        class Api(package.HfApi):  # a class, since annotations name it
+            def __init__(self) -> None:
+                super().__init__(**here)
+
+        monkeypatch.setattr(package, "HfApi", Api)
+        cached = partial(package.snapshot_download, **here, cache_dir=tmp_path_factory.mktemp("cache"), max_workers=1)
+        monkeypatch.setattr(package, "snapshot_download", cached)
+        yield server
+
+
+def test_a_data_set_of_the_hub_is_fetched_by_split_and_configuration(hub: Hub):
+    wanted = ["default/train", "default/test", "big/train"]
+    for n, (path, name) in enumerate([("owner/name", None), ("owner/name", "test"), ("owner/name/big", "train")]):
+        data = HuggingFace(path=path, split=name, revision=COMMIT)
+        assert data.text() == "\n\n".join(DOCUMENTS[n * 1000 : n * 1000 + 1000])
+    assert hub.asked == [f"{place}/0000.parquet" for place in wanted]
+    line = refusal(HuggingFace(path="owner/name", split="some", revision=COMMIT).text)
+    known = "big/train, default/test, default/train"
+    assert line == f"data.path=owner/name has no default/some on the hub at that revision; it has {known}"
+
+
+def test_a_data_set_of_the_hub_needs_a_commit_which_its_refusal_names(hub: Hub, parquet: Path):
+    said = "data.revision=null is whatever the hub has by then; say data.revision="
+    assert refusal(HuggingFace(path="owner/name").text) == f"{said}{COMMIT}, which is today's"
+    assert "revision=main may be another text tomorrow" in refusal(lambda: HuggingFace(path="o/n", revision="main"))
+    local = HuggingFace(path=str(parquet), revision=COMMIT).text
+    assert f"data.revision={COMMIT} is for data sets of the hub, and data.path=" in refusal(local)
+    # without a network: what the cache has, else why not
+    text = HuggingFace(path="owner/name", revision=COMMIT).text()
+    hub.lost = True
+    assert HuggingFace(path="owner/name", revision=COMMIT).text() == text
+    assert "the hub cannot give it (HfHubHTTPError); check" in refusal(HuggingFace(path="owner/name").text)
+    other = HuggingFace(path="owner/name", revision="f" * 40).text
+    assert "the hub cannot give it (" in refusal(other)
+
+
+def test_a_run_of_before_there_was_a_commit_goes_on_with_one(hub: Hub, tmp_path_factory: pytest.TempPathFactory):
+    words = ["data=huggingface", "data.path=owner/name", f"data.revision={COMMIT}", "steps=14"]
+    run = finished(*tiny(tmp_path_factory.mktemp("outputs"), *words))
+    (run / "summary.json").unlink()
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    del config["data"]["revision"]
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    said = f"data.revision=null is whatever the hub has by then; say data.revision={COMMIT}, which is today's"
+    assert train(f"resume={run}").err == f"error: {said}\n"
+    done = train(f"resume={run}", f"data.revision={COMMIT}")
+    assert done.status == 0, done.err
+
+
+def test_a_run_is_of_a_commit_and_runs_of_files_are_what_they_were():
+    node = {"_target_": "gptlab.corpus.data.huggingface.HuggingFace", "_partial_": True, "path": "owner/name"}
+    before, now = Recipe({"data": node}), Recipe({"data": {**node, "revision": None}})
+    assert before.hash == now.hash
+    assert len({Recipe({"data": {**node, "revision": commit}}).hash for commit in (None, COMMIT, "f" * 40)}) == 3
+    stream = {**node, "_target_": "gptlab.corpus.data.stream.Stream"}
+    assert Recipe({"data": {**stream, "revision": None}}).hash != Recipe({"data": stream}).hash  # as it was
 
 
 def test_what_the_hub_or_the_system_lacks_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
@@ -353,7 +410,7 @@ def test_what_the_hub_or_the_system_lacks_is_told(monkeypatch: pytest.MonkeyPatc
         raise ConnectionError("no\nroute")
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", unreachable)
-    line = refusal(HuggingFace(path="owner/name").text)
+    line = refusal(HuggingFace(path="owner/name", revision=COMMIT).text)
     assert line.startswith("data.path=owner/name is no file here, and the hub cannot give it (ConnectionError); check")
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     (tmp_path / "rows.parquet").write_bytes(b"PAR1")

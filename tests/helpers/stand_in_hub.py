@@ -1,5 +1,6 @@
-"""A stand-in for the Hugging Face Hub on this machine: one data set at one commit, read by ranges of bytes."""
+"""A stand-in for the Hugging Face Hub on this machine: one data set at one commit, read by ranges of bytes or whole."""
 
+import hashlib
 import json
 import re
 import threading
@@ -8,8 +9,11 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
+REVISIONS = (COMMIT, "refs/convert/parquet")
+"""Names of the one commit."""
 
 
 class Hub(ThreadingHTTPServer):
@@ -46,7 +50,10 @@ class Handler(BaseHTTPRequestHandler):
         path = self.path.partition("?")[0]
         if self.hub.lost:
             self.send_error(403)
-        elif path in ("/api/datasets/owner/name", f"/api/datasets/owner/name/revision/{COMMIT}"):
+        elif unquote(path).removeprefix("/api/datasets/owner/name") in (
+            "",
+            *(f"/revision/{name}" for name in REVISIONS),
+        ):
             siblings = [{"rfilename": name} for name in self.hub.names]
             self.send_json({"id": "owner/name", "sha": COMMIT, "siblings": siblings})
         elif match := re.fullmatch(f"/api/datasets/owner/name/tree/{COMMIT}(?:/(.*))?", path):
@@ -72,10 +79,27 @@ class Handler(BaseHTTPRequestHandler):
         else:
             self.send_missing("EntryNotFound")
 
+    def do_HEAD(self) -> None:
+        """Send what the hub's cache asks of a file before it is fetched."""
+        path = self.path.partition("?")[0]
+        match = re.fullmatch(f"/datasets/owner/name/resolve/{COMMIT}/(.*)", path)
+        if self.hub.lost or match is None:
+            self.send_error(403)
+            return
+        self.send_response(200)
+        self.send_header("X-Repo-Commit", COMMIT)
+        self.send_header("ETag", f'"{hashlib.sha256(match[1].encode()).hexdigest()}"')
+        self.send_header("Content-Length", str(self.hub.measure(match[1])))
+        self.end_headers()
+
     def send_range(self, name: str) -> None:
         self.hub.asked.append(name)
+        content = (self.hub.folder / name).read_bytes()
+        if "Range" not in self.headers:
+            self.send_bytes(content, 200)
+            return
         first, last = map(int, self.headers["Range"].removeprefix("bytes=").split("-"))
-        self.send_bytes((self.hub.folder / name).read_bytes()[first : last + 1], 206)
+        self.send_bytes(content[first : last + 1], 206)
 
     def send_missing(self, code: str) -> None:
         self.send_response(404)

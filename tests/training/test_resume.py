@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from tiny_runs import ROOT, Done, ended, finished, numbers, start, start_anew, tiny, train
 
 from gptlab.corpus.batch import Batch
@@ -370,3 +371,27 @@ def test_a_checkpoint_of_another_gptlab_is_refused_in_one_line(tmp_path: Path, m
     assert "its checkpoints are of another gptlab; resume with commit" in done.err
     assert done.err.count("\n") == 1
     assert path.exists()
+
+
+# -- runs of an older version
+
+
+def test_a_run_of_before_some_keys_goes_on_and_one_of_other_keys_names_its_commit(tmp_path: Path):
+    run = finished(*tiny(tmp_path, "steps=14"))
+    whole = numbers(run)
+    (run / "summary.json").unlink()
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    for key in ("documents", "mask_documents", "packing"):
+        del config["data"][key]
+    del config["trainer"]["cuda_graph"]
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    done = train(f"resume={run}")
+    assert done.status == 0, done.err
+    assert numbers(run) == whole
+    (run / "summary.json").unlink()
+    del config["attention"]["gate"]
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    line = f"error: resume={run} was made by another gptlab (attention.gate: no value given); resume it with that of "
+    done = train(f"resume={run}")
+    assert (done.status, done.err.count("\n")) == (2, 1)
+    assert done.err.startswith(line)

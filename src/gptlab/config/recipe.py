@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, replace
 from typing import Any, Literal
 
+from gptlab.config.later_keys import LATER_KEYS, list_later_keys
 from gptlab.config.typecheck import conforms, describe_type, explain_unknown, format_value
 
 PARTS = ("attention", "position", "norm", "mlp", "residual", "block", "readout", "embedding")
@@ -163,19 +164,10 @@ class Recipe:
         # keys that came later leave the hashes of older runs as they were, as long as they say nothing
         if not config.get("content"):
             config.pop("content", None)
-        if isinstance(evaluation := config.get("evaluation"), dict):  # as before there were parts and caps
-            usual = {"part": "all", "final": None}
-            config["evaluation"] = {
-                key: value for key, value in evaluation.items() if key not in usual or value != usual[key]
-            }
-        if isinstance(model := config.get("model"), dict):
-            later = {"loops": 1, "loop_order": "cycle"}
-            config["model"] = {key: value for key, value in model.items() if key not in later or value != later[key]}
-        if isinstance(data := config.get("data"), dict):
-            later = {"documents": None, "mask_documents": False, "packing": "stream", "curriculum": None}
-            config["data"] = {key: value for key, value in data.items() if key not in later or value != later[key]}
-        if isinstance(trainer := config.get("trainer"), dict):
-            config["trainer"] = {key: value for key, value in trainer.items() if key != "cuda_graph" or value}
+        for group in LATER_KEYS:
+            if isinstance(node := config.get(group), dict):
+                later = list_later_keys(group, node)
+                config[group] = {key: value for key, value in node.items() if key not in later or value != later[key]}
         for key, usual_value in {"shuffle_targets": False, "embedding_norm": False, "embedding_scale": 1.0}.items():
             if config.get(key) == usual_value:
                 del config[key]

@@ -4,7 +4,9 @@ import glob
 from pathlib import Path
 from typing import Any
 
-from gptlab.config.recipe import COSMETIC_KEYS, Recipe, flatten
+from gptlab.config.factory import check_node, locate, read_knobs
+from gptlab.config.later_keys import list_later_keys
+from gptlab.config.recipe import COSMETIC_KEYS, LISTS, SLOTS, Recipe, check_settings, flatten
 from gptlab.errors import Refused
 from gptlab.runs.record import read_json, read_recipe, read_unfinished_recipe
 
@@ -13,6 +15,8 @@ MOVABLE_SLOTS = ("data", "tokenizer", "pretrained")
 
 So may those of metrics.
 """
+REVISION = "data.revision"
+"""Knob that runs on the hub's files of before 2026-12 lack: they take any, as what they learnt is compared."""
 
 PROCESS_KNOBS = ("strategy", "devices", "nodes")
 """Knobs of a trainer that say how many processes share a run's batches: it may go on in another number of them, since
@@ -52,6 +56,8 @@ def resume_recipe(recipe: Recipe, words: set[str]) -> Recipe:
         if saved.config.get(slot):
             moved = slot in given and (recipe.config.get(slot) or {}).get("path")
             nodes[slot] = {**saved.config[slot], "path": moved} if moved else anchor_node(began, saved.config[slot])
+    if REVISION in words and not saved.config["data"].get("revision"):
+        nodes["data"] = {**nodes["data"], "revision": recipe.config["data"]["revision"]}
     nodes["metric"] = {
         name: {**node, "path": recipe.config["metric"][name]["path"]}
         if f"metric.{name}.path" in words
@@ -61,7 +67,27 @@ def resume_recipe(recipe: Recipe, words: set[str]) -> Recipe:
     asked = {knob for knob in PROCESS_KNOBS if {"trainer", f"trainer.{knob}"} & words}
     nodes["trainer"] = saved.config["trainer"] | {knob: recipe.config["trainer"][knob] for knob in asked}
     choices = saved.choices | ({"trainer": recipe.choices["trainer"]} if "trainer" in words else {})
-    return Recipe({**saved.config, **cosmetic, **nodes}, choices, saved.differs)
+    for slot in ("data", "trainer"):
+        nodes[slot] = _add_later_knobs(slot, nodes.get(slot, saved.config[slot]))
+    resumed = Recipe({**saved.config, **cosmetic, **nodes}, choices, saved.differs)
+    _refuse_other_version(resumed, folder)
+    return resumed
+
+
+def _add_later_knobs(slot: str, node: dict[str, Any]) -> dict[str, Any]:
+    """Return a choice of an older run with the knobs that its class has by now, at what they were before."""
+    later = list_later_keys(slot, node)
+    return {**{key: later[key] for key in read_knobs(locate(node["_target_"], slot)) if key in later}, **node}
+
+
+def _refuse_other_version(recipe: Recipe, folder: Path) -> None:
+    """Refuse to go on with a run whose keys are not those of this gptlab."""
+    nodes = {slot: recipe.config.get(slot) for slot in SLOTS if slot not in LISTS}
+    problems = [*check_settings(recipe.config), *(line for slot in nodes for line in check_node(nodes[slot], slot))]
+    keys = [line for line in problems if "no value given" in line or "no such key" in line]
+    if keys:
+        git = read_json(folder / "run.json").get("git") or "unknown"
+        raise Refused(f"resume={folder} was made by another gptlab ({keys[0]}); resume it with that of commit {git}")
 
 
 def _find_differences(recipe: Recipe, saved: Recipe, words: set[str]) -> list[str]:
@@ -70,6 +96,7 @@ def _find_differences(recipe: Recipe, saved: Recipe, words: set[str]) -> list[st
     movable = [*list_movable_keys(recipe.config), *(f"trainer.{knob}" for knob in PROCESS_KNOBS)]
     if "fsdp" in (asked_config.get("trainer.strategy"), stored.get("trainer.strategy")):
         movable.remove("trainer.strategy")  # its moments are kept under other names
+    movable += [] if stored.get(REVISION) else [REVISION]
     # data=text beside resume= may say again which class, and where its files are, but no other knob
     given_keys = {f"{word}._target_" if word in MOVABLE_SLOTS else word for word in words}
     return [
@@ -85,7 +112,8 @@ def _find_differences(recipe: Recipe, saved: Recipe, words: set[str]) -> list[st
 def name_choices(words: list[str]) -> list[str]:
     """Return a command line in which a path beside resume=RUN, as data.path=<elsewhere>, has its slot's choice too."""
     folder = next((word.partition("=")[2].strip("'\"") for word in words if word.startswith("resume=")), "")
-    moved = [word for word in words if word.startswith((*(f"{slot}.path=" for slot in MOVABLE_SLOTS), "metric."))]
+    places = (*(f"{slot}.path=" for slot in MOVABLE_SLOTS), f"{REVISION}=", "metric.")
+    moved = [word for word in words if word.startswith(places)]
     if not moved or not (Path(folder) / "run.json").is_file():
         return words
     saved = read_recipe(Path(folder))

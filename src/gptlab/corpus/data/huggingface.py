@@ -2,8 +2,8 @@
 
 They become one text with a blank line between two, whatever the tokenizer, so that bits per byte of all tokenizers
 refer to the same bytes; which of them begin a document is known. nanochat's shards are such Parquet. From the hub come
-the Parquet files that it makes of every data set (its branch refs/convert/parquet); they are kept in its own cache,
-which works without a network.
+the Parquet files that it makes of every data set (its branch refs/convert/parquet), at a commit that is to be given, so
+that a config says what it learns from; they are kept in the hub's own cache, which works without a network.
 """
 
 import json
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from gptlab.corpus.data import Data, find_files, refuse_read_errors
+from gptlab.corpus.hub import CONVERTED, refuse_local_revision, refuse_moving_revision
 from gptlab.corpus.parquet import BATCH, check_column, import_extra, read_column, refuse_damaged_parquet
 from gptlab.errors import Refused, escape_controls
 
@@ -44,6 +45,7 @@ class HuggingFace(Data):
     path    local files, or owner/name or owner/name/configuration of the hub
     column  the column that holds the text
     split   split of a data set of the hub; null: train
+    revision        commit of a data set of the hub, 40 hexadecimal digits; null: the path is local
     documents       row makes their borders known; null is not asked
     mask_documents  read each as if it were alone: no attention, no state and no position reaches across its border
     packing         rows of training: stream takes windows of the running text, best_fit whole documents
@@ -55,6 +57,7 @@ class HuggingFace(Data):
         path: str | None = None,
         column: str = "text",
         split: str | None = None,
+        revision: str | None = None,
         documents: Literal["row"] | None = None,
         mask_documents: bool = False,
         packing: Literal["stream", "best_fit"] = "stream",
@@ -63,7 +66,8 @@ class HuggingFace(Data):
         super().__init__(validation=validation)
         if not path:
             raise Refused(f"path={path} names nothing to read; data=huggingface needs data.path=<{EXPECTED}>")
-        self.path, self.column, self.split = path, column, split
+        refuse_moving_revision(revision)
+        self.path, self.column, self.split, self.revision = path, column, split, revision
         self.set_document_options(documents is not None, mask_documents, packing)
 
     @classmethod
@@ -113,7 +117,8 @@ class HuggingFace(Data):
         except Refused:
             if not is_hub_name(self.path):
                 raise
-            return fetch_from_hub(self.path, self.split or "train")
+            return fetch_from_hub(self.path, self.split or "train", self.revision)
+        refuse_local_revision(self.path, self.revision)
         if self.split is not None:
             raise Refused(
                 f"data.split={self.split} is for data sets of the hub, and data.path={self.path} is local; "
@@ -175,26 +180,47 @@ class HuggingFace(Data):
                 yield cast("list[str]", documents)
 
 
-def fetch_from_hub(path: str, split: str) -> list[Path]:
-    """Return the files of a data set's split, from the hub's cache or the hub."""
+def fetch_from_hub(path: str, split: str, revision: str | None) -> list[Path]:
+    """Return the files of a data set's split at a commit, from the hub's cache or the hub."""
     hub = import_extra("huggingface_hub")
     # the converted branch holds <configuration>/<split>/0000.parquet
     owner, name, *configuration = path.split("/")
     pattern = f"{configuration[0] if configuration else 'default'}/{split}/*.parquet"
-    repo_options: dict[str, str] = {"repo_type": "dataset", "revision": "refs/convert/parquet"}
     try:
+        if revision is None:
+            raise Refused(suggest_revision(hub, f"{owner}/{name}"))
+        repo_options = {"repo_type": "dataset", "revision": revision}
         # the cache first: it needs no network, and a data set may be gone from the hub
         folder = Path(hub.snapshot_download(f"{owner}/{name}", allow_patterns=pattern, **repo_options))
         if paths := sorted(folder.glob(pattern)):
             return paths
-        files = hub.list_repo_files(f"{owner}/{name}", **repo_options)
-        folders = {file.rpartition("/")[0] for file in files if "/" in file}
+        files = hub.HfApi().list_repo_files(f"{owner}/{name}", **repo_options)
+        folders = {file.rpartition("/")[0] for file in files if file.endswith(".parquet")}
+    except Refused:
+        raise
     except Exception as error:  # of the hub's library, or of whichever HTTP library it uses
         raise Refused(
-            f"data.path={path} is no file here, and the hub cannot give it ({type(error).__name__}); "
-            "check the name and the network, or download its Parquet files elsewhere and give their folder"
+            f"data.path={path} is no file here, and the hub cannot give it ({type(error).__name__}); check the name, "
+            "data.revision and the network, or download its Parquet files elsewhere and give their folder"
         ) from None
     known = ", ".join(sorted(folders)[:12])
     raise Refused(
-        f"data.path={path} has no {pattern.rpartition('/')[0]} on the hub; it has {known or 'no Parquet at all'}"
+        f"data.path={path} has no {pattern.rpartition('/')[0]} on the hub at that revision; it has "
+        f"{known or 'no Parquet at all'}"
     )
+
+
+def suggest_revision(hub: Any, repository: str) -> str:
+    """Return a refusal that says which commit of the converted files the hub has by now, or its cache where it is away.
+
+    hub  the package huggingface_hub
+    """
+    try:
+        commit, where = hub.HfApi().dataset_info(repository, revision=CONVERTED).sha, "today's"
+    except Exception as error:  # no network, no such data set
+        options = {"repo_type": "dataset", "revision": CONVERTED, "local_files_only": True}
+        try:
+            commit, where = Path(hub.snapshot_download(repository, **options)).name, "that of the files fetched before"
+        except Exception:
+            raise error from None
+    return f"data.revision=null is whatever the hub has by then; say data.revision={commit}, which is {where}"

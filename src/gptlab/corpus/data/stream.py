@@ -12,15 +12,13 @@ from typing import Any
 
 from gptlab.corpus.content import hash_file
 from gptlab.corpus.data import StreamedData, find_files
+from gptlab.corpus.hub import CONVERTED, refuse_local_revision, refuse_moving_revision
 from gptlab.corpus.parquet import ParquetSource, import_extra
 from gptlab.errors import Refused
 
 EXPECTED = "a .parquet file, a folder of them, a glob, or owner/name of a data set of the hub"
 SUFFIX = ".parquet"
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(?:/.*)?", re.ASCII)
-COMMIT = re.compile("[0-9a-f]{40}")
-CONVERTED = "refs/convert/parquet"
-"""Branch of the Parquet files that the hub makes of data sets that have none."""
 
 
 class Stream(StreamedData):
@@ -45,11 +43,7 @@ class Stream(StreamedData):
         super().__init__(column=column, validation_documents=validation_documents, buffer=buffer)
         if not path:
             raise Refused(f"path={path} names nothing to read; data=stream needs data.path=<{EXPECTED}>")
-        if revision is not None and not COMMIT.fullmatch(revision):
-            raise Refused(
-                f"revision={revision} may be another text tomorrow; give a commit of 40 hexadecimal digits, or "
-                "data.revision=null, whose refusal names today's"
-            )
+        refuse_moving_revision(revision)
         self.path, self.revision = path, revision
 
     @classmethod
@@ -61,11 +55,7 @@ class Stream(StreamedData):
         files = find_local_files(self.path)
         if not files:
             return find_hub_files(self.path, self.revision)
-        if self.revision is not None:
-            raise Refused(
-                f"data.revision={self.revision} is for data sets of the hub, and data.path={self.path} is local; "
-                "say data.revision=null"
-            )
+        refuse_local_revision(self.path, self.revision)
         for file in files:
             if file.suffix.lower() != SUFFIX:
                 raise Refused(
