@@ -377,7 +377,7 @@ def test_the_two_maps_of_a_differential_pair_decay_alike(count: int):
     assert attended(attention, x).abs().max() < 1e-9
     assert attention(x, alone(position)).abs().max() < 1e-9
     bias = position.bias(AT, AT, 0)[0, 1::2, 9, 4]
-    close(bias, -5 * torch.tensor(compute_slopes(count // 2)))
+    close(bias, -5 * compute_slopes(count // 2))
 
 
 @pytest.mark.parametrize("choice", ["local_global", "hybrid"])
@@ -566,11 +566,17 @@ def test_rope_computes_angles_finer_than_bfloat16():
 
 
 def test_alibi_has_the_slopes_of_the_paper():
-    assert compute_slopes(8) == [2.0**-n for n in range(1, 9)]
-    assert compute_slopes(1) == [2.0**-8]
-    assert compute_slopes(6) == [2.0**-n for n in (2, 4, 6, 8, 1, 3)]
-    assert compute_slopes(12) == [2.0**-n for n in (*range(1, 9), 0.5, 1.5, 2.5, 3.5)]
-    assert all(len(compute_slopes(heads)) == heads == len(set(compute_slopes(heads))) for heads in range(1, 40))
+    wanted = {1: [8], 6: [2, 4, 6, 8, 1, 3], 8: range(1, 9), 12: [*range(1, 9), 0.5, 1.5, 2.5, 3.5]}
+    for heads, powers in wanted.items():
+        # to the last bit what the formula gives on paper
+        assert torch.equal(compute_slopes(heads), torch.tensor([2.0**-power for power in powers]))
+    assert all(len(set(compute_slopes(heads).tolist())) == heads for heads in range(1, 40))
+
+
+def test_linear_attention_decays_as_published():
+    of_heads, of_one = (LinearAttention(SHAPE, decay=decay).compute_log_decay(torch.ones(1)) for decay in (None, 0.7))
+    assert torch.equal(of_heads, torch.tensor([1 - 2.0 ** (-5 - head) for head in range(SHAPE.heads)]).log())
+    assert torch.equal(of_one, torch.full((SHAPE.heads,), 0.7).log())
 
 
 def test_alibi_is_slope_times_distance():

@@ -1,7 +1,8 @@
 """Law 12 in part: no number is copied from the CPU to a GPU in an optimizer's step or for a decoded token.
 
 A copy makes the CPU wait for all that the GPU has to do. The GPU is a fake one: tensors without memory, whose device is
-cuda. A control shows that a copy is seen.
+cuda. A control shows that a copy is seen. A whole pass cannot run on it where torch is built for CPUs, as indexing and
+autograd want the device itself: that no part copies numbers is seen in test_cuda_graph.py, which records its operators.
 """
 
 from types import SimpleNamespace

@@ -83,7 +83,7 @@ def test_a_graph_follows_the_schedule(tmp_path: Path, graphed: list[str], monkey
     assert unmoved != pytest.approx(eager, rel=1e-4)
 
 
-ATTENTIONS = ["mha", "gqa", "swa", "mla", "differential", "gla", "gated_deltanet", "rwkv7", "talking_heads"]
+ATTENTIONS = ["mha", "gqa", "swa", "mla", "differential", "linear", "gla", "gated_deltanet", "rwkv7", "talking_heads"]
 
 
 @pytest.mark.parametrize("attention", ATTENTIONS)
@@ -109,23 +109,16 @@ SCANNED = [(slot, name) for slot in SLOTS for name in choices(slot) if not name.
 
 
 @pytest.mark.parametrize(("slot", "name"), SCANNED)
-def test_what_is_not_refused_neither_waits_nor_copies_numbers(slot: str, name: str):
+def test_no_part_but_mixtures_waits_or_copies_numbers(slot: str, name: str):
     made = recipe(f"{slot}={name}")
     decoder = wiring.build_decoder(made, VOCAB).train()
     rows = [tokens(2, decoder.shape.context, key=key) for key in ("inputs", "targets")]
-    seen = []
-    try:
-        with OpRecorder() as recorder:
-            output = decoder(*rows)
-            (output.loss + sum(output.losses.values())).backward()
-        seen = [func for func, *_ in recorder.calls if str(func).startswith("aten.lift_fresh")]
-    except RuntimeError as waits:
-        seen = [waits]
-    if seen:
-        with pytest.raises(ValueError, match="does not go with a part"):
-            refuse_uncapturable(made, decoder, AdamW)
-    else:
-        refuse_uncapturable(made, decoder, AdamW)
+    with OpRecorder() as recorder:
+        output = decoder(*rows)
+        (output.loss + sum(output.losses.values())).backward()
+    # a tensor of Python's numbers, which would be copied
+    assert not [func for func, *_ in recorder.calls if str(func).startswith("aten.lift_fresh")]
+    refuse_uncapturable(made, decoder, AdamW)
 
 
 def test_what_waits_for_the_device_is_not_recorded():

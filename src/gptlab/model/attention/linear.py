@@ -35,7 +35,6 @@ class LinearAttention(Attention):
     supports = frozenset({"embed", "rotate"})
     scales_with_head = True
     supports_documents = True
-    copies_numbers = True  # decays, in each pass: no CUDA graph
 
     def __init__(
         self,
@@ -57,7 +56,7 @@ class LinearAttention(Attention):
             raise ValueError(f"expand_v={expand_v} leaves no value; 1 is as wide as a key")
         self.layer, self.heads, self.head, self.chunk = layer, shape.heads, shape.head, chunk
         self.value = expand_v * shape.head
-        self.decays = [1 - 2.0 ** (-5 - h) if decay is None else decay for h in range(shape.heads)]
+        self.decay = decay
         self.q = nn.Linear(shape.width, shape.heads * shape.head, bias)
         self.k = nn.Linear(shape.width, shape.heads * shape.head, bias)
         self.v = nn.Linear(shape.width, shape.heads * self.value, bias)
@@ -71,14 +70,21 @@ class LinearAttention(Attention):
         q, k = forward_pass.position.rotate(q * self.head**-0.5, k, forward_pass.positions, self.layer)
         state = self.new_cache(len(x), 0, x).rows["state"] if cache is None else cache.rows["state"]
         # one decay for each head, (B|1, T, H, 1); padding has none
-        log_decay = torch.tensor(self.decays, device=x.device, dtype=state.dtype).log().view(1, 1, -1, 1)
-        log_decay = hide_padding(log_decay.expand(1, x.shape[1], -1, -1), forward_pass)
+        log_decay = self.compute_log_decay(state).view(1, 1, -1, 1).expand(1, x.shape[1], -1, -1)
+        log_decay = hide_padding(log_decay, forward_pass)
         log_decay = forget_at_borders(log_decay, forward_pass)
         y, state = mix(q, hide_padding(k, forward_pass), v, log_decay, state, self.chunk)
         if cache is not None:
             cache.update(state=state)
         y = self.norm(y).flatten(-2)
         return self.out(y if self.gate is None else F.silu(self.gate(x)) * y)
+
+    def compute_log_decay(self, like: Tensor) -> Tensor:
+        """Return the log decay of each head, (H,); made on the device, to which a list would be copied."""
+        if self.decay is not None:
+            return like.new_full((self.heads,), self.decay).log()
+        heads = torch.arange(self.heads, device=like.device, dtype=like.dtype)
+        return (1 - torch.exp2(-5 - heads)).log()
 
     def new_cache(self, batch: int, length: int, like: Tensor) -> RecurrentState:
         return RecurrentState(batch, like, state=(self.heads, self.head, self.value))

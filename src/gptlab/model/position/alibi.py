@@ -18,24 +18,26 @@ from gptlab.model.shape import Shape
 class Alibi(Position):
     """Attention with linear biases. Embeddings and keys carry no position."""
 
-    copies_numbers = True  # slopes, in each pass: no CUDA graph
     provides = frozenset({"bias"})
 
     def __init__(self, shape: Shape) -> None:
         super().__init__(shape)
-        self.slopes = compute_slopes(shape.heads)
+        self.heads = shape.heads
 
     def bias(self, query_positions: Tensor, key_positions: Tensor, layer: int) -> Tensor:
-        # no buffer: a constant has no place in a checkpoint
-        slope = torch.tensor(self.slopes, device=query_positions.device).view(1, -1, 1, 1)
+        # no buffer: a constant has no place in a checkpoint, and DDP would share it in each pass
+        slope = compute_slopes(self.heads, query_positions.device).view(1, -1, 1, 1)
         # keys ahead and padding are masked in any case; clamped so that none of them is rewarded
         return -slope * (query_positions[:, None, :, None] - key_positions[:, None, None, :]).clamp(min=0)
 
 
-def compute_slopes(heads: int) -> list[float]:
-    """Return the slope of each head, for any number of heads."""
+def compute_slopes(heads: int, device: torch.device | None = None) -> Tensor:
+    """Return the slope of each head, (heads,), for any number of heads; made on the device, so that nothing is copied.
+
+    In float64 up to the last rounding, so that they are the same wherever they are made.
+    """
     power = 2 ** math.floor(math.log2(heads))
-    first = [2 ** (-8 * h / power) for h in range(1, power + 1)]
-    # every second slope of 2 * power heads lies between two of the first list
-    between = [2 ** (-8 * h / (2 * power)) for h in range(1, 2 * power + 1, 2)]
-    return first + between[: heads - power]
+    first = torch.arange(1, power + 1, device=device, dtype=torch.float64)  # h
+    # every second slope of 2 * power heads lies between two of the first ones
+    between = torch.arange(heads - power, device=device, dtype=torch.float64) + 0.5
+    return torch.exp2(-8 / power * torch.cat([first, between])).float()

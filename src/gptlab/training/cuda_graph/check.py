@@ -28,8 +28,6 @@ def refuse_uncapturable(recipe: Recipe, decoder: "Decoder", optimizer: Any) -> N
         # attention has a hand in steps with qk_clip alone
         if callable(getattr(part, "after_step", None)) and getattr(part, "qk_clip", part) is not None:
             unfit[f"a part that acts between steps ({type(part).__name__})"] = True
-        if getattr(part, "copies_numbers", False):
-            unfit[f"a part that copies numbers to the GPU in each pass ({type(part).__name__})"] = True
     for what, is_unfit in unfit.items():
         if is_unfit:
             raise ValueError(f"trainer.cuda_graph=true does not go with {what}; say trainer.cuda_graph=false")
