@@ -123,6 +123,7 @@ def test_samples_come_as_they_are_written(run: Path):
     (["{run}", "--draft", "{run}", "--stop", "."], "--stop does not go with --draft; leave one of them out"),
     (["{run}", "--draft", "self"], "draft=self: readout.mtp=0, so no layer predicts further ahead; train with readout"),
     (["/none"], "/none is no run folder; see `python -m gptlab runs`"),
+    (["{bare}/config.yaml"], "{bare}/config.yaml is no run folder; say {bare}"),
     (["{bare}"], "{bare} has no checkpoint `last`; it has none at all"),
 ])  # fmt: skip
 def test_what_cannot_be_sampled_is_told_in_one_line(arguments: list[str], line: str, run: Path, tmp_path: Path):
@@ -264,6 +265,25 @@ def test_a_campaign_is_a_name_of_one_folder():
     done = program("-m gptlab", "confirm", "outputs/ablations/nope")
     assert (done.status, done.err.count("\n")) == (2, 1)
     assert done.err.startswith("error: campaign=outputs/ablations/nope is no name of one folder")
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["runs", "--outputs", "{run}/config.yaml"], "--outputs={run}/config.yaml is no folder; give the one that"),
+        (["runs", "--outputs", "{pool}"], "--outputs={pool} is a folder of runs itself; say --outputs {outputs}"),
+        (["explain", "gqa"], "gqa: no such slot; say attention=gqa"),
+        (["explain", "=gqa"], "'': no such slot; choose from attention, "),
+        (["search", "/none"], "/none is not there; give a file that is, or a folder with one"),
+        (["search", "{run}", "--mapping", "/none"], "--mapping=/none is not there; give a file that is"),
+        (["export", "{run}/checkpoints", "--to", "hf"], "{run}/checkpoints is no run folder; say {run}"),
+    ],
+)
+def test_a_slip_is_told_with_what_was_meant(words: list[str], line: str, run: Path):
+    places = {"run": run, "pool": run.parent, "outputs": run.parents[1]}
+    done = program("-m gptlab", *(word.format(**places) for word in words))
+    assert (done.status, done.err.count("\n")) == (2, 1), done.err
+    assert done.err.startswith(f"error: {line.format(**places)}")
 
 
 # -- slots

@@ -141,7 +141,7 @@ def test_the_page_of_a_run_says_where_it_stands(run: Path):
 
 def test_runs_that_are_compared_are_named_where_they_are_not_over(run: Path, over: Path):
     for command in ("compare", "judge"):
-        answer, lines = ask(command, over, run)
+        answer, lines = ask(command, over, run, run)
         assert [entry["folder"] for entry in answer["unfinished"]] == [str(run)]
         assert f"{run} is unfinished: step 35 of 40; go on with: {TRAIN} resume={run}" in lines
 
@@ -153,6 +153,9 @@ def test_a_study_that_was_stopped_says_how_many_cells_are_done(tmp_path: Path):
     ledger = [json.loads(line) for line in (study / "ledger.jsonl").read_text().splitlines()]
     last = [event["key"] for event in ledger if event["status"] == "finished"][-1]
     (study / "ledger.jsonl").write_text("".join(json.dumps(event) + "\n" for event in ledger if event["key"] != last))
+    # lines that are no events of a cell are passed over, as those that a kill cut short
+    with (study / "ledger.jsonl").open("ab") as file:
+        file.write(b'[1]\n"x"\n{"key": 3}\n\xff\xfe\n{"key": "k')
     for command in ("report", "compare", "judge", "card"):
         answer, lines = ask(command, study)
         (entry,) = answer["unfinished"]

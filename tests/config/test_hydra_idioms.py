@@ -173,11 +173,22 @@ def test_an_option_may_stand_between_overrides(words: str, in_order: str):
         ("--config model=nano", "ambiguous option: --config could match --config-path, --config-name, --config-dir;"),
         ("model=nano --info steps=3", "argument --info/-i: invalid choice: 'steps=3'"),
         ("a=1 --info all steps=3", "steps=3: overrides stand side by side; say all of them before or behind the op"),
+        ("--experimental-rerun file", "--experimental-rerun would unpickle a file; say like=RUN or resume=RUN"),
+        ("--package model", "--package=model is a part of what --cfg prints; add --cfg job"),
+        ("--info -m", "--run, --multirun, --cfg, --info and --shell-completion exclude each other; keep one of them"),
         ("-help", "argument --help/-h: ignored explicit argument 'elp'; python NAME --help"),
     ],
 )
 def test_an_option_that_hydra_does_not_take_is_refused_in_one_line(words: str, line: str, name: str):
     assert refused(program(name, *words.split())).startswith(line.replace("NAME", name))
+
+
+def test_a_glob_that_fits_nothing_and_an_empty_word_are_refused(tmp_path: Path):
+    line = refused(program("ablate.py", *tiny(tmp_path), "attention=glob(zzz*)"))
+    assert line == "attention=glob(zzz*) fits nothing; python -m gptlab slots attention lists what there is"
+    for name in ("train.py", "ablate.py"):
+        line = refused(program(name, *tiny(tmp_path), ""))
+        assert line.startswith("'' is no override but an empty word, as of a shell variable that is not set; write")
 
 
 @pytest.mark.parametrize(
@@ -194,7 +205,6 @@ def test_an_option_that_hydra_does_not_take_is_refused_in_one_line(words: str, l
         "--hydra-help",
         "--shell-completion install=bash",
         "-sc query=bash",
-        "--experimental-rerun file",
         "-r ~x +y=-3 z='-1'",
         "-3",  # for hydra to refuse
     ],

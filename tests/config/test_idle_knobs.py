@@ -25,6 +25,7 @@ from gptlab.config.idle_knobs import describe_idle_decay, describe_idle_knobs
         ("position=rope_local_global", "position.theta differs by layer and no window of attention does"),
         ("change=[prune] change.prune.start=0 change.prune.ramp=0", "change=[prune] with start=0 and ramp=0"),
         ("change=[lora]", "change=[lora] without pretrained"),
+        ("optimizer.lr=0", "optimizer.lr=0: nothing is learnt"),
         ("callback=[last_k] callback.last_k.every=500", "callback=[last_k] averages nothing: every=500 is beyond"),
     ],
 )

@@ -50,9 +50,11 @@ def list_slots() -> list[str]:
 def refuse_unknown(slot: str, choice: str) -> None:
     """Refuse a slot or a choice that does not exist; the choice may be empty."""
     if slot not in list_slots():
+        if holders := [one for one in list_slots() if not choice and slot in list_choices(one)]:
+            raise Refused(f"{slot}: no such slot; say {' or '.join(f'{one}={slot}' for one in holders)}")
         near = difflib.get_close_matches(slot, list_slots(), 1, 0.5)
         hint = f"did you mean {near[0]}?" if near else f"choose from {', '.join(list_slots())}"
-        raise Refused(f"{slot}: no such slot; {hint}")
+        raise Refused(f"{slot or repr('')}: no such slot; {hint}")
     if choice and choice not in list_choices(slot):
         raise Refused(f"{slot}={choice}: no such option; choose from {', '.join(list_choices(slot))}")
 

@@ -10,6 +10,7 @@ from gptlab.commands.unfinished import announce_weights
 from gptlab.compose import compose
 from gptlab.console.json_answer import add_to_answer
 from gptlab.errors import Refused
+from gptlab.runs.resume import explain_no_run
 
 
 class Layout(StrEnum):
@@ -33,7 +34,7 @@ def export(
     if (to is None) == (format is None):
         raise Refused("export takes one of --to and --format: --to hf, --to safetensors, --format mxint8")
     if not (run / "run.json").is_file():
-        raise Refused(f"{run} is no run folder; see `python -m gptlab runs`")
+        raise Refused(explain_no_run(run))
     announce_weights(run)
     if to is Layout.gguf:
         # late, here and below: torch and the writers take seconds, and --help needs none

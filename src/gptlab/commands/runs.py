@@ -15,6 +15,10 @@ from gptlab.runs.record import RunFolder, read_json, read_rows
 
 def print_runs(outputs: Path) -> None:
     """Print the table; a program that asked for JSON has every summary too."""
+    if outputs.exists() and not outputs.is_dir():
+        raise Refused(f"--outputs={outputs} is no folder; give the one that holds runs/")
+    if not (outputs / "runs").exists() and any(outputs.glob("*/run.json")):
+        raise Refused(f"--outputs={outputs} is a folder of runs itself; say --outputs {outputs.resolve().parent}")
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("run", overflow="fold")
     for name in ("val/loss", "bits/byte", "params", "steps", "time", "status"):

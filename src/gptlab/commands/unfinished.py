@@ -31,7 +31,7 @@ def announce_weights(run: Path, which: str = "last") -> None:
 def announce_unfinished(folders: Iterable[Path]) -> None:
     """Say on stderr which of these runs and studies are not over, a line each; tell programs either way."""
     lines, facts = [], []
-    for folder in folders:
+    for folder in dict.fromkeys(folders):
         if (folder / "study.json").exists():
             if (study := find_unfinished_study(folder)) is not None:
                 where = f"{study['done']} of {study['cells']} cells are done"

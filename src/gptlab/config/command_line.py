@@ -40,10 +40,14 @@ def refuse_bad_options(parser: argparse.ArgumentParser, words: list[str], progra
         raise Refused(f"{' '.join(message.split())}; {program} --help lists options and settings")
 
     parser.error = refuse  # type: ignore[method-assign]
-    _, unknown = parser.parse_known_args(put_options_first(words))
+    options_given, unknown = parser.parse_known_args(put_options_first(words))
     if unknown:
         options = [option for action in parser._actions for option in action.option_strings]
         raise Refused(escape_controls(explain_unknown_option(unknown[0], words, options, program)))
+    if options_given.experimental_rerun is not None:  # pickle runs whatever code its file holds
+        raise Refused("--experimental-rerun would unpickle a file; say like=RUN or resume=RUN")
+    if options_given.package is not None and options_given.cfg is None:
+        raise Refused(f"--package={options_given.package} is a part of what --cfg prints; add --cfg job")
 
 
 def explain_unknown_option(word: str, words: list[str], options: Iterable[str], program: str) -> str:

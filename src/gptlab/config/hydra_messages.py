@@ -23,10 +23,14 @@ def explain_hydra_error(error: Exception, overrides: list[str], known: ListKnown
     message = str(error)
     is_of_hydra = type(error).__module__.split(".")[0] in HYDRA
     if message.startswith("Only one of --run, --multirun, --cfg"):
-        return NO_PRINT
+        if {"-m", "--multirun"} & {*overrides} and any(word.startswith(("-c", "--cfg")) for word in overrides):
+            return NO_PRINT
+        return "--run, --multirun, --cfg, --info and --shell-completion exclude each other; keep one of them"
     # ours or Python's: a traceback is right where the fault is in this code
     if not is_of_hydra and not _is_raised_in_hydra(error):
         return None
+    if "" in overrides:
+        return "'' is no override but an empty word, as of a shell variable that is not set; write key=value"
     if nameless := next((override for override in overrides if override.startswith("=")), ""):
         return _explain_unreadable(nameless)
     if "maximum recursion depth" in message:

@@ -15,6 +15,8 @@ def describe_idle_knobs(config: Config) -> Iterator[str]:
     change, callbacks = config["change"], config["callback"]
     if "lora" in change and not config.get("pretrained"):
         yield "change=[lora] without pretrained: the weights that it freezes were drawn, not trained"
+    if config["optimizer"].get("lr") == 0:
+        yield "optimizer.lr=0: nothing is learnt"
     if "prune" in change and change["prune"]["start"] == 0 and change["prune"]["ramp"] == 0:
         yield "change=[prune] with start=0 and ramp=0: the sizes by which it chooses were drawn, not trained"
     if (every := callbacks.get("last_k", {}).get("every", 0)) > config["steps"]:

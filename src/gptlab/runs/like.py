@@ -12,7 +12,7 @@ from gptlab.config.recipe import COSMETIC_KEYS, LISTS, flatten
 from gptlab.config.typecheck import quote_for_hydra
 from gptlab.errors import Refused
 from gptlab.runs.record import read_json, read_recipe
-from gptlab.runs.resume import anchor_path, list_movable_keys
+from gptlab.runs.resume import anchor_path, explain_no_run, list_movable_keys
 
 LEFT_OUT = (*COSMETIC_KEYS, "content", "seed")
 """Keys that are not of the recipe that two runs share."""
@@ -30,8 +30,8 @@ def expand_like(words: list[str], compose_config: ComposeConfig) -> list[str]:
     if not folders:
         return words
     folder = Path(folders[-1])
-    if not (folder / "run.json").is_file():
-        raise Refused(f"like={folder} is no run folder; see `python -m gptlab runs`")
+    if not folders[-1] or not (folder / "run.json").is_file():
+        raise Refused(explain_no_run(folders[-1], "like="))
     if any(word.startswith("resume=") for word in words):
         raise Refused(f"like={folder} begins a run, and resume= goes on with one; leave one of them out")
     # typed words come last, where they win

@@ -30,6 +30,13 @@ def list_movable_keys(config: dict[str, Any]) -> list[str]:
     return [f"{place}.path" for place in (*MOVABLE_SLOTS, *metrics)]
 
 
+def explain_no_run(path: str | Path, name: str = "") -> str:
+    """Return the line for a path that is no run folder, with the run that it lies in if there is one; `name`: a key."""
+    holder = next((folder for folder in Path(path).parents if (folder / "run.json").is_file()), None)
+    remedy = f"say {name}{holder}" if holder else "see `python -m gptlab runs`"
+    return f"{name}{path} is no run folder; {remedy}"
+
+
 def resume_recipe(recipe: Recipe, words: set[str]) -> Recipe:
     """Return the recipe of the run folder to go on with.
 
@@ -37,6 +44,8 @@ def resume_recipe(recipe: Recipe, words: set[str]) -> Recipe:
     on with it.
     """
     folder = Path(recipe.config["resume"])
+    if folder.is_file():
+        raise Refused(explain_no_run(folder, "resume="))
     saved = read_unfinished_recipe(folder)
     # typed words that change nothing are welcome: a command may be repeated with resume= added
     if keys := _find_differences(recipe, saved, words):

@@ -82,9 +82,11 @@ class StudyFolder:
         path = self.path / "ledger.jsonl"
         for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else ():
             try:
-                yield json.loads(line)
+                event = json.loads(line)
             except json.JSONDecodeError:  # cut short by a kill
                 continue
+            if isinstance(event, dict) and isinstance(event.get("key"), str) and "status" in event:
+                yield event
 
     def read_looked(self) -> list[int]:
         """Return the numbers of seeds at which this study has been judged, of those at which a verdict is possible."""

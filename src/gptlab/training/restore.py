@@ -10,6 +10,7 @@ from gptlab.model.decoder import Decoder
 from gptlab.runs.checkpoint import extract_decoder_weights
 from gptlab.runs.checkpoint import load_checkpoint as load_checkpoint
 from gptlab.runs.record import REMEDY, read_json, read_recipe
+from gptlab.runs.resume import explain_no_run
 from gptlab.training.build import build_uninitialized as make
 
 
@@ -17,7 +18,7 @@ def load_run(run: str | Path, which: str = "last") -> tuple[Decoder, Tokenizer]:
     """Return a run's decoder, in eval mode on the CPU, and its tokenizer. `which` is last or best."""
     folder = Path(run)
     if not (folder / "run.json").exists():
-        raise Refused(f"{folder} is no run folder; see `python -m gptlab runs`")
+        raise Refused(explain_no_run(folder))
     path = folder / "checkpoints" / f"{which}.ckpt"
     if not path.exists():
         others = ", ".join(sorted(checkpoint.stem for checkpoint in path.parent.glob("*.ckpt"))) or "none at all"

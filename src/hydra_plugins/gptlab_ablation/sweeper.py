@@ -51,6 +51,7 @@ class AblationSweeper(Sweeper):
         from gptlab.ablation.engine import run_study
         from gptlab.compose import keep_searchpath
         from gptlab.config.command_line import describe_overruled_words
+        from gptlab.errors import Refused
 
         parser = OverridesParser.create(config_loader=self.loader)
         axes: dict[str, list[str]] = {}
@@ -63,6 +64,8 @@ class AblationSweeper(Sweeper):
             fixed.pop(key, None)
             if one.is_discrete_sweep():
                 axes[key] = [*one.sweep_string_iterator()]
+                if not axes[key]:  # a glob that fits no choice
+                    raise Refused(f"{one.input_line} fits nothing; python -m gptlab slots {key} lists what there is")
             else:
                 fixed[key] = str(one.input_line)
         if status := run_study(axes, fixed, self.launch, self.jobs(), describe_overruled_words(arguments)):

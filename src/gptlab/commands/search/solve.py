@@ -37,6 +37,11 @@ def solve_checkpoint(
 
     `words`: overrides of train.py, the guess to begin with.
     """
+    for path, option in ((place, ""), (mapping, "--mapping="), (examples, "--examples=")):
+        if not path.exists():  # the first of them first
+            raise Refused(
+                f"{option}{path} is not there; give a file that is{'' if option else ', or a folder with one'}"
+            )
     parsed = parse_mapping(files.read_object(mapping))
     source = files.read_tensors(place)
     inputs, outputs = load_examples(examples)

@@ -41,7 +41,8 @@ def locate_checkpoint(path: str) -> Path:
         return Path(snapshot_download(path, allow_patterns=["*.json", "*.safetensors", "tokenizer*"], etag_timeout=5))
     except Exception as error:  # of many kinds, most of them the network's
         line = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise Refused(f"pretrained.path={path} is no file here, and the hub does not give it: {line[:160]}") from error
+        problem = f"pretrained.path={path} is no file here, and the hub does not give it: {line[:160]}"
+        raise Refused(f"{problem}; give a folder, or check the name and the network") from error
 
 
 def read_config(location: Path) -> dict[str, Any]:
