@@ -130,6 +130,34 @@ def test_a_run_without_a_checkpoint_says_how_to_go_on_before_it_is_refused(run: 
     assert error.startswith("error: ")
 
 
+def test_a_log_that_cannot_be_read_hides_no_weights(run: Path):
+    (run / "metrics.jsonl").write_text('{"step": "x"}\n{"step": 5}\n')
+    done = program("-m gptlab", "sample", str(run), "--length", "3")
+    assert (done.status, done.err.count("step ? of 40, and its weights here are those of step 35")) == (0, 1)
+    done = program("-m gptlab", "report", str(run))
+    assert (done.status, done.err.count("\n")) == (2, 1)
+    assert 'metrics.jsonl has a line that is no row: \'{"step": "x"}\'; put a copy of it back' in done.err
+
+
+def test_a_text_where_a_number_is_meant_is_told_and_hides_no_other_run(over: Path, run: Path):
+    summary = json.loads((over / "summary.json").read_text())
+    (run / "summary.json").write_text(json.dumps({**summary, "val/loss": "low"}))
+    for words in (["report", run], ["export", run, "--to", "hf"]):
+        done = program("-m gptlab", *map(str, words))
+        assert (done.status, done.err.count("\n")) == (2, 1)
+        assert f"{run}/summary.json: val/loss='low' is no number; put a copy of it back" in done.err
+    assert not (run / "hf").exists()
+    shutil.copytree(over, run.parent / "other")
+    listed = program("-m gptlab", "runs", "--outputs", str(run.parents[1])).out
+    assert [line.rsplit("  ", 1)[1].strip() for line in listed.splitlines()[1:]] == ["finished", "not whole"]
+    (run / "summary.json").unlink()
+    config = (run / "config.yaml").read_text()
+    (run / "config.yaml").write_text(config.replace("\nsteps: 40", "\nsteps: ten"))
+    for command in ("report", "sample"):
+        said = program("-m gptlab", command, str(run)).err
+        assert said.startswith(f"error: {run}: steps='ten' in its config.yaml is no number of steps; put a copy")
+
+
 def test_the_page_of_a_run_says_where_it_stands(run: Path):
     answer, lines = ask("report", run)
     assert f"{run} is unfinished: step 35 of 40; go on with: {TRAIN} resume={run}" in lines

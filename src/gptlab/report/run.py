@@ -18,10 +18,10 @@ from gptlab.report.history import (
     read_loss_in_document,
 )
 from gptlab.report.model import Code, Figure, Item, Report, Sections, Table, Texts, Words
-from gptlab.report.setup import describe_run, make_facts_table
+from gptlab.report.setup import describe_run, make_facts_table, read_summary
 from gptlab.report.text.columns import Column
 from gptlab.report.text.markup import Sentence, bold, escape, parse_sentence
-from gptlab.runs.record import RunFolder, read_json, read_recipe
+from gptlab.runs.record import RunFolder, read_recipe
 from gptlab.runs.unfinished import UnfinishedRun, find_unfinished
 from gptlab.stats.summary_keys import SUMMARY_KEYS
 
@@ -54,7 +54,7 @@ def build_run_report(folder: Path) -> Report:
     if not (folder / "run.json").exists():
         raise Refused(f"{folder} is neither a study nor a run: it holds no study.json and no run.json")
     recipe, facts = read_recipe(folder), RunFolder(folder).read_facts()
-    summary = read_json(folder / "summary.json") if (folder / "summary.json").exists() else {}
+    summary = read_summary(folder)
     unfinished = find_unfinished(folder)
     status, command = (
         summary.get("status") or ("at work" if unfinished and unfinished.at_work else "unfinished"),
@@ -86,7 +86,7 @@ def build_run_report(folder: Path) -> Report:
 
 def _summarize_run(summary: Mapping[str, Any], status: str, unfinished: UnfinishedRun | None) -> list[Sentence]:
     if unfinished is not None:
-        where = f"The run is {bold(status)}: step {unfinished.step:,} of {unfinished.steps:,}"
+        where = f"The run is {bold(status)}: {unfinished.progress}"
         if unfinished.command is None:
             return [parse_sentence(f"{where}.")]
         return [parse_sentence(f"{where}; it goes on with:", unfinished.command)]

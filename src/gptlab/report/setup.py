@@ -7,12 +7,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from gptlab.errors import Refused
 from gptlab.report.model import Code, Item, Table
 from gptlab.report.text.columns import Column
 from gptlab.report.text.view import build_command
-from gptlab.runs.record import read_json, read_recipe
+from gptlab.runs.record import REMEDY, read_json, read_recipe
 from gptlab.stats.results import Findings, Run
-from gptlab.stats.summary_keys import list_names
+from gptlab.stats.summary_keys import SUMMARY_KEYS, list_names
 
 MAX_VALUES = 4
 """Different values of a fact that are listed; the others are counted."""
@@ -48,9 +49,21 @@ def make_facts_table(facts: Sequence[dict[str, str]]) -> Table:
     )
 
 
+def read_summary(folder: Path) -> dict[str, Any]:
+    """Return what a run reached, {} if it is not over; refuse a text where a number is declared."""
+    path = folder / "summary.json"
+    summary = read_json(path) if path.exists() else {}
+    for key, value in summary.items():
+        declared = SUMMARY_KEYS.get(key)
+        is_number = declared is not None and bool(declared.unit or declared.better != "none")
+        if is_number and not isinstance(value, int | float | None):
+            raise Refused(f"{path}: {key}={value!r} is no number; {REMEDY}")
+    return summary
+
+
 def describe_run(folder: Path) -> dict[str, str]:
     """Return the setup of one run that is over, by the name of each fact."""
-    recipe, summary = read_recipe(folder), read_json(folder / "summary.json")
+    recipe, summary = read_recipe(folder), read_summary(folder)
     config, choices = recipe.config, recipe.choices
     model = config["model"]
     facts = {slot: str(choices[slot]) for slot in SLOTS if choices.get(slot)}
@@ -67,8 +80,8 @@ def describe_run(folder: Path) -> dict[str, str]:
 
 def _describe_tokens(summary: dict[str, Any]) -> dict[str, str]:
     """Return how many tokens a run learnt from, and how often."""
-    tokens, split_tokens = summary.get("tokens", 0), summary.get("train_tokens")
-    facts = {"steps": f"{summary.get('steps', 0):,}", "tokens seen": f"{tokens:,}"}
+    tokens, split_tokens = summary.get("tokens") or 0, summary.get("train_tokens")
+    facts = {"steps": f"{summary.get('steps') or 0:,}", "tokens seen": f"{tokens:,}"}
     # a synthetic task has no split that could be gone through twice
     if split_tokens:
         facts |= {"tokens of the split": f"{split_tokens:,}", "epochs": f"{tokens / split_tokens:.2g}"}

@@ -26,8 +26,7 @@ from gptlab.console.json_text import to_json as to_json
 from gptlab.errors import Refused
 from gptlab.runs.file_lock import LOCK_ATTEMPTS, is_held, try_lock
 
-LOCK = ".lock"
-"""File of a run's folder that the process at work in it holds."""
+LOCK = ".lock"  # of a run's folder, held by the process at work in it
 
 
 class RunFolder:
@@ -281,7 +280,7 @@ def read_rows(path: Path) -> Iterator[dict[str, Any]]:
         rows = json.loads(f"[{','.join(lines)}]")  # all at once, which takes half the time
     except json.JSONDecodeError:
         rows = []
-    if len(rows) != len(lines) or not all(isinstance(row, dict) for row in rows):
+    if len(rows) != len(lines) or not all(map(_is_row, rows)):
         rows = [_parse_row(line, path, is_last=line is lines[-1]) for line in lines]
     yield from filter(None, rows)
 
@@ -292,6 +291,10 @@ def _parse_row(line: str, path: Path, *, is_last: bool) -> dict[str, Any]:
         row = json.loads(line)
     except json.JSONDecodeError:
         row = {} if is_last else None
-    if not isinstance(row, dict):
+    if not _is_row(row):
         raise Refused(f"{path} has a line that is no row: {line[:60]!r}; {REMEDY}")
     return row
+
+
+def _is_row(row: Any) -> bool:
+    return isinstance(row, dict) and isinstance(row.get("step", 0), int)

@@ -9,8 +9,8 @@ from typing import Any
 
 from gptlab.commands.unfinished import describe_end
 from gptlab.report.render.markdown import escape_markdown
-from gptlab.report.setup import describe_run
-from gptlab.runs.record import RunFolder, read_json, read_recipe
+from gptlab.report.setup import describe_run, read_summary
+from gptlab.runs.record import RunFolder, read_recipe
 
 FINAL = ("val/loss", "val/perplexity", "val/bits_per_byte", "val/token_accuracy")
 """Numbers of the summary that a card has."""
@@ -19,7 +19,7 @@ FINAL = ("val/loss", "val/perplexity", "val/bits_per_byte", "val/token_accuracy"
 def render_model_card(run: Path) -> str:
     """Return the card of a run as Markdown, under the header that the Hugging Face hub reads."""
     recipe, facts = read_recipe(run), RunFolder(run).read_facts()
-    summary = read_json(run / "summary.json") if (run / "summary.json").exists() else {}
+    summary = read_summary(run)
     lines = ["---", "library_name: transformers", "tags:", "- gptlab", "---", "", f"# {escape_markdown(run.name)}", ""]
     lines += [f"A GPT decoder trained by gptlab: {escape_markdown(', '.join(recipe.differs) or 'all defaults')}.", ""]
     if end := describe_end(run):
