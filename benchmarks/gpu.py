@@ -54,12 +54,14 @@ def format_value(value: Any) -> str:
 
 def main(words: list[str]) -> None:
     """Run the sections, and write what they say after each."""
+    chosen = [word for word in words if "=" not in word] or [*SECTIONS]
+    if unknown := [word for word in chosen if word not in SECTIONS]:
+        sys.exit(f"error: {unknown[0]} is no section; choose from {', '.join(SECTIONS)}")
     import torch
 
     if not torch.cuda.is_available():
         sys.exit("error: torch sees no GPU here, and nothing was measured; run benchmarks/gpu.py where there is one")
     OPTIONS.update((word.partition("=")[0], word.partition("=")[2]) for word in words if "=" in word)
-    chosen = [word for word in words if "=" not in word] or [*SECTIONS]
     document: dict[str, Any] = {"device": name_device(), "torch": torch.__version__, "sections": {}}
     path = Path(OPTIONS.get("to", "gpu.json"))
     for name in chosen:

@@ -158,7 +158,7 @@ def _resolve_key(config: DictConfig, key: str) -> Any:
 
 def _refuse_added_keys(overrides: list[str], config_name: str) -> None:
     """Refuse a key that `+` would add, since every key has a default in conf/, and a choice named twice."""
-    if line := hydra_messages.find_duplicate_choice(overrides) or hydra_messages.explain_list_for_one_choice(overrides):
+    if line := hydra_messages.find_duplicate_choice(overrides) or hydra_messages.explain_odd_choice(overrides):
         raise Refused(line)
     parsed = OverridesParser.create().parse_overrides(overrides)
     added = [o for o in parsed if o.is_add() or o.is_force_add() if not str(o.key_or_group).startswith("hydra")]

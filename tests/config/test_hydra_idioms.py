@@ -192,6 +192,22 @@ def test_a_glob_that_fits_nothing_and_an_empty_word_are_refused(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
+    ("word", "line"),
+    [
+        ("model=nano.yaml", "model=nano.yaml: a choice is a name and no file; say model=nano"),
+        ("model=conf/model/nano.yaml", "model=conf/model/nano.yaml: a choice is a name and no file; say model=nano"),
+        ("lr=0.1", "lr: no such key; did you mean model.lr or optimizer.lr?"),
+        ("sample.prompt=it's", """if the value is a text, quote it for hydra too: 'sample.prompt="it'"'"'s"'"""),
+        ('"steps=3"', '"steps=3" cannot be read; leave out quotes and blanks around it: steps=3'),
+        ("steps = 3", "steps = 3 cannot be read; leave out quotes and blanks around it: steps=3"),
+        ("outputs=~/x", f"outputs=~/x cannot be read; write the path out: outputs={Path.home()}/x"),
+    ],
+)
+def test_a_slip_of_the_pen_is_told_as_it_was_meant(word: str, line: str):
+    assert refused(program("train.py", word)).endswith(line)
+
+
+@pytest.mark.parametrize(
     "words",
     [
         "--multirun model=nano,micro",

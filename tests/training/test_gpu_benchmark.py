@@ -33,6 +33,13 @@ def test_without_a_gpu_it_says_so_in_one_line():
     ]
 
 
+def test_a_section_that_is_none_is_refused(gpu: dict[str, Any]):
+    with pytest.raises(
+        SystemExit, match="error: nope is no section; choose from tests, speed, syncs, graph, cells, se"
+    ):
+        gpu["main"](["speed", "nope"])
+
+
 def test_its_sections_measure_steps_and_attentions(gpu: dict[str, Any]):
     bench = gpu["make_bench"](*SIZES)
     speed = gpu["describe_speed"](bench, gpu["time_steps"](bench, 2))

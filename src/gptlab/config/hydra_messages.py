@@ -2,10 +2,12 @@
 
 import os
 import re
+import shlex
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -33,6 +35,8 @@ def explain_hydra_error(error: Exception, overrides: list[str], known: ListKnown
         return "'' is no override but an empty word, as of a shell variable that is not set; write key=value"
     if nameless := next((override for override in overrides if override.startswith("=")), ""):
         return _explain_unreadable(nameless)
+    if line := explain_odd_choice(overrides):
+        return line
     if "maximum recursion depth" in message:
         return "a YAML holds itself, by an anchor (&) and its alias (*); write out what is meant"
     if isinstance(error, UnicodeDecodeError):
@@ -75,7 +79,14 @@ def _explain_unreadable(override: str) -> str:
         return f"{override}: arms are of a study and not of a run; say python ablate.py {override}"
     if inside := re.search(r"(?<=[\[,{:])\s*(\w[\w.@/]*=[^\],}]*)", value):
         return f'{override} cannot be read; quote each override in it for hydra too, as in ["{inside[1]}"]'
-    return f"{override} cannot be read; if the value is a text, quote it for hydra too: '{key}=\"{value}\"'"
+    if override[0] in "\"'" or override != override.strip() or key != key.strip():
+        bare = f"{key.strip()}={value.strip()}".strip("\"'")
+        return f"{override} cannot be read; leave out quotes and blanks around it: {bare}"
+    if value.startswith("~"):  # no shell expands it behind a key, and a text would make a folder of that name
+        return f"{override} cannot be read; write the path out: {key}={os.path.expanduser(value)}"
+    escaped = value.replace('"', '\\"')
+    quoted = shlex.quote(f'{key}="{escaped}"')
+    return f"{override} cannot be read; if the value is a text, quote it for hydra too: {quoted}"
 
 
 def _find_missing_options(overrides: list[str]) -> Iterator[str]:
@@ -101,12 +112,14 @@ def _explain_missing_option(choice: str) -> str:
     return f"{group}={option}: no such option" + (f"; choose from {known}" if known else "")
 
 
-def explain_list_for_one_choice(overrides: list[str]) -> str | None:
-    """Return the line for a list where a slot takes one choice."""
+def explain_odd_choice(overrides: list[str]) -> str | None:
+    """Return the line for a list where a slot takes one choice, and for a file in place of a choice's name."""
     for override in overrides:
         key, _, value = override.lstrip("+").partition("=")
         if key not in (*LISTS, "experiment") and key and value.startswith("[") and (CONF / key).is_dir():
             return f"{override}: {key} is one choice and no list; say {key}={value.strip('[]').split(',')[0].strip()}"
+        if key and value.endswith(".yaml") and (CONF / key).is_dir():  # hydra takes it, as a choice of another name
+            return f"{override}: a choice is a name and no file; say {key}={Path(value).stem}"
     return None
 
 
@@ -183,6 +196,10 @@ def explain_unknown_key(key: str, known: Iterable[str]) -> str:
     if not beside:
         # the group itself does not exist: say so of the group
         return explain_unknown_key(path.rstrip("."), known)
+    # the same name at another depth, as lr for optimizer.lr
+    elsewhere = sorted(name for name in known if name.endswith(f".{key}")) if not path else []
+    if elsewhere:
+        return f"{key}: no such key; did you mean {' or '.join(elsewhere[:3])}?"
     return explain_unknown(key, sorted(name_beside for name_beside in beside if not name_beside.startswith("_")), path)
 
 
