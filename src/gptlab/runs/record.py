@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import yaml
 
@@ -296,5 +296,5 @@ def _parse_row(line: str, path: Path, *, is_last: bool) -> dict[str, Any]:
     return row
 
 
-def _is_row(row: Any) -> bool:
+def _is_row(row: Any) -> TypeGuard[dict[str, Any]]:
     return isinstance(row, dict) and isinstance(row.get("step", 0), int)
