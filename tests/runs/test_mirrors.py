@@ -42,7 +42,7 @@ def read_tensorboard(folder: Path) -> tuple[dict[int, float], list[str], float |
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-not-found]
 
     events = EventAccumulator(str(folder / "tensorboard" / "id-1")).Reload()
-    final = events.Scalars("final/val/loss")[0].value if "final/val/loss" in events.Tags()["scalars"] else None
+    final = events.Scalars("whole_run/val/loss")[0].value if "whole_run/val/loss" in events.Tags()["scalars"] else None
     texts = [event.tensor_proto.string_val[0].decode() for event in events.Tensors("sample/text_summary")]
     return {event.step: event.value for event in events.Scalars("train/loss")}, texts, final
 
@@ -55,7 +55,7 @@ def read_trackio(folder: Path) -> tuple[dict[int, float], list[str], float | Non
     environment = {**os.environ, "TRACKIO_DIR": str(folder / "trackio")}
     printed = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     rows: list[dict[str, Any]] = json.loads(printed.stdout.splitlines()[-1])
-    final = [row["final/val/loss"] for row in rows if "final/val/loss" in row]
+    final = [row["whole_run/val/loss"] for row in rows if "whole_run/val/loss" in row]
     losses = {row["step"]: row["train/loss"] for row in rows if "train/loss" in row}
     return losses, [row["sample"] for row in rows if "sample" in row], final[0] if final else None
 
@@ -70,7 +70,7 @@ def read_mlflow(folder: Path) -> tuple[dict[int, float], list[str], float | None
     assert run.data.params == {"size": "nano", "seed": "0"}
     texts = [path.read_text() for path in (folder / "mlflow").rglob("samples/*.txt")]
     losses = {metric.step: metric.value for metric in client.get_metric_history(run.info.run_id, "train/loss")}
-    return losses, texts, run.data.metrics.get("final/val/loss")
+    return losses, texts, run.data.metrics.get("whole_run/val/loss")
 
 
 READERS: dict[str, Callable[[Path], tuple[dict[int, float], list[str], float | None]]] = {
@@ -92,6 +92,12 @@ def test_what_was_logged_is_read_back(name: str, ending: str, tmp_path: Path, mo
     assert losses == {10: 3.5, 20: 3.0}
     assert [text.strip() for text in texts] == ["to be <b>"]
     assert final == (None if ending == "killed" else 2.5)
+
+
+def test_pages_that_sort_by_name_show_curves_before_the_summary():
+    names = [*mirrors.name_summary({"val/loss": 2.5, "seed": 0, "status": "finished"})]
+    assert names == ["whole_run/val/loss", "whole_run/seed"]
+    assert all(name > curve for name in names for curve in ("lr", "time/step_ms", "train/loss", "val/loss"))
 
 
 class Kept(Mirror):
@@ -128,6 +134,8 @@ def test_a_run_is_mirrored_row_by_row(tmp_path: Path, monkeypatch: pytest.Monkey
     (mirror,) = OPENED
     rows = [json.loads(line) for line in (done.folder / "metrics.jsonl").read_text().splitlines()]
     assert [step for step, _ in mirror.rows][: len(rows)] == [row["step"] for row in rows]
+    samples = [json.loads(line)["text"] for line in (done.folder / "samples.jsonl").read_text().splitlines()]
+    assert mirror.texts == samples  # the one of the end too
     assert mirror.summary["val/loss"] == json.loads((done.folder / "summary.json").read_text())["val/loss"]
     assert mirror.run.config["attention"] == "mha"
     assert not (tmp_path / "wandb").exists()  # which is not in the list

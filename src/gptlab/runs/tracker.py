@@ -229,11 +229,13 @@ class Tracker:
         self._mirror(lambda mirror: mirror.log_sample(row["step"], row["text"]))
 
     def log_sample_table(self, rows: list[dict[str, Any]]) -> None:
-        """Log all generated texts in one table, if there are any."""
+        """Log the texts that are generated at the end, if there are any: one table, in mirrors one text."""
         columns = ["step", "prompt", "sample", "seed", "temperature"]
         data = [[row["step"], row["prompt"], row["text"], row["seed"], row["temperature"]] for row in rows]
         if rows:
             self.log_tables({"samples": (columns, data)}, step=rows[-1]["step"], tokens=rows[-1]["tokens"])
+            joined = "\n\n---\n\n".join(row["text"] for row in rows)
+            self._mirror(lambda mirror: mirror.log_sample(rows[-1]["step"], joined))
 
     def log_tables(self, tables: dict[str, tuple[list[str], list[list[Any]]]], **axes: int) -> None:
         """Log tables: columns and data of each. A column that has words and numbers loses its type."""

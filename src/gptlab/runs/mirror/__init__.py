@@ -91,6 +91,14 @@ def _find_classes(names: list[str]) -> Iterator[tuple[str, type[Mirror]]]:
             yield name, kind
 
 
+def name_summary(summary: dict[str, Any]) -> dict[str, float]:
+    """Return the numbers of a summary under names of their own, which no row has.
+
+    They sort after `train` and `val`: pages of trackers go by the alphabet, and open with what comes first.
+    """
+    return {f"whole_run/{key}": value for key, value in select_numbers(summary).items()}
+
+
 def select_numbers(row: dict[str, Any]) -> dict[str, float]:
     """Return what of a row is a number, its axes aside."""
     pairs = ((key, value) for key, value in row.items() if key != "step")

@@ -8,7 +8,7 @@ import os
 import time
 from typing import Any
 
-from gptlab.runs.mirror import Mirror, MirroredRun, select_numbers
+from gptlab.runs.mirror import Mirror, MirroredRun, name_summary
 
 
 class Mlflow(Mirror):
@@ -45,5 +45,5 @@ class Mlflow(Mirror):
 
     def finish(self, summary: dict[str, Any]) -> None:
         step = int(summary.get("steps") or 0)
-        self.log_metrics(step, {f"final/{key}": value for key, value in select_numbers(summary).items()})
+        self.log_metrics(step, name_summary(summary))
         self.client.set_terminated(self.run, "FINISHED" if summary.get("status") == "finished" else "FAILED")

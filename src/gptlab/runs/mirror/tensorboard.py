@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from gptlab.runs.mirror import Mirror, MirroredRun, select_numbers
+from gptlab.runs.mirror import Mirror, MirroredRun, name_summary
 
 
 class Tensorboard(Mirror):
@@ -26,6 +26,5 @@ class Tensorboard(Mirror):
         self.writer.flush()
 
     def finish(self, summary: dict[str, Any]) -> None:
-        numbers = {f"final/{key}": value for key, value in select_numbers(summary).items()}
-        self.writer.add_hparams(self.config, numbers, run_name=".")
+        self.writer.add_hparams(self.config, name_summary(summary), run_name=".")
         self.writer.close()

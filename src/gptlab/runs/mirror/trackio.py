@@ -6,7 +6,7 @@ Rows are written to its storage directly: what goes through its client waits in 
 import os
 from typing import Any
 
-from gptlab.runs.mirror import Mirror, MirroredRun, select_numbers
+from gptlab.runs.mirror import Mirror, MirroredRun, name_summary
 
 
 class Trackio(Mirror):
@@ -30,7 +30,7 @@ class Trackio(Mirror):
         self._write({"sample": text}, step)
 
     def finish(self, summary: dict[str, Any]) -> None:
-        self._write({f"final/{key}": value for key, value in select_numbers(summary).items()}, None)
+        self._write(name_summary(summary), None)
 
     def _write(self, row: dict[str, Any], step: int | None) -> None:
         self.storage.bulk_log(self.project, self.run, [row], steps=None if step is None else [step], config=self.config)
