@@ -1,5 +1,6 @@
 """The wheel works without a clone: installed by itself, from a folder with blanks in its name, its commands run."""
 
+import json
 import os
 import subprocess
 import sys
@@ -63,6 +64,8 @@ def test_a_model_trains_and_writes_and_two_are_compared(gptlab: Path, folder: Pa
     folder.mkdir()
     trained = run(gptlab, "train", "model=nano", *SMALL.split(), cwd=folder)
     assert trained.returncode == 0, trained.stderr
+    began = json.loads((folder / trained.stdout.splitlines()[-1] / "run.json").read_text())
+    assert began["command"].startswith("gptlab train model=nano steps=3 ")
     written = run(gptlab, "sample", trained.stdout.splitlines()[-1], "--length", "5", cwd=folder)
     assert (written.returncode, len(written.stdout)) == (0, 5 + 1), written.stderr
     study = run(gptlab, "ablate", "attention=gqa,mha", "seeds=2", "timing=0", *SMALL.split(), cwd=folder)

@@ -1,13 +1,12 @@
 """The plan that goes into study.json, of a training study and of a measuring one."""
 
-import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
 from gptlab.ablation.cells import Variant, hash_question
 from gptlab.ablation.plan import Plan
 from gptlab.ablation.question import StudySpec
-from gptlab.config.menu import ABLATE
+from gptlab.config.places import read_command
 from gptlab.stats.study_plan import StudyPlan
 
 
@@ -58,13 +57,6 @@ def choose_variance(spec: StudySpec) -> str:
     """Return the kind of variance that was asked for, or each arm's own where the arms are one training, changed."""
     is_own = spec.options.variance == "auto" and spec.study.shares_training
     return "own" if is_own else spec.options.variance
-
-
-def read_command() -> list[str]:
-    """Return the command that was typed."""
-    words = [word for word in sys.argv[1:] if word not in ("-m", "--multirun")]
-    program = ["python", sys.argv[0]] if ABLATE.startswith("python") else ABLATE.split()  # a wheel's is in the package
-    return [*program, *words]
 
 
 def training_command(words: list[str], name: str) -> list[str]:

@@ -12,6 +12,7 @@ import lightning
 import torch
 
 from gptlab.config.factory import factory
+from gptlab.config.places import read_command
 from gptlab.config.recipe import Recipe
 from gptlab.console.terminal import Terminal
 from gptlab.corpus.corpus import Corpus
@@ -106,12 +107,11 @@ def refuse_other_text(folder: RunFolder, corpus: Corpus) -> None:
 def write_start(recipe: Recipe, folder: RunFolder, corpus: Corpus, branch: tuple[Path, int] | None = None) -> None:
     """Write what is known at the start of a run, and what a branch takes from a trunk after a step."""
     stamp = utc_now().translate(str.maketrans("", "", "-:"))
-    words = [word for word in sys.argv if word != "--multirun"]  # ablate.py adds it, nobody need type it
     folder.write_start(
         recipe,
         corpus.tokenizer.state(),
         id=f"{recipe.hash}-s{recipe.settings.seed}-{stamp}{folder.path.name.removeprefix(recipe.folder)}",
-        command=shlex.join(["python", *words]),
+        command=shlex.join(read_command()),
         choices=recipe.choices,
         differs=recipe.differs,
         hash=recipe.hash,

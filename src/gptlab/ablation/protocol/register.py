@@ -7,7 +7,8 @@ from rich.console import Console
 from gptlab.ablation.options import StudyOptions
 from gptlab.ablation.plan import Plan
 from gptlab.ablation.question import StudySpec
-from gptlab.ablation.study_json import read_command, start_study_plan
+from gptlab.ablation.study_json import start_study_plan
+from gptlab.config.places import read_command
 from gptlab.console.json_answer import add_to_answer
 from gptlab.errors import Refused
 from gptlab.report.text.looks import describe_plan
