@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 from statistics import fmean
 
 from rich.console import Console
@@ -27,7 +26,7 @@ from gptlab.console.terminal import Screen
 from gptlab.errors import Ended, Refused
 from gptlab.report import collect as gather
 from gptlab.report.render.answer import DECIDED, answer_with_findings, choose_status
-from gptlab.runs.record import read_json, to_json, write_atomically
+from gptlab.runs.record import read_json, relative_to_cwd, to_json, write_atomically
 from gptlab.runs.study_folder import TERMINAL_STATES, CellState, StudyFolder, is_held, lock_or_owner
 from gptlab.stats import metric_comparison as judge
 from gptlab.stats.results import SELECT
@@ -150,11 +149,6 @@ def _report_study(plan: Plan, console: Console) -> int:
             f"{len(unfinished)} of {len(findings.runs)} cells did not finish; the same command tries failed ones again"
         )
     return choose_status(findings)
-
-
-def relative_to_cwd(path: Path) -> Path:
-    """Return a path as one would type it in the current directory."""
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def _refuse_other_question(study_folder: StudyFolder, spec: StudySpec) -> None:

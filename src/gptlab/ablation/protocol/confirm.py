@@ -15,7 +15,7 @@ from gptlab.commands.python_study import Study
 from gptlab.console.json_answer import add_to_answer
 from gptlab.errors import Refused
 from gptlab.runs.campaign_folder import CampaignFolder
-from gptlab.runs.record import read_json, write_atomically
+from gptlab.runs.record import read_json, relative_to_cwd, write_atomically
 from gptlab.runs.study_folder import StudyFolder
 
 BASELINE, TOGETHER = "baseline", "all together"
@@ -59,7 +59,7 @@ def confirm_campaign(campaign: CampaignFolder, seeds: int | None) -> Study:
     ).run()
     for verdict in study.verdicts:
         print("{arm} against {against}: {label}, {difference:+.4f} [{low:+.4f}, {high:+.4f}] {unit}".format(**verdict))
-    print(study.folder)
+    print(relative_to_cwd(study.folder))
     add_to_answer(campaign=campaign.name, seeds=event["seeds"], **(study.answer or {}))
     return study
 
