@@ -15,8 +15,8 @@ from wandb_server import KEY
 
 from gptlab.config.recipe import Tracking
 from gptlab.errors import Refused
-from gptlab.runs import tracker as tracking
-from gptlab.runs.tracker import Histogram, Tracker, choose_mode, find_api_key
+from gptlab.runs.tracker import Histogram, Tracker, choose_mode
+from gptlab.runs.wandb_environment import MIN_KEY_LENGTH, find_api_key
 
 TRACKING = composed("tracking=offline").settings.tracking
 
@@ -134,7 +134,7 @@ def test_a_key_may_stand_in_netrc_and_must_look_like_one(no_key: Path, monkeypat
     monkeypatch.setenv("WANDB_API_KEY", "short")
     with pytest.raises(Refused, match="tracking=online needs an API key of 40 characters"):
         choose_mode(with_mode("online"))
-    assert len(KEY) == tracking.MIN_KEY_LENGTH
+    assert len(KEY) == MIN_KEY_LENGTH
 
 
 def opened_with(variables: dict[str, str], folder: Path, *more: str) -> dict[str, Any]:
@@ -190,7 +190,7 @@ def test_blanks_around_a_key_are_no_part_of_it(no_key: Path, monkeypatch: pytest
 def test_what_the_service_would_not_take_is_refused_by_name(
     variable: str, value: str, line: str, no_key: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(tracking, "UNSET_FOLDERS", [])
+    monkeypatch.setattr("gptlab.runs.wandb_environment.UNSET_FOLDERS", [])
     monkeypatch.setenv(variable, value)
     with pytest.raises(Refused) as refused:
         choose_mode(with_mode("offline"))

@@ -23,10 +23,11 @@ from gptlab.ablation.question import StudySpec, parse_command
 from gptlab.ablation.study_json import make_study_plan
 from gptlab.console.json_answer import add_to_answer
 from gptlab.console.terminal import Screen
+from gptlab.console.units import relative_to_cwd
 from gptlab.errors import Ended, Refused
 from gptlab.report import collect as gather
 from gptlab.report.render.answer import DECIDED, answer_with_findings, choose_status
-from gptlab.runs.record import read_json, relative_to_cwd, to_json, write_atomically
+from gptlab.runs.record import read_json, to_json, write_atomically
 from gptlab.runs.study_folder import TERMINAL_STATES, CellState, StudyFolder, is_held, lock_or_owner
 from gptlab.stats import metric_comparison as judge
 from gptlab.stats.results import SELECT

@@ -1,4 +1,6 @@
-"""Numbers for people: durations, and sparklines."""
+"""Numbers and paths for people: durations, sparklines, paths as they would be typed."""
+
+from pathlib import Path
 
 BARS = "▁▂▃▄▅▆▇█"
 
@@ -28,3 +30,8 @@ def format_minutes(minutes: float) -> str:
     if minutes < 1.5:
         return f"{max(1, round(60 * minutes))} s"
     return f"{minutes:.0f} min" if minutes < 100 else f"{minutes / 60:.1f} h"
+
+
+def relative_to_cwd(path: Path) -> Path:
+    """Return a path as one would type it in the current directory."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

@@ -25,6 +25,7 @@ from gptlab.report.study import build_study_report
 from gptlab.runs import tracker
 from gptlab.runs.record import read_json, write_atomically
 from gptlab.runs.study_folder import StudyFolder
+from gptlab.runs.wandb_environment import find_api_key
 from gptlab.stats.results import Comparison, Findings
 
 FILES = ("report.html", "report.md", "comparison.json", "results.csv", wandb_report.SPEC_NAME)
@@ -153,7 +154,7 @@ def upload_offline_runs(folder: Path) -> list[Path]:
 
 def require_api_key() -> None:
     """Refuse to go on without a key of W&B, which would ask for one on the terminal."""
-    if not tracker.find_api_key():
+    if not find_api_key():
         raise Refused("there is no W&B key of 40 characters; set WANDB_API_KEY (or run `wandb login`)")
 
 

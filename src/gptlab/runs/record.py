@@ -210,11 +210,6 @@ def _make_unique_folder(pool: Path, name: str) -> Path:
     raise FileExistsError(f"{name} is taken 9,999 times")
 
 
-def relative_to_cwd(path: Path) -> Path:
-    """Return a path as one would type it in the current directory."""
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
-
-
 def utc_now() -> str:
     """Return the time, UTC, to the second."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

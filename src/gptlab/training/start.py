@@ -24,6 +24,7 @@ from gptlab.runs.fingerprint import fingerprint_recipe
 from gptlab.runs.mirror import MirroredRun, open_mirrors
 from gptlab.runs.openmp import name_runtime
 from gptlab.runs.record import RunFolder, count_free_bytes, find_unfinished_run, read_json, to_json, utc_now
+from gptlab.runs.wandb_environment import LONGEST_NAME, read_tags
 from gptlab.training.branching.trunk import find_branch_point, start_branch
 from gptlab.training.distributed import ProcessGroup
 from gptlab.training.run_log import send_rows
@@ -155,10 +156,10 @@ def open_tracker(
     experiment = str(choices.get("experiment") or "")
     size, variant = str(choices.get("model", "custom")), "-".join(recipe.differs) or "default"
     kind = "full" if settings.steps > settings.evaluation.every else "smoke"
-    tags = [*settings.tracking.tags, *tracking.read_tags(), experiment, size, variant, kind, facts["git"]]
+    tags = [*settings.tracking.tags, *read_tags(), experiment, size, variant, kind, facts["git"]]
     identity = {
         "id": facts["id"],
-        "name": (settings.name or os.environ.get("WANDB_NAME") or recipe.label)[: tracking.LONGEST_NAME],
+        "name": (settings.name or os.environ.get("WANDB_NAME") or recipe.label)[:LONGEST_NAME],
         "group": settings.tracking.group,
         "job_type": "train",
         "tags": list(dict.fromkeys(tag[:64] for tag in tags if tag)),

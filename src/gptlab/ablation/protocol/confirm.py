@@ -13,9 +13,10 @@ import yaml
 from gptlab.ablation.protocol.campaign_state import list_comparisons, read_opening
 from gptlab.commands.python_study import Study
 from gptlab.console.json_answer import add_to_answer
+from gptlab.console.units import relative_to_cwd
 from gptlab.errors import Refused
 from gptlab.runs.campaign_folder import CampaignFolder
-from gptlab.runs.record import read_json, relative_to_cwd, write_atomically
+from gptlab.runs.record import read_json, write_atomically
 from gptlab.runs.study_folder import StudyFolder
 
 BASELINE, TOGETHER = "baseline", "all together"

@@ -11,7 +11,8 @@ from typing import Any
 
 from gptlab.config.recipe import Tracking
 from gptlab.errors import Refused
-from gptlab.runs.tracker import Tracker, read_tags
+from gptlab.runs.tracker import Tracker
+from gptlab.runs.wandb_environment import read_tags
 
 
 def make_summary_id(outputs: Path, study: str) -> str:
