@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 from hydra._internal.utils import get_args_parser
-from tiny_runs import COMPARED, ROOT, Done, program, tiny
+from tiny_runs import COMPARED, ROOT, Done, program, tiny, train
 
+from gptlab import compose as wiring
 from gptlab.config.command_line import describe_overruled_words, put_options_first, refuse_bad_options
+from gptlab.training.build import check_recipe
 
 AXES = ["attention=mha,mqa", "dry_run=true"]
 
@@ -252,3 +254,13 @@ def test_a_folder_of_recipes_may_be_named_behind_an_override(tmp_path: Path):
     own = yaml_in(tmp_path, "# @package _global_\nclip: 0.25\n")
     done = program("train.py", "model=nano", "--config-dir", own, "experiment=own", "--cfg", "job")
     assert (done.status, "clip: 0.25" in done.out) == (0, True), done.err
+
+
+def test_a_knob_that_an_experiment_sets_for_another_choice_is_named_and_can_be_taken_out(tmp_path: Path):
+    words = ["experiment=sprint", "data=text", f"data.path={ROOT}/LICENSE", f"outputs={tmp_path}"]
+    line = (
+        "optimizer.adam_lr: experiment=sprint sets it, and optimizer=adamw has no such knob; add '~optimizer.adam_lr'"
+    )
+    assert line in train(*words, "optimizer=adamw").err
+    taken_out = ["~optimizer.adam_lr", "~optimizer.momentum"]
+    assert check_recipe(wiring.compose([*words, "optimizer=adamw", *taken_out])) == []
