@@ -1,5 +1,6 @@
 """Laws of python -m gptlab new: what it begins works, keeps the laws and the style of the house, or is not there."""
 
+import ast
 import os
 import re
 import shutil
@@ -12,6 +13,7 @@ import yaml
 from conftest import CONF, ROOT, SOURCE
 
 from gptlab.commands import new
+from gptlab.commands.explain import split_knob_list
 from gptlab.config.factory import find_slot_package
 from gptlab.config.recipe import PARTS
 from gptlab.errors import Refused
@@ -85,13 +87,17 @@ def test_every_starter_becomes_two_files_of_the_house(begun: Path):
         assert max(map(len, code.splitlines())) <= 120
         node = yaml.safe_load((begun / "conf" / slot / "my_thing.yaml").read_text())
         assert node["_target_"] == f"{package}.my_thing.MyThing"
+        variant = next(part for part in ast.parse(code).body if isinstance(part, ast.ClassDef))
+        knobs = {key for key in node if not key.startswith("_")} - {"defaults"}
+        assert knobs <= split_knob_list(ast.get_docstring(variant) or "", [*knobs])[1].keys()
 
 
 @pytest.mark.slow
 def test_every_starter_keeps_the_laws(begun: Path):
     laws = python(
         begun, "-m", "pytest", "-p", "no:cacheprovider", "tests/test_structure.py", "tests/model/test_decoder_laws.py",
-        "-k", "my_thing and (signature or idea or one_way or whole or learns)",
+        "tests/model/test_document_borders.py", "tests/model/test_parametrization.py",
+        "-k", "my_thing and (signature or idea or one_way or whole or learns or in_a_row or scaled and attention)",
     )  # fmt: skip
     assert laws.returncode == 0, laws.stdout[-3000:]
 
