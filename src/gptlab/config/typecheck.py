@@ -18,6 +18,15 @@ def explain_unknown(key: str, known: list[str], path: str = "") -> str:
     return f"{key}: no such key; {hint}"
 
 
+def name_experiment(line: str, choices: dict[str, Any]) -> str:
+    """Return the line for an unknown knob with the experiment that sets it; one that was typed is refused by hydra."""
+    key, is_unknown, _ = line.partition(": no such key")
+    slot, experiment = key.partition(".")[0], choices.get("experiment")
+    if not is_unknown or not experiment:
+        return line
+    return f"{key}: experiment={experiment} sets it, and {slot}={choices.get(slot)} has no such knob; add '~{key}'"
+
+
 def format_value(value: Any) -> str:
     """Return a value as it is written in a config."""
     return {None: "null", True: "true", False: "false"}[value] if isinstance(value, bool | None) else repr(value)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from gptlab.config.factory import check_node, factory, list_knobs, locate
 from gptlab.config.recipe import LISTS, PARTS, SLOTS, Recipe, check_settings
+from gptlab.config.typecheck import name_experiment
 from gptlab.corpus.data import StreamedData
 from gptlab.model.compile_policy import should_compile_at_start
 from gptlab.model.meta_device import build_without_memory
@@ -28,9 +29,8 @@ def check_recipe(recipe: Recipe) -> list[str]:
     problems = check_settings(recipe.config) or _check_files(recipe)
     if not problems:
         problems = _collect_refusal(lambda: tracking.choose_mode(recipe.settings.tracking))
-        nodes = {slot: recipe.config.get(slot) for slot in SLOTS if slot not in LISTS}
-        lines = [line for slot, node in nodes.items() for line in check_node(node, slot)]
-        problems += [_name_experiment(line, recipe.choices) for line in lines]
+        lines = [line for slot in SLOTS if slot not in LISTS for line in check_node(recipe.config.get(slot), slot)]
+        problems += [name_experiment(line, recipe.choices) for line in lines]
         problems += _check_list(recipe, "change")
     # Metrics and callbacks last: they import torchmetrics and lightning, for which other refusals need not wait.
     return (
@@ -43,15 +43,6 @@ def check_recipe(recipe: Recipe) -> list[str]:
         or _check_task(recipe)
         or _check_callbacks(recipe)
     )
-
-
-def _name_experiment(line: str, choices: dict[str, Any]) -> str:
-    """Return the line for an unknown knob with the experiment that sets it; one that was typed is refused by hydra."""
-    key, is_unknown, _ = line.partition(": no such key")
-    slot, experiment = key.partition(".")[0], choices.get("experiment")
-    if not is_unknown or not experiment:
-        return line
-    return f"{key}: experiment={experiment} sets it, and {slot}={choices.get(slot)} has no such knob; add '~{key}'"
 
 
 def _check_files(recipe: Recipe) -> list[str]:
