@@ -16,6 +16,8 @@ from gptlab.errors import refuse_unknown_word
 SWITCH, WORDS = "GPTLAB_OPENMP", ("intel", "torch")
 """Environment variable and its words; `torch` leaves torch its own runtime, to compare the two. Unset is intel."""
 LOADED: list[ctypes.CDLL] = []
+CORES: set[int] = set()
+"""Cores of this process when it last forked."""
 
 
 def load_openmp() -> None:
@@ -27,6 +29,25 @@ def load_openmp() -> None:
     with suppress(OSError):  # of another machine
         # RTLD_GLOBAL: torch's libraries find its symbols here before they open GNU's
         LOADED.append(ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL))
+
+
+def keep_cores_in_forks() -> None:
+    """Let processes that are forked from this one, which has imported torch, have the cores that it has.
+
+    Intel's runtime binds a forked process to the first core as soon as torch asks for it, in a hook of torch's own that
+    runs at the fork: all workers of a study would share that core. What is called last here is called last there.
+    """
+    if LOADED:
+        os.register_at_fork(before=_remember_cores, after_in_child=_restore_cores)
+
+
+def _remember_cores() -> None:
+    CORES.clear()
+    CORES.update(os.sched_getaffinity(0))
+
+
+def _restore_cores() -> None:
+    os.sched_setaffinity(0, CORES)
 
 
 def name_runtime() -> str:
