@@ -23,7 +23,6 @@ from gptlab.ablation.jobs import (
     estimate_cell_memory,
     estimate_wall_time,
     limit_by_memory,
-    run_neighbours,
 )
 from gptlab.ablation.pool import describe_exit
 from gptlab.ablation.question import parse_command
@@ -163,42 +162,6 @@ def test_the_wall_time_is_that_of_the_last_cell_to_end():
     assert estimate_wall_time([3, 5, 2, 7], 2) == 12  # 3, 2, 7 beside 5
     assert estimate_wall_time([3, 5, 2, 7], 9) == 7
     assert estimate_wall_time([], 2) == 0
-
-
-def test_neighbours_work_until_they_are_not_needed():
-    def find_neighbours() -> list[Path]:
-        of_processes = Path("/proc").glob("[0-9]*/cmdline")
-        return [file.parent for file in of_processes if b"matrix @ matrix" in read_while_there(file)]
-
-    before = find_neighbours()
-    with run_neighbours(2):
-        ours = [process for process in find_neighbours() if process not in before]
-        assert len(ours) == 2
-    assert not any(process.exists() for process in ours)
-
-
-def read_while_there(file: Path) -> bytes:
-    """The bytes of a file of /proc, none if its process has ended."""
-    try:
-        return file.read_bytes()
-    except OSError:
-        return b""
-
-
-def test_a_bill_counts_what_cells_take_from_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    steps = ["model.heads=2", "steps=12000", "seeds=1", "dry_run=true", "jobs=2"]
-
-    def bill(*step_ms: float) -> str:
-        # timed once for all arms, then one of them beside a neighbour
-        times = iter(step_ms)
-        monkeypatch.setattr(CostEstimator, "time_steps", lambda _, recipes, **__: dict.fromkeys(recipes, next(times)))
-        return ablate(tmp_path, *steps).out
-
-    alone, beside = bill(100.0, 100.0), bill(100.0, 300.0)
-    assert "as long as alone" not in alone
-    assert "about 20 min, 2 at once" in alone
-    assert "2 at once: each takes about 3.0 times as long as alone here" in beside
-    assert "about 61 min, 2 at once" in beside
 
 
 # -- the same table

@@ -7,8 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 from gptlab.ablation.cells import Adjustment, Variant
-from gptlab.ablation.gpu_share import list_gpus
-from gptlab.ablation.jobs import run_neighbours
 from gptlab.config.recipe import Recipe, set_values
 from gptlab.errors import Refused
 from gptlab.training.build import build_on_meta
@@ -74,17 +72,6 @@ class CostEstimator:
             {name: bench.step for name, bench in benches.items()}, 2.0 * len(benches), rounds
         )
         return {name: min(ms) for name, ms in cached_counts.items()}
-
-    def measure_slowdown(self, recipe: Recipe, alone_ms: float, at_once: int) -> float:
-        """Return how many times as long as alone a step takes beside the other cells that run at once, 1 at least.
-
-        On GPUs it is 1: what processes take from each other there is not measured.
-        """
-        if at_once < 2 or list_gpus():
-            return 1.0
-        with run_neighbours(at_once - 1):
-            (beside_ms,) = self.time_steps({"": recipe}).values()
-        return max(1.0, beside_ms / alone_ms)
 
     def time_or_estimate_steps(self, recipes: dict[str, Recipe], baselines: dict[str, str]) -> dict[str, float]:
         """Return milliseconds of a step of each recipe: of few timed, of many the baseline's in proportion to FLOPs.

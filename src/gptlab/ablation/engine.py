@@ -76,8 +76,7 @@ def run_study(
     if searches:
         console.print(f"  search: {searching.describe_space(spec)}", markup=False)
     if spec.options.dry_run:
-        seconds = sum(plan.run_seconds.values()) / plan.slowdown  # one after another
-        add_to_answer(cells=len(plan.cells), to_run=len(plan.to_run()), seconds=seconds)
+        add_to_answer(cells=len(plan.cells), to_run=len(plan.to_run()), seconds=sum(plan.run_seconds.values()))
         return DECIDED
     plan.spec = claim_share(plan.spec)
     register_plan(plan, console)

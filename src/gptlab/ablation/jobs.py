@@ -1,16 +1,11 @@
 """Number of cells that run at once on this machine, and how long a study takes then.
 
 One cell has one thread by default (`trainer.threads=1` in conf/ablate.yaml), so as many fit as there are cores; on GPUs
-as many as there are GPUs. The numbers of a study do not depend on it. How much longer a cell takes beside others is
-measured: what a machine calls two cores is often one that is shared by two.
+as many as there are GPUs. The numbers of a study do not depend on it.
 """
 
 import heapq
-import os
-import subprocess
-import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
 from gptlab.ablation.gpu_share import list_gpus
@@ -19,19 +14,6 @@ from gptlab.runs.machine import count_cores, read_available_memory
 
 BYTES_PER_PARAMETER = 16
 """Of a cell in training: a weight, its gradient and two moments in float32."""
-LONGEST_S = 60
-"""Seconds after which a neighbour ends by itself, should this process be gone."""
-NEIGHBOUR = f"""
-import time
-import numpy
-matrix = numpy.ones((192, 192), numpy.float32)
-print(flush=True)
-end = time.monotonic() + {LONGEST_S}
-while time.monotonic() < end:
-    for _ in range(50):
-        numpy.tanh(matrix @ matrix)
-"""
-"""Products and functions of matrices that fit a core's cache, as those of a small decoder do."""
 
 
 class Jobs(NamedTuple):
@@ -88,20 +70,3 @@ def estimate_wall_time(seconds: Iterable[float], jobs: int) -> float:
     for duration in seconds:
         heapq.heapreplace(ends, ends[0] + duration)
     return max(ends)
-
-
-@contextmanager
-def run_neighbours(count: int) -> Iterator[None]:
-    """Keep as many processes of one thread at work."""
-    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", NEIGHBOUR]
-    neighbours = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE) for _ in range(count)]
-    try:
-        for neighbour in neighbours:
-            assert neighbour.stdout is not None
-            neighbour.stdout.readline()  # it has imported what it needs
-        yield
-    finally:
-        for neighbour in neighbours:
-            neighbour.kill()
-            neighbour.communicate()

@@ -44,7 +44,6 @@ class Plan:
     counts         parameters, FLOPs and cache bytes by arm
     step_ms        probed milliseconds a step, by arm; `estimated`: the arms for which it was only reckoned
     run_seconds    estimated seconds of each cell that is not done
-    slowdown       times as long as alone that a cell takes beside the others
     """
 
     spec: StudySpec
@@ -59,7 +58,6 @@ class Plan:
     step_ms: dict[str, float] = field(default_factory=dict)
     estimated: set[str] = field(default_factory=set)
     run_seconds: dict[str, float] = field(default_factory=dict)
-    slowdown: float = 1.0
     mismatch: list[str] = field(default_factory=list)
     feed: list[str] = field(default_factory=list)  # what is odd about arms at birth, and what does little in them
     notes: list[str] = field(default_factory=list)  # about how it is run
@@ -121,7 +119,6 @@ def make_plan(spec: StudySpec, launcher_jobs: int | None) -> Plan:
     count_costs(plan)
     if plan.pooled and plan.to_run():
         _limit_jobs_by_memory(plan)
-        _measure_slowdown(plan)
     return plan
 
 
@@ -135,16 +132,6 @@ def _limit_jobs_by_memory(plan: Plan) -> None:
     need = estimate_cell_memory(parameters, peak_bytes(torch.device("cpu")))
     plan.jobs, note = limit_by_memory(plan.jobs, need)
     plan.notes += [note] if note else []
-
-
-def _measure_slowdown(plan: Plan) -> None:
-    """Time the arm that takes longest beside as many neighbours as the pool will have, and note what it loses."""
-    at_once = min(plan.jobs, len(plan.to_run()))
-    longest = plan.cells[max(plan.run_seconds, key=lambda key: plan.run_seconds[key])].variant
-    plan.slowdown = plan.costs.measure_slowdown(longest.recipe, plan.step_ms[longest.key], at_once)
-    estimate_run_times(plan)
-    if plan.slowdown > 1.2:  # what less does is lost in `about`
-        plan.notes.append(f"{at_once} at once: each takes about {plan.slowdown:.1f} times as long as alone here")
 
 
 def open_study_folder(spec: StudySpec) -> StudyFolder:
@@ -229,8 +216,7 @@ def estimate_run_times(plan: Plan) -> None:
     for key in plan.to_run():
         cell = plan.cells[key]
         shared_steps = trunks.count_shared_steps(plan, key)
-        alone_s = plan.costs.estimate_seconds(cell.recipe, plan.step_ms[cell.variant.key], shared_steps)
-        plan.run_seconds[key] = alone_s * plan.slowdown
+        plan.run_seconds[key] = plan.costs.estimate_seconds(cell.recipe, plan.step_ms[cell.variant.key], shared_steps)
 
 
 def _describe_mismatch_of_size(plan: Plan, size: str) -> list[str]:
