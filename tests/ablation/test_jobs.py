@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from forked_process import Forked
+from forked_process import Forked, run_forked
 from tiny_runs import COMPARED, ROOT, Done, program, tiny
 
 from gptlab.ablation import jobs as jobs_module
@@ -162,6 +162,13 @@ def test_the_wall_time_is_that_of_the_last_cell_to_end():
     assert estimate_wall_time([3, 5, 2, 7], 2) == 12  # 3, 2, 7 beside 5
     assert estimate_wall_time([3, 5, 2, 7], 9) == 7
     assert estimate_wall_time([], 2) == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system binds no process to a core")
+def test_a_worker_has_all_cores():
+    # forked from a process with a worker's imports, as workers are
+    done = run_forked("-c", "import os, torch; torch.ones(9).exp(); print(sorted(os.sched_getaffinity(0)))")
+    assert json.loads(done.stdout) == sorted(os.sched_getaffinity(0)), done.stderr
 
 
 # -- the same table
