@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,6 +18,7 @@ from gptlab.corpus.token_files import memory_map
 from gptlab.corpus.tokenizer import Tokenizer
 from gptlab.errors import Refused
 from gptlab.runs.fingerprint import fingerprint
+from gptlab.runs.machine import count_cores
 
 
 def load_or_tokenize(
@@ -111,8 +111,3 @@ def encode_portions(tokenizer: Tokenizer, part: Part) -> Iterator[tuple[str, np.
                 yield take_first()
         while pending:
             yield take_first()
-
-
-def count_cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

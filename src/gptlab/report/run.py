@@ -56,10 +56,8 @@ def build_run_report(folder: Path) -> Report:
     recipe, facts = read_recipe(folder), RunFolder(folder).read_facts()
     summary = read_summary(folder)
     unfinished = find_unfinished(folder)
-    status, command = (
-        summary.get("status") or ("at work" if unfinished and unfinished.at_work else "unfinished"),
-        facts["command"],
-    )
+    status = summary.get("status") or ("at work" if unfinished and unfinished.at_work else "unfinished")
+    command = facts["command"]
     history, rows = read_history(folder, recipe.folder), read_last_texts(folder)
     # a few: samples.jsonl has all
     texts = [row["text"][:MAX_CHARACTERS] for row in rows[:MAX_TEXTS]]

@@ -73,8 +73,8 @@ def resume_recipe(recipe: Recipe, words: set[str]) -> Recipe:
         else anchor_node(began, node)
         for name, node in saved.config["metric"].items()
     }
-    others = {knob for knob in PROCESS_KNOBS if {"trainer", f"trainer.{knob}"} & words}
-    nodes["trainer"] = saved.config["trainer"] | {knob: recipe.config["trainer"][knob] for knob in others}
+    given_knobs = {knob for knob in PROCESS_KNOBS if {"trainer", f"trainer.{knob}"} & words}
+    nodes["trainer"] = saved.config["trainer"] | {knob: recipe.config["trainer"][knob] for knob in given_knobs}
     choices = saved.choices | ({"trainer": recipe.choices["trainer"]} if "trainer" in words else {})
     for slot in ("data", "trainer"):
         nodes[slot] = _add_later_knobs(slot, nodes.get(slot, saved.config[slot]))

@@ -63,10 +63,7 @@ def announce_start(
     tracker: tracking.Tracker,
     terminal: Terminal,
 ) -> None:
-    """Say which trunk a new run branches off, and send its rows to the tracker, or that a run goes on in other numbers.
-
-    Those are numbers of processes: a run may be resumed in more or fewer of them.
-    """
+    """Say what is not as usual: a trunk, whose rows go to the tracker too, or more or fewer processes than before."""
     if branch is not None:
         terminal.say(f"  branches off {branch[0].name} after step {branch[1]:,}")
         send_rows(folder, tracker)
