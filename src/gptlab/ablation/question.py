@@ -17,7 +17,7 @@ from gptlab.ablation.cells import Variant, hash_without_seed, make_study_name, r
 from gptlab.ablation.ladder import climb
 from gptlab.ablation.options import KNOBS, StudyOptions, check_options
 from gptlab.config.factory import check_node, factory
-from gptlab.config.menu import find_yaml, list_choices
+from gptlab.config.menu import explain_unused_knob
 from gptlab.config.recipe import STANDARD, Recipe, check_settings, flatten, set_values
 from gptlab.config.typecheck import format_value
 from gptlab.errors import Refused
@@ -234,7 +234,10 @@ def _compose_arms(arms: list[design.ArmSpec], shared: list[str], base: Recipe, o
             # so a finished study repeats without torch: 3.3 CPU seconds for 7.5 (docs/log.md, 2026-11-29)
             lines = [] if was_trained(set_values(recipe, seed=seed)) else wiring.check_recipe(recipe)
         except Refused as refused:
-            recipe, lines = base, [_explain_unused_knob(line, words, base) for line in str(refused).split("\nerror: ")]
+            recipe, lines = (
+                base,
+                [explain_unused_knob(line, words, base.choices) for line in str(refused).split("\nerror: ")],
+            )
         variants.append(Variant(arm.values, [*shared, *words], recipe, arm.size))
         for line in lines:
             problems.setdefault(line, []).append(variants[-1].key)
@@ -244,19 +247,6 @@ def _compose_arms(arms: list[design.ArmSpec], shared: list[str], base: Recipe, o
         ]
         raise Refused("\nerror: ".join(lines_with_arms))
     return variants
-
-
-def _explain_unused_knob(line: str, words: list[str], base: Recipe) -> str:
-    """Return a clearer line for a knob that another choice of its slot has, and this one has not."""
-    key, _, rest = line.partition(": no such key")
-    slot, _, knob = key.partition(".")
-    if not rest or not knob:
-        return line
-    # read as text: to compose every choice of the slot would take seconds
-    texts = (find_yaml(slot, choice).read_text(encoding="utf-8") for choice in list_choices(slot))
-    has = any(f"\n{knob}:" in text for text in texts)
-    choice = next((word for word in words if word.startswith(f"{slot}=")), f"{slot}={base.choices.get(slot)}")
-    return f"{key} has no effect with {choice}; leave one of them out" if has else line
 
 
 def _refuse_unknown_lr(options: StudyOptions, variants: list[Variant]) -> None:

@@ -1,5 +1,6 @@
 """The menu: slots and choices as the folders and files of conf/, and of the conf/ of registered packages."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,3 +49,21 @@ def read_choice(group: str, choice: str) -> Any:
     """Return what the YAML of a choice holds; raise yaml.YAMLError, which names the file, if it is no YAML."""
     with find_yaml(group, choice).open(encoding="utf-8") as file:
         return yaml.safe_load(file)
+
+
+def explain_unused_knob(line: str, words: Sequence[str], choices: Mapping[str, Any]) -> str:
+    """Return a clearer line for a refused knob that another choice of its slot has, and the chosen one has not.
+
+    words    the overrides that were composed
+    choices  the choice of each slot where the words name none
+    """
+    key, _, rest = line.partition(": no such key")
+    slot, _, knob = key.partition(".")
+    if not rest or not knob:
+        return line
+    # read as text: to compose every choice of the slot would take seconds
+    texts = [find_yaml(slot, choice).read_text(encoding="utf-8") for choice in list_choices(slot)]
+    if not any(f"\n{knob}:" in text for text in texts):
+        return line
+    choice = next((word for word in words if word.startswith(f"{slot}=")), f"{slot}={choices.get(slot)}")
+    return f"{key} has no effect with {choice}; leave one of them out"
