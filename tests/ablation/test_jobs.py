@@ -15,7 +15,9 @@ import pytest
 from forked_process import Forked, run_forked
 from tiny_runs import COMPARED, ROOT, Done, program, tiny
 
+from gptlab import compose as wiring
 from gptlab.ablation import jobs as jobs_module
+from gptlab.ablation import pool as pool_module
 from gptlab.ablation.cost import CostEstimator
 from gptlab.ablation.jobs import (
     choose_jobs,
@@ -246,12 +248,29 @@ def test_repeating_a_finished_study_needs_no_torch(alone: Path):
     check = (
         "import runpy, sys; sys.argv[0] = 'ablate.py'\n"
         "runpy.run_path('ablate.py', run_name='__main__')\n"
-        "assert not {'torch', 'lightning'} & {*sys.modules}, 'imported'"
+        "assert not {'torch', 'lightning'} & {*sys.modules}, 'imported'\n"
+        "from multiprocessing import forkserver\n"
+        "assert forkserver._forkserver._forkserver_pid is None, 'a server of workers'"
     )
     command = [sys.executable, "-c", check, *words(alone, AXIS, "jobs=2")]
     done = subprocess.run(command, cwd=ROOT, env=os.environ, capture_output=True, text=True)
     assert done.returncode in (0, 3), done.stderr  # 3: not resolved
     assert "4 done, 0 to run" in done.stdout
+
+
+def test_workers_import_while_arms_are_checked_if_there_are_any(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    events: list[str] = []
+    monkeypatch.setattr(pool_module, "start_server", lambda: events.append("server"))
+    monkeypatch.setattr(wiring, "check_recipe", lambda recipe: events.append("check") or [])
+
+    def list_events(**fixed: str) -> list[str]:
+        events.clear()
+        words = {key: f"{key}={value}" for key, value in {"outputs": str(tmp_path), **fixed}.items()}
+        parse_command({"attention": ["mha", "gqa"]}, words, pooled=True)
+        return [*events]
+
+    assert list_events(jobs="2") == ["server", "check", "check"]
+    assert list_events(jobs="1") == list_events(jobs="2", dry_run="true") == ["check", "check"]
 
 
 def test_a_study_samples_little_and_a_recipe_by_name_as_it_says():

@@ -53,7 +53,7 @@ def run_study(
     # a log or a pipe has no width: wide enough that a line of the table is not broken
     if not console.is_terminal:
         console.width = 140
-    spec = preview_share(parse_command(axes, fixed))
+    spec = preview_share(parse_command(axes, fixed, pooled=jobs is None))
     _refuse_unfit_study(spec)
     for remark in remarks:
         console.print(remark, style="yellow", markup=False, soft_wrap=True)

@@ -17,12 +17,14 @@ from dataclasses import dataclass
 from multiprocessing import connection, forkserver, get_context, parent_process
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from gptlab.ablation.gpu_share import claim_gpu, list_gpus
+from gptlab.ablation.jobs import choose_jobs
 from gptlab.ablation.worker import record_failure, run_cell
+from gptlab.config.recipe import Recipe
 from gptlab.runs.machine import count_cores
-from gptlab.runs.study_folder import TERMINAL_STATES, CellState, StudyFolder
+from gptlab.runs.study_folder import TERMINAL_STATES, CellState, StudyFolder, was_trained
 
 CONTEXT = get_context("forkserver")
 IMPORTS = ["gptlab.ablation.preload"]
@@ -36,6 +38,15 @@ def start_server() -> None:
     """Start the process that workers are forked from; its imports go on while this process plans."""
     CONTEXT.set_forkserver_preload(IMPORTS)
     forkserver.ensure_running()
+
+
+def start_server_early(jobs: int | Literal["auto"], recipe: Recipe) -> None:
+    """Start the server before the arms are checked, which takes as long, if there are cells to run.
+
+    recipe  the base of a study under its first seed; where even this has not been trained, there are
+    """
+    if choose_jobs(jobs, [recipe]) > 1 and not was_trained(recipe):
+        start_server()
 
 
 @dataclass

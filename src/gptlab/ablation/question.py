@@ -16,6 +16,7 @@ from gptlab.ablation.arms.tasks import cross_with_tasks, list_words_of_size, rea
 from gptlab.ablation.cells import Variant, hash_without_seed, make_study_name, refuse_bad_study_name
 from gptlab.ablation.ladder import climb
 from gptlab.ablation.options import KNOBS, StudyOptions, check_options
+from gptlab.ablation.pool import start_server_early
 from gptlab.config.factory import check_node, factory
 from gptlab.config.menu import explain_unused_knob
 from gptlab.config.recipe import STANDARD, Recipe, check_settings, flatten, set_values
@@ -73,10 +74,12 @@ class StudySpec:
     project_flops: float | None = None  # to train the baseline at the size that its gains are projected to
 
 
-def parse_command(axes: dict[str, list[str]], fixed: dict[str, str]) -> StudySpec:
+def parse_command(axes: dict[str, list[str]], fixed: dict[str, str], pooled: bool = False) -> StudySpec:
     """Read a command line.
 
     Several values make an axis, the study's own knobs are options, the rest is shared by all arms.
+
+    pooled  whether our own pool will run the cells; the server of its workers starts while the arms are checked
     """
     axes, fixed = dict(axes), dict(fixed)
     options = read_tasks(_take_options(axes, fixed), axes)
@@ -93,6 +96,8 @@ def parse_command(axes: dict[str, list[str]], fixed: dict[str, str]) -> StudySpe
     if problems := check_settings(base.config) or check_writable(Path(base.settings.outputs)):
         raise Refused("\nerror: ".join(problems))
     study = make_study(options)
+    if pooled and not (study.together or options.dry_run):
+        start_server_early(options.jobs, set_values(base, seed=options.blocks[0]))
     options = replace(options, design=study.design or options.design)
     own_arms, options = choose_named_arms(options, study.arms(base), axes, lambda names: _default_values(names, shared))
     variants, notes = _select_variants(options, axes, own_arms, shared, base)
@@ -234,10 +239,8 @@ def _compose_arms(arms: list[design.ArmSpec], shared: list[str], base: Recipe, o
             # so a finished study repeats without torch: 3.3 CPU seconds for 7.5 (docs/log.md, 2026-11-29)
             lines = [] if was_trained(set_values(recipe, seed=seed)) else wiring.check_recipe(recipe)
         except Refused as refused:
-            recipe, lines = (
-                base,
-                [explain_unused_knob(line, words, base.choices) for line in str(refused).split("\nerror: ")],
-            )
+            recipe, lines = base, str(refused).split("\nerror: ")
+            lines = [explain_unused_knob(line, words, base.choices) for line in lines]
         variants.append(Variant(arm.values, [*shared, *words], recipe, arm.size))
         for line in lines:
             problems.setdefault(line, []).append(variants[-1].key)
