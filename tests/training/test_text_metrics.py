@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import choices, composed, menu
+from conftest import choices, composed
 from test_data import CANONICAL, needs_canonical
 
 from gptlab.config.factory import factory
+from gptlab.config.menu import read_choice
 from gptlab.corpus.corpus import Corpus
 from gptlab.corpus.tokenizer.byte import Byte
 from gptlab.corpus.tokenizer.char import Char
@@ -165,8 +166,11 @@ def test_the_interval_holds_the_mean_and_shrinks_with_more_texts():
     assert bootstrap_interval(np.ones(3)) == (1.0, 1.0)
 
 
-# those of files of tasks ask a decoder: tests/commands/test_evaluate.py
-@pytest.mark.parametrize("choice", [choice for choice in choices("metric") if "path" not in menu()["metric"][choice]])
+OF_TEXT = [choice for choice in choices("metric") if "path" not in read_choice("metric", choice)]
+"""Metrics without files of tasks, which ask a decoder: tests/commands/test_evaluate.py."""
+
+
+@pytest.mark.parametrize("choice", OF_TEXT)
 def test_every_metric_is_a_number_of_what_it_judges(choice: str):
     from gptlab.training.metric import AnswerMetric, Scores
 
