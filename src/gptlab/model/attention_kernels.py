@@ -58,7 +58,9 @@ def attend(
     for recording in _recordings:
         causal = kernel_name == "sdpa" and _is_plain_causal(pass_mask, bias, sink)
         recording.append(f"{kernel_name}/causal" if causal else kernel_name)
-    return KERNELS[kernel_name](q, k, v, pass_mask, bias, scale, sink, softcap, dropout).transpose(1, 2)
+    kernel = KERNELS[kernel_name]
+    y = kernel(q, k, v, pass_mask, bias=bias, scale=scale, sink=sink, softcap=softcap, dropout=dropout)
+    return y.transpose(1, 2)
 
 
 MIN_FLEX_WIDTH = 16
@@ -102,13 +104,20 @@ def _is_plain_causal(pass_mask: PassMask, bias: Tensor | None, sink: Tensor | No
     return pass_mask.causal and bias is None and sink is None
 
 
-def attend_naive(q, k, v, pass_mask, bias, scale, sink, softcap, dropout) -> Tensor:
+def repeat_shared_heads(q, k, v) -> tuple[Tensor, Tensor]:
+    """Return k and v with each head written out for every query head that shares it, (B, H, S, D) and (B, H, S, E)."""
+    groups = q.shape[1] // k.shape[1]
+    if groups == 1:
+        return k, v
+    return k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1)
+
+
+def attend_naive(q, k, v, pass_mask, *, bias, scale, sink, softcap, dropout) -> Tensor:
     """Write out every score.
 
     Shapes as in `attend` with heads before positions: (B, H, T, D), (B, K, S, D), (B, K, S, E).
     """
-    groups = q.shape[1] // k.shape[1]
-    k, v = (x.repeat_interleave(groups, 1) if groups > 1 else x for x in (k, v))
+    k, v = repeat_shared_heads(q, k, v)
     # scaling q, T x D, is less work than scaling the scores
     z = q * scale @ k.transpose(-1, -2)  # (B, H, T, S)
     if softcap is not None:
@@ -128,7 +137,7 @@ def attend_naive(q, k, v, pass_mask, bias, scale, sink, softcap, dropout) -> Ten
     return F.dropout(weights[..., : k.shape[2]], dropout) @ v
 
 
-def attend_sdpa(q, k, v, pass_mask, bias, scale, sink, softcap, dropout) -> Tensor:
+def attend_sdpa(q, k, v, pass_mask, *, bias, scale, sink, softcap, dropout) -> Tensor:
     """Call torch's fused kernel; a sink becomes one more key. Raises ValueError on a softcap."""
     if softcap is not None:
         raise ValueError("softcap: the kernel sdpa cannot cap scores; use naive or flex")
@@ -136,35 +145,38 @@ def attend_sdpa(q, k, v, pass_mask, bias, scale, sink, softcap, dropout) -> Tens
     grouped = q.shape[1] != k.shape[1]
     if _is_plain_causal(pass_mask, bias, sink):
         # is_causal needs no mask tensor, which on a GPU leaves flash attention open
-        return F.scaled_dot_product_attention(q, k, v, None, dropout, True, scale=scale, enable_gqa=grouped)
+        return F.scaled_dot_product_attention(
+            q, k, v, dropout_p=dropout, is_causal=True, scale=scale, enable_gqa=grouped
+        )
     mask = pass_mask.tensor()
     if sink is not None:
-        q, k, v, mask, bias = append_sink_key(q, k, v, mask, bias, scale, sink)
-        # append_sink_key has repeated the shared heads
+        q, k, v, mask, bias = prepend_sink_key(q, k, v, mask=mask, bias=bias, scale=scale, sink=sink)
+        # prepend_sink_key has repeated the shared heads
         grouped = False
     if bias is not None:
         # SDPA takes one tensor for both: a float mask is added to the scores
         mask = bias.to(q.dtype).masked_fill(~mask, -torch.inf)
-    return F.scaled_dot_product_attention(q, k, v, mask, dropout, scale=scale, enable_gqa=grouped)
+    return F.scaled_dot_product_attention(q, k, v, mask, dropout_p=dropout, scale=scale, enable_gqa=grouped)
 
 
-def append_sink_key(q, k, v, mask, bias, scale, sink):
-    """Prepend the sink as a key of value 0.
+def prepend_sink_key(q, k, v, *, mask, bias, scale, sink):
+    """Return q, k, v, mask and bias with the sink as a first key of value 0.
 
     Queries grow a feature 1 that meets sink / scale in this key alone.
     """
     # each query head has a sink of its own, so a key head can no longer be shared
-    groups = q.shape[1] // k.shape[1]
-    k, v = (x.repeat_interleave(groups, 1) if groups > 1 else x for x in (k, v))
-    # divided by scale, since the kernel multiplies all scores by it; (B, H, 1, D + 1), 0 but for its last feature
-    sink_key = F.pad((sink / scale).to(k.dtype).view(1, -1, 1, 1), (k.shape[-1], 0)).expand(k.shape[0], -1, -1, -1)
+    k, v = repeat_shared_heads(q, k, v)
     q = F.pad(q, (0, 1), value=1.0)
-    k = torch.cat([sink_key, F.pad(k, (0, 1))], 2)
+    # divided by scale, since the kernel multiplies all scores by it
+    last_feature = (sink / scale).to(k.dtype).view(1, -1, 1, 1)
+    sink_key = F.pad(last_feature, (k.shape[-1], 0)).expand(k.shape[0], -1, -1, -1)  # (B, H, 1, D + 1)
+    k = torch.cat([sink_key, F.pad(k, (0, 1))], 2)  # (B, H, 1 + S, D + 1)
+    v = F.pad(v, (0, 0, 1, 0))
     mask = F.pad(mask, (1, 0), value=True)  # a query that sees nothing else gets the sink's value, which is 0
-    return q, k, F.pad(v, (0, 0, 1, 0)), mask, None if bias is None else F.pad(bias, (1, 0))
+    return q, k, v, mask, None if bias is None else F.pad(bias, (1, 0))
 
 
-def attend_flex(q, k, v, pass_mask, bias, scale, sink, softcap, dropout) -> Tensor:
+def attend_flex(q, k, v, pass_mask, *, bias, scale, sink, softcap, dropout) -> Tensor:
     """Call FlexAttention with the mask as a predicate. Raises ValueError on dropout."""
     from torch.nn.attention.flex_attention import AuxRequest, create_block_mask, flex_attention
 
@@ -186,13 +198,22 @@ def attend_flex(q, k, v, pass_mask, bias, scale, sink, softcap, dropout) -> Tens
 
     # one block mask for all heads, and for all rows where they share their positions
     batch = max(query_positions.shape[0], key_positions.shape[0])
-    block_mask = create_block_mask(is_visible, batch, None, q.shape[2], k.shape[2], device=q.device.type)
+    block_mask = create_block_mask(
+        is_visible, B=batch, H=None, Q_LEN=q.shape[2], KV_LEN=k.shape[2], device=q.device.type
+    )
     out, aux = flex_attention(
-        q, k, v, modify_score, block_mask, scale, enable_gqa=q.shape[1] != k.shape[1], return_aux=AuxRequest(lse=True)
+        q,
+        k,
+        v,
+        score_mod=modify_score,
+        block_mask=block_mask,
+        scale=scale,
+        enable_gqa=q.shape[1] != k.shape[1],
+        return_aux=AuxRequest(lse=True),
     )
     if sink is None:
         return out
-    # softmax with one more logit s scales every weight by e^lse / (e^lse + e^s).
+    # softmax with one more logit s scales every weight by e^lse / (e^lse + e^s)
     return out * (aux.lse - sink.view(1, -1, 1)).sigmoid()[..., None].to(out.dtype)
 
 

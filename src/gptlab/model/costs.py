@@ -26,13 +26,15 @@ def count_costs(decoder: Decoder) -> DecoderCosts:
     """Count what a decoder costs; it may live on the meta device."""
     context = decoder.shape.context
     # read off real caches, not from a formula: windows, latents and shared layers count themselves
-    caches = decoder.new_cache(1, context)
+    cache_bytes = sum(cache.nbytes for cache in decoder.new_cache(1, context) if cache is not None)
     blocks = [*decoder.layers, *(layer.block for layer in decoder.ahead_layers)]
+    params_inactive = sum(block.mlp.inactive_parameters() for block in blocks)
     params = sum(p.numel() for p in decoder.parameters())  # which gives a tied weight once
+    params_trainable = sum(p.numel() for _, p in decoder.trainable_parameters())
     return DecoderCosts(
         params=params,
-        params_trainable=sum(p.numel() for _, p in decoder.trainable_parameters()),
-        params_active=params - sum(block.mlp.inactive_parameters() for block in blocks),
+        params_trainable=params_trainable,
+        params_active=params - params_inactive,
         flops_per_token=decoder.training_flops(context) / context,
-        cache_bytes_per_token=sum(cache.nbytes for cache in caches if cache is not None) / context,
+        cache_bytes_per_token=cache_bytes / context,
     )

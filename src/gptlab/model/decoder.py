@@ -32,6 +32,9 @@ from gptlab.model.shape import Shape
 if TYPE_CHECKING:
     from gptlab.model.parametrization import Scaling
 
+Caches = Sequence[LayerCache | None]
+"""Caches of all applied layers, and behind them that of an embedding which reads tokens before each."""
+
 
 class Decoder(nn.Module):
     """A decoder-only transformer.
@@ -75,16 +78,14 @@ class Decoder(nn.Module):
         self.position = position(shape)
         # Identity at 0: no operation in the graph, and nothing to draw
         self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
-        depth = range(shape.layers)
-        self.blocks = nn.ModuleList(block(shape, layer, attention, mlp, residual, norm) for layer in depth)
+        parts = {"attention": attention, "mlp": mlp, "residual": residual, "norm": norm}
+        self.blocks = nn.ModuleList(block(shape, layer, **parts) for layer in range(shape.layers))
         # where norms differ by layer it is of the last one's kind
         self.norm = norm(shape.width, shape.layers - 1) if final_norm else nn.Identity()
         # it is given the embedding so that it may tie its head to it
         self.readout = readout(shape, self.embedding)
         # in training alone, for each token beyond the next one that the readout asks for
-        self.ahead = nn.ModuleList(
-            AheadLayer(shape, attention, norm, mlp, residual, block) for _ in range(self.readout.mtp)
-        )
+        self.ahead = nn.ModuleList(AheadLayer(shape, block=block, **parts) for _ in range(self.readout.mtp))
         # set by whoever builds it: how first values and steps follow the sizes; None is as the init and optimizer say
         self.scaling: Scaling | None = None
         self._check_compatibility()
@@ -100,6 +101,11 @@ class Decoder(nn.Module):
         return cast(list[Block], list(self.blocks))
 
     @property
+    def residuals(self) -> list[Residual]:
+        """Both residuals of every block, first to last."""
+        return [residual for block in self.layers for residual in (block.attention_residual, block.mlp_residual)]
+
+    @property
     def applied_layers(self) -> list[Block]:
         """The blocks in the order in which a token meets them, each `loops` times."""
         if self.loop_order == "cycle":
@@ -111,7 +117,7 @@ class Decoder(nn.Module):
         tokens: Tensor,
         targets: Tensor | None = None,
         positions: Tensor | None = None,
-        cache: Sequence[LayerCache | None] | None = None,
+        cache: Caches | None = None,
         last: bool = False,
         documents: Tensor | None = None,
     ) -> Output:
@@ -130,14 +136,14 @@ class Decoder(nn.Module):
         loss = self.readout.loss(x, targets, forward_pass)
         # an evaluation computes no gradients, and has no use for them
         if self.ahead and torch.is_grad_enabled():
-            predict_ahead(x, targets, forward_pass, self.ahead_layers, self.readout)
+            predict_ahead(x, targets, forward_pass, layers=self.ahead_layers, readout=self.readout)
         return Output(None, loss, forward_pass.losses, forward_pass.facts)
 
     def compute_hidden(
         self,
         tokens: Tensor,
         positions: Tensor | None = None,
-        cache: Sequence[LayerCache | None] | None = None,
+        cache: Caches | None = None,
         documents: Tensor | None = None,
     ) -> tuple[Tensor, ForwardPass]:
         """Return what the readout is given, (B, T, width), and the pass; the arguments are those of `forward`."""
@@ -147,7 +153,9 @@ class Decoder(nn.Module):
         # remembered: given positions may be padded, and only plain ones leave the causal kernels open
         default_positions = positions is None
         positions = torch.arange(tokens.shape[1], device=tokens.device)[None] if positions is None else positions
-        forward_pass = ForwardPass(tokens, positions, self.position, default_positions, documents)
+        forward_pass = ForwardPass(
+            tokens, positions, self.position, default_positions=default_positions, documents=documents
+        )
         layer_caches, token_cache = self._split_cache(cache)
         forward_pass.embeddings = self.embed_tokens(tokens, positions, token_cache)
         x = self.dropout(self.position.embed(forward_pass.embeddings, positions))
@@ -157,11 +165,11 @@ class Decoder(nn.Module):
         for block, layer_cache in zip(self.applied_layers, layer_caches, strict=True):
             stream = block(stream, forward_pass, layer_cache)
         x = self.norm(self.layers[-1].mlp_residual.collapse(stream))
-        return x if self.shape.readout_factor == 1 else x * self.shape.readout_factor, forward_pass
+        if self.shape.readout_factor != 1:
+            x = x * self.shape.readout_factor
+        return x, forward_pass
 
-    def refuse_documents(
-        self, positions: Tensor | None = None, cache: Sequence[LayerCache | None] | None = None
-    ) -> None:
+    def refuse_documents(self, positions: Tensor | None = None, cache: Caches | None = None) -> None:
         """Raise ValueError where documents of one row cannot be kept apart."""
         if positions is not None or cache is not None:
             raise ValueError("documents have positions of their own, and no cache; give neither beside them")
@@ -194,33 +202,28 @@ class Decoder(nn.Module):
                     module.weight.mul_(factor)
 
     def new_cache(self, batch: int, length: int) -> list[LayerCache | None]:
-        """Return empty caches of all applied layers, for `batch` sequences of up to `length` tokens.
-
-        Behind them stands that of an embedding which reads tokens before each.
-        """
+        """Return empty caches, in the order of `Caches`, for `batch` sequences of up to `length` tokens."""
         like = self.embedding.weight
         # the same weights see other keys in each loop
         caches = [block.attention.new_cache(batch, length, like) for block in self.applied_layers]
         token_cache = self.embedder.new_cache(batch, like)
         return caches if token_cache is None else [*caches, token_cache]
 
-    def _split_cache(
-        self, cache: Sequence[LayerCache | None] | None
-    ) -> tuple[Sequence[LayerCache | None], TokenCache | None]:
+    def _split_cache(self, cache: Caches | None) -> tuple[Caches, TokenCache | None]:
         """Return the caches of the applied layers and that of the embedding."""
         if not cache:
             return [None] * len(self.applied_layers), None
-        return (cache[:-1], cast(TokenCache, cache[-1])) if self.embedder.looks_back else (cache, None)
+        if self.embedder.looks_back:
+            return cache[:-1], cast(TokenCache, cache[-1])
+        return cache, None
 
     def trainable_parameters(self) -> list[tuple[str, nn.Parameter]]:
         """Return the parameters that are trained, by name.
 
         A masked or otherwise parametrised weight has the name that it has without.
         """
-        named = (
-            (name.replace(".parametrizations.weight.original", ".weight"), p) for name, p in self.named_parameters()
-        )
-        return [(name, p) for name, p in named if p.requires_grad]
+        parameters = [(name, p) for name, p in self.named_parameters() if p.requires_grad]
+        return [(name.replace(".parametrizations.weight.original", ".weight"), p) for name, p in parameters]
 
     def flops(self, length: int) -> int:
         """Return the matmul FLOPs of one forward pass over one sequence.
@@ -243,19 +246,17 @@ class Decoder(nn.Module):
     def count_ahead_flops(self, length: int) -> int:
         """Return the matmul FLOPs that predicting further ahead adds to a forward pass in training."""
         head = count_weights(self.readout)
-        return sum(
-            layer.count_flops(length - depth, head)
-            for depth, layer in enumerate(self.ahead_layers[: length - 1], start=1)
-        )
+        layers = enumerate(self.ahead_layers[: length - 1], start=1)
+        return sum(layer.count_flops(length - depth, head) for depth, layer in layers)
 
     def _count_matmul_weights(self, frozen: bool = False) -> int:
         """Count the weights of all Linears that one token meets in writing; if `frozen`, of those that do not learn."""
-        residuals = [residual for block in self.layers for residual in (block.attention_residual, block.mlp_residual)]
-        repeated = sum(residual.repeated_weights(frozen) for residual in residuals)
         in_blocks = count_weights(self.blocks, frozen)
-        met_once = in_blocks + repeated - sum(block.mlp.inactive_weights(frozen) for block in self.layers)
-        outside = count_weights(self, frozen) - count_weights(self.ahead, frozen) - in_blocks
-        return outside - (0 if frozen else self.position.pair_weights()) + self.loops * met_once
+        repeated = sum(residual.repeated_weights(frozen) for residual in self.residuals)
+        inactive = sum(block.mlp.inactive_weights(frozen) for block in self.layers)
+        met_by_pairs = 0 if frozen else self.position.pair_weights()
+        outside = count_weights(self, frozen) - count_weights(self.ahead, frozen) - in_blocks - met_by_pairs
+        return outside + self.loops * (in_blocks + repeated - inactive)
 
     def _check_compatibility(self) -> None:
         """Raise ValueError where parts that depend on each other do not fit."""
@@ -265,8 +266,7 @@ class Decoder(nn.Module):
             attention.check_compatible(self.position, attentions[:layer])
         for layer in self.ahead_layers:
             layer.block.attention.check_compatible(self.position, [])
-        residuals = [residual for block in self.layers for residual in (block.attention_residual, block.mlp_residual)]
-        refuse_unlike_streams(residuals, self.loops)
+        refuse_unlike_streams(self.residuals, self.loops)
 
 
 def pattern(

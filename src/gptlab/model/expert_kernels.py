@@ -43,7 +43,7 @@ def apply_experts(
     """
     name = _forced[-1] if _forced else choose_kernel(experts, x)
     if name == "dense":
-        return apply_dense(experts, x, chosen, weights, forward_pass)
+        return apply_dense(experts, x, chosen, weights=weights, forward_pass=forward_pass)
     order = chosen.flatten().argsort(stable=True)  # (token, choice) pairs by expert
     ends = torch.searchsorted(chosen.flatten()[order], torch.arange(1, len(experts) + 1, device=x.device))
     rows = x.repeat_interleave(chosen.shape[1], 0)[order]
@@ -64,14 +64,16 @@ def choose_kernel(experts: Sequence[Mlp], rows: Tensor) -> str:
 def fits_grouped_mm(experts: Sequence[Mlp], rows: Tensor) -> bool:
     """Return whether F.grouped_mm takes the weights of these experts, in the precision of this pass."""
     dtype = find_product_dtype(rows)
-    linears = list(experts[0].children())
-    return (
-        dtype in (TRACED_DTYPES if torch.compiler.is_compiling() else GROUPED_DTYPES)
-        and type(experts[0]).compute is not Mlp.compute
-        and not any(True for _ in experts[0].parameters(recurse=False))
-        and all(is_plain(linear) for expert in experts for linear in expert.children())
-        and all(side * dtype.itemsize % ALIGNMENT == 0 for linear in linears for side in linear.weight.shape)  # type: ignore[union-attr]
-    )
+    if dtype not in (TRACED_DTYPES if torch.compiler.is_compiling() else GROUPED_DTYPES):
+        return False
+    # the products must be those of Linears alone, by a formula that takes other Linears in their place
+    has_formula = type(experts[0]).compute is not Mlp.compute
+    if not has_formula or list(experts[0].parameters(recurse=False)):
+        return False
+    if not all(is_plain(linear) for expert in experts for linear in expert.children()):
+        return False
+    sides = [side for linear in experts[0].children() for side in linear.weight.shape]  # type: ignore[union-attr]
+    return all(side * dtype.itemsize % ALIGNMENT == 0 for side in sides)
 
 
 def find_product_dtype(rows: Tensor) -> torch.dtype:
@@ -91,22 +93,20 @@ def is_plain(linear: nn.Module) -> bool:
 
 def apply_in_a_loop(experts: Sequence[Mlp], rows: Tensor, ends: Tensor, forward_pass: ForwardPass) -> Tensor:
     """Apply each expert to its rows (N, width), which are sorted by expert and end before `ends` (experts,)."""
-    # in training an expert without rows is called too, for gradients of 0: optimizers and DDP know no missing ones
-    return torch.cat(
-        [
-            expert(part, forward_pass) if len(part) or torch.is_grad_enabled() else part
-            for expert, part in zip(experts, rows.tensor_split(ends[:-1].tolist()), strict=True)
-        ]
-    )
+    outputs = []
+    for expert, part in zip(experts, rows.tensor_split(ends[:-1].tolist()), strict=True):
+        # in training an expert without rows is called too, for gradients of 0: optimizers and DDP know no missing ones
+        outputs.append(expert(part, forward_pass) if len(part) or torch.is_grad_enabled() else part)
+    return torch.cat(outputs)
 
 
 def apply_grouped(experts: Sequence[Mlp], rows: Tensor, ends: Tensor, _: ForwardPass) -> Tensor:
     """Do the same by the first expert's formula, each Linear replaced by the product over all experts."""
-    linears: dict[str, Callable[[Tensor], Tensor]] = {
-        name: partial(multiply_grouped, [expert.get_submodule(name) for expert in experts], ends=ends.int())
-        for name, _ in experts[0].named_children()
-    }
-    return experts[0].compute(rows, **linears)
+    products: dict[str, Callable[[Tensor], Tensor]] = {}
+    for name in dict(experts[0].named_children()):
+        linears = [expert.get_submodule(name) for expert in experts]
+        products[name] = partial(multiply_grouped, linears, ends=ends.int())
+    return experts[0].compute(rows, **products)
 
 
 def multiply_grouped(linears: Sequence[Any], x: Tensor, *, ends: Tensor) -> Tensor:
@@ -116,15 +116,18 @@ def multiply_grouped(linears: Sequence[Any], x: Tensor, *, ends: Tensor) -> Tens
     y = F.grouped_mm(x.to(dtype), weights.transpose(1, 2), offs=ends)
     if linears[0].bias is None:
         return y
+    # the expert of each row, (N,)
     expert = torch.searchsorted(ends, torch.arange(len(x), device=x.device, dtype=torch.int32), right=True)
-    return y + torch.stack([linear.bias for linear in linears])[expert]
+    biases = torch.stack([linear.bias for linear in linears])  # (experts, out)
+    return y + biases[expert]
 
 
 def apply_dense(
     experts: Sequence[Mlp], x: Tensor, chosen: Tensor, weights: Tensor, forward_pass: ForwardPass
 ) -> Tensor:
     """Apply every expert to every token, and weigh what was not chosen by 0."""
-    all_weights = torch.zeros_like(weights[:, :1]).repeat(1, len(experts)).scatter(1, chosen, weights)
+    no_weights = torch.zeros_like(weights[:, :1]).repeat(1, len(experts))
+    all_weights = no_weights.scatter(1, chosen, weights)  # (N, experts)
     y = torch.zeros_like(x)
     for weight, expert in zip(all_weights.split(1, 1), experts, strict=True):
         y = y + weight * expert(x, forward_pass)

@@ -76,12 +76,9 @@ class ForwardPass:
             return PassMask(mask, self.positions, key_positions, causal=False)
         # masks are compared by value: layers of one window share one tensor
         if mask not in self.pass_masks:
+            causal = self.default_positions and mask.is_plain_causal(self.positions.shape[1])
             self.pass_masks[mask] = PassMask(
-                mask,
-                self.positions,
-                self.positions,
-                self.default_positions and mask.is_plain_causal(self.positions.shape[1]),
-                self.documents,
+                mask, self.positions, self.positions, causal=causal, documents=self.documents
             )
         return self.pass_masks[mask]
 

@@ -6,9 +6,8 @@
 
 Each depth sees the tokens up to the one before what it predicts, so the causal chain is kept. A pass that computes no
 gradients leaves them out: losses stay comparable, and writing costs what it did. `sample --draft self` has them guess
-(generation/self_draft.py). The block is what a decoder of one
-layer would have, so that nothing reads layers above. Departure: depth 1 begins from what the head is given, which is
-normed already, as Megatron-LM's does.
+(generation/self_draft.py). The block is what a decoder of one layer would have, so that nothing reads layers above.
+Departure: depth 1 begins from what the head is given, which is normed already, as Megatron-LM's does.
 """
 
 from collections.abc import Callable, Sequence
@@ -34,17 +33,19 @@ class AheadLayer(nn.Module):
     def __init__(
         self,
         shape: Shape,
+        *,
+        block: Callable[..., Block],
         attention: Callable[..., Attention],
-        norm: Callable[..., Norm],
         mlp: Callable[..., Mlp],
         residual: Callable[..., Residual],
-        block: Callable[..., Block],
+        norm: Callable[..., Norm],
     ) -> None:
         super().__init__()
         self.hidden_norm, self.token_norm, self.norm = (norm(shape.width, 0) for _ in range(3))
         self.join = nn.Linear(2 * shape.width, shape.width, bias=False)
         # a decoder of one layer: patterns give their last kind, and nothing is shared with layers that are not there
-        self.block = block(replace(shape, layers=1), 0, attention, mlp, residual, norm)
+        one_layer = replace(shape, layers=1)
+        self.block = block(one_layer, 0, attention=attention, mlp=mlp, residual=residual, norm=norm)
 
     def forward(
         self, x: Tensor, next_tokens: Tensor, forward_pass: ForwardPass, cache: LayerCache | None = None
@@ -78,14 +79,21 @@ def predict_ahead(
     length, embeddings = x.shape[1], forward_pass.embeddings
     assert embeddings is not None
     for depth, layer in enumerate(layers[: length - 1], start=1):
-        tokens, positions = forward_pass.tokens[:, depth:], forward_pass.positions[:, : length - depth]
+        # place i of this depth stands where token i does, reads token i + depth, and predicts the one after that
+        places = length - depth
         documents, ahead_targets = forward_pass.documents, targets[:, depth:]
         if documents is not None:
             # a place whose token ahead is of another document mixes two; all after it in its own do too
-            mixes = documents[:, depth:] != documents[:, : length - depth]
-            documents, ahead_targets = documents[:, : length - depth], ahead_targets.masked_fill(mixes, IGNORED)
-        inner = ForwardPass(tokens, positions, forward_pass.position, forward_pass.default_positions, documents)
-        x = layer(x[:, : length - depth], embeddings[:, depth:], inner)
+            mixes = documents[:, depth:] != documents[:, :places]
+            documents, ahead_targets = documents[:, :places], ahead_targets.masked_fill(mixes, IGNORED)
+        inner = ForwardPass(
+            forward_pass.tokens[:, depth:],
+            forward_pass.positions[:, :places],
+            forward_pass.position,
+            default_positions=forward_pass.default_positions,
+            documents=documents,
+        )
+        x = layer(x[:, :places], embeddings[:, depth:], inner)
         losses.append(readout.loss(layer.norm(x), ahead_targets, inner))
         # such as a mixture's balance, or the head's z-loss
         for name, value in inner.losses.items():

@@ -60,11 +60,10 @@ def compute_frequencies(pair: Tensor, width: int, theta: float, scaling: Scaling
     plain = theta ** (-pair / width)
     if scaling.kind == "linear":
         return plain / scaling.factor
-    unscaled_share = (
-        _unscaled_share_by_turns(plain, scaling)
-        if scaling.kind == "llama3"
-        else _unscaled_share_by_index(pair, width, theta, scaling)
-    )
+    if scaling.kind == "llama3":
+        unscaled_share = _unscaled_share_by_turns(plain, scaling)
+    else:
+        unscaled_share = _unscaled_share_by_index(pair, width, theta, scaling)
     return plain * unscaled_share + plain / scaling.factor * (1 - unscaled_share)
 
 
@@ -76,12 +75,13 @@ def _unscaled_share_by_turns(plain: Tensor, scaling: Scaling) -> Tensor:
 
 def _unscaled_share_by_index(pair: Tensor, width: int, theta: float, scaling: Scaling) -> Tensor:
     """Return the same, linear in the pair's number between those that turn `high` and `low` times, rounded outwards."""
-    # the number i of the pair, as a real one, that turns `turns` times: 2 pi turns = original theta^(-2 i / width)
-    fast, slow = (
-        width * math.log(scaling.original / (turns * 2 * math.pi)) / (2 * math.log(theta))
-        for turns in (scaling.high_turns, scaling.low)
-    )
-    first, last = max(math.floor(fast), 0), min(math.ceil(slow), width - 1)
+
+    def find_pair(turns: float) -> float:
+        # the real number i of the pair that turns so often: 2 pi turns = original theta^(-2 i / width)
+        return width * math.log(scaling.original / (turns * 2 * math.pi)) / (2 * math.log(theta))
+
+    first = max(math.floor(find_pair(scaling.high_turns)), 0)
+    last = min(math.ceil(find_pair(scaling.low)), width - 1)
     # 0.001 where both ends fall on one pair: a step instead of a division by 0, as in the authors' code
     return 1 - ((pair / 2 - first) / (last - first or 0.001)).clamp(0, 1)
 

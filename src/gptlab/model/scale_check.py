@@ -39,11 +39,12 @@ def measure_initial_ratios(decoder: Decoder) -> dict[str, float]:
     size = BATCH_ROWS, min(shape.context, MAX_LENGTH)
     # random tokens: the check must not depend on the data, and knowing nothing then costs ln V exactly
     tokens, targets = (torch.randint(shape.tokens, size, generator=generator) for _ in range(2))
-    was_training, streams = decoder.training, list[Tensor]()
+    was_training = decoder.training
+    streams: list[Tensor] = []
     # what enters the last norm is the last stream, collapsed
     hook = decoder.norm.register_forward_pre_hook(lambda _, inputs: streams.append(inputs[0]))
-    branch_ratios = list[float]()
-    residuals = [residual for block in decoder.layers for residual in (block.attention_residual, block.mlp_residual)]
+    branch_ratios: list[float] = []
+    residuals = decoder.residuals
     for residual in residuals:
         # shadows the method on this object alone; `del` below brings the one of the class back
         residual.write = _record_branch_ratio(residual, branch_ratios)
@@ -54,10 +55,10 @@ def measure_initial_ratios(decoder: Decoder) -> dict[str, float]:
             loss = decoder(tokens, targets).loss.item()
             x = decoder.embed_tokens(tokens)
             ratios = _measure_rounded_weights(decoder) | {"loss": loss / math.log(shape.tokens)}
-            ratios["position"] = _rms(decoder.position.embed(x, torch.arange(size[1])[None]) - x) / _rms(x)
-            if any(
-                module._parameters.get("weight") is decoder.embedding.weight for module in decoder.readout.modules()
-            ):
+            added = decoder.position.embed(x, torch.arange(size[1])[None]) - x
+            ratios["position"] = _rms(added) / _rms(x)
+            head_weights = [module._parameters.get("weight") for module in decoder.readout.modules()]
+            if any(weight is decoder.embedding.weight for weight in head_weights):
                 # a tied head scores by the embedding, so at birth the stream should still point to its token
                 ratios["cosine"] = torch.cosine_similarity(x, streams[0], dim=-1).mean().item()
     finally:

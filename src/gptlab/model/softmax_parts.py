@@ -130,7 +130,7 @@ class ScoreClip:
             return
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.all_reduce(self.largest, torch.distributed.ReduceOp.MAX)
-        clip_heads(q, k, self.largest, self.limit, head)
+        clip_heads(q, k, self.largest, clip=self.limit, head=head)
         self.largest = None
 
 
@@ -145,7 +145,8 @@ def refuse_bad_knobs(
 ) -> None:
     """Raise ValueError for numbers outside their range."""
     if kv_heads < 1 or shape.heads % kv_heads:
-        suggestions = " or ".join(", ".join(map(str, divisors(shape.heads))).rsplit(", ", 1))
+        numbers = ", ".join(map(str, divisors(shape.heads)))
+        suggestions = " or ".join(numbers.rsplit(", ", 1))  # 1, 2 or 4
         raise ValueError(f"kv_heads={kv_heads} does not divide model.heads={shape.heads}; try {suggestions}")
     if window is not None and window < 1:
         raise ValueError(f"window={window} sees nothing; give a number of keys > 0, or null for all of them")

@@ -75,8 +75,9 @@ class ContextualPosition(Attention):
         sums = gates.gather(-1, newest_first).cumsum(-1)
         places = torch.zeros_like(sums).scatter(-1, newest_first, sums).clamp(max=self.places - 1)
         below = places.detach().floor().long()
+        above = (below + 1).clamp(max=self.places - 1)
         of_places = self.place(q)  # (B, H, T, places)
-        low, high = of_places.gather(-1, below), of_places.gather(-1, (below + 1).clamp(max=self.places - 1))
+        low, high = of_places.gather(-1, below), of_places.gather(-1, above)
         return low + (places - below) * (high - low)
 
     def new_cache(self, batch: int, length: int, like: Tensor) -> RingCache:

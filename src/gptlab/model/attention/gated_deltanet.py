@@ -64,11 +64,14 @@ class GatedDeltaNet(Attention):
 
     def forward(self, x: Tensor, forward_pass: ForwardPass, cache: RecurrentState | None = None) -> Tensor:
         rows = (self.new_cache(len(x), 0, x) if cache is None else cache).rows
-        projected, conv = self.conv.project(x, (self.q, self.k, self.v), self.widths, forward_pass, rows["conv"])
+        linears = (self.q, self.k, self.v)
+        projected, conv = self.conv.project(x, linears, self.widths, forward_pass, past=rows["conv"])
         q, k, v = (part.unflatten(-1, (self.heads, -1)) for part in projected)  # (B, T, H, D)
         beta = self.greatest_beta * self.beta(x).sigmoid()[..., None]  # (B, T, H, 1)
         _, log_decay = self.time_scale(self.decay(x))
-        y, state = apply_delta_rule(q, k, v, beta, log_decay, forward_pass, rows["state"], self.chunk)
+        y, state = apply_delta_rule(
+            q, k, v, beta, log_decay=log_decay, forward_pass=forward_pass, state=rows["state"], chunk=self.chunk
+        )
         if cache is not None:
             cache.update(state=state, conv=conv)
         return self.out(F.silu(self.gate(x)) * self.norm(y).flatten(-2))

@@ -48,18 +48,14 @@ class GatedLinearAttention(Attention):
         super().__init__()
         refuse_bad_chunk(chunk)
         key = -(-shape.head // 2) if key_head is None else key_head
-        if key < 1 or rank < 1:
-            name, value = ("rank", rank) if rank < 1 else ("key_head", key_head)
-            raise ValueError(f"{name}={value} is not positive; try {16 if rank < 1 else 'null'}")
+        if rank < 1:
+            raise ValueError(f"rank={rank} is not positive; try 16")
+        if key < 1:
+            raise ValueError(f"key_head={key_head} is not positive; try null")
         if temperature <= 0:
             raise ValueError(f"temperature={temperature} is not positive; try 16")
-        self.heads, self.key, self.value, self.chunk, self.temperature = (
-            shape.heads,
-            key,
-            shape.head,
-            chunk,
-            temperature,
-        )
+        self.heads, self.key, self.value = shape.heads, key, shape.head
+        self.chunk, self.temperature = chunk, temperature
         keys, values = self.heads * self.key, self.heads * self.value
         self.q, self.k = nn.Linear(shape.width, keys, bias), nn.Linear(shape.width, keys, bias)
         self.v = nn.Linear(shape.width, values, bias)
@@ -75,15 +71,10 @@ class GatedLinearAttention(Attention):
         q, k, v, decay = (part.unflatten(-1, (self.heads, -1)) for part in (self.q(x), self.k(x), self.v(x), decay))
         # decays near 1 would round to 1 in bfloat16
         log_decay = F.logsigmoid(decay.to(rows["state"].dtype)) / self.temperature
-        y, state = mix(
-            q * self.key**-0.5,
-            # a key of 0 writes nothing, and a log decay of 0 forgets nothing: padding leaves the state as it is
-            hide_padding(k, forward_pass),
-            v,
-            forget_at_borders(hide_padding(log_decay, forward_pass), forward_pass),
-            rows["state"],
-            self.chunk,
-        )
+        # a key of 0 writes nothing, and a log decay of 0 forgets nothing: padding leaves the state as it is
+        k, log_decay = hide_padding(k, forward_pass), hide_padding(log_decay, forward_pass)
+        log_decay = forget_at_borders(log_decay, forward_pass)
+        y, state = mix(q * self.key**-0.5, k, v, log_decay, state=rows["state"], chunk=self.chunk)
         if cache is not None:
             cache.update(state=state)
         # norm is of each head's values, (..., H, value), before heads are joined

@@ -57,12 +57,14 @@ class KimiDeltaAttention(Attention):
 
     def forward(self, x: Tensor, forward_pass: ForwardPass, cache: RecurrentState | None = None) -> Tensor:
         rows = (self.new_cache(len(x), 0, x) if cache is None else cache).rows
-        widths = [self.heads * self.head] * 3
-        projected, conv = self.conv.project(x, (self.q, self.k, self.v), widths, forward_pass, rows["conv"])
+        linears, widths = (self.q, self.k, self.v), [self.heads * self.head] * 3
+        projected, conv = self.conv.project(x, linears, widths, forward_pass, past=rows["conv"])
         q, k, v = (part.unflatten(-1, (self.heads, -1)) for part in projected)  # (B, T, H, D)
         beta = self.greatest_beta * self.beta(x).sigmoid()[..., None]  # (B, T, H, 1)
         _, log_decay = self.time_scale(self.decay_up(self.decay_down(x)))  # (B, T, H, D)
-        y, state = apply_delta_rule(q, k, v, beta, log_decay, forward_pass, rows["state"], self.chunk)
+        y, state = apply_delta_rule(
+            q, k, v, beta, log_decay=log_decay, forward_pass=forward_pass, state=rows["state"], chunk=self.chunk
+        )
         if cache is not None:
             cache.update(state=state, conv=conv)
         return self.out(self.gate_up(self.gate_down(x)).sigmoid() * self.norm(y).flatten(-2))

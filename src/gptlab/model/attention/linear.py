@@ -73,7 +73,7 @@ class LinearAttention(Attention):
         log_decay = self.compute_log_decay(state).view(1, 1, -1, 1).expand(1, x.shape[1], -1, -1)
         log_decay = hide_padding(log_decay, forward_pass)
         log_decay = forget_at_borders(log_decay, forward_pass)
-        y, state = mix(q, hide_padding(k, forward_pass), v, log_decay, state, self.chunk)
+        y, state = mix(q, hide_padding(k, forward_pass), v, log_decay, state=state, chunk=self.chunk)
         if cache is not None:
             cache.update(state=state)
         y = self.norm(y).flatten(-2)

@@ -80,18 +80,14 @@ class Mamba2(Attention):
 
     def forward(self, x: Tensor, forward_pass: ForwardPass, cache: RecurrentState | None = None) -> Tensor:
         rows = (self.new_cache(len(x), 0, x) if cache is None else cache).rows
-        (q, k, v), conv = self.conv.project(x, (self.q, self.k, self.v), self.widths, forward_pass, rows["conv"])
+        linears = (self.q, self.k, self.v)
+        (q, k, v), conv = self.conv.project(x, linears, self.widths, forward_pass, past=rows["conv"])
+        # one head's queries and keys, shared by all: (B, T, 1, D)
+        q, k = q[:, :, None], hide_padding(k, forward_pass)[:, :, None]
         v = v.unflatten(-1, (self.heads, -1))  # (B, T, H, E)
         step, log_decay = self.time_scale(self.decay(x))  # (B, T, H, 1)
-        y, state = mix(
-            # one head's, shared by all
-            q[:, :, None],
-            hide_padding(k, forward_pass)[:, :, None],
-            step * v,
-            forget_at_borders(hide_padding(log_decay, forward_pass), forward_pass),
-            rows["state"],
-            self.chunk,
-        )
+        log_decay = forget_at_borders(hide_padding(log_decay, forward_pass), forward_pass)
+        y, state = mix(q, k, step * v, log_decay, state=rows["state"], chunk=self.chunk)
         if cache is not None:
             cache.update(state=state, conv=conv)
         y = (y + self.skip[:, None] * v).flatten(-2)

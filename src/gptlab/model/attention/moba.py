@@ -82,19 +82,21 @@ class BlockMixture(Attention):
         batch = len(k)
         blocks = (key_positions.clamp(min=0) // self.block).expand(batch, -1)  # (B, S)
         slots, is_key = blocks % places, (key_positions >= 0).expand(batch, -1)
+        # the mean of each block's keys, without padding and empty slots of the cache
         counts = q.new_zeros(batch, places).scatter_add(1, slots, is_key.to(q.dtype))
-        index = slots[..., None, None].expand_as(k)
-        sums = torch.zeros_like(k[:, :1]).expand(-1, places, -1, -1).scatter_add(1, index, k * is_key[..., None, None])
+        no_sums, index = torch.zeros_like(k[:, :1]).expand(-1, places, -1, -1), slots[..., None, None].expand_as(k)
+        sums = no_sums.scatter_add(1, index, k * is_key[..., None, None])
         means = sums / counts.clamp(min=1)[..., None, None]  # (B, places, H, D)
         scores = q.transpose(1, 2) @ means.permute(0, 2, 3, 1)  # (B, H, T, places)
-        newest = torch.full_like(counts, -1, dtype=torch.long).scatter_reduce(
-            1, slots, torch.where(is_key, blocks, -1), "amax"
-        )
+        # the number of the block at each place, -1 where there is none
+        no_blocks = torch.full_like(counts, -1, dtype=torch.long)
+        block_at = no_blocks.scatter_reduce(1, slots, torch.where(is_key, blocks, -1), "amax")[:, None, None]
         own = (query_positions.clamp(min=0) // self.block)[:, None, :, None]  # (B|1, 1, T, 1)
-        is_past = (newest[:, None, None] < own) & (newest >= 0)[:, None, None]
+        is_past = (block_at < own) & (block_at >= 0)
         ranked = scores.masked_fill(~is_past, -torch.inf).topk(min(self.top_k - 1, places), -1)
+        # where there are fewer past blocks than that, others of -inf are ranked too
         past = torch.zeros_like(scores, dtype=torch.bool).scatter(-1, ranked.indices, ranked.values > -torch.inf)
-        chosen = past | (newest[:, None, None] == own)
+        chosen = past | (block_at == own)
         return chosen.gather(-1, slots[:, None, None].expand(-1, *chosen.shape[1:3], -1))
 
     def new_cache(self, batch: int, length: int, like: Tensor) -> RingCache:
@@ -106,8 +108,11 @@ class BlockMixture(Attention):
 
     def pairs(self, length: int) -> int:
         """Count the pairs that are chosen: a triangle in the own block, whole past ones."""
-        own = sum(place % self.block + 1 for place in range(length))
-        return own + sum(min(self.top_k - 1, place // self.block) * self.block for place in range(length))
+        pairs = 0
+        for place in range(length):
+            past_blocks = min(self.top_k - 1, place // self.block)
+            pairs += place % self.block + 1 + past_blocks * self.block
+        return pairs
 
     def flops(self, length: int) -> int:
         places = -(-length // self.block) + 1

@@ -91,10 +91,11 @@ class RWKV7(Attention):
     def forward(self, x: Tensor, forward_pass: ForwardPass, cache: RecurrentState | None = None) -> Tensor:
         rows = (self.new_cache(len(x), 0, x) if cache is None else cache).rows
         x = hide_padding(x, forward_pass)
-        before = hide_other_documents(torch.cat([rows["past"].to(x.dtype), x[:, :-1]], 1), forward_pass, 1)
+        before = torch.cat([rows["past"].to(x.dtype), x[:, :-1]], 1)  # the token before each
+        before = hide_other_documents(before, forward_pass, 1)
         shares = self.shift.unflatten(0, (len(SHIFT_POWERS), -1)).unbind()
-        blends = (torch.addcmul(x, share, before - x) for share in shares)
-        x_q, x_decay, x_k, x_v, x_rate, x_gate = blends  # (B, T, width)
+        # x + share (before - x), in the order of SHIFT_POWERS, (B, T, width) each
+        x_q, x_decay, x_k, x_v, x_rate, x_gate = (torch.addcmul(x, share, before - x) for share in shares)
         log_decay = -LOG_DECAY_SCALE * (self.decay + self.up["decay"](self.down["decay"](x_decay).tanh())).sigmoid()
         rate = (self.rate + self.up["rate"](self.down["rate"](x_rate))).sigmoid()
         gate = self.up["gate"](self.down["gate"](x_gate).sigmoid())
@@ -104,19 +105,20 @@ class RWKV7(Attention):
             v = torch.lerp(v, forward_pass.shared["first value of rwkv7"].to(v.dtype), share.to(v.dtype))
         else:
             forward_pass.shared["first value of rwkv7"] = v
-        key = self.k(x_k)
-        q, key_scaled, k, v, rate, log_decay = (
-            part.unflatten(-1, (self.heads, -1))  # (B, T, H, D)
-            for part in (self.q(x_q), key * self.key_scale, key * (1 + (rate - 1) * self.key_rate), v, rate, log_decay)
-        )
-        erased = F.normalize(key_scaled, dim=-1)
+        q, k = self.q(x_q), self.k(x_k)
+        scaled_k = k * self.key_scale
+        k = k * (1 + (rate - 1) * self.key_rate)
+        in_heads = (part.unflatten(-1, (self.heads, -1)) for part in (q, k, scaled_k, v, rate, log_decay))
+        q, k, scaled_k, v, rate, log_decay = in_heads  # (B, T, H, D)
+        erased = F.normalize(scaled_k, dim=-1)  # c
         # what is erased is read before the state decays, and `mix` reads after
         rewrite = Rewrite(-erased * (-log_decay).exp(), hide_padding(erased * rate, forward_pass))
         k = hide_padding(k, forward_pass)
         log_decay = forget_at_borders(hide_padding(log_decay, forward_pass), forward_pass)
-        y, state = mix(q, k, v, log_decay, rows["state"], self.chunk, rewrite)
+        y, state = mix(q, k, v, log_decay, state=rows["state"], chunk=self.chunk, rewrite=rewrite)
         if cache is not None:
             cache.update(state=state, past=x[:, -1:])
+        # a group norm takes (rows, width)
         normed = self.norm(y.flatten(0, 1).flatten(-2)).view(*y.shape[:2], -1)
         bonus = (q * self.bonus.view(self.heads, -1) * k).sum(-1, keepdim=True) * v
         return self.out(gate * (normed + bonus.flatten(-2)))

@@ -102,11 +102,12 @@ class SoftmaxAttention(Attention):
     ) -> None:
         super().__init__()
         kv_heads = shape.heads if kv_heads is None else kv_heads
-        refuse_bad_knobs(shape, kv_heads, window, scale, softcap, dropout)
+        refuse_bad_knobs(shape, kv_heads, window=window, scale=scale, softcap=softcap, dropout=dropout)
         refuse_bad_clip(qk_clip, qk_norm)
+        # these change keys or values, which a reader of another layer's takes as they are
+        of_keys = {"forget_gate": forget_gate, "short_conv": short_conv, "qk_clip": qk_clip}
         of_values = {"value_embedding": value_embedding, "value_residual": value_residual, "exclusive": exclusive}
-        clip_and_conv = {"short_conv": short_conv, "qk_clip": qk_clip}
-        refuse_bad_sharing(layer, share_with, forget_gate=forget_gate, **clip_and_conv, **of_values)
+        refuse_bad_sharing(layer, share_with, **of_keys, **of_values)
         self.layer, self.heads, self.kv_heads, self.head = layer, shape.heads, kv_heads, shape.head
         self.mask, self.softcap, self.dropout = Mask(window), softcap, dropout
         self.scale = choose_scale(shape) if scale is None else scale
@@ -207,29 +208,31 @@ class SoftmaxAttention(Attention):
         q, k, v = self.project(x, forward_pass, cache)
         q = self.split_heads(q, self.q_norm)  # (B, T, H, D)
         k = self.split_heads(k, self.k_norm)  # (B, T, K, D)
-        own_v = v = v.unflatten(-1, (self.kv_heads, self.head))
+        v = v.unflatten(-1, (self.kv_heads, self.head))
         if self.value_embedding is not None:
-            own_v = v = self.value_embedding(v, x, forward_pass.tokens)
+            v = self.value_embedding(v, x, forward_pass.tokens)
         if self.value_residual:
             # before the cache, which then holds blended values
-            own_v = v = torch.lerp(v, forward_pass.shared["first value"], self.blend) if self.layer else v
+            v = torch.lerp(v, forward_pass.shared["first value"], self.blend) if self.layer else v
             forward_pass.shared.setdefault("first value", v)
+        own_v = v if self.exclusive else None
         q, k = forward_pass.position.rotate(q, k, forward_pass.positions, self.layer)
         key_positions, rows = forward_pass.positions, {"k": k, "v": v}
         if self.forget is not None:
-            rows["forgotten"] = self.sum_forgetting(x, forward_pass, cache)  # (B, T, H)
-        queries_forgotten = rows.get("forgotten")
+            rows["forgotten"] = self.sum_forgetting(x, forward_pass, cache)
+        query_sums = rows.get("forgotten")  # (B, T, H)
         if cache is not None:
             key_positions, rows = cache.update(key_positions, **rows)
-            # S entries: those that the cache still holds, and the new ones
+        # S entries: those that the cache still holds, and the new ones
         k, v = rows["k"], rows["v"]  # (B, S, K, D)
         if self.lends:
             forward_pass.shared[f"keys of {self.layer}"] = k, v, key_positions
         forgotten = None
-        if queries_forgotten is not None:
-            differences = queries_forgotten[:, :, None] - rows["forgotten"][:, None]
-            forgotten = differences.movedim(-1, 1).to(q.dtype)  # (B, H, T, S)
-        return Reading(q, k, v, key_positions, own_v if self.exclusive else None, forgotten)
+        if query_sums is not None:
+            # the log gates of the tokens after the key, up to the query
+            differences = query_sums[:, :, None] - rows["forgotten"][:, None]  # (B, T, S, H)
+            forgotten = differences.movedim(-1, 1).to(q.dtype)
+        return Reading(q, k, v, key_positions, own_v=own_v, forgotten=forgotten)
 
     def sum_forgetting(self, x: Tensor, forward_pass: ForwardPass, cache: RingCache | None) -> Tensor:
         """Return the sums of all log gates so far, (B, T, H). Padding forgets nothing."""
@@ -246,7 +249,7 @@ class SoftmaxAttention(Attention):
         no_keys = q[:, :, :0]
         q, _ = forward_pass.position.rotate(q, no_keys, forward_pass.positions, self.source)
         k, v, key_positions = forward_pass.shared[f"keys of {self.source}"]
-        return Reading(q, k, v, key_positions, None, None)
+        return Reading(q, k, v, key_positions, own_v=None, forgotten=None)
 
     def check_compatible(self, position, earlier: Sequence[Attention]) -> None:
         super().check_compatible(position, earlier)

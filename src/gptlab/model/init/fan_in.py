@@ -40,7 +40,7 @@ class FanIn(Init):
             std = 0.02
         elif self.residual and name.endswith(".out.weight"):
             std /= math.sqrt(2 * shape.layers)
-        nn.init.trunc_normal_(tensor, 0.0, std, -3 * std, 3 * std, generator=generator)
+        nn.init.trunc_normal_(tensor, mean=0.0, std=std, a=-3 * std, b=3 * std, generator=generator)
 
     def std_powers(self, module: nn.Module, name: str) -> StdPowers:
         if isinstance(module, nn.Embedding):

@@ -32,9 +32,8 @@ class GPT2(Init):
         else:
             # two branches a layer add up in the stream, and their variances with them: hence the root
             writes_to_stream = self.residual and name.endswith(".out.weight")
-            tensor.normal_(
-                0.0, self.std / math.sqrt(2 * shape.layers) if writes_to_stream else self.std, generator=generator
-            )
+            std = self.std / math.sqrt(2 * shape.layers) if writes_to_stream else self.std
+            tensor.normal_(0.0, std, generator=generator)
 
     def std_powers(self, module: nn.Module, name: str) -> StdPowers:
         return StdPowers(layers=-0.5 if self.residual and name.endswith(".out.weight") else 0)

@@ -34,9 +34,10 @@ class Orthogonal(Init):
         elif name.startswith("readout."):
             tensor.normal_(0.0, 0.02, generator=generator)
         else:
-            smaller = self.residual and name.endswith(".out.weight")
+            writes_to_stream = self.residual and name.endswith(".out.weight")
+            gain = self.gain / math.sqrt(2 * shape.layers) if writes_to_stream else self.gain
             # of a matrix that is not square the shorter side is orthonormal
-            nn.init.orthogonal_(tensor, self.gain / math.sqrt(2 * shape.layers) if smaller else self.gain, generator)
+            nn.init.orthogonal_(tensor, gain, generator)
 
     def std_powers(self, module: nn.Module, name: str) -> StdPowers:
         if isinstance(module, nn.Embedding):

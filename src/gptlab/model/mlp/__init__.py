@@ -43,9 +43,10 @@ class Mlp(nn.Module):
 
 def count_weights(module: nn.Module, frozen: bool = False) -> int:
     """Count the weights of all Linears in a module; if `frozen`, of those that do not learn."""
-    linears = (child for child in module.modules() if isinstance(child, nn.Linear))
-    return sum(
-        linear.weight.numel()
-        for linear in linears
-        if not frozen or not any(p.requires_grad for p in linear.parameters())
-    )
+    count = 0
+    for linear in module.modules():
+        if isinstance(linear, nn.Linear):
+            learns = any(p.requires_grad for p in linear.parameters())
+            if not (frozen and learns):
+                count += linear.weight.numel()
+    return count

@@ -96,7 +96,9 @@ class MixtureMlp(Mlp):
         counts = torch.zeros_like(scores).scatter(-1, chosen, 1.0).sum((0, 1))  # rows of each expert, (experts,)
         self.report_load(scores, logits, counts, forward_pass)
         experts: list[Any] = list(self.experts)
-        y = apply_experts(experts, x.flatten(0, 1), chosen.flatten(0, 1), weights.flatten(0, 1), forward_pass)
+        # tokens of all rows in one axis, (B T, ...): experts know no sequences
+        tokens, chosen, weights = x.flatten(0, 1), chosen.flatten(0, 1), weights.flatten(0, 1)
+        y = apply_experts(experts, tokens, chosen, weights=weights, forward_pass=forward_pass)
         y = y.view_as(x).to(x.dtype)
         return y if self.shared is None else y + self.shared(x, forward_pass)
 

@@ -57,7 +57,7 @@ class Rope(Position):
         if scaling is None and factor != 1:
             raise ValueError(f"factor={factor} stretches nothing while scaling=null; try scaling=yarn")
         original = shape.context if original is None else original
-        self.scaling = Scaling(scaling, factor, original, low, high) if scaling else None
+        self.scaling = Scaling(kind=scaling, factor=factor, original=original, low=low, high=high) if scaling else None
         if not 0 < fraction <= 1:
             raise ValueError(f"fraction={fraction} is not in (0, 1]; 1 turns the whole head")
         if not 0 < kept <= 1:
@@ -111,12 +111,9 @@ class Rope(Position):
         # inference mode have no version to compare.
         if torch.compiler.is_compiling() or not torch.is_grad_enabled() or positions.is_inference():
             return self.compute_cos_sin(positions, width, q, theta)
-        if (
-            # `is`, since comparing values would wait for a GPU; the version shows writes in place
-            self.cache_version is None
-            or self.cache_version[0] is not positions
-            or self.cache_version[1] != positions._version
-        ):
+        cached_positions, cached_version = self.cache_version or (None, None)
+        # `is`, since comparing values would wait for a GPU; the version shows writes in place
+        if cached_positions is not positions or cached_version != positions._version:
             self.cache_version, self.cos_sin_cache = (positions, positions._version), {}
         key = (theta, q.shape[2:], q.dtype)
         if key not in self.cos_sin_cache:
@@ -135,8 +132,10 @@ class Rope(Position):
             frequencies = frequencies * (pair < self.kept * width)
         angle = positions[..., None].to(dtype) * frequencies
         factor = attention_factor(self.scaling)
-        cos, sin = (angle.cos(), angle.sin()) if factor == 1 else (angle.cos() * factor, angle.sin() * factor)
-        # signed as rotate_halves wants it: its second argument is x with the halves swapped, (b, a)
+        cos, sin = angle.cos(), angle.sin()
+        if factor != 1:
+            cos, sin = cos * factor, sin * factor
+        # signed as rotate_halves wants it, which multiplies sin by x with the halves swapped, (b, a)
         cos, sin = torch.cat([cos, cos], -1), torch.cat([-sin, sin], -1)
         return cos[:, :, None].to(like.dtype), sin[:, :, None].to(like.dtype)
 

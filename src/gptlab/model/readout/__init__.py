@@ -28,6 +28,6 @@ class Readout(nn.Module):
         """
         # (B T, vocab), the largest tensor of a step
         logits = self(x).flatten(0, 1)
-        return F.cross_entropy(
-            logits if logits.dtype.itemsize > 2 else logits.float(), targets.flatten(), ignore_index=IGNORED
-        )
+        # 16 bits are too few for a sum over the vocabulary
+        logits = logits if logits.dtype.itemsize > 2 else logits.float()
+        return F.cross_entropy(logits, targets.flatten(), ignore_index=IGNORED)

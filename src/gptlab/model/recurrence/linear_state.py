@@ -48,29 +48,31 @@ def mix(
     chunk      tokens computed at once, a power of 2 if decays differ by feature; it changes the time, not the result
     """
     # a state sums over the whole text, and decays near 1 would round to 1 in bfloat16
-    wide = torch.promote_types(q.dtype, torch.float32)
+    dtype, wide = q.dtype, torch.promote_types(q.dtype, torch.float32)
     scan = scan_tokens if q.shape[1] == 1 else scan_chunks
 
     def arrange(x: Tensor) -> Tensor:
         # copied once, not before each of the products that it enters
         return x.to(wide).transpose(1, 2).contiguous()
 
-    changes = None if rewrite is None else rewrite.apply(arrange)
-    y, last = scan(arrange(q), arrange(k), arrange(v), arrange(log_decay), state.to(wide), chunk, changes)
-    return y.transpose(1, 2).to(q.dtype), last.to(state.dtype)
+    rewrite = None if rewrite is None else rewrite.apply(arrange)
+    q, k, v, log_decay = arrange(q), arrange(k), arrange(v), arrange(log_decay)
+    y, last = scan(q, k, v, log_decay, state=state.to(wide), chunk=chunk, rewrite=rewrite)
+    return y.transpose(1, 2).to(dtype), last.to(state.dtype)
 
 
 def scan_tokens(
     q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, state: Tensor, chunk: int = 1, rewrite: Rewrite | None = None
 ) -> tuple[Tensor, Tensor]:
     """Follow the recurrence token by token, with heads before time: q (B, H, T, D). The reference of the chunks."""
-    del chunk
+    del chunk  # taken so that both forms are called alike
     outputs = []
     for t in range(q.shape[2]):
-        state = log_decay[:, :, t, :, None].exp() * state
+        state = log_decay[:, :, t, :, None].exp() * state  # (B, H, D, E)
         if rewrite is not None:
             write = k if rewrite.write is None else rewrite.write
-            state = state + write[:, :, t, :, None] * (rewrite.read[:, :, t, None] @ state)
+            change = rewrite.read[:, :, t, None] @ state  # (B, H, 1, E)
+            state = state + write[:, :, t, :, None] * change
         state = state + k[:, :, t, :, None] * v[:, :, t, None]
         outputs.append(q[:, :, t, None] @ state)
     return torch.cat(outputs, 2), state
@@ -88,28 +90,30 @@ def scan_chunks(
         return (F.pad(x, (0, 0, 0, -length % size)) if length % size else x).unflatten(2, (-1, size))
 
     q, k, v, log_decay = (split(x) for x in (q, k, v, log_decay))
-    since_start = log_decay.cumsum(-2)
-    since_decay, at_end = since_start.exp(), since_start[..., -1:, :]  # (B, H, N, C|1, 1|D)
-    to_end = (at_end - since_start).exp()
+    since_start = log_decay.cumsum(-2)  # G, (B, H, N, C, 1|D)
+    at_end = since_start[..., -1:, :]
+    from_start, to_end = since_start.exp(), (at_end - since_start).exp()
     transfer = None
     if rewrite is None:
         ((weights,),) = score_all([q], [k], since_start)
-        y, readout = weights @ v, q * since_decay  # (B, H, N, C, E), (B, H, N, C, D)
+        y, readout = weights @ v, q * from_start  # (B, H, N, C, E), (B, H, N, C, D)
         written = (k * to_end).mT @ v  # (B, H, N, D, E)
     else:
-        read, own = split(rewrite.read), rewrite.write is not None
-        keys = [split(rewrite.write), k] if rewrite.write is not None else [k]
-        (system, *others), (weights, *direct) = score_all([read, q], keys, since_start)
-        # what is written is `fresh`, which does not know the state, and `found`, which is linear in it
-        right = torch.cat([others[0].tril(-1) @ v if own else v, read * since_decay], -1)
+        read = split(rewrite.read)  # a
+        own_write = None if rewrite.write is None else split(rewrite.write)  # b, where it is not the key
+        keys = [k] if own_write is None else [own_write, k]
+        # a row of scores with b and one with k, which are one where b is k: (B, H, N, C, C)
+        (system, *read_k), (weights, *q_k) = score_all([read, q], keys, since_start)
+        # U is linear in the state S: `fresh` + `from_state` S. Where b is k it stands for U + V, which is what k writes
+        right = torch.cat([v if own_write is None else read_k[0].tril(-1) @ v, read * from_start], -1)
         # neither the diagonal of the system nor what is above it is looked at
         solved = torch.linalg.solve_triangular(-system, right, upper=False, unitriangular=True)
-        fresh, found = solved.split([v.shape[-1], read.shape[-1]], -1)
-        y, readout = weights @ fresh, q * since_decay + weights @ found
+        fresh, from_state = solved.split([v.shape[-1], read.shape[-1]], -1)
+        y, readout = weights @ fresh, q * from_start + weights @ from_state
         lasting = (keys[0] * to_end).mT
-        written, transfer = lasting @ fresh, lasting @ found  # (B, H, N, D, E), (B, H, N, D, D)
-        if own:
-            y, written = y + direct[0] @ v, written + (k * to_end).mT @ v
+        written, transfer = lasting @ fresh, lasting @ from_state  # (B, H, N, D, E), (B, H, N, D, D)
+        if own_write is not None:
+            y, written = y + q_k[0] @ v, written + (k * to_end).mT @ v
     states, decay = [], at_end.exp().mT
     # the one loop over chunks: a state needs the one before, and nothing else does
     for n in range(written.shape[2]):
@@ -126,7 +130,10 @@ def score_all(queries: list[Tensor], keys: list[Tensor], since_start: Tensor) ->
         size = since_start.shape[-2]
         later = torch.ones(size, size, dtype=torch.bool, device=since_start.device).triu(1)
         decay = (since_start - since_start.mT).masked_fill(later, -torch.inf).exp()
-        return [[(q @ k.mT) * decay for k in keys] for q in queries]
+        rows = []
+        for q in queries:
+            rows.append([(q @ k.mT) * decay for k in keys])
+        return rows
     scores = score_decayed(torch.stack(queries, -2), torch.stack(keys, -2), since_start)
     return [list(row.unbind(-3)) for row in scores.unbind(-4)]
 

@@ -51,7 +51,7 @@ def apply_delta_rule(
     q, k = normalize_length(q) * q.shape[-1] ** -0.5, normalize_length(k)
     written = hide_padding(beta * k, forward_pass)
     log_decay = forget_at_borders(hide_padding(log_decay, forward_pass), forward_pass)
-    return mix(q, written, v, log_decay, state, chunk, Rewrite(-k))
+    return mix(q, written, v, log_decay, state=state, chunk=chunk, rewrite=Rewrite(-k))
 
 
 class ShortConv(nn.Module):
@@ -88,12 +88,14 @@ class ShortConv(nn.Module):
         """Return the products (B, T, channels) for inputs (B, size - 1 + T, channels), none across a border."""
         if forward_pass.documents is None:
             return ShiftedProducts.apply(joined, self.taps)
-        length, last = forward_pass.documents.shape[1], self.size - 1
-        products = (
-            self.taps[place] * hide_other_documents(joined[:, place : place + length], forward_pass, last - place)
-            for place in range(self.size)
-        )
-        return sum(products)
+        length = forward_pass.documents.shape[1]
+        y: Any = 0
+        for place in range(self.size):
+            # what this tap reads stands so many tokens before what it is summed into
+            back = self.size - 1 - place
+            inputs = hide_other_documents(joined[:, place : place + length], forward_pass, back)
+            y = y + self.taps[place] * inputs
+        return y
 
     def project(
         self, x: Tensor, linears: Sequence[nn.Linear], widths: list[int], forward_pass: ForwardPass, past: Tensor
