@@ -54,10 +54,11 @@ def generate(
     cached   whether key-value caches are used
     step     reads single tokens instead of the decoder: the same one, compiled
     """
-    sampler = Sampler(temperature, top_k, top_p, repetition)
+    sampler = Sampler(temperature=temperature, top_k=top_k, top_p=top_p, repetition=repetition)
     # here and not in the generator below, so that a bad request is refused at the call
-    state = DecodingState(decoder, prompt, length, beyond, cached, step)
-    return _generate_tokens(state, sampler, length, torch.Generator(state.texts.device).manual_seed(seed), stop)
+    state = DecodingState(decoder, prompt, length, beyond=beyond, cached=cached, step=step)
+    generator = torch.Generator(state.texts.device).manual_seed(seed)
+    return _generate_tokens(state, sampler, length, generator, stop=stop)
 
 
 def _generate_tokens(
@@ -105,12 +106,13 @@ class DecodingState:
         self.step = decoder.forward if step is None else step
         self.context = decoder.shape.context
         self.lengths = [len(row) for row in prompt]
-        refuse_bad_request(decoder, self.lengths, length, beyond, cached)
-        self.texts, final_length = pad_left(prompt), max(self.lengths) + length
-        self.padding = [max(self.lengths) - length for length in self.lengths]
-        # Attention looks at all slots of a cache, so one that is larger than needed costs time.
-        self.cache_length = min(self.context, final_length)
-        self.lengths = [min(length, self.context) if beyond == "slide" else length for length in self.lengths]
+        refuse_bad_request(decoder, self.lengths, length, beyond=beyond, cached=cached)
+        self.texts, longest = pad_left(prompt), max(self.lengths)
+        self.padding = [longest - row_length for row_length in self.lengths]
+        # attention looks at all slots of a cache, so one that is larger than needed costs time
+        self.cache_length = min(self.context, longest + length)
+        if beyond == "slide":
+            self.lengths = [min(row_length, self.context) for row_length in self.lengths]
         self.cache: list[LayerCache | None] | None = None
         self.unread, self.restarts = 0, 0
         self.keep_hidden = keep_hidden
@@ -127,7 +129,8 @@ class DecodingState:
         if fresh and self.cached:
             self.cache = self.allocate_cache()
         # fresh caches know nothing, so the whole window is read again
-        unread, self.unread = max(self.lengths) if fresh else self.unread, 0
+        unread = max(self.lengths) if fresh else self.unread
+        self.unread = 0
         tokens = self.texts[:, -unread:].clone(memory_format=torch.contiguous_format)  # own strides: one compiled graph
         self.restarts += fresh
         with eval_mode(self.decoder):

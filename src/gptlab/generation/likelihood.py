@@ -56,18 +56,23 @@ def score_continuations(
 ) -> list[Likelihood]:
     """Return the likelihood of each continuation, in order. At most `max_rows` are read at once."""
     context = decoder.shape.context
-    windows = [window for owner, item in enumerate(continuations) for window in cut_windows(item, owner, context)]
+    windows: list[_Window] = []
+    for owner, item in enumerate(continuations):
+        windows += cut_windows(item, owner, context)
     sums, greedy = [0.0] * len(continuations), [True] * len(continuations)
     with eval_mode(decoder):
         for batch in _make_batches(decoder, windows, max_rows):
             for window, log_likelihoods, is_likeliest in _score_batch(decoder, batch):
                 sums[window.owner] += log_likelihoods.sum().item()
                 greedy[window.owner] &= bool(is_likeliest.all())
-    lost = [
-        max(0, len(item.prefix) + min(len(item.tokens), context) - context - 1) if len(item.tokens) else 0
-        for item in continuations
-    ]
-    return [Likelihood(*parts) for parts in zip(sums, greedy, lost, strict=True)]
+    likelihoods = []
+    for item, log_likelihood, is_greedy in zip(continuations, sums, greedy, strict=True):
+        lost = 0
+        if len(item.tokens):
+            # what the first window has no room for; its last token is no input
+            lost = max(0, len(item.prefix) + min(len(item.tokens), context) - 1 - context)
+        likelihoods.append(Likelihood(log_likelihood, is_greedy, lost))
+    return likelihoods
 
 
 def cut_windows(item: Continuation, owner: int, context: int) -> Iterator[_Window]:
@@ -82,8 +87,11 @@ def cut_windows(item: Continuation, owner: int, context: int) -> Iterator[_Windo
 
 def count_windows(continuations: Sequence[Continuation], context: int) -> tuple[int, int]:
     """Return the windows of forward passes that score continuations, and the tokens that these read."""
-    lengths = [len(window.inputs) for item in continuations for window in cut_windows(item, 0, context)]
-    return len(lengths), sum(lengths)
+    windows = tokens = 0
+    for item in continuations:
+        for window in cut_windows(item, 0, context):
+            windows, tokens = windows + 1, tokens + len(window.inputs)
+    return windows, tokens
 
 
 def _make_batches(decoder: Decoder, windows: list[_Window], max_rows: int) -> Iterator[list[_Window]]:

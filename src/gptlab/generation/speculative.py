@@ -96,27 +96,35 @@ def speculate(
     guesses  tokens that the draft guesses at a time; None is 4, or of self all that it can
     counts   is filled in as tokens come
     """
-    sampler = Sampler(temperature, top_k, top_p)
+    sampler = Sampler(temperature=temperature, top_k=top_k, top_p=top_p)
     if guesses is None:
         guesses = len(decoder.ahead_layers) if draft == "self" else GUESSES
     refuse_bad_draft(decoder, draft, prompt, guesses)
     # the last guesses may reach beyond the end, and are taken back
-    target_state = DecodingState(
-        decoder, prompt, length + guesses, spare=guesses + 1, keep_hidden=isinstance(draft, str)
-    )
-    guesser = (
-        SelfDraft(target_state)
-        if isinstance(draft, str)
-        else DecoderDraft(DecodingState(draft, prompt, length + guesses, spare=guesses + 1))
-    )
+    most, spare = length + guesses, guesses + 1
+    target_state = DecodingState(decoder, prompt, most, spare=spare, keep_hidden=isinstance(draft, str))
+    guesser: Draft
+    if isinstance(draft, str):
+        guesser = SelfDraft(target_state)
+    else:
+        guesser = DecoderDraft(DecodingState(draft, prompt, most, spare=spare))
     generator = torch.Generator(prompt.device).manual_seed(seed)
-    return _speculate_tokens(target_state, guesser, sampler, length, guesses, generator, counts or GuessCounts())
+    return _speculate_tokens(
+        target_state,
+        guesser,
+        sampler,
+        length=length,
+        guesses=guesses,
+        generator=generator,
+        counts=counts or GuessCounts(),
+    )
 
 
 def _speculate_tokens(
     target_state: DecodingState,
     draft: Draft,
     sampler: Sampler,
+    *,
     length: int,
     guesses: int,
     generator: torch.Generator,
@@ -130,16 +138,15 @@ def _speculate_tokens(
         for token in guessed_tokens:
             target_state.append(token)
         p = sampler.probabilities(target_state.read(last=False)[0, -1 - count :])  # (count + 1, V)
-        accepted, token = accept_guesses(torch.cat([*guessed_tokens, target_state.texts[0, :0]]), p, q, generator)
+        guessed = torch.cat([*guessed_tokens, target_state.texts[0, :0]])  # (count,), also of none
+        accepted, token = accept_guesses(guessed, p, q, generator)
         # both now hold the same text, whatever the draft had thought
         target_state.remove_last(count - accepted)
         target_state.append(token)
         draft.settle(count - accepted, token)
-        counts.passes, counts.guessed, counts.accepted = (
-            counts.passes + 1,
-            counts.guessed + count,
-            counts.accepted + accepted,
-        )
+        counts.passes += 1
+        counts.guessed += count
+        counts.accepted += accepted
         yield from (*guessed_tokens[:accepted], token)
         length -= accepted + 1
 
@@ -154,9 +161,12 @@ def accept_guesses(guessed_tokens: Tensor, p: Tensor, q: Tensor, generator: torc
     uniform = torch.rand(len(guessed_tokens), generator=generator, device=guessed_tokens.device)
     is_accepted = uniform * q[rows, guessed_tokens] < p[rows, guessed_tokens]  # uniform < p / q
     accepted = int(is_accepted.long().cumprod(0).sum())  # those before the first that is not
-    remainder = (p[accepted] - q[accepted]).clamp(min=0) if accepted < len(guessed_tokens) else p[accepted]
-    # Where p and q are one but for rounding, nothing is left: then p itself is the right distribution.
-    return accepted, torch.multinomial(remainder if remainder.sum() > 0 else p[accepted], 1, generator=generator)
+    probabilities = p[accepted]
+    if accepted < len(guessed_tokens):
+        remainder = (p[accepted] - q[accepted]).clamp(min=0)
+        # where p and q are one but for rounding, nothing is left: then p itself is the right distribution
+        probabilities = remainder if remainder.sum() > 0 else probabilities
+    return accepted, torch.multinomial(probabilities, 1, generator=generator)
 
 
 def refuse_bad_draft(decoder: Decoder, draft: Decoder | Literal["self"], prompt: Tensor, guesses: int) -> None:
