@@ -99,7 +99,7 @@ class MixtureMlp(Mlp):
         # tokens of all rows in one axis, (B T, ...): experts know no sequences
         tokens, chosen, weights = x.flatten(0, 1), chosen.flatten(0, 1), weights.flatten(0, 1)
         y = apply_experts(experts, tokens, chosen, weights=weights, forward_pass=forward_pass)
-        y = y.view_as(x).to(x.dtype)
+        y = y.view_as(x).to(x.dtype)  # the weights are float32 also under autocast
         return y if self.shared is None else y + self.shared(x, forward_pass)
 
     def report_load(self, scores: Tensor, logits: Tensor, counts: Tensor, forward_pass: ForwardPass) -> None:

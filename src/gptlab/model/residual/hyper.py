@@ -81,7 +81,7 @@ class Hyper(Residual):
         if self.dynamic:
             dynamic = torch.tanh(self.dynamic_write(normalize_streams(stream)))  # (B, T, from, to + 1)
             give, mix = give + self.beta * dynamic[..., -1], mix + self.alpha * dynamic[..., :-1]
-        written = give[..., None] * self.dropout(y).unsqueeze(-2)
+        written = give[..., None] * self.dropout(y).unsqueeze(-2)  # (B, T, to, width)
         for coefficients, source in zip(mix.unbind(-2), stream.unbind(-2), strict=True):
             written = written + coefficients[..., None] * source.unsqueeze(-2)
         return written

@@ -68,7 +68,7 @@ class ManifoldHyper(Residual):
         post = 2 * torch.sigmoid(self.alpha[1] * post + self.post)
         logits = (self.alpha[2] * mix + self.mix).unflatten(-1, (self.streams, self.streams))  # (B, T, to, from)
         mix = make_doubly_stochastic(logits, self.turns)
-        written = post[..., None] * self.dropout(y).unsqueeze(-2)
+        written = post[..., None] * self.dropout(y).unsqueeze(-2)  # (B, T, to, width)
         for weights, source in zip(mix.unbind(-1), stream.unbind(-2), strict=True):
             written = written + weights[..., None] * source.unsqueeze(-2)
         return written
