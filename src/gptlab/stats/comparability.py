@@ -1,13 +1,16 @@
 """Facts that the runs of arms have in common: they decide the unit of the verdict, or that there is none.
 
 A loss in nats per token compares arms of one tokenizer; bits per byte also compares those of several, on the same text.
+Arms that have all losses in common are one arm under two names, and counted as one.
 """
 
-from collections.abc import Iterable
+import statistics
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 
 from gptlab.stats.contrasts import contrast_without_interval
 from gptlab.stats.downstream.tasks import is_task_key
+from gptlab.stats.paired_tests import Table
 from gptlab.stats.results import ACCURACY, METRICS, TEST, Comparison, Contrast, Metric, Run, make_metric
 from gptlab.stats.study_plan import StudyPlan
 
@@ -34,7 +37,12 @@ JUDGING_FACTS = {
 def list_differing(runs: Iterable[Run], facts: Iterable[str]) -> list[str]:
     """Return those facts that arms which finished do not share; a fact that a run lacks is not known to differ."""
     arms = [run for run in runs if run.role == "arm" and run.status == "finished"]
-    return [fact for fact in facts if len({run.facts[fact] for run in arms if fact in run.facts}) > 1]
+    differing = []
+    for fact in facts:
+        values = {run.facts[fact] for run in arms if fact in run.facts}
+        if len(values) > 1:
+            differing.append(fact)
+    return differing
 
 
 def choose_usual_metric(plan: StudyPlan, runs: list[Run]) -> Metric:
@@ -75,7 +83,7 @@ def withhold_verdicts(comparison: Comparison, reason: str) -> Comparison:
         bare = []
         for contrast in contrasts:
             pair, means = (contrast.arm, contrast.against), (contrast.mean, contrast.against_mean)
-            bare.append(contrast_without_interval(*pair, contrast.seeds, *means, "no verdict"))
+            bare.append(contrast_without_interval(pair, contrast.seeds, means, "no verdict"))
         return bare
 
     return replace(
@@ -85,3 +93,52 @@ def withhold_verdicts(comparison: Comparison, reason: str) -> Comparison:
         noise=None,
         notes=[*comparison.notes, reason],
     )
+
+
+def find_doubles(losses: Table, baseline: str, looked: Collection[int]) -> dict[str, str]:
+    """Return, for each arm whose losses are those of another one to the bit, that one: one arm with two names.
+
+    From two seeds on; the baseline comes first. An arm that stopped at a look is compared by the seeds that it has.
+
+    looked  numbers of seeds at which the study has been judged
+    """
+    firsts: dict[str, Mapping[int, float]] = {}
+    doubles = {}
+    for arm in sorted(losses, key=lambda arm: (arm != baseline, arm)):
+        row = losses[arm]
+        first = next((name for name, other in firsts.items() if _are_equal(row, other, looked)), None)
+        if first is None:
+            firsts[arm] = row
+        else:
+            doubles[arm] = first
+    return doubles
+
+
+def _are_equal(row: Mapping[int, float], other: Mapping[int, float], looked: Collection[int]) -> bool:
+    both = sorted({*row} & {*other})
+    has_all = {*row} == {*other} or len(row) in looked
+    return len(both) > 1 and has_all and all(row[seed] == other[seed] for seed in both)
+
+
+def add_doubles(contrasts: list[Contrast], doubles: dict[str, str], values: Table, baseline: str) -> list[Contrast]:
+    """Return the contrasts with those of second names, which are the first one's and were not counted."""
+    by_arm = {contrast.arm: contrast for contrast in contrasts}
+    added = []
+    for arm, first in doubles.items():
+        if first in by_arm:
+            added.append(replace(by_arm[first], arm=arm))
+        elif first == baseline:
+            seeds = tuple(sorted({*values.get(arm, {})} & {*values.get(baseline, {})}))
+            if seeds:
+                mean = statistics.fmean(values[baseline][seed] for seed in seeds)
+                added.append(contrast_without_interval((arm, baseline), seeds, (mean, mean), "equivalent"))
+    return sorted([*contrasts, *added], key=lambda contrast: (contrast.arm, contrast.against))
+
+
+def describe_doubles(doubles: dict[str, str], values: Table) -> list[str]:
+    """Return a note for each arm with two names."""
+    notes = []
+    for arm, first in doubles.items():
+        seeds = len(values.get(arm, ()))
+        notes.append(f"{arm} and {first} are one arm with two names: equal losses in all {seeds} seeds, counted as one")
+    return notes

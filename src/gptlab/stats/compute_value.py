@@ -84,9 +84,11 @@ def value_in_compute(fit: BudgetFit | None, loss: Comparison, timings: list[Timi
     if fit is None or fit.slope >= 0:
         return None
     ratios: Mapping[str, tuple[float, float, float]] = next(
-        (contrast.ratios for contrast in timings if contrast.metric == STEP), {}
+        (timing.ratios for timing in timings if timing.metric == STEP), {}
     )
-    equivalents, net, slope_half = {}, {}, float(stats.t.ppf(0.975, fit.df)) * fit.error
+    equivalents, net = {}, {}
+    # half-width of the slope's 95 % interval
+    slope_half = float(stats.t.ppf(0.975, fit.df)) * fit.error
     for contrast in loss.contrasts:
         if contrast.verdict in ("unstable", "no verdict") or contrast.df <= 0:
             continue
@@ -109,4 +111,4 @@ def value_in_compute(fit: BudgetFit | None, loss: Comparison, timings: list[Timi
             net_difference = contrast.difference - fit.slope * log_ratio
             width = math.hypot(half, log_ratio * slope_half, fit.slope * log_ratio_half)
             net[contrast.arm] = (net_difference, net_difference - width, net_difference + width)
-    return ComputeValue(fit.slope, fit.error, fit.means, equivalents, net)
+    return ComputeValue(slope=fit.slope, slope_error=fit.error, budgets=fit.means, equivalents=equivalents, net=net)

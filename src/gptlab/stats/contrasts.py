@@ -113,19 +113,18 @@ def compare_pairs(
     differences = {pair: statistics.paired_differences(values, *pair) for pair in pairs}
     # without a seed in common there is nothing to compare
     means = {pair: plain.fmean(by_seed.values()) for pair, by_seed in differences.items() if by_seed}
-    p = {
-        pair: statistics.p_value(means[pair], variances[pair], len(differences[pair]))
-        for pair in pairs
-        if pair in variances
-    }
+    p: dict[Pair, float] = {}
+    for pair in pairs:
+        if pair in variances:
+            p[pair] = statistics.p_value(means[pair], variances[pair], len(differences[pair]))
     # over all pairs at once, or each would be tested as if it were alone
     adjusted = statistics.holm_adjust(p, stopped)
     results = []
     for pair in sorted(means):
         seeds = tuple(differences[pair])
-        mean, against_mean = (plain.fmean(values[arm][seed] for seed in seeds) for arm in pair)
+        means_of_both = (_average(values[pair[0]], seeds), _average(values[pair[1]], seeds))
         unstable = bool({*pair} & rule.unstable)
-        contrast = contrast_without_interval(*pair, seeds, mean, against_mean, "unstable" if unstable else "no verdict")
+        contrast = contrast_without_interval(pair, seeds, means_of_both, "unstable" if unstable else "no verdict")
         # one seed: a difference, and neither interval nor verdict
         own = statistics.own_variance(differences[pair])
         if own is not None:
@@ -140,6 +139,10 @@ def compare_pairs(
             contrast = _judge(rule, contrast, variances[pair], len(p) + stopped)
         results.append(contrast)
     return results
+
+
+def _average(by_seed: Mapping[int, float], seeds: tuple[int, ...]) -> float:
+    return plain.fmean(by_seed[seed] for seed in seeds)
 
 
 def _judge(rule: DecisionRule, contrast: Contrast, variance: VarianceEstimate, comparisons: int) -> Contrast:
@@ -170,7 +173,7 @@ def _look_ahead(rule: DecisionRule, contrast: Contrast, comparisons: int) -> Con
     """Return a contrast that is not resolved with the seeds that would resolve it, and the chance of the last look."""
     variance, n = VarianceEstimate(contrast.sd**2, contrast.df), len(contrast.seeds)
     if rule.plan is None:
-        more_seeds = _estimate_more_seeds(rule, contrast.difference, variance, n, comparisons)
+        more_seeds = _estimate_more_seeds(rule, contrast, variance, comparisons)
         return replace(contrast, more_seeds=more_seeds, more_minutes=_estimate_minutes(rule, more_seeds))
     next_look = rule.plan.find_next(n)
     if next_look is None or not variance.variance:
@@ -224,6 +227,7 @@ def chance_to_resolve(
 ) -> Any:
     """Return the probability that a look at `later` seeds decides, given what n seeds show; arrays give arrays.
 
+    Predictive power (Spiegelhalter, Freedman & Blackburn 1986, Control. Clin. Trials 7:8), of an unknown variance too.
     Any effect and any variance that go with these seeds may be the true ones (flat priors): the mean of the later look
     is normal about that of the seeds so far with variance sigma^2 (1/n - 1/later), and its estimate of sigma^2 holds
     the present one in the share of its degrees of freedom. Averaged over quantiles of sigma^2. To be different needs
@@ -235,10 +239,12 @@ def chance_to_resolve(
     level = np.asarray(levels.different, float)[..., None]
     # degrees of freedom grow with the seeds
     later_df, later_interval_df = (now * (later - 1) / (n - 1) for now in (df, interval_df))
-    # the variance's posterior, at the midpoints of QUANTILES equal parts of probability
+    # the variance's posterior, at the midpoints of QUANTILES equal parts of probability; from here on (..., QUANTILES)
     true = df * variance / stats.chi2.ppf((np.arange(QUANTILES) + 0.5) / QUANTILES, df)
+    # standard error that the later look will estimate, and how far its mean may move from today's
     error = np.sqrt((df * variance + (later_df - df) * true) / later_df / later)
     scale = np.sqrt(true * (1 / n - 1 / later))
+    # least difference that is resolved then, and largest that is equivalent
     clear = stats.t.isf(levels.interval / 2, later_interval_df)
     different = np.maximum(stats.t.isf(level / 2, later_df), clear) * error
     equivalent = np.maximum(0.0, delta - stats.t.isf(levels.equivalent, later_interval_df) * error)
@@ -250,25 +256,26 @@ def chance_to_resolve(
 
 
 def _estimate_more_seeds(
-    rule: DecisionRule, difference: float, variance: VarianceEstimate, n: int, comparisons: int
+    rule: DecisionRule, contrast: Contrast, variance: VarianceEstimate, comparisons: int
 ) -> int | None:
     """Return about how many more seeds would show this difference, or the smallest that matters if that is larger."""
+    effect, n = max(abs(contrast.difference), rule.delta), len(contrast.seeds)
     # the level of Holm's strictest step: enough whatever the other arms do
-    needed = statistics.count_seeds_needed(max(abs(difference), rule.delta), variance, n, rule.alpha / comparisons)
+    needed = statistics.count_seeds_needed(effect, variance, n, rule.alpha / comparisons)
     return None if needed is None else max(1, needed - n)
 
 
 def contrast_without_interval(
-    arm: str, against: str, seeds: tuple[int, ...], mean: float, against_mean: float, verdict: Verdict
+    pair: Pair, seeds: tuple[int, ...], means: tuple[float, float], verdict: Verdict
 ) -> Contrast:
-    """Return a contrast that has a difference but no interval."""
-    difference = mean - against_mean
+    """Return a contrast that has a difference but no interval; `means` are those of both arms of the pair."""
+    difference = means[0] - means[1]
     return Contrast(
-        arm=arm,
-        against=against,
+        arm=pair[0],
+        against=pair[1],
         seeds=seeds,
-        mean=mean,
-        against_mean=against_mean,
+        mean=means[0],
+        against_mean=means[1],
         difference=difference,
         low=difference,
         high=difference,
@@ -286,10 +293,8 @@ def contrast_without_interval(
 
 def compare_counts(metric: Metric, values: Table, pair: Pair) -> Contrast:
     """Compare a count that is the same in all seeds: the numbers themselves decide."""
-    mean, against_mean = (plain.fmean(values[arm][seed] for seed in sorted(values[arm])) for arm in pair)
-    seeds = tuple(sorted(set(values[pair[0]]) & set(values[pair[1]])))
+    arm, against = (values[name] for name in pair)
+    mean, against_mean = plain.fmean(arm.values()), plain.fmean(against.values())
     # no test: a count is the same at every seed, so any difference is real
-    verdict: Verdict = "better" if (mean < against_mean) == (metric.better == "lower") else "worse"
-    return contrast_without_interval(
-        *pair, seeds, mean, against_mean, "equivalent" if mean == against_mean else verdict
-    )
+    verdict: Verdict = "equivalent" if mean == against_mean else choose_side(metric, mean - against_mean)
+    return contrast_without_interval(pair, tuple(sorted({*arm} & {*against})), (mean, against_mean), verdict)

@@ -19,7 +19,7 @@ def group_into_sweeps(points: Mapping[str, SizePoint]) -> dict[str, dict[str, fl
     sweeps: dict[str, dict[str, float]] = {}
     for name, point in points.items():
         sweeps.setdefault(f"{point.line} {point.size}".lstrip(), {})[name] = point.value
-    return {sweep: dict(sorted(sizes.items(), key=lambda one: one[1])) for sweep, sizes in sweeps.items()}
+    return {sweep: dict(sorted(sizes.items(), key=lambda item: item[1])) for sweep, sizes in sweeps.items()}
 
 
 def measure_elasticities(
@@ -61,15 +61,16 @@ def _fit_polynomial(x: np.ndarray, t: np.ndarray, degree: int) -> tuple[float, f
     """Return AIC and linear coefficient of a polynomial through all rounds, with errors relative to the median."""
     # clocks err in proportion: unweighted, the largest size would decide the fit alone
     weight = 1 / np.median(t, 1, keepdims=True)
-    powers = np.stack([np.ones_like(x), *((x / x.max()) ** n for n in range(1, degree + 1))], 1)  # well conditioned
+    # in units of the largest size, which keeps the powers well conditioned, (P, degree + 1)
+    powers = np.stack([np.ones_like(x), *((x / x.max()) ** n for n in range(1, degree + 1))], 1)
+    # a row for each point and round: (P rounds, degree + 1)
     design = (powers[:, None] * weight[..., None]).repeat(t.shape[1], 1).reshape(-1, degree + 1)
     target = (t * weight).reshape(-1)
     coefficients, *_ = np.linalg.lstsq(design, target, rcond=None)
     squared_error = np.square(target - design @ coefficients).sum()
-    # Gaussian errors: n ln(RSS / n) + 2 k; k counts the variance too
-    return float(len(target) * np.log(max(squared_error, 1e-300) / len(target)) + 2 * (degree + 2)), float(
-        coefficients[1] / x.max()
-    )
+    # Gaussian errors: n ln(RSS / n) + 2 k, where k counts the variance too (Burnham & Anderson 2002, section 2.2)
+    aic = len(target) * np.log(max(squared_error, 1e-300) / len(target)) + 2 * (degree + 2)
+    return float(aic), float(coefficients[1] / x.max())
 
 
 class Slope(NamedTuple):

@@ -46,11 +46,11 @@ def read_point(values: ArmValues) -> SizePoint | None:
 
 def find_arm(name: str, arms: Mapping[str, ArmValues]) -> str:
     """Return the label that is `name`, or the only one whose arm has all its values: gqa, or gqa,layernorm."""
+    if name in arms:
+        return name
     # baseline=gqa,layernorm names the values alone, as one speaks of an arm
     words = {*name.replace(",", " ").split()}
-    matches = [label for label in arms if label == name] or [
-        label for label, values in arms.items() if words <= _list_words(values)
-    ]
+    matches = [label for label, values in arms.items() if words <= _list_words(values)]
     if len(matches) != 1:
         problem = "is no arm of this study" if not matches else f"may be {' or '.join(matches)}"
         raise Refused(f"baseline={name} {problem}; arms: {', '.join(arms)}")

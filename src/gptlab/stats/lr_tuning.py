@@ -19,9 +19,14 @@ def choose_learning_rates(
     for arm in sorted({run.arm for run in runs}):
         arm_runs = [run for run in runs if run.arm == arm]
         rates = sorted({run.lr for run in arm_runs if run.lr is not None})
-        by_rate = {rate: [_final_loss(run) for run in arm_runs if run.lr == rate] for rate in rates}
-        losses = {rate: _mean_of_known(seed_losses) for rate, seed_losses in by_rate.items()}
-        complete = {rate: loss for rate, loss in losses.items() if loss is not None and None not in by_rate[rate]}
+        losses: dict[float, float | None] = {}  # mean over the seeds that finished, by rate
+        complete: dict[float, float] = {}  # of the rates at which all seeds did
+        for rate in rates:
+            seed_losses = [_final_loss(run) for run in arm_runs if run.lr == rate]
+            mean = _mean_of_known(seed_losses)
+            losses[rate] = mean
+            if mean is not None and None not in seed_losses:
+                complete[rate] = mean
         # a rate at which a seed diverged is passed over, if any other will do: its mean is of the lucky seeds
         candidates = complete or {rate: loss for rate, loss in losses.items() if loss is not None}
         # ties go to the lower rate
@@ -43,7 +48,9 @@ def choose_learning_rates(
                 carried_loss=_compare_carried(losses, chosen, lowest) if is_carried and len(rates) > 1 else None,
             )
         )
-        best += [run for run in arm_runs if run.lr == (chosen if chosen is not None else rates[0] if rates else None)]
+        # where no rate has a loss, the runs of the lowest stand for the arm
+        rate_of_arm = chosen if chosen is not None else rates[0] if rates else None
+        best += [run for run in arm_runs if run.lr == rate_of_arm]
     return tunings, best
 
 

@@ -81,6 +81,13 @@ def summarize_rows(plan: StudyPlan, rows: list[Row], after: Sequence[str] = ()) 
     values: dict[str, dict[str, float]] = {}
     for metric, by_arm in numbers.items():
         values[metric] = {arm: statistics.fmean(numbers_of_arm) for arm, numbers_of_arm in by_arm.items()}
+    arm_values: dict[str, ArmValues] = {}
+    metric_values: dict[str, ArmValues] = {}
+    for row in rows:
+        if row.arm != AA_CONTROL:
+            arm_values[row.arm] = row.arm_values or plan.get_values(row.arm)
+        if row.metric_values:
+            metric_values[row.metric] = row.metric_values
     # rounds of all blocks in one list: turns were taken in each, so round n of every arm is one moment
     compared = [compare_times(Metric(key, key, key), times, "", baseline) for key, times in rounds.items()]
     return Measurements(
@@ -91,8 +98,8 @@ def summarize_rows(plan: StudyPlan, rows: list[Row], after: Sequence[str] = ()) 
         timings=[timing for timing in compared if timing is not None],
         rows=rows,
         after=[*after],
-        arm_values={row.arm: row.arm_values or plan.get_values(row.arm) for row in rows if row.arm != AA_CONTROL},
-        metric_values={row.metric: row.metric_values for row in rows if row.metric_values},
+        arm_values=arm_values,
+        metric_values=metric_values,
     )
 
 
@@ -104,11 +111,12 @@ DRAWN_SIZES = ("trial", "call", WIDTH, DEPTH)
 
 def format_tables(measurements: Measurements) -> list[tuple[list[str], list[list[str]]]]:
     """Return a table (heads, rows) of the timed arms, and one of the others, such as slopes over times."""
-    timed = [arm for arm in measurements.arms if any(arm in timing.medians for timing in measurements.timings)]
-    untimed = []
+    timed, untimed = [], []
     for arm in measurements.arms:
         point = measurements.find_point(arm)
-        if arm not in timed and not (point and point.size in DRAWN_SIZES):
+        if any(arm in timing.medians for timing in measurements.timings):
+            timed.append(arm)
+        elif point is None or point.size not in DRAWN_SIZES:
             untimed.append(arm)
     return [_format_cells(measurements, arms) for arms in (timed, untimed) if arms]
 
@@ -197,7 +205,8 @@ def list_slopes(measurements: Measurements) -> list[ActivationSlope]:
         (_, arm), (_, kind), (_, dimension) = pairs
         for quantity in ("change", "size"):
             ends = (measurements.values[f"{end} of {quantity}"][label] for end in ("slope", "low", "high"))
-            slopes.append(ActivationSlope(arm, kind, dimension, quantity, Slope(*ends)))
+            slope = Slope(*ends)
+            slopes.append(ActivationSlope(arm=arm, kind=kind, dimension=dimension, quantity=quantity, slope=slope))
     return slopes
 
 

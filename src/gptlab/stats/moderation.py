@@ -107,7 +107,7 @@ def compare_noise(table: Table) -> dict[str, RowNoise]:
         # a difference of two sums may come out a hair below 0
         own, others = max(0.0, square - rest) / own_df, rest / rest_df
         p = float(stats.f.sf(own / others, own_df, rest_df)) if others else float(not own)
-        noise[arm] = RowNoise(own, own_df, others, rest_df, p)
+        noise[arm] = RowNoise(variance=own, df=own_df, others=others, others_df=rest_df, p=p)
     return noise
 
 
@@ -135,10 +135,12 @@ def moderate_variance(
     shared = _share_variance(baseline, comparisons, limits)
     # 1 where the arm is as noisy as the others, near 0 where chance does not explain it
     weight = min(1.0, arm.p / limits.arm) ** limits.arm_power
+    if weight == 1:
+        return shared
     # the shared estimate holds this arm's own part; taken out, what is left is the prior
     prior_df = max(0.0, shared.df - own.df)
-    if weight == 1 or not prior_df:
-        return shared if weight == 1 else own
+    if not prior_df:
+        return own
     prior = max(0.0, shared.df * shared.variance - own.df * own.variance) / prior_df
     df = weight * prior_df + own.df
     interval_prior_df = max(0.0, (shared.interval_df or shared.df) - own.df)
@@ -157,8 +159,10 @@ def _share_variance(baseline: RowNoise, comparisons: int, limits: Limits) -> Var
     if not pooled:
         return VarianceEstimate(pooled, df)
     # an arm less the baseline is (an arm less the mean of the arms) and (that mean less the baseline)
-    of_arm, of_baseline = (1 - 1 / comparisons) * baseline.others, (1 + 1 / comparisons) * baseline.variance
+    of_arm = (1 - 1 / comparisons) * baseline.others
+    of_baseline = (1 + 1 / comparisons) * baseline.variance
     variance = of_baseline + of_arm
+    # degrees of freedom of a sum of two variances (Satterthwaite 1946, Biometrics Bull. 2:110)
     satterthwaite = min(df, variance**2 / (of_baseline**2 / baseline.df + of_arm**2 / baseline.others_df))
     # two degrees of freedom are right of a noisy baseline, and would take all power from an equal one: between them
     trust = min(1.0, baseline.p / limits.baseline_df) ** limits.df_power
@@ -204,20 +208,26 @@ def choose_variances(
     Arms that diverged in some seed keep their own, since what is left of them says nothing of the others. So do arms
     that never differ, being the same thing under two names.
     """
-    estimates = {pair: statistics.own_variance(statistics.paired_differences(values, *pair)) for pair in pairs}
-    own = {pair: estimate for pair, estimate in estimates.items() if estimate is not None}
+    own: dict[Pair, VarianceEstimate] = {}
+    for pair in pairs:
+        estimate = statistics.own_variance(statistics.paired_differences(values, *pair))
+        if estimate is not None:  # two seeds or more
+            own[pair] = estimate
     shared = select_shared(values, pairs, unstable)
     stable = {pair: estimate for pair, estimate in own.items() if {*pair} <= shared.keys()}
     if kind == "moderated":
         return {**own, **moderate_variances(stable, shared)}
     if kind == "pooled":
         pooled = statistics.pooled_variance(shared)
-        return {**own, **({} if pooled is None else dict.fromkeys(stable, pooled))}
+        return own if pooled is None else {**own, **dict.fromkeys(stable, pooled)}
     return own
 
 
 def select_shared(values: Table, pairs: list[Pair], unstable: frozenset[str]) -> dict[str, Mapping[int, float]]:
     """Return the values of the arms that say something of each other's noise."""
-    differences = {pair: statistics.paired_differences(values, *pair) for pair in pairs}
-    identical = {arm for (arm, _), by_seed in differences.items() if len(by_seed) > 1 and not any(by_seed.values())}
-    return {arm: by_seed for arm, by_seed in values.items() if arm not in unstable | identical}
+    silent = {*unstable}
+    for arm, against in pairs:
+        differences = statistics.paired_differences(values, arm, against)
+        if len(differences) > 1 and not any(differences.values()):
+            silent.add(arm)  # the same thing under two names
+    return {arm: by_seed for arm, by_seed in values.items() if arm not in silent}

@@ -66,9 +66,11 @@ def fit_additive_model(table: Table) -> tuple[float, int]:
     It is fitted by least squares, so that cells may be missing.
     """
     cells = [(arm, seed, table[arm][seed]) for arm in sorted(table) for seed in sorted(table[arm])]
-    arms, seeds = sorted({arm for arm, _, _ in cells}), sorted({seed for _, seed, _ in cells})
     if not cells:
         return 0.0, 0
+    arms = sorted({arm for arm, _, _ in cells})
+    seeds = sorted({seed for _, seed, _ in cells})
+    # one column for each arm, then one for each seed
     design = np.zeros((len(cells), len(arms) + len(seeds)))
     for row, (arm, seed, _) in enumerate(cells):
         design[row, arms.index(arm)] = design[row, len(arms) + seeds.index(seed)] = 1
@@ -99,7 +101,7 @@ def p_value(mean: float, variance: VarianceEstimate, n: int) -> float:
 
 
 def holm_adjust(p_values: Mapping[Name, float], others: int = 0) -> dict[Name, float]:
-    """Return Holm's (1979) adjusted p-values: monotone, and never below the plain ones.
+    """Return Holm's adjusted p-values (1979, Scand. J. Stat. 6:65): monotone, and never below the plain ones.
 
     others  further comparisons of the family, whose p-values are larger
     """

@@ -12,6 +12,7 @@ Span = tuple[float, float, float]
 def find_front(loss: Comparison, cost: Comparison | Timing) -> Front | None:
     """Return the front of all arms in both; None where the cost is the same for all."""
     losses = _intervals(loss)
+    # times are ratios to the baseline, whose own ratio is 1; all else are differences from it
     costs = _intervals(cost) if isinstance(cost, Comparison) else {**cost.ratios, _baseline_of(cost): (1.0, 1.0, 1.0)}
     arms = sorted(set(losses) & set(costs))
     if len(arms) < 2 or len({costs[arm][0] for arm in arms}) < 2:
@@ -28,6 +29,7 @@ def find_front(loss: Comparison, cost: Comparison | Timing) -> Front | None:
 
 
 def _baseline_of(cost: Timing) -> str:
+    # the only arm that was timed and has no ratio
     (name,) = set(cost.medians) - set(cost.ratios)
     return name
 

@@ -28,12 +28,16 @@ def _collect_points(arm: str, cost: str, strata: list[Stratum]) -> list[tuple[fl
     points = []
     for stratum in strata:
         # an arm may be missing at a size
-        (mean,) = [arm_summary.mean for arm_summary in stratum.comparisons[0].arms if arm_summary.arm == arm] or [None]
-        values = next(
-            (r.values for r in stratum.runs if r.arm == arm and r.role == "arm" and r.status == "finished"), {}
-        )
-        x = values.get("params") if cost == "params" else values.get("flops_per_token", 0.0) * values.get("tokens", 0.0)
-        if mean is not None and x:
+        mean = next((summary.mean for summary in stratum.comparisons[0].arms if summary.arm == arm), None)
+        finished = (run for run in stratum.runs if run.arm == arm and run.role == "arm" and run.status == "finished")
+        first = next(finished, None)  # what a model costs is the same at every seed
+        if mean is None or first is None:
+            continue
+        if cost == "params":
+            x = first.values.get("params", 0.0)
+        else:
+            x = first.values.get("flops_per_token", 0.0) * first.values.get("tokens", 0.0)
+        if x:
             points.append((float(x), mean))
     return sorted(points)
 
@@ -41,12 +45,14 @@ def _collect_points(arm: str, cost: str, strata: list[Stratum]) -> list[tuple[fl
 def _fit_line(arm: str, cost: Literal["params", "flops"], points: list[tuple[float, float]]) -> Scaling | None:
     if len({x for x, _ in points}) < MIN_SIZES:
         return None
-    x, y = np.log([size for size, _ in points]), np.array([loss for _, loss in points])
-    line: Any = stats.linregress(x, y)
+    sizes, losses = np.array(points).T
+    line: Any = stats.linregress(np.log(sizes), losses)
     # two parameters: three sizes leave one degree of freedom, and a wide band
     half = float(stats.t.ppf(0.975, len(points) - 2)) * float(line.stderr)
+    if not math.isfinite(half):
+        return None
     slope = float(line.slope)
-    return Scaling(arm, cost, points, slope, slope - half, slope + half) if math.isfinite(half) else None
+    return Scaling(arm=arm, against=cost, points=points, slope=slope, low=slope - half, high=slope + half)
 
 
 def _describe_winners(strata: list[Stratum]) -> list[str]:
@@ -59,10 +65,8 @@ def _describe_winners(strata: list[Stratum]) -> list[str]:
         }
         if means:
             best[stratum.size] = min(means, key=lambda arm: (means[arm], arm))
+    if not best:
+        return []
     winners = ", ".join(f"{arm} at {size}" for size, arm in best.items())
-    same = len(set(best.values())) == 1
-    return (
-        [f"the lowest mean loss {'is the same arm at all sizes' if same else 'changes with size'}: {winners}"]
-        if best
-        else []
-    )
+    change = "is the same arm at all sizes" if len(set(best.values())) == 1 else "changes with size"
+    return [f"the lowest mean loss {change}: {winners}"]

@@ -77,18 +77,24 @@ def compute_levels(looks: tuple[int, ...], last: int, spending: Spending, alpha:
         # the sum of standardized differences is a Brownian motion on this clock
         step = math.sqrt(clock - before)
         # this look may stop as many paths as the spending since the last one allows
-        bound = _find_bound(points, weights, to_spend - spent, step, math.sqrt(clock))
+        scale = math.sqrt(clock)  # SD of the sum at this look, from z to the sum's own unit
+        bound = _find_bound(points, weights, share=to_spend - spent, step=step, scale=scale)
         levels.append(float(2 * stats.norm.sf(bound)))
         # the next density is on what no look has stopped, between the two bounds
-        nodes, node_weights = _place_nodes(bound * math.sqrt(clock))
+        nodes, node_weights = _place_nodes(bound * scale)
+        # (new nodes, old nodes) @ (old nodes,): the density after a normal step of this variance
         density = stats.norm.pdf((nodes[:, None] - points) / step) / step @ weights
         points, weights = nodes, density * node_weights
         before, spent = clock, to_spend
     return tuple(levels)
 
 
-def _find_bound(points: np.ndarray, weights: np.ndarray, share: float, step: float, scale: float) -> float:
-    """Return the z beyond which the paths still under way go with probability `share`."""
+def _find_bound(points: np.ndarray, weights: np.ndarray, *, share: float, step: float, scale: float) -> float:
+    """Return the z beyond which the paths still under way go with probability `share`.
+
+    step   SD of what the sum gains between the last look and this one
+    scale  SD of the sum at this look
+    """
 
     def excess(bound: float) -> float:
         upper, lower = (stats.norm.sf((bound * scale + sign * points) / step) for sign in (-1, 1))
@@ -100,10 +106,12 @@ def _find_bound(points: np.ndarray, weights: np.ndarray, share: float, step: flo
 
 @lru_cache(maxsize=1)
 def _legendre() -> tuple[np.ndarray, np.ndarray]:
+    """Return the points and weights of the rule on [-1, 1]."""
     return np.polynomial.legendre.leggauss(NODES)
 
 
 def _place_nodes(half: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return the points and weights of the rule on [-half, half]."""
     points, weights = _legendre()
     return points * half, weights * half
 
@@ -156,7 +164,8 @@ class LookPlan:
         Each comparison spends alpha / comparisons, and Holm's p is that of one times their number.
         """
         # looks that have been, planned or not: unplanned ones have spent too
-        times = sorted({look for look in self.looked if 1 < look < min(seeds, self.last)} | {min(seeds, self.last)})
+        this = min(seeds, self.last)
+        times = sorted({look for look in self.looked if 1 < look < this} | {this})
         # Bonferroni's share, spent over the looks, given back in the scale of Holm's p
         return comparisons * compute_levels(tuple(times), self.last, self.spending, alpha / comparisons)[-1]
 

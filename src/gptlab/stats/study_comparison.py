@@ -39,24 +39,50 @@ def compare_study(
     sizes = list(dict.fromkeys(run.size for run in sorted(runs, key=_order_by_parameters(runs))))
     if plan.tasks:
         sizes = [task for task in plan.tasks if task in sizes]
+    strata = _compare_sizes(plan, runs, sizes, times or {}, minutes=minutes)
+    if plan.tasks:  # tasks are no sizes: nothing scales from one to the next
+        scalings, notes = [], []
+        strata = correct_over_tasks(strata)
+    else:
+        scalings, notes = scaling.fit_scaling(strata)
+    if plan.asks_on_fresh_seeds:
+        strata = [_mark_choices(stratum) for stratum in strata]
+    return Findings(
+        plan=plan,
+        strata=strata,
+        scalings=scalings,
+        runs=runs,
+        notes=notes,
+        minutes_per_cell=minutes,
+        ladder=compare_ladder(plan, strata),
+    )
+
+
+def _compare_sizes(
+    plan: StudyPlan, runs: list[Run], sizes: list[str], times: RoundTimes, *, minutes: Mapping[str, float]
+) -> list[Stratum]:
+    # of all sizes or tasks together; each has one baseline, which is compared with nothing
     comparisons = len({(run.size, run.arm) for run in runs if run.role == "arm"}) - len(sizes)
     strata: list[Stratum] = []
     # the rates that tune=transfer found at the smallest rung, which larger ones are judged at
     carried: dict[str, float | None] | None = None
     for size in sizes:
         prefix = f"{size}/" if size else ""
-        minutes_of_block = sum(value for arm, value in minutes.items() if arm.startswith(prefix))
         runs_of_size = [run for run in runs if run.size == size]
         own = len({run.arm for run in runs_of_size if run.role == "arm"}) - 1
-        others = comparisons - own if plan.tasks else 0
-        strata.append(_compare_size(size, plan, runs_of_size, times or {}, minutes_of_block, others, carried))
+        stratum = _compare_size(
+            size=size,
+            plan=plan,
+            runs=runs_of_size,
+            times=times,
+            minutes=sum(value for arm, value in minutes.items() if arm.startswith(prefix)),
+            others=comparisons - own if plan.tasks else 0,
+            carried=carried,
+        )
+        strata.append(stratum)
         if plan.tune == "transfer" and carried is None:
-            carried = {tuning.arm: tuning.best for tuning in strata[0].tunings}
-    scalings, notes = scaling.fit_scaling(strata) if not plan.tasks else ([], [])
-    strata = correct_over_tasks(strata) if plan.tasks else strata
-    strata = [_mark_choices(stratum) for stratum in strata] if plan.asks_on_fresh_seeds else strata
-    ladder = compare_ladder(plan, strata)
-    return Findings(plan, strata, scalings, runs, notes=notes, minutes_per_cell=minutes, ladder=ladder)
+            carried = {tuning.arm: tuning.best for tuning in stratum.tunings}
+    return strata
 
 
 def _order_by_parameters(runs: list[Run]) -> Any:
@@ -82,41 +108,46 @@ def _compare_size(
     others   comparisons in other tasks
     carried  learning rates at which arms are judged, from a smaller size
     """
-    plain = [run for run in runs if run.role == "arm"]
+    every = [run for run in runs if run.role == "arm"]
     # from here on an arm is its runs at its best rate
-    tunings, best = choose_learning_rates(plain, carried) if plan.tune in ("grid", "transfer") else ([], plain)
-    baseline = plan.baseline or (plain[0].arm if plain else "")
-    fit = compute_value.fit_budget_slope(
-        [run for run in runs if run.role == "budget" and run.budget not in CONTROL_BUDGETS],
-        [run for run in best if run.arm == baseline],
-    )
+    tunings, best = choose_learning_rates(every, carried) if plan.tune in ("grid", "transfer") else ([], every)
+    baseline = plan.baseline or (every[0].arm if every else "")
     usual = choose_usual_metric(plan, best)
     decides, incomparable = choose_metric(best, usual)
-    # in nats of the baseline's own tokens
-    fit = fit if decides is usual and decides in (METRICS[0], TEST) and not incomparable else None
+    # the slope is in nats of the baseline's own tokens, and worth nothing in another unit
+    in_nats = decides is usual and decides in (METRICS[0], TEST) and not incomparable
+    fit = _fit_budgets(runs, best, baseline) if in_nats else None
     margin = compute_value.choose_margin(plan.delta, fit)
     control = [run for run in runs if run.role == "twin"]
     loss = compare_metric(decides, best, baseline, plan, margin=margin, control=control, minutes=minutes, others=others)
-    measures = _compare_other_metrics(decides, usual, best, baseline, plan, control, minutes)
+    measures = []
+    for metric in _list_other_metrics(decides, usual, best, plan):
+        # margins of compute are of the loss; other metrics have half a percent
+        measures.append(compare_metric(metric, best, baseline, plan, control=control, minutes=minutes))
     if incomparable:
         loss, measures = withhold_verdicts(loss, incomparable), _withhold_validation(measures, incomparable)
     timed = (compare_times(metric, times.get(metric.key, {}), size, baseline) for metric in (STEP, WRITE))
     timings = [timing for timing in timed if timing is not None]
     costs = [measure for measure in measures if measure.metric.key in FRONT_COSTS]
-    fronts = [find_front(loss, cost) for cost in (*costs, *timings)]
     return Stratum(
         size=size,
         baseline=baseline,
         comparisons=[loss, *measures],
         timings=timings,
-        fronts=[front for front in fronts if front is not None],
+        fronts=[front for cost in (*costs, *timings) if (front := find_front(loss, cost)) is not None],
         exchange=compute_value.value_in_compute(fit, loss, timings),
         tunings=tunings,
-        controls=_compare_controls(decides, runs, best, baseline, plan) if not incomparable else None,
-        confirmed=_compare_fresh_seeds(decides, runs, baseline, plan, margin, minutes),
+        controls=_compare_controls(loss, runs, best, plan) if not incomparable else None,
+        confirmed=_compare_fresh_seeds(decides, runs, baseline, plan, margin=margin, minutes=minutes),
         interactions=compare_interactions(loss, best, plan) if not incomparable else [],
         runs=runs,
     )
+
+
+def _fit_budgets(runs: list[Run], best: list[Run], baseline: str) -> compute_value.BudgetFit | None:
+    """Fit the baseline's loss over its budgets; those of the controls are too near to each other to say more."""
+    budgets = [run for run in runs if run.role == "budget" and run.budget not in CONTROL_BUDGETS]
+    return compute_value.fit_budget_slope(budgets, [run for run in best if run.arm == baseline])
 
 
 SHUFFLED = "shuffled targets"
@@ -153,22 +184,21 @@ def _withhold_validation(measures: list[Comparison], reason: str) -> list[Compar
     return withheld
 
 
-def _is_told(key: str, run: Run) -> bool:
+def _is_informative(key: str, run: Run) -> bool:
     """Whether a run has a value that says something: active parameters do where they are not all."""
     return key in run.values and not (key == "params_active" and run.values[key] == run.values.get("params"))
 
 
-def _compare_other_metrics(
-    decides: Metric, usual: Metric, runs: list[Run], baseline: str, plan: StudyPlan, control: list[Run], minutes: float
-) -> list[Comparison]:
-    """Compare the arms in every metric that does not decide."""
-    skipped = {decides, usual, *(METRICS[:1] if plan.design == "search" else ())}  # the loss of both halves together
-    return [
-        # margins of compute are of the loss; other metrics have half a percent
-        compare_metric(metric, runs, baseline, plan, control=control, minutes=minutes)
-        for metric in (*METRICS, *list_task_metrics(runs))
-        if metric not in skipped and any(_is_told(metric.key, run) for run in runs)
-    ]
+def _list_other_metrics(decides: Metric, usual: Metric, runs: list[Run], plan: StudyPlan) -> list[Metric]:
+    """Return every metric that the runs have and that does not decide."""
+    skipped = {decides, usual}
+    if plan.design == "search":
+        skipped.add(METRICS[0])  # the loss of both halves together
+    metrics = []
+    for metric in (*METRICS, *list_task_metrics(runs)):
+        if metric not in skipped and any(_is_informative(metric.key, run) for run in runs):
+            metrics.append(metric)
+    return metrics
 
 
 def correct_over_tasks(strata: list[Stratum]) -> list[Stratum]:
@@ -180,8 +210,11 @@ def correct_over_tasks(strata: list[Stratum]) -> list[Stratum]:
     judged = [contrast for stratum in strata for contrast in stratum.comparisons[0].contrasts if contrast.df]
     if len({contrast.seeds for contrast in judged}) > 1:
         return strata
-    adjusted = holm_adjust({str(number).zfill(9): contrast.p for number, contrast in enumerate(judged)})
-    p_holm = {id(contrast): p for contrast, (_, p) in zip(judged, sorted(adjusted.items()), strict=True)}
+    # one arm has a comparison in each task, so that its name is not enough to tell them apart: an object's id is;
+    # zeros before the number, since ties go by name
+    names = {f"{number:09d}": contrast for number, contrast in enumerate(judged)}
+    adjusted = holm_adjust({name: contrast.p for name, contrast in names.items()})
+    p_holm = {id(contrast): adjusted[name] for name, contrast in names.items()}
     corrected = []
     for stratum in strata:
         first, *rest = stratum.comparisons
@@ -192,9 +225,7 @@ def correct_over_tasks(strata: list[Stratum]) -> list[Stratum]:
     return corrected
 
 
-def _compare_controls(
-    decides: Metric, runs: list[Run], best: list[Run], baseline: str, plan: StudyPlan
-) -> Comparison | None:
+def _compare_controls(loss: Comparison, runs: list[Run], best: list[Run], plan: StudyPlan) -> Comparison | None:
     """Compare the baseline at nearly its steps, and with nothing to learn, with itself, by the rule for arms.
 
     That with nothing to learn is compared apart, so that it costs the others no alpha.
@@ -206,22 +237,31 @@ def _compare_controls(
     ]
     if not controls:
         return None
-    base, alone = [run for run in best if run.arm == baseline], replace(plan, pairs=False, versus=[])
-    compared = compare_metric(decides, [*base, *controls], baseline, alone)
+    base = [run for run in best if run.arm == loss.baseline]
+    alone = replace(plan, pairs=False, versus=[])
+    compared = compare_metric(loss.metric, [*base, *controls], loss.baseline, alone)
     shuffled = [replace(run, arm=SHUFFLED, role="arm") for run in runs if run.role == "shuffled"]
-    negative = compare_metric(decides, [*base, *shuffled], baseline, alone).contrasts if shuffled else []
-    return replace(compared, contrasts=[*compared.contrasts, *negative])
+    if not shuffled:
+        return compared
+    negative = compare_metric(loss.metric, [*base, *shuffled], loss.baseline, alone)
+    return replace(compared, contrasts=[*compared.contrasts, *negative.contrasts])
 
 
 def _compare_fresh_seeds(
-    decides: Metric, runs: list[Run], baseline: str, plan: StudyPlan, margin: Any, minutes: float
+    decides: Metric,
+    runs: list[Run],
+    baseline: str,
+    plan: StudyPlan,
+    *,
+    margin: tuple[float, str] | None,
+    minutes: float,
 ) -> Comparison | None:
     """Compare runs on fresh seeds, judged once and on these alone."""
-    runs = [run for run in runs if run.role == "confirm"]
-    if not runs:
+    fresh_runs = [run for run in runs if run.role == "confirm"]
+    if not fresh_runs:
         return None
     # fresh seeds are looked at once, so all of alpha is theirs
     once = replace(plan, pairs=False, versus=[], looks=[])
-    fresh = compare_metric(decides, runs, baseline, once, margin=margin, minutes=minutes)
-    incomparable = choose_metric([replace(run, role="arm") for run in runs], decides)[1]
+    fresh = compare_metric(decides, fresh_runs, baseline, once, margin=margin, minutes=minutes)
+    _, incomparable = choose_metric([replace(run, role="arm") for run in fresh_runs], decides)
     return withhold_verdicts(fresh, incomparable) if incomparable and decides is not BITS else fresh

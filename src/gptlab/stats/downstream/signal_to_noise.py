@@ -50,17 +50,23 @@ def measure_signal(
     values          scores by arm and seed
     checkpoint_sds  of every run, the SD over its last evaluations
     """
-    arms = {arm: by_seed for arm, by_seed in values.items() if by_seed}
-    seeds = sorted(set.intersection(*(set(by_seed) for by_seed in arms.values()))) if arms else []
-    means = {arm: statistics.fmean(by_seed[seed] for seed in seeds or by_seed) for arm, by_seed in arms.items()}
-    mean = abs(statistics.fmean(means.values())) if means else 0.0
+    arms = [by_seed for by_seed in values.values() if by_seed]
+    seeds = sorted(set.intersection(*map(set, arms))) if arms else []
+    table: list[list[float]] = []
+    means: list[float] = []
+    for by_seed in arms:
+        row = [by_seed[seed] for seed in seeds]
+        table.append(row)
+        # without a seed that all arms have, each arm's mean is over its own
+        means.append(statistics.fmean(row or by_seed.values()))
+    mean = abs(statistics.fmean(means)) if means else 0.0
     if len(means) < 2 or not mean:
         return None
     sds = [*checkpoint_sds]
-    seed_sd = _measure_seed_noise([[by_seed[seed] for seed in seeds] for by_seed in arms.values()])
+    seed_sd = _measure_seed_noise(table)
     checkpoint_sd = math.sqrt(statistics.fmean(sd**2 for sd in sds)) if sds else None
     noise = max((sd for sd in (seed_sd, checkpoint_sd) if sd is not None), default=0.0)
-    spread = max(means.values()) - min(means.values())
+    spread = max(means) - min(means)
     ratio = needed = None
     if noise:
         # a line takes two degrees of freedom of a run's last evaluations
@@ -82,11 +88,13 @@ def _measure_seed_noise(rows: list[list[float]]) -> float | None:
     seeds = len(rows[0])
     if seeds < 2:
         return None
-    of_arms, of_seeds = [statistics.fmean(row) for row in rows], [*map(statistics.fmean, zip(*rows, strict=True))]
-    mean = statistics.fmean(of_arms)
+    arm_means = [statistics.fmean(row) for row in rows]
+    seed_means = [statistics.fmean(column) for column in zip(*rows, strict=True)]
+    mean = statistics.fmean(arm_means)
     squares = 0.0
-    for row, of_arm in zip(rows, of_arms, strict=True):
-        squares += sum((score - of_arm - of_seed + mean) ** 2 for score, of_seed in zip(row, of_seeds, strict=True))
+    for row, arm_mean in zip(rows, arm_means, strict=True):
+        residuals = (score - arm_mean - seed_mean + mean for score, seed_mean in zip(row, seed_means, strict=True))
+        squares += sum(residual**2 for residual in residuals)
     return math.sqrt(squares / ((len(rows) - 1) * (seeds - 1)))
 
 
@@ -104,5 +112,5 @@ def measure_checkpoint_noise(scores: list[float]) -> float | None:
     if len(last) < CHECKPOINTS:
         return None
     line = statistics.linear_regression(range(CHECKPOINTS), last)
-    rests = [score - line.intercept - line.slope * place for place, score in enumerate(last)]
-    return math.sqrt(sum(rest**2 for rest in rests) / (CHECKPOINTS - 2))
+    residuals = [score - line.intercept - line.slope * place for place, score in enumerate(last)]
+    return math.sqrt(sum(residual**2 for residual in residuals) / (CHECKPOINTS - 2))

@@ -14,7 +14,8 @@ TASKS = ("val/answer_bits", "val/minimal_pairs")
 def is_task_key(key: str) -> bool:
     """Return whether a key is of a downstream task: judged by files of its own, in units of no tokenizer."""
     declared = find_key(key)
-    return declared is not None and declared.key in (*TASKS, *(f"{task}_<task>" for task in TASKS))
+    # "val/answer_bits_<task>" is how summary_keys declares the keys of single tasks
+    return declared is not None and declared.key.removesuffix("_<task>") in TASKS
 
 
 def list_task_metrics(runs: Iterable[Run]) -> list[Metric]:

@@ -13,6 +13,7 @@ import statistics as plain
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import combinations, product
+from typing import NamedTuple
 
 from gptlab.stats import paired_tests as statistics
 from gptlab.stats.contrasts import DecisionRule
@@ -25,8 +26,15 @@ from gptlab.stats.study_plan import StudyPlan
 
 Levels = tuple[str, ...]
 """A value for each axis."""
-Square = tuple[str, str, str, str]
-"""Four arms: both changes, the first alone, the second alone, neither."""
+
+
+class Square(NamedTuple):
+    """Four arms that show two changes: both of them, each alone, and neither."""
+
+    both: str
+    first: str
+    second: str
+    neither: str
 
 
 @dataclass(frozen=True)
@@ -54,27 +62,35 @@ def compare_interactions(comparison: Comparison, runs: Iterable[Run], plan: Stud
     rule = DecisionRule(comparison.metric, comparison.delta, plan.alpha, frozenset(), plan=make_look_plan(plan))
     is_pooled = plan.variance != "own" and not comparison.noisy
     pooled = statistics.pooled_variance(values) if is_pooled else None
-    variances = {
-        # twice the variance of a difference, over so many squares that do not share an arm
-        name: VarianceEstimate(2 * pooled.variance / len(pair.squares), pooled.df)
-        if pooled
-        else _estimate_own_variance(differences)
-        for name, (pair, differences) in by_seed.items()
-    }
-    p = {
-        name: statistics.p_value(plain.fmean(differences.values()), variances[name], len(differences))
-        for name, (_, differences) in by_seed.items()
-    }
+    variances: dict[tuple[str, str], VarianceEstimate] = {}
+    p: dict[tuple[str, str], float] = {}
+    for name, (pair, differences) in by_seed.items():
+        if pooled:
+            # twice the variance of a difference, over so many squares that do not share an arm
+            variances[name] = VarianceEstimate(2 * pooled.variance / len(pair.squares), pooled.df)
+        else:
+            variances[name] = _estimate_own_variance(differences)
+        p[name] = statistics.p_value(plain.fmean(differences.values()), variances[name], len(differences))
     adjusted, interactions = statistics.holm_adjust(p), []
     for name, (pair, differences) in by_seed.items():
-        judged = _judge(rule, pair, values, differences, variances[name], (p[name], adjusted[name]), len(p))
+        judged = _judge(
+            rule=rule,
+            pair=pair,
+            values=values,
+            differences=differences,
+            variance=variances[name],
+            p_values=(p[name], adjusted[name]),
+            comparisons=len(p),
+        )
         interactions.append(replace(judged, variance="pooled" if pooled else "own"))
     return interactions
 
 
 def _list_pairs(arms: list[str], baseline: str, plan: StudyPlan) -> list[_Pair]:
     """Return every two changes of different axes that some square of arms shows."""
-    named = {arm: {knob: value for knob, value in plan.get_values(arm) if knob} for arm in arms}
+    named: dict[str, dict[str, str]] = {}  # values by axis, of each arm
+    for arm in arms:
+        named[arm] = {knob: value for knob, value in plan.get_values(arm) if knob}
     if baseline not in named:
         return []
     axes = [*dict.fromkeys(axis for values in named.values() for axis in values)]
@@ -82,37 +98,39 @@ def _list_pairs(arms: list[str], baseline: str, plan: StudyPlan) -> list[_Pair]:
     reference = tuple(named[baseline].get(axis, "") for axis in axes)
     cells: dict[Levels, str] = {}
     for arm, values in named.items():
-        cells.setdefault(tuple(values.get(axis, at) for axis, at in zip(axes, reference, strict=True)), arm)
+        levels = tuple(values.get(axis, at) for axis, at in zip(axes, reference, strict=True))
+        cells.setdefault(levels, arm)
     pairs = []
     for one, other in combinations(range(len(axes)), 2):
-        changes = [
-            list(dict.fromkeys(cell[axis] for cell in cells if cell[axis] != reference[axis])) for axis in (one, other)
-        ]
-        for first, second in product(*changes):
+        for first, second in product(_list_changes(cells, reference, one), _list_changes(cells, reference, other)):
             if squares := _find_squares(cells, reference, (one, first), (other, second)):
-                names = [label_value(axes[axis], value) for axis, value in ((one, first), (other, second))]
-                pairs.append(_Pair(names[0], names[1], squares))
+                pairs.append(_Pair(label_value(axes[one], first), label_value(axes[other], second), squares))
     return pairs
 
 
 def _list_changes(cells: Iterable[Levels], reference: Levels, axis: int) -> list[str]:
     """Return the values of an axis other than that of the baseline."""
-    return [value for value in dict.fromkeys(cell[axis] for cell in cells) if value != reference[axis]]
+    return list(dict.fromkeys(cell[axis] for cell in cells if cell[axis] != reference[axis]))
 
 
 def _find_squares(
     cells: Mapping[Levels, str], reference: Levels, first: tuple[int, str], second: tuple[int, str]
 ) -> list[Square]:
-    """Return the squares of two changes, one for each combination of the other values that has all four arms."""
+    """Return the squares of two changes, one for each combination of the other values that has all four arms.
+
+    first, second  an axis and the value to which it is changed
+    """
+    (axis1, value1), (axis2, value2) = first, second
     squares = []
-    for cell in cells:
-        if (cell[first[0]], cell[second[0]]) != (first[1], second[1]):
+    for both in cells:
+        if (both[axis1], both[axis2]) != (value1, value2):
             continue
-        without_second = _replace(cell, second[0], reference[second[0]])
-        without_first = _replace(cell, first[0], reference[first[0]])
-        corners = (cell, without_second, without_first, _replace(without_first, second[0], reference[second[0]]))
+        first_alone = _replace(both, axis2, reference[axis2])
+        second_alone = _replace(both, axis1, reference[axis1])
+        neither = _replace(second_alone, axis2, reference[axis2])
+        corners = (both, first_alone, second_alone, neither)
         if all(corner in cells for corner in corners):
-            squares.append(tuple(cells[corner] for corner in corners))
+            squares.append(Square(*(cells[corner] for corner in corners)))
     return squares
 
 
@@ -123,14 +141,22 @@ def _replace(cell: Levels, axis: int, value: str) -> Levels:
 def _average_squares(values: Table, squares: list[Square]) -> dict[int, float]:
     """Return the interaction by seed, the mean over the squares, of the seeds that all their arms finished."""
     arms = {arm for square in squares for arm in square}
-    seeds = sorted(set.intersection(*({*values[arm]} for arm in arms)))
-    return {
-        seed: plain.fmean(
-            values[both][seed] - values[one][seed] - values[other][seed] + values[neither][seed]
-            for both, one, other, neither in squares
-        )
-        for seed in seeds
-    }
+    means = {}
+    for seed in sorted(set.intersection(*({*values[arm]} for arm in arms))):
+        interactions = []
+        for square in squares:
+            both, first, second, neither = (values[arm][seed] for arm in square)
+            interactions.append(both - first - second + neither)
+        means[seed] = plain.fmean(interactions)
+    return means
+
+
+def _average_effect(values: Table, arms: Iterable[str], without: Iterable[str], seeds: Iterable[int]) -> float:
+    """Return the mean difference of `arms` from the arms `without` their change, pair by pair."""
+    differences = []
+    for arm, base in zip(arms, without, strict=True):
+        differences += [values[arm][seed] - values[base][seed] for seed in seeds]
+    return plain.fmean(differences)
 
 
 def _estimate_own_variance(differences: Mapping[int, float]) -> VarianceEstimate:
@@ -154,10 +180,7 @@ def _judge(
     low, high = statistics.t_interval(mean, variance, n, 1 - rule.find_interval_level(n))
     low90, high90 = statistics.t_interval(mean, variance, n, 1 - 2 * rule.find_equivalence_level(n))
     level = rule.find_level(n, comparisons)
-    alone = [
-        plain.fmean(values[square[at]][seed] - values[square[3]][seed] for square in pair.squares for seed in seeds)
-        for at in (1, 2, 0)
-    ]
+    both, first, second, neither = zip(*pair.squares, strict=True)  # of each kind the arms of all squares
     verdict: InteractionVerdict = "not resolved"
     # before the test of difference, as for arms: certain and too small to matter
     if -rule.delta <= low90 and high90 <= rule.delta:
@@ -169,9 +192,9 @@ def _judge(
         second=pair.second,
         contexts=len(pair.squares),
         seeds=seeds,
-        first_alone=alone[0],
-        second_alone=alone[1],
-        together=alone[2],
+        first_alone=_average_effect(values, first, neither, seeds),
+        second_alone=_average_effect(values, second, neither, seeds),
+        together=_average_effect(values, both, neither, seeds),
         interaction=mean,
         low=low,
         high=high,

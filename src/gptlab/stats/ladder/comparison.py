@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -31,6 +32,28 @@ def find_hopeless_arms(strata: list[Stratum]) -> list[str]:
     return [arm for arm, times in worse.items() if times >= MIN_WORSE]
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Ladder:
+    """The rungs that were compared.
+
+    computes   training FLOPs of the baseline at each
+    contrasts  by arm, at each
+    level      of the intervals of difference, two-sided; level90: of those of equivalence
+    """
+
+    rungs: list[Stratum]
+    computes: list[float]
+    baseline: str
+    contrasts: list[dict[str, Contrast]]
+    level: float
+    level90: float
+
+    @property
+    def x(self) -> np.ndarray:
+        """ln(C / C_ref) of each rung, with the last one as C_ref, where x is 0."""
+        return np.log(np.array(self.computes) / self.computes[-1])
+
+
 def compare_ladder(plan: StudyPlan, strata: list[Stratum]) -> LadderFindings | None:
     """Compare the arms over the rungs; None where the study has none, or fewer than two of them were compared.
 
@@ -40,34 +63,27 @@ def compare_ladder(plan: StudyPlan, strata: list[Stratum]) -> LadderFindings | N
     computes = [_count_training_flops(stratum) for stratum in rungs]
     baselines = {stratum.baseline for stratum in rungs}
     metrics = {stratum.comparisons[0].metric for stratum in rungs}
-    if len(rungs) < 2 or len(baselines) > 1 or len(metrics) > 1 or any(not compute for compute in computes):
+    if len(rungs) < 2 or len(baselines) > 1 or len(metrics) > 1 or not all(computes):
         return None
     (baseline,), (metric,) = baselines, metrics
-    contrasts = [{contrast.arm: contrast for contrast in stratum.comparisons[0].contrasts} for stratum in rungs]
-    losses = _collect_losses(rungs, metric.key)
-    x = np.log(np.array(computes) / computes[-1])  # the last rung is C_ref, where x is 0
+    contrasts = []
+    for stratum in rungs:
+        contrasts.append({contrast.arm: contrast for contrast in stratum.comparisons[0].contrasts})
     arms = list(dict.fromkeys(arm for of_rung in contrasts for arm in of_rung))
-    judged = {arm: _list_judged_rungs(arm, contrasts) for arm in arms}
     level, level90 = _choose_levels(plan, contrasts, len(arms))
+    ladder = _Ladder(
+        rungs=rungs, computes=computes, baseline=baseline, contrasts=contrasts, level=level, level90=level90
+    )
+    losses = _collect_losses(rungs, metric.key)
+    judged = {arm: _list_judged_rungs(arm, contrasts) for arm in arms}
     rises = _find_rises(losses, baseline, judged, [stratum.size for stratum in rungs])
-    fits = _fit_arms(losses, baseline, {arm: [] if {arm, baseline} & {*rises} else judged[arm] for arm in judged}, x)
+    # a baseline whose losses rise leaves no gain of any arm to fit
+    fitted = {arm: rungs_of_arm for arm, rungs_of_arm in judged.items() if not {arm, baseline} & {*rises}}
+    fits = _fit_arms(losses, baseline, fitted, ladder.x)
     projection = (plan.project, plan.project_flops) if plan.project and plan.project_flops else None
     trends = []
     for arm in arms:
-        gains = [
-            _describe_rung(arm, fits.get(arm), stratum, compute, rung, of_rung[arm], level)
-            for rung, (stratum, compute, of_rung) in enumerate(zip(rungs, computes, contrasts, strict=True))
-            if arm in of_rung
-        ]
-        left_out = _list_rungs_left_out(arm, rungs)
-        trend = ArmTrend(arm, "no verdict", gains, left_out=left_out)
-        if arm in fits:
-            places = x[judged[arm]]
-            delta = rungs[judged[arm][-1]].comparisons[0].delta
-            # an arm that was left out of a rung has no gain there to go on from
-            beyond = math.log(projection[1] / computes[-1]) if projection and not left_out else None
-            trend = _judge(trend, fits[arm], baseline, (places[0], places[-1]), delta, (level, level90), beyond)
-        trends.append(trend)
+        trends.append(_describe_trend(ladder, arm, judged=judged[arm], fit=fits.get(arm), projection=projection))
     joint = next((fit for fit in fits.values() if isinstance(fit.model, PowerLaws)), None)
     return LadderFindings(
         sizes=[stratum.size for stratum in rungs],
@@ -130,7 +146,7 @@ def _find_rises(
     A fit through them puts its floor in their midst, and tells of a gain of 0.0000 that holds. Lines through two rungs
     claim no form, and stay.
     """
-    every = sorted({rung for rungs in judged.values() for rung in rungs})
+    every = sorted(set().union(*judged.values()))
     rises = {}
     for arm, rungs in {baseline: every, **judged}.items():
         rise = _find_rise([np.array([*losses[arm, rung].values()]) for rung in rungs])
@@ -174,15 +190,36 @@ def _fit_arms(
     return fits
 
 
-def _describe_rung(
-    arm: str, fit: LadderFit | None, stratum: Stratum, compute: float, rung: int, contrast: Contrast, level: float
-) -> RungGain:
+def _describe_trend(
+    ladder: _Ladder, arm: str, judged: list[int], fit: LadderFit | None, projection: tuple[str, float] | None
+) -> ArmTrend:
+    """Return an arm's gain at each rung and, where it was fitted, what becomes of it.
+
+    judged  rungs at which the arm has an interval
+    """
+    gains = []
+    for rung, of_rung in enumerate(ladder.contrasts):
+        if arm in of_rung:
+            gains.append(_describe_rung(ladder, rung, of_rung[arm], fit))
+    left_out = _list_rungs_left_out(arm, ladder.rungs)
+    trend = ArmTrend(arm, "no verdict", gains, left_out=left_out)
+    if fit is None:
+        return trend
+    # an arm that was left out of a rung has no gain there to go on from; a line is no law to go on by
+    projected = None
+    if projection and not left_out and isinstance(fit.model, PowerLaws):
+        beyond = math.log(projection[1] / ladder.computes[-1])
+        projected = fit.estimate_gain(arm, ladder.baseline, beyond, ladder.level)
+    return replace(_judge(ladder, trend, judged, fit), projected=projected)
+
+
+def _describe_rung(ladder: _Ladder, rung: int, contrast: Contrast, fit: LadderFit | None) -> RungGain:
     multiplier = None
-    if fit is not None and (arm, rung) in fit.cells:
-        multiplier = fit.estimate_multiplier(arm, stratum.baseline, rung, level)
+    if fit is not None and (contrast.arm, rung) in fit.cells:
+        multiplier = fit.estimate_multiplier(contrast.arm, ladder.baseline, rung, ladder.level)
     return RungGain(
-        size=stratum.size,
-        compute=compute,
+        size=ladder.rungs[rung].size,
+        compute=ladder.computes[rung],
         seeds=len(contrast.seeds),
         # a gain is a loss that is lower: the sign turns, and the ends change places
         gain=Estimate(-contrast.difference, -contrast.high, -contrast.low),
@@ -191,34 +228,24 @@ def _describe_rung(
     )
 
 
-def _judge(
-    trend: ArmTrend,
-    fit: LadderFit,
-    baseline: str,
-    ends: tuple[float, float],
-    delta: float,
-    levels: tuple[float, float],
-    beyond: float | None,
-) -> ArmTrend:
-    """Return a trend with its fitted numbers and its word; `beyond`: x of the size that gains are projected to."""
-    arm, level = trend.arm, levels[0]
+def _judge(ladder: _Ladder, trend: ArmTrend, judged: list[int], fit: LadderFit) -> ArmTrend:
+    """Return a trend with its fitted numbers and its word."""
+    arm, baseline, level = trend.arm, ladder.baseline, ladder.level
+    ends = (ladder.x[judged[0]], ladder.x[judged[-1]])
     first, last = (fit.estimate_gain(arm, baseline, x, level) for x in ends)
-    change, equivalence = (fit.estimate_change(arm, baseline, ends, at) for at in levels)
+    change = fit.estimate_change(arm, baseline, ends, level)
+    equivalence = fit.estimate_change(arm, baseline, ends, ladder.level90)
+    delta = ladder.rungs[judged[-1]].comparisons[0].delta
     decades = (ends[1] - ends[0]) / math.log(10)
-    return ArmTrend(
-        arm=arm,
-        word=decide_word(first, last, change, equivalence, delta),
-        rungs=trend.rungs,
+    return replace(
+        trend,
+        word=decide_word(first, last, change=change, equivalence=equivalence, delta=delta),
         first=first,
         last=last,
         change=change,
         low90=equivalence.low,
         high90=equivalence.high,
         per_decade=Estimate(change.value / decades, change.low / decades, change.high / decades),
-        projected=fit.estimate_gain(arm, baseline, beyond, level)
-        if beyond is not None and isinstance(fit.model, PowerLaws)
-        else None,
-        left_out=trend.left_out,
     )
 
 
@@ -226,19 +253,23 @@ def _list_rungs_left_out(arm: str, rungs: list[Stratum]) -> list[str]:
     """Return the sizes that have no run of an arm that was worse at two before."""
     for number in range(MIN_WORSE, len(rungs)):
         if arm in find_hopeless_arms(rungs[:number]):
-            later = rungs[number:]
-            return [stratum.size for stratum in later if all(run.arm != arm for run in stratum.runs)]
+            return [stratum.size for stratum in rungs[number:] if arm not in _list_arms(stratum)]
     return []
+
+
+def _list_arms(stratum: Stratum) -> set[str]:
+    return {run.arm for run in stratum.runs}
 
 
 def _list_curves(joint: LadderFit | None, reference: float) -> list[Curve]:
     if joint is None or not isinstance(joint.model, PowerLaws):
         return []
-    laws = joint.model
-    return [
-        Curve(arm, laws.floor, float(laws.scales[number]), float(laws.exponents[number]), reference)
-        for number, arm in enumerate(joint.arms)
-    ]
+    curves = []
+    for arm, scale, exponent in zip(
+        joint.arms, joint.model.scales.tolist(), joint.model.exponents.tolist(), strict=True
+    ):
+        curves.append(Curve(arm=arm, floor=joint.model.floor, scale=scale, exponent=exponent, reference=reference))
+    return curves
 
 
 def _describe_doubts(trends: list[ArmTrend], joint: LadderFit | None, rungs: int) -> list[str]:

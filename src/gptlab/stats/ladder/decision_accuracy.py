@@ -18,7 +18,7 @@ from itertools import combinations
 import numpy as np
 from scipy import stats
 
-from gptlab.stats.ladder.decisions import Decision, Difference, LadderLosses, OneSeed, RungLosses, Share, SizePair
+from gptlab.stats.ladder.decisions import Decision, Difference, LadderLosses, OneSeed, Share, SizePair
 from gptlab.stats.ladder.findings import Estimate
 from gptlab.stats.ladder.true_signs import draw_true_differences
 from gptlab.stats.moderation import choose_variances
@@ -34,49 +34,50 @@ def compare_all_sizes(ladders: Sequence[LadderLosses]) -> list[SizePair]:
     kinds: dict[tuple[bool, str], list[LadderLosses]] = {}
     for ladder in ladders:
         kinds.setdefault((ladder.tuned, ladder.metric), []).append(ladder)
-    found = []
+    compared = []
     for kind in sorted(kinds):
         # in the order of the rungs, each once
         steps: dict[tuple[str, str], None] = {}
         for ladder in kinds[kind]:
-            steps |= dict.fromkeys(combinations([rung.size for rung in ladder.rungs], 2))
+            steps |= dict.fromkeys(combinations(ladder.sizes, 2))
         pairs = [compare_sizes(kinds[kind], small, large) for small, large in steps]
-        found += [pair for pair in pairs if pair.decisions]
-    return found
+        compared += [pair for pair in pairs if pair.decisions]
+    return compared
 
 
 def compare_sizes(ladders: Sequence[LadderLosses], small: str, large: str) -> SizePair:
     """Return the decisions of those ladders that have both sizes; all are of one metric, and tuned or all not."""
     # one stream for all: the same ladders give the same bits
     generator = np.random.default_rng(0)
-    used = [ladder for ladder in ladders if {small, large} <= {rung.size for rung in ladder.rungs}]
+    used = [ladder for ladder in ladders if {small, large} <= {*ladder.sizes}]
     parts = [_compare_ladder(ladder, small, large, generator) for ladder in used]
-    decisions = [decision for part in parts for decision in part.decisions]
-    observed = [agrees for part in parts for agrees in part.pairs]
+    decisions, pairs, undecided = [], [], []
+    for part in parts:
+        decisions += part.decisions
+        pairs += part.pairs
+        undecided += part.undecided
+    studies = [ladder.study for ladder in used]
+    true = _summarize_draws([part.true for part in parts])
+    pairs_true = _summarize_draws([part.pairs_true for part in parts])
     return SizePair(
         small=small,
         large=large,
         metric=used[0].metric,
         tuned=used[0].tuned,
-        studies=[ladder.study for ladder in used],
-        compute=find_rung(used[0], large).flops / find_rung(used[0], small).flops,
+        studies=studies,
+        compute=used[0].find_rung(large).flops / used[0].find_rung(small).flops,
         decisions=decisions,
         shares=_count_shares(decisions),
-        true=_summarize_draws([part.true for part in parts]),
+        true=true,
         one_seed=_compare_single_seeds(decisions) if decisions else None,
-        pairs=(sum(observed), len(observed)),
-        pairs_true=_summarize_draws([part.pairs_true for part in parts]),
-        undecided=[arm for part in parts for arm in part.undecided],
+        pairs=(sum(pairs), len(pairs)),
+        pairs_true=pairs_true,
+        undecided=undecided,
     )
 
 
-def find_rung(ladder: LadderLosses, size: str) -> RungLosses:
-    """Return the rung of a size."""
-    return next(rung for rung in ladder.rungs if rung.size == size)
-
-
 def wilson_interval(agree: int, of: int, level: float = LEVEL) -> Share:
-    """Return a share with Wilson's score interval."""
+    """Return a share with Wilson's score interval (1927, J. Am. Stat. Assoc. 22:209)."""
     if not of:
         return Share(0, 0, 0.0, 1.0)
     z = float(stats.norm.ppf(0.5 + level / 2))
@@ -89,6 +90,8 @@ def wilson_interval(agree: int, of: int, level: float = LEVEL) -> Share:
 
 @dataclass(frozen=True)
 class _Measured:
+    """An arm less the baseline at one size, with the variance of which its interval is."""
+
     difference: Difference
     variance: VarianceEstimate
 
@@ -105,7 +108,7 @@ class _LadderPart:
 
 
 def _compare_ladder(ladder: LadderLosses, small: str, large: str, generator: np.random.Generator) -> _LadderPart:
-    ends = [find_rung(ladder, size) for size in (small, large)]
+    ends = [ladder.find_rung(size) for size in (small, large)]
     measured = [_measure_differences(rung.losses, ladder.baseline) for rung in ends]
     arms = [arm for arm in measured[0] if arm in measured[1]]
     draws = _draw_differences(measured, arms, generator) if arms else np.zeros((DRAWS, 2, 0))
@@ -113,10 +116,25 @@ def _compare_ladder(ladder: LadderLosses, small: str, large: str, generator: np.
     decisions = []
     for arm, chance in zip(arms, agreement.mean(0).tolist(), strict=True):
         at_small, at_large = (of_size[arm].difference for of_size in measured)
-        decisions.append(Decision(ladder.study, arm, ladder.slots.get(arm, ""), at_small, at_large, chance))
+        decisions.append(
+            Decision(
+                study=ladder.study,
+                arm=arm,
+                slot=ladder.slots.get(arm, ""),
+                small=at_small,
+                large=at_large,
+                chance=chance,
+            )
+        )
     pairs, pairs_true = _compare_pairs(measured, arms, draws)
     named = {*ladder.slots}.union(*(rung.losses for rung in ends))
-    return _LadderPart(decisions, agreement, pairs, pairs_true, sorted(named - {*arms, ladder.baseline}))
+    return _LadderPart(
+        decisions=decisions,
+        true=agreement,
+        pairs=pairs,
+        pairs_true=pairs_true,
+        undecided=sorted(named - {*arms, ladder.baseline}),
+    )
 
 
 def _measure_differences(losses: Table, baseline: str) -> dict[str, _Measured]:
@@ -147,33 +165,42 @@ def _draw_differences(
             width = stats.t.isf(0.5 - LEVEL / 2, variance.df) / stats.norm.isf(0.5 - LEVEL / 2)
             errors[size, number] = width**2 * variance.variance / len(difference.by_seed)
     # the baseline's part is half of the smallest variance, which is that of arms with equal noise
-    shared = np.array([min((error for error in row if error > 0), default=0.0) / 2 for row in errors])
-    return draw_true_differences(observed, np.maximum(errors - shared[:, None], 0), shared, DRAWS, generator)
+    shared = np.zeros(2)
+    for size, row in enumerate(errors):
+        shared[size] = min((error for error in row if error > 0), default=0.0) / 2
+    own = np.maximum(errors - shared[:, None], 0)
+    return draw_true_differences(observed, variances=own, shared=shared, draws=DRAWS, generator=generator)
 
 
 def _compare_pairs(
     measured: list[dict[str, _Measured]], arms: list[str], draws: np.ndarray
 ) -> tuple[list[bool], np.ndarray]:
     """Return for all pairs of arms whether the observed signs agree, and the same for each draw, (draws, pairs)."""
+    # the baseline is number 0, and its own difference is 0
     first, second = np.triu_indices(1 + len(arms), 1)
-    means = [np.array([0.0, *(of_size[arm].difference.mean for arm in arms)]) for of_size in measured]
-    observed = np.sign(means[0][first] - means[0][second]) == np.sign(means[1][first] - means[1][second])
-    # the baseline's own difference is 0
+    means = np.zeros((2, 1 + len(arms)))
+    for size, of_size in enumerate(measured):
+        means[size, 1:] = [of_size[arm].difference.mean for arm in arms]
+    observed = np.sign(means[:, first] - means[:, second])  # (2, pairs)
     draws = np.concatenate([np.zeros((DRAWS, 2, 1)), draws], 2)
-    signs = np.sign(draws[..., first] - draws[..., second])
-    return observed.tolist(), signs[:, 0] == signs[:, 1]
+    signs = np.sign(draws[..., first] - draws[..., second])  # (draws, 2, pairs)
+    return (observed[0] == observed[1]).tolist(), signs[:, 0] == signs[:, 1]
 
 
 def _count_shares(decisions: list[Decision]) -> dict[str, Share]:
-    chosen = {
-        "all": decisions,
-        "resolved at the small size": [decision for decision in decisions if decision.small.is_resolved],
-        "resolved at the large size": [decision for decision in decisions if decision.large.is_resolved],
-        "resolved at both": [decision for decision in decisions if decision.outcome in ("same", "reversed")],
-    }
+    at_small = [decision for decision in decisions if decision.small.is_resolved]
+    at_large = [decision for decision in decisions if decision.large.is_resolved]
+    at_both = [decision for decision in at_small if decision.large.is_resolved]
     return {
-        name: wilson_interval(sum(decision.agrees for decision in group), len(group)) for name, group in chosen.items()
+        "all": _count_agreeing(decisions),
+        "resolved at the small size": _count_agreeing(at_small),
+        "resolved at the large size": _count_agreeing(at_large),
+        "resolved at both": _count_agreeing(at_both),
     }
+
+
+def _count_agreeing(decisions: list[Decision]) -> Share:
+    return wilson_interval(sum(decision.agrees for decision in decisions), len(decisions))
 
 
 def _summarize_draws(agreements: list[np.ndarray]) -> Estimate:
@@ -191,6 +218,11 @@ def _compare_single_seeds(decisions: list[Decision]) -> OneSeed:
     for decision in decisions:
         small, large = np.sign(decision.small.by_seed), np.sign(decision.large.by_seed)
         across.append(float((small[:, None] == large).mean()))
-        for signs, into in ((small, within_small), (large, within_large)):
-            into.append(float(np.mean([one == other for one, other in combinations(signs, 2)])))
-    return OneSeed(*(float(np.mean(values)) for values in (across, within_small, within_large)))
+        within_small.append(_share_equal_pairs(small))
+        within_large.append(_share_equal_pairs(large))
+    return OneSeed(float(np.mean(across)), float(np.mean(within_small)), float(np.mean(within_large)))
+
+
+def _share_equal_pairs(signs: np.ndarray) -> float:
+    """Return the share of pairs of seeds that have the same sign."""
+    return float(np.mean([first == second for first, second in combinations(signs, 2)]))

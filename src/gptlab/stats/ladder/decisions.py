@@ -40,6 +40,15 @@ class LadderLosses:
     slots: dict[str, str]
     rungs: list[RungLosses]
 
+    @property
+    def sizes(self) -> list[str]:
+        """The sizes of its rungs, from small to large."""
+        return [rung.size for rung in self.rungs]
+
+    def find_rung(self, size: str) -> RungLosses:
+        """Return the rung of a size."""
+        return self.rungs[self.sizes.index(size)]
+
 
 @dataclass(frozen=True)
 class Difference:

@@ -6,21 +6,22 @@ intervals hold 3 to 93 % of planted power laws, those of the curves 93 to 98 % (
 
 Every number here is a function of the cells' mean losses, so its error is that of a weighted sum of losses in each
 seed, with weights from the fit's derivatives (the delta method). Rungs are independent, and each brings its own
-variance; Satterthwaite's degrees of freedom. That is the bootstrap over seeds without its fault: resampling three
-seeds holds three times in four what it should hold in 95 % (`paired_tests`). Where the cells depart from the curves by
-more than seeds explain, all variances grow by that ratio (Birge).
+variance; Satterthwaite's degrees of freedom (1946, Biometrics Bull. 2:110). That is the bootstrap over seeds without
+its fault: resampling three seeds holds three times in four what it should hold in 95 % (`paired_tests`). Where the
+cells depart from the curves by more than seeds explain, all variances grow by that ratio (Birge 1932, Phys. Rev.
+40:207).
 """
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 from scipy import stats
 
 from gptlab.stats.ladder.findings import Estimate, Word
-from gptlab.stats.ladder.power_laws import fit_power_laws
+from gptlab.stats.ladder.power_laws import PowerLaws, fit_power_laws
 
 Cell = tuple[str, int]
 """An arm and a rung."""
@@ -92,6 +93,7 @@ class LadderFit:
             variances.append(float(sums.var(ddof=1)) / len(sums))
             dfs.append(len(sums) - 1)
         total = sum(variances)
+        # Satterthwaite: each rung's variance counts by its square over its degrees of freedom
         squares = sum(variance**2 / df for variance, df in zip(variances, dfs, strict=True))
         df = total**2 / squares if squares else float(sum(dfs))
         return math.sqrt(total * self.inflate), df
@@ -116,8 +118,9 @@ class LadderFit:
 
         It is exp(difference / slope), with the slope of the baseline's curve there, and the errors of both.
         """
-        own, base = (self.cells.index((name, rung)) for name in (arm, against))
+        own, base = (self.cells.index((name, rung)) for name in (arm, against))  # cells at this rung
         number, x, step = self.arms.index(against), self.x[base], 1e-4
+        # central differences of the baseline's curve, and of the slope's own gradient by each cell's mean
         slope = (self.model.predict(number, x + step) - self.model.predict(number, x - step)) / (2 * step)
         # where more compute does not help the baseline, none is worth the difference
         if slope >= 0:
@@ -125,7 +128,7 @@ class LadderFit:
         changes = self.model.compute_gradient(number, x + step) - self.model.compute_gradient(number, x - step)
         means = self.average_losses()
         difference = means[own] - means[base]
-        # the derivative of difference / slope by each cell's mean
+        # the derivative of difference / slope by each cell's mean: quotient rule
         weights = -difference / slope**2 * changes / (2 * step)
         weights[own] += 1 / slope
         weights[base] -= 1 / slope
@@ -153,36 +156,35 @@ def fit_ladder(losses: Mapping[Cell, Mapping[int, float]], x: np.ndarray) -> Lad
     blocks = []
     for rung in sorted({rung for _, rung in cells}):
         numbers = [number for number, cell in enumerate(cells) if cell[1] == rung]
-        # those that all arms of the rung have: sums over arms are paired by seed
         by_seed = [losses[cells[number]] for number in numbers]
+        # those that all arms of the rung have: sums over arms are paired by seed
         seeds = sorted(set.intersection(*map(set, by_seed)))
         if len(seeds) < 2:
             return None
-        table = [[losses_of_cell[seed] for seed in seeds] for losses_of_cell in by_seed]
-        blocks.append((numbers, np.array(table)))
+        table = np.zeros((len(numbers), len(seeds)))
+        for row, losses_of_cell in enumerate(by_seed):
+            table[row] = [losses_of_cell[seed] for seed in seeds]
+        blocks.append((numbers, table))
     numbers_of_arms = np.array([arms.index(arm) for arm, _ in cells])
     places = np.array([x[rung] for _, rung in cells])
     means = np.zeros(len(cells))
     for numbers, values in blocks:
         means[numbers] = values.mean(1)
     if len(blocks) < 3:
-        return LadderFit(arms, cells, places, Lines(numbers_of_arms, places, means), blocks)
+        lines = Lines(numbers_of_arms, places, means)
+        return LadderFit(arms=arms, cells=cells, x=places, model=lines, blocks=blocks)
     laws = fit_power_laws(numbers_of_arms, places, means)
-    fit = LadderFit(arms, cells, places, laws, blocks)
+    fit = LadderFit(arms=arms, cells=cells, x=places, model=laws, blocks=blocks)
     if laws.df < 1:
         return fit
-    misfit, ratio = _measure_misfit(laws.project, laws.residuals, laws.df, blocks)
-    return LadderFit(arms, cells, places, laws, blocks, ratio if misfit < MISFIT else 1.0, misfit)
+    misfit, ratio = _measure_misfit(laws, blocks)
+    return replace(fit, inflate=ratio if misfit < MISFIT else 1.0, misfit=misfit)
 
 
-def _measure_misfit(
-    project: np.ndarray, residuals: np.ndarray, df: int, blocks: list[tuple[list[int], np.ndarray]]
-) -> tuple[float, float]:
-    """Return the probability of such residuals by seeds alone, and their squares over those that seeds explain.
-
-    project  from the cells' losses to the fitted ones, (cells, cells)
-    """
-    rest = np.eye(len(residuals)) - project
+def _measure_misfit(laws: PowerLaws, blocks: list[tuple[list[int], np.ndarray]]) -> tuple[float, float]:
+    """Return the probability of such residuals by seeds alone, and their squares over those that seeds explain."""
+    residuals = laws.residuals
+    rest = np.eye(len(residuals)) - laws.project
     expected = 0.0
     for numbers, losses in blocks:
         # the mean square of (I - project) e for errors e of the seeds, rung by rung, as rungs are independent
@@ -192,7 +194,7 @@ def _measure_misfit(
         return 1.0, 1.0
     ratio = float(residuals @ residuals) / expected
     seeds_df = sum(losses.shape[1] - 1 for _, losses in blocks)
-    return float(stats.f.sf(ratio, df, seeds_df)), max(1.0, ratio)
+    return float(stats.f.sf(ratio, laws.df, seeds_df)), max(1.0, ratio)
 
 
 def decide_word(first: Estimate, last: Estimate, change: Estimate, equivalence: Estimate, delta: float) -> Word:
@@ -212,7 +214,7 @@ def decide_word(first: Estimate, last: Estimate, change: Estimate, equivalence: 
         if not first.sign and not last.sign:
             return "not resolved"
         return "grows" if abs(last.value) > abs(first.value) else "shrinks"
-    margin = abs(first.value + last.value) / 4
+    margin = abs(first.value + last.value) / 4  # half of the mean of both ends
     if first.sign == last.sign != 0 and -margin < equivalence.low and equivalence.high < margin:
         return "holds"
     return "not resolved"

@@ -31,16 +31,16 @@ def draw_true_differences(
     mixture = _Mixture(observed, variances)
     baseline, weights = np.zeros(2), [np.full(len(kinds), 1 / len(kinds)) for kinds in (SCALES, CORRELATIONS)]
     precision = 1 / mixture.errors
-    kept = []
+    samples = []
     for step in range(BURN_IN + draws):
         truth, counts = mixture.draw(observed + baseline[:, None], weights, generator)
         weights = [generator.dirichlet(CONCENTRATION + of_kind) for of_kind in counts]
-        # observed = truth + the arm's error - the baseline's error
+        # observed = truth + the arm's error - the baseline's error, which is normal given the others: (2,) each
         spread = 1 / (1 / np.maximum(shared, 1e-300) + precision.sum(1))
         baseline = -spread * (precision * (observed - truth)).sum(1) + np.sqrt(spread) * generator.standard_normal(2)
         if step >= BURN_IN:
-            kept.append(truth)
-    return np.stack(kept)
+            samples.append(truth)
+    return np.stack(samples)
 
 
 class _Mixture:
@@ -56,7 +56,8 @@ class _Mixture:
         prior = prior.reshape(-1, 2, 2)  # K 2 2
         total = prior + np.eye(2) * self.errors.T[:, None, :, None]  # N K 2 2
         self.inverse = np.linalg.inv(total)
-        self.log_size = -0.5 * np.linalg.slogdet(total)[1]
+        self.log_size = -0.5 * np.linalg.slogdet(total)[1]  # N K, the log of each normal's constant
+        # from an observed difference to the posterior mean of the true one, N K 2 2
         self.gain = prior @ self.inverse
         # what is left open of a true difference: in rounding it may lose its symmetry, or a hair of its eigenvalues
         left = prior - self.gain @ prior
@@ -67,9 +68,9 @@ class _Mixture:
         self, differences: np.ndarray, weights: list[np.ndarray], generator: np.random.Generator
     ) -> tuple[np.ndarray, list[np.ndarray]]:
         """Return true differences, (2, N), and how many arms are of each scale and of each correlation."""
-        points, arms = differences.T, np.arange(differences.shape[1])
+        points, arms = differences.T, np.arange(differences.shape[1])  # N 2, N
         fit = np.einsum("ni,nkij,nj->nk", points, self.inverse, points)
-        prior = np.log(np.maximum(np.outer(*weights), 1e-300)).ravel()
+        prior = np.log(np.maximum(np.outer(*weights), 1e-300)).ravel()  # K
         # the largest of these is a draw by their probabilities (Gumbel)
         parts = (prior + self.log_size - 0.5 * fit + generator.gumbel(size=fit.shape)).argmax(1)
         noise = np.einsum("nij,nj->ni", self.root[arms, parts], generator.standard_normal(points.shape))
