@@ -317,7 +317,8 @@ for mode, failed in json.loads(sys.argv[3]):
     tables = {"ablation": (["arm", "loss", "seeds"], [["mha", 1.5, 3], ["gqa", None, "none"]]), "empty": (["x"], [])}
     tracking = wiring.compose(["tracking.tags=[mine]"]).settings.tracking
     files = {"report": file, "all": file.parent}
-    upload_summary(mode, outputs, tracking, "a+b-1", tables, {"best": "mha", "n": 2}, files, failed, print)
+    content = {"tables": tables, "summary": {"best": "mha", "n": 2}, "files": files}
+    upload_summary(mode, outputs, tracking, "a+b-1", **content, failed=failed, warn=print)
 """
 
 

@@ -32,9 +32,9 @@ def _shorten_section(section: Section) -> Section | None:
         return replace(section, items=[*first, *forest])
     if section.key not in WHOLE:
         return None
-    return (
-        replace(section, items=[_select_facts(item) for item in section.items]) if section.key == "setup" else section
-    )
+    if section.key == "setup":
+        return replace(section, items=[_select_facts(item) for item in section.items])
+    return section
 
 
 def _select_facts(item: Item) -> Item:
@@ -42,6 +42,6 @@ def _select_facts(item: Item) -> Item:
     if not isinstance(item, Table) or len(item.columns) != 2:
         return item
     names, values = item.columns
-    rows = [pair for pair in zip(names.cells, values.cells, strict=True) if pair[0] in MAX_FACTS]
-    columns = [replace(names, cells=[name for name, _ in rows]), replace(values, cells=[value for _, value in rows])]
+    facts = {name: value for name, value in zip(names.cells, values.cells, strict=True) if name in MAX_FACTS}
+    columns = [replace(names, cells=[*facts]), replace(values, cells=[*facts.values()])]
     return replace(item, columns=columns)

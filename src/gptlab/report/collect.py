@@ -28,6 +28,7 @@ def collect_study_runs(folder: Path) -> list[Run]:
 
 
 def _make_run(study_folder: StudyFolder, cell: dict[str, Any], state: CellState) -> Run:
+    """Return a cell of a study with what became of it."""
     summary = _read_summary(study_folder.pool / state.run) if state.run else {}
     # running, stopped and retried are not over: to a comparison they are missing
     status: Any = state.status if state.status in ("finished", "diverged", "failed") else "missing"

@@ -48,12 +48,13 @@ def compare_folders(folders: list[Path], baseline: str | None = None, pairs: boo
     for folder in folders:
         run_folders |= dict.fromkeys(_list_run_folders(folder))
     runs, arms = collect_lone_runs([*run_folders])
+    seeds = sorted({run.seed for run in runs})
     plan = StudyPlan(
         # lone runs have no plan of looks, so they are judged once, with all of alpha
         study="comparison",
         baseline=find_arm(baseline, arms) if baseline else runs[0].arm,
         pairs=pairs,
-        seeds=sorted({run.seed for run in runs}),
+        seeds=seeds,
         arms={arm: [] for arm in arms},
         arm_values=arms,
     )

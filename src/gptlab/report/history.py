@@ -14,6 +14,8 @@ from gptlab.stats.results import Run
 
 MAX_POINTS = 300
 """Points of a curve that are drawn; of more, as many evenly spread ones, the first and the last one among them."""
+MAX_TEXTS, MAX_CHARACTERS = 2, 400
+"""Texts of an arm beside those of others, and their length."""
 KEYS = (
     "step",
     "tokens",
@@ -92,11 +94,11 @@ def _compute_seconds(columns: dict[str, np.ndarray]) -> np.ndarray:
 # -- curves over seeds
 
 
-def compute_mean_curves(histories: list[History], key: str, axis: Axis = "tokens") -> list[Curve]:
-    """Return the mean over seeds where all of them have a value, with its 95 % t-interval."""
+def compute_mean_curves(histories: list[History], key: str) -> list[Curve]:
+    """Return the mean over seeds at the tokens where all of them have a value, with its 95 % t-interval."""
     curves = []
     for arm, group in _group_by_arm(histories).items():
-        curves.append(_average_series(arm, [history.get_series(key, axis) for history in group], axis))
+        curves.append(_average_series(arm, [history.get_series(key) for history in group], "tokens"))
     return [curve for curve in curves if curve.points]
 
 
@@ -228,11 +230,12 @@ def read_last_texts(folder: Path) -> list[dict]:
     return [row for row in rows if row.get("step") == rows[-1].get("step")]
 
 
-def read_arm_texts(runs: Sequence[Run], pool: Path, count: int = 2, length: int = 400) -> dict[str, list[str]]:
-    """Return the last texts of each arm's first seed, cut to `length` characters."""
+def read_arm_texts(runs: Sequence[Run], pool: Path) -> dict[str, list[str]]:
+    """Return the last texts of each arm's first seed, `MAX_TEXTS` of them, cut to `MAX_CHARACTERS`."""
     texts: dict[str, list[str]] = {}
     # the same seed for all arms, as far as it finished: texts then began from the same draws
     for run in sorted(runs, key=lambda run: run.seed):
         if _is_finished_arm(run) and run.arm not in texts:
-            texts[run.arm] = [row["text"][:length] for row in read_last_texts(pool / run.folder)][-count:]
+            last_rows = read_last_texts(pool / run.folder)[-MAX_TEXTS:]
+            texts[run.arm] = [row["text"][:MAX_CHARACTERS] for row in last_rows]
     return {arm: arm_texts for arm, arm_texts in texts.items() if arm_texts}

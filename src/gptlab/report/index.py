@@ -33,6 +33,7 @@ def _get_sort_key(row: dict[str, Any]) -> tuple[str, str]:
 
 
 def _describe_study(folder: Path) -> dict[str, Any]:
+    """Return the row of a study: its answers, how many of its runs finished, and when it was last at work."""
     comparison = _read_or_empty(read_comparison, folder / "comparison.json")
     strata, runs = comparison.get("strata", []), comparison.get("runs", [])
     answers = [stratum["answer"][0]["text"] for stratum in strata if stratum.get("answer")]
@@ -50,6 +51,7 @@ def _describe_study(folder: Path) -> dict[str, Any]:
 
 
 def _describe_run(folder: Path) -> dict[str, Any]:
+    """Return the row of a run, also of one that is not over."""
     summary, facts = (_read_or_empty(read_json, folder / name) for name in ("summary.json", "run.json"))
     loss, params = summary.get("val/loss"), summary.get("params")
     return {

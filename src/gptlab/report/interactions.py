@@ -53,25 +53,27 @@ def describe_interaction(view: View, item: Interaction) -> Sentence:
 
 def build_interaction_columns(view: View) -> list[Column]:
     """Return a row for each two changes: alone, together, the interaction with its interval and its verdict."""
-    items = view.stratum.interactions
-    decimals = [_count_decimals(item) for item in items]
-
-    def format_column(numbers: list[float]) -> list[str]:
+    words, numbers = [], []
+    intervals: list[tuple[float, float, int] | None] = []
+    for item in view.stratum.interactions:
         # digits by row: those that the interaction's own interval supports
-        return align_decimal_points(format_signed(*pair) for pair in zip(numbers, decimals, strict=True))
-
-    p_values = align_decimal_points(format_p_value(item.p_holm) for item in items)
-    intervals = [(item.low, item.high, digits) for item, digits in zip(items, decimals, strict=True)]
+        decimals = _count_decimals(item)
+        values = (item.first_alone, item.second_alone, item.together, item.interaction)
+        words.append((item.first, item.second, item.verdict))
+        numbers.append([*(format_signed(value, decimals) for value in values), format_p_value(item.p_holm)])
+        intervals.append((item.low, item.high, decimals))
+    firsts, seconds, verdicts = ([*column] for column in zip(*words, strict=True))
+    first_alone, second_alone, together, differences, p_values = map(align_decimal_points, zip(*numbers, strict=True))
     return [
-        Column("first", [item.first for item in items], left=True),
-        Column("second", [item.second for item in items], left=True),
-        Column("first alone", format_column([item.first_alone for item in items])),
-        Column("second alone", format_column([item.second_alone for item in items])),
-        Column("together", format_column([item.together for item in items])),
-        Column("interaction", format_column([item.interaction for item in items])),
-        Column("95 % interval", format_intervals([*intervals])),
-        Column("p (Holm)" if len(items) > 1 else "p", p_values),
-        Column("verdict", [item.verdict for item in items], left=True),
+        Column("first", firsts, left=True),
+        Column("second", seconds, left=True),
+        Column("first alone", first_alone),
+        Column("second alone", second_alone),
+        Column("together", together),
+        Column("interaction", differences),
+        Column("95 % interval", format_intervals(intervals)),
+        Column("p (Holm)" if len(numbers) > 1 else "p", p_values),
+        Column("verdict", verdicts, left=True),
     ]
 
 

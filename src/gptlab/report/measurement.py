@@ -21,14 +21,10 @@ def build_measurement_report(measurements: Measurements) -> Report:
     command = build_command(plan)
     sections = Sections()
     sections.add("question", "Question", Words(_describe_question(measurements)))
-    sections.add(
-        "results",
-        "Results",
-        *draw_slopes(measurements),
-        *_build_tables(measurements),
-        *draw_size_curves(measurements, {timing.metric.name: timing.medians for timing in timings}),
-        *(draw_ratios(timing) for timing in timings if len(timing.ratios) <= MAX_DRAWN),
-    )
+    figures = draw_size_curves(measurements, {timing.metric.name: timing.medians for timing in timings})
+    ratios = [draw_ratios(timing) for timing in timings if len(timing.ratios) <= MAX_DRAWN]
+    results = [*draw_slopes(measurements), *_build_tables(measurements), *figures, *ratios]
+    sections.add("results", "Results", *results)
     # of a study with study.follow_up: the same arms, trained
     sections.add("after", "Trained anew", Words(measurements.after))
     sections.add("floor", "What the clock can tell", Words(describe_clocks(measurements)))
@@ -71,12 +67,17 @@ def _build_tables(measurements: Measurements) -> list[Table]:
 
 def _draw_numbers(measurements: Measurements) -> list[Figure]:
     """Draw each metric in which arms differ: over sizes where all arms are points of sizes, else as bars."""
-    over_sizes, as_bars, checked = {}, {}, measurements.plan.kind == "coordinate_check"
+    over_sizes, as_bars = {}, {}
     for metric, numbers in measurements.values.items():
         # slopes are drawn with their intervals
-        if len({*numbers.values()}) > 1 and not (metric.endswith((" of change", " of size")) and checked):
-            # bars of 300 lengths show nothing that a line does not show better
-            (over_sizes if are_size_points(measurements, numbers) else as_bars)[metric] = numbers
+        is_slope = measurements.plan.kind == "coordinate_check" and metric.endswith((" of change", " of size"))
+        if is_slope or len({*numbers.values()}) < 2:
+            continue
+        # bars of 300 lengths show nothing that a line does not show better
+        if are_size_points(measurements, numbers):
+            over_sizes[metric] = numbers
+        else:
+            as_bars[metric] = numbers
     bars = [draw_bars(measurements, metric, numbers) for metric, numbers in [*as_bars.items()][:MAX_DRAWN]]
     return [*draw_size_curves(measurements, over_sizes), *bars]
 
@@ -93,6 +94,7 @@ def summarize_measurements(measurements: Measurements) -> list[Sentence]:
 
 
 def _describe_timing(timing: Timing, baseline: str) -> list[Sentence]:
+    """Return what was clearly faster and slower than the baseline, and what the clock does not tell from it."""
     metric = escape(timing.metric.name)
     sentences = []
     for verdict, adjective in (("better", "faster"), ("worse", "slower")):
@@ -152,19 +154,19 @@ def draw_ratios(timing: Timing) -> Figure | None:
 
 def draw_bars(measurements: Measurements, metric: str, numbers: dict[str, float]) -> Figure:
     """Draw one number of every arm."""
-    arms = [arm for arm in measurements.arms if arm in numbers]
-    colours = assign_colours(arms)
+    numbers = {arm: numbers[arm] for arm in measurements.arms if arm in numbers}  # in the order of the arms
+    colours = assign_colours([*numbers])
     trace = {
         "type": "bar",
-        "x": arms,
-        "y": [numbers[arm] for arm in arms],
-        "marker": {"color": [colours[arm] for arm in arms]},
+        "x": [*numbers],
+        "y": [*numbers.values()],
+        "marker": {"color": [*colours.values()]},
     }
     return Figure(
         title=metric,
         data=[trace],
         layout={"yaxis": make_axis(metric), "height": 300, "showlegend": False},
-        alt="; ".join(f"{arm} {numbers[arm]:.4g}" for arm in arms),
+        alt="; ".join(f"{arm} {number:.4g}" for arm, number in numbers.items()),
         heads=("arm", metric),
-        rows=[(arm, numbers[arm]) for arm in arms],
+        rows=[*numbers.items()],
     )

@@ -77,6 +77,7 @@ def publish_summary(folder: Path, findings: Findings, report: Report, warn: Call
         return
     write_spec(folder, report, warn)
     comparisons = [comparison for stratum in findings.strata for comparison in stratum.comparisons]
+    files = {name.replace(".", "-"): folder / name for name in FILES if (folder / name).exists()}
     upload_summary(
         mode,
         StudyFolder(folder).outputs,
@@ -84,7 +85,7 @@ def publish_summary(folder: Path, findings: Findings, report: Report, warn: Call
         findings.study,
         tables=build_summary_tables(comparisons),
         summary=build_summary_numbers(findings),
-        files={name.replace(".", "-"): folder / name for name in FILES if (folder / name).exists()},
+        files=files,
         failed=any(run.status != "finished" for run in findings.runs),
         warn=warn,
     )

@@ -83,6 +83,7 @@ def build_run_report(folder: Path) -> Report:
 
 
 def _summarize_run(summary: Mapping[str, Any], status: str, unfinished: UnfinishedRun | None) -> list[Sentence]:
+    """Return the answer of a run: how far it is, why it ended, or its loss, words and speed."""
     if unfinished is not None:
         where = f"The run is {bold(status)}: {unfinished.progress}"
         if unfinished.command is None:
@@ -180,6 +181,7 @@ def _draw_lines(title: str, unit: str, history: History, keys: Mapping[str, tupl
 
 
 def _draw_loss_by_position(folder: Path) -> Figure | None:
+    """Draw nats by the number of tokens before the target in its window."""
     losses = read_loss_by_position(folder)
     # a run that was not evaluated, or a context of one token
     if losses is None or len(losses) < 2:
@@ -196,6 +198,7 @@ def _draw_loss_by_position(folder: Path) -> Figure | None:
 
 
 def _draw_loss_in_document(folder: Path) -> Figure | None:
+    """Draw nats by the number of tokens before the target in its document, in powers of 2."""
     losses_by_level = read_loss_in_document(folder)
     if losses_by_level is None or len(losses_by_level[0]) < 2:
         return None

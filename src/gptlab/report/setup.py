@@ -102,10 +102,8 @@ def build_commands(findings: Findings) -> list[Item]:
     # the command up to the next planned look: seeds beyond the plan make verdicts exploratory
     next_look = next((look for look in plan.looks if look > len(plan.seeds)), None)
     if next_look is not None:
-        extra, more = (
-            next_look - len(plan.seeds),
-            f"Up to the next look, at {next_look} seeds; what is done is used again:",
-        )
+        extra = next_look - len(plan.seeds)
+        more = f"Up to the next look, at {next_look} seeds; what is done is used again:"
     else:
         warning = ", which the plan of looks does not have: its verdicts are exploratory" if plan.looks else ""
         extra, more = 2, f"With two more seeds{warning}; what is done is used again:"

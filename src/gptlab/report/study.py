@@ -24,13 +24,12 @@ from gptlab.report.text.columns import Column
 from gptlab.report.text.looks import describe_plan
 from gptlab.report.text.markup import Sentence, give_commands_once
 from gptlab.report.text.summary import summarize_view
-from gptlab.report.text.view import View, build_command, make_views, title_study
+from gptlab.report.text.view import MARKS_FOOT, View, build_command, make_views, title_study
 from gptlab.stats.results import ACCURACY, Comparison, Findings, Run, Timing
 from gptlab.stats.summary_keys import list_names
 
 COSTS = ("memory/peak_bytes", "weight_bits", "cache_bytes_per_token", "params")
 DECIDED = ("better", "equivalent", "worse")
-MARKS = "✓ better, ✗ worse, = equivalent, ? not resolved, ! unstable."
 ROLES = {"twin": "again", "budget": "other budgets", "confirm": "fresh seeds", "shuffled": "shuffled targets"}
 TIMES = list_names("time/train_s", "time/evaluate_s", "time/samples_s", "time/total_s")
 
@@ -45,7 +44,7 @@ def build_study_report(findings: Findings, pool: Path | None = None) -> Report:
     # lone runs of several places have no pool, and no search
     if pool is not None:
         sections.add("search", "Search", *build_search_items(pool.parent / "ablations" / findings.study))
-    table = Table(CAPTION, build_capability_columns(views), MARKS)
+    table = Table(CAPTION, build_capability_columns(views), MARKS_FOOT)
     sections.add("capabilities", "Capabilities", table, draw_capability_map(views))
     sections.add("setup", "Setup", build_setup_table(findings.runs, pool))
     sections.add("ladder", "Over sizes", *build_ladder_items(findings.ladder, findings.strata))
@@ -76,6 +75,7 @@ def build_study_report(findings: Findings, pool: Path | None = None) -> Report:
 
 
 def _add_view_sections(sections: Sections, view: View, pool: Path | None) -> None:
+    """Add the sections that each size has for itself."""
     histories = history.read_histories(_select_best_runs(view), pool) if pool else []
     noise = Table("Each arm's own SD beside the one that it is judged by", columns.build_noise_columns(view))
     sections.add("floor", _add_size(view, "Noise floor"), Words(caveats.describe_noise(view)), noise)
@@ -158,7 +158,7 @@ def _draw_curves(view: View, histories: list[history.History]) -> list[Item | No
         figures.draw_curves("Training loss, mean over seeds with 95 % interval", unit, training, view),
         figures.draw_curves("Validation loss on the way", unit, validation, view),
         figures.draw_curves("Difference in training loss from the baseline, by seed", unit, by_tokens, view),
-        figures.draw_curves("The same after equal seconds of training", unit, by_seconds, view, "seconds"),
+        figures.draw_curves("The same after equal seconds of training", unit, by_seconds, view, axis="seconds"),
     ]
     target = next((row.mean for row in comparison.arms if row.arm == comparison.baseline), None)
     # only the validation loss is logged on the way, so no other metric has a time at which it was reached
@@ -166,7 +166,7 @@ def _draw_curves(view: View, histories: list[history.History]) -> list[Item | No
         title = f"Seconds of training until the validation loss reached {target:.3f}, the baseline's last"
         times = history.find_times_to_target(histories, "val/loss", target)
         counts = ", ".join(f"{view.names[arm]} {len(values)}" for arm, values in times.items())
-        drawn.append(figures.draw_bars(title, "seconds", times, view, f"Seeds that came there: {counts}."))
+        drawn.append(figures.draw_bars(title, "seconds", times, view, note=f"Seeds that came there: {counts}."))
     return drawn
 
 
@@ -178,7 +178,7 @@ def _build_tradeoffs(view: View) -> list[Item | None]:
     costs += [comparison for comparison in view.others if comparison.metric.key in COSTS]
     lines = [*filter(None, [measures.describe_shared_counts(view), *caveats.describe_budgets(view)])]
     return [
-        Table("Other measures, each against the baseline", measures.build_cost_columns(view), MARKS),
+        Table("Other measures, each against the baseline", measures.build_cost_columns(view), MARKS_FOOT),
         Words([*lines, *caveats.describe_signals(view), *caveats.describe_fronts(view)]),
         *(figures.draw_front(view, cost, view.stratum.fronts) for cost in costs),
     ]
@@ -286,7 +286,7 @@ def _build_cost_table(findings: Findings) -> Table | None:
 def _build_seed_columns(view: View) -> list[Column]:
     """Return the metric that decides, an arm a row, a seed a column."""
     runs = {(run.arm, run.seed): run for run in _select_best_runs(view)}
-    table = [Column(view.axis or "arm", [view.names[arm] for arm in view.order], left=True)]
+    table = [columns.build_name_column(view)]
     for seed in sorted({seed for _, seed in runs}):
         table.append(Column(f"seed {seed}", [_format_run(view, runs.get((arm, seed))) for arm in view.order]))
     return table

@@ -44,6 +44,7 @@ def are_size_points(measurements: Measurements, numbers: Mapping[str, float]) ->
 
 
 def _draw_size_figure(quantity: str, size: str, lines: dict[str, dict[float, float]]) -> Figure:
+    """Draw a quantity over a size, a line for each name; both axes are logarithmic."""
     colours, traces, rows = assign_colours([*lines]), [], []
     for name, points in lines.items():
         points = dict(sorted(points.items()))
@@ -92,18 +93,16 @@ def draw_levels(view: View) -> list[Figure]:
 
 
 def _draw_level_figure(view: View, size: str, lines: dict[str, Levels], baseline: float) -> Figure:
+    """Draw the metric that decides over a size, a line for each name, with the baseline as a dashed line."""
     metric = view.comparison.metric
     colours, traces, rows = assign_colours([*lines]), [], []
     for name, levels in lines.items():
         levels = dict(sorted(levels.items()))
-        error_bars = {
-            "type": "data",
-            "symmetric": False,
-            "thickness": 1,
-            "array": [high - mean for mean, _, high in levels.values()],
-            "arrayminus": [mean - low for mean, low, _ in levels.values()],
-        }
         means = [mean for mean, _, _ in levels.values()]
+        below = [mean - low for mean, low, _ in levels.values()]
+        above = [high - mean for mean, _, high in levels.values()]
+        # in the colour of the line
+        error_bars = {"type": "data", "symmetric": False, "thickness": 1, "array": above, "arrayminus": below}
         traces.append(make_line([*levels], means, name, colours[name], mode="lines+markers", error_y=error_bars))
         rows += [(name, value, *level) for value, level in levels.items()]
     # only where something was measured: in between nothing is known

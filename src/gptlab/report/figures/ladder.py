@@ -52,9 +52,13 @@ def draw_gains(ladder: LadderFindings) -> Figure | None:
 
 def _draw_points(name: str, points: list[tuple[float, Estimate]], colour: str) -> dict[str, Any]:
     """Return a trace of gains at their FLOPs, with the intervals as bars."""
-    x, gains = [flops for flops, _ in points], [gain for _, gain in points]
-    values = [gain.value for gain in gains]
-    bars = make_error_bars(values, [gain.low for gain in gains], [gain.high for gain in gains])
+    x, values, lows, highs = [], [], [], []
+    for flops, gain in points:
+        x.append(flops)
+        values.append(gain.value)
+        lows.append(gain.low)
+        highs.append(gain.high)
+    bars = make_error_bars(values, lows, highs)
     look = {"mode": "markers", "marker": {"size": 9, "color": colour}, "error_y": {**bars, "color": colour}}
     return make_line(x, values, name, colour, **look)
 

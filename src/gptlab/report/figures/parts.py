@@ -58,10 +58,6 @@ def make_margin(low: float, high: float) -> dict[str, Any]:
 
 def make_error_bars(values: Sequence[float], lows: Sequence[float], highs: Sequence[float]) -> dict[str, Any]:
     """Return error bars of plotly, from `lows` to `highs` around `values`."""
-    return {
-        "type": "data",
-        "symmetric": False,
-        "color": GREY,
-        "array": [high - value for value, high in zip(values, highs, strict=True)],
-        "arrayminus": [value - low for value, low in zip(values, lows, strict=True)],
-    }
+    above = [high - value for value, high in zip(values, highs, strict=True)]
+    below = [value - low for value, low in zip(values, lows, strict=True)]
+    return {"type": "data", "symmetric": False, "color": GREY, "array": above, "arrayminus": below}

@@ -75,8 +75,11 @@ def draw_violins(
         )
         rows += [(size, number) for number in numbers]
         sentences.append(f"{size}: mean {fmean(numbers):.3g} of {len(numbers)}")
-    bounds = bounds or {}
     dotted = {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "line": {"color": GREY, "dash": "dot", "width": 1.5}}
+    shapes, names = [], []
+    for name, bound in (bounds or {}).items():
+        shapes.append({**dotted, "y0": bound, "y1": bound})
+        names.append(f"{name} {bound:.2f}")
     return Figure(
         title=title,
         data=traces,
@@ -84,12 +87,12 @@ def draw_violins(
             "yaxis": make_axis(unit),
             "height": 380,
             "showlegend": False,
-            "shapes": [{**dotted, "y0": bound, "y1": bound} for bound in bounds.values()],
+            "shapes": shapes,
         },
         alt="; ".join(sentences),
         heads=("size", unit),
         rows=rows,
-        note=f"Dotted: {', '.join(f'{name} {bound:.2f}' for name, bound in bounds.items())}." if bounds else "",
+        note=f"Dotted: {', '.join(names)}." if names else "",
     )
 
 
@@ -182,8 +185,12 @@ def thin_points(x: list[float], y: list[float]) -> tuple[list[float], list[float
     """Return at most `MAX_POINTS` evenly spread points, the first and the last one among them."""
     if len(x) <= MAX_POINTS:
         return x, y
-    indices = [round(number * (len(x) - 1) / (MAX_POINTS - 1)) for number in range(MAX_POINTS)]
-    return [x[index] for index in indices], [y[index] for index in indices]
+    thinned_x, thinned_y = [], []
+    for number in range(MAX_POINTS):
+        index = round(number * (len(x) - 1) / (MAX_POINTS - 1))
+        thinned_x.append(x[index])
+        thinned_y.append(y[index])
+    return thinned_x, thinned_y
 
 
 # -- totals
@@ -194,22 +201,21 @@ def draw_time_totals(summaries: Mapping[str, list[dict[str, Any]]]) -> Figure | 
     summaries = {size: group for size, group in summaries.items() if group}
     if not summaries:
         return None
-    minutes: dict[str, list[float]] = {}
-    for key, part in PARTS.items():
-        minutes[part] = []
-        for group in summaries.values():
-            minutes[part].append(fmean(summary.get(key) or 0.0 for summary in group) / 60)
-    traces = [
-        {"type": "bar", "name": part, "x": [*summaries], "y": values, "marker": {"color": colour}}
-        for (part, values), colour in zip(minutes.items(), COLOURS, strict=False)
-    ]
-    # minutes are by part; the table has a row a size
-    rows = [(size, *parts) for size, parts in zip(summaries, zip(*minutes.values(), strict=True), strict=True)]
+    traces: list[dict[str, Any]] = []
+    rows: dict[str, list[Any]] = {size: [size] for size in summaries}  # a row a size, a column a part
+    for (key, part), colour in zip(PARTS.items(), COLOURS, strict=False):
+        minutes = []
+        for size, group in summaries.items():
+            minutes.append(fmean(summary.get(key) or 0.0 for summary in group) / 60)
+            rows[size].append(minutes[-1])
+        traces.append({"type": "bar", "name": part, "x": [*summaries], "y": minutes, "marker": {"color": colour}})
+    heads = ("size", *(f"{part}, minutes" for part in PARTS.values()))
+    sentences = [f"{size}: {sum(parts):.2f} minutes" for size, *parts in rows.values()]
     return Figure(
         title="Where the time goes",
         data=traces,
         layout={"barmode": "stack", "yaxis": make_axis("minutes a run"), "height": 340},
-        alt="; ".join(f"{size}: {sum(parts):.2f} minutes" for size, *parts in rows),
-        heads=("size", *(f"{part}, minutes" for part in minutes)),
-        rows=rows,
+        alt="; ".join(sentences),
+        heads=heads,
+        rows=[tuple(row) for row in rows.values()],
     )

@@ -7,32 +7,36 @@ from gptlab.stats.measurements import ActivationSlope, Measurements, list_slopes
 
 def draw_slopes(measurements: Measurements) -> list[Figure]:
     """Draw the slope of the change of each activation, a figure for width and for depth; none for other studies."""
-    slopes = [found for found in list_slopes(measurements) if found.quantity == "change"]
+    by_dimension: dict[str, list[ActivationSlope]] = {}
+    for slope in list_slopes(measurements):
+        if slope.quantity == "change":
+            by_dimension.setdefault(slope.dimension, []).append(slope)
     tolerance = (measurements.plan.knobs or {}).get("tolerance", 0.0)
-    dimensions = dict.fromkeys(found.dimension for found in slopes)
-    return [
-        _draw_dimension(dimension, [found for found in slopes if found.dimension == dimension], tolerance)
-        for dimension in dimensions
-    ]
+    return [_draw_dimension(dimension, slopes, tolerance) for dimension, slopes in by_dimension.items()]
 
 
 def _draw_dimension(dimension: str, slopes: list[ActivationSlope], tolerance: float) -> Figure:
-    colours = assign_colours([*dict.fromkeys(found.arm for found in slopes)])
+    """Draw the slopes over one dimension, arms side by side for each activation."""
+    colours = assign_colours([*dict.fromkeys(slope.arm for slope in slopes)])
     traces = []
     for arm, colour in colours.items():
-        of_arm = [found for found in reversed(slopes) if found.arm == arm]  # plotly's y axis goes upwards
-        values, lows, highs = zip(*(found.slope for found in of_arm), strict=True)
+        slopes_of_arm = [slope for slope in reversed(slopes) if slope.arm == arm]  # plotly's y axis goes upwards
+        values, lows, highs = zip(*(slope.slope for slope in slopes_of_arm), strict=True)
         traces.append(
             {
                 "type": "scatter",
                 "mode": "markers",
                 "x": [*values],
-                "y": [found.kind for found in of_arm],
+                "y": [slope.kind for slope in slopes_of_arm],
                 "name": arm,
                 "marker": {"size": 9, "color": colour},
                 "error_x": make_error_bars(values, lows, highs) | {"color": colour, "thickness": 1},
             }
         )
+    sentences, rows = [], []
+    for slope in slopes:
+        sentences.append(f"{slope.arm} {slope.kind} {slope.slope.value:.2f}")
+        rows.append((slope.arm, slope.kind, *slope.slope))
     return Figure(
         title=f"slope of the change over {dimension}",
         data=traces,
@@ -41,8 +45,8 @@ def _draw_dimension(dimension: str, slopes: list[ActivationSlope], tolerance: fl
             "height": 330,
             "shapes": [make_margin(-tolerance, tolerance)],
         },
-        alt="; ".join(f"{found.arm} {found.kind} {found.slope.value:.2f}" for found in slopes),
+        alt="; ".join(sentences),
         heads=("", "activation", "slope", "low", "high"),
-        rows=[(found.arm, found.kind, *found.slope) for found in slopes],
+        rows=rows,
         note=f"The shaded band, up to {tolerance:g}, is what counts as standing still. Bars: 95 %.",
     )

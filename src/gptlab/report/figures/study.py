@@ -40,21 +40,22 @@ def draw_forest_plot(view: View) -> Figure | None:
     if not contrasts:
         return None
     colours, delta = assign_arm_colours(view), view.comparison.delta
-    differences = [contrast.difference for contrast in contrasts]
-    lows, highs = [contrast.low for contrast in contrasts], [contrast.high for contrast in contrasts]
+    sentences, rows = [], []
+    for c in contrasts:
+        sentences.append(f"{c.arm} {c.difference:+.4f}, 95 % interval {c.low:+.4f} to {c.high:+.4f}, {c.label}")
+        rows.append((c.arm, c.difference, c.low, c.high, c.p_holm, c.label))
+    arms, differences, lows, highs, _, labels = ([*column] for column in zip(*rows, strict=True))
+    names = [view.names[arm] for arm in arms]
     trace = {
         "type": "scatter",
         "mode": "markers",
         "x": differences,
-        "y": [view.names[contrast.arm] for contrast in contrasts],
-        "marker": {"size": 10, "color": [colours[contrast.arm] for contrast in contrasts]},
+        "y": names,
+        "marker": {"size": 10, "color": [colours[arm] for arm in arms]},
         "error_x": make_error_bars(differences, lows, highs),
-        "text": [contrast.label for contrast in contrasts],
+        "text": labels,
         "hovertemplate": "%{y}: %{x:.4f}, %{text}<extra></extra>",
     }
-    sentences = [
-        f"{c.arm} {c.difference:+.4f}, 95 % interval {c.low:+.4f} to {c.high:+.4f}, {c.label}" for c in contrasts
-    ]
     return Figure(
         title="Differences from the baseline, with 95 % intervals",
         data=[trace],
@@ -65,7 +66,7 @@ def draw_forest_plot(view: View) -> Figure | None:
         },
         alt="; ".join(sentences),
         heads=("arm", "difference", "low", "high", "p (Holm)", "verdict"),
-        rows=[(c.arm, c.difference, c.low, c.high, c.p_holm, c.label) for c in contrasts],
+        rows=rows,
         note="The shaded band is the margin of equivalence.",
         text=render_forest_text(view),
     )
@@ -80,7 +81,7 @@ def render_forest_text(view: View) -> str:
     return "\n".join(f"{name:{width}}  {cell}" for name, cell in rows)
 
 
-def draw_curves(title: str, unit: str, curves: list[Curve], view: View, axis: Axis = "tokens") -> Figure | None:
+def draw_curves(title: str, unit: str, curves: list[Curve], view: View, *, axis: Axis = "tokens") -> Figure | None:
     """Draw means over tokens or seconds, each with a band; None where no curve has two points."""
     if not curves or max(len(curve.points) for curve in curves) < 2:
         return None
@@ -97,13 +98,14 @@ def draw_curves(title: str, unit: str, curves: list[Curve], view: View, axis: Ax
     note = f"Thinned: {len(curves[0].points)} of {most_points} points are shown." if most_points else ""
     if axis == "seconds":  # values are interpolated, which thinning does not say
         note = f"Between logged rows, drawn at {MAX_POINTS} places."
+    rows = [(curve.arm, *point) for curve in curves for point in curve.points]
     return Figure(
         title=title,
         data=traces,
         layout={"xaxis": make_axis(AXES[axis]), "yaxis": make_axis(unit), "height": 380},
         alt="; ".join(f"{curve.arm} ends at {curve.points[-1][1]:.4f}" for curve in curves),
         heads=("arm", axis, "mean", "low", "high"),
-        rows=[(curve.arm, *point) for curve in curves for point in curve.points],
+        rows=rows,
         note=note,
     )
 
@@ -161,18 +163,15 @@ def draw_seeds(view: View, key: str, values: dict[tuple[str, int], float]) -> Fi
     )
 
 
-def draw_bars(title: str, unit: str, values: Mapping[str, list[float]], view: View, note: str = "") -> Figure | None:
+def draw_bars(title: str, unit: str, values: Mapping[str, list[float]], view: View, *, note: str = "") -> Figure | None:
     """Draw the mean of each arm; an arm without a value has no bar."""
     means = {arm: fmean(values[arm]) for arm in view.order if values.get(arm)}
     if len(means) < 2:
         return None
     colours = assign_arm_colours(view)
-    trace = {
-        "type": "bar",
-        "x": [view.names[arm] for arm in means],
-        "y": [*means.values()],
-        "marker": {"color": [colours[arm] for arm in means]},
-    }
+    names = [view.names[arm] for arm in means]
+    marker = {"color": [colours[arm] for arm in means]}
+    trace = {"type": "bar", "x": names, "y": [*means.values()], "marker": marker}
     rows = []
     for arm, arm_values in values.items():
         rows += [(arm, number, value) for number, value in enumerate(arm_values)]
@@ -200,13 +199,16 @@ def draw_front(view: View, cost: Comparison | Timing, fronts: list[Front]) -> Fi
     half_widths = dict.fromkeys(arms, 0.0)  # the baseline has no difference, so no interval
     # of the difference and not of the mean: what seeds share cancels in it, and verdicts are of it
     half_widths |= {arm: (contrast.high - contrast.low) / 2 for arm, contrast in view.contrasts.items()}
-    points = _make_cost_points(view, {arm: (costs[arm], losses[arm], half_widths[arm]) for arm in arms})
     front_arms = next((front.front for front in fronts if front.cost.key == cost.metric.key), [])
+    rows, sentences = [], []
+    for arm in arms:
+        rows.append((arm, costs[arm], losses[arm], half_widths[arm], arm in front_arms))
+        sentences.append(f"{arm}: {costs[arm]:g} and {losses[arm]:.4f}")
+    traces = [_make_cost_points(view, rows)]
     # a line from the cheapest to the best, through those that nothing dominates
     front = sorted((costs[arm], losses[arm]) for arm in front_arms if arm in costs and arm in losses)
-    traces = [points]
     if len(front) > 1:
-        x, y = [cost for cost, _ in front], [loss for _, loss in front]
+        x, y = zip(*front, strict=True)
         # first, so that the points lie above it
         traces.insert(0, make_line(x, y, "front", GREY, hoverinfo="skip"))
     unit = "" if cost.metric.unit == cost.metric.name else f", {cost.metric.unit}"
@@ -219,28 +221,30 @@ def draw_front(view: View, cost: Comparison | Timing, fronts: list[Front]) -> Fi
             "height": 340,
             "showlegend": False,
         },
-        alt="; ".join(f"{arm}: {costs[arm]:g} and {losses[arm]:.4f}" for arm in arms),
+        alt="; ".join(sentences),
         heads=("arm", cost.metric.key, "loss", "half the interval of its difference", "on the front"),
-        rows=[(arm, costs[arm], losses[arm], half_widths[arm], arm in front_arms) for arm in arms],
+        rows=rows,
     )
 
 
-def _make_cost_points(view: View, points: dict[str, tuple[float, float, float]]) -> dict[str, Any]:
-    """Return a trace of named points from each arm's cost, loss and half the interval of its difference."""
+def _make_cost_points(view: View, rows: list[tuple[str, float, float, float, bool]]) -> dict[str, Any]:
+    """Return a trace of named points from rows of an arm, its cost, loss and half the interval of its difference."""
     colours = assign_arm_colours(view)
-    costs, losses, half_widths = ([*column] for column in zip(*points.values(), strict=True))
+    arms, costs, losses, half_widths, _ = ([*column] for column in zip(*rows, strict=True))
     middle = (min(costs) + max(costs)) / 2
+    names = [view.names[arm] for arm in arms]
+    # to the middle, since a name at the edge would be cut
+    positions = ["top right" if cost < middle else "top left" for cost in costs]
     return {
         "type": "scatter",
         "mode": "markers+text",
         "x": costs,
         "y": losses,
         "error_y": {"type": "data", "color": GREY, "array": half_widths, "thickness": 1},
-        "text": [view.names[arm] for arm in points],
-        # to the middle, since a name at the edge would be cut
-        "textposition": ["top right" if cost < middle else "top left" for cost in costs],
+        "text": names,
+        "textposition": positions,
         "cliponaxis": False,
-        "marker": {"size": 11, "color": [colours[arm] for arm in points]},
+        "marker": {"size": 11, "color": [colours[arm] for arm in arms]},
     }
 
 
@@ -256,10 +260,11 @@ def draw_scaling(scalings: list[Scaling]) -> list[Figure]:
 
 
 def _draw_scaling_over(against: str, scalings: list[Scaling]) -> Figure:
+    """Draw loss over one kind of size, a line with its band for each arm."""
     colours, traces, rows, sentences = assign_colours([scaling.arm for scaling in scalings]), [], [], []
     for scaling in scalings:
         arm, colour = scaling.arm, colours[scaling.arm]
-        sizes, losses = [size for size, _ in scaling.points], [loss for _, loss in scaling.points]
+        sizes, losses = zip(*scaling.points, strict=True)
         logs = [math.log(size) for size in sizes]
         # least squares pass through the means, so the band of the slope has no width there
         x = [min(logs), fmean(logs), max(logs)]

@@ -12,13 +12,12 @@ DECIDED, UNFINISHED, NOT_RESOLVED, UNSTABLE = 0, 1, 3, 4
 
 def answer_with_findings(findings: Findings) -> dict[str, Any]:
     """Return the verdicts of a study, one entry for each arm less its baseline, and what they rest on."""
+    verdicts = []
+    for stratum, comparison in _list_deciding(findings):
+        verdicts += [_describe_contrast(stratum, comparison, contrast) for contrast in comparison.contrasts]
     return {
         "study": findings.study,
-        "verdicts": [
-            _describe_contrast(stratum, comparison, contrast)
-            for stratum, comparison in _list_deciding(findings)
-            for contrast in comparison.contrasts
-        ],
+        "verdicts": verdicts,
         **({"ladder": asdict(findings.ladder)} if findings.ladder else {}),
         "notes": [*findings.mismatch, *findings.notes],
         "runs": dict(Counter(run.status for run in findings.runs)),
@@ -50,6 +49,7 @@ def _list_deciding(findings: Findings) -> list[tuple[Stratum, Comparison]]:
 
 
 def _describe_contrast(stratum: Stratum, comparison: Comparison, contrast: Contrast) -> dict[str, Any]:
+    """Return the entry of one verdict; its keys are a contract (docs/programs.md)."""
     return {
         "size": stratum.size,
         "arm": contrast.arm,

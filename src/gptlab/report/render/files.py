@@ -44,7 +44,8 @@ def format_results_csv(runs: list[Run]) -> str:
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow([*FIRST, *keys, *LAST])
     for run in runs:
-        first, last = ([getattr(run, name) for name in names] for names in (FIRST, LAST))
+        first = [getattr(run, name) for name in FIRST]
+        last = [getattr(run, name) for name in LAST]
         writer.writerow([*first, *map(run.values.get, keys), *last])
     return file.getvalue()
 

@@ -34,18 +34,21 @@ def render_table(findings: Findings) -> str:
 
 
 def _render_tabular(view: View) -> str:
+    """Return the main table of a size as a floating table with its caption."""
     columns = build_main_columns(view)
+    heads = [column.head for column in columns]
+    alignment = "".join("l" if column.left else "r" for column in columns)
     rows = zip(*(column.cells for column in columns), strict=True)
     caption = ": ".join(filter(None, [view.stratum.size, describe_main_table(view)]))
     lines = [
         "\\begin{table}",
         "  \\centering",
         f"  \\caption{{{escape_latex(caption)}}}",
-        f"  \\begin{{tabular}}{{{''.join('l' if column.left else 'r' for column in columns)}}}",
+        f"  \\begin{{tabular}}{{{alignment}}}",
         "    \\toprule",
-        _render_row(column.head for column in columns),
+        _render_row(heads),
         "    \\midrule",
-        *(_render_row(row) for row in rows),
+        *map(_render_row, rows),
         "    \\bottomrule",
         "  \\end{tabular}",
         "\\end{table}",

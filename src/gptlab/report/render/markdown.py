@@ -75,10 +75,12 @@ def _render_table(table: Table) -> str:
 
 
 def _render_grid(columns: Iterable[Column]) -> str:
-    columns = [*columns]
-    heads = [escape_markdown(column.head) for column in columns]
-    rules = [":--" if column.left else "--:" for column in columns]
-    rows = [map(escape_markdown, row) for row in zip(*(column.cells for column in columns), strict=True)]
+    heads, rules, cells = [], [], []
+    for column in columns:
+        heads.append(escape_markdown(column.head))
+        rules.append(":--" if column.left else "--:")
+        cells.append([*map(escape_markdown, column.cells)])
+    rows = zip(*cells, strict=True)
     return "\n".join(f"| {' | '.join(row)} |" for row in (heads, rules, *rows))
 
 

@@ -85,15 +85,9 @@ def _print_view(view: View, console: Console) -> None:
 def _print_capabilities(views: list[View], console: Console) -> None:
     """Print the table of a study over several tasks, as many arms beside each other as fit."""
     table = build_capability_columns(views)
-    names, rest = table[:2], table[2:]
     if table:
         print_paragraph(Sentence((Strong("capabilities"), f": {CAPTION}")), console, space_before=True)
-    while rest:
-        count = 1
-        while count < len(rest) and measure_width([*names, *rest[: count + 1]]) <= console.width - INDENT:
-            count += 1
-        print_table([*names, *rest[:count]], console, space_before=True)
-        rest = rest[count:]
+        _print_in_parts(table[:2], table[2:], console)
 
 
 # -- tables
@@ -126,13 +120,8 @@ def _print_cost_tables(view: View, console: Console) -> None:
     """Print as many columns as fit, then the next ones below, then what their marks mean."""
     table = measures.build_cost_columns(view)
     names, rest = table[:1], table[1:]
+    _print_in_parts(names, rest, console)
     cells = "".join(cell for column in rest for cell in column.cells)
-    while rest:
-        count = 1  # a column that is too wide alone is printed nevertheless
-        while count < len(rest) and measure_width([*names, *rest[: count + 1]]) <= console.width - INDENT:
-            count += 1
-        print_table([*names, *rest[:count]], console, space_before=True)
-        rest = rest[count:]
     marks = [f"{mark} {verdict}" for verdict, mark in MARKS.items() if mark in cells]
     if marks:
         line = f"against {view.short_name(view.comparison.baseline)}: {'  '.join(marks)}"
@@ -141,6 +130,16 @@ def _print_cost_tables(view: View, console: Console) -> None:
         print_paragraph(line, console, style="dim")
     if counts := measures.describe_shared_counts(view):
         print_paragraph(counts, console, style="dim")
+
+
+def _print_in_parts(names: list[Column], rest: list[Column], console: Console) -> None:
+    """Print as many of the columns beside the names as fit, then the names once more with the next ones, and so on."""
+    while rest:
+        count = 1  # a column that is too wide alone is printed nevertheless
+        while count < len(rest) and measure_width([*names, *rest[: count + 1]]) <= console.width - INDENT:
+            count += 1
+        print_table([*names, *rest[:count]], console, space_before=True)
+        rest = rest[count:]
 
 
 def measure_width(table: list[Column]) -> int:

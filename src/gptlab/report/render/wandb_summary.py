@@ -26,11 +26,12 @@ def upload_summary(
     outputs: Path,
     tracking: Tracking,
     study: str,
+    *,
     tables: dict[str, tuple[list[str], list[list[Any]]]],
     summary: dict[str, Any],
     files: dict[str, Path],
     failed: bool,
-    warn: Callable[[str], None] = print,
+    warn: Callable[[str], None],
 ) -> None:
     """Open the study's run, write it and close it.
 

@@ -23,11 +23,12 @@ def build_capability_columns(views: list[View]) -> list[Column]:
     """Return the table, empty for a study without tasks."""
     if not views or not views[0].plan.tasks:
         return []
-    metrics = [view.comparison.metric for view in views]
-    columns = [
-        Column("task", [view.stratum.size for view in views], left=True),
-        Column("by", [f"{metric.name} {'↑' if metric.better == 'higher' else '↓'}" for metric in metrics], left=True),
-    ]
+    tasks, metrics = [], []
+    for view in views:
+        metric = view.comparison.metric
+        tasks.append(view.stratum.size)
+        metrics.append(f"{metric.name} {'↑' if metric.better == 'higher' else '↓'}")
+    columns = [Column("task", tasks, left=True), Column("by", metrics, left=True)]
     for arm, name in list_arms(views).items():
         columns.append(Column(name, [_format_cell(view, arm) for view in views], left=True))
     return columns

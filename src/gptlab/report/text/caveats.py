@@ -113,9 +113,12 @@ def describe_margin(view: View) -> str:
 def _list_differing(findings: Findings, runs: list[Run], facts: list[str]) -> list[str]:
     """Return the facts in which arms differ that are compared: those of one task or rung, where a study has several."""
     # rungs and tasks differ among each other by design
-    sizes = [*(findings.plan.tasks or findings.plan.ladder)]
-    groups = [[run for run in runs if run.size == size] for size in sizes] or [runs]
-    differing = {fact for group in groups for fact in list_differing(group, facts)}
+    sizes = findings.plan.tasks or findings.plan.ladder
+    if not sizes:
+        return list_differing(runs, facts)
+    differing: set[str] = set()
+    for size in sizes:
+        differing |= {*list_differing([run for run in runs if run.size == size], facts)}
     return [fact for fact in facts if fact in differing]
 
 
@@ -161,13 +164,12 @@ def describe_controls(view: View) -> list[str]:
     # both ways: a study that calls everything worse would pass by one
     seen = {control.arm: control.verdict for control in budgets}
     answer = "yes" if seen == {"0.95x": "worse", "1.05x": "better"} else "no"
-    differences = ", ".join(
-        f"{control.arm} {format_signed(control.difference, count_decimals(control.high - control.low))} "
-        f"({control.verdict})"
-        for control in budgets
-    )
+    phrases = []
+    for control in budgets:
+        difference = format_signed(control.difference, count_decimals(control.high - control.low))
+        phrases.append(f"{control.arm} {difference} ({control.verdict})")
     negative = [describe_negative_control(control) for control in controls.contrasts if control.arm == SHUFFLED]
-    return [f"This study sees a 5 % difference in compute: {answer}; the baseline at {differences}.", *negative]
+    return [f"This study sees a 5 % difference in compute: {answer}; the baseline at {', '.join(phrases)}.", *negative]
 
 
 def describe_negative_control(control: Contrast) -> str:

@@ -53,17 +53,17 @@ def build_main_columns(view: View) -> list[Column]:
     decimals = {arm: choose_decimals(contrast, delta) for arm, contrast in contrasts.items()}
     # the baseline shows as many digits as the arm that is known best
     decimals[baseline] = max(decimals.values(), default=count_decimals(delta))
-    means, p_values, verdicts = [], [], []
+    means, p_values, seeds, verdicts = [], [], [], []
     for arm in order:
-        mean, contrast = rows[arm].mean, contrasts.get(arm)
-        means.append("" if mean is None else format_fixed(mean, decimals.get(arm, count_decimals(delta))))
+        row, contrast = rows[arm], contrasts.get(arm)
+        means.append("" if row.mean is None else format_fixed(row.mean, decimals.get(arm, count_decimals(delta))))
         p_values.append(format_p_value(contrast.p_holm) if contrast and get_interval(contrast) else "")
+        seeds.append(f"{row.finished}/{row.finished + row.diverged + row.failed}")
         verdicts.append(view.label_verdict(arm))
-    seeds = [f"{row.finished}/{row.finished + row.diverged + row.failed}" for row in map(rows.__getitem__, order)]
     columns = [
-        Column(view.axis or "arm", [view.names[arm] for arm in order], left=True),
+        build_name_column(view),
         Column(comparison.metric.name, align_decimal_points(means)),
-        *build_difference_columns([contrasts.get(arm) for arm in order], delta),
+        *build_difference_columns([*map(contrasts.get, order)], delta),
         # of one comparison Holm's correction is none
         Column("p (Holm)" if len(contrasts) > 1 else "p", align_decimal_points(p_values)),
         # the caption has the number of seeds where all arms have the same
@@ -74,11 +74,17 @@ def build_main_columns(view: View) -> list[Column]:
     return drop_empty_columns(columns)
 
 
+def build_name_column(view: View) -> Column:
+    """Return the arms by their short names, under the axis that they are on."""
+    return Column(view.axis or "arm", [view.names[arm] for arm in view.order], left=True)
+
+
 def describe_main_table(view: View) -> str:
     """Return the caption of the main table: metric, unit, direction, baseline, seeds, variance, look."""
     comparison, baseline = view.comparison, view.comparison.baseline
-    # paired seeds decide; of a study of one arm there are no pairs
-    counts = {len(contrast.seeds) for contrast in comparison.contrasts} or {row.finished for row in comparison.arms}
+    counts = {len(contrast.seeds) for contrast in comparison.contrasts}
+    if not counts:  # of a study of one arm there are no paired seeds
+        counts = {row.finished for row in comparison.arms}
     seeds = f", {pluralize(counts.pop(), 'seed')}" if len(counts) == 1 else ""
     variance = f", {comparison.variance} variance" if comparison.variance != "none" else ""
     metric = comparison.metric
@@ -122,14 +128,19 @@ def format_intervals(intervals: list[tuple[float, float, int] | None]) -> list[s
 def build_noise_columns(view: View) -> list[Column]:
     """Return each arm's SD over seeds, and the SD of its difference from the baseline: its own, and the one used."""
     rows = {row.arm: row for row in view.comparison.arms}
-    # of others the SD would be a 0 that nobody has measured
-    with_interval = {arm: contrast for arm, contrast in view.contrasts.items() if get_interval(contrast)}
-    own = [_format_sd(contrast.own_sd if contrast else None) for contrast in map(with_interval.get, view.order)]
-    used = [_format_sd(contrast.sd if contrast else None) for contrast in map(with_interval.get, view.order)]
-    df = [f"{contrast.df:.1f}" if contrast else "" for contrast in map(with_interval.get, view.order)]
+    cells = []
+    for arm in view.order:
+        contrast, over_seeds = view.contrasts.get(arm), _format_sd(rows[arm].sd)
+        if contrast is None or get_interval(contrast) is None:
+            # without an interval the SD would be a 0 that nobody has measured
+            cells.append((over_seeds, "", "", ""))
+        else:
+            of_difference = (_format_sd(contrast.own_sd), _format_sd(contrast.sd), f"{contrast.df:.1f}")
+            cells.append((over_seeds, *of_difference))
+    over_seeds, own, used, df = zip(*cells, strict=True)
     columns = [
-        Column(view.axis or "arm", [view.names[arm] for arm in view.order], left=True),
-        Column("SD\nover seeds", align_decimal_points(_format_sd(rows[arm].sd) for arm in view.order)),
+        build_name_column(view),
+        Column("SD\nover seeds", align_decimal_points(over_seeds)),
         Column("own SD\nof difference", align_decimal_points(own)),
         Column("SD used", align_decimal_points(used)),
         Column("degrees of\nfreedom", align_decimal_points(df)),
@@ -144,12 +155,16 @@ def _format_sd(sd: float | None) -> str:
 def build_pair_columns(view: View) -> list[Column]:
     """Return the table of all pairs of arms, where they were compared."""
     pairs = view.comparison.pairs
-    names = [f"{view.short_name(pair.arm)} less {view.short_name(pair.against)}" for pair in pairs]
+    names, p_values, verdicts = [], [], []
+    for pair in pairs:
+        names.append(f"{view.short_name(pair.arm)} less {view.short_name(pair.against)}")
+        p_values.append(format_p_value(pair.p_holm))
+        verdicts.append(pair.verdict)
     return [
         Column("pair", names, left=True),
         *build_difference_columns([*pairs], view.comparison.delta),
-        Column("p (Holm)", align_decimal_points(format_p_value(pair.p_holm) for pair in pairs)),
-        Column("verdict", [pair.verdict for pair in pairs], left=True),
+        Column("p (Holm)", align_decimal_points(p_values)),
+        Column("verdict", verdicts, left=True),
     ]
 
 

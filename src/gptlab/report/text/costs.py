@@ -93,6 +93,10 @@ def describe_compute_value(view: View, arm: str) -> str:
         # a gain is told without its sign, so its ends change places
         interval = format_range(-high, -low, decimals) if net < 0 else format_range(low, high, decimals)
         # the interval once more, not a test of its own: it holds the error of the slope and of the clock
-        verdict = "worth it" if high < 0 else "not worth it" if low > 0 else "open whether it is worth it"
+        verdict = "open whether it is worth it"
+        if high < 0:
+            verdict = "worth it"
+        elif low > 0:
+            verdict = "not worth it"
         sentences += f" Net of speed it is {size} ({interval}). Verdict: **{verdict}** at this scale."
     return sentences

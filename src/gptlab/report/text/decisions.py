@@ -1,7 +1,6 @@
 """Decision accuracy in words and as tables: what a small size said of a larger one."""
 
 import math
-from collections.abc import Iterable
 
 from gptlab.report.text.columns import Column
 from gptlab.report.text.markup import Sentence, bold, escape, parse_sentence
@@ -27,9 +26,8 @@ def describe_pair(pair: SizePair) -> list[Sentence]:
         f"With endless seeds these very decisions would agree in {_format_estimate(pair.true)}.",
     ]
     if pair.one_seed is not None:
-        across, small, large = (
-            format_percent(share) for share in (pair.one_seed.across, pair.one_seed.small, pair.one_seed.large)
-        )
+        across = format_percent(pair.one_seed.across)
+        small, large = format_percent(pair.one_seed.small), format_percent(pair.one_seed.large)
         sentences.append(
             f"One seed at {escape(pair.small)} has the sign of one seed at {escape(pair.large)} in {across}. Two seeds "
             f"of {escape(pair.small)} have each other's in {small}, two of {escape(pair.large)} in {large}: what these "
@@ -50,16 +48,24 @@ def build_decision_columns(pair: SizePair) -> list[Column]:
     """Return a row for each decision, the largest gain at the large size first."""
     metric = make_metric(pair.metric)
     sign = 1 if metric.better == "lower" else -1
-    rows = sorted(pair.decisions, key=lambda decision: (sign * decision.large.mean, decision.arm))
+    arms, studies, at_small, at_large, signs, resolved, chances = [], [], [], [], [], [], []
+    for decision in sorted(pair.decisions, key=lambda decision: (sign * decision.large.mean, decision.arm)):
+        arms.append(decision.arm)
+        studies.append(decision.study)
+        at_small.append(_format_difference(decision.small))
+        at_large.append(_format_difference(decision.large))
+        signs.append("same" if decision.agrees else "differ")
+        resolved.append(name_resolved_sizes(decision, pair))
+        chances.append(format_percent(decision.chance))
     several = len(set(pair.studies)) > 1
     return [
-        Column("arm", [decision.arm for decision in rows], left=True),
-        *([Column("study", [decision.study for decision in rows], left=True)] if several else []),
-        Column(f"{pair.small}, {metric.unit}", [_format_difference(decision.small) for decision in rows]),
-        Column(f"{pair.large}, {metric.unit}", [_format_difference(decision.large) for decision in rows]),
-        Column("signs", ["same" if decision.agrees else "differ" for decision in rows], left=True),
-        Column("resolved at", [name_resolved_sizes(decision, pair) for decision in rows], left=True),
-        Column("chance that\ntrue signs agree", _align_right(format_percent(decision.chance) for decision in rows)),
+        Column("arm", arms, left=True),
+        *([Column("study", studies, left=True)] if several else []),
+        Column(f"{pair.small}, {metric.unit}", at_small),
+        Column(f"{pair.large}, {metric.unit}", at_large),
+        Column("signs", signs, left=True),
+        Column("resolved at", resolved, left=True),
+        Column("chance that\ntrue signs agree", _align_right(chances)),
     ]
 
 
@@ -93,13 +99,19 @@ def build_share_columns(pair: SizePair) -> list[Column]:
         "resolved at the large size": f"resolved at {pair.large}",
         "resolved at both": "resolved at both",
     }
-    shares = [pair.shares[key] for key in names]
+    numbers, agreeing, shares, intervals = [], [], [], []
+    for share in map(pair.shares.__getitem__, names):
+        numbers.append(str(share.of))
+        agreeing.append(str(share.agree))
+        # of no decision there is no share
+        shares.append(format_percent(share.agree / share.of) if share.of else "")
+        intervals.append(format_percents(share.low, share.high) if share.of else "")
     return [
         Column("decisions", [*names.values()], left=True),
-        Column("number", _align_right(str(share.of) for share in shares)),
-        Column("same sign", _align_right(str(share.agree) for share in shares)),
-        Column("share", _align_right(format_percent(share.agree / share.of) if share.of else "" for share in shares)),
-        Column("95 % interval", [format_percents(share.low, share.high) if share.of else "" for share in shares]),
+        Column("number", _align_right(numbers)),
+        Column("same sign", _align_right(agreeing)),
+        Column("share", _align_right(shares)),
+        Column("95 % interval", intervals),
     ]
 
 
@@ -108,14 +120,20 @@ def build_slot_columns(pair: SizePair) -> list[Column]:
     slots: dict[str, list[Decision]] = {}
     for decision in pair.decisions:
         slots.setdefault(decision.slot or "none named", []).append(decision)
-    groups = [slots[slot] for slot in sorted(slots)]
-    both = [[decision for decision in group if decision.outcome in ("same", "reversed")] for group in groups]
+    every, agreeing, resolved, resolved_agreeing = [], [], [], []
+    for slot in sorted(slots):
+        decisions = slots[slot]
+        at_both = [decision for decision in decisions if decision.outcome in ("same", "reversed")]
+        every.append(str(len(decisions)))
+        agreeing.append(_count_agreeing(decisions))
+        resolved.append(str(len(at_both)))
+        resolved_agreeing.append(_count_agreeing(at_both))
     return [
         Column("slot", sorted(slots), left=True),
-        Column("decisions", _align_right(str(len(group)) for group in groups)),
-        Column("same sign", _align_right(_count_agreeing(group) for group in groups)),
-        Column("resolved at both", _align_right(str(len(group)) for group in both)),
-        Column("of these same sign", _align_right(_count_agreeing(group) for group in both)),
+        Column("decisions", _align_right(every)),
+        Column("same sign", _align_right(agreeing)),
+        Column("resolved at both", _align_right(resolved)),
+        Column("of these same sign", _align_right(resolved_agreeing)),
     ]
 
 
@@ -129,9 +147,9 @@ def format_percents(low: float, high: float) -> str:
     return f"{format_range(100 * low, 100 * high, 0)} %"
 
 
-def _align_right(cells: Iterable[str]) -> list[str]:
-    cells = [*cells]
-    return [cell.rjust(max(map(len, cells))) for cell in cells]
+def _align_right(cells: list[str]) -> list[str]:
+    width = max(map(len, cells))
+    return [cell.rjust(width) for cell in cells]
 
 
 def _count_agreeing(decisions: list[Decision]) -> str:

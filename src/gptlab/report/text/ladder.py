@@ -23,6 +23,7 @@ def describe_ladder(ladder: LadderFindings) -> list[Sentence]:
 
 
 def _describe_arm(ladder: LadderFindings, trend: ArmTrend) -> Sentence:
+    """Return the sentence of an arm: what its gain does over the rungs, and at the size that it is projected to."""
     first, last, change, slope = trend.first, trend.last, trend.change, trend.per_decade
     if first is None or last is None or change is None or slope is None:
         verdicts = ", ".join(f"{rung.verdict} at {rung.size}" for rung in trend.rungs)

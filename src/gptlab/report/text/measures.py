@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from gptlab.report.text.columns import Column, drop_empty_columns
+from gptlab.report.text.columns import Column, build_name_column, drop_empty_columns
 from gptlab.report.text.numbers import align_decimal_points, format_change, format_value, get_interval
 from gptlab.report.text.view import MARKS, View
 from gptlab.stats.results import STEP, WRITE, Comparison, Metric, Timing
@@ -23,7 +23,7 @@ def build_cost_columns(view: View) -> list[Column]:
     columns = drop_empty_columns(columns)
     if not columns:
         return []
-    names = Column(view.axis or "arm", [view.names[arm] for arm in view.order], left=True)
+    names = build_name_column(view)
     # an arm of which nothing was measured has no row
     rows = []
     for row in range(len(names.cells)):
@@ -65,6 +65,7 @@ def _format_unit(metric: Metric) -> str:
 
 
 def _build_metric_column(view: View, comparison: Comparison) -> Column:
+    """Return a column of means, each with its change from the baseline and the mark of its verdict."""
     contrasts = {contrast.arm: contrast for contrast in comparison.contrasts}
     half_widths = {}
     for arm, contrast in contrasts.items():
@@ -92,6 +93,7 @@ def _build_metric_column(view: View, comparison: Comparison) -> Column:
 
 
 def _build_timing_column(view: View, timing: Timing) -> Column:
+    """Return a column of medians, each with its change from the baseline and the mark of its verdict."""
     cells = []
     for arm in view.order:
         text = f"{timing.medians[arm]:.3g}" if arm in timing.medians else ""
@@ -109,4 +111,5 @@ def _join_cells(metric: Metric, cells: list[tuple[str, str, str]]) -> Column:
     changes = align_decimal_points(change for _, change, _ in cells)
     marks = [mark or " " for _, _, mark in cells]
     unit = "" if metric.unit == metric.name else metric.unit
-    return Column(f"{metric.name}\n{unit}".strip(), [" ".join(row) for row in zip(values, changes, marks, strict=True)])
+    texts = [" ".join(parts) for parts in zip(values, changes, marks, strict=True)]
+    return Column(f"{metric.name}\n{unit}".strip(), texts)

@@ -52,7 +52,9 @@ def format_range(low: float, high: float, decimals: int) -> str:
 
 def format_p_value(p: float) -> str:
     """Return a p-value with two digits."""
-    return "<0.001" if p < 0.001 else f"{p:.2f}" if p >= 0.095 else f"{p:.2g}"
+    if p < 0.001:
+        return "<0.001"
+    return f"{p:.2f}" if p >= 0.095 else f"{p:.2g}"
 
 
 def format_change(ratio: float, half_width: float | None = None) -> str:

@@ -73,6 +73,7 @@ def describe_unstable_arm(view: View, comparison: Comparison, arm: str) -> Sente
 
 
 def _describe_decided(view: View, comparison: Comparison, contrast: Contrast) -> Sentence:
+    """Return the sentence of an arm that is better or worse."""
     arm, against, unit = view.bold_name(contrast.arm), view.bold_name(contrast.against), comparison.metric.unit
     decimals = choose_decimals(contrast, comparison.delta)
     low, high = contrast.low, contrast.high
@@ -91,6 +92,7 @@ def _describe_decided(view: View, comparison: Comparison, contrast: Contrast) ->
 
 
 def _describe_equivalent(view: View, comparison: Comparison, contrast: Contrast) -> Sentence:
+    """Return the sentence of an arm that is equivalent, and which of the two is cheaper."""
     arm, against, unit = view.bold_name(contrast.arm), view.bold_name(contrast.against), comparison.metric.unit
     margin = format_fixed(comparison.delta, count_decimals(comparison.delta))
     # an arm that is the baseline under another name, or a count
@@ -118,6 +120,7 @@ def _find_cheaper_arm(contrast: Contrast, cost: CostDifference) -> str | None:
 
 
 def _describe_unresolved(view: View, comparison: Comparison, contrast: Contrast) -> Sentence:
+    """Return the sentence of an arm without a verdict: how large its difference may be, and what would resolve it."""
     arm, against, unit = view.bold_name(contrast.arm), view.bold_name(contrast.against), comparison.metric.unit
     decimals = choose_decimals(contrast, comparison.delta)
     difference = f"{arm} less {against}: {format_signed(contrast.difference, decimals)} {unit}"

@@ -65,6 +65,7 @@ def _is_behind(view: View, contrast: Contrast, best: Contrast) -> bool:
 
 
 def _describe_size(view: View, leaders: list[Contrast], nearest: list[Contrast]) -> Sentence:
+    """Return the line on size: the difference of the leaders, or of the arm that comes nearest."""
     if not nearest:
         return parse_sentence("Size: no arm shares a finished seed with the baseline.")
     sizes = []
@@ -78,6 +79,7 @@ def _describe_size(view: View, leaders: list[Contrast], nearest: list[Contrast])
 
 
 def _describe_certainty(view: View, nearest: list[Contrast]) -> Sentence:
+    """Return the line on how sure that is: seeds, p, power, and what fresh seeds say."""
     # several seeds and no verdict: only other texts or tokenizers do that
     if nearest and nearest[0].verdict == "no verdict" and len(nearest[0].seeds) > 1:
         return parse_sentence("Certainty: none; the arms are not judged by the same text and tokens.")
@@ -110,6 +112,7 @@ def _describe_chances(view: View, unresolved: list[Contrast]) -> str:
 
 
 def _describe_next_steps(view: View) -> Sentence:
+    """Return the line on what would change the answer, with the command for more seeds."""
     unresolved = [
         contrast for contrast in view.contrasts.values() if contrast.verdict == "not resolved" and contrast.more_seeds
     ]

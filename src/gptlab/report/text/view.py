@@ -12,6 +12,8 @@ from gptlab.stats.study_plan import StudyPlan
 
 MARKS = {"better": "✓", "worse": "✗", "equivalent": "=", "not resolved": "?", "unstable": "!"}
 """Verdicts where a word has no room."""
+MARKS_FOOT = ", ".join(f"{mark} {verdict}" for verdict, mark in MARKS.items()) + "."
+"""Line below a table that has marks."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,9 @@ class View:
             return self.contrasts[arm].verdict
         row = next(row for row in self.comparison.arms if row.arm == arm)
         # without a contrast: no seed in common with the baseline, or one seed alone
-        return "unstable" if row.diverged else "failed" if row.failed else "no verdict"
+        if row.diverged:
+            return "unstable"
+        return "failed" if row.failed else "no verdict"
 
     def label_verdict(self, arm: str) -> str:
         """Return the verdict of an arm, and whether it is exploratory."""
@@ -172,8 +176,11 @@ def title_study(plan: StudyPlan) -> str:
     if own is None or not axes:  # a name that somebody gave
         return plan.study
     # as many values as there is room for, of each axis as many; then the axes alone
-    titles = ["; ".join(f"{axis}: {_list_some(axes[axis], count)}" for axis in axes) for count in range(30, 0, -1)]
-    titles += [f"{len(axes)} axes: {_list_some([*axes], count)}" for count in range(len(axes), 0, -1)]
+    titles = []
+    for count in range(30, 0, -1):
+        titles.append("; ".join(f"{axis}: {_list_some(values, count)}" for axis, values in axes.items()))
+    for count in range(len(axes), 0, -1):
+        titles.append(f"{len(axes)} axes: {_list_some([*axes], count)}")
     title = next((title for title in titles if len(title) <= MAX_TITLE), titles[-1])
     return f"{title} ({own[1]})"
 
