@@ -23,7 +23,7 @@ from gptlab.report.text import caveats
 from gptlab.report.text.forest_plot import ForestPlot, fit_forest_plot
 from gptlab.report.text.markup import Sentence, Strong, bold, escape, give_commands_once, parse_sentence
 from gptlab.report.text.numbers import MINUS, choose_decimals, format_signed
-from gptlab.report.text.sentences import describe_unfinished_runs, describe_verdicts
+from gptlab.report.text.sentences import describe_unfinished_runs, describe_unstable_arm, describe_verdicts
 from gptlab.report.text.summary import find_leaders, summarize_view
 from gptlab.report.text.view import View, build_command, make_views
 from gptlab.runs.record import to_json
@@ -194,6 +194,24 @@ def test_each_verdict_has_its_sentence():
     assert hybrid.endswith("unstable at the shared learning rate.")
     assert broken == "glob_*_|_&: no verdict; 3 of its runs failed."
     assert "significant" not in shown(FULL)
+
+
+def test_an_unstable_arm_is_told_by_the_rates_at_which_it_ran():
+    unstable = comparison(hybrid=(0.04, 0.03, "unstable"))
+    study = findings(comparisons=[unstable], confirmed=replace(unstable))
+    for tune, ladder, everywhere, on_fresh_seeds in (
+        ("shared", [], " at the shared learning rate", " at the shared learning rate"),
+        ("grid", [], " at every learning rate of the grid", " at its best learning rate"),
+        ("transfer", [""], " at every learning rate of the grid", " at its best learning rate"),
+        ("transfer", ["nano", ""], " at the learning rate that was carried to it", " at its best learning rate"),
+        ("", [], "", ""),  # lone runs, of which no plan says how their rates were chosen
+    ):
+        (view,) = make_views(replace(study, plan=replace(study.plan, tune=tune, ladder=ladder)))
+        fresh = view.stratum.confirmed
+        assert fresh is not None
+        for judged, rate in ((view.comparison, everywhere), (fresh, on_fresh_seeds)):
+            line = str(describe_unstable_arm(view, judged, "attention=hybrid"))
+            assert line.endswith(f"Verdict: unstable{rate}.")
 
 
 def test_of_two_that_are_equal_the_cheaper_one_is_taken():

@@ -65,11 +65,23 @@ def describe_unstable_arm(view: View, comparison: Comparison, arm: str) -> Sente
     row = next(row for row in comparison.arms if row.arm == arm)
     seeds = row.finished + row.diverged + row.failed
     rest = "the loss of those that finished cannot be compared" if row.finished else "no run finished"
-    is_grid = view.plan.tune != "shared"
-    rate = "at every learning rate of the grid" if is_grid else "at the shared learning rate"
+    rate = _describe_rate(view, comparison)
     return parse_sentence(
-        f"{view.bold_name(arm)} diverged in {row.diverged} of {seeds} seeds; {rest}. Verdict: **unstable** {rate}."
+        f"{view.bold_name(arm)} diverged in {row.diverged} of {seeds} seeds; {rest}. Verdict: **unstable**{rate}."
     )
+
+
+def _describe_rate(view: View, comparison: Comparison) -> str:
+    """Return at which learning rates arms ran in a comparison, after a blank; empty where the plan does not say."""
+    plan = view.plan
+    if plan.tune == "shared":
+        return " at the shared learning rate"
+    if comparison is view.stratum.confirmed:
+        return " at its best learning rate" if plan.tune else ""
+    if plan.tune == "transfer" and view.stratum.size not in plan.ladder[:1]:
+        return " at the learning rate that was carried to it"
+    # a rate at which all seeds finished would have been taken before any other
+    return " at every learning rate of the grid" if plan.tune else ""
 
 
 def _describe_decided(view: View, comparison: Comparison, contrast: Contrast) -> Sentence:
