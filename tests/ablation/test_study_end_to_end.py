@@ -96,7 +96,7 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ("asked", "told"),
     [
         (["attention=gqa,foo"], "attention=foo: no such option"),
-        (["attention.kv_heads=1,2,3,5"], "attention.kv_heads=5: attention.kv_heads=5 does not divide model.heads=2"),
+        (["attention.kv_heads=1,2,3,5"], "error: attention.kv_heads=5 does not divide model.heads=2"),
         (["position=nope", "position.theta=1e4,2e4"], "position.theta has no effect with position=nope"),
         (["model.lr=1e-3,2e-3", "optimizer.lr=1e-3"], "model.lr has no effect"),
         (["save_every=5,6"], "save_every has no effect"),
@@ -121,7 +121,40 @@ def test_what_cannot_run_is_refused_before_anything_is_written(tmp_path: Path, a
 
 def test_every_refusal_is_listed(tmp_path: Path):
     lines = ablate(tmp_path, "attention.kv_heads=1,2,3,5").err.strip().splitlines()
-    assert [line.split(":")[1] for line in lines] == [" attention.kv_heads=3", " attention.kv_heads=5"]
+    assert [line.split()[1] for line in lines] == ["attention.kv_heads=3", "attention.kv_heads=5"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "line"),
+    [
+        (["attention=mha,nope"], "attention=nope: no such option"),
+        (["attention=mha,nope", "norm=rmsnorm,layernorm"], "attention=nope: no such option"),
+        (["change=[],[nope]"], "change=nope: no such option"),
+        (["optimizer.lr=1e-3,nan"], "optimizer.lr=nan is not a finite number"),
+        # of the two arms with kv_heads=2 one alone is wrong, so it is named
+        (["model.heads=2,3", "attention.kv_heads=1,2"], "model.heads=3 attention.kv_heads=2: attention.kv"),
+    ],
+)
+def test_a_refused_arm_is_named_once(tmp_path: Path, asked: list[str], line: str):
+    assert ablate(tmp_path, *asked, "model.width=12").err.startswith(f"error: {line}")
+
+
+@pytest.mark.parametrize(
+    ("asked", "pair"),
+    [
+        (["attention=gqa"], "attention=mha,gqa"),
+        (["attention=mha"], "attention=mha,gqa"),
+        (["norm=layernorm", "steps=4"], "norm=rmsnorm,layernorm"),
+        ([AXIS, "exclude=[gqa]"], "attention=mha,gqa"),
+        ([AXIS], ""),
+        (["attention=gqa", "aa=true"], ""),
+        (["attention=gqa", "budget=[0.5]"], ""),
+    ],
+)
+def test_a_study_of_one_arm_says_before_it_runs_that_it_compares_nothing(tmp_path: Path, asked: list[str], pair: str):
+    bill = " ".join(ablate(tmp_path, *asked, "dry_run=true").out.split())
+    line = f"one arm: its seeds show their noise, and nothing is compared; to compare, give several values: {pair}"
+    assert (line in bill) if pair else ("one arm" not in bill)
 
 
 def test_a_dry_run_tells_the_bill_and_leaves_nothing(tmp_path: Path):

@@ -11,6 +11,7 @@ from typing import Any
 from gptlab import compose as wiring
 from gptlab.ablation import design
 from gptlab.ablation.arms.duplicates import drop_duplicates, drop_same_functions, refuse_without_effect
+from gptlab.ablation.arms.lines import describe_single_arm, name_arms
 from gptlab.ablation.arms.selection import Exclusions, add_arms, choose_named_arms
 from gptlab.ablation.arms.tasks import cross_with_tasks, list_words_of_size, read_tasks
 from gptlab.ablation.cells import Variant, hash_without_seed, make_study_name, refuse_bad_study_name
@@ -106,6 +107,8 @@ def parse_command(axes: dict[str, list[str]], fixed: dict[str, str], pooled: boo
     if not study.together and options.design != "search":
         variants, of_functions = drop_same_functions(variants, baselines, options.blocks[0])
         notes += of_functions
+    if not study.together:
+        notes += describe_single_arm(options, variants, fixed, lambda: wiring.compose_config([])[0])
     axes = {"model": options.ladder, **axes} if options.ladder else axes
     return StudySpec(
         name or make_study_name(axes, base, options),
@@ -245,10 +248,7 @@ def _compose_arms(arms: list[design.ArmSpec], shared: list[str], base: Recipe, o
         for line in lines:
             problems.setdefault(line, []).append(variants[-1].key)
     if problems:
-        lines_with_arms = [
-            line if len(keys) == len(arms) else f"{', '.join(keys)}: {line}" for line, keys in problems.items()
-        ]
-        raise Refused("\nerror: ".join(lines_with_arms))
+        raise Refused("\nerror: ".join(name_arms(line, keys, variants) for line, keys in problems.items()))
     return variants
 
 

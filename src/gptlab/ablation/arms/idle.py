@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from gptlab.ablation.arms.lines import name_arms
 from gptlab.config.idle_knobs import describe_idle_decay, describe_idle_knobs
 
 if TYPE_CHECKING:
@@ -17,9 +18,7 @@ def describe_idle_arms(plan: "Plan") -> list[str]:
     for variant in plan.variants:
         for line in describe_idle_knobs(variant.recipe.config):
             arms_by_line.setdefault(line, []).append(variant.key)
-    lines = [
-        line if len(arms) == len(plan.variants) else f"{', '.join(arms)}: {line}" for line, arms in arms_by_line.items()
-    ]
+    lines = [name_arms(line, arms, plan.variants) for line, arms in arms_by_line.items()]
     for size in plan.baselines:
         lines += _describe_idle_decays([variant for variant in plan.variants if variant.size == size])
     return lines
@@ -39,4 +38,4 @@ def _describe_idle_decays(variants: "list[Variant]") -> list[str]:
     }
     if any(decay and key not in lines for key, decay in decays.items()):
         return []
-    return [f"{key}: {line}" for key, line in lines.items()]
+    return [name_arms(line, [key], variants) for key, line in lines.items()]
