@@ -38,7 +38,7 @@ def main(config: DictConfig) -> None:
         # once, however many processes run this same command
         for line in describe_overruled_words(sys.argv[1:]) if getattr(rank_zero_only, "rank", 0) == 0 else ():
             print(line, file=sys.stderr)
-        folder = run(recipe, corpus, began, opened=lambda path: add_to_answer(run=str(path)))
+        folder = run(recipe, corpus, began, opened=lambda path: add_to_answer(run=path))
         if folder is not None:
             add_to_answer(summary=read_json(folder / "summary.json"))
 

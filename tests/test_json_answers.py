@@ -21,9 +21,9 @@ from gptlab.stats.study_plan import StudyPlan
 STUDY = ["attention=mha,gqa", "timing=0", "seeds=2"]
 
 
-def ask(*words: str) -> tuple[int, dict[str, Any], str]:
+def ask(*words: str, cwd: Path = ROOT) -> tuple[int, dict[str, Any], str]:
     """The exit status, the object and stderr of a command, in a process of its own."""
-    done = run_forked(*words, timeout=240)
+    done = run_forked(*words, timeout=240, cwd=cwd)
     assert len(done.stdout.splitlines()) == 1, done.stdout
     return done.returncode, json.loads(done.stdout), done.stderr
 
@@ -92,6 +92,28 @@ def test_every_reader_of_a_study_answers(study: tuple[int, dict[str, Any], str],
     _, runs, _ = ask("-m", "gptlab", "runs", "--outputs", str(pool), "--json")
     losses = [run["summary"]["val/loss"] for run in runs["runs"]]
     assert losses == sorted(losses)
+
+
+def test_every_command_names_paths_from_the_working_folder(study: tuple[int, dict[str, Any], str], pool: Path):
+    folder = Path(study[1]["folder"])
+    assert folder.is_absolute()  # it was made from a folder that it does not lie below
+    asked = [
+        ("folder", [f"{ROOT}/ablate.py", *TINY, f"outputs={pool}", *STUDY, "output=json"]),
+        ("study", ["-m", "gptlab", "status", str(folder), "--json"]),
+        ("page", ["-m", "gptlab", "report", str(folder), "--json"]),
+        ("run", [f"{ROOT}/train.py", *TINY, f"outputs={pool}", "seed=5", "output=json"]),
+    ]
+    told = {key: ask(*words, cwd=pool)[1][key] for key, words in asked}
+    run = told.pop("run")
+    inside = str(folder.relative_to(pool))
+    assert told == {"folder": inside, "study": inside, "page": f"{inside}/report.html"}
+    assert run.startswith("runs/nano-")
+    (pool / run / "summary.json").unlink()
+    _, sampled, said = ask("-m", "gptlab", "sample", str(pool / run), "--length=1", "--json", cwd=pool)
+    assert sampled["unfinished"][0]["folder"] == run
+    assert f"resume={run}" in said
+    _, runs, _ = ask("-m", "gptlab", "runs", "--outputs", str(pool), "--json", cwd=pool)
+    assert run in [entry["folder"] for entry in runs["runs"]]
 
 
 def test_runs_of_one_arm_are_no_question_that_was_decided(study: tuple[int, dict[str, Any], str], pool: Path):

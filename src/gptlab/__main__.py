@@ -106,7 +106,7 @@ def status(study: Annotated[Path, typer.Argument(help="A study's folder: outputs
     if not (study / "study.json").exists():
         raise Refused(f"{study} is no study: it holds no study.json; studies live in outputs/ablations")
     overview.print_study_state(StudyFolder(study), Console(highlight=False))
-    add_to_answer(study=str(study), cells=overview.list_cell_states(StudyFolder(study)))
+    add_to_answer(study=study, cells=overview.list_cell_states(StudyFolder(study)))
 
 
 app.command()(compare)
@@ -198,7 +198,7 @@ def schema(to: Annotated[Path, typer.Option(help="A folder for them.")] = Path("
 
     write_schemas(make_schemas(StudyOptions), to)
     print(to)
-    add_to_answer(folder=str(to))
+    add_to_answer(folder=to)
 
 
 @app.command()

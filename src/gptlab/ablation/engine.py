@@ -142,7 +142,7 @@ def _report_study(plan: Plan, console: Console) -> int:
         study_folder.path, findings, report, lambda line: console.print(f"  {line}", markup=False, soft_wrap=True)
     )
     console.print(f"\n{relative_to_cwd(study_folder.path)}", soft_wrap=True, markup=False)
-    add_to_answer(folder=str(study_folder.path), **answer_with_findings(findings))
+    add_to_answer(folder=study_folder.path, **answer_with_findings(findings))
     unfinished = [run for run in findings.runs if run.status not in ("finished", "diverged")]
     if unfinished:
         raise Ended(

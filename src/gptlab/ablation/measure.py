@@ -69,7 +69,7 @@ def run_measurements(spec: StudySpec, console: Console) -> None:
     report_measurements(study_folder.path, console)
     # what was measured is in the folder: comparison.json has the ratios, results.csv every number
     blocks = {"finished": len(keys) - failures, **({"failed": failures} if failures else {})}
-    add_to_answer(folder=str(study_folder.path), study=spec.name, verdicts=[], blocks=blocks)
+    add_to_answer(folder=study_folder.path, study=spec.name, verdicts=[], blocks=blocks)
     if failures:
         raise Ended(f"{failures} of {len(keys)} blocks failed; the same command tries them again")
 

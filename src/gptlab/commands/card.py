@@ -34,7 +34,7 @@ def card(
         picture = to or study / "report.png"
         save_card_image(compare_study_folder(study), picture)
         print(picture)
-        add_to_answer(picture=str(picture))
+        add_to_answer(picture=picture)
         return
     page = render_card(build_study_report(compare_study_folder(study), StudyFolder(study).pool))
     if to is not None:

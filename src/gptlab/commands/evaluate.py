@@ -66,7 +66,7 @@ def evaluate(
             f"{decoder.shape.context}"
         )
     print(run / FILE)
-    add_to_answer(run=str(run), file=str(run / FILE), tasks=scored, cut_texts=len(lost))
+    add_to_answer(run=run, file=run / FILE, tasks=scored, cut_texts=len(lost))
 
 
 def _refuse_bad_options(names: list[str], include_path: Path | None, shots: int | None, limit: int | None) -> None:

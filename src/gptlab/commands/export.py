@@ -42,13 +42,13 @@ def export(
 
         written = export_gguf(run, into or run / "model.gguf", compose)
         print(written)
-        add_to_answer(file=str(written))
+        add_to_answer(file=written)
     elif to is not None:
         from gptlab.commands.formats.huggingface import export_run as write
 
         written = write(run, to.value, into or run / to.value, compose)
         print(written)
-        add_to_answer(folder=str(written))
+        add_to_answer(folder=written)
     elif format is not None:
         from gptlab.commands.formats.packed import export_packed as pack
 
@@ -58,4 +58,4 @@ def export(
         print(f"packed weights: {facts['packed_bytes']:,} bytes, {share:.3f} of float32", end="; ")
         print(f"with all that stays in floats {facts['bytes']:,}, on disk {facts['file_bytes']:,}")
         print(folder)
-        add_to_answer(folder=str(folder), **facts)
+        add_to_answer(folder=folder, **facts)

@@ -47,6 +47,7 @@ class Study:
         )
         self.words = [*words, *named]
         self.answer: dict[str, Any] | None = None
+        self.place = Path()  # where it ran, from which its folder is named
 
     def run(self) -> "Study":
         """Run what is missing and compare; progress goes to stderr. Raises Refused, or Ended where cells failed."""
@@ -63,13 +64,13 @@ class Study:
             raise Refused(answer["error"])
         if done.returncode not in COMPARED:
             raise Ended(answer["error"] or f"status {done.returncode}", done.returncode)
-        self.answer = answer
+        self.answer, self.place = answer, Path.cwd()
         return self
 
     @property
     def folder(self) -> Path:
         """The study's folder, with its report.html."""
-        return Path(self._read_answer()["folder"])
+        return self.place / self._read_answer()["folder"]
 
     @property
     def verdicts(self) -> list[dict[str, Any]]:

@@ -25,7 +25,7 @@ def report(
         publish.read_tracking(folder)  # refuses what is no study
     path = publish.rebuild_page(folder, lambda line: typer.echo(line, err=True))
     print(path)
-    add_to_answer(page=str(path))
+    add_to_answer(page=path)
     announce_unfinished([folder])
     if push:
         print(address := publish.push_report(folder))

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from gptlab.config.menu import TRAIN
 from gptlab.console.json_answer import add_to_answer, is_json_wanted
-from gptlab.console.units import format_duration
+from gptlab.console.units import format_duration, relative_to_cwd
 from gptlab.errors import Refused
 from gptlab.runs.record import RunFolder, read_json, read_rows
 
@@ -31,7 +31,7 @@ def print_runs(outputs: Path) -> None:
         console.width = 200  # a line a run, for other programs
     console.print(table if rows else f"no runs in {outputs / 'runs'} yet; start one: {TRAIN}")
     if is_json_wanted():
-        add_to_answer(runs=read_runs(outputs))
+        add_to_answer(runs=read_runs(relative_to_cwd(outputs)))
 
 
 def read_runs(outputs: Path) -> list[dict[str, Any]]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from gptlab.console.json_answer import add_to_answer
+from gptlab.console.units import relative_to_cwd
 from gptlab.errors import Refused, escape_controls
 from gptlab.runs.record import read_json
 from gptlab.runs.study_folder import TERMINAL_STATES, StudyFolder
@@ -58,7 +59,8 @@ def find_unfinished_study(folder: Path) -> dict[str, Any] | None:
     done = sum(key in states and states[key].status in TERMINAL_STATES for key in plan.cells)
     if done == len(plan.cells):
         return None
-    return {"folder": str(folder), "done": done, "cells": len(plan.cells), "resume": build_command(plan)}
+    told = str(relative_to_cwd(folder))
+    return {"folder": told, "done": done, "cells": len(plan.cells), "resume": build_command(plan)}
 
 
 def describe_end(run: Path, which: str = "last") -> str:

@@ -8,9 +8,11 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from gptlab.console.json_text import to_json
+from gptlab.console.units import relative_to_cwd
 
 SCHEMA = 1
 """It grows when a key goes or changes its meaning, not when one is added."""
@@ -23,9 +25,13 @@ _answer: dict[str, Any] | None = None
 
 
 def add_to_answer(**facts: Any) -> None:
-    """Add facts to the object that the caller asked for, if it asked."""
+    """Add facts to the object that the caller asked for, if it asked.
+
+    A path is said as people are told it: from the working folder where it lies below that, else absolute.
+    """
     if _answer is not None:
-        _answer.update(facts)
+        paths = {key: str(relative_to_cwd(value)) for key, value in facts.items() if isinstance(value, Path)}
+        _answer.update({**facts, **paths})
 
 
 def is_json_wanted() -> bool:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gptlab.config.menu import TRAIN
+from gptlab.console.units import relative_to_cwd
 from gptlab.errors import Refused
 from gptlab.runs.record import REMEDY, RunFolder, read_recipe, read_rows
 
@@ -46,7 +47,7 @@ class UnfinishedRun:
     def to_dict(self, weights: int | None = None) -> dict[str, Any]:
         """Return the same for programs."""
         facts = {
-            "folder": str(self.folder),
+            "folder": str(relative_to_cwd(self.folder)),
             "step": self.step,
             "steps": self.steps,
             "at_work": self.at_work,
@@ -71,7 +72,7 @@ def find_unfinished(folder: Path) -> UnfinishedRun | None:
 
 def build_resume_command(folder: Path) -> str:
     """Return the command that goes on with a run."""
-    path = str(folder)
+    path = str(relative_to_cwd(folder))
     if not re.fullmatch(r"[\w./+-]+", path, re.ASCII):
         path = shlex.quote(f'"{path}"')  # for the shell, and then for hydra
     return f"{TRAIN} resume={path}"

@@ -12,6 +12,7 @@ import yaml
 
 from gptlab.ablation.protocol.campaign_state import list_comparisons, read_opening
 from gptlab.commands.python_study import Study
+from gptlab.config.typecheck import quote_for_hydra
 from gptlab.console.json_answer import add_to_answer
 from gptlab.console.units import relative_to_cwd
 from gptlab.errors import Refused
@@ -47,10 +48,10 @@ def confirm_campaign(campaign: CampaignFolder, seeds: int | None) -> Study:
     write_atomically(path, yaml.safe_dump(event["arms"], sort_keys=False, allow_unicode=True))
     study = Study(
         *event["shared"],
-        f"arms={path}",
+        f"arms={_quote_path(path)}",
         f"baseline={BASELINE}",
         f"name={campaign.name}-confirm",
-        f"outputs={campaign.outputs}",
+        f"outputs={_quote_path(campaign.outputs)}",
         f"seeds=[{','.join(map(str, event['seeds']))}]",
         # a single look, which has all of alpha
         f"looks=[{len(event['seeds'])}]",
@@ -63,6 +64,11 @@ def confirm_campaign(campaign: CampaignFolder, seeds: int | None) -> Study:
     print(relative_to_cwd(study.folder))
     add_to_answer(campaign=campaign.name, seeds=event["seeds"], **(study.answer or {}))
     return study
+
+
+def _quote_path(path: Path) -> str:
+    """Return a path as the value of an override, as one would type it here."""
+    return quote_for_hydra(str(relative_to_cwd(path)))
 
 
 def _plan_confirmation(campaign: CampaignFolder, seeds: int) -> dict[str, Any]:
