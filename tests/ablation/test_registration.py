@@ -29,6 +29,9 @@ def test_a_study_registers_its_plan_before_any_run_and_says_that_it_kept_to_it(t
     plan = ["looks=[2,3]", "seeds=2", "register=true"]
     assert ablate(tmp_path, *plan, "dry_run=true").status == 0
     assert not (tmp_path / "ablations").exists()  # a bill registers nothing
+    unplanned = ablate(tmp_path, "looks=[2,3]", "seeds=4", "register=true")  # the command itself would break the plan
+    assert (unplanned.status, unplanned.err.count("\n")) == (2, 1)
+    assert "and seeds=4 would judge where no look is planned; say seeds=2, or looks=[4]" in unplanned.err
     done = ablate(tmp_path, *plan)
     assert done.status in COMPARED, done.err
     assert done.out.index("plan registered at") < done.out.index("1/4")
@@ -69,6 +72,11 @@ def register(folder: Path, **facts: object) -> None:
     )
 
 
+def register_plan_without(folder: Path, key: str) -> None:
+    document = PLAN.to_document()
+    write_registration(folder, {name: document[name] for name in FROZEN if name != key}, {})
+
+
 def adherence(folder: Path, seeds: int = 3, looked: tuple[int, ...] = (3,), code: str = "c0") -> str:
     runs = [replace(run, facts={"code": code, "data_sha256": "d0"}) for run in planted.runs(seeds, other=-0.1)]
     (line,) = describe_adherence(folder, replace(PLAN, looked=[*looked]), runs)
@@ -93,6 +101,9 @@ def test_each_frozen_key_stays(tmp_path: Path, key: str):
     document = PLAN.to_document()
     frozen = {name: document[name] for name in FROZEN}
     refuse_changed_plan(tmp_path, frozen)
+    # a plan of an older gptlab, which froze fewer keys, binds by those that it has
+    register_plan_without(tmp_path / "older", key)
+    refuse_changed_plan(tmp_path / "older", {**frozen, key: "something else"})
     with pytest.raises(Refused, match="a registered plan stays") as refused:
         refuse_changed_plan(tmp_path, {**frozen, key: "something else"})
     assert "\n" not in str(refused.value)

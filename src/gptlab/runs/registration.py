@@ -17,7 +17,7 @@ from gptlab.stats.study_plan import StudyPlan
 
 FILE = "registered.json"
 FROZEN = (
-    *("arms", "baseline", "design", "match", "tune", "lr_grid"),
+    *("arms", "baseline", "design", "trials", "match", "tune", "lr_grid", "budget"),  # budgets set the margin
     *("looks", "spending", "alpha", "until", "confirm", "variance", "decides", "delta", "pairs", "campaign"),
 )
 """Keys of study.json that a registered plan holds, and that no later command may change."""
@@ -52,8 +52,9 @@ def _compute_digest(document: dict[str, Any]) -> str:
 
 def _list_changes(registered: dict[str, Any], frozen: dict[str, Any]) -> list[str]:
     """Return the frozen keys whose values are no longer those that were registered."""
+    # a plan of an older gptlab froze fewer keys
     before = registered.get("plan", {})
-    return [key for key in FROZEN if to_json(before.get(key)) != to_json(frozen.get(key))]
+    return [key for key in FROZEN if key in before and to_json(before[key]) != to_json(frozen.get(key))]
 
 
 def refuse_changed_plan(folder: Path, frozen: dict[str, Any]) -> None:

@@ -35,10 +35,23 @@ def refuse_unfit_registration(study_folder: StudyFolder, spec: StudySpec) -> Non
         return
     if spec.study.together:
         raise Refused(f"register=true does not go with study={spec.options.kind}, which trains nothing; leave it out")
+    _refuse_unplanned_seeds(spec.options)
     if study_folder.read_states():
         raise Refused(
             f"register=true: {spec.name} has begun, and a plan is registered before its first run; give another name="
         )
+
+
+def _refuse_unplanned_seeds(options: StudyOptions) -> None:
+    """Refuse to register a plan that its own command breaks, by judging where no look is planned."""
+    seeds, looks = len(options.blocks), options.looks
+    # a race goes from look to look whatever seeds= says; a campaign's choice has one look, at fresh seeds
+    if seeds in looks or options.until == "resolved" or options.asks_on_fresh_seeds:
+        return
+    raise Refused(
+        f"register=true looks at {', '.join(map(str, looks))} seeds, and seeds={seeds} would judge where no look is "
+        f"planned; say seeds={looks[0]}, or looks=[{max(seeds, 2)}]"
+    )
 
 
 def register_plan(plan: Plan, console: Console) -> None:
