@@ -5,6 +5,7 @@ from dataclasses import replace
 import planted_runs as planted
 import pytest
 
+from gptlab.report.render.answer import answer_with_findings
 from gptlab.report.text.caveats import describe_controls
 from gptlab.report.text.view import make_views
 from gptlab.stats.results import Run
@@ -41,6 +42,13 @@ def test_a_study_that_does_not_says_so():
     assert "sees a 5 % difference in compute: no" in said(0.0)
 
 
+@pytest.mark.parametrize(("worth", "sees"), [(0.02, True), (0.0, False), (-0.02, False)])
+def test_a_program_is_told_whether_the_study_sees_so_much(worth: float, sees: bool):
+    (controls,) = answer_with_findings(planted.judged(with_controls(worth)))["controls"]
+    assert controls["sees_5_percent"] is sees
+    assert [verdict["arm"] for verdict in controls["verdicts"]] == ["0.95x", "1.05x"]
+
+
 def test_controls_price_nothing():
     (stratum,) = planted.judged(with_controls(0.02)).strata
     assert stratum.exchange is None  # two points so near say nothing of a doubling
@@ -70,3 +78,4 @@ def test_the_negative_control_must_look_worse_and_costs_the_others_nothing(worth
 def test_without_controls_nothing_is_said():
     (view,) = make_views(planted.judged(planted.runs(3, other=0.1)))
     assert describe_controls(view) == []
+    assert "controls" not in answer_with_findings(planted.judged(planted.runs(3, other=0.1)))

@@ -8,6 +8,7 @@ import pytest
 from planted_runs import PLAN
 from scipy import stats
 
+from gptlab.report.render.answer import answer_with_findings
 from gptlab.report.render.html import render_page
 from gptlab.report.render.markdown import render_markdown
 from gptlab.report.study import build_study_report
@@ -70,6 +71,16 @@ def test_the_pooled_noise_is_that_of_four_runs():
     assert found.variance == "pooled"
     assert found.df == 3 * 4
     assert found.sd == pytest.approx(2 * np.sqrt((residual**2).sum() / 12))
+
+
+def test_a_program_is_told_the_interactions_of_a_grid():
+    plan = make_plan(AXES)
+    findings = compare_study(plan, make_runs(plan, {BOTH: 0.1}, draw_noise(4, 5, 0.0005, 3)))
+    (answered,) = answer_with_findings(findings)["interactions"]
+    assert (answered["first"], answered["second"], answered["verdict"]) == (
+        *("norm=layernorm", "mlp=gelu"),
+        "antagonistic",
+    )
 
 
 @pytest.mark.parametrize(

@@ -247,6 +247,15 @@ def _compare_controls(loss: Comparison, runs: list[Run], best: list[Run], plan: 
     return replace(compared, contrasts=[*compared.contrasts, *negative.contrasts])
 
 
+def sees_small_compute(controls: Comparison) -> bool:
+    """Return whether the baseline at 0.95 of its steps is worse and at 1.05 better: 5 % of compute are seen.
+
+    Both ways: a study that calls everything worse would pass by one.
+    """
+    verdicts = {contrast.arm: contrast.verdict for contrast in controls.contrasts if contrast.arm != SHUFFLED}
+    return verdicts == {"0.95x": "worse", "1.05x": "better"}
+
+
 def _compare_fresh_seeds(
     decides: Metric,
     runs: list[Run],

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 from gptlab.stats.results import Comparison, Contrast, Findings, Stratum
+from gptlab.stats.study_comparison import sees_small_compute
 
 DECIDED, UNFINISHED, NOT_RESOLVED, UNSTABLE = 0, 1, 3, 4
 """Exit statuses of a study, the first that holds: 1 cells failed, 4 seeds diverged, 3 not resolved, 0 all decided."""
@@ -19,6 +20,7 @@ def answer_with_findings(findings: Findings) -> dict[str, Any]:
         "study": findings.study,
         "verdicts": verdicts,
         **({"ladder": asdict(findings.ladder)} if findings.ladder else {}),
+        **_describe_side_questions(findings),
         "notes": [*findings.mismatch, *findings.notes],
         "runs": dict(Counter(run.status for run in findings.runs)),
         "seconds": findings.seconds,
@@ -46,6 +48,27 @@ def _list_deciding(findings: Findings) -> list[tuple[Stratum, Comparison]]:
     pairs = [(stratum, stratum.comparisons[0]) for stratum in findings.strata if stratum.comparisons]
     # a winner that fresh seeds do not confirm is not decided
     return pairs + [(stratum, stratum.confirmed) for stratum in findings.strata if stratum.confirmed]
+
+
+def _describe_side_questions(findings: Findings) -> dict[str, Any]:
+    """Return what controls=true saw of each size, and the interactions of a grid; nothing where nobody asked."""
+    controls = [
+        {
+            "size": stratum.size,
+            "sees_5_percent": sees_small_compute(stratum.controls),
+            "twin": noise.twin if (noise := stratum.comparisons[0].noise) else None,
+            # the negative control, of what was run by an older gptlab, may be missing
+            "verdicts": [_describe_contrast(stratum, stratum.controls, contrast) for contrast in contrasts],
+        }
+        for stratum in findings.strata
+        if stratum.controls and (contrasts := stratum.controls.contrasts)
+    ]
+    interactions = [
+        {"size": stratum.size, **asdict(interaction)}
+        for stratum in findings.strata
+        for interaction in stratum.interactions
+    ]
+    return {**({"controls": controls} if controls else {}), **({"interactions": interactions} if interactions else {})}
 
 
 def _describe_contrast(stratum: Stratum, comparison: Comparison, contrast: Contrast) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from gptlab.report.text.numbers import count_decimals, format_fixed, format_rang
 from gptlab.report.text.view import View, build_command, make_views, pluralize
 from gptlab.stats.comparability import ORDER_FACTS, list_differing
 from gptlab.stats.results import Contrast, Findings, Front, Noise, Run, Scaling
-from gptlab.stats.study_comparison import SHUFFLED
+from gptlab.stats.study_comparison import SHUFFLED, sees_small_compute
 
 MATCHED = {
     "tokens": "All arms learn from the same tokens in the same order.",
@@ -161,9 +161,7 @@ def describe_controls(view: View) -> list[str]:
     if controls is None:
         return []
     budgets = [control for control in controls.contrasts if control.arm != SHUFFLED]
-    # both ways: a study that calls everything worse would pass by one
-    seen = {control.arm: control.verdict for control in budgets}
-    answer = "yes" if seen == {"0.95x": "worse", "1.05x": "better"} else "no"
+    answer = "yes" if sees_small_compute(controls) else "no"
     phrases = []
     for control in budgets:
         difference = format_signed(control.difference, count_decimals(control.high - control.low))
