@@ -183,6 +183,25 @@ def test_the_menu_is_enough_to_write_a_command():
     assert "* attention=mha" in listed
 
 
+def test_what_a_choice_is_answers_with_its_words_knobs_and_costs():
+    _, answer, _ = ask("-m", "gptlab", "explain", "attention=gqa", "model=nano", "--json")
+    assert answer["files"][1] == "conf/attention/gqa.yaml"
+    assert "arXiv:2305.13245" in answer["text"]
+    assert answer["knobs"]["window"]["type"] == "an int or null"
+    gqa, mha = answer["costs"].values()
+    assert gqa["of attention"] < mha["of attention"]
+    _, answer, _ = ask("-m", "gptlab", "explain", "norm", "--json")
+    assert [*answer["choices"]] == choices("norm")
+
+
+def test_every_command_answers_with_more_than_its_status():
+    text = (ROOT / "docs/programs.md").read_text().partition("| command | keys")[2]
+    named = {word for cell in re.findall(r"^\| ([a-z, .]+) \| ", text, re.M) for word in cell.split(", ")}
+    commands = {command.name or command.callback.__name__ for command in app.registered_commands}  # type: ignore[union-attr]
+    # serve answers in the browser; train and ablate are train.py and ablate.py
+    assert commands - {"serve", "train", "ablate"} <= named
+
+
 def test_a_search_of_the_menu_keeps_what_has_all_words_in_any_case():
     _, found, listed = ask("-m", "gptlab", "slots", "--search", "ROPE arxiv", "--json")
     assert "rope" in found["slots"]["position"]["choices"]

@@ -17,6 +17,7 @@ from gptlab.config.factory import check_node, find_slot_package, locate
 from gptlab.config.menu import CONF, find_yaml, list_choices
 from gptlab.config.recipe import LISTS, PARTS, Recipe, check_settings
 from gptlab.config.variant_packages import list_variant_packages
+from gptlab.console.json_answer import add_to_answer
 from gptlab.errors import Refused
 from gptlab.runs.fingerprint import find_source, parse_source
 from gptlab.training.build import build_on_meta
@@ -159,13 +160,13 @@ def relative_to_root(path: Path) -> str:
     return str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)
 
 
-def describe_costs(recipe: Recipe, slot: str) -> dict[str, str]:
+def describe_costs(recipe: Recipe, slot: str) -> dict[str, float]:
     """Return what the decoder of a recipe costs, and the part of a slot in it, for slots that shape a decoder."""
     from gptlab.model.costs import count_costs  # late: it imports torch
 
     decoder, context = build_on_meta(recipe, VOCAB), recipe.settings.model.context
     counts = count_costs(decoder)
-    lines = {"parameters": f"{counts.params:,}", "of them active": f"{counts.params_active:,}"}
+    costs: dict[str, float] = {"parameters": counts.params, "of them active": counts.params_active}
     if slot in PARTS:
         contract: Any = getattr(import_module(find_slot_package(slot)), slot.capitalize())
         # by the contract, so that parts are found wherever a block or a pattern holds them
@@ -173,14 +174,13 @@ def describe_costs(recipe: Recipe, slot: str) -> dict[str, str]:
         # layers that predict ahead in training, which the readout asks for
         prefixes = ("ahead.",) if slot == "readout" and len(decoder.ahead) else prefixes
         prefixes = (*prefixes, "embedding.") if slot == "embedding" else prefixes  # the table is the decoder's
-        of_slot = sum(p.numel() for name, p in decoder.named_parameters() if name.startswith(prefixes))
-        lines[f"of {slot}"] = f"{of_slot:,}"
-    lines["FLOPs/token, forward"] = f"{decoder.flops(context) / context:,.0f}"
-    lines["cache bytes/token"] = f"{counts.cache_bytes_per_token:,.0f}"
-    return lines
+        costs[f"of {slot}"] = sum(p.numel() for name, p in decoder.named_parameters() if name.startswith(prefixes))
+    costs["FLOPs/token, forward"] = decoder.flops(context) / context
+    costs["cache bytes/token"] = counts.cache_bytes_per_token
+    return costs
 
 
-def compare_costs(slot: str, choice: str, overrides: list[str], compose: Compose) -> dict[str, dict[str, str]]:
+def compare_costs(slot: str, choice: str, overrides: list[str], compose: Compose) -> dict[str, dict[str, float]]:
     """Return the costs of a choice and of its slot's default, by name; empty for slots that shape no decoder."""
     if slot not in (*PARTS, "model", "experiment"):
         return {}
@@ -206,13 +206,17 @@ def print_explanation(choice_word: str, overrides: list[str], compose: Compose) 
     """Print a slot's choices in a line each, or all about slot=choice."""
     from rich.console import Console
 
+    from gptlab.commands.slots import describe_slot_choice  # late: it reads what this module says of choices
+
     console = Console(highlight=False)
     slot, _, choice = choice_word.partition("=")
     refuse_unknown(slot, choice)
     if not choice:
-        wide = max(map(len, list_choices(slot)))
-        for name in list_choices(slot):
-            console.print(f"{name:<{wide}}  {summarize_choice(slot, name)}", markup=False, soft_wrap=True)
+        summaries = {name: summarize_choice(slot, name) for name in list_choices(slot)}
+        wide = max(map(len, summaries))
+        for name, summary in summaries.items():
+            console.print(f"{name:<{wide}}  {summary}", markup=False, soft_wrap=True)
+        add_to_answer(slot=slot, choices=summaries)
         return
     overrides_of_choice = [f"{slot}=[{choice}]" if slot in LISTS else choice_word]
     description = describe_choice(
@@ -222,11 +226,20 @@ def print_explanation(choice_word: str, overrides: list[str], compose: Compose) 
     console.print(", ".join(description.files), style="dim", soft_wrap=True)
     for text in filter(None, [*description.texts, description.knobs]):
         console.print(f"\n{text}", markup=False, soft_wrap=True)
-    if columns := compare_costs(slot, choice, overrides, compose):
+    columns = compare_costs(slot, choice, overrides, compose)
+    add_to_answer(
+        slot=slot,
+        choice=choice,
+        files=description.files,
+        text="\n\n".join(filter(None, description.texts)),
+        knobs=describe_slot_choice(slot, choice)["knobs"],
+        costs=columns,
+    )
+    if columns:
         console.print(make_cost_table(columns, compose([choice_word, *overrides])))
 
 
-def make_cost_table(columns: dict[str, dict[str, str]], recipe: Recipe) -> Any:
+def make_cost_table(columns: dict[str, dict[str, float]], recipe: Recipe) -> Any:
     """Return a table of costs, a choice a column."""
     from rich.table import Table
 
@@ -237,5 +250,5 @@ def make_cost_table(columns: dict[str, dict[str, str]], recipe: Recipe) -> Any:
     for name in columns:
         table.add_column(name, justify="right", no_wrap=True)
     for quantity in next(iter(columns.values())):
-        table.add_row(quantity, *(column[quantity] for column in columns.values()))
+        table.add_row(quantity, *(f"{column[quantity]:,.0f}" for column in columns.values()))
     return table

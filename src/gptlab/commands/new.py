@@ -17,6 +17,7 @@ from gptlab.config.factory import PACKAGE, find_slot_package, read_knobs
 from gptlab.config.menu import ABLATE, CONF, TRAIN, list_choices
 from gptlab.config.recipe import LISTS
 from gptlab.config.typecheck import format_value
+from gptlab.console.json_answer import add_to_answer
 from gptlab.errors import Refused
 
 ROOT = CONF.parent
@@ -170,6 +171,8 @@ def print_new_variant(slot: str, name: str, default: str | list[str], package: s
     install = ["pip install -e .    # or: export PYTHONPATH=$PWD GPTLAB_VARIANTS=" + package] if package else []
     # where a law is broken the next thing is to see how, and not to train
     then = [results.command] if results.broken else [*install, *next_commands(slot, name, default)]
+    paths = {"code": str(written.code), "yaml": str(written.yaml)}
+    add_to_answer(**paths, held=results.held, broken=results.broken, next=then)
     for number, line in enumerate(then):
         console.print(f"  [bold]{'' if number else 'next':<8}[/]  {escape(line)}")
     return not results.broken

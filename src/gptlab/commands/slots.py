@@ -92,11 +92,11 @@ def _read_defaults() -> dict[str, Any]:
 
 
 def _describe_slot(slot: str, default: Any) -> dict[str, Any]:
-    choices = {choice: _describe_choice(slot, choice) for choice in list_choices(slot)}
+    choices = {choice: describe_slot_choice(slot, choice) for choice in list_choices(slot)}
     return {"default": default, "takes_a_list": slot in LISTS, "choices": choices}
 
 
-def _describe_choice(slot: str, choice: str) -> dict[str, Any]:
+def describe_slot_choice(slot: str, choice: str) -> dict[str, Any]:
     """Return a choice's line and its knobs, each with type, default and line."""
     node, lines = _read_yaml(f"{slot}/{choice}")
     about = {"about": summarize_choice(slot, choice)}
