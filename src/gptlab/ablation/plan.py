@@ -9,6 +9,7 @@ from rich.console import Console
 from gptlab.ablation import bill
 from gptlab.ablation.arms.birth import describe_feeds
 from gptlab.ablation.arms.idle import describe_idle_arms
+from gptlab.ablation.arms.rates import describe_untuned_rates
 from gptlab.ablation.cells import (
     Cell,
     Variant,
@@ -196,7 +197,8 @@ def count_costs(plan: Plan) -> None:
         plan.step_ms = plan.costs.time_or_estimate_steps(recipes, baselines)
         plan.estimated = {*recipes} - {*baselines.values()} if len(recipes) > MAX_TIMED_ARMS else set()
     estimate_run_times(plan)
-    plan.feed = [*describe_feeds(plan), *describe_idle_arms(plan)] if plan.to_run() else []
+    odd = [*describe_untuned_rates(plan), *describe_feeds(plan), *describe_idle_arms(plan)]
+    plan.feed = odd if plan.to_run() else []
     plan.mismatch = [line for size in plan.spec.baselines for line in _describe_mismatch_of_size(plan, size)]
 
 

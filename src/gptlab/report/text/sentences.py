@@ -35,10 +35,30 @@ def describe_verdicts(view: View) -> list[Sentence]:
 def describe_contrast(view: View, comparison: Comparison, contrast: Contrast) -> Sentence:
     """Return the verdict of one contrast as a sentence."""
     sentence = _describe_verdict(view, comparison, contrast)
+    # once, and not for each metric
+    judged = comparison in (view.comparison, view.stratum.confirmed)
+    if judged and (rates := _describe_rates(view, contrast)):
+        sentence = replace(sentence, parts=(*sentence.parts, f" {rates}"))
     # they differ where the verdict is exploratory
     if contrast.label == contrast.verdict:
         return sentence
     return replace(sentence, parts=(*sentence.parts, " ", Strong("Exploratory"), ": more seeds than planned."))
+
+
+def _describe_rates(view: View, contrast: Contrast) -> str:
+    """Return the learning rates of an arm and of what it is compared with, "" where all arms have one, not tuned."""
+    both = (contrast.arm, contrast.against)
+    # an axis over rates names them in its arms
+    if any(knob in ("optimizer.lr", "model.lr") for arm in both for knob, _ in view.plan.get_values(arm)):
+        return ""
+    tuned = {tuning.arm: tuning.best for tuning in view.stratum.tunings}
+    facts = {run.arm: run.facts for run in view.stratum.runs if run.role == "arm"}
+    rates = [tuned.get(arm) or facts.get(arm, {}).get("optimizer.lr") for arm in both]
+    optimizers = {facts.get(arm, {}).get("optimizer._target_") for arm in both}
+    if None in rates or (not tuned and len({*rates}) == len(optimizers) == 1):
+        return ""
+    arm, against = (f"{float(rate):g}" for rate in rates if rate is not None)
+    return f"Learning rates: {arm} against {against}, {'each the best of its grid' if tuned else 'not tuned'}."
 
 
 def _describe_verdict(view: View, comparison: Comparison, contrast: Contrast) -> Sentence:
