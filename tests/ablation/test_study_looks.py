@@ -67,6 +67,11 @@ def test_a_study_is_judged_look_by_look_under_the_plan_that_it_began_with(tmp_pa
     assert other.err.count("\n") == 1
     assert "judged under another plan; say looks=[2,3] spending=pocock" in other.err
 
+    swapped = ablate(tmp_path, axis, plan, "seeds=[2,3]")  # a first look once more, at other seeds
+    assert (swapped.status, swapped.err.count("\n")) == (2, 1)
+    assert "seeds=[2,3]: this study has been judged by seeds [0,1]" in swapped.err
+    assert "add to them, as in seeds=[0,1,2,3], or give another name=" in swapped.err
+
     second = ablate(tmp_path, axis, plan, "seeds=3")
     assert "look 2 of 2, alpha .05 of .05 spent" in plainly(second.out)
     (contrast,) = contrasts(tmp_path).values()

@@ -37,6 +37,21 @@ def refuse_unfit_looks(study_folder: StudyFolder, spec: StudySpec) -> None:
             f"looks={options.looks} spending={options.spending}: this study has been judged under another plan; "
             f"say {planned}, or give another name="
         )
+    _refuse_other_seeds(study_folder, options.blocks)
+
+
+def _refuse_other_seeds(study_folder: StudyFolder, seeds: list[int]) -> None:
+    """Refuse seeds in place of those by which a study was judged: they would be a look that no plan has."""
+    for judged in study_folder.read_judged_seeds():
+        # more seeds, or the first so many of the same, are as the plan has it
+        if not (judged <= {*seeds} or seeds == sorted(judged)[: len(seeds)]):
+            now, before, both = (
+                str(sorted(numbers)).replace(" ", "") for numbers in (seeds, judged, judged | {*seeds})
+            )
+            raise Refused(
+                f"seeds={now}: this study has been judged by seeds {before}, and others "
+                f"in their place are tried until they please; add to them, as in seeds={both}, or give another name="
+            )
 
 
 def describe_looks(options: StudyOptions, alpha: float) -> str:

@@ -90,9 +90,13 @@ class StudyFolder:
 
     def read_looked(self) -> list[int]:
         """Return the numbers of seeds at which this study has been judged, of those at which a verdict is possible."""
-        compared = (event for event in self.read_events() if event["status"] == "compared")
+        return sorted({len(seeds) for seeds in self.read_judged_seeds()})
+
+    def read_judged_seeds(self) -> list[set[int]]:
+        """Return the seeds of each time that this study has been judged and a verdict was possible."""
+        compared = ({*event["seeds"]} for event in self.read_events() if event["status"] == "compared")
         # one seed has no variance, and so spends nothing of alpha
-        return sorted({len(event["seeds"]) for event in compared} - {0, 1})
+        return [seeds for seeds in compared if len(seeds) > 1]
 
     def read_states(self) -> dict[str, CellState]:
         """Return the last state of every cell. One that ran in a process which is gone is `stopped`."""
