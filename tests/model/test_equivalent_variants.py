@@ -760,6 +760,7 @@ def test_a_sigmoid_router_weighs_by_scores_and_chooses_by_scores_and_biases():
     assert mixture.shared.hidden == 80
     close(forward_pass.losses["router_z"], 0.1 * logits.exp().sum(-1).log().square().mean())
     assert forward_pass.facts["busiest_expert/0"].item() == pytest.approx(1.5)
+    assert forward_pass.facts["expert_load/0"].tolist() == pytest.approx([1.5, 1.5, 0.0])
 
 
 def test_biases_move_after_a_step_towards_experts_that_were_chosen_less():

@@ -6,6 +6,7 @@ from typing import Any
 
 from gptlab.console.units import format_duration
 from gptlab.errors import Refused
+from gptlab.report.figures.experts import draw_expert_load
 from gptlab.report.figures.parts import COLOURS, GREY, make_axis, make_line
 from gptlab.report.figures.positions import draw_position_figures
 from gptlab.report.figures.sizes import SPLITS, draw_time_totals, draw_violins, thin_points
@@ -66,7 +67,7 @@ def build_run_report(folder: Path) -> Report:
     # known from the summary alone, so a run that is not over has no such section
     sections.add("setup", "Setup", make_facts_table([describe_run(folder)]) if summary else None)
     sections.add("results", "Results", _build_metrics_table(summary), *_draw_text_metrics(summary, rows))
-    sections.add("curves", "On the way", *_draw_curves(history))
+    sections.add("curves", "On the way", *_draw_curves(history), draw_expert_load(folder))
     sections.add("timings", "Timings", *_draw_timings(summary, history, rows))
     sections.add("where", "Where the loss is", _draw_loss_by_position(folder), _draw_loss_in_document(folder))
     sections.add("positions", "Positions", *draw_position_figures(folder))

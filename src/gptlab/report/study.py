@@ -12,6 +12,7 @@ from gptlab.report import history
 from gptlab.report.figures import study as figures
 from gptlab.report.figures.capabilities import draw_accuracy_by_difficulty, draw_capability_map
 from gptlab.report.figures.curves import draw_levels
+from gptlab.report.figures.experts import draw_loads
 from gptlab.report.figures.sizes import draw_size_figures
 from gptlab.report.interactions import build_interaction_items
 from gptlab.report.ladder import build_ladder_items
@@ -81,7 +82,8 @@ def _add_view_sections(sections: Sections, view: View, pool: Path | None) -> Non
     sections.add("floor", _add_size(view, "Noise floor"), Words(caveats.describe_noise(view)), noise)
     sections.add("results", _add_size(view, "Results"), *_build_results(view))
     sections.add("interactions", _add_size(view, "Interactions"), *build_interaction_items(view))
-    sections.add("curves", _add_size(view, "On the way"), *_draw_curves(view, histories))
+    curves = [*_draw_curves(view, histories), *draw_loads(view.stratum.runs, pool)]
+    sections.add("curves", _add_size(view, "On the way"), *curves)
     sections.add("tradeoffs", _add_size(view, "Trade-offs"), *_build_tradeoffs(view))
     sections.add("where", _add_size(view, "Where the difference is"), *_draw_losses_by_place(view, pool))
     sections.add("samples", _add_size(view, "What the arms write"), _collect_texts(view, pool))
@@ -93,9 +95,8 @@ def _add_size(view: View, heading: str) -> str:
 
 
 def _select_best_runs(view: View) -> list[Run]:
-    """Return the arms' runs; where learning rates were tuned, those at each arm's best."""
+    """Return the arms' runs; where learning rates were tuned, those at each arm's best, and all of one without."""
     best = {tuning.arm: tuning.best for tuning in view.tunings}
-    # an arm without a tuning keeps all its runs: they share one rate
     return [run for run in view.stratum.runs if run.role == "arm" and run.lr == best.get(run.arm, run.lr)]
 
 
@@ -252,8 +253,7 @@ def _describe_open(views: list[View]) -> list[Sentence]:
         for arm in view.order:
             if arm == view.comparison.baseline or view.get_verdict(arm) in DECIDED:
                 continue
-            contrast = view.contrasts.get(arm)
-            if contrast:
+            if contrast := view.contrasts.get(arm):
                 verdicts.append(sentences.describe_contrast(view, view.comparison, contrast))
             else:
                 verdicts.append(sentences.describe_missing_arm(view, arm))

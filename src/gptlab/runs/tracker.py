@@ -53,7 +53,7 @@ FINAL_NAMES = {"final/val_loss": "val/loss", "final/ppl": "val/perplexity", "bes
 class Histogram(NamedTuple):
     """Counts of values between edges, which are one more than the counts. metrics.jsonl holds both lists."""
 
-    counts: list[int]
+    counts: list[float]
     edges: list[float]
 
 

@@ -38,6 +38,21 @@ class RunLog:
         self.tracker.log_sample(sample)
 
 
+def gather_histograms(values: dict[str, float]) -> dict[str, float | Histogram]:
+    """Return values with `name[0]`, `name[1]`, ... as one Histogram, whose bar i is between i and i + 1."""
+    row: dict[str, float | Histogram] = {}
+    for name, value in values.items():
+        vector, bracket, _ = name.partition("[")
+        if not bracket:
+            row[name] = value
+            continue
+        bars = row.setdefault(vector, Histogram([], [0]))
+        assert isinstance(bars, Histogram)
+        bars.counts.append(value)
+        bars.edges.append(len(bars.counts))
+    return row
+
+
 def send_rows(folder: RunFolder, tracker: Tracker) -> None:
     """Send the rows and samples that a run folder holds to its tracker."""
     for row in read_rows(folder.path / "metrics.jsonl"):

@@ -166,8 +166,7 @@ class Task(LightningModule):
 
     def share_sums(self, mean: Callable[[dict[str, float]], dict[str, float]]) -> None:
         """Make the running sums the same on all processes, so that any of them may save them."""
-        shared = mean({name: float(value) for name, value in self.sums.items()})
-        self.sums = {name: torch.tensor(value, dtype=torch.float64) for name, value in shared.items()}
+        self.sums = stack_values(mean(list_values(self.sums)))
 
     def refuse_bad_sums(self) -> None:
         """Raise Diverged if a loss or a gradient since the last log line was not finite."""
@@ -177,19 +176,24 @@ class Task(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         # a checkpoint may fall between two rows of the log, whose means must not change
-        sums = {name: float(value) for name, value in self.sums.items()}
         checkpoint["task"] = {
-            "sums": sums, "spent": self.measure_elapsed_s(), "seconds": self.seconds, "first_loss": self.first_loss
-        }  # fmt: skip
+            "sums": list_values(self.sums),
+            "spent": self.measure_elapsed_s(),
+            "seconds": self.seconds,
+            "first_loss": self.first_loss,
+        }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         saved = checkpoint["task"]
-        self.sums = {name: torch.tensor(value, dtype=torch.float64) for name, value in saved["sums"].items()}
+        self.sums = stack_values(saved["sums"])
         self.spent, self.seconds, self.first_loss = saved["spent"], saved["seconds"], saved["first_loss"]
 
     def means(self, steps: int) -> dict[str, float]:
-        """Return the means over the last `steps` steps of what was added, and clear the sums."""
-        values = {name: float(value) / steps for name, value in self.sums.items()}
+        """Return the means over the last `steps` steps of what was added, and clear the sums.
+
+        Those of a vector, as the load of each expert, are `name[0]`, `name[1]`, ...
+        """
+        values = {name: value / steps for name, value in list_values(self.sums).items()}
         self.sums = {}
         return values
 
@@ -235,6 +239,29 @@ class Task(LightningModule):
             hook.remove()
         bad = find_non_finite((name, out) for name, out in outputs if isinstance(out, Tensor))
         return f"the output of {bad} is not finite" if bad else "the loss is not finite"
+
+
+def list_values(sums: dict[str, Tensor]) -> dict[str, float]:
+    """Return numbers as they are, and those of vectors as `name[0]`, `name[1]`, ..., which processes can average."""
+    values: dict[str, float] = {}
+    for name, value in sums.items():
+        if value.ndim:
+            values |= {f"{name}[{number}]": part for number, part in enumerate(value.tolist())}
+        else:
+            values[name] = float(value)
+    return values
+
+
+def stack_values(values: dict[str, float]) -> dict[str, Tensor]:
+    """Return what `list_values` was given."""
+    gathered: dict[str, Any] = {}
+    for name, value in values.items():
+        vector, bracket, _ = name.partition("[")
+        if bracket:
+            gathered.setdefault(vector, []).append(value)
+        else:
+            gathered[name] = value
+    return {name: torch.tensor(value, dtype=torch.float64) for name, value in gathered.items()}
 
 
 def shuffle_within_batch(targets: Tensor) -> Tensor:

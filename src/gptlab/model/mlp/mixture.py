@@ -106,6 +106,7 @@ class MixtureMlp(Mlp):
         """Leave the losses and the load of this layer, for scores and logits (B, T, experts) and counts (experts,)."""
         share = counts / counts.sum()
         forward_pass.facts[f"busiest_expert/{self.layer}"] = share.max() * len(self.experts)
+        forward_pass.facts[f"expert_load/{self.layer}"] = share * len(self.experts)  # 1 each where all are met alike
         losses = {}
         if self.balance:
             losses["balance"] = self.balance * compute_balance(scores, share)

@@ -4,7 +4,7 @@ import lightning
 
 from gptlab.training.context import RunContext
 from gptlab.training.run_callbacks import StepCallback
-from gptlab.training.run_log import RunLog
+from gptlab.training.run_log import RunLog, gather_histograms
 from gptlab.training.state import RunState, StepTimer
 from gptlab.training.task import Task
 
@@ -49,6 +49,6 @@ class MetricsLog(StepCallback):
         }
         if self.peak_tokens_per_s:
             values["throughput/mfu"] = tokens_per_s / self.peak_tokens_per_s
-        self.run_log.write_row(step, values)
+        self.run_log.write_row(step, gather_histograms(values))
         speed = f"{tokens_per_s / 1000:.1f} k tokens/s"
         self.terminal.advance_bar(completed=step, loss=f"{values['train/loss']:.3f}", speed=speed)
