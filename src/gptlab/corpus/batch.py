@@ -30,14 +30,15 @@ class Batch(NamedTuple):
         """Cut the rows into parts, each weighted by its share of the targets."""
         if parts == 1:
             return [self]
-        pairs = [*zip(self.inputs.chunk(parts), self.targets.chunk(parts), strict=True)]
-        counts = [int((targets != IGNORED).sum()) for _, targets in pairs]
+        inputs, targets = self.inputs.chunk(parts), self.targets.chunk(parts)
+        documents = [None] * len(inputs) if self.documents is None else self.documents.chunk(parts)
+        counts = [int((part != IGNORED).sum()) for part in targets]
         whole = max(1, sum(counts))
-        documents = [None] * len(pairs) if self.documents is None else [*self.documents.chunk(parts)]
-        return [
-            Batch(*pair, self.weight * len(pairs) * count / whole, of_part)
-            for pair, count, of_part in zip(pairs, counts, documents, strict=True)
-        ]
+        batches = []
+        for part, count in enumerate(counts):
+            weight = self.weight * len(counts) * count / whole
+            batches.append(Batch(inputs[part], targets[part], weight, documents[part]))
+        return batches
 
     def to(self, device: torch.device) -> "Batch":
         """Return the batch on a device."""

@@ -67,7 +67,8 @@ def encode_answers(tokenizer: Tokenizer, texts: Sequence[tuple[str, str]], sourc
     answers = []
     for continuation, (before, text) in zip(encode_texts(tokenizer, texts, source), texts, strict=True):
         # blanks at a question's end are scored with the answer
-        answers.append(Answer(continuation, len((before + text).encode()) - len(before.rstrip().encode())))
+        blanks = before[len(before.rstrip()) :]
+        answers.append(Answer(continuation, len((blanks + text).encode())))
     return answers
 
 
@@ -80,4 +81,5 @@ def score_pairs(decoder: Decoder, sentences: Sequence[Continuation], max_rows: i
 def score_answers(decoder: Decoder, answers: Sequence[Answer], max_rows: int = MAX_ROWS) -> list[float]:
     """Return the bits per byte of each answer."""
     scores = score_continuations(decoder, [answer.continuation for answer in answers], max_rows)
-    return [-score.log_likelihood / math.log(2) / answer.nbytes for score, answer in zip(scores, answers, strict=True)]
+    bits = [-score.log_likelihood / math.log(2) for score in scores]
+    return [of_answer / answer.nbytes for of_answer, answer in zip(bits, answers, strict=True)]

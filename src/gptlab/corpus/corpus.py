@@ -56,7 +56,8 @@ class Corpus:
         if self.documents is None or self.documents.train is None:
             return None
         if self.packing is not None:
-            return self.packing.place_rows(self._draw_rows(seed, step, rows, len(self.packing)))[1][part]
+            _, numbers = self.packing.place_rows(self._draw_rows(seed, step, rows, len(self.packing)))
+            return numbers[part]
         starts = self._draw_windows(seed, step, rows, context)[part]
         return number_documents(self.documents.train, starts[:, None] + np.arange(context))
 
@@ -67,8 +68,8 @@ class Corpus:
 
     def _draw_rows(self, seed: int, step: int, rows: int, choices: int) -> np.ndarray:
         """Return a number below `choices` for each row of a step, (rows,)."""
-        # The step is the counter's second word: the first counts the draws of a batch, which steps must not share.
-        # a counter-based generator: batch k needs none of those before it, so a resumed run draws nothing again
+        # A counter-based generator: batch k needs none of those before it, so a resumed run draws nothing again. The
+        # step is the counter's second word: the first counts the draws of a batch, which steps must not share.
         rng = np.random.Generator(np.random.Philox(key=seed % 2**64, counter=[0, step, 0, 0]))
         return rng.integers(0, choices, rows)
 
@@ -131,14 +132,17 @@ class Corpus:
         # windows side by side: inputs are one token behind targets, so the first token is no target
         window_count = -(-(len(self.validation) - 1) // context)
         numbers = np.arange(window_count)
-        together = max(1, stretch // context)  # windows
-        if tokens is not None and (count := -(-tokens // (together * context))) * together < window_count:
-            # without the last window, which may be padded
-            firsts = np.linspace(0, (window_count - 1) // together - 1, count).astype(int) * together
-            numbers = (firsts[:, None] + np.arange(together)).ravel()
+        if tokens is not None:
+            together = max(1, stretch // context)  # windows of a stretch
+            count = -(-tokens // (together * context))  # stretches
+            if count * together < window_count:
+                # without the last window, which may be padded
+                last = (window_count - 1) // together - 1
+                stretches = np.linspace(0, last, count).astype(int)
+                numbers = (stretches[:, None] * together + np.arange(together)).ravel()
         starts = self.documents.validation if self.documents is not None and self.documents.are_kept_apart else None
-        inputs = Windows(self.validation, numbers, context, 0, 0, starts)
-        return inputs, Windows(self.validation, numbers, context, 1, IGNORED)
+        inputs = Windows(self.validation, numbers, context, shift=0, padding=0, starts=starts)
+        return inputs, Windows(self.validation, numbers, context, shift=1, padding=IGNORED)
 
 
 def read_windows(corpus: Corpus, context: int, tokens: int) -> tuple[np.ndarray, np.ndarray]:
@@ -177,7 +181,7 @@ class Windows:
     def __getitem__(self, rows: slice) -> np.ndarray:
         # beyond the last target a token stands that nobody scores: index 0 is as good as any
         positions = self.numbers[rows, None] * self.context + np.arange(self.context)
-        has_target = positions < len(self.tokens) - 1
+        has_target = positions < len(self.tokens) - 1  # (rows, context)
         tokens = self.tokens[np.where(has_target, positions + self.shift, 0)]
         return np.where(has_target, tokens, np.int64(self.padding))
 
@@ -209,9 +213,10 @@ def build_corpus(data: Data, tokenizer_factory: Factory, context: int, cache_fol
         corpus = _build_from_token_files(token_files, data.validation, tokenizer_factory, cache_folder)
     for name, tokens in (("training", corpus.train), ("validation", corpus.validation)):
         if len(tokens) <= context:
+            shorter = f"try model.context={len(tokens) // 2} or " if len(tokens) > 1 else ""
             raise Refused(
                 f"model.context={context} is longer than the {name} split of {len(tokens)} tokens; "
-                f"{f'try model.context={len(tokens) // 2} or ' if len(tokens) > 1 else ''}give more data"
+                f"{shorter}give more data"
             )
     return add_documents(corpus, data, context)
 
@@ -247,7 +252,8 @@ def _build_from_text(data: Data, tokenizer_factory: Factory, cache_folder: Path)
         return Corpus(train, validation, tokenizer, text_split.sha256)
     tokenizer = train_tokenizer(text_split, tokenizer_factory)
     # encoded apart: a token may not lie across the boundary of the splits
-    train, validation = (tokenizer.encode("".join(part)) for part in (text_split.train, text_split.validation))
+    train = tokenizer.encode("".join(text_split.train))
+    validation = tokenizer.encode("".join(text_split.validation))
     return Corpus(train, validation, tokenizer, text_split.sha256)
 
 

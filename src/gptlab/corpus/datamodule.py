@@ -33,7 +33,7 @@ class DataModule(LightningDataModule):
 
     def load_batch(self, step: int) -> Batch:
         """Return the batch of a step, counted from 0."""
-        return load_batch(self.corpus, self.seed, step, self.batch_size, self.context)
+        return load_batch(self.corpus, self.seed, step, rows=self.batch_size, context=self.context)
 
     def load_part(self, step: int, rank: int, size: int) -> Batch:
         """Return the rows of a step that are those of one process of `size`."""
@@ -42,8 +42,9 @@ class DataModule(LightningDataModule):
         else:  # the other rows are not even read
             share = self.batch_size // size
             rows = slice(rank * share, (rank + 1) * share)
-            drawn = (self.seed, step, self.batch_size, self.context, rows)
-            tokens, documents = torch.from_numpy(self.corpus.batch(*drawn)), self.corpus.number_batch(*drawn)
+            whole = (self.seed, step, self.batch_size, self.context)
+            tokens = torch.from_numpy(self.corpus.batch(*whole, part=rows))
+            documents = self.corpus.number_batch(*whole, part=rows)
             part = Batch(tokens[:, :-1], tokens[:, 1:], documents=convert_documents(documents))
         return part.pin_memory() if self.pinned else part
 

@@ -55,13 +55,16 @@ class CorpusDocuments:
 
     def cut_validation(self, start: int, stop: int) -> "CorpusDocuments":
         """Return the documents of the validation split's tokens from `start` to `stop`."""
-        sources = [name for name, first in self.sources if first <= start][-1:]
-        kept = [(name, start) for name in sources]
-        kept += [(name, first) for name, first in self.sources if start < first < stop]
+        sources: list[tuple[str, int]] = []
+        for name, first in self.sources:
+            if first <= start:
+                sources = [(name, 0)]  # only the last of these reaches into the part
+            elif first < stop:
+                sources.append((name, first - start))
         return replace(
             self,
             validation=cut_starts(self.validation, start, stop),
-            sources=tuple((name, first - start) for name, first in kept) if len(kept) > 1 else (),
+            sources=tuple(sources) if len(sources) > 1 else (),
         )
 
 
@@ -103,16 +106,19 @@ def locate_text_documents(
             f"data.documents: the text of {documents.size} bytes and its tokens are not of one length; start again if "
             "it changed meanwhile, or take a tokenizer of bytes such as tokenizer=bpe"
         )
-    sources = [(name, max(0, first - border)) for name, first in documents.sources]
-    # of the files before the border only the last reaches beyond it
-    sources = sources[sum(first <= border for _, first in documents.sources) - 1 :] if sources else []
-    firsts = locate_bytes(validation, lengths, np.array([first for _, first in sources], np.int64))
+    names, bytes_in_split = [], []
+    for name, first in documents.sources:
+        if first <= border:
+            # of the files before the border only the last reaches beyond it
+            names, bytes_in_split = [name], [0]
+        else:
+            names.append(name)
+            bytes_in_split.append(first - border)
+    firsts = locate_bytes(validation, lengths, np.array(bytes_in_split, np.int64))
     return CorpusDocuments(
         validation=find_starts(validation, lengths, documents.starts - border),
         train=find_starts(train, lengths, documents.starts) if masked else None,
-        sources=tuple((name, int(first)) for (name, _), first in zip(sources, firsts, strict=True))
-        if len(sources) > 1
-        else (),
+        sources=tuple(zip(names, firsts.tolist(), strict=True)) if len(names) > 1 else (),
     )
 
 

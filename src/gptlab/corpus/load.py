@@ -56,16 +56,16 @@ def select_part(corpus: Corpus, part: str, context: int) -> Corpus:
     pieces = validation.parts if isinstance(validation, JoinedTokens) else [validation]
     border = int(len(validation) * (1 - HELD_BACK))
     before, after = cut_tokens(pieces, border)
-    chosen = [piece for piece in (before if part == "open" else after) if len(piece)]
-    count = sum(map(len, chosen))
-    if count <= context:
+    start, stop = (0, border) if part == "open" else (border, len(validation))
+    if stop - start <= context:
         raise Refused(
-            f"evaluation.part={part} has {count} of the {len(validation)} validation tokens, no more than "
+            f"evaluation.part={part} has {stop - start} of the {len(validation)} validation tokens, no more than "
             f"model.context={context}; give more text, or data.validation=<a larger share>"
         )
+    chosen = [piece for piece in (before if part == "open" else after) if len(piece)]
     documents = corpus.documents
     if documents is not None:
-        documents = documents.cut_validation(*((0, border) if part == "open" else (border, len(validation))))
+        documents = documents.cut_validation(start, stop)
     return replace(corpus, validation=join_tokens(chosen), documents=documents)
 
 

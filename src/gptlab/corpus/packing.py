@@ -62,18 +62,20 @@ class Packing:
 def pack_documents(starts: np.ndarray, count: int, context: int) -> Packing:
     """Pack documents that begin at `starts`, ascending from 0, of the first `count` tokens into rows."""
     starts = starts[starts < count]
-    sizes = np.diff(starts, append=count)
-    whole, rest = np.divmod(sizes, context)
     # of a document longer than a row: the first pieces fill rows, and the last one is packed
-    in_order = np.arange(whole.sum()) - np.repeat(whole.cumsum() - whole, whole)
-    full = np.repeat(starts, whole) + in_order * context
-    rests, sizes = (starts + whole * context)[rest > 0], rest[rest > 0]
-    rows = len(full) + fit_best(sizes, context)
-    firsts, lengths = np.concatenate([full, rests]), np.concatenate([np.full(len(full), context), sizes])
-    rows = np.concatenate([np.arange(len(full)), rows])
+    full_pieces, rest = np.divmod(np.diff(starts, append=count), context)  # of each document
+    in_document = np.arange(full_pieces.sum()) - np.repeat(full_pieces.cumsum() - full_pieces, full_pieces)
+    full_firsts = np.repeat(starts, full_pieces) + in_document * context
+    rest_firsts, rest_lengths = (starts + full_pieces * context)[rest > 0], rest[rest > 0]
+    # rows of full pieces come first
+    full_rows = np.arange(len(full_firsts))
+    rest_rows = len(full_rows) + fit_best(rest_lengths, context)
+    firsts = np.concatenate([full_firsts, rest_firsts])
+    lengths = np.concatenate([np.full(len(full_rows), context), rest_lengths])
+    rows = np.concatenate([full_rows, rest_rows])
     # in a row by their place in the corpus
     order = np.lexsort((firsts, rows))
-    return Packing(context, firsts[order], lengths[order], np.bincount(rows).cumsum())
+    return Packing(context, firsts[order], lengths[order], ends=np.bincount(rows).cumsum())
 
 
 def fit_best(sizes: np.ndarray, capacity: int) -> np.ndarray:
@@ -82,17 +84,19 @@ def fit_best(sizes: np.ndarray, capacity: int) -> np.ndarray:
     # bins by what they have left; bit r of `open_rooms` says that some have r left, so that the least room that is
     # enough is found by shifting, whatever the number of bins
     by_room: dict[int, list[int]] = {}
-    open_rooms = made = 0
+    open_rooms = bin_count = 0
     with delayed_progress("packing the documents", len(sizes)) as progress:
         for item in np.argsort(-sizes, kind="stable"):
             size = int(sizes[item])
             if enough := open_rooms >> size:
+                # the lowest bit that is set
                 room = size + (enough & -enough).bit_length() - 1
                 chosen = by_room[room].pop()
                 if not by_room[room]:
                     open_rooms ^= 1 << room
             else:
-                room, chosen, made = capacity, made, made + 1
+                room, chosen = capacity, bin_count
+                bin_count += 1
             bins[item] = chosen
             if left := room - size:
                 by_room.setdefault(left, []).append(chosen)

@@ -12,9 +12,8 @@ from gptlab.errors import Refused
 MAX_HELD = 4_000_000
 """Characters up to which a text is held in memory.
 
-Longer ones are read again for each use, and their tokens are cached on
-
-disk. Tokenizing so many takes 0.02 s by characters and about a second by byte pairs (2026-11).
+Longer ones are read again for each use, and their tokens are cached on disk. Tokenizing so many takes 0.02 s by
+characters and about a second by byte pairs (2026-11).
 """
 
 
@@ -69,5 +68,7 @@ def split_text(data: Data) -> Split:
             f"data.validation={data.validation} cuts the {length} characters of the text into {boundary} and "
             f"{length - boundary}; each part needs one at least: give a longer text or try 0.1"
         )
-    chunks = (lambda: held_chunks) if length <= MAX_HELD else data.chunks
-    return Split(Part(chunks, 0, boundary), Part(chunks, boundary, length), sha.hexdigest(), length <= MAX_HELD)
+    is_held = length <= MAX_HELD
+    chunks = (lambda: held_chunks) if is_held else data.chunks
+    train, validation = Part(chunks, 0, boundary), Part(chunks, boundary, length)
+    return Split(train, validation, sha.hexdigest(), held=is_held)

@@ -40,13 +40,17 @@ class TaskCorpus(Corpus):
     def list_difficulty(self) -> dict[str, np.ndarray]:
         if self.task.has_many_answers:  # no target can be right or wrong by itself
             return {}
-        asked = self.judged.targets != IGNORED
-        return {name: np.broadcast_to(level, asked.shape)[asked] for name, level in self.judged.difficulty.items()}
+        is_asked = self.judged.targets != IGNORED
+        difficulty = {}
+        for name, levels in self.judged.difficulty.items():
+            difficulty[name] = np.broadcast_to(levels, is_asked.shape)[is_asked]
+        return difficulty
 
     def keep_examples(self, rows: slice) -> "TaskCorpus":
         """Return a corpus that is judged by some of the examples."""
         inputs, targets, difficulty = self.judged
-        judged = Examples(inputs[rows], targets[rows], {name: level[rows] for name, level in difficulty.items()})
+        chosen_difficulty = {name: levels[rows] for name, levels in difficulty.items()}
+        judged = Examples(inputs[rows], targets[rows], chosen_difficulty)
         return replace(self, validation=judged.inputs.reshape(-1), judged=judged)
 
     def explain_missing_history(self, context: int, most: int) -> str:
@@ -72,7 +76,8 @@ def build_task_corpus(task: SyntheticTask, tokenizer_factory: Factory, context: 
     tokenizer = tokenizer_factory(task.symbols())
     train = task.generate(open_stream(TRAINING, 0, 0), 2, context, judged=False).inputs.reshape(-1)
     sha256 = hashlib.sha256(judged.inputs.tobytes() + judged.targets.tobytes()).hexdigest()
-    return TaskCorpus(train, judged.inputs.reshape(-1), tokenizer, sha256, task, judged)
+    validation = judged.inputs.reshape(-1)
+    return TaskCorpus(train=train, validation=validation, tokenizer=tokenizer, sha256=sha256, task=task, judged=judged)
 
 
 def open_stream(stream: int, seed: int, step: int) -> np.random.Generator:

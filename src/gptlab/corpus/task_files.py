@@ -65,7 +65,8 @@ def read_pairs(file: Path) -> list[MinimalPair]:
     """Return the minimal pairs of a file."""
     pairs = []
     for number, row in _read_rows(file):
-        good, bad = (_take_text(row, field, file, number, PAIRS) for field in ("sentence_good", "sentence_bad"))
+        good = _take_text(row, "sentence_good", file, number, wanted=PAIRS)
+        bad = _take_text(row, "sentence_bad", file, number, wanted=PAIRS)
         if good == bad:
             raise Refused(f"{file}, line {number}: both sentences are {good!r}; a pair must differ")
         pairs.append(MinimalPair(good, bad))
@@ -76,9 +77,10 @@ def read_questions(file: Path) -> list[Question]:
     """Return the questions of a file."""
     questions = []
     for number, row in _read_rows(file):
-        text, answer = _take_text(row, "question", file, number, QUESTIONS), row.get("answer")
+        text, answer = _take_text(row, "question", file, number, wanted=QUESTIONS), row.get("answer")
         choices = row.get("choices", [answer])
-        if not isinstance(choices, list) or not choices or not all(isinstance(one, str) and one for one in choices):
+        is_list = isinstance(choices, list) and len(choices) > 0
+        if not is_list or not all(isinstance(choice, str) and choice for choice in choices):
             raise Refused(f"{file}, line {number}: choices={choices!r} is no list of texts; give {QUESTIONS}")
         right = _find_answer(choices, answer)
         if right is None:

@@ -42,7 +42,9 @@ class JoinedTokens:
     def __getitem__(self, index: np.ndarray | slice) -> np.ndarray:
         if isinstance(index, slice):
             start, stop, _ = index.indices(len(self))
-            return np.concatenate(cut_tokens(cut_tokens(self.parts, stop)[0], start)[1])
+            up_to_stop, _ = cut_tokens(self.parts, stop)
+            _, from_start = cut_tokens(up_to_stop, start)
+            return np.concatenate(from_start)
         tokens = np.empty(index.shape, self.dtype)
         # right: a position that is an end belongs to the next part
         part_numbers = np.searchsorted(self.ends, index, side="right")
@@ -210,11 +212,12 @@ def scan_files(files: list[Path], layouts: list[Layout], cache_folder: Path) -> 
 
     Each is read whole once, at the disk's speed; after that its path, size and modification time stand for its content.
     """
-    with delayed_progress("reading the tokens", sum(file.stat().st_size for file in files)) as progress:
-        return [
-            _load_or_scan_file(file, layout, cache_folder, progress)
-            for file, layout in zip(files, layouts, strict=True)
-        ]
+    size = sum(file.stat().st_size for file in files)
+    scans = []
+    with delayed_progress("reading the tokens", size) as progress:
+        for file, layout in zip(files, layouts, strict=True):
+            scans.append(_load_or_scan_file(file, layout, cache_folder, progress))
+    return scans
 
 
 def _load_or_scan_file(file: Path, layout: Layout, cache_folder: Path, progress: DelayedProgress) -> Scan:
@@ -229,15 +232,16 @@ def _load_or_scan_file(file: Path, layout: Layout, cache_folder: Path, progress:
 
 def _scan_file(file: Path, layout: Layout, progress: DelayedProgress) -> Scan:
     sha, largest, position = hashlib.sha256(), -1, 0
+    width = np.dtype(layout.dtype).itemsize
     with file.open("rb") as stream:
         sha.update(stream.read(layout.offset))
-        for start, block in enumerate(iter(lambda: stream.read(BLOCK), b"")):
+        tokens_before = 0
+        while block := stream.read(BLOCK):
             sha.update(block)
-            tokens = np.frombuffer(
-                block, f"<u{np.dtype(layout.dtype).itemsize}"
-            )  # unsigned: less than 0 is then too large
+            tokens = np.frombuffer(block, f"<u{width}")  # unsigned: less than 0 is then too large
             if (block_largest := int(tokens.max())) > largest:
-                largest, position = block_largest, start * BLOCK // tokens.itemsize + int(tokens.argmax())
+                largest, position = block_largest, tokens_before + int(tokens.argmax())
+            tokens_before += len(tokens)
             progress.advance(len(block))
     return Scan(sha.hexdigest(), largest, position)
 

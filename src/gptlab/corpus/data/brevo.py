@@ -55,15 +55,18 @@ class Brevo(SyntheticTask):
         sizes = np.full(rows, self.nodes) if judged else self.draw_sizes(random, rows)
         for row, size in enumerate(sizes.tolist()):
             names = (FIRST + random.permutation(self.nodes)[:size]).tolist()
-            sources = self.draw_graph(random, names)
-            needed = find_needed(sources, names[-1])
-            pairs = [(source, node) for node in names for source in sources[node]]
-            tokens = [name for edge in random.permutation(len(pairs)).tolist() for name in pairs[edge]]
-            tokens += [QUERY, names[-1], SIGN]
-            answer = [*draw_order(random, sources, needed, names[-1]), STOP]
-            is_answer[row, len(tokens) : len(tokens) + len(answer)] = True
-            text[row, : len(tokens) + len(answer)] = tokens + answer
-            depths[row] = measure_depth(sources, names[-1])
+            sources, asked = self.draw_graph(random, names), names[-1]
+            needed = find_needed(sources, asked)
+            edges = [(source, node) for node in names for source in sources[node]]
+            tokens = []
+            for edge in random.permutation(len(edges)).tolist():
+                tokens += edges[edge]
+            tokens += [QUERY, asked, SIGN]
+            answer = [*draw_order(random, sources, needed, asked), STOP]
+            end = len(tokens) + len(answer)
+            is_answer[row, len(tokens) : end] = True
+            text[row, :end] = tokens + answer
+            depths[row] = measure_depth(sources, asked)
         targets = np.where(is_answer, text, IGNORED)
         return Examples(text[:, :-1], targets[:, 1:], {"depth": depths})
 
@@ -95,8 +98,9 @@ class Brevo(SyntheticTask):
         for place in range(free, len(names)):
             possible = [name for name in names[:place] if dependents[name] < self.edges]
             count = int(random.integers(1, min(len(possible), self.edges), endpoint=True))
-            sources[names[place]] = [possible[chosen] for chosen in random.permutation(len(possible))[:count].tolist()]
-            for source in sources[names[place]]:
+            for chosen in random.permutation(len(possible))[:count].tolist():
+                source = possible[chosen]
+                sources[names[place]].append(source)
                 dependents[source] += 1
         return sources
 
@@ -132,5 +136,6 @@ def measure_depth(sources: Sources, node: int) -> int:
     """Return the edges from a node to the nearest one that depends on nothing."""
     depth, level = 0, {node}
     while all(sources[node] for node in level):
-        depth, level = depth + 1, {source for node in level for source in sources[node]}
+        level = {source for node in level for source in sources[node]}
+        depth += 1
     return depth

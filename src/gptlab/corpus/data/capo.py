@@ -59,7 +59,9 @@ class Capo(SyntheticTask):
 
     def symbols(self) -> list[str]:
         tags = [f"#{number}" for number in range(1, self.attributes + 1)]
-        return [".", *tags, *(f"a{n}" for n in range(self.letters)), *(f"v{n}" for n in range(self.values))]
+        letters = [f"a{n}" for n in range(self.letters)]
+        values = [f"v{n}" for n in range(self.values)]
+        return [".", *tags, *letters, *values]
 
     def count_tokens(self) -> int:
         # the last value is asked for, and not read
@@ -74,17 +76,17 @@ class Capo(SyntheticTask):
         digits = self.letters ** np.arange(self.name_length)[::-1]
         first_letter = 1 + self.attributes
         text[..., : self.name_length] = first_letter + who[..., None] // digits % self.letters
+        # behind the name an attribute's tag and its value in turn
+        tag_places, value_places = slice(self.name_length, None, 2), slice(self.name_length + 1, None, 2)
         order = draw_distinct(random, rows * count, self.attributes, self.attributes).reshape(rows, count, -1)
-        text[..., self.name_length :: 2] = 1 + order
-        values = first_letter + self.letters + np.take_along_axis(self.known[who], order, 2)
-        text[..., self.name_length + 1 :: 2] = values
-        asked, places = np.zeros(text.shape, bool), np.zeros(text.shape, np.int64)
-        asked[..., self.name_length + 1 :: 2] = True
-        places[..., self.name_length + 1 :: 2] = 1 + np.arange(self.attributes)
+        text[..., tag_places] = 1 + order
+        text[..., value_places] = first_letter + self.letters + np.take_along_axis(self.known[who], order, 2)
+        places = np.zeros(text.shape, np.int64)  # of an attribute among those of its person, from 1; 0 elsewhere
+        places[..., value_places] = 1 + np.arange(self.attributes)
         # one token more than the context, so that inputs and targets are the same row, shifted
-        flat = [fill_row(part.reshape(rows, -1), context + 1) for part in (text, asked, places)]
-        inputs, targets = flat[0][:, :-1], np.where(flat[1][:, 1:] > 0, flat[0][:, 1:], IGNORED)
-        return Examples(inputs, targets, {"place": flat[2][:, 1:]})
+        text = fill_row(text.reshape(rows, -1), context + 1)
+        places = fill_row(places.reshape(rows, -1), context + 1)[:, 1:]
+        return Examples(text[:, :-1], np.where(places > 0, text[:, 1:], IGNORED), {"place": places})
 
 
 def fill_row(part: np.ndarray, length: int) -> np.ndarray:

@@ -63,9 +63,14 @@ class Copying(SyntheticTask):
         length = random.integers(self.shortest, longest, (rows, 1), endpoint=True)
         string = random.integers(FIRST, FIRST + self.letters, (rows, longest))
         place = np.arange(context)[None]
-        before = np.where(place < length, place, place - length - 1)
+
+        def take_letters(places: np.ndarray) -> np.ndarray:
+            # clipped: what lies outside of the string is not looked at
+            return np.take_along_axis(string, np.clip(places, 0, longest - 1), 1)
+
         # (rows, context): the letter that stands at a place, and the one that is asked for there
-        given, asked = (np.take_along_axis(string, np.clip(at, 0, longest - 1), 1) for at in (before, place - length))
+        given = take_letters(np.where(place < length, place, place - length - 1))
+        asked = take_letters(place - length)
         inputs = np.where(place < 2 * length, np.where(place == length, SIGN, given), PAD)
         targets = np.where((length <= place) & (place < 2 * length), asked, IGNORED)
         return Examples(inputs, targets, {"length": length})

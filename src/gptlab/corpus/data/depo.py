@@ -59,8 +59,10 @@ class Depo(SyntheticTask):
         self.letters, self.shortest, self.longest = letters, shortest, longest
 
     def symbols(self) -> list[str]:
-        inner, last = ([f"{name}{n}" for n in range(self.letters)] for name in ("a", "z"))
-        return [".", "=", *(f"{hops}>" for hops in range(1, self.hops + 1)), *inner, *last]
+        hops = [f"{hop}>" for hop in range(1, self.hops + 1)]
+        inner = [f"a{n}" for n in range(self.letters)]
+        last = [f"z{n}" for n in range(self.letters)]
+        return [".", "=", *hops, *inner, *last]
 
     def count_tokens(self) -> int:
         # the last letter of the last answer is asked for, and not read
@@ -72,7 +74,9 @@ class Depo(SyntheticTask):
         sizes = np.full(rows, self.nodes) if judged else self.draw_sizes(random, rows)
         for row, size in enumerate(sizes.tolist()):
             names = self.draw_names(random, size)
-            tokens = [letter for node in random.permutation(size) for letter in names[node] + names[(node + 1) % size]]
+            tokens = []
+            for node in random.permutation(size):
+                tokens += [*names[node], *names[(node + 1) % size]]
             asked = random.permutation(size)[: self.questions].tolist()
             for node, hop in zip(asked, self.draw_hops(random, len(asked), judged).tolist(), strict=True):
                 answer = names[(node + hop) % size]

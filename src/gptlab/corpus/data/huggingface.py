@@ -150,18 +150,18 @@ class HuggingFace(Data):
                     row = json.loads(line)
                 except ValueError as error:  # no JSON, or no UTF-8
                     raise Refused(f"data.path: line {number} of {file} is no JSON ({error}); mend it") from None
-                if not isinstance(row, dict) or not isinstance(row.get(self.column), str):
-                    fields = row.items() if isinstance(row, dict) else ()
-                    names = ", ".join(name for name, value in fields if isinstance(value, str))
+                fields = row if isinstance(row, dict) else {}
+                if not isinstance(fields.get(self.column), str):
+                    names = ", ".join(name for name, value in fields.items() if isinstance(value, str))
                     remedy = f"choose from {names}" if names else "it has no texts"
                     raise Refused(f"data.column={self.column} is no text in line {number} of {file}; {remedy}")
-                if half := HALF_PAIR.search(row[self.column]):
+                if half := HALF_PAIR.search(fields[self.column]):
                     # JSON can say such a half, and UTF-8 has no bytes for it
                     raise Refused(
                         f"data.path: line {number} of {file} holds {escape_controls(half[0])}, half of a character; "
                         "write that text anew as UTF-8"
                     )
-                yield row[self.column]
+                yield fields[self.column]
 
     def read_parquet(self, file: Path) -> Iterator[list[str]]:
         """Yield the documents of a Parquet file, at most `BATCH` at a time."""

@@ -83,17 +83,18 @@ class Mano(SyntheticTask):
         All expressions grow by one token at a time, from a stack of the operations that each open side still needs.
         """
         size, every = 2 * self.operations + 1, np.arange(len(counts))
-        zero = FIRST_OPERATOR + len(self.operators) + self.operations
-        stack, top = np.zeros((len(counts), size + 1), np.int64), np.zeros(len(counts), np.int64)
+        zero = FIRST_OPERATOR + len(self.operators) + self.operations  # the token of the number 0
+        stack = np.zeros((len(counts), size + 1), np.int64)
         stack[:, 0] = counts
+        top = np.zeros(len(counts), np.int64)  # place of the side that is next; -1 where all are closed
         body, is_open = np.full((len(counts), size), PAD, np.int64), np.ones(len(counts), bool)
         for place in range(size):
             needed = stack[every, np.maximum(top, 0)]
+            # both drawn for all expressions, whichever they need here
             operator = random.integers(0, len(self.operators), len(counts))
-            left = random.integers(0, np.maximum(needed, 1))
-            token = np.where(
-                needed > 0, FIRST_OPERATOR + operator, zero + random.integers(0, self.modulus, len(counts))
-            )
+            left = random.integers(0, np.maximum(needed, 1))  # operations of the left side
+            number = random.integers(0, self.modulus, len(counts))
+            token = np.where(needed > 0, FIRST_OPERATOR + operator, zero + number)
             body[:, place] = np.where(is_open, token, PAD)
             # a number closes its side; an operator opens two, of which the left is next
             splits = is_open & (needed > 0)

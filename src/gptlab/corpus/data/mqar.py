@@ -42,9 +42,10 @@ class MultiQueryRecall(SyntheticTask):
         self.vocab, self.power, self.noise = vocab, power, noise
 
     def symbols(self) -> list[str]:
-        keys = self.vocab // 2
-        # number 0 is the blank, so keys begin at 1
-        return [".", *(f"k{n}" for n in range(1, keys)), *(f"v{n}" for n in range(self.vocab - keys))]
+        half = self.vocab // 2
+        keys = [f"k{n}" for n in range(1, half)]  # number 0 is the blank
+        values = [f"v{n}" for n in range(self.vocab - half)]
+        return [".", *keys, *values]
 
     def count_tokens(self) -> int:
         # the pairs, and as many even places again
@@ -54,14 +55,14 @@ class MultiQueryRecall(SyntheticTask):
         inputs = np.zeros((rows, context), np.int64)
         targets = np.full((rows, context), IGNORED, np.int64)
         gaps, pairs = np.zeros((rows, context), np.int64), random.choice(self.pairs, rows)
+        half = self.vocab // 2
         # all rows with as many pairs at once
         for count in self.pairs:
             chosen = np.flatnonzero(pairs == count)
-            half = self.vocab // 2
             keys = 1 + draw_distinct(random, len(chosen), half - 1, count)
             values = half + draw_distinct(random, len(chosen), self.vocab - half, count)
-            # even places behind the pairs, (rows, count)
-            places = 2 * (count + self._draw_ranks(random, len(chosen), (context - 2 * count) // 2, count))
+            ranks = self._draw_ranks(random, len(chosen), (context - 2 * count) // 2, count)
+            places = 2 * (count + ranks)  # even ones behind the pairs, (rows, count)
             inputs[chosen, : 2 * count : 2], inputs[chosen, 1 : 2 * count : 2] = keys, values
             inputs[chosen[:, None], places], targets[chosen[:, None], places] = keys, values
             # tokens from the value, at 2 i + 1, to the key that asks for it

@@ -92,8 +92,9 @@ def extract_speeches(play: str) -> str:
 
     Of several speakers only the first is named.
     """
+    mended = TORN.sub(r"**\1 ", HEADING.sub("", play))
     # split at the speakers: what stands before the first is front matter; then name, body, name, body
-    _, *rest = SPEAKER.split(TORN.sub(r"**\1 ", HEADING.sub("", play)))
+    _, *rest = SPEAKER.split(mended)
     turns = zip(rest[::2], rest[1::2], strict=True)
     return "".join(f"{speaker.split(' & ')[0]}:\n{extract_lines(body)}\n" for speaker, body in turns)
 

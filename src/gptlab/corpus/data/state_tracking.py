@@ -56,7 +56,12 @@ class StateTracking(SyntheticTask):
     def products(self) -> np.ndarray:
         """The product of two elements, by their numbers, (G, G): the first is applied after the second."""
         number = {element: n for n, element in enumerate(self.elements)}
-        return np.array([[number[tuple(a[i] for i in b)] for b in self.elements] for a in self.elements])
+        table = np.empty((len(number), len(number)), np.int64)
+        for first in self.elements:
+            for second in self.elements:
+                product = tuple(first[letter] for letter in second)
+                table[number[first], number[second]] = number[product]
+        return table
 
     def ease(self, step: int) -> "StateTracking":
         easier = copy(self)
@@ -85,6 +90,9 @@ class StateTracking(SyntheticTask):
 
     def _list_drawn(self) -> np.ndarray:
         """Return the numbers of the elements that are multiplied."""
+        if not self.swaps:
+            return np.arange(len(self.elements))
+        elements = np.array(self.elements)  # (G, letters)
+        moved = (elements != np.arange(elements.shape[1])).sum(1)
         # an exchange moves two letters, and the element that stands still none
-        moved = [sum(place != letter for place, letter in enumerate(element)) for element in self.elements]
-        return np.flatnonzero(np.array(moved) <= 2) if self.swaps else np.arange(len(self.elements))
+        return np.flatnonzero(moved <= 2)

@@ -62,7 +62,8 @@ class Stream(StreamedData):
                     f"data.path={self.path}: {file} is not named {SUFFIX}, which alone is streamed; give Parquet, or "
                     "take data=huggingface for JSON lines and data=text for text"
                 )
-        return ParquetSource([str(file) for file in files], str, [hash_file(file, cache_folder) for file in files])
+        hashes = [hash_file(file, cache_folder) for file in files]
+        return ParquetSource([str(file) for file in files], open=str, identity=hashes)
 
 
 def find_local_files(path: str) -> list[Path]:
@@ -90,10 +91,13 @@ def find_hub_files(path: str, revision: str | None) -> ParquetSource:
         # a large data set has tens of thousands of files: below the folder first, all only for the refusal
         folder = re.split(r"[^/]*[*?[]", pattern)[0].rstrip("/")
         for place in dict.fromkeys([root + folder, root]):
-            there = [name.removeprefix(root) for name in file_system.find(place.rstrip("/")) if name.endswith(SUFFIX)]
+            files = file_system.find(place.rstrip("/"))
+            there = [file.removeprefix(root) for file in files if file.endswith(SUFFIX)]
             if names := [name for name in there if fits(name, pattern)]:
                 return ParquetSource(
-                    names, lambda name: file_system.open(root + name, "rb"), [repository, revision, *names]
+                    names,
+                    open=lambda name: file_system.open(root + name, "rb"),
+                    identity=[repository, revision, *names],
                 )
     except Refused:
         raise

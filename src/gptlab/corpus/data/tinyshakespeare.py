@@ -52,9 +52,9 @@ def download() -> bytes:
 
     pooch.get_logger().setLevel("WARNING")  # a refusal is one line, not two
     try:
-        return Path(
-            pooch.retrieve(ADDRESS, f"sha256:{SHA256}", fname="tinyshakespeare.txt", path=pooch.os_cache("gptlab"))
-        ).read_bytes()
+        folder = pooch.os_cache("gptlab")
+        file = pooch.retrieve(ADDRESS, f"sha256:{SHA256}", fname="tinyshakespeare.txt", path=folder)
+        return Path(file).read_bytes()
     except (OSError, ValueError) as error:  # requests' errors are OSErrors; a wrong hash is a ValueError
         raise Refused(
             f"data=tinyshakespeare cannot get {ADDRESS} ({type(error).__name__}); download it elsewhere and give "

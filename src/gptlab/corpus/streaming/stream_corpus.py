@@ -59,9 +59,10 @@ def build_stream_corpus(
     tokenizer: Tokenizer = tokenizer_factory()
     source = data.find_source(cache_folder)
     identity = json.dumps([source.identity, data.column])
-    key = hashlib.sha256(json.dumps([identity, list_tokenizer_ingredients(tokenizer_factory)]).encode()).hexdigest()
-    ledger = TokenLedger(cache_folder / f"stream-{key[:16]}" / "counts.jsonl")
-    reader = ChunkReader(source, data.path, data.column, tokenizer, ledger)
+    ingredients = json.dumps([identity, list_tokenizer_ingredients(tokenizer_factory)])
+    key = hashlib.sha256(ingredients.encode()).hexdigest()[:16]
+    ledger = TokenLedger(cache_folder / f"stream-{key}" / "counts.jsonl")
+    reader = ChunkReader(source, data.path, data.column, tokenizer=tokenizer, ledger=ledger)
     texts, border = reader.read_first_texts(data.validation_documents)
     validation = tokenizer.encode(SEPARATOR.join(texts))
     if len(validation) <= context:
@@ -69,8 +70,17 @@ def build_stream_corpus(
             f"model.context={context} is longer than the validation split of {len(validation)} tokens; "
             f"give more of data.validation_documents={data.validation_documents}"
         )
-    files = range(border.file, len(source.names))
-    chunks = chain.from_iterable(chain.from_iterable(reader.list_chunks(file, border)) for file in files)
-    train = reader.read_tokens(next(chunks))
-    sha256 = hashlib.sha256(json.dumps([identity, data.validation_documents]).encode()).hexdigest()
-    return StreamCorpus(train, validation, tokenizer, sha256, reader, border, data.buffer)
+    first_chunk = next(
+        chunk
+        for file in range(border.file, len(source.names))
+        for chunk in chain.from_iterable(reader.list_chunks(file, border))
+    )
+    return StreamCorpus(
+        train=reader.read_tokens(first_chunk),
+        validation=validation,
+        tokenizer=tokenizer,
+        sha256=hashlib.sha256(json.dumps([identity, data.validation_documents]).encode()).hexdigest(),
+        reader=reader,
+        border=border,
+        buffer=data.buffer,
+    )

@@ -62,6 +62,7 @@ class TokenStream:
             tokens = self._read_block(block)
             self._just_read = (len(self.ends), tokens)
             counts = [len(tokens)]
+        # side by side, and each needs one token more as its last target
         windows = max(0, (sum(filter(None, counts)) - 1) // self.context)
         self.blocks.append(block)
         self.ends.append((self.ends[-1] if self.ends else 0) + windows)

@@ -46,8 +46,9 @@ class Tokenizer(FileReader):
 
     def decode(self, tokens: Sequence[int] | np.ndarray) -> str:
         """Return the text of tokens. Bytes that are not UTF-8, as an untrained model writes, become U+FFFD."""
+        pieces = [self.pieces[token] for token in np.asarray(tokens).tolist()]
         # bytes are joined before they are decoded: a character may be spread over several tokens
-        return b"".join([self.pieces[token] for token in np.asarray(tokens).tolist()]).decode(errors="replace")
+        return b"".join(pieces).decode(errors="replace")
 
     def stream(self, tokens: Iterable[int]) -> Iterator[str]:
         """Yield the text of tokens as they come; joined, it equals `decode`.
@@ -96,8 +97,11 @@ def _map_characters_to_bytes() -> dict[str, int]:
     """
     # the table of OpenAI's encoder.py: a file of pieces needs a printable character for each byte
     printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-    others = (byte for byte in range(256) if byte not in printable)
-    return {chr(byte): byte for byte in printable} | {chr(256 + n): byte for n, byte in enumerate(others)}
+    byte_of_character = {chr(byte): byte for byte in printable}
+    others = [byte for byte in range(256) if byte not in printable]
+    for number, byte in enumerate(others):
+        byte_of_character[chr(256 + number)] = byte
+    return byte_of_character
 
 
 BYTE_OF_CHARACTER = _map_characters_to_bytes()

@@ -69,7 +69,8 @@ class Learned(BytePair):
         if train_mb <= 0:
             raise ValueError(f"train_mb={train_mb} leaves nothing to learn from; try 30")
         # the start only: learning from 100 MB took 1.8 GB of memory, from 30 MB 0.5 (docs/log.md, 2026-11-22)
-        pieces = learn_pieces(islice(cut_portions(train), max(1, round(train_mb * 1e6 / PORTION))), vocab_size)
+        portions = max(1, round(train_mb * 1e6 / PORTION))
+        pieces = learn_pieces(islice(cut_portions(train), portions), vocab_size)
         if len(pieces) < vocab_size:
             raise ValueError(
                 f"vocab_size={vocab_size} is more than this text gives: no pair is left to join after {len(pieces)}; "
@@ -176,9 +177,9 @@ def download_gpt2_vocabulary() -> bytes:
 
     pooch.get_logger().setLevel("WARNING")  # a refusal is one line, not two
     try:
-        return Path(
-            pooch.retrieve(ADDRESS, f"sha256:{SHA256}", fname="gpt2-encoder.json", path=pooch.os_cache("gptlab"))
-        ).read_bytes()
+        folder = pooch.os_cache("gptlab")
+        file = pooch.retrieve(ADDRESS, f"sha256:{SHA256}", fname="gpt2-encoder.json", path=folder)
+        return Path(file).read_bytes()
     except (OSError, ValueError) as error:  # requests' errors are OSErrors; a wrong hash is a ValueError
         raise Refused(
             f"tokenizer=gpt2 cannot get {ADDRESS} ({type(error).__name__}); "

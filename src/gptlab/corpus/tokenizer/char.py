@@ -24,7 +24,8 @@ class Char(Tokenizer):
     learns = True
 
     def __init__(self, train: Iterable[str], validation: Iterable[str] = ()) -> None:
-        self.characters = "".join(map(chr, sorted(find_code_points(train) | find_code_points(validation))))
+        code_points = find_code_points(train) | find_code_points(validation)
+        self.characters = "".join(map(chr, sorted(code_points)))
         encode_utf8(self.characters)
         super().__init__([character.encode() for character in self.characters])
         points = to_code_points(self.characters)

@@ -61,20 +61,22 @@ class File(Tokenizer):
             kind, exact = definition["model"]["type"], drop_text_changes(definition)
             self.model = tokenizers.Tokenizer.from_str(json.dumps(exact))
         except Exception as error:  # the library raises Exception itself
-            reason = f"{error} is missing" if isinstance(error, KeyError) else str(error).splitlines()[0][:120]
-            reason = "it holds no object" if isinstance(error, TypeError | AttributeError) else reason
+            if isinstance(error, KeyError):
+                reason = f"{error} is missing"
+            elif isinstance(error, TypeError | AttributeError):
+                reason = "it holds no object"
+            else:
+                reason = str(error).splitlines()[0][:120]
             raise ValueError(f"path={path} is no tokenizer.json: {reason}; give one of tokenizers") from error
         byte_level = "ByteLevel" in json.dumps([definition.get("pre_tokenizer"), definition.get("decoder")])
         if kind != "BPE" or not (byte_level or definition["model"].get("byte_fallback")):
             raise ValueError(f"path={path} holds {kind} that cannot write every text; byte-level BPE can")
         # names of special tokens in a text are text: a corpus must not be able to end a document
         self.model.encode_special_tokens = True
-        added = {token["id"]: token["content"].encode() for token in exact["added_tokens"]}
-        piece_of_token = {
-            token: piece_to_bytes(piece, byte_level)
-            for piece, token in self.model.get_vocab().items()
-            if token not in added
-        } | added
+        piece_of_token = {token: piece_to_bytes(piece, byte_level) for piece, token in self.model.get_vocab().items()}
+        for token in exact["added_tokens"]:
+            # written as it stands, in neither spelling
+            piece_of_token[token["id"]] = token["content"].encode()
         self.special = [token["id"] for token in exact["added_tokens"] if token.get("special")]
         min_vocab = max(piece_of_token) + 1
         if vocab is not None and vocab < min_vocab:
@@ -150,15 +152,16 @@ def drop_text_changes(definition: dict[str, Any]) -> dict[str, Any]:
     # a copy, since its steps are changed below, and the caller reads the definition on
     pre_tokenizer = json.loads(json.dumps(definition.get("pre_tokenizer")))
     # a space before the first word would be decoded into a text that had none
-    for step in [pre_tokenizer, *(pre_tokenizer or {}).get("pretokenizers", [])] if pre_tokenizer else []:
-        reset = {"add_prefix_space": False, "prepend_scheme": "never"}
-        step.update({key: value for key, value in reset.items() if key in step})
+    for step in [pre_tokenizer, *pre_tokenizer.get("pretokenizers", [])] if pre_tokenizer else []:
+        for key, value in (("add_prefix_space", False), ("prepend_scheme", "never")):
+            if key in step:
+                step[key] = value
     vocab = definition["model"]["vocab"]
-    added = [
-        {**token, "lstrip": False, "rstrip": False}
-        for token in definition.get("added_tokens") or []
-        if not (BYTE.fullmatch(token["content"]) and vocab.get(token["content"]) == token["id"])  # a byte, no name
-    ]
+    added = []
+    for token in definition.get("added_tokens") or []:
+        is_byte = BYTE.fullmatch(token["content"]) and vocab.get(token["content"]) == token["id"]
+        if not is_byte:
+            added.append({**token, "lstrip": False, "rstrip": False})
     return {
         **definition,
         "truncation": None,
