@@ -18,6 +18,7 @@ from gptlab.config.factory import factory
 from gptlab.training.cost.training_step import make_resting_optimizer
 from gptlab.training.optimizer import is_hidden_matrix
 from gptlab.training.optimizer.muon import Muon, orthogonalize
+from gptlab.training.schedule.wsd import WarmupStableDecay
 
 Named = dict[str, torch.nn.Parameter]
 
@@ -414,6 +415,15 @@ def test_schedules_at_points_computed_by_hand(case: str, knobs: dict[str, Any], 
 )
 def test_the_mean_factor_of_a_schedule(case: str, mean: float):
     assert schedule(case).mean() == pytest.approx(mean, abs=1e-3)
+
+
+def test_a_decay_is_refused_by_the_warm_up_that_is_in_force():
+    with pytest.raises(ValueError, match=r"decay=0\.97 is not in \(0, 0\.95\], which warmup=0\.05 leaves of the run"):
+        WarmupStableDecay(decay=0.97)
+    # warmup_steps stands in place of warmup, which then has no say
+    WarmupStableDecay(decay=0.97, warmup_steps=1)
+    with pytest.raises(ValueError, match=r"^decay=1\.5 is not a part of the run in \(0, 1\]; try 0\.2$"):
+        WarmupStableDecay(decay=1.5, warmup_steps=1)
 
 
 def test_schedules_that_have_a_floor_have_the_same_one():

@@ -35,9 +35,10 @@ class WarmupStableDecay(Schedule):
         super().__init__(warmup=warmup)
         if warmup_steps is not None and warmup_steps < 0:
             raise ValueError(f"warmup_steps={warmup_steps} is negative; 0 is none")
-        most = 1 - warmup if warmup_steps is None else 1.0
-        if not 0 < decay <= most:
-            raise ValueError(f"decay={decay} is not in (0, {most:g}], which warmup={warmup} leaves of the run")
+        if warmup_steps is None and not 0 < decay <= 1 - warmup:
+            raise ValueError(f"decay={decay} is not in (0, {1 - warmup:g}], which warmup={warmup} leaves of the run")
+        if not 0 < decay <= 1:
+            raise ValueError(f"decay={decay} is not a part of the run in (0, 1]; try 0.2")
         if not 0 <= floor <= 1:
             raise ValueError(f"floor={floor} is not a part of the peak in [0, 1]")
         self.decay, self.floor, self.shape = decay, floor, shape
