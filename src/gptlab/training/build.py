@@ -32,17 +32,12 @@ def check_recipe(recipe: Recipe) -> list[str]:
         lines = [line for slot in SLOTS if slot not in LISTS for line in check_node(recipe.config.get(slot), slot)]
         problems += [name_experiment(line, recipe.choices) for line in lines]
         problems += _check_list(recipe, "change")
-    # Metrics and callbacks last: they import torchmetrics and lightning, for which other refusals need not wait.
-    return (
-        problems
-        or _check_build(recipe)
-        or check_branches(recipe)
-        or _check_batch_division(recipe)
-        or _check_list(recipe, "metric")
-        or _check_task_files(recipe)
-        or _check_task(recipe)
-        or _check_callbacks(recipe)
-    )
+    # metrics and callbacks last: they import torchmetrics and lightning, for which other refusals need not wait
+    checks = (_check_build, check_branches, _check_batch_division, _check_metrics, _check_task, _check_callbacks)
+    for check in checks:
+        # none but the first to refuse: later ones take for granted what earlier ones have checked
+        problems = problems or check(recipe)
+    return problems
 
 
 def _check_files(recipe: Recipe) -> list[str]:
@@ -87,10 +82,11 @@ def _check_task(recipe: Recipe) -> list[str]:
     return _collect_refusal(lambda: data().refuse_short_context(recipe.settings.model.context))
 
 
-def _check_task_files(recipe: Recipe) -> list[str]:
+def _check_metrics(recipe: Recipe) -> list[str]:
     from gptlab.training.metric import check_task_files  # late: torchmetrics takes a second
 
-    return _collect_refusal(lambda: check_task_files(recipe.config["metric"]))
+    problems = _check_list(recipe, "metric")
+    return problems or _collect_refusal(lambda: check_task_files(recipe.config["metric"]))
 
 
 def _check_callbacks(recipe: Recipe) -> list[str]:
@@ -103,7 +99,8 @@ def _check_callbacks(recipe: Recipe) -> list[str]:
             refuse_shares(f"callback=[{name}]", callback.target, recipe.config["trainer"]["strategy"])
             if recipe.config["trainer"].get("cuda_graph"):
                 refuse_gradient_hooks(name, callback.target)
-            averagers += [f"callback=[{name}]"] if hasattr(callback(), "average_weights") else []
+            if hasattr(callback(), "average_weights"):
+                averagers.append(f"callback=[{name}]")
         refuse_several_averages(recipe, averagers)
 
     return problems or _collect_refusal(build_all)
@@ -160,12 +157,9 @@ def _check_build(recipe: Recipe) -> list[str]:
         should_compile_at_start(recipe.settings.compile, {"gpu": "cuda"}.get(trainer.accelerator, "cpu"))
         optimizer = factory(recipe.config["optimizer"], "optimizer")
         # an optimizer checks its knobs when it is made, of which one small matrix is enough
-        made = optimizer([("weight", torch.nn.Parameter(torch.zeros(2, 2)))])
+        small_optimizer = optimizer([("weight", torch.nn.Parameter(torch.zeros(2, 2)))])
         if decoder.scaling is not None:
-            _check_scaling(recipe, decoder, made)
-        changes = {
-            f"change=[{name}]": factory(node, f"change.{name}") for name, node in recipe.config["change"].items()
-        }
+            _check_scaling(recipe, decoder, small_optimizer)
         clips = any(getattr(part, "qk_clip", None) for part in decoder.modules())
         if clips and trainer.strategy == "fsdp":
             raise ValueError("attention.qk_clip needs whole matrices, which trainer=fsdp cuts up; use trainer=ddp")
@@ -173,9 +167,10 @@ def _check_build(recipe: Recipe) -> list[str]:
             refuse_fixed_weights(decoder)
         if recipe.config["trainer"].get("cuda_graph"):
             refuse_uncapturable(recipe, decoder, optimizer.target)
-        name = f"optimizer={recipe.choices.get('optimizer', optimizer.target.__name__)}"
-        for name_of_part, part in {**changes, name: optimizer}.items():
-            refuse_shares(name_of_part, part.target, trainer.strategy)
+        for name, node in recipe.config["change"].items():
+            refuse_shares(f"change=[{name}]", factory(node, f"change.{name}").target, trainer.strategy)
+        name = recipe.choices.get("optimizer", optimizer.target.__name__)
+        refuse_shares(f"optimizer={name}", optimizer.target, trainer.strategy)
 
     return _collect_refusal(build_all)
 
@@ -244,25 +239,30 @@ def build_base(recipe: Recipe, vocab: int) -> "Decoder":
     from gptlab.model.decoder import Decoder
     from gptlab.model.shape import Shape
 
-    sizes = recipe.settings.model
-    multiple = recipe.settings.vocab_multiple
-    # rounded up
-    rows = -(-vocab // multiple) * multiple
-    made = factory(recipe.config["parametrization"], "parametrization")
-    parametrization = made()
-    shape = Shape(sizes.width, sizes.heads, sizes.layers, sizes.context, rows, sizes.head or 0, vocab)
+    sizes, multiple = recipe.settings.model, recipe.settings.vocab_multiple
+    shape = Shape(
+        width=sizes.width,
+        heads=sizes.heads,
+        layers=sizes.layers,
+        context=sizes.context,
+        vocab=-(-vocab // multiple) * multiple,  # rounded up
+        head=sizes.head or 0,
+        tokens=vocab,
+    )
+    make_parametrization = factory(recipe.config["parametrization"], "parametrization")
+    parametrization = make_parametrization()
     shape = parametrization.rebase(shape)
     parts = {slot: factory(recipe.config[slot], slot) for slot in PARTS}
-    own_knobs = ("dropout", "final_norm", "embedding_norm", "embedding_scale")
-    own: dict[str, Any] = {knob: getattr(recipe.settings, knob) for knob in own_knobs}
-    knobs = {**own, "loops": sizes.loops, "loop_order": sizes.loop_order}
+    knobs: dict[str, Any] = {"loops": sizes.loops, "loop_order": sizes.loop_order}
+    for knob in ("dropout", "final_norm", "embedding_norm", "embedding_scale"):
+        knobs[knob] = getattr(recipe.settings, knob)
     decoder = Decoder(shape, **parts, **knobs)
 
     def build_wider() -> Decoder:
         with build_without_memory():
             return Decoder(replace(shape, width=2 * shape.width, head=2 * shape.head), **parts, **knobs)
 
-    decoder.scaling = made.call(parametrization.find_scaling, decoder, build_wider)
+    decoder.scaling = make_parametrization.call(parametrization.find_scaling, decoder, build_wider)
     return decoder
 
 
@@ -288,7 +288,7 @@ def build_decoder(recipe: Recipe, vocab: int, load_start: bool = False) -> "Deco
     with torch.random.fork_rng(devices=[]):
         decoder = build_base(recipe, vocab)
         init = factory(recipe.config["init"], "init")()
-        initialize(decoder, init, decoder.shape, recipe.settings.seed, decoder.scaling)
+        initialize(decoder, init, decoder.shape, recipe.settings.seed, scaling=decoder.scaling)
         if load_start:
             load_starting_weights(recipe, decoder)
         return apply_changes(recipe, decoder)

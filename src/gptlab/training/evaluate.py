@@ -45,15 +45,19 @@ def evaluate(
         for start in range(0, len(inputs), rows):
             part = slice(start, start + rows)
             batch_targets = torch.from_numpy(targets[part]).to(device)
-            numbers = inputs.number_documents(part) if isinstance(inputs, Windows) else None
-            numbers = documents[part] if documents is not None else numbers
+            numbers = None
+            if documents is not None:
+                numbers = documents[part]
+            elif isinstance(inputs, Windows):
+                numbers = inputs.number_documents(part)
             logits = decoder.forward(
                 torch.from_numpy(inputs[part]).to(device),
                 documents=None if numbers is None else torch.from_numpy(numbers).to(device),
             ).logits
             assert logits is not None
             parts.append(_score_targets(logits, batch_targets))
-        nats, predicted, target = (torch.cat(part) for part in zip(*parts, strict=True))
+        # each of the three over all batches, (N,)
+        nats, predicted, target = (torch.cat(batches) for batches in zip(*parts, strict=True))
         nbytes = torch.from_numpy(bytes_per_token.astype(np.int64)).to(device)[target]
     return Scores(nats, predicted, target, nbytes)
 

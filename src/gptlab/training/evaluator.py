@@ -77,13 +77,15 @@ class Evaluator:
             metric.update(decoder)
             values[f"val/{name}"] = float(metric.compute())
             if len(metric.values) > 1:
-                values |= {f"val/{name}_{task}": value for task, value in metric.values.items()}
+                for task, value in metric.values.items():
+                    values[f"val/{name}_{task}"] = value
         return values
 
     def score_answers(self, decoder: Decoder, *, final: bool) -> dict[str, float]:
         """Return the accuracy of written answers, to the questions of the interim or of the final evaluation."""
         values = {}
-        count = len((self.final_windows if final else self.interim_windows)[0])
+        inputs, _ = self.final_windows if final else self.interim_windows
+        count = len(inputs)  # a question a row
         for metric in self.answer_metrics.values():
             metric.update(decoder, count)
             # the key of all tasks, which decides in studies

@@ -5,8 +5,8 @@ On a split of more than evaluation.final tokens (20 million where it is null) wi
 By position: mean nats at each place of the window, so the first entry is that of a token which sees one other.
 By history: the same targets, about a quarter of evaluation.tokens, each the last of 1, 2 and 4 contexts of text, so
 that 1 to T, T + 1 to 2 T, or 3 T + 1 to 4 T tokens stand before them: does a decoder use more than it was trained on,
-or does it break? They are some of the windows above, which were scored at 1 context already. A
-position that knows fewer tokens leaves a key out, and `val/loss_at_missing` says why.
+or does it break? They are some of the windows above, which were scored at 1 context already. A position that knows
+fewer tokens leaves a key out, and `val/loss_at_missing` says why.
 """
 
 import re
@@ -51,7 +51,9 @@ def evaluate_final(
     setup.task.refuse_bad_value(values["val/loss"], state.step)
     nats = scores.nats.float().cpu().numpy()
     length = decoder.shape.context
-    means, counts = average_by_position(nats, corpus.find_scored_places(length)[: len(nats)], length)
+    # fewer than all places, where evaluation.final scores a part of the split
+    places = corpus.find_scored_places(length)[: len(nats)]
+    means, counts = average_by_position(nats, places, length)
     right = (scores.predicted == scores.target).double().cpu().numpy()
     values |= measure_accuracy_by_difficulty(right, corpus.list_difficulty())
     for metric in evaluator.answer_metrics.values():
@@ -65,7 +67,7 @@ def evaluate_final(
         values |= measure_overlap(decoder, table)
     np.savez(context.folder.path / "evaluation.npz", **arrays)
     tokens = context.settings.evaluation.tokens // HISTORY_SHARE
-    values |= score_by_history(decoder, corpus, tokens, evaluator, scores.nats)
+    values |= score_by_history(decoder, corpus, tokens, evaluator, nats=scores.nats)
     row = {**log.axes(), **values}
     context.folder.append_metrics(row)
     context.tracker.log_metrics(row)
@@ -100,7 +102,8 @@ def average_by_position(nats: np.ndarray, place: np.ndarray, context: int) -> tu
     `nats` are those of all targets in order, (N,), and `place` where in its window each stands.
     """
     counts = np.bincount(place, minlength=context)
-    return np.bincount(place, nats, minlength=context) / np.maximum(counts, 1), counts
+    sums = np.bincount(place, nats, minlength=context)
+    return sums / np.maximum(counts, 1), counts
 
 
 def score_documents(
@@ -118,15 +121,13 @@ def score_documents(
     # 0 for none, l for 2^(l - 1) tokens or more
     levels = np.where(before > 0, np.frexp(before)[1], 0)
     means, counts = average_by_position(nats, levels, int(levels.max()) + 1)
-    values = {
-        f"val/loss_in_document_{2**level // 2}": float(mean)
-        for level, (mean, count) in enumerate(zip(means, counts, strict=True))
-        if count
-    }
+    values = {}
+    for level in np.flatnonzero(counts).tolist():
+        values[f"val/loss_in_document_{2**level // 2}"] = float(means[level])
     if len(documents.sources) <= MAX_LEVELS:
-        names, firsts = zip(*documents.sources, strict=True) if documents.sources else ((), ())
-        numbers = number_documents(np.array(firsts), positions) - 1
-        for number, name in enumerate(names):
+        firsts = np.array([first for _, first in documents.sources])
+        numbers = number_documents(firsts, positions) - 1  # the source of each target, from 0
+        for number, (name, _) in enumerate(documents.sources):
             if (numbers == number).any():
                 key = re.sub(r"[^\w.-]+", "_", name)  # no slash, which would end a group of keys
                 values[f"val/loss_source_{key}"] = float(nats[numbers == number].mean())
@@ -183,8 +184,11 @@ def measure_overlap(decoder: Decoder, table: torch.Tensor) -> dict[str, float]:
 def main_directions(rows: torch.Tensor, count: int) -> torch.Tensor:
     """Return the directions in which rows (N, width) vary most, (width, at most `count`)."""
     centred = rows - rows.mean(0)
-    # of (width, width), which is smaller than the SVD of (N, width); ascending, so the last columns
-    return torch.linalg.eigh(centred.T @ centred).eigenvectors[:, -min(count, max(1, len(rows) - 1)) :]
+    # of (width, width), which is smaller than the SVD of (N, width)
+    directions = torch.linalg.eigh(centred.T @ centred).eigenvectors  # columns, ascending in their variance
+    # N centred rows vary in N - 1 directions at most
+    count = min(count, max(1, len(rows) - 1))
+    return directions[:, -count:]
 
 
 def score_by_history(
@@ -213,7 +217,7 @@ def score_by_history(
         targets[:, :-context] = IGNORED
         documents = None if windows.starts is None else number_documents(windows.starts, positions)
         inputs = validation[positions].astype(np.int64)
-        scores = evaluate(decoder, inputs, targets, evaluator.token_bytes, documents)
+        scores = evaluate(decoder, inputs, targets, evaluator.token_bytes, documents=documents)
         values[f"val/loss_at_{contexts}x"] = scores.nats.double().mean().item()
     return values
 
@@ -224,8 +228,10 @@ def choose_history_windows(numbers: np.ndarray, length: int, context: int, token
     Each has the longest history before it, and is whole. `numbers` are those of the scored windows in a split of
     `length` tokens; the windows chosen hold about `tokens`.
     """
-    fit = np.flatnonzero((numbers >= max(CONTEXTS) - 1) & ((numbers + 1) * context < length))
-    return fit[np.linspace(0, len(fit) - 1, min(max(1, tokens // context), len(fit))).astype(int)]
+    has_history, is_whole = numbers >= max(CONTEXTS) - 1, (numbers + 1) * context < length
+    fit = np.flatnonzero(has_history & is_whole)
+    count = min(max(1, tokens // context), len(fit))
+    return fit[np.linspace(0, len(fit) - 1, count).astype(int)]
 
 
 def find_history_multiples(decoder: Decoder, corpus: Corpus) -> list[int]:

@@ -56,7 +56,7 @@ def follow_first_process(
             recipe=recipe,
             folder=folder,
             corpus=corpus,
-            tracker=Tracker("disabled", NOWHERE, recipe.settings.tracking, {}),
+            tracker=Tracker("disabled", NOWHERE, recipe.settings.tracking, identity={}),
             terminal=Terminal(folder, nowhere),
             processes=processes,
             fresh=True,

@@ -1,6 +1,7 @@
 """Console output of a run: what it is, before it starts; its results, after."""
 
 import time
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -29,12 +30,13 @@ def print_introduction(context: RunContext, setup: TrainingSetup, probe: Probe) 
     costs = setup.costs
     active = f" ({costs.params_active:,} active)" if costs.params_active != costs.params else ""
     loops = f", {model.loops} times," if model.loops > 1 else ""
+    parts = ", ".join(f"{slot} {choices[slot]}" for slot in (*PARTS, "init") if slot in choices)
     context.terminal.say(f"[bold]{context.folder.path.name}[/]")
     say(
         "decoder",
         f"{model.layers} layers{loops} x {model.width} wide x {model.heads} heads, context {model.context}: "
         f"{costs.params:,} parameters{active}, {costs.flops_per_token / 1e6:.2f} MFLOPs/token to train",
-        f"[dim]{', '.join(f'{slot} {choices.get(slot)}' for slot in (*PARTS, 'init') if slot in choices)}[/]",
+        f"[dim]{parts}[/]",
     )
     vocabulary = f"vocabulary {corpus.tokenizer.vocab} ({choices.get('tokenizer')})"
     say("data", f"{choices.get('data')}: {corpus.describe_size()}, {vocabulary}", *describe_doubts(context))
@@ -106,22 +108,21 @@ def print_results(
     say.say()
     if losses:
         say.print_fact("loss", f"{losses[0]:.2f} {draw_sparkline(losses)} {losses[-1]:.2f}")
-    shown = [*evaluator.token_metrics, *(["answer_accuracy"] if evaluator.answer_metrics else [])]
-    metrics = "   ".join(f"{name.replace('_', ' ')} {summary[f'val/{name}']:.4g}" for name in shown)
+
+    def join_metrics(names: Iterable[str]) -> str:
+        return "   ".join(f"{name.replace('_', ' ')} {summary[f'val/{name}']:.4g}" for name in names)
+
+    answers = ["answer_accuracy"] if evaluator.answer_metrics else []
+    metrics = join_metrics([*evaluator.token_metrics, *answers])
     say.print_fact("val", f"[bold]{summary['val/loss']:.4f} nats/token[/]   {metrics}")
     if evaluator.task_metrics:
-        tasks = evaluator.task_metrics
-        say.print_fact("", "   ".join(f"{name.replace('_', ' ')} {summary[f'val/{name}']:.4g}" for name in tasks))
+        say.print_fact("", join_metrics(evaluator.task_metrics))
     for name in evaluator.text_metrics if texts else ():
         score, floor, ceiling = (summary[f"val/{name}{suffix}"] for suffix in ("", "_floor", "_ceiling"))
         say.print_fact("", f"{name.replace('_', ' ')} {score:.2f} (floor {floor:.2f}, ceiling {ceiling:.2f})")
-    total, start, training, evaluation, samples = (
-        format_duration(summary[f"time/{part}_s"]) for part in ("total", "start", "train", "evaluate", "samples")
-    )
-    say.print_fact(
-        "time",
-        f"{total} in all: start {start}, training {training}, evaluation {evaluation}, samples {samples}",
-    )
+    parts = {"start": "start", "training": "train", "evaluation": "evaluate", "samples": "samples"}
+    times = ", ".join(f"{name} {format_duration(summary[f'time/{part}_s'])}" for name, part in parts.items())
+    say.print_fact("time", f"{format_duration(summary['time/total_s'])} in all: {times}")
     used = f" ({summary['throughput/mfu']:.1%} MFU)" if "throughput/mfu" in summary else ""
     say.print_fact(
         "speed",

@@ -32,7 +32,8 @@ class ReferenceTexts:
         # a character's bytes may be split between two tokens, and so between two chunks
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
         for start in range(0, len(tokens), CHUNK):
-            yield decoder.decode(b"".join([pieces[token] for token in tokens[start : start + CHUNK].tolist()]))
+            chunk = tokens[start : start + CHUNK].tolist()
+            yield decoder.decode(b"".join([pieces[token] for token in chunk]))
         yield decoder.decode(b"", final=True)
 
     def random_texts(self, count: int, length: int) -> list[str]:

@@ -21,16 +21,16 @@ def load_run(run: str | Path, which: str = "last") -> tuple[Decoder, Tokenizer]:
         raise Refused(explain_no_run(folder))
     path = folder / "checkpoints" / f"{which}.ckpt"
     if not path.exists():
-        others = ", ".join(sorted(checkpoint.stem for checkpoint in path.parent.glob("*.ckpt"))) or "none at all"
+        names = sorted(checkpoint.stem for checkpoint in path.parent.glob("*.ckpt"))
+        others = ", ".join(names) or "none at all"
         raise Refused(f"{folder} has no checkpoint `{which}`; it has {others} (keep=all leaves all when a run is over)")
     recipe = read_recipe(folder)
     # the decoder's parts only: a run whose data or metric is gone can still be sampled
     nodes = {slot: recipe.config[slot] for slot in (*PARTS, "parametrization")}
     nodes |= {f"change.{name}": node for name, node in recipe.config["change"].items()}
-    problems = [
-        *check_settings(recipe.config),
-        *(problem for path, node in nodes.items() for problem in check_node(node, path)),
-    ]
+    problems = check_settings(recipe.config)
+    for name, node in nodes.items():
+        problems += check_node(node, name)
     if problems:
         facts = read_json(folder / "run.json")
         raise Refused(

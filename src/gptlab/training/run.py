@@ -84,7 +84,7 @@ def run(
     corpus = corpus or read_corpus(recipe)
     processes = make_processes(recipe)
     if processes.rank:  # every process runs this same command; all but the first one follow
-        return follow_first_process(recipe, corpus, processes, lambda *parts: Run(*parts).setup)
+        return follow_first_process(recipe, corpus, processes, lambda context, decoder: Run(context, decoder).setup)
     path = find_run_to_resume(recipe)
     has_weights = path is not None and RunFolder(path).has_checkpoint()  # then pretrained ones need not be read
     decoder = build_decoder(recipe, corpus.tokenizer.vocab, load_start=not has_weights)
@@ -98,8 +98,8 @@ def run(
             refuse_other_text(folder, corpus)
         opened(folder.path)
         terminal = Terminal(folder, quiet=quiet)
-        tracker = open_tracker(recipe, folder, decoder, mode, terminal, resumed=path is not None)
-        announce_start(branch, processes, folder, tracker, terminal)
+        tracker = open_tracker(recipe, folder, decoder, mode=mode, terminal=terminal, resumed=path is not None)
+        announce_start(branch, processes, folder, tracker=tracker, terminal=terminal)
         context = RunContext(
             recipe=recipe,
             folder=folder,
@@ -134,15 +134,17 @@ class Run:
         """Return the user's callbacks, then the run's own in the order in which they act."""
         context, state, log = self.context, self.state, self.log
         timer, checkpoints = StepTimer(state), CheckpointWriter(context.folder.checkpoints)
-        evaluation = InterimEvaluation(context, self.setup, self.evaluator, log, checkpoints, state, timer)
+        evaluation = InterimEvaluation(
+            context, self.setup, self.evaluator, log, writer=checkpoints, state=state, timer=timer
+        )
         return [
             *build_callbacks(context.recipe, log.write_row),
             self.stop_on_signal,
             TimeLimit(state, context.processes),
             ProgressBar(context.terminal, context.settings.steps),
-            MetricsLog(context, log, state, timer, self.setup.peak_tokens_per_s),
+            MetricsLog(context, log, state, timer, peak_tokens_per_s=self.setup.peak_tokens_per_s),
             evaluation,
-            InterimSample(context, self.setup, evaluation, self.writer, log, state, timer),
+            InterimSample(context, self.setup, evaluation, self.writer, log=log, state=state, timer=timer),
             Checkpoints(context, checkpoints, state, timer),
             BranchPoints(context, checkpoints, state, timer),
         ]
@@ -210,15 +212,15 @@ class Run:
         start_s = time.monotonic() - context.began
         self.train()
         with terminal.show_status("evaluating on the validation split"), setup.numerics():
-            values, evaluate_s = evaluate_final(context, setup, self.evaluator, self.log, self.state)
+            values, evaluate_s = evaluate_final(context, setup, self.evaluator, self.log, state=self.state)
         with terminal.show_status("writing samples"):
-            texts, sample_values = write_final_samples(context, setup, self.evaluator, self.writer, self.log)
+            texts, sample_values = write_final_samples(context, setup, self.evaluator, self.writer, log=self.log)
         summary = {
-            **describe_run(context, setup, self.state, self.facts, probe),
+            **describe_run(context, setup, self.state, self.facts, probe=probe),
             "status": "finished",
             **values,
             **sample_values,
-            **measure_times(context, setup, self.state, start_s, evaluate_s),
+            **measure_times(context, setup, self.state, start_s=start_s, evaluate_s=evaluate_s),
         }
         # the last of all files: a folder without it is an unfinished run
         context.folder.write_summary(summary)

@@ -41,7 +41,8 @@ def write_final_samples(
     values: dict[str, float] = {}
     if settings.sample.count:
         kept = settings.sample.cached
-        for cached in (not kept, kept) if settings.sample.one_by_one else (kept,):  # the last is kept
+        ways = (not kept, kept) if settings.sample.one_by_one else (kept,)
+        for cached in ways:  # the texts of the last are kept
             texts, seconds = time_samples(settings, setup.decoder, writer, cached)
             values[f"time/generate_{'cached' if cached else 'uncached'}_s"] = seconds
         texts = [{**log.axes(), **text} for text in texts]

@@ -52,7 +52,8 @@ class TrainingSetup:
             accumulate=settings.accumulate,
             pinned=self.device.type == "cuda",
         )
-        self.task = (GraphedTask if config["trainer"].get("cuda_graph") else Task)(
+        task_class = GraphedTask if config["trainer"].get("cuda_graph") else Task
+        self.task = task_class(
             decoder,
             # the factory: Lightning asks for the optimizer once the weights are where they will be trained
             factory(config["optimizer"], "optimizer"),
@@ -71,7 +72,9 @@ class TrainingSetup:
         # counted while the decoder is whole: under fsdp a process soon holds a share of it
         self.costs = count_costs(decoder)
         self.compiled = False
-        if compiled if compiled is not None else should_compile_at_start(settings.compile, self.device.type):
+        if compiled is None:
+            compiled = should_compile_at_start(settings.compile, self.device.type)
+        if compiled:
             self.compile()
 
     @property

@@ -173,7 +173,9 @@ def open_tracker(
             "git": facts["git"],
         },
     }
-    tracker = tracking.Tracker(mode, Path(recipe.settings.outputs), settings.tracking, identity, resumed, terminal.say)
+    tracker = tracking.Tracker(
+        mode, Path(recipe.settings.outputs), settings.tracking, identity, resumed=resumed, warn=terminal.say
+    )
     tracker.define_axes()
     mirrored = MirroredRun(
         outputs=Path(recipe.settings.outputs),

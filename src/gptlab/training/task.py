@@ -227,11 +227,12 @@ class Task(LightningModule):
             return f"the weight {bad} is not finite"
         # one more pass, with a look at every part's output: only a run that is over pays for it
         outputs: list[tuple[str, Any]] = []
-        hooks = [
-            module.register_forward_hook(lambda _, __, out, name=name: outputs.append((name, out)))
-            for name, module in self.decoder.named_modules()
-            if name
-        ]
+        hooks = []
+        for name, module in self.decoder.named_modules():
+            if name:  # the decoder itself has none
+                # name=name: else each hook would have the last one's
+                hook = module.register_forward_hook(lambda _, __, out, name=name: outputs.append((name, out)))
+                hooks.append(hook)
         if batch is not None:
             with torch.no_grad():
                 self.decoder(batch.inputs, batch.targets, documents=batch.documents)

@@ -136,9 +136,9 @@ def find_branch_point(recipe: Recipe, trunk: Path) -> int:
 
 def _describe_differences(recipe: Recipe, other: Recipe) -> str:
     """Return the first keys in which two recipes differ, beside those that a trunk leaves open."""
-    warmups = [build_schedule(each).trunk_warmup for each in (other, recipe)]
-    if warmups[0] != warmups[1]:
-        return f"schedule.warmup_steps ({warmups[0]} there, {warmups[1]} here)"
+    warmup, other_warmup = build_schedule(recipe).trunk_warmup, build_schedule(other).trunk_warmup
+    if warmup != other_warmup:
+        return f"schedule.warmup_steps ({other_warmup} there, {warmup} here)"
     asked, stored = flatten(recipe.config), flatten(other.config)
     keys = [key for key in {**stored, **asked} if asked.get(key) != stored.get(key)]
     differing = [key for key in keys if key.split(".")[0] not in (*COSMETIC_KEYS, "steps", "schedule")]

@@ -94,7 +94,7 @@ def time_step(setup: TrainingSetup, batch: Batch, rounds: int = ROUNDS) -> StepT
     def time_rows(rows: int) -> StepTime:
         start, cpu_start = time.perf_counter(), time.process_time()
         part = batch.take_rows(slice(rows))
-        take_training_step(setup.decoder, optimizer, part, accumulate, setup.numerics)
+        take_training_step(setup.decoder, optimizer, part, accumulate, numerics=setup.numerics)
         if setup.device.type == "cuda":
             torch.cuda.synchronize()
         wall_s = time.perf_counter() - start
@@ -107,9 +107,11 @@ def time_step(setup: TrainingSetup, batch: Batch, rounds: int = ROUNDS) -> StepT
         # twice, since the first call of a process allocates and warms up
         smallest = min(time_rows(accumulate), time_rows(accumulate))
         if smallest.wall_s > SLOW_S:
-            return StepTime(*(seconds * len(batch.inputs) / accumulate for seconds in smallest))
+            factor = len(batch.inputs) / accumulate
+            return StepTime(smallest.wall_s * factor, smallest.thread_s * factor)
     first = time_rows(len(batch.inputs))
     if first.wall_s > SLOW_S and not setup.compiled:
         return first
     times = [time_rows(len(batch.inputs)) for _ in range(rounds)]
-    return StepTime(*map(statistics.median, zip(*times, strict=True)))
+    wall_s, thread_s = zip(*times, strict=True)
+    return StepTime(statistics.median(wall_s), statistics.median(thread_s))

@@ -33,9 +33,12 @@ def count_task_work(metrics: Iterable[Any], context: int) -> TaskWork:
     """Return the work of one evaluation of metrics of tasks (TaskMetric)."""
     from gptlab.generation.likelihood import count_windows  # late: torch
 
-    items = [(metric, of_task) for metric in metrics for of_task in metric.items.values()]
-    counts = [count_windows(metric.list_continuations(of_task), context) for metric, of_task in items]
-    return TaskWork(sum(windows for windows, _ in counts), sum(tokens for _, tokens in counts))
+    windows = tokens = 0
+    for metric in metrics:
+        for items in metric.items.values():
+            task_windows, task_tokens = count_windows(metric.list_continuations(items), context)
+            windows, tokens = windows + task_windows, tokens + task_tokens
+    return TaskWork(windows, tokens)
 
 
 class RunTime(NamedTuple):

@@ -53,7 +53,12 @@ class WordAccuracy(TextMetric):
             for text in self.read(split):
                 *whole_words, partial_word = SEPARATORS.split(partial_word + self._fold_case(text))
                 words.update(whole_words)
-        return frozenset(words | {partial_word}) - {""} | ({""} if not self.drop_empty else set())
+        words.add(partial_word)
+        if self.drop_empty:
+            words.discard("")
+        else:
+            words.add("")
+        return frozenset(words)
 
     def score(self, text: str) -> float:
         # an empty text has one empty word; only drop_empty makes that none
@@ -63,7 +68,9 @@ class WordAccuracy(TextMetric):
         if self.drop_empty:
             words = [word for word in words if word]
         scored_words = set(words) if self.count_once else words
-        return sum(word in self.reference_words for word in scored_words) / len(scored_words) if scored_words else 0.0
+        if not scored_words:
+            return 0.0
+        return sum(word in self.reference_words for word in scored_words) / len(scored_words)
 
     def _fold_case(self, text: str) -> str:
         return text.lower() if self.lowercase else text

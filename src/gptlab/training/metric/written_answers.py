@@ -32,22 +32,22 @@ class WrittenAnswers(AnswerMetric):
         self.corpus = corpus
 
     def update(self, decoder: Decoder, count: int) -> None:
-        self.right = np.concatenate(
-            [self.answer(decoder, slice(start, min(start + MAX_ROWS, count))) for start in range(0, count, MAX_ROWS)]
-        )
+        parts = [slice(start, min(start + MAX_ROWS, count)) for start in range(0, count, MAX_ROWS)]
+        self.right = np.concatenate([self.answer(decoder, rows) for rows in parts])
         self.difficulty = {name: levels[:count, 0] for name, levels in self.corpus.judged.difficulty.items()}
 
     def answer(self, decoder: Decoder, rows: slice) -> np.ndarray:
         """Return whether each answer is right, (rows,) of 0.0 and 1.0."""
         inputs, asked = self.corpus.judged.inputs[rows], self.corpus.judged.targets[rows] != IGNORED
+        # a question ends with the input whose target is the first token of the answer
         questions = [row[: is_asked.argmax() + 1] for row, is_asked in zip(inputs, asked, strict=True)]
-        lengths = asked.sum(1)
+        lengths = asked.sum(1)  # of the answers
         device = decoder.embedding.weight.device
         prompts = [torch.from_numpy(question).to(device) for question in questions]
-        written = torch.stack([*generate(decoder, prompts, int(lengths.max()), temperature=0)], 1).cpu().numpy()
-        # right answers are as long as each other, so that what follows was written for other rows alone
-        judged = [
-            self.corpus.task.is_right(question.tolist(), answer[:length].tolist())
-            for question, answer, length in zip(questions, written, lengths, strict=True)
-        ]
-        return np.array(judged, float)
+        tokens = generate(decoder, prompts, int(lengths.max()), temperature=0)
+        answers = torch.stack(list(tokens), 1).cpu().numpy()  # (rows, longest answer)
+        right = []
+        for question, answer, length in zip(questions, answers, lengths, strict=True):
+            # right answers are as long as each other, so that what follows was written for other rows alone
+            right.append(self.corpus.task.is_right(question.tolist(), answer[:length].tolist()))
+        return np.array(right, float)

@@ -51,8 +51,11 @@ class GroupwiseOptimizer(torch.optim.Optimizer):
 
 def split_by_decay(named: Iterable[tuple[str, nn.Parameter]]) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
     """Split the trained parameters: those of two or more axes decay, the others (norms, biases, gains) do not."""
-    trainable = [p for _, p in named if p.requires_grad]
-    return [p for p in trainable if p.ndim >= 2], [p for p in trainable if p.ndim < 2]
+    matrices, rest = [], []
+    for _, p in named:
+        if p.requires_grad:
+            (matrices if p.ndim >= 2 else rest).append(p)
+    return matrices, rest
 
 
 def make_decay_groups(named: Iterable[tuple[str, nn.Parameter]]) -> list[dict[str, Any]]:
@@ -65,6 +68,11 @@ def select_trained(group: dict[str, Any]) -> tuple[list[Tensor], list[Tensor]]:
     """Return the weights of a group that have gradients, and these; a group may be empty, or frozen for now."""
     weights = [p for p in group["params"] if p.grad is not None]
     return weights, [p.grad for p in weights]
+
+
+def list_state(optimizer: torch.optim.Optimizer, weights: list[Tensor], name: str) -> list[Tensor]:
+    """Return one of the tensors that an optimizer keeps for each weight, as torch's _foreach functions take them."""
+    return [optimizer.state[p][name] for p in weights]
 
 
 def is_hidden_matrix(name: str, p: Tensor) -> bool:
@@ -118,8 +126,8 @@ def apply_adam_step(optimizer: torch.optim.Optimizer, group: dict[str, Any]) -> 
     torch._fused_adamw_(
         weights,
         gradients,
-        [optimizer.state[p]["mean"] for p in weights],
-        [optimizer.state[p]["square"] for p in weights],
+        list_state(optimizer, weights, "mean"),
+        list_state(optimizer, weights, "square"),
         [],  # largest squares so far, which amsgrad alone keeps
         [count] * len(weights),
         lr=group["lr"],

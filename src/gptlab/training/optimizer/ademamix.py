@@ -17,6 +17,7 @@ from torch import nn
 
 from gptlab.training.optimizer import (
     GroupwiseOptimizer,
+    list_state,
     make_decay_groups,
     refuse_bad_adam,
     refuse_bad_knobs,
@@ -68,10 +69,10 @@ class AdEMAMix(GroupwiseOptimizer):
             return
         for p in weights:
             if not self.state[p]:
-                self.state[p].update({name: torch.zeros_like(p) for name in ("mean", "slow", "square")})
+                self.state[p].update(mean=torch.zeros_like(p), slow=torch.zeros_like(p), square=torch.zeros_like(p))
         group["step"] += 1
         lr, (beta1, beta2), step = group["lr"], group["betas"], group["step"]
-        means, slows, squares = ([self.state[p][name] for p in weights] for name in ("mean", "slow", "square"))
+        means, slows, squares = (list_state(self, weights, name) for name in ("mean", "slow", "square"))
         torch._foreach_lerp_(means, gradients, 1 - beta1)
         torch._foreach_lerp_(slows, gradients, 1 - compute_slow_beta(group))
         torch._foreach_lerp_(squares, torch._foreach_mul(gradients, gradients), 1 - beta2)

@@ -15,6 +15,7 @@ from torch import nn
 
 from gptlab.training.optimizer import (
     GroupwiseOptimizer,
+    list_state,
     make_decay_groups,
     refuse_bad_adam,
     refuse_bad_knobs,
@@ -55,7 +56,7 @@ class Adopt(GroupwiseOptimizer):
         # also at the first step, which has no direction yet
         torch._foreach_mul_(weights, 1 - lr * group["weight_decay"])
         if group["step"]:
-            means, squares = ([self.state[p][name] for p in weights] for name in ("mean", "square"))
+            means, squares = list_state(self, weights, "mean"), list_state(self, weights, "square")
             # of the steps before this one: v is updated last
             roots = torch._foreach_sqrt(squares)
             torch._foreach_clamp_min_(roots, group["eps"])

@@ -16,6 +16,7 @@ from torch import nn
 
 from gptlab.training.optimizer import (
     GroupwiseOptimizer,
+    list_state,
     make_decay_groups,
     refuse_bad_betas,
     refuse_bad_knobs,
@@ -43,9 +44,8 @@ class Lion(GroupwiseOptimizer):
     ) -> None:
         refuse_bad_knobs(lr, weight_decay)
         refuse_bad_betas(betas)
-        super().__init__(
-            make_decay_groups(named), {"lr": lr, "betas": (betas[0], betas[1]), "weight_decay": weight_decay}
-        )
+        defaults = {"lr": lr, "betas": (betas[0], betas[1]), "weight_decay": weight_decay}
+        super().__init__(make_decay_groups(named), defaults)
 
     def update_group(self, group: dict[str, Any]) -> None:
         weights, gradients = select_trained(group)
@@ -55,7 +55,7 @@ class Lion(GroupwiseOptimizer):
         for p in weights:
             if "momentum" not in self.state[p]:
                 self.state[p]["momentum"] = torch.zeros_like(p)
-        momenta = [self.state[p]["momentum"] for p in weights]
+        momenta = list_state(self, weights, "momentum")
         # b1 m + (1 - b1) g: lerp weighs its second argument; all weights in one call
         signs = torch._foreach_lerp(gradients, momenta, beta1)
         torch._foreach_sign_(signs)

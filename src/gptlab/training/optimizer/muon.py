@@ -87,7 +87,7 @@ class Muon(GroupwiseOptimizer):
         weight_decay: float = 0.1,
         eps: float = 1e-8,
     ) -> None:
-        refuse_bad_knobs(lr, weight_decay, momentum=momentum, **({"neuron_beta": neuron_beta} if neuron_beta else {}))
+        refuse_bad_knobs(lr, weight_decay, momentum=momentum, neuron_beta=neuron_beta or 0.0)
         if adam_lr is not None and adam_lr < 0:
             raise ValueError(f"adam_lr={adam_lr} is negative; null is lr={lr}")
         refuse_bad_adam(betas, eps)
@@ -127,18 +127,17 @@ class Muon(GroupwiseOptimizer):
             if p.grad is not None:
                 weights_by_shape[tuple(sorted(p.shape))].append(p)
         for (_, longer), weights in weights_by_shape.items():
-            updates = orthogonalize(
-                torch.stack([transpose_if_tall(self._update_momentum(p, group), p) for p in weights]),
-                group["steps"],
-                group["coefficients"],
-            )
+            wide = torch.stack([transpose_if_tall(self._update_momentum(p, group), p) for p in weights])
+            updates = orthogonalize(wide, group["steps"], group["coefficients"])
             for p, transposed in zip(weights, updates, strict=True):
                 update, rate = transpose_if_tall(transposed, p), 0.2 * group["lr"]
                 if group["neuron_beta"]:
                     update = self._normalize_rows(update, p, group["neuron_beta"])
                 else:
+                    # the singular values are 1, so the RMS is 1 / sqrt(longer)
                     rate *= longer**0.5
                 decay = group["lr"] * group["weight_decay"]
+                # a step goes against `update`, so a weight of its sign is made smaller
                 p.mul_(1 - decay * (update * p > 0) if group["cautious"] else 1 - decay)
                 p.add_(update, alpha=-rate)
 
@@ -170,9 +169,12 @@ def list_polynomials(coefficients: str, steps: int) -> list[tuple[float, float, 
     """Return a, b and c of a x + b x^3 + c x^5 for each turn."""
     if coefficients == "jordan":
         return [QUINTIC] * steps
-    a, b, c = zip(*(POLAR_EXPRESS[min(turn, len(POLAR_EXPRESS) - 1)] for turn in range(steps)), strict=True)
-    factors = [SAFETY if turn < len(POLAR_EXPRESS) - 1 else 1.0 for turn in range(steps)]
-    return [(a[n] / f, b[n] / f**3, c[n] / f**5) for n, f in enumerate(factors)]
+    last, polynomials = len(POLAR_EXPRESS) - 1, []
+    for turn in range(steps):
+        a, b, c = POLAR_EXPRESS[min(turn, last)]
+        factor = SAFETY if turn < last else 1.0
+        polynomials.append((a / factor, b / factor**3, c / factor**5))
+    return polynomials
 
 
 def orthogonalize(x: Tensor, steps: int, coefficients: str = "jordan") -> Tensor:

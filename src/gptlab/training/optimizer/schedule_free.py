@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from gptlab.training.optimizer import (
     GroupwiseOptimizer,
+    list_state,
     make_decay_groups,
     refuse_bad_adam,
     refuse_bad_knobs,
@@ -64,7 +65,7 @@ class ScheduleFree(GroupwiseOptimizer):
         for p in weights:
             if not self.state[p]:
                 self.state[p].update(z=p.clone(), square=torch.zeros_like(p))
-        z, squares = ([self.state[p][name] for p in weights] for name in ("z", "square"))
+        z, squares = list_state(self, weights, "z"), list_state(self, weights, "square")
         torch._foreach_lerp_(squares, torch._foreach_mul(gradients, gradients), 1 - beta2)
         roots = torch._foreach_sqrt(torch._foreach_div(squares, 1 - beta2 ** group["step"]))
         torch._foreach_add_(roots, group["eps"])
@@ -82,5 +83,7 @@ class ScheduleFree(GroupwiseOptimizer):
         pairs = []
         for group in self.param_groups:
             beta1 = group["betas"][0]
-            pairs += [(p, (p - (1 - beta1) * self.state[p]["z"]) / beta1) for p in group["params"] if self.state[p]]
+            for p in group["params"]:
+                if self.state[p]:
+                    pairs.append((p, (p - (1 - beta1) * self.state[p]["z"]) / beta1))
         return pairs

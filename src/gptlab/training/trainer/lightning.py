@@ -109,14 +109,14 @@ class Lightning:
         torch.set_num_threads(self.threads)
         if self.accelerator == "gpu":
             torch.set_float32_matmul_precision("high" if self.precision == "tf32" else "highest")
-        world_size = self.devices * self.nodes
-        fsdp_strategy = (
+        strategy: Any = {"single": "auto", "ddp": "ddp", "fsdp": None}[self.strategy]
+        if self.strategy == "fsdp":
             # one file of whole tensors, which any number of devices can resume from
-            ModelParallelStrategy(world_size, 1, save_distributed_checkpoint=False) if self.strategy == "fsdp" else None
-        )
+            world_size = self.devices * self.nodes
+            strategy = ModelParallelStrategy(world_size, 1, save_distributed_checkpoint=False)
         trainer = Trainer(
             accelerator=self.accelerator,
-            strategy=fsdp_strategy or {"single": "auto", "ddp": "ddp"}[self.strategy],
+            strategy=strategy,
             devices=self.devices,
             num_nodes=self.nodes,
             # to Lightning tf32 is float32: only torch's products, set above, know of it
