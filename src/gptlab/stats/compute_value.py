@@ -2,8 +2,8 @@
 
 The baseline is trained at several budgets, each with its own whole schedule: slope s = dL / d ln(compute) < 0. An arm
 dL better is worth exp(dL / s) times the compute; net of speed its difference is dL - s ln(time / time of the baseline).
-Intervals by the delta method: the difference, the slope and the time each bring their own half-width, and these add in
-quadrature.
+Intervals by the delta method (Oehlert 1992, Am. Stat. 46:27): the difference, the slope and the time each bring their
+own half-width, and these add in quadrature.
 """
 
 import math

@@ -1,12 +1,12 @@
 """Contrasts between arms over the seeds that both finished, each with its verdict.
 
 Better or worse needs Holm's p below alpha over all comparisons with the baseline, and an interval that leaves 0 out:
-intervals count fewer degrees of freedom (`moderation`). Equivalent needs the 90 % interval
-inside +-delta (TOST at 5 %), and goes before better and worse: a difference that is certain, and certainly smaller than
-what matters, is no reason to change. A study with a plan of looks has at each look the level that its spending leaves,
-and intervals as wide: they are right over all looks together, whenever the study is stopped. An arm that diverged in
-some seed is unstable, whatever the others say; one that did not is judged by the seeds that a diverging baseline
-finished, with its own variance, and a note says so.
+intervals count fewer degrees of freedom (`moderation`). Equivalent needs the 90 % interval inside +-delta (two
+one-sided tests at 5 %, TOST: Schuirmann 1987, J. Pharmacokinet. Biopharm. 15:657), and goes before better and worse: a
+difference that is certain, and certainly smaller than what matters, is no reason to change. A study with a plan of
+looks has at each look the level that its spending leaves, and intervals as wide: they are right over all looks
+together, whenever the study is stopped. An arm that diverged in some seed is unstable, whatever the others say; one
+that did not is judged by the seeds that a diverging baseline finished, with its own variance, and a note says so.
 """
 
 import math

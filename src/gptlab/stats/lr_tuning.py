@@ -8,7 +8,7 @@ from gptlab.stats.results import Run, Tuning
 
 
 def choose_learning_rates(
-    runs: list[Run], carried: Mapping[str, float | None] | None = None
+    runs: list[Run], carried: Mapping[str, float | None] | None
 ) -> tuple[list[Tuning], list[Run]]:
     """Return the curve of each arm, and the runs at its best rate, or at the one that is carried from another size.
 
@@ -49,7 +49,8 @@ def choose_learning_rates(
             )
         )
         # where no rate has a loss, the runs of the lowest stand for the arm
-        rate_of_arm = chosen if chosen is not None else rates[0] if rates else None
+        lowest_rate = rates[0] if rates else None
+        rate_of_arm = lowest_rate if chosen is None else chosen
         best += [run for run in arm_runs if run.lr == rate_of_arm]
     return tunings, best
 

@@ -160,11 +160,12 @@ def _format_number(value: float | None) -> str:
 
 def describe_clocks(measurements: Measurements) -> list[str]:
     """Return a sentence for each timing: rounds, and the smallest difference that it can tell."""
-    return [
-        f"{timing.metric.name}: {timing.rounds} rounds, the median of their ratios to {measurements.baseline} with a "
-        f"95 % interval; it differs from itself by up to {timing.spread:.1%}, below which nothing is told apart"
-        for timing in measurements.timings
-    ]
+    sentences = []
+    for timing in measurements.timings:
+        how = f"{timing.rounds} rounds, the median of their ratios to {measurements.baseline} with a 95 % interval"
+        spread = f"it differs from itself by up to {timing.spread:.1%}, below which nothing is told apart"
+        sentences.append(f"{timing.metric.name}: {how}; {spread}")
+    return sentences
 
 
 def print_measurements(measurements: Measurements, console: Console) -> None:
@@ -221,15 +222,18 @@ def judge_coordinates(measurements: Measurements) -> list[str]:
             word = "stands"
         text = f"the {quantity} of {kind}, {slope.value:+.2f} ({slope.low:+.2f} to {slope.high:+.2f})"
         words.setdefault((arm, dimension), {}).setdefault(word, []).append((slope, text))
-    return [_describe_check(name, dimension, found, tolerance) for (name, dimension), found in words.items()]
+    return [_describe_check(arm, dimension, by_word, tolerance) for (arm, dimension), by_word in words.items()]
 
 
 def _describe_check(name: str, dimension: str, words: dict[str, list[tuple[Slope, str]]], tolerance: float) -> str:
+    """Return the sentence of one arm over one dimension; `words`: slopes and their texts, by what was judged."""
     over = f"**{name}** {{}} over {dimension}: "
-    failures = [(slope, f"{text}, {word}") for word in ("grows", "shrinks") for slope, text in words.get(word, [])]
+    failures = []
+    for word in ("grows", "shrinks"):
+        failures += [(slope, f"{text}, {word}") for slope, text in words.get(word, [])]
     unresolved, standing = words.get("not resolved", []), words.get("stands", [])
     # the steepest says most; the table has the others
-    slope, text = max(failures or unresolved or standing, key=lambda found: abs(found[0].value))
+    slope, text = max(failures or unresolved or standing, key=lambda pair: abs(pair[0].value))
     others = len(failures or unresolved) - 1
     more = f", and {others} more" if others > 0 else ""
     if failures:

@@ -161,6 +161,7 @@ def _estimate_noise(
     control_difference: float | None,
     others: int,
 ) -> Noise | None:
+    """Return the noise floor of a comparison; None where no arm or no pair has two seeds."""
     # pairs of one thing under two names have no variance, and would make the study seem sharper than it is
     stable = {
         pair: estimate for pair, estimate in variances.items() if estimate.variance and not {*pair} & rule.unstable
@@ -199,6 +200,7 @@ def _control_difference(base: Mapping[int, float], control: Table) -> float | No
 
 
 def _describe_seeds(arms: list[Arm], values: Table, looked: list[int], *, baseline: str, metric: Metric) -> list[str]:
+    """Return notes on arms that diverged, and on those that are compared by fewer seeds than the baseline has."""
     notes = []
     for arm in arms:
         if arm.diverged:

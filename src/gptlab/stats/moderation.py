@@ -48,7 +48,9 @@ def choose_outlier_limit(arms: int) -> float:
 
     Among three arms none does. Where all arms differ, the noisiest of many is far out by chance more often.
     """
-    return 0.0 if arms < 4 else 1e-3 if arms == 4 else 1e-5
+    if arms < 4:
+        return 0.0
+    return 1e-3 if arms == 4 else 1e-5
 
 
 @dataclass(frozen=True)
@@ -179,10 +181,9 @@ def moderate_variances(own: Mapping[Pair, VarianceEstimate], table: Table) -> di
     table  all arms whose runs say something of the noise, the baselines too
     """
     noise = compare_noise(table)
-    moderated = {
-        pair: moderate_variance(estimate, noise.get(pair[0]), noise.get(pair[1]), len(table) - 1)
-        for pair, estimate in own.items()
-    }
+    moderated: dict[Pair, VarianceEstimate] = {}
+    for (arm, against), estimate in own.items():
+        moderated[arm, against] = moderate_variance(estimate, noise.get(arm), noise.get(against), len(table) - 1)
     outlier = find_outlier(noise, {against for _, against in own})
     if outlier is None:
         return moderated
@@ -192,11 +193,11 @@ def moderate_variances(own: Mapping[Pair, VarianceEstimate], table: Table) -> di
 
 def find_outlier(noise: Mapping[str, RowNoise], baselines: Collection[str]) -> str | None:
     """Return the arm, no baseline, that is so much noisier than the others that it says nothing of their noise."""
-    p = {
-        arm: row.p
-        for arm, row in noise.items()
-        if arm not in baselines and row.df >= OUTLIER_SEEDS - 1 and row.p < choose_outlier_limit(len(noise))
-    }
+    limit = choose_outlier_limit(len(noise))
+    p: dict[str, float] = {}
+    for arm, row in noise.items():
+        if arm not in baselines and row.df >= OUTLIER_SEEDS - 1 and row.p < limit:
+            p[arm] = row.p
     return min(p, key=lambda arm: (p[arm], arm)) if p else None
 
 

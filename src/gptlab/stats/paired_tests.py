@@ -1,6 +1,7 @@
 """Differences between arms over seeds: variances, t-intervals, Holm's correction, equivalence, power.
 
-A block is a seed: y[arm, seed] = mean + arm + seed + noise. Three variances of a paired difference:
+A block is a seed: y[arm, seed] = mean + arm + seed + noise, a randomized block design (Cochran & Cox 1957, Experimental
+Designs, chapter 4). Three variances of a paired difference:
 
 own        of this arm's own differences                         n - 1 degrees of freedom
 pooled     twice the residual mean square of the two-way model   (arms - 1) (n - 1): three seeds see much more

@@ -25,6 +25,7 @@ def fit_scaling(strata: list[Stratum]) -> tuple[list[Scaling], list[str]]:
 
 
 def _collect_points(arm: str, cost: str, strata: list[Stratum]) -> list[tuple[float, float]]:
+    """Return (cost, mean loss) of an arm at each size where it has both, by rising cost."""
     points = []
     for stratum in strata:
         # an arm may be missing at a size
@@ -43,6 +44,7 @@ def _collect_points(arm: str, cost: str, strata: list[Stratum]) -> list[tuple[fl
 
 
 def _fit_line(arm: str, cost: Literal["params", "flops"], points: list[tuple[float, float]]) -> Scaling | None:
+    """Return the least-squares line of loss over ln(cost); None from fewer than three sizes, or without an error."""
     if len({x for x, _ in points}) < MIN_SIZES:
         return None
     sizes, losses = np.array(points).T
@@ -56,13 +58,13 @@ def _fit_line(arm: str, cost: Literal["params", "flops"], points: list[tuple[flo
 
 
 def _describe_winners(strata: list[Stratum]) -> list[str]:
+    """Return a note on whether one arm has the lowest mean loss at all sizes."""
     best = {}
     for stratum in strata:
-        means = {
-            summary.arm: summary.mean
-            for summary in stratum.comparisons[0].arms
-            if summary.mean is not None and not summary.diverged
-        }
+        means = {}
+        for summary in stratum.comparisons[0].arms:
+            if summary.mean is not None and not summary.diverged:
+                means[summary.arm] = summary.mean
         if means:
             best[stratum.size] = min(means, key=lambda arm: (means[arm], arm))
     if not best:

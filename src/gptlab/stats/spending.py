@@ -50,7 +50,7 @@ SPENDING: dict[str, Callable[[float, float], float]] = {
 }
 
 
-def share_alpha(first: int, count: int, alpha: float = ALPHA) -> float:
+def share_alpha(first: int, count: int) -> float:
     """Return the alpha of `count` questions of a campaign, from number `first` (1, 2, ...) on.
 
     Alpha-spending over an endless sequence of questions: the shares of all of them sum to alpha, so that the
@@ -58,7 +58,7 @@ def share_alpha(first: int, count: int, alpha: float = ALPHA) -> float:
     of a study that is rejected as a whole goes on to a later one, which keeps that promise (online fallback: Tian &
     Ramdas 2021, arXiv:1910.04900).
     """
-    return float(alpha * sum(number**-DECAY for number in range(first, first + count)) / special.zeta(DECAY))
+    return float(ALPHA * sum(number**-DECAY for number in range(first, first + count)) / special.zeta(DECAY))
 
 
 @lru_cache(maxsize=4096)
@@ -182,7 +182,11 @@ class LookPlan:
     def describe(self, seeds: int, comparisons: int, alpha: float = ALPHA) -> Look:
         """Return the look at so many seeds."""
         reached = sum(look <= seeds for look in self.looks)
-        place = "planned" if seeds in self.looks else "between" if reached else "before"
+        place = "between" if reached else "before"
+        if seeds in self.looks:
+            place = "planned"
+        elif seeds > self.last:
+            place = "after"
         return Look(
             seeds=seeds,
             number=reached,
@@ -191,5 +195,5 @@ class LookPlan:
             level=self.find_level(seeds, comparisons, alpha=alpha),
             spent=SPENDING[self.spending](min(1.0, seeds / self.last), alpha),
             alpha=alpha,
-            place="after" if seeds > self.last else place,
+            place=place,
         )

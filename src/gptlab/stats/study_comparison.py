@@ -61,6 +61,7 @@ def compare_study(
 def _compare_sizes(
     plan: StudyPlan, runs: list[Run], sizes: list[str], times: RoundTimes, *, minutes: Mapping[str, float]
 ) -> list[Stratum]:
+    """Compare the runs size by size, or task by task; `minutes` of a cell by size and arm."""
     # of all sizes or tasks together; each has one baseline, which is compared with nothing
     comparisons = len({(run.size, run.arm) for run in runs if run.role == "arm"}) - len(sizes)
     strata: list[Stratum] = []

@@ -25,11 +25,11 @@ def compare_times(metric: Metric, times: Mapping[str, list[float]], size: str, b
     that control.
     """
     prefix = f"{size}/" if size else ""
-    own_times = {
-        arm.removeprefix(prefix): ms
-        for arm, ms in times.items()
-        if arm.startswith(prefix) and (size or "/" not in arm or arm == AA_CONTROL)
-    }
+    own_times: dict[str, list[float]] = {}
+    for arm, ms in times.items():
+        # names are size/arm, or arm alone where there is one size; A/A has a slash of its own
+        if arm.startswith(prefix) and (size or "/" not in arm or arm == AA_CONTROL):
+            own_times[arm.removeprefix(prefix)] = ms
     if not {baseline, AA_CONTROL} <= set(own_times):
         return None
     # round by round: what slows a moment of the machine slows both, and cancels
@@ -37,10 +37,9 @@ def compare_times(metric: Metric, times: Mapping[str, list[float]], size: str, b
     # all three of the A/A ratio: its ends count, not its median alone
     spread = max(abs(ratio - 1) for ratio in ratios.pop(AA_CONTROL))
     rounds = len(own_times[baseline])
-    verdicts: dict[str, Verdict] = {
-        arm: _decide(low, high, spread) if rounds >= MIN_ROUNDS else "no verdict"
-        for arm, (_, low, high) in ratios.items()
-    }
+    verdicts: dict[str, Verdict] = {}
+    for arm, (_, low, high) in ratios.items():
+        verdicts[arm] = _decide(low, high, spread) if rounds >= MIN_ROUNDS else "no verdict"
     medians = {arm: plain.median(ms) for arm, ms in sorted(own_times.items()) if arm != AA_CONTROL}
     return Timing(metric=metric, medians=medians, ratios=ratios, spread=spread, verdicts=verdicts, rounds=rounds)
 

@@ -214,6 +214,7 @@ def _describe_trend(
 
 
 def _describe_rung(ladder: _Ladder, rung: int, contrast: Contrast, fit: LadderFit | None) -> RungGain:
+    """Return an arm's gain at a rung, with the compute that it is worth there if the arm was fitted."""
     multiplier = None
     if fit is not None and (contrast.arm, rung) in fit.cells:
         multiplier = fit.estimate_multiplier(contrast.arm, ladder.baseline, rung, ladder.level)
@@ -262,6 +263,7 @@ def _list_arms(stratum: Stratum) -> set[str]:
 
 
 def _list_curves(joint: LadderFit | None, reference: float) -> list[Curve]:
+    """Return the fitted power laws of all arms; none where the fit is a line."""
     if joint is None or not isinstance(joint.model, PowerLaws):
         return []
     curves = []

@@ -76,11 +76,11 @@ def compare_sizes(ladders: Sequence[LadderLosses], small: str, large: str) -> Si
     )
 
 
-def wilson_interval(agree: int, of: int, level: float = LEVEL) -> Share:
+def wilson_interval(agree: int, of: int) -> Share:
     """Return a share with Wilson's score interval (1927, J. Am. Stat. Assoc. 22:209)."""
     if not of:
         return Share(0, 0, 0.0, 1.0)
-    z = float(stats.norm.ppf(0.5 + level / 2))
+    z = float(stats.norm.ppf(0.5 + LEVEL / 2))
     share, scale = agree / of, 1 + z * z / of
     middle = (share + z * z / (2 * of)) / scale
     half = z / scale * math.sqrt(share * (1 - share) / of + z * z / (4 * of * of))
@@ -108,6 +108,7 @@ class _LadderPart:
 
 
 def _compare_ladder(ladder: LadderLosses, small: str, large: str, generator: np.random.Generator) -> _LadderPart:
+    """Return the decisions of one ladder at two of its sizes, and their true signs as drawn."""
     ends = [ladder.find_rung(size) for size in (small, large)]
     measured = [_measure_differences(rung.losses, ladder.baseline) for rung in ends]
     arms = [arm for arm in measured[0] if arm in measured[1]]
@@ -188,6 +189,7 @@ def _compare_pairs(
 
 
 def _count_shares(decisions: list[Decision]) -> dict[str, Share]:
+    """Return how many signs agree, of all decisions and of those that some size resolves."""
     at_small = [decision for decision in decisions if decision.small.is_resolved]
     at_large = [decision for decision in decisions if decision.large.is_resolved]
     at_both = [decision for decision in at_small if decision.large.is_resolved]
