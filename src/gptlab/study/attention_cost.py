@@ -25,6 +25,8 @@ from gptlab.stats.timing import AA_CONTROL
 from gptlab.study import Build, Study
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from gptlab.model.decoder import Decoder
     from gptlab.study.tools.timing import Placement
 
@@ -81,16 +83,17 @@ class AttentionCost(Study):
                     values_by_point[point] = values
                     passes[point] = make_pass(decoder, length, placement, self.kernel)
                     counts = count_costs(decoder, kind, length)
-                    rows += [Row(point, block, metric, value, values) for metric, value in counts.items()]
+                    for metric, value in counts.items():
+                        rows.append(Row(point, block, metric, value, arm_values=values))
         # no limit of seconds: every round has all points, or slopes would compare other moments
         times = time_interleaved({**passes, AA_CONTROL: passes[next(iter(passes))]}, float("inf"), self.rounds)
-        time_rows = [Row(point, block, "ms", ms, values_by_point.get(point, ())) for point, ms in times.items()]
+        time_rows = []
+        for point, ms in times.items():  # the A/A control is no point of a curve
+            time_rows.append(Row(point, block, "ms", ms, arm_values=values_by_point.get(point, ())))
         points = {name: point for name, values in values_by_point.items() if (point := read_point(values))}
-        slopes = compute_slopes(times, points)
-        slope_rows = [
-            Row(point, block, "local slope", slope, values_by_point[point]) for point, slope in slopes.items()
-        ]
-        return time_rows + rows + slope_rows
+        for point, slope in compute_slopes(times, points).items():
+            rows.append(Row(point, block, "local slope", slope, arm_values=values_by_point[point]))
+        return time_rows + rows
 
 
 def count_costs(decoder: "Decoder", kind: str, length: int) -> dict[str, float]:
@@ -130,10 +133,11 @@ def make_attention_pass(decoder: "Decoder", length: int, placement: "Placement",
 
     attention: Any = decoder.layers[0].attention
     generator = torch.Generator().manual_seed(0)
-    q, k, v = (
-        torch.randn(1, length, heads, attention.head, generator=generator).to(placement.device)
-        for heads in (attention.heads, attention.kv_heads, attention.kv_heads)
-    )
+
+    def draw(heads: int) -> "Tensor":  # (1, T, heads, D)
+        return torch.randn(1, length, heads, attention.head, generator=generator).to(placement.device)
+
+    q, k, v = draw(attention.heads), draw(attention.kv_heads), draw(attention.kv_heads)
     positions = torch.arange(length, device=placement.device)[None]
     pass_mask = PassMask(attention.mask, positions, positions, attention.mask.is_plain_causal(length))
 

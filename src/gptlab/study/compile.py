@@ -100,10 +100,9 @@ class Compile(Study):
                     tokens=self.draw_tokens(decoder, context).to(placement.device),
                     backend=self.backend,
                 )
-                rows += [
-                    Row(label_arm(values), block, f"{prefix}{metric.format(kind)}", value, values)
-                    for values, metric, value in bench.measure(self.other_lengths(context), self.rounds)
-                ]
+                for values, metric, value in bench.measure(self.other_lengths(context), self.rounds):
+                    name_of_metric = f"{prefix}{metric.format(kind)}"
+                    rows.append(Row(label_arm(values), block, name_of_metric, value, arm_values=values))
         return rows
 
     def draw_tokens(self, decoder: "Decoder", length: int) -> "Tensor":

@@ -111,20 +111,24 @@ class CoordinateCheck(Study):
         decoder = build(recipe, vocab)
         tokens, targets = make_batch(recipe, self.vocab, ROWS, block)
         before = record_activations(decoder, tokens)
-        train_on_batch(decoder, recipe, tokens, targets, self.steps)
+        train_on_batch(decoder, recipe, tokens, targets, steps=self.steps)
         after = record_activations(decoder, tokens)
         measured = {}
         for kind, outputs in after.items():
-            pairs = list(zip(outputs, before[kind], strict=True))
-            measured[kind, "size"] = sum(now.abs().mean().item() for now, _ in pairs) / len(pairs)
-            measured[kind, "change"] = sum((now - at_birth).abs().mean().item() for now, at_birth in pairs) / len(pairs)
+            # a mean over the layers that have an activation of this kind
+            sizes = [now.abs().mean().item() for now in outputs]
+            changes = [(now - birth).abs().mean().item() for now, birth in zip(outputs, before[kind], strict=True)]
+            measured[kind, "size"] = sum(sizes) / len(sizes)
+            measured[kind, "change"] = sum(changes) / len(changes)
         return measured
 
 
 def shorten_names(arms: dict[str, Recipe]) -> dict[str, Recipe]:
     """Return the arms by their values alone, mup for parametrization=mup, where these tell them apart."""
-    short = {name: " ".join(word.rpartition("=")[2] for word in name.split()) for name in arms}
-    return {short[name] if len({*short.values()}) == len(arms) else name: recipe for name, recipe in arms.items()}
+    by_short_name = {}
+    for name, recipe in arms.items():
+        by_short_name[" ".join(word.rpartition("=")[2] for word in name.split())] = recipe
+    return by_short_name if len(by_short_name) == len(arms) else arms
 
 
 def set_width(recipe: Recipe, width: int, grow: str) -> Recipe:
@@ -138,7 +142,7 @@ def set_width(recipe: Recipe, width: int, grow: str) -> Recipe:
     return set_values(recipe, model__width=width, model__heads=width // head, model__head=head)
 
 
-def train_on_batch(decoder: "Decoder", recipe: Recipe, tokens: "Tensor", targets: "Tensor", steps: int) -> None:
+def train_on_batch(decoder: "Decoder", recipe: Recipe, tokens: "Tensor", targets: "Tensor", *, steps: int) -> None:
     """Take steps of the recipe's optimizer, at its peak rate, on one batch of tokens and targets (B, T)."""
     import torch
 
@@ -166,7 +170,8 @@ def record_activations(decoder: "Decoder", tokens: "Tensor") -> "dict[str, list[
     # what enters the last norm is the stream, collapsed where it is several
     hooks = [decoder.norm.register_forward_pre_hook(lambda _, inputs: recorded["stream"].append(inputs[0]))]
     watched = [("embedding", decoder.embedding)]
-    watched += [pair for block in decoder.layers for pair in (("attention", block.attention), ("MLP", block.mlp))]
+    for block in decoder.layers:
+        watched += [("attention", block.attention), ("MLP", block.mlp)]
     for kind, module in watched:
         hooks.append(module.register_forward_hook(make_recorder(recorded[kind])))
     decoder.eval()
@@ -189,9 +194,10 @@ def make_rows(arm: str, dimension: str, moved: dict[tuple[str, str], dict[int, l
     for (kind, quantity), by_size in moved.items():
         for size, values in by_size.items():
             point = (("", kind), (dimension, str(size)))
-            rows.append(Row(label_arm(point), block, f"{arm}: {quantity}", sum(values) / len(values), point))
+            mean = sum(values) / len(values)  # over the draws
+            rows.append(Row(label_arm(point), block, f"{arm}: {quantity}", mean, arm_values=point))
         line = (("", arm), ("", kind), ("over", short))
         slope = fit_slope(by_size)
         for name, value in zip(("slope", "low", "high"), slope, strict=True):
-            rows.append(Row(label_arm(line), block, f"{name} of {quantity}", value, line))
+            rows.append(Row(label_arm(line), block, f"{name} of {quantity}", value, arm_values=line))
     return rows

@@ -82,12 +82,12 @@ class Decode(Study):
     def __call__(self, arms: dict[str, Recipe], block: int, build: Build, folder: Path) -> list[Row]:
         rows = []
         for name, recipe in arms.items():
-            arm_rows = self.measure_decoder(recipe, block, build)
             prefix = f"{name.replace('/', ':')} " if len(arms) > 1 else ""
-            rows += [
-                row._replace(arm=row.arm if row.arm == AA_CONTROL and not rows else prefix + row.arm)
-                for row in arm_rows
-            ]
+            is_first = not rows
+            for row in self.measure_decoder(recipe, block, build):
+                # the A/A control of the first decoder is that of the study, whose baseline is its first variant
+                is_control = is_first and row.arm == AA_CONTROL
+                rows.append(row if is_control else row._replace(arm=prefix + row.arm))
         return rows
 
     def measure_decoder(self, recipe: Recipe, block: int, build: Build) -> list[Row]:
@@ -168,9 +168,9 @@ class DecodeBench:
         assert self.uncached is not None
         toggles = self.toggles[name]
         self.uncached.compute_logits(text[:, :1], toggles, fresh=True)
-        logits = [
-            self.uncached.compute_logits(text[:, : position + 1], toggles) for position in range(1, text.shape[1])
-        ]
+        logits = []
+        for length in range(2, text.shape[1] + 1):
+            logits.append(self.uncached.compute_logits(text[:, :length], toggles))
         return torch.cat(logits)[:, : self.decoder.shape.tokens]
 
     def count_weight_bytes(self, name: str) -> int:
@@ -188,7 +188,9 @@ class DecodeBench:
         # the first variant is the baseline, whichever kind it is: its second timing is the clock's noise
         if self.names[0] in self.cached:
             timers |= {AA_CONTROL: timers[self.names[0]]}
-        toggle_sets = {**self.toggles, **({} if AA_CONTROL in timers else {AA_CONTROL: self.toggles[self.names[0]]})}
+        toggle_sets = dict(self.toggles)
+        if AA_CONTROL not in timers:
+            toggle_sets[AA_CONTROL] = self.toggles[self.names[0]]
         # a new order each round, so that no variant always runs after the same one
         order, generator = [*timers, ""], random.Random(seed)  # "" stands for all uncached variants, timed together
         for timer in timers.values():

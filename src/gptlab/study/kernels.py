@@ -108,12 +108,12 @@ class Kernels(Study):
         lengths = self.lengths if self.lengths is not None else [context // 4, context // 2, context, 2 * context]
         head_counts = self.heads if self.heads is not None else [heads // 2, heads, 2 * heads]
         windows = self.windows if self.windows is not None else [context // 4]
-        return {  # a half or a quarter of 1 is 0, and left out
-            **{("length", n): base._replace(length=n) for n in lengths if n},
-            **{("heads", n): base._replace(heads=n, kv_heads=n) for n in head_counts if n},
-            **{("kv_heads", n): base._replace(kv_heads=n) for n in self.kv_heads},
-            **{("window", n): base._replace(window=n) for n in windows if n},
-        }
+        # a half or a quarter of 1 is 0, and left out
+        cases = {("length", n): base._replace(length=n) for n in lengths if n}
+        cases |= {("heads", n): base._replace(heads=n, kv_heads=n) for n in head_counts if n}
+        cases |= {("kv_heads", n): base._replace(kv_heads=n) for n in self.kv_heads}
+        cases |= {("window", n): base._replace(window=n) for n in windows if n}
+        return cases
 
     def __call__(self, arms: dict[str, Recipe], block: int, build: Build, folder: Path) -> list[Row]:
         from gptlab.study.tools.timing import Placement, time_interleaved
@@ -159,18 +159,15 @@ class KernelBench:
         # q (B, T, H, D), k and v (B, T, K, D)
         shapes = [(case.batch, case.length, heads, case.head) for heads in (case.heads, case.kv_heads, case.kv_heads)]
         exact = [torch.randn(shape, generator=generator, dtype=torch.float64).to(placement.device) for shape in shapes]
-        self.inputs = [
-            tensor.to(torch.float32 if placement.full_precision else torch.bfloat16).requires_grad_(backward)
-            for tensor in exact
-        ]
+        dtype = torch.float32 if placement.full_precision else torch.bfloat16
+        self.inputs = [tensor.to(dtype).requires_grad_(backward) for tensor in exact]
         self.output_gradient = torch.randn(shapes[0], generator=generator, dtype=torch.float64).to(placement.device)
         # positions (1, T) of queries and keys alike
         mask, positions = Mask(case.window), torch.arange(case.length, device=placement.device)[None]
         self.pass_mask = PassMask(mask, positions, positions, mask.is_plain_causal(case.length))
         # of the inputs as they were rounded: what is held against it is the kernel, not bf16
-        self.reference = self.run_attention(
-            NAIVE, [tensor.detach().double().requires_grad_(backward) for tensor in self.inputs]
-        )
+        doubles = [tensor.detach().double().requires_grad_(backward) for tensor in self.inputs]
+        self.reference = self.run_attention(NAIVE, doubles)
 
     def run_attention(self, kernel: str, inputs: "list[Tensor]") -> "list[Tensor]":
         """Return the output (B, T, H, D), or with backward the gradients of q, k and v, which need it."""

@@ -101,10 +101,13 @@ class Latency(Study):
         }
         times = time_interleaved({**passes, AA_CONTROL: passes[next(iter(passes))]}, float("inf"), self.rounds)
         values = {name: point.values for name, point in points.items()}
-        rows = [Row(name, block, "ms/pass", ms, values.get(name, ())) for name, ms in times.items()]
+        rows = []
+        for name, ms in times.items():  # the A/A control is no point of a sweep
+            rows.append(Row(name, block, "ms/pass", ms, arm_values=values.get(name, ())))
         for name, point in points.items():
             flop_shares = count_flop_shares(decoders[point.recipe.hash, point.vocab], point)
-            rows += [Row(name, block, metric, value, point.values) for metric, value in flop_shares.items()]
+            for metric, value in flop_shares.items():
+                rows.append(Row(name, block, metric, value, arm_values=point.values))
         sizes = {name: size_point for name in points if (size_point := read_point(values[name]))}
         slopes = measure_elasticities(times, sizes, block)
         return rows + [Row(sweep, block, metric, value) for sweep, metric, value in slopes]

@@ -77,11 +77,12 @@ class Matmul(Study):
         """Return the shared memory of all products, which workers keep open: A, B and each summand of C."""
         from gptlab.study.tools.parallel_matmul import count_cuts
 
-        summand_counts = [
-            count_cuts(split, self.workers, self.depth, (n, n, n))[1] for n in self.sizes for split in self.splits
-        ]
-        sides = [n for n in self.sizes for _ in self.splits]
-        return sum(8 * n * n * (2 + summands) for n, summands in zip(sides, summand_counts, strict=True))
+        total = 0
+        for n in self.sizes:
+            for split in self.splits:
+                _, summands, _ = count_cuts(split, self.workers, self.depth, (n, n, n))
+                total += 8 * n * n * (2 + summands)  # float64
+        return total
 
     def __call__(self, arms: dict[str, Recipe], block: int, build: Build, folder: Path) -> list[Row]:
         from gptlab.study.tools import parallel_matmul as matmul
@@ -117,7 +118,7 @@ class Matmul(Study):
         a, b = generator.standard_normal((size, size)), generator.standard_normal((size, size))
         left, right = torch.from_numpy(a), torch.from_numpy(b)
         multiply_by_blas = partial(torch.matmul, left, right)
-        # Higham's bound of a sum of N products, in any order, number by number
+        # number by number, for sums of N products in any order (Higham 2002, Accuracy and Stability, section 3.5)
         reference, bound = multiply_by_blas().numpy(), 2 * size * np.finfo(float).eps * (abs(a) @ abs(b))
         with ExitStack() as stack:
             products: dict[str, Callable[[], Any]] = {}

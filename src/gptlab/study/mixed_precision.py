@@ -13,6 +13,7 @@ tokens that are read; `test loss` is that of the second half. Mean bits include 
 
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -95,18 +96,19 @@ class MixedPrecision(Study):
         # changes are merged first: what is rounded is the weight that computes
         rounded = RoundedDecoder(merge(load_run(self.run)[0]).eval(), self.kinds, inputs, targets)
         # each Linear in each format once; what they do together is what the search is for
-        alone = {
-            (name, kind): rounded.measure_loss({name: kind}) - rounded.measure_loss({})
-            for name in rounded.linears
-            for kind in self.kinds
-        }
+        alone: dict[tuple[str, str], float] = {}
+        for name in rounded.linears:
+            for kind in self.kinds:
+                alone[name, kind] = rounded.measure_loss({name: kind}) - rounded.measure_loss({})
         rows = [Row(name, block, f"alone {kind}", change) for (name, kind), change in alone.items()]
         # a dict, as a set that keeps the order
         families = dict.fromkeys(map(find_family, self.kinds))
         for family in [*families, MIXED]:
             kinds = [kind for kind in self.kinds if family in (MIXED, find_family(kind))]
             rows += self.run_search(family, kinds, rounded=rounded, alone=alone, block=block)
-        return [Row(FLOAT, block, metric, value) for metric, value in self.measure_layout(rounded, {}).items()] + rows
+        # first, since the first arm of the rows is the baseline
+        unrounded = self.measure_layout(rounded, {})
+        return [Row(FLOAT, block, metric, value) for metric, value in unrounded.items()] + rows
 
     def measure_layout(self, rounded: "RoundedDecoder", layout: dict[str, str]) -> dict[str, float]:
         """Return losses, mean bits and objective of a layout {Linear: format}."""
@@ -126,7 +128,13 @@ class MixedPrecision(Study):
         return rounded.measure_loss(layout) + EXCESS_BIT_PENALTY * max(0.0, bits - self.most_bits)
 
     def run_search(
-        self, family: str, kinds: list[str], rounded: "RoundedDecoder", alone: dict[tuple[str, str], float], block: int
+        self,
+        family: str,
+        kinds: list[str],
+        *,
+        rounded: "RoundedDecoder",
+        alone: dict[tuple[str, str], float],
+        block: int,
     ) -> list[Row]:
         """Run one search, and return the rows of its best layout and of its best objective so far."""
         import optuna
@@ -144,9 +152,10 @@ class MixedPrecision(Study):
 
         for kind in kinds:  # the first trials: one format for all Linears, then for each Linear the best alone
             search.enqueue_trial(dict.fromkeys(rounded.linears, kind))
-        search.enqueue_trial(
-            {name: min(choices, key=lambda kind: estimate_cost(name, kind)) for name in rounded.linears}
-        )
+        best_alone = {}
+        for name in rounded.linears:
+            best_alone[name] = min(choices, key=partial(estimate_cost, name))
+        search.enqueue_trial(best_alone)
 
         def evaluate_trial(trial: "optuna.Trial") -> float:
             layout = {name: trial.suggest_categorical(name, choices) for name in rounded.linears}
@@ -156,9 +165,10 @@ class MixedPrecision(Study):
         values = [trial.value for trial in search.trials if trial.value is not None]
         best = self.measure_layout(rounded, search.best_params)
         rows = [Row(family, block, metric, value) for metric, value in best.items()]
-        for trials in (count for count in REPORTED_TRIALS if count <= self.trials):
-            pairs = (("", family), ("trial", str(trials)))
-            rows.append(Row(label_arm(pairs), block, "best objective", min(values[:trials]), pairs))
+        for trials in REPORTED_TRIALS:
+            if trials <= self.trials:
+                pairs = (("", family), ("trial", str(trials)))
+                rows.append(Row(label_arm(pairs), block, "best objective", min(values[:trials]), arm_values=pairs))
         return rows
 
 
@@ -188,14 +198,13 @@ class RoundedDecoder:
         # of blocks alone: embedding and head stay in floats
         self.weight_count = sum(linear.weight.numel() for linear in self.linears.values())
         self.formats = {kind: make() for kind, make in kinds.items()}
+        self.weights: dict[tuple[str, str], Tensor] = {}
         with torch.no_grad():
-            self.weights = {
-                (name, kind): format(linear.weight)
-                for name, linear in self.linears.items()
-                for kind, format in self.formats.items()
-            }
-        # copies, since the Linears' own tensors are overwritten by each layout
-        self.weights |= {(name, FLOAT): linear.weight.detach().clone() for name, linear in self.linears.items()}
+            for name, linear in self.linears.items():
+                for kind, round_to_format in self.formats.items():
+                    self.weights[name, kind] = round_to_format(linear.weight)
+                # a copy, since the Linear's own tensor is overwritten by each layout
+                self.weights[name, FLOAT] = linear.weight.detach().clone()
         self.halves = [*zip(inputs.tensor_split(2), targets.tensor_split(2), strict=True)]
         self.cached_losses: dict[tuple[frozenset[tuple[str, str]], bool], float] = {}
 
@@ -222,9 +231,9 @@ class RoundedDecoder:
                 for name, linear in self.linears.items():
                     # copied in, not rounded again: a layout costs one pass
                     linear.weight.copy_(self.weights[name, layout.get(name, FLOAT)])
-                total = sum(
-                    float(self.decoder.forward(a, b).loss) * len(a)  # type: ignore[arg-type]
-                    for a, b in zip(inputs.split(32), targets.split(32), strict=True)
-                )
+                total = 0.0
+                for some_inputs, some_targets in zip(inputs.split(32), targets.split(32), strict=True):
+                    loss = self.decoder.forward(some_inputs, some_targets).loss
+                    total += float(loss) * len(some_inputs)  # type: ignore[arg-type]
             self.cached_losses[key] = total / len(inputs)
         return self.cached_losses[key]

@@ -103,8 +103,10 @@ class MXInt8(Study):
         generations = {name: lambda name=name: generate_text(name) for name in decoders}
         for metric, actions, units in (("ms/pass", passes, 1), ("ms/token", generations, length)):
             times = time_interleaved({**actions, AA_CONTROL: actions[base]}, float("inf"), self.rounds)
-            ms_per_unit = {name: [ms / units for ms in times_of_arm] for name, times_of_arm in times.items()}
-            rows = [*(Row(name, block, metric, ms) for name, ms in ms_per_unit.items()), *rows]
+            time_rows = []
+            for name, times_of_arm in times.items():
+                time_rows.append(Row(name, block, metric, [ms / units for ms in times_of_arm]))
+            rows = [*time_rows, *rows]
         return rows
 
 

@@ -45,12 +45,11 @@ class Quantize(Study):
         steps = base.settings.steps
         # after the last step nothing learns any more: rounding then is rounding after training
         starts = {"ptq": steps, "qat": round(steps * (1 - self.last))}
-        quantized = {
-            f"{method} width={width}": self.make_overrides(base, width, start)
-            for method, start in starts.items()
-            for width in self.widths
-        }
-        return {"float": [], **quantized}
+        arms: dict[str, list[str]] = {"float": []}
+        for method, start in starts.items():
+            for width in self.widths:
+                arms[f"{method} width={width}"] = self.make_overrides(base, width, start)
+        return arms
 
     def make_overrides(self, base: Recipe, width: int, start: int) -> list[str]:
         """Return the words that round to `width` bits after `start` steps."""

@@ -30,11 +30,11 @@ class Size(Study):
         self.vocab = vocab
 
     def __call__(self, arms: dict[str, Recipe], block: int, build: Build, folder: Path) -> list[Row]:
-        return [
-            Row(name, block, metric, value)
-            for name, recipe in arms.items()
-            for metric, value in count_sizes(recipe, get_vocab_size(recipe, self.vocab)).items()
-        ]
+        rows = []
+        for name, recipe in arms.items():
+            sizes = count_sizes(recipe, get_vocab_size(recipe, self.vocab))
+            rows += [Row(name, block, metric, value) for metric, value in sizes.items()]
+        return rows
 
 
 def count_sizes(recipe: Recipe, vocab: int) -> dict[str, float]:

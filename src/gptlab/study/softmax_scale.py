@@ -55,9 +55,8 @@ class SoftmaxScale(Study):
                 scale = 1.0 if kind == "raw" else head**-0.5
                 draws = [measure_draw(head, self.length, scale, generator) for _ in range(self.draws)]
                 values = (("", kind), ("head", str(head)))
-                rows += [
-                    Row(label_arm(values), block, name, value, values) for name, value in pool_draws(draws).items()
-                ]
+                for name, value in pool_draws(draws).items():
+                    rows.append(Row(label_arm(values), block, name, value, arm_values=values))
         return rows
 
 
@@ -95,10 +94,10 @@ def pool_draws(draws: "list[dict[str, Tensor]]") -> dict[str, float]:
     """Return means over all draws, and medians over all queries of what is skewed."""
     import torch
 
-    # all queries of all draws: a median of medians would be of something else
-    samples = {name: torch.cat([draw[name].reshape(-1) for draw in draws]) for name in draws[0]}
     summary = {}
-    for name, values in samples.items():
+    for name in draws[0]:
+        # all queries of all draws: a median of medians would be of something else
+        values = torch.cat([draw[name].reshape(-1) for draw in draws])
         if name == "gradient q":
             summary["gradient q, median"] = values.median().item()
             continue

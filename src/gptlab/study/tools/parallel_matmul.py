@@ -138,7 +138,10 @@ def multiply_piece(a: np.ndarray, b: np.ndarray, c: np.ndarray, piece: Piece) ->
 def multiply_in_loop(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Return the product by a dot product for each number of C, in a loop of Python."""
     columns = np.ascontiguousarray(b.T)  # so that each dot product reads two rows
-    return np.array([[row @ column for column in columns] for row in a])
+    rows = []
+    for row in a:
+        rows.append([row @ column for column in columns])
+    return np.array(rows)
 
 
 def view_shared(memory: SharedMemory, shape: tuple[int, ...]) -> np.ndarray:

@@ -55,12 +55,13 @@ class TrainingBench:
         make = factory(recipe.config["optimizer"], "optimizer")
         self.optimizer = make_resting_optimizer(make, self.decoder.trainable_parameters())
         settings = self.settings
-        batch = load_batch(corpus, settings.seed, 0, settings.batch_size, settings.model.context)
+        batch = load_batch(corpus, settings.seed, step=0, rows=settings.batch_size, context=settings.model.context)
         self.batch = batch.to(self.device)
 
     def step(self) -> None:
         """Take one optimiser step."""
-        take_training_step(self.decoder, self.optimizer, self.batch, self.settings.accumulate, self.numerics)
+        accumulate, numerics = self.settings.accumulate, self.numerics
+        take_training_step(self.decoder, self.optimizer, self.batch, accumulate=accumulate, numerics=numerics)
 
     def generate_text(self, length: int) -> None:
         """Generate one text of `length` tokens, with caches."""
@@ -70,7 +71,7 @@ class TrainingBench:
 
 
 def time_benches(
-    benches: dict[str, TrainingBench], controls: dict[str, str], seconds: float, rounds: int = MAX_ROUNDS
+    benches: dict[str, TrainingBench], controls: dict[str, str], seconds: float
 ) -> dict[str, dict[str, list[float]]]:
     """Time a training step and a generated token of each arm, and of each control {name: arm}.
 
@@ -79,10 +80,12 @@ def time_benches(
     arms = {**benches, **{name: benches[arm] for name, arm in controls.items()}}
     lengths = {name: bench.settings.model.context for name, bench in arms.items()}
     # steps have three quarters of the time: they are what a difference in speed is told of
-    step_times = time_interleaved({name: bench.step for name, bench in arms.items()}, 0.75 * seconds, rounds)
+    step_times = time_interleaved({name: bench.step for name, bench in arms.items()}, 0.75 * seconds, MAX_ROUNDS)
     writers = {name: lambda n=name, b=bench: b.generate_text(lengths[n]) for name, bench in arms.items()}
-    text_times = time_interleaved(writers, 0.25 * seconds, min(rounds, MAX_TEXT_ROUNDS))
-    token_times = {name: [ms / lengths[name] for ms in times] for name, times in text_times.items()}
+    text_times = time_interleaved(writers, 0.25 * seconds, MAX_TEXT_ROUNDS)
+    token_times: dict[str, list[float]] = {}
+    for name, times in text_times.items():
+        token_times[name] = [ms / lengths[name] for ms in times]
     return {STEP_MS: step_times, GENERATE_MS: token_times}
 
 
