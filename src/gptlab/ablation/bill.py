@@ -49,7 +49,8 @@ class Bill:
 
 def print_bill(bill: Bill, console: Console) -> None:
     """Print the bill."""
-    total, to_run = sum(line.cells for line in bill.lines), sum(line.to_run for line in bill.lines)
+    total = sum(line.cells for line in bill.lines)
+    to_run = sum(line.to_run for line in bill.lines)
     console.print(f"[bold]{escape(bill.name)}[/]   {escape(' '.join(bill.shared))}", soft_wrap=True)
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("  arm", overflow="fold")
@@ -65,12 +66,9 @@ def print_bill(bill: Bill, console: Console) -> None:
             *map(str, (item.cells, item.to_run)),
         )
     console.print(table)
-    for line in (
-        # what matching has set, arm by arm, before what is not alike all the same
-        [f"{item.name}: {adjustment}" for item in bill.lines for adjustment in item.adjustments]
-        + bill.mismatch
-        + bill.notes
-    ):
+    # what matching has set, arm by arm, before what is not alike all the same
+    adjusted = [f"{item.name}: {adjustment}" for item in bill.lines for adjustment in item.adjustments]
+    for line in (*adjusted, *bill.mismatch, *bill.notes):
         console.print(f"  {escape(line)}", soft_wrap=True, style="dim")
     summary = f"{total} cells, seeds {', '.join(map(str, bill.seeds))}: {total - to_run} done, {to_run} to run"
     if to_run:
@@ -81,9 +79,8 @@ def print_bill(bill: Bill, console: Console) -> None:
 
 
 def _format_counts(counts: dict[str, float]) -> list[str]:
-    cells = [
-        f"{counts[key]:,.0f}" if key in counts else "" for key in ("params", "flops_per_token", "cache_bytes_per_token")
-    ]
+    keys = ("params", "flops_per_token", "cache_bytes_per_token")
+    cells = [f"{counts[key]:,.0f}" if key in counts else "" for key in keys]
     # a mixture's token meets a part of its parameters alone
     if (active := counts.get("params_active")) and active != counts["params"]:
         cells[0] = f"{cells[0]}, {active:,.0f} active"

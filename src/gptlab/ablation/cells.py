@@ -88,9 +88,13 @@ class Cell:
     def _list_words_of_budget(self) -> list[str]:
         config, words = self.recipe.config, []
         if self.budget != 1:
+            words.append(f"steps={config['steps']}")
             warmup = config["schedule"].get("warmup_steps")
-            words = [f"steps={config['steps']}"] + ([f"schedule.warmup_steps={warmup}"] if warmup is not None else [])
-        return [*words, f"branches={config['branches']}".replace(" ", "")] if config.get("branches") else words
+            # as many as at one budget: else it would be reckoned from the new steps
+            words += [f"schedule.warmup_steps={warmup}"] if warmup is not None else []
+        if config.get("branches"):
+            words.append(f"branches={config['branches']}".replace(" ", ""))
+        return words
 
     def to_document(self, jobs: int) -> dict[str, Any]:
         """Return the cell as it is written into the study's folder. `jobs`: how many run beside it."""
@@ -155,7 +159,7 @@ def make_baseline_cells(options: StudyOptions, baseline: Variant, rate: float | 
     for seed in options.blocks:
         recipe = set_seed_and_rate(baseline, seed, rate)
         for multiple in options.budgets:
-            cells.append(Cell(baseline, set_budget(recipe, multiple), "budget", multiple, rate))
+            cells.append(Cell(baseline, set_budget(recipe, multiple), "budget", budget=multiple, lr=rate))
         if options.has_twin:
             cells.append(Cell(baseline, recipe, "twin", lr=rate))
         if options.controls:
@@ -189,11 +193,11 @@ def make_confirmation_cells(options: StudyOptions, pairs: list[tuple[Variant, fl
     # fresh seeds: those of the study chose the winner, which makes its mean there too good
     first = max(options.blocks) + 1
     seeds = range(first, first + options.confirm)
-    return [
-        Cell(variant, set_seed_and_rate(variant, seed, rate), "confirm", lr=rate)
-        for seed in seeds
-        for variant, rate in pairs
-    ]
+    cells = []
+    for seed in seeds:
+        for variant, rate in pairs:
+            cells.append(Cell(variant, set_seed_and_rate(variant, seed, rate), "confirm", lr=rate))
+    return cells
 
 
 def set_seed_and_rate(variant: Variant, seed: int, rate: float | None) -> Recipe:

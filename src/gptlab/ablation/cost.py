@@ -67,11 +67,11 @@ class CostEstimator:
         """
         from gptlab.study.tools.timing import TrainingBench, time_interleaved
 
-        benches = {name: TrainingBench(recipe, self.load_corpus(recipe)) for name, recipe in recipes.items()}
-        cached_counts = time_interleaved(
-            {name: bench.step for name, bench in benches.items()}, 2.0 * len(benches), rounds
-        )
-        return {name: min(ms) for name, ms in cached_counts.items()}
+        steps: dict[str, Callable[[], None]] = {}
+        for name, recipe in recipes.items():
+            steps[name] = TrainingBench(recipe, self.load_corpus(recipe)).step
+        times = time_interleaved(steps, 2.0 * len(steps), rounds)  # two seconds each
+        return {name: min(ms) for name, ms in times.items()}
 
     def time_or_estimate_steps(self, recipes: dict[str, Recipe], baselines: dict[str, str]) -> dict[str, float]:
         """Return milliseconds of a step of each recipe: of few timed, of many the baseline's in proportion to FLOPs.
@@ -113,23 +113,24 @@ def estimate_disk_use(params: float, recipe: Recipe) -> float:
 
 def match_to_baseline(
     variant: Variant,
-    counts: Callable[[Recipe], dict[str, float]],
     base: Recipe,
     match: str,
-    knob: str,
-    ms: dict[str, float],
+    *,
+    counts: Callable[[Recipe], dict[str, float]],
+    resize: str = "",
+    step_ms: tuple[float, float] | None = None,
 ) -> Variant:
-    """Return a variant made equal to the baseline in `match`.
+    """Return a variant made equal to the baseline in `match`: tokens, flops, time, or params.
 
-    Its steps are set (tokens, flops, time), or `knob` is (params). `ms`: milliseconds a step, by name, the baseline's
-    under "".
+    Its steps are set, or for params the knob `resize`.
+
+    counts   returns the costs of a recipe
+    step_ms  milliseconds of a step of the variant and of the baseline, for time
     """
     if match == "params":
-        return match_parameters(variant, counts, base, knob)
-    tokens_per_step, baseline_tokens = (
-        count_training_tokens(variant.recipe) / variant.recipe.settings.steps,
-        count_training_tokens(base),
-    )
+        return match_parameters(variant, counts, base, resize)
+    tokens_per_step = count_training_tokens(variant.recipe) / variant.recipe.settings.steps
+    baseline_tokens = count_training_tokens(base)
     if match == "tokens":
         wanted_steps = baseline_tokens / tokens_per_step
     elif match == "flops":
@@ -137,7 +138,8 @@ def match_to_baseline(
         wanted_steps = baseline_tokens * counts(base)["flops_per_token"] / (tokens_per_step * flops)
     else:
         # as long on the clock: evaluations and start are the same for all, and left out
-        wanted_steps = base.settings.steps * ms[""] / ms[variant.key]
+        assert step_ms is not None
+        wanted_steps = base.settings.steps * step_ms[1] / step_ms[0]
     steps = max(1, round(wanted_steps))
     if steps == variant.recipe.settings.steps:
         return variant

@@ -36,16 +36,19 @@ def combine_axes(axes: Axes, design: str, defaults: dict[str, str]) -> list[Arm]
     # the defaults, where they are among the values: what an ablation leaves out is then what the field has
     centre = tuple(defaults[axis] if defaults.get(axis) in values else values[0] for axis, values in axes.items())
     if design == "star":
-        neighbours = [replace_value(centre, at, value) for at, values in enumerate(axes.values()) for value in values]
-        return list(dict.fromkeys([centre, *neighbours]))
+        arms = [centre]
+        for at, values in enumerate(axes.values()):
+            arms += [replace_value(centre, at, value) for value in values]
+        return list(dict.fromkeys(arms))  # each axis holds the centre's own value too
     unfit = [f"{axis}={','.join(values)}" for axis, values in axes.items() if len(values) != 2]
     if unfit:
         raise Refused(
             f"design=leave_one_out goes back from a change to what was, so an axis has two values; not {unfit[0]}"
         )
-    full = tuple(
-        next(value for value in values if value != before) for values, before in zip(axes.values(), centre, strict=True)
-    )
+    full: Arm = ()  # every axis at its other value
+    for values, before in zip(axes.values(), centre, strict=True):
+        first, second = values
+        full += (second if first == before else first,)
     return [full, *(replace_value(full, at, before) for at, before in enumerate(centre))]
 
 
@@ -105,7 +108,8 @@ def specify_arms(axes: dict[str, list[str]], points: list[Arm], options: StudyOp
     arms = []
     for point in points:
         words = [f"{axis}={value}" for axis, value in zip(axes, point, strict=True)]
-        values = choose_shown_values(axes, point, points[0] if has_centre else (), "model" if is_sized else "")
+        centre = points[0] if has_centre else ()
+        values = choose_shown_values(axes, point, centre, size="model" if is_sized else "")
         if values == BASELINE and options.baseline is not None:  # another arm may be the baseline
             values = choose_shown_values(axes, point)
         arms.append(ArmSpec(values, words, point[[*axes].index("model")] if is_sized else ""))

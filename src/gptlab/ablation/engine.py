@@ -25,11 +25,11 @@ from gptlab.console.json_answer import add_to_answer
 from gptlab.console.terminal import Screen
 from gptlab.console.units import relative_to_cwd
 from gptlab.errors import Ended, Refused
-from gptlab.report import collect as gather
+from gptlab.report.collect import collect_study_runs
 from gptlab.report.render.answer import DECIDED, answer_with_findings, choose_status
 from gptlab.runs.record import read_json, to_json, write_atomically
 from gptlab.runs.study_folder import TERMINAL_STATES, CellState, StudyFolder, is_held, lock_or_owner
-from gptlab.stats import metric_comparison as judge
+from gptlab.stats.metric_comparison import tabulate
 from gptlab.stats.results import SELECT
 
 Launch = Callable[[Sequence[str], int], None]
@@ -153,9 +153,9 @@ def _report_study(plan: Plan, console: Console) -> int:
 
 def _refuse_other_question(study_folder: StudyFolder, spec: StudySpec) -> None:
     """Refuse a name that belongs to a study of another question."""
-    if (study_folder.path / "study.json").exists() and study_folder.plan.asks != hash_question(
-        spec.axes, spec.base, spec.options
-    ):
+    if not (study_folder.path / "study.json").exists():
+        return
+    if study_folder.plan.asks != hash_question(spec.axes, spec.base, spec.options):
         command = " ".join(study_folder.plan.command)
         raise Refused(f"name={spec.name} is another question already: {command}; give another name=")
 
@@ -177,7 +177,7 @@ def _run_missing_cells(plan: Plan, launch: Launch, console: Console) -> None:
     if not todo:
         return
     trouble = ""
-    with StudyProgress(study_folder, documents, plan.run_seconds, plan.jobs, console):
+    with StudyProgress(study_folder, documents, console, seconds=plan.run_seconds, jobs=plan.jobs):
         # bounded: a launcher that dies at once would otherwise be called for ever
         for _ in range(ATTEMPTS):
             began = time.time()
@@ -240,7 +240,7 @@ def _make_later_cells(plan: Plan) -> list[Cell]:
         best = {tuning.arm: tuning.best for tuning in stratum.tunings}
         means = {arm.arm: arm.mean for arm in stratum.comparisons[0].arms if arm.mean is not None}
         if options.design == "search":  # the half that judges has no part in choosing
-            means = {arm: fmean(by_seed.values()) for arm, by_seed in judge.tabulate(stratum.runs, SELECT).items()}
+            means = {arm: fmean(by_seed.values()) for arm, by_seed in tabulate(stratum.runs, SELECT).items()}
         # without a baseline there is nothing to confirm against
         if stratum.baseline not in means:
             continue
@@ -256,8 +256,9 @@ def _make_later_cells(plan: Plan) -> list[Cell]:
 def _time_arms(plan: Plan, console: Console) -> None:
     """Time all arms interleaved, once; the session is kept as long as the code and the arms are the same."""
     options, study_folder = plan.spec.options, plan.folder
-    runs = [run for run in gather.collect_study_runs(study_folder.path) if run.status == "finished"]
-    arms = {variant.key: variant for variant in plan.variants if any(run.arm == variant.name for run in runs)}
+    runs = [run for run in collect_study_runs(study_folder.path) if run.status == "finished"]
+    finished = {run.arm for run in runs}
+    arms = {variant.key: variant for variant in plan.variants if variant.name in finished}
     if not options.timing or len(arms) < 2:
         return
     # the same arms by the same code take the same time: one session is enough
@@ -276,15 +277,12 @@ def _time_arms(plan: Plan, console: Console) -> None:
         if owner is not None:  # another process of this study is at it
             return
         with console.status(f"[dim]timing {len(arms)} arms in turn[/]"):
-            benches = {
-                key: TrainingBench(variant.recipe, plan.costs.load_corpus(variant.recipe))
-                for key, variant in arms.items()
-            }
+            benches, controls = {}, {}
+            for key, variant in arms.items():
+                benches[key] = TrainingBench(variant.recipe, plan.costs.load_corpus(variant.recipe))
             # the baseline a second time under another name: how far it differs from itself is the clock's noise
-            controls = {
-                f"{baseline.size}/{AA_CONTROL}".lstrip("/"): baseline.key
-                for baseline in plan.baselines.values()
-                if baseline.key in arms
-            }
+            for size, baseline in plan.baselines.items():
+                if baseline.key in arms:
+                    controls[f"{size}/{AA_CONTROL}".lstrip("/")] = baseline.key
             times = time_benches(benches, controls, options.timing)
         write_atomically(path, to_json({"stamp": stamp, "device": device, "timed": times}))

@@ -29,7 +29,7 @@ def list_gpus() -> list[str]:
     """Return the GPUs that this process may use, without torch."""
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
     if chosen is not None:
-        return [index_text for index_text in chosen.split(",") if index_text]
+        return [name for name in chosen.split(",") if name]
     cards = Path("/proc/driver/nvidia/gpus")
     return [str(index) for index in range(len([*cards.iterdir()]))] if cards.is_dir() else []
 

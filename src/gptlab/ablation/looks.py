@@ -57,10 +57,8 @@ def _refuse_other_seeds(study_folder: StudyFolder, seeds: list[int]) -> None:
 def describe_looks(options: StudyOptions, alpha: float) -> str:
     """Return the line of the bill that says which look this will be."""
     if options.asks_on_fresh_seeds:
-        fresh = (
-            f"one look, at {options.confirm} fresh seeds of the winner and the baseline: alpha {format_alpha(alpha)}"
-        )
-        return f"{fresh}; what chooses is no question"
+        seeds = f"{options.confirm} fresh seeds of the winner and the baseline"
+        return f"one look, at {seeds}: alpha {format_alpha(alpha)}; what chooses is no question"
     planned = ", ".join(map(str, options.looks))
     if options.until == "resolved":
         return f"looks at {planned} seeds, from one to the next with the arms that are still open (until=resolved)"
@@ -130,11 +128,10 @@ def _add_seeds(plan: Plan, open_arms: set[SizedArm]) -> None:
     """Add the cells of the open arms, of their baselines, and what goes with these, up to the study's seeds."""
     open_sizes = {size for size, _ in open_arms}
     baselines = {size: variant for size, variant in plan.baselines.items() if size in open_sizes}
-    variants = [
-        set_outputs(variant, plan)
-        for variant in plan.variants
-        if (variant.size, variant.name) in open_arms or baselines.get(variant.size) is variant
-    ]
+    variants = []
+    for variant in plan.variants:
+        if (variant.size, variant.name) in open_arms or baselines.get(variant.size) is variant:
+            variants.append(set_outputs(variant, plan))
     plan.add_cells(make_cells(plan.spec.options, variants))
     for variant in baselines.values():
         plan.add_cells(make_baseline_cells(plan.spec.options, set_outputs(variant, plan)))

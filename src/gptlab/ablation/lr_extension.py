@@ -33,8 +33,8 @@ def extend_grids(plan: Plan, run: Callable[[], None], console: Console, sizes: S
         run()
 
 
-def make_cells_beyond_edges(plan: Plan, sizes: Sequence[str] | None = None) -> list[Cell]:
-    """Return cells at the next rate of every arm that is best at an edge."""
+def make_cells_beyond_edges(plan: Plan, sizes: Sequence[str] | None) -> list[Cell]:
+    """Return cells at the next rate of every arm that is best at an edge, in some sizes or, with None, in all."""
     from gptlab.report.findings import compare_study_folder
 
     # of the cells, whose runs go to this study's outputs; plan.variants do not say where

@@ -25,7 +25,6 @@ from gptlab.runs.fingerprint import fingerprint
 from gptlab.runs.record import read_json, to_json, write_atomically
 from gptlab.runs.study_folder import StudyFolder, lock_or_owner
 from gptlab.stats.study_plan import StudyPlan
-from gptlab.study import Study
 from gptlab.training.build import build_decoder
 
 
@@ -58,7 +57,7 @@ def run_measurements(spec: StudySpec, console: Console) -> None:
     try:
         # one after another in this process: two at once would disturb each other's clocks
         for seed in [missing for missing in keys if missing not in done]:
-            failures += not _measure_block(spec, study, study_folder, seed, keys[seed], origin, console)
+            failures += not _measure_block(spec, study_folder, seed, keys[seed], origin=origin, console=console)
     except Refused:
         if is_new and not any((study_folder.path / "rows").iterdir()):  # what is refused leaves nothing
             shutil.rmtree(study_folder.path)
@@ -75,7 +74,7 @@ def run_measurements(spec: StudySpec, console: Console) -> None:
 
 
 def _measure_block(
-    spec: StudySpec, study: Study, study_folder: StudyFolder, seed: int, key: str, origin: Origin, console: Console
+    spec: StudySpec, study_folder: StudyFolder, seed: int, key: str, *, origin: Origin, console: Console
 ) -> bool:
     """Measure one block and return whether that worked. A failure is an event with a log, and the others go on."""
     with lock_or_owner(study_folder.lock_path(key)) as owner:
@@ -88,23 +87,20 @@ def _measure_block(
         try:
             arms = {variant.key: set_values(variant.recipe, seed=seed) for variant in spec.variants}
             with console.status(f"[dim]measuring block {seed}[/]"):
-                rows = study(arms, seed, build_decoder, study_folder.path)
+                rows = spec.study(arms, seed, build_decoder, study_folder.path)
         except Refused:
             study_folder.record_event(key, "stopped")
             raise
         except Exception as error:
             log = study_folder.path / "logs" / f"{key}.txt"
             log.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
-            study_folder.record_event(
-                key, "failed", reason=f"{type(error).__name__}: {error}".splitlines()[0], log=str(log)
-            )
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            study_folder.record_event(key, "failed", reason=reason, log=str(log))
             console.print(f"  block {seed} failed: {error}; see {log}", markup=False, soft_wrap=True)
             return False
         seconds = time.perf_counter() - began
-        write_atomically(
-            find_rows_path(study_folder, key),
-            to_json({**origin._asdict(), "seconds": seconds, "rows": [row._asdict() for row in rows]}),
-        )
+        document = {**origin._asdict(), "seconds": seconds, "rows": [row._asdict() for row in rows]}
+        write_atomically(find_rows_path(study_folder, key), to_json(document))
         study_folder.record_event(key, "finished")
         return True
 
@@ -128,16 +124,19 @@ def _stamp_run(spec: StudySpec) -> str:
     """Return a stamp of the run whose weights a study takes, "" where it takes none."""
     run = spec.options.study.get("run")
     files = [Path(run) / name for name in ("config.yaml", "tokenizer.json", "checkpoints/last.ckpt")] if run else []
-    # a file that is not there is refused when it is read
-    return stamp_files([file for file in files if file.is_file()], Path(spec.outputs) / "cache")
+    present = [file for file in files if file.is_file()]  # one that is not there is refused when it is read
+    return stamp_files(present, Path(spec.outputs) / "cache")
 
 
 def _fingerprint_study(spec: StudySpec) -> str:
     """Return the code fingerprint of the study and of all parts of its arms."""
-    nodes = [spec.options.study, *(variant.recipe.config for variant in spec.variants)]
+    modules: set[str] = set()
     # of the study itself too: a change in how it measures makes its rows stale
-    targets = {str(value) for node in nodes for key, value in flatten(node).items() if key.endswith("_target_")}
-    return fingerprint(sorted(target.rpartition(".")[0] for target in targets))
+    for node in (spec.options.study, *(variant.recipe.config for variant in spec.variants)):
+        for key, value in flatten(node).items():
+            if key.endswith("_target_"):
+                modules.add(str(value).rpartition(".")[0])
+    return fingerprint(sorted(modules))
 
 
 def _describe_block(seed: int) -> dict[str, Any]:

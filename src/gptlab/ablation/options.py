@@ -110,6 +110,7 @@ def check_options(values: dict[str, Any]) -> StudyOptions:
 
 
 def _check_ranges(values: dict[str, Any]) -> Iterator[str]:
+    """Yield what is wrong with values of the right types."""
     seeds = values["seeds"]
     if seeds == [] or (isinstance(seeds, int) and seeds < 1):
         yield f"seeds={seeds} asks for none; give 1 or more, 3 for a verdict"
@@ -149,6 +150,7 @@ def _check_ranges(values: dict[str, Any]) -> Iterator[str]:
 
 
 def _check_ladder(values: dict[str, Any]) -> Iterator[str]:
+    """Yield what is wrong with a ladder, and with knobs that speak of one where there is none."""
     ladder, tokens, rungs = values["ladder"], values["rung_tokens"], len(values["ladder"])
     written = f"ladder=[{','.join(ladder)}]"
     for knob in ("tokens_per_parameter", "project_limit"):
@@ -172,6 +174,7 @@ def _check_ladder(values: dict[str, Any]) -> Iterator[str]:
 
 
 def _check_looks(values: dict[str, Any]) -> Iterator[str]:
+    """Yield what is wrong with the plan of looks, and what does not go with a race."""
     looks = values["looks"]
     if not looks:
         yield "looks=[] plans no look; [5] is a single one, with all of alpha"

@@ -66,25 +66,22 @@ class Plan:
     @property
     def baselines(self) -> dict[str, Variant]:
         """The matched variants that are baselines, by size."""
-        return {
-            size: next(v for v in self.variants if v.key == baseline.key)
-            for size, baseline in self.spec.baselines.items()
-        }
+        by_key = {variant.key: variant for variant in self.variants}
+        return {size: by_key[baseline.key] for size, baseline in self.spec.baselines.items()}
 
     def add_cells(self, cells: list[Cell]) -> None:
         """Add cells, and find which of them are done."""
-        recipes = {cell.key: cell.recipe for cell in drop_duplicates(cells)}
-        self.cells = trunks.link_trunks(self.cells | {cell.key: cell for cell in drop_duplicates(cells)})
+        added = {cell.key: cell for cell in drop_duplicates(cells)}
+        recipes = {key: cell.recipe for key, cell in added.items()}
+        self.cells = trunks.link_trunks(self.cells | added)
         self.finished_runs |= self.folder.find_finished_runs(recipes, self.spec.options.reuse)
 
     def refresh(self) -> None:
         """Add the runs that have finished meanwhile."""
         states = self.folder.read_states()
-        self.finished_runs |= {
-            k: self.folder.pool / states[k].run
-            for k in self.cells
-            if k in states and states[k].status in TERMINAL_STATES
-        }
+        for key in self.cells:
+            if key in states and states[key].status in TERMINAL_STATES:
+                self.finished_runs[key] = self.folder.pool / states[key].run
 
     def to_run(self) -> list[str]:
         """Return the keys of the cells that are not done."""
@@ -107,13 +104,10 @@ def make_plan(spec: StudySpec, launcher_jobs: int | None) -> Plan:
         refuse_shared_cells(spec.options, baseline, [variant for variant in plan.variants if variant.size == size])
     plan.add_cells(make_cells(spec.options, [set_outputs(variant, plan) for variant in plan.variants]))
     if spec.options.tune == "shared":  # else at a rate that is not known yet
-        plan.add_cells(
-            [
-                cell
-                for variant in plan.baselines.values()
-                for cell in make_baseline_cells(spec.options, set_outputs(variant, plan))
-            ]
-        )
+        cells = []
+        for variant in plan.baselines.values():
+            cells += make_baseline_cells(spec.options, set_outputs(variant, plan))
+        plan.add_cells(cells)
     # its imports take seconds, and go on while the costs below are counted
     if plan.pooled and min(plan.jobs, len(plan.to_run())) > 1 and not spec.options.dry_run:
         start_server()
@@ -155,15 +149,22 @@ def match_variants(plan: Plan) -> list[Variant]:
                 variant = set_knob(variant, knob, value, reason)
         # arms of other batch or context sizes would otherwise see more text
         elif match == "tokens":
-            reference = base.recipe if spec.options.ladder or spec.options.tasks else first.recipe  # each has its own
+            # rungs and tasks have as many as their own baseline, sizes that are an axis as the first one
+            reference = base.recipe if spec.options.ladder or spec.options.tasks else first.recipe
             if "steps" not in spec.axes and count_training_tokens(variant.recipe) != count_training_tokens(reference):
-                variant = match_to_baseline(variant, costs.count_costs, reference, match, "", ms)
+                variant = match_to_baseline(variant, reference, match, counts=costs.count_costs)
         elif variant is not base:
             # 15 rounds, since their minimum decides how many steps an arm gets
             if match == "time" and not ms:
                 ms = costs.time_steps({candidate.key: candidate.recipe for candidate in spec.variants}, rounds=15)
-            times = {**ms, "": ms.get(base.key, 0.0)}
-            variant = match_to_baseline(variant, costs.count_costs, base.recipe, match, spec.options.resize, times)
+            variant = match_to_baseline(
+                variant,
+                base.recipe,
+                match,
+                counts=costs.count_costs,
+                resize=spec.options.resize,
+                step_ms=(ms[variant.key], ms[base.key]) if ms else None,
+            )
         matched.append(variant)
     return matched
 
@@ -248,10 +249,9 @@ def print_plan(plan: Plan, console: Console) -> None:
                 adjustments=[adjustment.reason for adjustment in variant.adjustments if adjustment.reason],
             )
         )
-    disk_bytes = sum(
-        estimate_disk_use(plan.counts[plan.cells[key].variant.key]["params"], plan.cells[key].recipe)
-        for key in plan.to_run()
-    )
+    disk_bytes = 0.0
+    for cell in map(plan.cells.__getitem__, plan.to_run()):
+        disk_bytes += estimate_disk_use(plan.counts[cell.variant.key]["params"], cell.recipe)
     spec = plan.spec
     refuse_small_disk(spec, disk_bytes)
     bill.print_bill(

@@ -31,17 +31,13 @@ class StudyProgress:
         self,
         study_folder: StudyFolder,
         cells: dict[str, dict[str, Any]],
+        console: Console,
+        *,
         seconds: dict[str, float],
         jobs: int,
-        console: Console,
     ):
-        self.study_folder, self.cells, self.seconds, self.jobs, self.console = (
-            study_folder,
-            cells,
-            seconds,
-            jobs,
-            console,
-        )
+        self.study_folder, self.cells, self.console = study_folder, cells, console
+        self.seconds, self.jobs = seconds, jobs
         # cells of an earlier command are counted, not announced again
         self.announced = {key for key, state in study_folder.read_states().items() if state.status in TERMINAL_STATES}
         self.began = time.time()
@@ -69,30 +65,25 @@ class StudyProgress:
             self._refresh()
 
     def _refresh(self) -> None:
+        """Print a line for each cell that has ended since the last look, and renew the live one."""
         states = self.study_folder.read_states()
         for key in self.cells:
             state = states.get(key, CellState())
             # by time as well: a cell that failed in an earlier command is tried again, and may fail again
             if state.status in ENDED_STATES and state.at >= self.began and key not in self.announced:
                 self.announced.add(key)
-                self.console.print(
-                    describe_ended_cell(
-                        self.study_folder, self.cells, key, state, len(self.announced & set(self.cells))
-                    ),
-                    soft_wrap=True,
-                )
+                number = len(self.announced & {*self.cells})
+                line = describe_ended_cell(self.study_folder, self.cells, key, state=state, number=number)
+                self.console.print(line, soft_wrap=True)
         if self.live:
-            self.live.update(
-                Text.from_markup(
-                    f"  {describe_progress(self.study_folder, self.cells, states, self.seconds, self.jobs)}"
-                )
-            )
+            line = describe_progress(self.study_folder, self.cells, states, seconds=self.seconds, jobs=self.jobs)
+            self.live.update(Text.from_markup(f"  {line}"))
 
 
 def describe_ended_cell(
-    study_folder: StudyFolder, cells: dict[str, dict[str, Any]], key: str, state: CellState, number: int
+    study_folder: StudyFolder, cells: dict[str, dict[str, Any]], key: str, *, state: CellState, number: int
 ) -> str:
-    """Return the line of a cell that has ended, in rich markup."""
+    """Return the line of a cell that has ended, in rich markup; `number`: how many have."""
     cell, wide = cells[key], max(len(described["label"]) for described in cells.values())
     digits = len(str(len(cells)))
     start = f"  {number:>{digits}}/{len(cells)}  {escape(cell['label']):<{wide}}  seed {cell['seed']}  "
@@ -109,23 +100,30 @@ def describe_progress(
     study_folder: StudyFolder,
     cells: dict[str, dict[str, Any]],
     states: dict[str, CellState],
+    *,
     seconds: dict[str, float],
     jobs: int,
 ) -> str:
-    """Return how many cells are done, running and left, and about how long that takes."""
-    status = {key: states.get(key, CellState()).status for key in cells}
-    done = [key for key in cells if status[key] in TERMINAL_STATES]
-    failed = [key for key in cells if status[key] == "failed"]
-    running = [key for key in cells if status[key] == "running"]
-    left = [key for key in cells if key not in done + failed + running]
-    parts = [f"{len(done)} of {len(cells)} done"]
-    parts += [f"[red]{len(failed)} failed[/]"] if failed else []
-    parts += (
-        [f"running {', '.join(_describe_running_cell(study_folder, cells[key], states[key]) for key in running)}"]
-        if running
-        else []
-    )
-    parts += [f"{len(left)} left"] if left else []
+    """Return how many cells are done, running and left, and about how long that takes.
+
+    seconds  estimated, of each cell that was not done when the study began
+    """
+    done = failed = left = 0
+    running = []
+    for key, cell in cells.items():
+        state = states.get(key, CellState())
+        if state.status in TERMINAL_STATES:
+            done += 1
+        elif state.status == "failed":
+            failed += 1
+        elif state.status == "running":
+            running.append(_describe_running_cell(study_folder, cell, state))
+        else:
+            left += 1
+    parts = [f"{done} of {len(cells)} done"]
+    parts += [f"[red]{failed} failed[/]"] if failed else []
+    parts += [f"running {', '.join(running)}"] if running else []
+    parts += [f"{left} left"] if left else []
     if seconds_left := estimate_seconds_left(study_folder, cells, states, seconds):
         parts.append(f"about {format_minutes(seconds_left / max(1, jobs) / 60)}")
     return ", ".join(parts)
@@ -143,20 +141,15 @@ def estimate_seconds_left(
         # a reused run's time is of another day, perhaps of another machine
         if key in cells and state.status == "finished" and not state.reused:
             actual += _read_summary(study_folder.pool / state.run).get("time/total_s", 0)
-            # a reused cell's time is of another day, perhaps of another machine
             expected += seconds.get(key, 0)
-    # how this machine has kept to the estimate so far
-    # until a cell has finished there is nothing to correct by
+    # how this machine has kept to the estimate; until a cell has finished there is nothing to correct by
     rate = actual / expected if actual and expected else 1.0
     seconds_left = 0.0
-    for key in cells:
+    for key, cell in cells.items():
         state = states.get(key, CellState())
         if state.status not in ENDED_STATES:
-            seconds_left += (
-                rate
-                * seconds.get(key, 0)
-                * (1 - (_fraction_done(study_folder, cells[key], state) if state.status == "running" else 0))
-            )
+            done = _fraction_done(study_folder, cell, state) if state.status == "running" else 0
+            seconds_left += rate * seconds.get(key, 0) * (1 - done)
     return seconds_left
 
 
@@ -165,6 +158,7 @@ def _describe_running_cell(study_folder: StudyFolder, cell: dict[str, Any], stat
 
 
 def _fraction_done(study_folder: StudyFolder, cell: dict[str, Any], state: CellState) -> float:
+    """Return the share of a running cell's steps that its log shows."""
     # taken, but its run has no folder yet
     if not state.run:
         return 0.0
@@ -186,14 +180,13 @@ def _read_summary(folder: Path) -> dict[str, Any]:
 
 def print_study_state(study_folder: StudyFolder, console: Console) -> None:
     """Print the state of every cell of a study."""
-    cells, states = study_folder.read_cells(), study_folder.read_states()
-    seconds = study_folder.plan.seconds
+    cells, states, plan = study_folder.read_cells(), study_folder.read_states(), study_folder.plan
     table = Table(box=None, header_style="bold", pad_edge=False)
     for name in ("arm", "seed", "state", ""):
         table.add_column(name, overflow="fold")
     for key, words in _describe_cells(study_folder, cells, states):
         table.add_row(escape(cells[key]["label"]), str(cells[key]["seed"]), *words)
-    progress = describe_progress(study_folder, cells, states, seconds, study_folder.plan.jobs)
+    progress = describe_progress(study_folder, cells, states, seconds=plan.seconds, jobs=plan.jobs)
     console.print(f"[bold]{escape(study_folder.path.name)}[/]   {progress}", soft_wrap=True)
     console.print(table)
 
@@ -201,8 +194,8 @@ def print_study_state(study_folder: StudyFolder, console: Console) -> None:
 def describe_study(folder: Path) -> str:
     """Return where the study of a folder stands, in a line of plain text."""
     study_folder = StudyFolder(folder)
-    cells, states = study_folder.read_cells(), study_folder.read_states()
-    line = describe_progress(study_folder, cells, states, study_folder.plan.seconds, study_folder.plan.jobs)
+    cells, states, plan = study_folder.read_cells(), study_folder.read_states(), study_folder.plan
+    line = describe_progress(study_folder, cells, states, seconds=plan.seconds, jobs=plan.jobs)
     # the line is made for rich; a page and a program want the words
     return Text.from_markup(line).plain
 
@@ -210,23 +203,26 @@ def describe_study(folder: Path) -> str:
 def list_cell_states(study_folder: StudyFolder) -> list[dict[str, Any]]:
     """Return the state of every cell as plain data, for programs."""
     cells, states = study_folder.read_cells(), study_folder.read_states()
-    known = {key: states.get(key, CellState()) for key in cells}
-    return [
-        {
-            "arm": cell["label"],
-            "seed": cell["seed"],
-            "state": known[key].status,
-            "run": known[key].run,
-            "reason": known[key].reason,
-            "log": known[key].log,
-        }
-        for key, cell in cells.items()
-    ]
+    rows = []
+    for key, cell in cells.items():
+        state = states.get(key, CellState())
+        rows.append(
+            {
+                "arm": cell["label"],
+                "seed": cell["seed"],
+                "state": state.status,
+                "run": state.run,
+                "reason": state.reason,
+                "log": state.log,
+            }
+        )
+    return rows
 
 
 def _describe_cells(
     study_folder: StudyFolder, cells: dict[str, dict[str, Any]], states: dict[str, CellState]
 ) -> Iterator[tuple[str, tuple[str, str]]]:
+    """Yield the key of each cell with its state in words: how far it is, its loss, or what went wrong."""
     for key, cell in cells.items():
         state = states.get(key, CellState())
         if state.status == "running":

@@ -15,6 +15,7 @@ from gptlab.ablation.arms.lines import describe_single_arm, name_arms
 from gptlab.ablation.arms.selection import Exclusions, add_arms, choose_named_arms
 from gptlab.ablation.arms.tasks import cross_with_tasks, list_words_of_size, read_tasks
 from gptlab.ablation.cells import Variant, hash_without_seed, make_study_name, refuse_bad_study_name
+from gptlab.ablation.design import Axes
 from gptlab.ablation.ladder import climb
 from gptlab.ablation.options import KNOBS, StudyOptions, check_options
 from gptlab.ablation.pool import start_server_early
@@ -31,8 +32,6 @@ from gptlab.study import Study
 
 STUDY_DEFAULTS = ("model", "steps", "evaluation.tokens", "sample.count", "sample.length", "trainer.threads")
 """Keys that ablate.yaml changes in train.yaml; a recipe by name (experiment=...) keeps its own, all but the threads."""
-
-
 TRAINING_ONLY: dict[str, Any] = {"baseline": None, "budget": [], "confirm": 0, "match": "tokens", "tune": "shared"}
 TRAINING_ONLY |= {"aa": False, "controls": False}
 """Knobs that only a training study can honour, with their off-values. The first arm measured is the baseline."""
@@ -45,10 +44,8 @@ def make_study(options: StudyOptions) -> Study:
     study: Study = factory(options.study, "study")()
     for knob, off in TRAINING_ONLY.items():
         if study.together and getattr(options, knob) != off:
-            raise Refused(
-                f"{knob}={getattr(options, knob)} does not go with study={options.kind}, which "
-                f"trains nothing; leave it out"
-            )
+            wanted = f"{knob}={getattr(options, knob)}"
+            raise Refused(f"{wanted} does not go with study={options.kind}, which trains nothing; leave it out")
     return study
 
 
@@ -101,7 +98,7 @@ def parse_command(axes: dict[str, list[str]], fixed: dict[str, str], pooled: boo
         start_server_early(options.jobs, set_values(base, seed=options.blocks[0]))
     options = replace(options, design=study.design or options.design)
     own_arms, options = choose_named_arms(options, study.arms(base), axes, lambda names: _default_values(names, shared))
-    variants, notes = _select_variants(options, axes, own_arms, shared, base)
+    variants, notes = _select_variants(options, axes, own_arms, shared=shared, base=base)
     _refuse_unknown_lr(options, variants)
     baselines = _choose_baselines(options, variants, base, shared)
     if not study.together and options.design != "search":
@@ -111,14 +108,22 @@ def parse_command(axes: dict[str, list[str]], fixed: dict[str, str], pooled: boo
         notes += describe_single_arm(options, variants, fixed, lambda: wiring.compose_config([])[0])
     axes = {"model": options.ladder, **axes} if options.ladder else axes
     return StudySpec(
-        name or make_study_name(axes, base, options),
-        *(options, study, axes, shared, base, variants, baselines, notes, base.settings.outputs),
+        name=name or make_study_name(axes, base, options),
+        options=options,
+        study=study,
+        axes=axes,
+        shared=shared,
+        base=base,
+        variants=variants,
+        baselines=baselines,
+        notes=notes,
+        outputs=base.settings.outputs,
         max_minutes=max_minutes,
     )
 
 
 def _select_variants(
-    options: StudyOptions, axes: dict[str, list[str]], own_arms: dict[str, list[str]], shared: list[str], base: Recipe
+    options: StudyOptions, axes: Axes, own_arms: dict[str, list[str]], *, shared: list[str], base: Recipe
 ) -> tuple[list[Variant], list[str]]:
     """Return the arms of a study, none twice and none that is excluded, and notes on what was left out."""
     exclusions = Exclusions(options.exclude)
@@ -127,18 +132,17 @@ def _select_variants(
         _refuse_unfit_search(options, axes)
         variants = _compose_arms([design.ArmSpec()], shared, base, options)
     elif own_arms:
-        variants = _compose_arms(
-            [design.ArmSpec(read_label(name), own_arms[name]) for name in own_arms], shared, base, options
-        )
+        specified = [design.ArmSpec(read_label(name), words) for name, words in own_arms.items()]
+        variants = _compose_arms(specified, shared, base, options)
     else:
         points = design.combine_axes(axes, options.design, _default_values(axes, shared))
-        specified = {}
+        by_point = {}
         for point, arm in zip(points, design.specify_arms(axes, points, options), strict=True):
             if not exclusions.has(label_arm(arm.values), arm.words):
-                specified[point] = arm
-        variants = _compose_arms([*specified.values()], shared, base, options)
+                by_point[point] = arm
+        variants = _compose_arms([*by_point.values()], shared, base, options)
         if not exclusions.excluded:  # else an axis may be left with one value
-            refuse_without_effect(axes, [*specified], variants)
+            refuse_without_effect(axes, [*by_point], variants)
     variants, notes = drop_duplicates(variants, bool(options.tasks))
     notes += exclusions.notes
     for variant in variants:
@@ -221,10 +225,9 @@ def _override_value(line: str | None) -> str | None:
 def _default_values(axes: Iterable[str], shared: list[str]) -> dict[str, str]:
     """Return the value of each axis where the command line says nothing of it."""
     choices, config = wiring.compose_config(shared)
-    defaults = {
-        key: value if isinstance(value, str) else format_value(value) for key, value in flatten(config).items()
-    } | choices
-    return {axis: str(defaults[axis]) for axis in axes if axis in defaults}
+    values = {key: value if isinstance(value, str) else format_value(value) for key, value in flatten(config).items()}
+    values |= choices
+    return {axis: str(values[axis]) for axis in axes if axis in values}
 
 
 def _compose_arms(arms: list[design.ArmSpec], shared: list[str], base: Recipe, options: StudyOptions) -> list[Variant]:
@@ -280,10 +283,9 @@ def _choose_baselines(
     for size, arms in sizes.items():
         words = list_words_of_size(size, options)
         default = hash_without_seed(wiring.compose([*shared, *words]) if words else base)
-        candidates = [
-            arm for arm in arms if hash_without_seed(arm.recipe) == default and options.design != "leave_one_out"
-        ]
-        baselines[size] = (candidates or arms)[0]
+        candidates = [arm for arm in arms if hash_without_seed(arm.recipe) == default]
+        # the full stack is the first
+        baselines[size] = candidates[0] if candidates and options.design != "leave_one_out" else arms[0]
         if options.baseline is not None:
             name = find_arm(options.baseline, {arm.name: arm.values for arm in arms})
             baselines[size] = next(arm for arm in arms if arm.name == name)

@@ -22,8 +22,7 @@ from rich.console import Console
 from gptlab import compose as wiring
 from gptlab.ablation.cells import Variant, hash_without_seed, make_cells
 from gptlab.ablation.plan import Plan, estimate_run_times, set_outputs
-from gptlab.ablation.question import StudySpec
-from gptlab.ablation.question import compose_trial as composed
+from gptlab.ablation.question import StudySpec, compose_trial
 from gptlab.config.recipe import flatten
 from gptlab.errors import Refused
 from gptlab.runs.record import read_json, to_json, write_atomically
@@ -48,11 +47,12 @@ def refuse_empty_space(plan: Plan) -> None:
     except ModuleNotFoundError as error:
         raise Refused("design=search needs optuna; run: pip install 'gptlab[search]'") from error
     axes = plan.spec.axes
-    # a fixed seed: the same command is refused, or not, each time
-    probes, draws, trouble = min(PROBED_POINTS, math.prod(map(len, axes.values()))), random.Random(0), ""
+    probes, trouble = min(PROBED_POINTS, math.prod(map(len, axes.values()))), ""
+    draws = random.Random(0)  # a fixed seed: the same command is refused, or not, each time
     for _ in range(probes):
+        point = {axis: draws.choice(values) for axis, values in axes.items()}
         try:
-            check_limits(plan, compose_point(plan, {axis: draws.choice(values) for axis, values in axes.items()}))
+            check_limits(plan, compose_point(plan, point))
             return
         except Refused as refused:
             trouble = trouble or str(refused)
@@ -77,6 +77,7 @@ def run_searches(plan: Plan, run: Callable[[], None], console: Console) -> None:
 
 
 def _run_searches(plan: Plan, run: Callable[[], None], console: Console) -> None:
+    """Run one search after the other, and write search.json after each."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -84,20 +85,18 @@ def _run_searches(plan: Plan, run: Callable[[], None], console: Console) -> None
     storage = f"sqlite:///{plan.folder.path.absolute() / 'search.db'}"
     documents: list[dict[str, Any]] = []
     for search in plan.spec.study.searches(plan.spec.options.sampler, plan.spec.base):
-        optuna_study = optuna.create_study(
-            storage=storage, study_name=f"{search.name} {search.repeat}", load_if_exists=True
-        )
-        SearchRun(plan, search, optuna_study, run, console).run_trials()
-        documents.append(
-            {**search._asdict(), "trials": [describe_trial(trial) for trial in optuna_study.get_trials(deepcopy=False)]}
-        )
+        name = f"{search.name} {search.repeat}"
+        optuna_study = optuna.create_study(storage=storage, study_name=name, load_if_exists=True)
+        SearchRun(plan, search, optuna_study, run=run, console=console).run_trials()
+        trials = [describe_trial(trial) for trial in optuna_study.get_trials(deepcopy=False)]
+        documents.append({**search._asdict(), "trials": trials})
         write_atomically(plan.folder.path / "search.json", to_json(documents, indent=2))
     run()  # so that the study folder holds them all
 
 
 def describe_trial(trial: "optuna.trial.FrozenTrial") -> dict[str, Any]:
     """Return a trial as it is written to search.json."""
-    arm, reason = (trial.user_attrs.get(key, "") for key in ("arm", "reason"))
+    arm, reason = trial.user_attrs.get("arm", ""), trial.user_attrs.get("reason", "")
     return {"number": trial.number, "arm": arm, "loss": trial.value, "reason": reason, "values": trial.params}
 
 
@@ -105,9 +104,10 @@ class SearchRun:
     """One search of a study."""
 
     def __init__(
-        self, plan: Plan, search: Search, optuna_study: "optuna.Study", run: Callable[[], None], console: Console
+        self, plan: Plan, search: Search, optuna_study: "optuna.Study", *, run: Callable[[], None], console: Console
     ) -> None:
-        self.plan, self.search, self.optuna_study, self.run, self.console = plan, search, optuna_study, run, console
+        self.plan, self.search, self.optuna_study = plan, search, optuna_study
+        self.run, self.console = run, console
         points = math.prod(map(len, plan.spec.axes.values()))
         trials = plan.spec.options.trials
         self.trial_count = min(trials, points) if search.sampler == "grid" else trials
@@ -115,18 +115,20 @@ class SearchRun:
     def run_trials(self) -> None:
         """Run trials until there are enough; those that were interrupted come first."""
         # trials of optuna's record become arms again, and so find their finished runs
-        for search in self.optuna_study.trials:  # of an earlier command
-            if search.state.is_finished() and "arm" in search.user_attrs:
-                self.add_arm(compose_point(self.plan, search.params, self.search))
-        while (
-            missing := self.trial_count - sum(search.state.is_finished() for search in self.optuna_study.trials)
-        ) > 0:
+        for trial in self.optuna_study.trials:  # of an earlier command
+            if trial.state.is_finished() and "arm" in trial.user_attrs:
+                self.add_arm(compose_point(self.plan, trial.params, self.search))
+        while (missing := self.trial_count - self.count_finished_trials()) > 0:
             batch = self.find_interrupted_trials()[:missing]
             while len(batch) < min(self.count_trials_at_once(), missing):
                 # its random state is not in the database, so it is derived from the trial's number
                 self.optuna_study.sampler = self.make_sampler(len(self.optuna_study.trials))
                 batch.append(self.optuna_study.ask())
             self.train_batch([(trial, self.suggest_arm(trial)) for trial in batch])
+
+    def count_finished_trials(self) -> int:
+        """Return how many trials are over, those that could not be trained among them."""
+        return sum(trial.state.is_finished() for trial in self.optuna_study.trials)
 
     def count_trials_at_once(self) -> int:
         """Return how many trials are suggested before the next ones end.
@@ -140,8 +142,9 @@ class SearchRun:
         """Return trials that another process began and did not end."""
         import optuna
 
-        running = [search for search in self.optuna_study.trials if search.state == optuna.trial.TrialState.RUNNING]
-        return [optuna.Trial(self.optuna_study, search._trial_id) for search in running]
+        running = [trial for trial in self.optuna_study.trials if trial.state == optuna.trial.TrialState.RUNNING]
+        # optuna has no public way back to a trial that can still be told its value
+        return [optuna.Trial(self.optuna_study, trial._trial_id) for trial in running]
 
     def make_sampler(self, number: int) -> "optuna.samplers.BaseSampler":
         """Return the sampler of one trial, seeded by its number.
@@ -182,9 +185,9 @@ class SearchRun:
     def add_arm(self, variant: Variant) -> Variant:
         """Make a variant an arm of the study, or return the arm that is the same already."""
         plan, identity = self.plan, hash_without_seed(variant.recipe)
-        for search in plan.variants:
-            if hash_without_seed(search.recipe) == identity:
-                return search
+        for known in plan.variants:
+            if hash_without_seed(known.recipe) == identity:
+                return known
         plan.variants.append(variant)
         plan.add_cells(make_cells(plan.spec.options, [set_outputs(variant, plan)]))
         base = next(iter(plan.spec.baselines.values())).key
@@ -224,7 +227,7 @@ class SearchRun:
     def print_trial(self, trial: "optuna.Trial", value: float | None) -> None:
         """Print the line of a trial that is over."""
         attrs = self.optuna_study.trials[trial.number].user_attrs
-        losses = [search.value for search in self.optuna_study.trials if search.value is not None]
+        losses = [other.value for other in self.optuna_study.trials if other.value is not None]
         outcome = f"loss {value:.4f}" if value is not None else f"not trained: {attrs.get('reason')}"
         best = f", best {min(losses):.4f}" if losses else ""
         line = f"  {self.search.name} {trial.number + 1}/{self.trial_count}  {outcome}{best}  {attrs.get('arm', '')}"
@@ -233,9 +236,8 @@ class SearchRun:
 
 def find_knobs(plan: Plan, values: dict[str, Any]) -> frozenset[str]:
     """Return the knobs that exist with the slots' choices of a point."""
-    return compose_knobs(
-        tuple(plan.spec.shared), tuple(f"{key}={value}" for key, value in values.items() if "." not in key)
-    )
+    slots = tuple(f"{key}={value}" for key, value in values.items() if "." not in key)
+    return compose_knobs(tuple(plan.spec.shared), slots)
 
 
 @cache
@@ -251,7 +253,7 @@ def compose_point(plan: Plan, values: dict[str, Any], search: Search | None = No
     words = [f"{axis}={value}" for axis, value in present.items()]
     search_words, label = (search.words, search.label) if search else ((), "")
     arm_values = tuple((axis, str(value)) for axis, value in present.items())
-    return composed(plan.spec, (*arm_values, *read_label(label)), [*words, *search_words])
+    return compose_trial(plan.spec, (*arm_values, *read_label(label)), [*words, *search_words])
 
 
 def check_limits(plan: Plan, variant: Variant) -> None:

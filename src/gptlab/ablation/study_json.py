@@ -30,6 +30,8 @@ def make_study_plan(plan: Plan) -> StudyPlan:
 def start_study_plan(spec: StudySpec, variants: list[Variant]) -> StudyPlan:
     """Return what the plans of training and of measuring studies have in common."""
     options = asdict(spec.options)
+    arms = {variant.key: variant.overrides for variant in variants}
+    arm_values = {variant.name: variant.values for variant in variants}
     return StudyPlan(
         **{
             # most knobs are fields under the same name; the keys below are said otherwise than they were asked
@@ -46,8 +48,8 @@ def start_study_plan(spec: StudySpec, variants: list[Variant]) -> StudyPlan:
             "cwd": str(Path.cwd()),
             "axes": spec.axes,
             "base": spec.shared,
-            "arms": {variant.key: variant.overrides for variant in variants},
-            "arm_values": {variant.name: variant.values for variant in variants},
+            "arms": arms,
+            "arm_values": arm_values,
             "notes": spec.notes,
         }
     )

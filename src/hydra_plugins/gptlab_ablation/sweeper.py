@@ -58,17 +58,18 @@ class AblationSweeper(Sweeper):
         fixed: dict[str, str] = {}
         keep_searchpath(self.hydra)
         refuse_repeated_axes(parser.parse_overrides(arguments))
-        for one in parser.parse_overrides([*self.params, *arguments]):
-            key = one.get_key_element()
+        for override in parser.parse_overrides([*self.params, *arguments]):
+            key = override.get_key_element()
             axes.pop(key, None)  # the last word counts
             fixed.pop(key, None)
-            if one.is_discrete_sweep():
-                axes[key] = [*one.sweep_string_iterator()]
+            if override.is_discrete_sweep():
+                axes[key] = [*override.sweep_string_iterator()]
                 if not axes[key]:  # a glob that fits no choice
-                    raise Refused(f"{one.input_line} fits nothing; python -m gptlab slots {key} lists what there is")
+                    line = override.input_line
+                    raise Refused(f"{line} fits nothing; python -m gptlab slots {key} lists what there is")
             else:
-                fixed[key] = str(one.input_line)
-        if status := run_study(axes, fixed, self.launch, self.jobs(), describe_overruled_words(arguments)):
+                fixed[key] = str(override.input_line)
+        if status := run_study(axes, fixed, self.launch, self.jobs(), remarks=describe_overruled_words(arguments)):
             sys.exit(status)
 
     def launch(self, cells: Sequence[str], jobs: int) -> None:
@@ -78,10 +79,10 @@ class AblationSweeper(Sweeper):
         """
         from gptlab.config.typecheck import quote_for_hydra
 
-        asked = [[f"cell={quote_for_hydra(path)}"] for path in cells]
-        size = jobs if self.name == "submitit_local" else len(asked)
-        for start in range(0, len(asked), size):
-            self.launches.launch(asked[start : start + size], initial_job_idx=start)
+        overrides = [[f"cell={quote_for_hydra(path)}"] for path in cells]
+        size = jobs if self.name == "submitit_local" else len(overrides)
+        for start in range(0, len(overrides), size):
+            self.launches.launch(overrides[start : start + size], initial_job_idx=start)
 
     @property
     def name(self) -> str:
@@ -93,8 +94,9 @@ class AblationSweeper(Sweeper):
         cores = os.cpu_count() or 1
         launcher: Any = OmegaConf.to_container(self.hydra.launcher)
         if self.name == "joblib":
-            asked = launcher.get("n_jobs") or -1
-            return asked if asked > 0 else max(1, cores + 1 + asked)
+            n_jobs = launcher.get("n_jobs") or -1
+            # joblib's words: -1 is all cores, -2 all but one
+            return n_jobs if n_jobs > 0 else max(1, cores + 1 + n_jobs)
         if self.name == "submitit_local":
             return max(1, cores // (launcher.get("cpus_per_task") or 1))
         if self.name == "ray":

@@ -16,23 +16,19 @@ def describe_feeds(plan: "Plan") -> list[str]:
 
     if plan.spec.study.together:
         return []
-    small = [
-        variant
-        for variant in plan.variants
-        if plan.counts[variant.key]["params"] <= LARGEST_MEASURED and not variant.recipe.config.get("pretrained")
-    ]
-    ratios = {
-        variant.key: measure_initial_ratios(
-            build_decoder(variant.recipe, plan.costs.load_corpus(variant.recipe).tokenizer.vocab)
-        )
-        for variant in small
-    }
-    of_baselines = {size: ratios.get(variant.key, {}) for size, variant in plan.baselines.items()}
+    ratios, skipped = {}, []
+    for variant in plan.variants:
+        if plan.counts[variant.key]["params"] > LARGEST_MEASURED or variant.recipe.config.get("pretrained"):
+            skipped.append(variant.key)
+            continue
+        vocab = plan.costs.load_corpus(variant.recipe).tokenizer.vocab
+        ratios[variant.key] = measure_initial_ratios(build_decoder(variant.recipe, vocab))
     lines = []
-    for variant in small:
-        for line in describe_odd_ratios(ratios[variant.key], of_baselines[variant.size]):
-            lines.append(f"{variant.key}: {line}")
-    skipped = [variant.key for variant in plan.variants if variant not in small]
+    for variant in plan.variants:
+        if variant.key in ratios:
+            of_baseline = ratios.get(plan.baselines[variant.size].key, {})
+            for line in describe_odd_ratios(ratios[variant.key], of_baseline):
+                lines.append(f"{variant.key}: {line}")
     if skipped:
         reason = f"pretrained, or above {LARGEST_MEASURED / 1e6:.0f} M parameters"
         lines.append(f"not looked at whether parts are drowned at birth ({reason}): {', '.join(skipped)}")

@@ -20,14 +20,10 @@ def refuse_without_effect(axes: dict[str, list[str]], points: list[design.Arm], 
         # variants repeat the points, once for each rung or task
         signatures[points[number % len(points)]] += hash_without_seed(variant.recipe)
     if dead := design.find_dead_axes(axes, signatures):
-        others = (
-            " ".join(f"{key}={values[0]}" for key, values in axes.items() if key not in dead) or "the rest as it is"
-        )
-        raise Refused(
-            "\nerror: ".join(
-                f"{axis} has no effect with {others}: {'/'.join(axes[axis])} say the same" for axis in dead
-            )
-        )
+        words = [f"{key}={values[0]}" for key, values in axes.items() if key not in dead]
+        others = " ".join(words) or "the rest as it is"
+        lines = [f"{axis} has no effect with {others}: {'/'.join(axes[axis])} say the same" for axis in dead]
+        raise Refused("\nerror: ".join(lines))
 
 
 def drop_duplicates(variants: list[Variant], has_tasks: bool) -> tuple[list[Variant], list[str]]:
@@ -58,8 +54,9 @@ def drop_same_functions(
     same: dict[str, str] = {}
     for size, baseline in baselines.items():
         # the baseline first, since the first of a function is the one that stays
-        of_size = [baseline, *(variant for variant in variants if variant.size == size and variant is not baseline)]
-        same |= find_same_functions({variant.key: variant.recipe for variant in of_size})
+        recipes = {baseline.key: baseline.recipe}
+        recipes |= {variant.key: variant.recipe for variant in variants if variant.size == size}
+        same |= find_same_functions(recipes)
     notes = [
         f"{name} and {first} are one arm with two names, the same function at this context and depth: "
         f"{name} is left out"

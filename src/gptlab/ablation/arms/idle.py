@@ -31,11 +31,11 @@ def _describe_idle_decays(variants: "list[Variant]") -> list[str]:
     decays = {variant.key: variant.recipe.config["optimizer"].get("weight_decay") for variant in variants}
     if len({*decays.values()}) < 2:
         return []
-    lines = {
-        variant.key: line
-        for variant in variants
-        for line in describe_idle_decay(variant.recipe.config, build_schedule(variant.recipe).mean())
-    }
+    lines = {}
+    for variant in variants:
+        for line in describe_idle_decay(variant.recipe.config, build_schedule(variant.recipe).mean()):
+            lines[variant.key] = line
+    # where it does something in one arm, the arms do differ in it
     if any(decay and key not in lines for key, decay in decays.items()):
         return []
     return [name_arms(line, [key], variants) for key, line in lines.items()]

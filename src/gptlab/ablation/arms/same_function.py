@@ -117,10 +117,9 @@ def _agree(recipe: Recipe, trace: dict[str, "Tensor"], other: Recipe, seen: dict
     # a window wider than the context acts only beyond it, where no training goes
     if recipe.config["position"] == other.config["position"]:
         keys.discard("beyond")
-    return all(
-        key in trace
-        and key in seen
-        and trace[key].shape == seen[key].shape
-        and torch.allclose(trace[key], seen[key], rtol=TOLERANCE, atol=1e-14)
-        for key in keys
-    )
+    for key in keys:
+        if key not in trace or key not in seen or trace[key].shape != seen[key].shape:
+            return False
+        if not torch.allclose(trace[key], seen[key], rtol=TOLERANCE, atol=1e-14):
+            return False
+    return True

@@ -30,8 +30,11 @@ def choose_named_arms(
     read_defaults  returns the value of each axis where the command line says nothing of it
     """
     # how the command line says it, for the refusals
-    source = f"arms={options.arms}" if isinstance(options.arms, str) else "arms" if options.arms else ""
-    source = source or ("grids" if options.grids else "")
+    source = ""
+    if options.arms:
+        source = f"arms={options.arms}" if isinstance(options.arms, str) else "arms"
+    elif options.grids:
+        source = "grids"
     if source and (arms_of_study or options.design != "grid"):
         raise Refused(f"{source} does not go with a study or a design that has arms of its own")
     if options.arms and options.grids:

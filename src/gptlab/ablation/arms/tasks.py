@@ -35,9 +35,10 @@ def cross_with_tasks(arms: list[design.ArmSpec], options: StudyOptions) -> list[
     if not isinstance(options.tasks, dict):
         return arms
     # the task's words first, since the last word on a key wins
-    return [
-        replace(arm, words=[*words, *arm.words], size=task) for task, words in options.tasks.items() for arm in arms
-    ]
+    crossed = []
+    for task, words in options.tasks.items():
+        crossed += [replace(arm, words=[*words, *arm.words], size=task) for arm in arms]
+    return crossed
 
 
 def list_words_of_size(size: str, options: StudyOptions) -> list[str]:

@@ -61,14 +61,13 @@ def link_trunks(cells: "dict[str, Cell]") -> "dict[str, Cell]":
     if not trunks:
         return linked
     seeds = list(dict.fromkeys(cell.recipe.config["seed"] for cell in linked.values()))
-    keys = sorted(  # stable: else in the order of the plan
-        linked,
-        key=lambda key: (
-            seeds.index(linked[key].recipe.config["seed"]),
-            0 if key in trunks else 2 if linked[key].trunk else 1,
-        ),
-    )
-    return {key: linked[key] for key in keys}
+
+    def rank(key: str) -> tuple[int, int]:
+        place = 0 if key in trunks else 2 if linked[key].trunk else 1
+        return seeds.index(linked[key].recipe.config["seed"]), place
+
+    # stable: cells of one rank stay in the order of the plan
+    return {key: linked[key] for key in sorted(linked, key=rank)}
 
 
 def count_shared_steps(plan: "Plan", key: str) -> int:
@@ -92,8 +91,9 @@ def describe_trunks(plan: "Plan") -> list[str]:
     alone = sum(plan.cells[key].recipe.config["steps"] for key in {*shared, *trunks})
     own = alone - sum(shared.values())
     lengths = sorted({plan.cells[key].recipe.config["steps"] for key in trunks})
+    written = ", ".join(f"{steps:,}" for steps in lengths)
     return [
-        f"{len(shared)} cells branch off {len(trunks)} trunks of {', '.join(f'{steps:,}' for steps in lengths)} steps: "
+        f"{len(shared)} cells branch off {len(trunks)} trunks of {written} steps: "
         f"{own:,} steps for {alone:,} ({1 - own / alone:.0%} less), the same numbers"
     ]
 

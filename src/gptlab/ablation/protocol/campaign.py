@@ -111,16 +111,16 @@ def _refuse_second_choice(question: dict[str, Any] | None, spec: StudySpec) -> N
     now = _describe_choice(spec.options)
     if question is None or question.get("choice", {}) == now:
         return
-    before = question.get("choice") or {"confirm": 0}
-    # without blanks, so that it can be typed
-    words, others = (
-        " ".join(f"{knob}={_format(value).replace(' ', '')}" for knob, value in choice.items())
-        for choice in (before, now)
-    )
+    before = _write_choice(question.get("choice", {}))
     raise Refused(
-        f"campaign={spec.options.campaign}: {spec.name} was asked with {words}, and {others or 'confirm=0'} "
-        f"would judge anew; say {words}, or give another name="
+        f"campaign={spec.options.campaign}: {spec.name} was asked with {before}, and {_write_choice(now)} "
+        f"would judge anew; say {before}, or give another name="
     )
+
+
+def _write_choice(choice: dict[str, Any]) -> str:
+    """Return a choice as it is typed, without blanks inside a value."""
+    return " ".join(f"{knob}={_format(value).replace(' ', '')}" for knob, value in (choice or {"confirm": 0}).items())
 
 
 def _refuse_other_campaign(spec: StudySpec) -> None:
@@ -135,6 +135,7 @@ def _refuse_other_campaign(spec: StudySpec) -> None:
 
 
 def _refuse_unfit_study(spec: StudySpec) -> None:
+    """Refuse a study that is no family of comparisons with one baseline, known before the first run."""
     name = spec.options.campaign
     if spec.options.kind != "train":
         raise Refused(f"campaign={name} goes with study=train, and not with study={spec.options.kind}; leave one out")
@@ -195,12 +196,11 @@ def _open(campaign: CampaignFolder, baseline: Variant) -> None:
 
 def _list_values(variant: Variant) -> dict[str, Any]:
     """Return the values of a recipe that change a number of its runs, by dotted key."""
-    values = flatten(variant.recipe.config).items()
-    return {
-        key: value
-        for key, value in values
-        if key not in KEYS_WITHOUT_EFFECT and key.partition(".")[0] not in KEYS_WITHOUT_EFFECT
-    }
+    values = {}
+    for key, value in flatten(variant.recipe.config).items():
+        if not {key, key.partition(".")[0]} & {*KEYS_WITHOUT_EFFECT}:
+            values[key] = value
+    return values
 
 
 def _refuse_other_baseline(campaign: CampaignFolder, spec: StudySpec) -> None:
@@ -214,10 +214,9 @@ def _refuse_other_baseline(campaign: CampaignFolder, spec: StudySpec) -> None:
         differing = [key for key in {**opened_values, **own_values} if own_values.get(key) != opened_values.get(key)]
         # knobs tell people more than the class path that came with them
         named = [key for key in differing if not key.endswith("._target_")] or differing
-        words = [
-            f"{key}={_format(own_values.get(key))}, not {_format(opened_values.get(key))}"
-            for key in named[:NAMED_DIFFERENCES]
-        ]
+        words = []
+        for key in named[:NAMED_DIFFERENCES]:
+            words.append(f"{key}={_format(own_values.get(key))}, not {_format(opened_values.get(key))}")
         raise Refused(
             f"campaign={campaign.name} is of another baseline: {baseline.name} has {'; '.join(words)}; "
             "give another campaign="
@@ -234,7 +233,8 @@ def _refuse_other_baseline(campaign: CampaignFolder, spec: StudySpec) -> None:
 def _compute_share(campaign: CampaignFolder, spec: StudySpec) -> dict[str, Any]:
     """Return the numbers and the alpha of a study's questions, and what the studies before it returned."""
     # every arm but the baseline is one question, and a winner on fresh seeds is one whatever it won against
-    first, count = campaign.count_questions() + 1, 1 if spec.options.asks_on_fresh_seeds else len(spec.variants) - 1
+    count = 1 if spec.options.asks_on_fresh_seeds else len(spec.variants) - 1
+    first = campaign.count_questions() + 1
     returned = _find_returned(campaign)
     return {
         "first": first,
@@ -264,6 +264,7 @@ def _find_returned(campaign: CampaignFolder) -> dict[str, float]:
 
 
 def _with_share(spec: StudySpec, share: dict[str, Any]) -> StudySpec:
+    """Return a study with its alpha, and the note that says which questions of the campaign it asks."""
     first, last = share["first"], share["first"] + share["count"] - 1
     numbers = f"question {first}" if first == last else f"questions {first} to {last}"
     returned = f", {format_alpha(sum(share['returned'].values()))} of it returned by {', '.join(share['returned'])}"

@@ -20,9 +20,6 @@ from gptlab.runs.study_folder import StudyFolder
 from gptlab.stats.results import STEP, Contrast, Findings, Run
 from gptlab.stats.spending import share_alpha
 
-FLOPS, PARAMETERS = "flops_per_token", "params"
-"""Keys of a summary: what a change costs in each run."""
-
 
 @dataclass(frozen=True)
 class CampaignComparison:
@@ -88,8 +85,8 @@ def list_comparisons(campaign: CampaignFolder) -> list[CampaignComparison]:
 def _make_comparison(
     event: dict[str, Any], findings: Findings, contrast: Contrast, question: int
 ) -> CampaignComparison:
-    ratios = {key: _compare_means(findings.runs, contrast, key) for key in (FLOPS, PARAMETERS)}
-    timed = [timing.ratios for timing in findings.strata[0].timings if timing.metric == STEP]
+    """Return one comparison of a study, with what it costs beside the baseline."""
+    step_times = next((timing.ratios for timing in findings.strata[0].timings if timing.metric == STEP), {})
     return CampaignComparison(
         question=question,
         study=event["study"],
@@ -104,9 +101,9 @@ def _make_comparison(
         seeds=len(contrast.seeds),
         p_holm=contrast.p_holm,
         level=contrast.level,
-        step_ratio=timed[0][contrast.arm][0] if timed and contrast.arm in timed[0] else None,
-        flops=ratios[FLOPS],
-        parameters=ratios[PARAMETERS],
+        step_ratio=step_times[contrast.arm][0] if contrast.arm in step_times else None,
+        flops=_compare_means(findings.runs, contrast, "flops_per_token"),
+        parameters=_compare_means(findings.runs, contrast, "params"),
         minutes=findings.seconds / 60,
         lr=_find_rates(findings, contrast),
     )
@@ -115,8 +112,8 @@ def _make_comparison(
 def _find_rates(findings: Findings, contrast: Contrast) -> tuple[float, float] | None:
     """Return the tuned learning rates of an arm and of its baseline on fresh seeds; None where they were not tuned."""
     rates = {run.arm: run.lr for run in findings.runs if run.role == "confirm" and run.lr is not None}
-    both = rates.get(contrast.arm), rates.get(contrast.against)
-    return None if None in both else both  # type: ignore[return-value]
+    rate, baseline_rate = rates.get(contrast.arm), rates.get(contrast.against)
+    return None if rate is None or baseline_rate is None else (rate, baseline_rate)
 
 
 def _compare_means(runs: list[Run], contrast: Contrast, key: str) -> float | None:
@@ -157,14 +154,15 @@ def print_campaign(campaign: CampaignFolder, console: Console) -> None:
     elif ladder:
         say("  held-back part: not looked at; once, when the last question has been asked:")
         say(f"  python -m gptlab confirm {campaign.name}")
+    # a key of the answer that stays: here `ladder` is the accepted changes, and no ladder of sizes
+    accepted = [asdict(comparison) for comparison in ladder]
     add_to_answer(
         campaign=campaign.name,
         baseline=opened["baseline"],
         questions=count,
         alpha=opened["alpha"],
         spent=spent,
-        # a key of the answer that stays: here it is the accepted changes, and no ladder of sizes
-        ladder=[asdict(comparison) for comparison in ladder],
+        ladder=accepted,
         asked=[asdict(comparison) for comparison in comparisons],
         confirmed=bool(confirming),
     )
@@ -181,6 +179,7 @@ def read_opening(campaign: CampaignFolder) -> dict[str, Any]:
 
 
 def _build_table(comparisons: list[CampaignComparison]) -> Table:
+    """Return the table of all comparisons, a row each; a star is accepted."""
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("  #", justify="right", no_wrap=True)
     table.add_column("change", overflow="fold")

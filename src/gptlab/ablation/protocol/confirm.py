@@ -35,12 +35,10 @@ def confirm_campaign(campaign: CampaignFolder, seeds: int | None) -> Study:
     read_opening(campaign)
     with campaign.hold_lock():
         begun = campaign.read_events("confirming")
-        # planned once: with the results known, one could try seeds until they please
-        event = (
-            begun[0]
-            if begun
-            else campaign.record_event("confirming", **_plan_confirmation(campaign, seeds or DEFAULT_SEEDS))
-        )
+        if begun:  # planned once: with the results known, one could try seeds until they please
+            event = begun[0]
+        else:
+            event = campaign.record_event("confirming", **_plan_confirmation(campaign, seeds or DEFAULT_SEEDS))
     if seeds not in (None, len(event["seeds"])):
         print(f"campaign {campaign.name} is confirmed once, by {len(event['seeds'])} seeds: --seeds={seeds} adds none")
     path = campaign.path / "confirm.yaml"
@@ -80,7 +78,6 @@ def _plan_confirmation(campaign: CampaignFolder, seeds: int) -> dict[str, Any]:
             "its held-back part stays unseen"
         )
     lists = {BASELINE: read_opening(campaign)["overrides"]}
-    controls: set[str] = set()  # names of the baseline at rates that were tuned for it
     for comparison in accepted:
         folder = StudyFolder(campaign.outputs / "ablations" / comparison.study)
         lists[comparison.change] = folder.plan.arms[comparison.arm]
@@ -90,13 +87,13 @@ def _plan_confirmation(campaign: CampaignFolder, seeds: int) -> dict[str, Any]:
             tuned, name = _read_overrides(folder, folder.plan.baseline), f"{BASELINE} at lr={comparison.lr[1]:g}"
             if sorted(tuned) != sorted(lists[BASELINE]):
                 lists[name] = tuned
-                controls.add(name)
     # what all say is said once; the file of arms holds what each changes of it
-    shared = [word for word in lists[BASELINE] if all(word in words for words in lists.values())]
+    in_all = set.intersection(*({*words} for words in lists.values()))
+    shared = [word for word in lists[BASELINE] if word in in_all]
     arms = {name: _leave_out(words, shared) for name, words in lists.items()}
     # what the baseline says too is no change; a word of one study may be a default of another
-    changes = {name: _leave_out(words, arms[BASELINE]) for name, words in arms.items()}
-    together = _join([words for name, words in changes.items() if name not in controls][1:])
+    changes = [_leave_out(arms[comparison.change], arms[BASELINE]) for comparison in accepted]
+    together = _join(changes)
     if len(accepted) > 1 and together:
         arms[TOGETHER] = together
     used: set[int] = set()

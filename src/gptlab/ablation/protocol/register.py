@@ -95,13 +95,15 @@ def _describe_facts(plan: Plan) -> dict[str, Any]:
         where = f" ({', '.join(sizes)})" if len(sizes_by_metric) > 1 else ""
         metrics.append(f"{metric.key} in {metric.unit}, {metric.better} is better{where}")
         margins.append(f"{_describe_margin(options, metric)}{where}")
+    code = {variant.key: fingerprint_recipe(variant.recipe) for variant in spec.variants}
+    texts = {plan.costs.load_corpus(variant.recipe).sha256 for variant in spec.variants}
     return {
         "study": spec.name,
         "question": " ".join(read_command()),
         "metric": "; ".join(metrics),
         "margin": "; ".join(margins),
-        "code": {variant.key: fingerprint_recipe(variant.recipe) for variant in spec.variants},
-        "data": sorted({plan.costs.load_corpus(variant.recipe).sha256 for variant in spec.variants}),
+        "code": code,
+        "data": sorted(texts),
         "known_runs": len(plan.finished_runs),
         "families": len(options.tasks or [1]),  # tasks, each with a baseline of its own
     }
