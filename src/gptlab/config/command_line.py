@@ -56,14 +56,11 @@ def explain_unknown_option(word: str, words: list[str], options: Iterable[str], 
         return f"{word}: overrides stand side by side; say all of them before or behind the options"
     key, assigns, value = word.lstrip("-").partition("=")
     key = key.replace("-", "_")
-    if key.partition(".")[0] in {
-        *SLOTS,
-        *OPTIONAL_SLOTS,
-        *list_study_keys(),
-        *(item.name for item in fields(Settings)),
-    }:
-        behind = words[words.index(word) + 1 :][:1]
-        value = value if assigns else next((one for one in behind if "=" not in one and one[:1] != "-"), "VALUE")
+    settings = [item.name for item in fields(Settings)]
+    if key.partition(".")[0] in (*SLOTS, *OPTIONAL_SLOTS, *list_study_keys(), *settings):
+        if not assigns:  # the next word may be meant for its value: --steps 100
+            behind = words[words.index(word) + 1 :][:1]
+            value = next((text for text in behind if "=" not in text and not text.startswith("-")), "VALUE")
         return f"{word}: settings have no dashes; say {key}={value}"
     if close := difflib.get_close_matches(word.partition("=")[0], options, 1, 0.75):
         return f"{word}: no such option; did you mean {close[0]}?"
@@ -81,9 +78,10 @@ def describe_overruled_words(words: Iterable[str]) -> list[str]:
         key, assigns, _ = word.lstrip("+").partition("=")
         if assigns and key in SLOTS and not word.startswith("-"):
             values.setdefault(key, []).append(word)
-    return [
-        f"{escape_controls(word)} does nothing: {escape_controls(given[-1])} stands behind it"
-        for given in values.values()
-        for word in dict.fromkeys(given[:-1])
-        if word.lstrip("+") != given[-1].lstrip("+")
-    ]
+    remarks = []
+    for given in values.values():
+        *earlier, last = given
+        for word in dict.fromkeys(earlier):
+            if word.lstrip("+") != last.lstrip("+"):
+                remarks.append(f"{escape_controls(word)} does nothing: {escape_controls(last)} stands behind it")
+    return remarks

@@ -103,9 +103,8 @@ def _find_contract(slot: str) -> type | None:
 
 def factory(node: dict[str, Any], path: str) -> Factory:
     """Return the factory of a choice, with those nested in it."""
-    return Factory(
-        path, locate(node["_target_"], path), {key: _make_value(node[key], f"{path}.{key}") for key in list_knobs(node)}
-    )
+    target = locate(node["_target_"], path)
+    return Factory(path, target, {key: _make_value(node[key], f"{path}.{key}") for key in list_knobs(node)})
 
 
 def list_knobs(node: dict[str, Any]) -> list[str]:
@@ -141,9 +140,9 @@ def check_node(node: Any, path: str) -> Iterator[str]:
     except Refused as refused:
         yield str(refused)
         return
-    yield from (
-        explain_unknown(f"{path}.{key}", list(declared), f"{path}.") for key in list_knobs(node) if key not in declared
-    )
+    for key in list_knobs(node):
+        if key not in declared:
+            yield explain_unknown(f"{path}.{key}", list(declared), f"{path}.")
     for key, parameter in declared.items():
         if key not in node:
             yield f"{path}.{key}: no value given"

@@ -72,6 +72,7 @@ def _is_raised_in_hydra(error: Exception) -> bool:
 
 
 def _explain_unreadable(override: str) -> str:
+    """Return the line for an override that hydra's grammar does not take."""
     key, equals, value = override.partition("=")
     if not equals or not key:
         return f"{override!r} is not an override; write key=value"
@@ -98,6 +99,7 @@ def _find_missing_options(overrides: list[str]) -> Iterator[str]:
 
 
 def _explain_missing_option(choice: str) -> str:
+    """Return the line for a choice, as slot/name, that is not in the menu."""
     group, _, option = choice.rpartition("/")
     if group == "tracking" and option == os.environ.get("WANDB_MODE"):
         return f"WANDB_MODE={option}: no such way of tracking; set it to one of {', '.join(list_choices(group))}"
@@ -108,8 +110,11 @@ def _explain_missing_option(choice: str) -> str:
     if group.startswith("experiment/"):
         slot = group.partition("/")[2]
         return f"a recipe's defaults choose by `override /{slot}: {option}`, and not by `{slot}: {option}`"
-    known = ", ".join(list_choices(group) or LAUNCHERS if group == "hydra/launcher" else list_choices(group))
-    return f"{group}={option}: no such option" + (f"; choose from {known}" if known else "")
+    choices = list_choices(group)
+    if group == "hydra/launcher" and not choices:
+        choices = [*LAUNCHERS]
+    known = f"; choose from {', '.join(choices)}" if choices else ""
+    return f"{group}={option}: no such option{known}"
 
 
 def explain_odd_choice(overrides: list[str]) -> str | None:
@@ -127,9 +132,8 @@ def explain_missing_package(config: dict[str, Any], overrides: list[str]) -> str
     """Return the line for an experiment whose YAML does not say that its keys are those of the whole config."""
     if "experiment" not in config:
         return None
-    override = next(
-        (candidate for candidate in overrides if candidate.lstrip("+").startswith("experiment=")), "experiment"
-    )
+    typed = (word for word in overrides if word.lstrip("+").startswith("experiment="))
+    override = next(typed, "experiment")
     return f"{override}: its YAML sets nothing here; begin it with the line: # @package _global_"
 
 
@@ -160,6 +164,7 @@ def explain_unreadable_yaml(error: yaml.YAMLError) -> str:
 
 
 def _explain_missing_key(key: str, overrides: list[str], known: ListKnownKeys) -> str:
+    """Return the line for a key that is not in the config, with those near to it."""
     if re.fullmatch(r"\w+", key) and (CONF / key).is_dir():
         return f"{key}: nothing here takes it by itself; python -m gptlab explain {key} says what it is"
     words = [override.partition("=") for override in overrides]
@@ -167,9 +172,8 @@ def _explain_missing_key(key: str, overrides: list[str], known: ListKnownKeys) -
         given = {name: value for name, _, value in words}
         return f"output={given.get(key, '')} is not one of json, text"
     chosen = [f"{slot}={choice}" for slot, _, choice in words if choice in list_choices(slot) or slot in LISTS]
-    return explain_unknown_key(
-        key, known([choice_word for choice_word in chosen if not choice_word.startswith(f"{key}=")])
-    )
+    others = [word for word in chosen if not word.startswith(f"{key}=")]
+    return explain_unknown_key(key, known(others))
 
 
 def find_duplicate_choice(overrides: list[str]) -> str | None:
@@ -192,7 +196,7 @@ def explain_unknown_key(key: str, known: Iterable[str]) -> str:
         listed = f"{choice} is not in the list; say {slot}=[{choice}]"
         return f"{key}: {listed}" if choice in list_choices(slot) else _explain_missing_option(f"{slot}/{choice}")
     # the keys of the same group: a hint at another depth would mislead
-    beside = {name_beside.removeprefix(path).split(".")[0] for name_beside in known if name_beside.startswith(path)}
+    beside = {name.removeprefix(path).split(".")[0] for name in known if name.startswith(path)}
     if not beside:
         # the group itself does not exist: say so of the group
         return explain_unknown_key(path.rstrip("."), known)
@@ -200,7 +204,7 @@ def explain_unknown_key(key: str, known: Iterable[str]) -> str:
     elsewhere = sorted(name for name in known if name.endswith(f".{key}")) if not path else []
     if elsewhere:
         return f"{key}: no such key; did you mean {' or '.join(elsewhere[:3])}?"
-    return explain_unknown(key, sorted(name_beside for name_beside in beside if not name_beside.startswith("_")), path)
+    return explain_unknown(key, sorted(name for name in beside if not name.startswith("_")), path)
 
 
 LAUNCHERS = {"joblib": "parallel", "submitit_local": "parallel", "submitit_slurm": "parallel", "ray": "ray"}

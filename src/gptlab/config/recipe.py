@@ -151,32 +151,8 @@ class Recipe:
     def hash(self) -> str:
         """Eight hex digits of all that can change a number, the order of changes too."""
         config = {key: value for key, value in self.config.items() if key not in COSMETIC_KEYS}
-        # files count by their content: moved, they are the same run, and changed under their name another one
-        stamps = config.get("content") or {}
-        for slot in ("data", "tokenizer", "pretrained"):
-            node = config.get(slot)
-            if isinstance(node, dict) and (slot in stamps or node.get("sha256")):
-                config[slot] = {key: value for key, value in node.items() if key != "path"}  # elsewhere it is the same
-        if isinstance(metrics := config.get("metric"), dict):
-            stamped = {name for name in metrics if f"metric.{name}" in stamps}
-            bare = {name: {key: value for key, value in metrics[name].items() if key != "path"} for name in stamped}
-            config["metric"] = {**metrics, **bare}
-        # keys that came later leave the hashes of older runs as they were, as long as they say nothing
-        if not config.get("content"):
-            config.pop("content", None)
-        for group in LATER_KEYS:
-            if isinstance(node := config.get(group), dict):
-                later = list_later_keys(group, node)
-                config[group] = {key: value for key, value in node.items() if key not in later or value != later[key]}
-        for key, usual_value in {"shuffle_targets": False, "embedding_norm": False, "embedding_scale": 1.0}.items():
-            if config.get(key) == usual_value:
-                del config[key]
-        for slot in ("change", "callback"):  # none is as if there were no such slot
-            if not config.get(slot):
-                config.pop(slot, None)
-        for slot, node in {"parametrization": STANDARD, "embedding": TOKEN_EMBEDDING}.items():
-            if config.get(slot) == node:
-                del config[slot]
+        _drop_paths(config)
+        _drop_later_keys(config)
         # sort_keys would lose the order of changes, which matters
         order = "+".join(config.get("change", ()))
         # eight hex digits: among 10,000 configs two meet by chance once in a hundred pools
@@ -200,6 +176,35 @@ class Recipe:
         return f"{self.label}-{self.hash}"
 
 
+def _drop_paths(config: dict[str, Any]) -> None:
+    """Leave out the paths of files: these count by their content. Moved, they are the same run; changed, another."""
+    stamps = config.get("content") or {}
+    for slot in ("data", "tokenizer", "pretrained"):
+        node = config.get(slot)
+        if isinstance(node, dict) and (slot in stamps or node.get("sha256")):
+            config[slot] = {key: value for key, value in node.items() if key != "path"}
+    if isinstance(metrics := config.get("metric"), dict):
+        config["metric"] = {**metrics}
+        for name in metrics:
+            if f"metric.{name}" in stamps:
+                config["metric"][name] = {key: value for key, value in metrics[name].items() if key != "path"}
+
+
+def _drop_later_keys(config: dict[str, Any]) -> None:
+    """Leave out keys that came later, where they say nothing: the hashes of older runs stay as they were."""
+    for group in LATER_KEYS:
+        if isinstance(node := config.get(group), dict):
+            later = list_later_keys(group, node)
+            config[group] = {key: value for key, value in node.items() if key not in later or value != later[key]}
+    usual_values = {"shuffle_targets": False, "embedding_norm": False, "embedding_scale": 1.0}
+    for key, value in {**usual_values, "parametrization": STANDARD, "embedding": TOKEN_EMBEDDING}.items():
+        if config.get(key) == value:
+            del config[key]
+    for key in ("content", "change", "callback"):  # none is as if there were no such key
+        if not config.get(key):
+            config.pop(key, None)
+
+
 def _normalize_numbers(value: Any) -> Any:
     """Return the same value for what is equal: 1.0 as 1."""
     if isinstance(value, dict):
@@ -211,10 +216,11 @@ def _normalize_numbers(value: Any) -> Any:
 
 
 def _make_typed(kind: Any, values: dict[str, Any]) -> Any:
-    pairs = [(item, values[item.name]) for item in fields(kind) if item.name in values or not _has_default(item)]
-    return kind(
-        **{item.name: _make_typed(item.type, value) if is_dataclass(item.type) else value for item, value in pairs}
-    )
+    arguments = {item.name: values[item.name] for item in fields(kind) if item.name in values or not _has_default(item)}
+    for item in fields(kind):
+        if item.name in arguments and is_dataclass(item.type):
+            arguments[item.name] = _make_typed(item.type, arguments[item.name])
+    return kind(**arguments)
 
 
 def _has_default(item: "Field[Any]") -> bool:
@@ -226,7 +232,10 @@ def flatten(config: Any, path: str = "") -> dict[str, Any]:
     """Return a nested config as {dotted key: leaf}."""
     if not isinstance(config, dict) or not config:
         return {path: config}
-    return {k: v for key, value in config.items() for k, v in flatten(value, f"{path}.{key}" if path else key).items()}
+    leaves = {}
+    for key, value in config.items():
+        leaves |= flatten(value, f"{path}.{key}" if path else key)
+    return leaves
 
 
 def check_settings(config: dict[str, Any]) -> list[str]:

@@ -82,9 +82,8 @@ def describe_type(wanted: Any, value: Any = None) -> str:
     if origin is Literal:
         # YAML reads a bare off or no as false, and on or yes as true
         is_read_so = isinstance(value, bool) and "off" in inside
-        return (
-            "one of " + ", ".join(map(str, inside)) + ("; in a YAML write 'on' and 'off' quoted" if is_read_so else "")
-        )
+        remedy = "; in a YAML write 'on' and 'off' quoted" if is_read_so else ""
+        return f"one of {', '.join(map(str, inside))}{remedy}"
     if origin is Callable or wanted is Callable:
         return "a choice"
     if origin is tuple:

@@ -75,6 +75,7 @@ def _find_packages(variable: str) -> tuple[VariantPackage, ...]:
 
 
 def _find_package(name: str, remedy: str) -> VariantPackage:
+    """Return a package of variants by its dotted name, or refuse it with its remedy."""
     try:
         spec = util.find_spec(name)
     except Exception as error:  # of a dotted name the parent is imported, which may fail in any way

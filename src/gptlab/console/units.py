@@ -3,19 +3,19 @@
 from pathlib import Path
 
 BARS = "▁▂▃▄▅▆▇█"
+WIDTH = 40
+"""Bars of a sparkline."""
 
 
-def draw_sparkline(values: list[float], width: int = 40) -> str:
+def draw_sparkline(values: list[float]) -> str:
     """Return numbers as a line of small bars."""
     if len(values) < 2:
         return ""
-    values_drawn = (
-        # picked, not averaged: the first and the last are shown
-        [values[round(i * (len(values) - 1) / (width - 1))] for i in range(width)] if len(values) > width else values
-    )
-    low, high = min(values_drawn), max(values_drawn)
+    if len(values) > WIDTH:  # picked, not averaged: the first and the last are shown
+        values = [values[round(number * (len(values) - 1) / (WIDTH - 1))] for number in range(WIDTH)]
+    low, high = min(values), max(values)
     # of numbers that are all alike the range is 0: the lowest bar for each
-    return "".join(BARS[round((value - low) / ((high - low) or 1) * (len(BARS) - 1))] for value in values_drawn)
+    return "".join(BARS[round((value - low) / ((high - low) or 1) * (len(BARS) - 1))] for value in values)
 
 
 def format_duration(seconds: float) -> str:

@@ -19,21 +19,22 @@ MISSING = "none"
 def find_differences(folders: list[Path]) -> dict[str, list[str]]:
     """Return key to its value in each run, of those that differ; a choice stands before the knobs that came with it."""
     descriptions = [_describe_run(folder) for folder in folders]
-    keys = sorted(
-        {key for description in descriptions for key in description},
-        key=lambda key: (key.split(".")[0], "." in key, key),
-    )
-    rows = {key: [str(description.get(key, MISSING)) for description in descriptions] for key in keys}
-    return {key: values for key, values in rows.items() if len({*values}) > 1}
+    keys = {key for description in descriptions for key in description}
+    differences = {}
+    for key in sorted(keys, key=lambda key: (key.split(".")[0], "." in key, key)):
+        values = [str(description.get(key, MISSING)) for description in descriptions]
+        if len({*values}) > 1:
+            differences[key] = values
+    return differences
 
 
 def _describe_run(folder: Path) -> dict[str, Any]:
     recipe, facts = read_recipe(folder), RunFolder(folder).read_facts()
     choices = {slot: choice for slot, choice in recipe.choices.items() if isinstance(choice, str)}
-    knobs = {
-        key: value for key, value in flatten(recipe.config).items() if not key.endswith(("._target_", "._partial_"))
-    }
-    description = {**knobs, **choices, **{key: facts[key] for key in FACTS if key in facts}}
+    knobs = flatten(recipe.config).items()
+    description = {key: value for key, value in knobs if not key.endswith(("._target_", "._partial_"))}
+    # a slot's own value is the name of its choice
+    description |= choices | {key: facts[key] for key in FACTS if key in facts}
     return {key: value for key, value in description.items() if key.split(".")[0] not in COSMETIC_KEYS}
 
 

@@ -14,6 +14,14 @@ from gptlab.config.variant_packages import list_variant_packages
 from gptlab.errors import Refused
 
 ROOT = Path(__file__).parents[2]
+ALWAYS = (
+    "gptlab.training.task",
+    "gptlab.training.evaluate",
+    "gptlab.corpus.corpus",
+    "gptlab.generation.generate",
+    "gptlab.training.reference_texts",
+)
+"""What every run's numbers go through, whatever its choices."""
 
 
 def fingerprint_recipe(recipe: Recipe) -> str:
@@ -23,24 +31,12 @@ def fingerprint_recipe(recipe: Recipe) -> str:
 
 def list_modules(recipe: Recipe) -> tuple[str, ...]:
     """Return the dotted names of the modules behind a recipe's numbers."""
-    targets = [
-        v
-        for slot in (*SLOTS, *OPTIONAL_SLOTS)
-        for k, v in flatten(recipe.config.get(slot)).items()
-        if k.endswith("_target_")
-    ]
-    # what every run's numbers go through, whatever its choices
-    always = [
-        f"gptlab.{name}"
-        for name in (
-            "training.task",
-            "training.evaluate",
-            "corpus.corpus",
-            "generation.generate",
-            "training.reference_texts",
-        )
-    ]
-    return (*always, *(str(target).rpartition(".")[0] for target in targets))
+    modules = [*ALWAYS]
+    for slot in (*SLOTS, *OPTIONAL_SLOTS):
+        for key, value in flatten(recipe.config.get(slot)).items():
+            if key.endswith("_target_"):
+                modules.append(str(value).rpartition(".")[0])
+    return tuple(modules)
 
 
 def fingerprint(modules: Iterable[str]) -> str:

@@ -56,11 +56,12 @@ def describe_run_in_words(folder: Path, compose_config: ComposeConfig) -> list[s
     # sizes before knobs: of the knobs many then follow by themselves, and need not be said
     for is_first in (_is_of_the_whole, lambda _: True):
         usual = flatten(compose_config(words)[1])
-        words += [
-            f"{key}={quote_for_hydra(value)}"
-            for key, value in stored.items()
-            if is_first(key) and (usual.get(key) != value or (key in ALWAYS and f"{key}={value}" not in words))
-        ]
+        added = []
+        for key, value in stored.items():
+            is_missing = key in ALWAYS and f"{key}={value}" not in words
+            if is_first(key) and (usual.get(key) != value or is_missing):
+                added.append(f"{key}={quote_for_hydra(value)}")
+        words += added
     return words
 
 

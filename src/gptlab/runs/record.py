@@ -57,9 +57,8 @@ class RunFolder:
         """Write what is known at the start; if that fails, nothing stays."""
         try:
             self.checkpoints.mkdir()
-            write_atomically(
-                self.path / "config.yaml", yaml.safe_dump(recipe.config, sort_keys=False, allow_unicode=True)
-            )
+            config = yaml.safe_dump(recipe.config, sort_keys=False, allow_unicode=True)
+            write_atomically(self.path / "config.yaml", config)
             write_atomically(self.path / "tokenizer.json", to_json(tokenizer))
             write_atomically(self.path / "run.json", to_json({"started": utc_now(), **facts}, indent=2))
         except OSError as error:
@@ -190,11 +189,11 @@ def check_writable(outputs: Path) -> list[str]:
 
 def find_unfinished_run(outputs: Path, run_hash: str) -> Path | None:
     """Return the newest unfinished run of a config, by its hash."""
-    folders = [
-        path.parent
-        for path in (outputs / "runs").glob("*/run.json")
-        if not (path.parent / "summary.json").exists() and RunFolder(path.parent).read_facts()["hash"] == run_hash
-    ]
+    folders = []
+    for path in (outputs / "runs").glob("*/run.json"):
+        folder = path.parent
+        if not (folder / "summary.json").exists() and RunFolder(folder).read_facts()["hash"] == run_hash:
+            folders.append(folder)
     return max(folders, key=lambda folder: (folder / "run.json").stat().st_mtime, default=None)
 
 

@@ -92,6 +92,7 @@ def describe_adherence(folder: Path, plan: StudyPlan, runs: Sequence[Run]) -> li
 
 
 def _list_departures(registered: dict[str, Any], plan: StudyPlan, runs: Sequence[Run]) -> list[str]:
+    """Return in words where a study and its runs are not what was registered."""
     departures = []
     if registered.get("digest") != _compute_digest(registered):
         departures.append(f"{FILE} was changed afterwards")

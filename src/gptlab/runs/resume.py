@@ -54,9 +54,9 @@ def resume_recipe(recipe: Recipe, words: set[str]) -> Recipe:
         differences += f" and {len(keys) - 4} more" if len(keys) > 4 else ""
         raise Refused(f"resume={folder} is a run of another config: {differences}; say resume={folder} alone")
     given = {word.partition(".")[0] for word in words}
-    cosmetic = {
-        key: recipe.config[key] if key in given else saved.config.get(key, recipe.config[key]) for key in COSMETIC_KEYS
-    }
+    cosmetic = {}
+    for key in COSMETIC_KEYS:  # a key that came later has no value in an older run
+        cosmetic[key] = recipe.config[key] if key in given else saved.config.get(key, recipe.config[key])
     # the folder may have been moved with its pool: what it says of its place is out of date
     cosmetic |= {"resume": str(folder), "outputs": str(folder.absolute().parents[1])}
     began = read_json(folder / "run.json")["cwd"]
@@ -67,12 +67,13 @@ def resume_recipe(recipe: Recipe, words: set[str]) -> Recipe:
             nodes[slot] = {**saved.config[slot], "path": moved} if moved else anchor_node(began, saved.config[slot])
     if REVISION in words and not saved.config["data"].get("revision"):
         nodes["data"] = {**nodes["data"], "revision": recipe.config["data"]["revision"]}
-    nodes["metric"] = {
-        name: {**node, "path": recipe.config["metric"][name]["path"]}
-        if f"metric.{name}.path" in words
-        else anchor_node(began, node)
-        for name, node in saved.config["metric"].items()
-    }
+    metrics = {}
+    for name, node in saved.config["metric"].items():
+        if f"metric.{name}.path" in words:
+            metrics[name] = {**node, "path": recipe.config["metric"][name]["path"]}
+        else:
+            metrics[name] = anchor_node(began, node)
+    nodes["metric"] = metrics
     given_knobs = {knob for knob in PROCESS_KNOBS if {"trainer", f"trainer.{knob}"} & words}
     nodes["trainer"] = saved.config["trainer"] | {knob: recipe.config["trainer"][knob] for knob in given_knobs}
     choices = saved.choices | ({"trainer": recipe.choices["trainer"]} if "trainer" in words else {})
@@ -107,15 +108,17 @@ def _find_differences(recipe: Recipe, saved: Recipe, words: set[str]) -> list[st
         movable.remove("trainer.strategy")  # its moments are kept under other names
     movable += [] if stored.get(REVISION) else [REVISION]
     # data=text beside resume= may say again which class, and where its files are, but no other knob
-    given_keys = {f"{word}._target_" if word in MOVABLE_SLOTS else word for word in words}
-    return [
-        key
-        for key in {**stored, **asked_config}
-        if asked_config.get(key) != stored.get(key)
-        and key not in movable
-        and key.split(".")[0] not in COSMETIC_KEYS
-        and ("experiment" in words or any(key == word or key.startswith(f"{word}.") for word in given_keys))
-    ]
+    given_keys = [f"{word}._target_" if word in MOVABLE_SLOTS else word for word in words]
+
+    def is_given(key: str) -> bool:
+        return "experiment" in words or any(key == word or key.startswith(f"{word}.") for word in given_keys)
+
+    differing = []
+    for key in {**stored, **asked_config}:
+        is_fixed = key not in movable and key.split(".")[0] not in COSMETIC_KEYS
+        if is_fixed and asked_config.get(key) != stored.get(key) and is_given(key):
+            differing.append(key)
+    return differing
 
 
 def name_choices(words: list[str]) -> list[str]:

@@ -122,14 +122,12 @@ class StudyFolder:
 
     def adopt_run(self, key: str, folder: Path, *, reused: bool = True) -> None:
         """Record that a finished run is a cell's."""
-        summary, recipe = read_json(folder / "summary.json"), self.read_cell(key)
-        other = summary.get("code") != fingerprint_recipe(Recipe(recipe["config"], recipe["choices"]))
-        failure = (
-            {"reason": summary.get("reason", ""), "log": str(folder / "log.txt")}
-            if summary["status"] != "finished"
-            else {}
-        )
-        self.record_event(key, summary["status"], run=folder.name, reused=reused, other_code=other, **failure)
+        summary, cell = read_json(folder / "summary.json"), self.read_cell(key)
+        event: dict[str, Any] = {"run": folder.name, "reused": reused}
+        event["other_code"] = summary.get("code") != fingerprint_recipe(Recipe(cell["config"], cell["choices"]))
+        if summary["status"] != "finished":
+            event |= {"reason": summary.get("reason", ""), "log": str(folder / "log.txt")}
+        self.record_event(key, summary["status"], **event)
 
     def find_finished_runs(self, recipes: dict[str, Recipe], reuse: str) -> dict[str, Path]:
         """Return the finished runs of cells; the code is read once for all whose numbers come from the same modules."""

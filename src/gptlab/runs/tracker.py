@@ -99,6 +99,7 @@ class Tracker:
             raise Refused(f"W&B cannot be opened ({mode}): {line}; use {others}") from error
 
     def _open(self, outputs: Path, tracking: Tracking, identity: dict[str, Any], resumed: bool) -> None:
+        """Begin the run in W&B, or go on with it, with all of its files below the outputs."""
         tidy_environment()
         for name in UNSET_FOLDERS:
             os.environ[name] = str(outputs / "wandb" / name.split("_")[1].lower())
@@ -155,15 +156,12 @@ class Tracker:
 
     def log_sample(self, row: dict[str, Any]) -> None:
         """Log a generated text, as escaped HTML."""
-        self._try(
-            lambda run: run.log(
-                {
-                    "samples_html": self._wandb.Html(f"<pre>{html.escape(row['text'])}</pre>", inject=False),
-                    "step": row["step"],
-                    "tokens": row["tokens"],
-                }
-            )
-        )
+
+        def log(run: Any) -> None:
+            page = self._wandb.Html(f"<pre>{html.escape(row['text'])}</pre>", inject=False)
+            run.log({"samples_html": page, "step": row["step"], "tokens": row["tokens"]})
+
+        self._try(log)
         self._mirror(lambda mirror: mirror.log_sample(row["step"], row["text"]))
 
     def log_sample_table(self, rows: list[dict[str, Any]]) -> None:
@@ -228,6 +226,7 @@ class Tracker:
                 del self.mirrors[name]
 
     def _try(self, act: Callable[[Any], Any], always: bool = False) -> None:
+        """Let W&B's run act, unless it has failed before; say its first failure once."""
         if self.run is None or (self.failed and not always):
             return
         try:
