@@ -81,7 +81,17 @@ def sample(
     announce_weights(run, which.value)
     how = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
     drafted = None if draft is None else DraftOptions("self" if str(draft) == "self" else draft, guesses)
-    texts = stream_text(run, which.value, prompt, length, drafted, stop, beyond.value, repetition, how)
+    texts = stream_text(
+        run,
+        which.value,
+        prompt,
+        length=length,
+        draft=drafted,
+        stop=stop,
+        beyond=beyond.value,
+        repetition=repetition,
+        sampling=how,
+    )
     add_to_answer(prompt=prompt, text=print_texts(prompt or "", texts))
     if drafted is not None:
         add_to_answer(draft=report_guesses(drafted.counts))
@@ -216,9 +226,9 @@ def search(
     from gptlab.commands.search import solve
 
     words = overrides or []
-    search, best = solve.solve_checkpoint(
-        weights, words, mapping, examples, known or [], compose, Console(highlight=False)
-    )
+    console = Console(highlight=False)
+    files = {"mapping": mapping, "examples": examples}
+    search, best = solve.solve_checkpoint(weights, words, **files, known=known or [], compose=compose, console=console)
     add_to_answer(overrides=search.make_overrides(best))
     print(*(f"{key}={value}" for key, value in search.make_overrides(best).items()))
     if to is not None:

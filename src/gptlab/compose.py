@@ -133,7 +133,7 @@ def _overrides_implied_by_checkpoint(config: Any, overrides: list[str], config_n
 
 
 def _name_recipe(recipe: Recipe, overrides: list[str], config_name: str, implied: list[str]) -> Recipe:
-    differs = _describe_differences(recipe.config, recipe.choices, overrides, config_name, implied)
+    differs = _describe_differences(recipe.config, recipe.choices, overrides, config_name=config_name, implied=implied)
     name = recipe.config["pretrained"]["path"].rstrip("/").rpartition("/")[2] if implied else recipe.choices["model"]
     return replace(recipe, choices={**recipe.choices, "model": name}, differs=differs)
 
@@ -173,7 +173,7 @@ def _refuse_added_keys(overrides: list[str], config_name: str) -> None:
 
 
 def _describe_differences(
-    plain: dict, choices: dict, overrides: list[str], config_name: str, implied: list[str]
+    plain: dict, choices: dict, overrides: list[str], *, config_name: str, implied: list[str]
 ) -> tuple[str, ...]:
     """Return what sets a recipe apart from the defaults, or from a checkpoint as it is, as on the command line.
 

@@ -49,7 +49,7 @@ def complete_word(word: str, before: list[str], program: str = "train") -> list[
         given = done.split(",")
         values = [choice for choice in _list_values(key, program) if choice.startswith(last) and choice not in given]
         return [f"{key}={done}{comma}{choice}" for choice in values]
-    keys = [*(f"{slot}=" for slot in list_slot_folders()), *(f"{name}=" for name in _read_settings(program))]
+    keys = [f"{name}=" for name in (*list_slot_folders(), *_read_settings(program))]
     slot, dot, _ = key.partition(".")
     if dot:
         keys += [f"{slot}.{knob}=" for knob in _list_knobs(slot, before)]

@@ -142,12 +142,11 @@ def print_diff(checkpoint: str, overrides: list[str], compose: Callable[[list[st
             f"{place.difference:.1e}",
             style="" if place.is_same else "red",
         )
-    console, first = Console(highlight=False), next((place for place in places if not place.is_same), None)
+    console = Console(highlight=False)
     console.print(table)
-    conclusion = (
-        f"the first that differs: {first.name}, by {first.difference:.1e} of its largest value"
-        if first
-        else "no place differs"
-    )
+    conclusion = "no place differs"
+    first = next((place for place in places if not place.is_same), None)
+    if first:
+        conclusion = f"the first that differs: {first.name}, by {first.difference:.1e} of its largest value"
     console.print(f"\n{conclusion}")
     return first is None

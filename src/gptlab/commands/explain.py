@@ -218,10 +218,10 @@ def print_explanation(choice_word: str, overrides: list[str], compose: Compose) 
             console.print(f"{name:<{wide}}  {summary}", markup=False, soft_wrap=True)
         add_to_answer(slot=slot, choices=summaries)
         return
-    overrides_of_choice = [f"{slot}=[{choice}]" if slot in LISTS else choice_word]
-    description = describe_choice(
-        compose([*overrides_of_choice, *overrides] if is_chosen_by_runs(compose([]), slot) else overrides), slot, choice
-    )
+    words = [*overrides]
+    if is_chosen_by_runs(compose([]), slot):
+        words.insert(0, f"{slot}=[{choice}]" if slot in LISTS else choice_word)
+    description = describe_choice(compose(words), slot, choice)
     console.print(choice_word, style="bold", end="   ")
     console.print(", ".join(description.files), style="dim", soft_wrap=True)
     for text in filter(None, [*description.texts, description.knobs]):

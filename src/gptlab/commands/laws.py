@@ -62,4 +62,7 @@ def find_laws(slot: str) -> list[str]:
 def describe_law(law: str) -> str:
     """Return tests/model/test_decoder_laws.py::test_padding_changes_nothing[case] in words."""
     match = re.fullmatch(r".*::test_(\w+)(?:\[(.*)\])?", law)
-    return law if match is None else match[1].replace("_", " ") + (f"  ({match[2]})" if match[2] else "")
+    if match is None:
+        return law
+    case = f"  ({match[2]})" if match[2] else ""
+    return f"{match[1].replace('_', ' ')}{case}"

@@ -114,7 +114,9 @@ def _format_row(cells: Iterable[str]) -> str:
 
 
 def _format_cell(value: Any) -> str:
-    return f"{value:+.4f}" if isinstance(value, float) else "" if value is None else str(value)
+    if value is None:
+        return ""
+    return f"{value:+.4f}" if isinstance(value, float) else str(value)
 
 
 def list_runs(outputs: str | Path = "outputs") -> list[dict[str, Any]]:

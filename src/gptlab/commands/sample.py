@@ -35,6 +35,7 @@ def stream_text(
     run: Path,
     which: str,
     prompt: str | None,
+    *,
     length: int,
     draft: DraftOptions | None,
     stop: str | None,

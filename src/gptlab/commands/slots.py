@@ -109,17 +109,14 @@ def describe_slot_choice(slot: str, choice: str) -> dict[str, Any]:
     _, meanings = split_knob_list(inspect.cleandoc(target.__doc__ or ""), knobs)
     types = {name: describe_type(parameter.annotation) for name, parameter in read_knobs(target).items()}
     comments = _read_comments(lines)
-    return {
-        **about,
-        "knobs": {
-            knob: {
-                "type": types.get(knob, ""),
-                "default": node.get(knob),
-                "about": meanings.get(knob) or comments.get(knob, ""),
-            }
-            for knob in knobs
-        },
-    }
+    described = {}
+    for knob in knobs:
+        described[knob] = {
+            "type": types.get(knob, ""),
+            "default": node.get(knob),
+            "about": meanings.get(knob) or comments.get(knob, ""),
+        }
+    return {**about, "knobs": described}
 
 
 def _read_comments(lines: list[str]) -> dict[str, str]:
@@ -135,14 +132,11 @@ def _describe_settings(name: str, hints: dict[str, Any], left_out: list[str]) ->
     own = {
         key: value for key, value in config.items() if key not in (*NOT_SETTINGS, *left_out)
     }  # not a run's, set anew
-    return {
-        key: {
-            "type": _describe_hint(hints, key),
-            "default": value,
-            "about": comments.get(key.rpartition(".")[2], ""),
-        }
-        for key, value in flatten(own).items()
-    }
+    described = {}
+    for key, value in flatten(own).items():
+        about = comments.get(key.rpartition(".")[2], "")
+        described[key] = {"type": _describe_hint(hints, key), "default": value, "about": about}
+    return described
 
 
 def _describe_hint(hints: dict[str, Any], key: str) -> str:

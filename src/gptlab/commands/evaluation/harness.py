@@ -148,6 +148,7 @@ def list_values(results: dict[str, Any]) -> dict[str, dict[str, Any]]:
     tasks = {}
     for name, row in {**results["results"], **results.get("groups", {})}.items():
         metrics: dict[str, dict[str, Any]] = {}
+        is_higher_better = results.get("higher_is_better", {}).get(name, {})
         for key, value in row.items():
             metric, _, filter_name = key.partition(",")
             if not filter_name or metric.endswith("_stderr"):
@@ -157,7 +158,7 @@ def list_values(results: dict[str, Any]) -> dict[str, dict[str, Any]]:
             metrics[label] = {
                 "value": value,
                 "error": error if isinstance(error, int | float) else None,
-                "better": "higher" if results.get("higher_is_better", {}).get(name, {}).get(metric, True) else "lower",
+                "better": "higher" if is_higher_better.get(metric, True) else "lower",
             }
         counts = results.get("n-samples", {}).get(name, {})
         tasks[name] = {

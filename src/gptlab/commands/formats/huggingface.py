@@ -70,11 +70,10 @@ def convert_run(run: Path, compose: Compose) -> "tuple[dict[str, Any], dict[str,
     if config["tie_word_embeddings"]:
         # transformers ties it again, and safetensors stores no tensor twice
         state.pop("readout.head.weight")
-    names = {
-        f"{family.prefix}{name}" if name != "lm_head.weight" else name: tensor
-        for name, tensor in _rename_tensors(config, state)
-    }
-    return config, names
+    tensors = {}
+    for name, tensor in _rename_tensors(config, state):
+        tensors[name if name == "lm_head.weight" else f"{family.prefix}{name}"] = tensor
+    return config, tensors
 
 
 def _rename_tensors(config: dict[str, Any], state: "dict[str, Tensor]") -> "list[tuple[str, Tensor]]":
@@ -113,11 +112,16 @@ def derive_config(recipe: Recipe, decoder: "Decoder") -> dict[str, Any]:
 
 
 def _derive_llama_config(config: dict[str, Any], shape: Any, hidden: int) -> dict[str, Any]:
+    """Return the config of a decoder with rotated positions, for the family whose code computes the same."""
     attention, position = config["attention"], config["position"]
     # Qwen 2 has biases on q, k and v and none on the output
     window, bias, out = attention.get("window"), attention.get("bias", False), attention.get("out_bias", False)
     # the family whose code computes this; the round trip below is the judge
-    kind = "qwen3" if attention.get("qk_norm") else "qwen2" if bias and not out else "mistral" if window else "llama"
+    kind = "mistral" if window else "llama"
+    if bias and not out:
+        kind = "qwen2"
+    if attention.get("qk_norm"):
+        kind = "qwen3"
     rotary = {"rope_type": position.get("scaling") or "default", "rope_theta": position.get("theta", 10000.0)}
     if position.get("scaling"):
         rotary |= {
@@ -159,13 +163,12 @@ def refuse_different_round_trip(recipe: Recipe, decoder: "Decoder", config: dict
     # as words of a command line, so that the very path of pretrained=hf is taken
     words = [f"{key}={format_value(value).strip(chr(39))}" for key, value in knobs.items() if key != "tokenizer"]
     # choices before knobs: a choice resets the knobs of its slot
-    round_trip = compose([word for word in words if "." not in word.partition("=")[0]] + [w for w in words if "." in w])
-    knobs_of_run, knobs_of_export = (_knobs_that_matter(either, decoder) for either in (recipe, round_trip))
-    differences = [
-        f"{key}={format_value(knobs_of_run.get(key))}"
-        for key in {**knobs_of_run, **knobs_of_export}
-        if knobs_of_run.get(key) != knobs_of_export.get(key)
-    ]
+    round_trip = compose(sorted(words, key=lambda word: "." in word.partition("=")[0]))
+    knobs_of_run, knobs_of_export = _knobs_that_matter(recipe, decoder), _knobs_that_matter(round_trip, decoder)
+    differences = []
+    for key in {**knobs_of_run, **knobs_of_export}:
+        if knobs_of_run.get(key) != knobs_of_export.get(key):
+            differences.append(f"{key}={format_value(knobs_of_run.get(key))}")
     if differences:
         differing_knobs = ", ".join(sorted(differences)[:4])
         raise Refused(f"{kind} of transformers cannot say {differing_knobs}; export it with --to safetensors")

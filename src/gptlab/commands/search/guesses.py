@@ -93,21 +93,26 @@ class Search:
     def _make_axes(self) -> tuple[Guess, dict[str, list[Any]]]:
         """Return the guess that the recipe is, and what else each of its parts may be."""
         config = self.recipe.config
-        theta, eps, activation = (
-            config[slot].get(knob) for slot, knob in (("position", "theta"), ("norm", "eps"), ("mlp", "activation"))
+        theta, eps = config["position"].get("theta"), config["norm"].get("eps")
+        activation, heads = config["mlp"].get("activation"), config["model"]["heads"]
+        first = Guess(
+            heads=heads,
+            squares="alike",
+            packing="blocks",
+            pairs="halves",
+            theta=theta,
+            activation=activation,
+            eps=eps,
         )
-        heads = config["model"]["heads"]
-        first = Guess(heads, "alike", "blocks", "halves", theta, activation, eps)
-        kinds = (
-            get_args(read_knobs(locate(config["mlp"]["_target_"], "mlp"))["activation"].annotation)
-            if activation
-            else ()
-        )
+        kinds = ()
+        if activation:  # those that the mlp's class takes
+            kinds = get_args(read_knobs(locate(config["mlp"]["_target_"], "mlp"))["activation"].annotation)
+        is_packed = any(holds_qkv(entry.to) for entry in self.mapping.entries)
         return first, {
             "heads": _put_first(heads, self.outline.possible_heads()),
             "squares": ["alike", "turned"],
-            "packing": ["blocks", *(["by head"] if any(holds_qkv(entry.to) for entry in self.mapping.entries) else [])],
-            "pairs": ["halves", *(["neighbours"] if theta else [])],
+            "packing": ["blocks", "by head"] if is_packed else ["blocks"],
+            "pairs": ["halves", "neighbours"] if theta else ["halves"],
             "theta": _put_first(theta, THETAS) if theta else [None],
             "activation": _put_first(activation, kinds),
             "eps": _put_first(eps, EPSILONS) if eps else [None],

@@ -36,6 +36,7 @@ def complete_layout(
         turned = lies > 0 or (lies == 0 and in_first != opposite)
         # a target that the decoder has not is refused by apply_mapping, with all other problems
         parts = tuple(wanted[target][0] if target in wanted else 0 for target in to)
+        is_permuted = interleaved and any(name.split(".")[-2] in ROTATED for name in to)
         completed.append(
             replace(
                 entry,
@@ -43,7 +44,7 @@ def complete_layout(
                 sizes=parts if len(to) > 1 else None,
                 transpose=turned and len(whole) == 2 and to[0] not in TABLES,
                 interleaved=by_head and holds_qkv(entry.to),
-                permute="rope_i2h" if interleaved and any(name.split(".")[-2] in ROTATED for name in to) else "none",
+                permute="rope_i2h" if is_permuted else "none",
             )
         )
     return replace(mapping, entries=tuple(completed), head=head)

@@ -47,13 +47,13 @@ def solve_checkpoint(
     inputs, outputs = load_examples(examples)
     outline = Outline(parsed, {name: tuple(tensor.shape) for name, tensor in source.items()})
     recipe = compose(first_overrides(outline, words, inputs.shape[1]))
-    if problems := [
-        *check_settings(recipe.config),
-        *(line for slot in PARTS for line in check_node(recipe.config[slot], slot)),
-    ]:
+    problems = [*check_settings(recipe.config)]
+    for slot in PARTS:
+        problems += check_node(recipe.config[slot], slot)
+    if problems:
         raise Refused("\nerror: ".join(problems))
     check_examples(inputs, outputs, outline.vocab, recipe.settings.model.context)
-    search = Search(recipe, parsed, source, inputs, outputs, tuple(known))
+    search = Search(recipe, parsed, source, inputs=inputs, outputs=outputs, known=tuple(known))
     ranked = search.rank_guesses()
     # the table first: where no guess wins, it is what shows why
     print_guesses(search, ranked, console)
