@@ -13,12 +13,14 @@ from typing import Any
 
 import pytest
 from forked_process import Forked, run_forked
+from omegaconf import OmegaConf
 from tiny_runs import COMPARED, ROOT, Done, program, tiny
 
 from gptlab import compose as wiring
 from gptlab.ablation import jobs as jobs_module
 from gptlab.ablation import pool as pool_module
 from gptlab.ablation.cost import CostEstimator
+from gptlab.ablation.gpu_share import limit_to_share
 from gptlab.ablation.jobs import (
     choose_jobs,
     count_fitting_cells,
@@ -31,6 +33,7 @@ from gptlab.ablation.question import parse_command
 from gptlab.config.recipe import Recipe
 from gptlab.runs import machine
 from gptlab.runs.study_folder import StudyFolder, is_held
+from hydra_plugins.gptlab_ablation.sweeper import AblationSweeper
 
 STUDY = ["model.heads=2", "steps=12", "save_every=3", "metric=[bits_per_byte]", "timing=0", "seeds=2"]
 AXIS = "attention=mha,gqa"
@@ -144,6 +147,21 @@ def test_a_containers_quota_of_cores_and_memory_counts(tmp_path: Path, monkeypat
     for name, text in {"max": "1000", "current": "700", "stat": "anon 1\ninactive_file 200\n"}.items():
         (tmp_path / f"memory.{name}").write_text(text)
     assert machine.read_available_memory() == 500
+
+
+def test_a_launchers_cells_share_the_cores_of_the_container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(machine, "CGROUP", tmp_path)
+    (tmp_path / "cpu.max").write_text("100000 100000\n")
+    monkeypatch.setenv("OMP_NUM_THREADS", "")
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    monkeypatch.delitem(sys.modules, "torch", raising=False)  # a launcher's process has not imported it yet
+    limit_to_share(4, tmp_path)
+    assert os.environ["OMP_NUM_THREADS"] == "1"
+    sweeper = AblationSweeper()
+    for launcher, knobs in {"joblib": {"n_jobs": -1}, "submitit_local": {"cpus_per_task": 1}, "ray": {}}.items():
+        sweeper.hydra = OmegaConf.create({"launcher": knobs, "runtime": {"choices": {"hydra/launcher": launcher}}})
+        assert sweeper.jobs() == 1, launcher
 
 
 def test_jobs_that_do_not_fit_into_memory_are_not_started(monkeypatch: pytest.MonkeyPatch):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO
 
 from gptlab.runs.file_lock import try_lock
+from gptlab.runs.machine import count_cores
 
 GPU_LOCKS: list[IO[str]] = []
 """The lock of this process's GPU, held as long as it lives."""
@@ -19,7 +20,7 @@ def limit_to_share(jobs: int, locks: Path) -> None:
     # once torch is there, its threads and GPUs are settled (workers of our pool: limit_worker)
     if jobs == 1 or "torch" in sys.modules:
         return
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, count_cores() // jobs)))
     visible = list_gpus()
     if len(visible) > 1 and not GPU_LOCKS:
         os.environ["CUDA_VISIBLE_DEVICES"] = claim_gpu(visible, locks)

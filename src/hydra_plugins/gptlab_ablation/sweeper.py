@@ -4,7 +4,6 @@ Hydra runs this file at every start, also of train.py: nothing heavy at its top,
 annotations`, which breaks a dataclass here (the module is not in sys.modules yet).
 """
 
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -91,7 +90,9 @@ class AblationSweeper(Sweeper):
 
     def jobs(self) -> int | None:
         """How many cells the launcher runs on this machine at once; None leaves it to `jobs`, with the default one."""
-        cores = os.cpu_count() or 1
+        from gptlab.runs.machine import count_cores
+
+        cores = count_cores()
         launcher: Any = OmegaConf.to_container(self.hydra.launcher)
         if self.name == "joblib":
             n_jobs = launcher.get("n_jobs") or -1
