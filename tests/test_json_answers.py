@@ -164,6 +164,18 @@ def test_a_study_from_python_is_the_same_command(study: tuple[int, dict[str, Any
     assert {run["status"] for run in gptlab.list_runs(pool)} == {"finished"}
 
 
+@pytest.mark.parametrize("first", ["", "import gptlab.study, gptlab.runs.record", "from gptlab.study.train import *"])
+def test_a_study_and_the_runs_are_called_by_their_plain_names(first: str, pool: Path):
+    code = f"""
+{first}
+import gptlab
+asked = gptlab.study("attention=gqa,mha", seeds=3)
+print(type(asked).__name__, asked.words, gptlab.runs("{pool}/nowhere"))
+"""
+    done = run_forked("-c", code)
+    assert done.stdout == "Study ['attention=gqa,mha', 'seeds=3'] []\n", done.stderr
+
+
 def test_a_study_from_python_is_refused_in_a_line():
     with pytest.raises(Refused, match="seeds=0 asks for none"):
         gptlab.Study("attention=gqa,mha", seeds=0).run()
