@@ -26,6 +26,7 @@ from gptlab.config.idle_knobs import describe_idle_decay, describe_idle_knobs
         ("change=[prune] change.prune.start=0 change.prune.ramp=0", "change=[prune] with start=0 and ramp=0"),
         ("change=[lora]", "change=[lora] without pretrained"),
         ("optimizer.lr=0", "optimizer.lr=0: nothing is learnt"),
+        ("optimizer=schedule_free", "optimizer=schedule_free averages weights in place of a rate that falls"),
         ("callback=[last_k] callback.last_k.every=500", "callback=[last_k] averages nothing: every=500 is beyond"),
     ],
 )
@@ -41,6 +42,7 @@ def test_what_does_little_is_named(words: str, line: str):
         "attention=hybrid",
         "attention=local_global position=rope_local_global",
         "mlp=moe",
+        "optimizer=schedule_free schedule=constant",
         "change=[prune]",
     ],
 )

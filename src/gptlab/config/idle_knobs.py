@@ -17,6 +17,8 @@ def describe_idle_knobs(config: Config) -> Iterator[str]:
         yield "change=[lora] without pretrained: the weights that it freezes were drawn, not trained"
     if config["optimizer"].get("lr") == 0:
         yield "optimizer.lr=0: nothing is learnt"
+    if "schedule_free" in config["optimizer"]["_target_"] and ".constant." not in config["schedule"]["_target_"]:
+        yield "optimizer=schedule_free averages weights in place of a rate that falls; beside it say schedule=constant"
     if "prune" in change and change["prune"]["start"] == 0 and change["prune"]["ramp"] == 0:
         yield "change=[prune] with start=0 and ramp=0: the sizes by which it chooses were drawn, not trained"
     if (every := callbacks.get("last_k", {}).get("every", 0)) > config["steps"]:
