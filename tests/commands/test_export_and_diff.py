@@ -90,6 +90,8 @@ def test_an_export_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest
         (["attention=swa", "attention.window=6", "attention.bias=true"], "cannot say attention"),
         (["attention=swa", "attention.window=6", "mlp.bias=true"], "mistral of transformers cannot say mlp_bias=true"),
         (["attention.qk_norm=true", "mlp.bias=true"], "qwen3 of transformers cannot say mlp_bias=true"),
+        (["attention=gated_deltanet"], "llama of transformers cannot say attention=gated_deltanet; export it"),
+        (["residual=hyper", "attention=hybrid"], "cannot say attention=hybrid, residual=hyper; export it"),
         (["experiment=gpt2", "model.heads=4", "model.head=8"], "gpt2 of transformers cannot say model.head=8"),
     ],
 )

@@ -165,12 +165,17 @@ def refuse_different_round_trip(recipe: Recipe, decoder: "Decoder", config: dict
     # choices before knobs: a choice resets the knobs of its slot
     round_trip = compose(sorted(words, key=lambda word: "." in word.partition("=")[0]))
     knobs_of_run, knobs_of_export = _knobs_that_matter(recipe, decoder), _knobs_that_matter(round_trip, decoder)
-    differences = []
-    for key in {**knobs_of_run, **knobs_of_export}:
-        if knobs_of_run.get(key) != knobs_of_export.get(key):
-            differences.append(f"{key}={format_value(knobs_of_run.get(key))}")
-    if differences:
-        differing_knobs = ", ".join(sorted(differences)[:4])
+    differing = [
+        key for key in {**knobs_of_run, **knobs_of_export} if knobs_of_run.get(key) != knobs_of_export.get(key)
+    ]
+    # a part of another class is named by its choice: its knobs would say nothing more
+    foreign = {key.partition(".")[0] for key in differing if key.partition(".")[2] == "_target_"}
+    named = [f"{slot}={recipe.choices.get(slot)}" for slot in sorted(foreign)]
+    for key in sorted(differing):
+        if key.partition(".")[0] not in foreign:
+            named.append(f"{key}={format_value(knobs_of_run.get(key))}")
+    if named:
+        differing_knobs = ", ".join(named[:4])
         raise Refused(f"{kind} of transformers cannot say {differing_knobs}; export it with --to safetensors")
 
 
