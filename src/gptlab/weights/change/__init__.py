@@ -6,6 +6,7 @@ order of their list, each to what the one before left.
 
 import re
 from collections import Counter
+from collections.abc import Collection, Iterable
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
@@ -46,10 +47,11 @@ class Change:
         Raises ValueError if a glob names none, or if a weight is the embedding's too.
         """
         linears = {name: module for name, module in decoder.named_modules() if isinstance(module, nn.Linear)}
-        targets = {
-            name: part for name, part in linears.items() if any(fnmatchcase(name, glob) for glob in self.targets)
-        }
-        unmatched = [glob for glob in self.targets if not any(fnmatchcase(name, glob) for name in targets)]
+        targets: dict[str, nn.Linear] = {}
+        for name, linear in linears.items():
+            if any(fnmatchcase(name, glob) for glob in self.targets):
+                targets[name] = linear
+        unmatched = find_unmatched(self.targets, targets)
         if unmatched or not targets:
             kinds = ", ".join(sorted({re.sub(r"\.\d+(?=\.)", ".*", name) for name in linears}))
             raise ValueError(f"targets={','.join(unmatched)} fits no Linear; there are {kinds}")
@@ -75,6 +77,15 @@ class Change:
                     f"targets={','.join(self.targets)} takes in {name}, which is packed; change it before it is packed"
                 )
         return targets
+
+
+def find_unmatched(globs: Iterable[str], names: Collection[str]) -> list[str]:
+    """Return the globs that fit none of the names."""
+    unmatched = []
+    for glob in globs:
+        if not any(fnmatchcase(name, glob) for name in names):
+            unmatched.append(glob)
+    return unmatched
 
 
 class ChangeModule(nn.Module):

@@ -62,10 +62,9 @@ class PackingMetrics(ChangeModule):
         return nn.Identity()
 
     def summary_metrics(self) -> dict[str, float]:
-        return {
-            "packed_bytes": sum(linear.nbytes for linear in self.linears),
-            "unpacked_bytes": sum(linear.float_bytes for linear in self.linears),
-        }
+        packed_bytes = sum(linear.nbytes for linear in self.linears)
+        unpacked_bytes = sum(linear.float_bytes for linear in self.linears)
+        return {"packed_bytes": packed_bytes, "unpacked_bytes": unpacked_bytes}
 
 
 class PackedLinear(nn.Linear):
@@ -116,4 +115,5 @@ class PackedMatmul(torch.autograd.Function):
         # grad (..., out), W (out, in); W has no gradient, since codes do not learn
         x_needs_grad, bias_needs_grad, _ = ctx.needs_input_grad
         x_grad = (grad @ ctx.linear.weight.to(grad.dtype)).to(ctx.dtype) if x_needs_grad else None
-        return x_grad, grad.flatten(0, -2).sum(0) if bias_needs_grad else None, None
+        bias_grad = grad.flatten(0, -2).sum(0) if bias_needs_grad else None
+        return x_grad, bias_grad, None

@@ -122,9 +122,10 @@ class Pruner(ChangeModule):
                 return
             # compared over the whole group: with scope=global a Linear of small weights loses more
             scores = torch.cat([self.compute_scores(name) for name in group])
-            remaining = torch.ones_like(scores, dtype=torch.bool)
             # topk and not a threshold: ties would prune more or fewer than was asked for
-            remaining[scores.topk(round(sparsity * len(scores)), largest=False, sorted=False).indices] = False
+            pruned = scores.topk(round(sparsity * len(scores)), largest=False, sorted=False).indices
+            remaining = torch.ones_like(scores, dtype=torch.bool)
+            remaining[pruned] = False
             for mask, new_mask in zip(masks, remaining.split([mask.numel() for mask in masks]), strict=True):
                 mask.copy_(new_mask.view_as(mask))
 
@@ -143,6 +144,8 @@ class Pruner(ChangeModule):
         return nn.Identity()
 
     def summary_metrics(self) -> dict[str, float]:
-        masks = [mask.kept for mask in self.masks.values()]
-        remaining, total = sum(int(mask.sum()) for mask in masks), sum(mask.numel() for mask in masks)
+        remaining = total = 0
+        for mask in self.masks.values():
+            remaining += int(mask.kept.sum())
+            total += mask.kept.numel()
         return {"sparsity": 1 - remaining / total}

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from gptlab.weights.change import Change, ChangeModule
+from gptlab.weights.change import Change, ChangeModule, find_unmatched
 from gptlab.weights.format import Format
 
 if TYPE_CHECKING:
@@ -61,19 +61,25 @@ class Quantize(Change):
         self.layout = [self.parse_layout_entry(text) for text in layout or ()]
         if not (weight or activation or any(any(pair) for _, pair in self.layout)):
             raise ValueError("weight=null and activation=null round nothing; give one of them a format, or a layout")
-        layout_weights = {f"kinds.{name}": self.kinds[name] for _, (name, _) in self.layout if name}
-        for path, make in {"weight": weight, **layout_weights}.items():
+        # by the knob that names them, for refusals
+        weights: dict[str, MakeFormat | None] = {"weight": weight}
+        activations: dict[str, MakeFormat | None] = {"activation": activation}
+        for _, (weight_kind, activation_kind) in self.layout:
+            if weight_kind:
+                weights[f"kinds.{weight_kind}"] = self.kinds[weight_kind]
+            if activation_kind:
+                activations[f"kinds.{activation_kind}"] = self.kinds[activation_kind]
+        for path, make in weights.items():
             if make and not (format := make()).scaled:
                 raise ValueError(
                     f"{path}={type(format).__name__} makes weights of any size one size, which takes a norm after each "
                     "product; take binary_scaling, which keeps the size"
                 )
-        layout_activations = {f"kinds.{name}": self.kinds[name] for _, (_, name) in self.layout if name}
-        self.watches = any(
-            _make_activation_format(path, make).watches  # made for its refusal too
-            for path, make in {"activation": activation, **layout_activations}.items()
-            if make
-        )
+        self.watches = False
+        for path, make in activations.items():
+            # made for its refusal too
+            if make and _make_activation_format(path, make).watches:
+                self.watches = True
 
     def parse_layout_entry(self, text: str) -> tuple[str, tuple[str | None, str | None]]:
         """Return a glob, and the kinds of weight and activation, None where they are as everywhere."""
@@ -100,7 +106,7 @@ class Quantize(Change):
 
     def __call__(self, decoder: "Decoder", seed: int = 0) -> "Decoder":
         targets = self.find_unpacked_linears(decoder)
-        unmatched = [glob for glob, _ in self.layout if not any(fnmatchcase(name, glob) for name in targets)]
+        unmatched = find_unmatched([glob for glob, _ in self.layout], targets)
         if unmatched:
             raise ValueError(f"layout={','.join(unmatched)} fits none of the targets; leave it out, or widen targets")
         quantizer = Quantizer(self.start)
@@ -111,9 +117,8 @@ class Quantize(Change):
                     raise ValueError(
                         f"weight: its format has no 0, and {name} may be pruned; put quantize before prune"
                     )
-                parametrize.register_parametrization(
-                    linear, "weight", quantizer.add_rounding(linear, "weight", weight())
-                )
+                rounding = quantizer.add_rounding(linear, "weight", weight())
+                parametrize.register_parametrization(linear, "weight", rounding)
             if activation:  # `reading` is a key of checkpoints
                 linear.add_module("reading", quantizer.add_rounding(linear, "reading", activation()))
                 # a hook, so that the Linear stays one: other changes and counts find it

@@ -30,7 +30,7 @@ class MinifloatDenorm(Format):
         bias = (1 << exponent_width - 1) - 1 if bias is None else bias
         self.width, self.digits = width, width - 2 - exponent_width
         self.low, self.high = -bias - 1, 2**exponent_width - 2 - bias  # of M / 2^m in [1/2, 1)
-        refuse_unrepresentable("bias", bias, self.low, self.high, self.digits)
+        refuse_unrepresentable("bias", bias, low=self.low, high=self.high, digits=self.digits)
         self.largest = (1 - 2.0 ** (-1 - self.digits)) * 2.0 ** (self.high + 1)
 
     def quantize(self, x: Tensor) -> Tensor:

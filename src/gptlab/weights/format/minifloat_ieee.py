@@ -30,7 +30,7 @@ class MinifloatIeee(Format):
         bias = (1 << exponent_width - 1) - 1 if bias is None else bias
         self.width, self.digits = width, width - 1 - exponent_width
         self.low, self.high = 1 - bias, 2**exponent_width - 1 - bias
-        refuse_unrepresentable("bias", bias, self.low, self.high, self.digits)
+        refuse_unrepresentable("bias", bias, low=self.low, high=self.high, digits=self.digits)
         self.largest = (2 - 2.0**-self.digits) * 2.0**self.high
 
     def quantize(self, x: Tensor) -> Tensor:

@@ -40,12 +40,12 @@ class Element(NamedTuple):
 
 
 ELEMENTS = {
-    "int8": Element(8, 6, 0, 0, 127 / 64),
-    "e4m3": Element(8, 3, -6, 8, 448),
-    "e5m2": Element(8, 2, -14, 15, 57344),
-    "e3m2": Element(6, 2, -2, 4, 28),
-    "e2m3": Element(6, 3, 0, 2, 7.5),
-    "e2m1": Element(4, 1, 0, 2, 6),
+    "int8": Element(width=8, digits=6, low=0, high=0, largest=127 / 64),
+    "e4m3": Element(width=8, digits=3, low=-6, high=8, largest=448),
+    "e5m2": Element(width=8, digits=2, low=-14, high=15, largest=57344),
+    "e3m2": Element(width=6, digits=2, low=-2, high=4, largest=28),
+    "e2m3": Element(width=6, digits=3, low=0, high=2, largest=7.5),
+    "e2m1": Element(width=4, digits=1, low=0, high=2, largest=6),
 }
 
 
@@ -76,10 +76,9 @@ class Microscaling(Format):
         # E8M0 has no zero and no sign: -127 stands for a block of zeros
         exponent = torch.where(largest > 0, self.compute_exponents(largest), -127).clamp(-127, 127)
         byte = torch.where(largest.isfinite(), exponent + 127, 255).to(torch.uint8)
-        _, digits, low, high, element_largest = self.element
-        return round_float(
-            blocks / exp2(exponent, blocks.dtype), digits, low=low, high=high, largest=element_largest
-        ), byte
+        scaled, element = blocks / exp2(exponent, blocks.dtype), self.element
+        elements = round_float(scaled, element.digits, low=element.low, high=element.high, largest=element.largest)
+        return elements, byte
 
     @staticmethod
     def decode_scale(byte: Tensor, dtype: torch.dtype) -> Tensor:

@@ -69,9 +69,16 @@ def overrides_from_checkpoint(
     # a rate that was typed wins: given keys are left out below
     rate = {"model.lr": ADAPTER_LR if adapted else FINE_TUNING_LR}
     knobs = {**rate, **checkpoint.knobs(), "pretrained.sha256": checkpoint.stamp()}
-    overrides = {
-        key: f"{key}={format_value(value).strip(chr(39))}" for key, value in knobs.items() if key not in given_keys
-    }
-    # choices of slots have to be composed first: which knobs exist depends on them
-    choices = [override for key, override in overrides.items() if "." not in key and isinstance(knobs[key], str)]
-    return choices, {key: override for key, override in overrides.items() if override not in choices}
+    choices: list[str] = []
+    overrides: dict[str, str] = {}
+    for key, value in knobs.items():
+        if key in given_keys:
+            continue
+        text = format_value(value).strip("'")
+        override = f"{key}={text}"
+        # choices of slots have to be composed first: which knobs exist depends on them
+        if "." not in key and isinstance(value, str):
+            choices.append(override)
+        else:
+            overrides[key] = override
+    return choices, overrides

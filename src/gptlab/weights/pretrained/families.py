@@ -17,10 +17,7 @@ Knobs = dict[str, Any]
 BLOCK = "blocks.{i}."
 RESIDUALS = {"attention": f"{BLOCK}attention_residual.norm.", "mlp": f"{BLOCK}mlp_residual.norm."}
 MAX_CONTEXT = 1024
-"""Default of the training context in tokens where the checkpoint's positions allow more.
-
-Model.context=<more> sets it.
-"""
+"""Default of the training context in tokens where the checkpoint's positions allow more; model.context=<more> wins."""
 
 
 @dataclass(frozen=True)
@@ -105,9 +102,8 @@ def _gpt2_names(config: Config) -> Mapping:
         entries[f"h.{{i}}.attn.c_attn.{kind}"] = {"to": [f"{target}{kind}" for target in qkv], **split}
         for theirs, ours in transposed.items():
             entries[f"h.{{i}}.{theirs}.{kind}"] = {"to": f"{BLOCK}{ours}.{kind}", "transpose": True}
-        entries[f"h.{{i}}.ln_1.{kind}"], entries[f"h.{{i}}.ln_2.{kind}"] = (
-            f"{residual}{kind}" for residual in RESIDUALS.values()
-        )
+        entries[f"h.{{i}}.ln_1.{kind}"] = f"{RESIDUALS['attention']}{kind}"
+        entries[f"h.{{i}}.ln_2.{kind}"] = f"{RESIDUALS['mlp']}{kind}"
         entries[f"ln_f.{kind}"] = f"norm.{kind}"
     return parse_mapping({**entries, **HEAD_ENTRY, "ignore": ["h.{i}.attn.bias", "h.{i}.attn.masked_bias"]})
 
@@ -119,7 +115,7 @@ def _llama_knobs(config: Config) -> Knobs:
     heads, layers = config["num_attention_heads"], config["num_hidden_layers"]
     # Qwen 3's heads are wider than width / heads
     head = config.get("head_dim") or config["hidden_size"] // heads
-    qwen2, qwen3 = (config["model_type"] == kind for kind in ("qwen2", "qwen3"))
+    qwen2, qwen3 = config["model_type"] == "qwen2", config["model_type"] == "qwen3"
     bias = config.get("attention_bias", False)
     window = _sliding_window(config, layers)
     return {
@@ -243,7 +239,8 @@ def _llama_names(config: Config) -> Mapping:
             entries[f"{layer}self_attn.{theirs}.{kind}"] = f"{BLOCK}attention.{ours}.{kind}"
         for theirs, ours in {"gate_proj": "gate", "up_proj": "up", "down_proj": "out"}.items():
             entries[f"{layer}mlp.{theirs}.{kind}"] = f"{BLOCK}mlp.{ours}.{kind}"
-    entries |= {f"{layer}self_attn.{letter}_norm.weight": f"{BLOCK}attention.{letter}_norm.weight" for letter in "qk"}
+    for letter in "qk":
+        entries[f"{layer}self_attn.{letter}_norm.weight"] = f"{BLOCK}attention.{letter}_norm.weight"
     entries[f"{layer}input_layernorm.weight"] = f"{RESIDUALS['attention']}weight"
     entries[f"{layer}post_attention_layernorm.weight"] = f"{RESIDUALS['mlp']}weight"
     return parse_mapping({**entries, **HEAD_ENTRY, "ignore": ["*rotary_emb.inv_freq"]})
@@ -252,8 +249,10 @@ def _llama_names(config: Config) -> Mapping:
 HEAD_ENTRY = {"lm_head.weight": "readout.head.weight"}
 
 
-_LLAMA = Family("model.", "embed_tokens.weight", _llama_knobs, _llama_names, _llama_missing)
-FAMILIES = {
-    "gpt2": Family("transformer.", "wte.weight", _gpt2_knobs, _gpt2_names, _gpt2_missing),
-    **dict.fromkeys(("llama", "mistral", "qwen2", "qwen3"), _LLAMA),
-}
+_GPT2 = Family(
+    prefix="transformer.", embedding="wte.weight", knobs=_gpt2_knobs, names=_gpt2_names, missing=_gpt2_missing
+)
+_LLAMA = Family(
+    prefix="model.", embedding="embed_tokens.weight", knobs=_llama_knobs, names=_llama_names, missing=_llama_missing
+)
+FAMILIES = {"gpt2": _GPT2, **dict.fromkeys(("llama", "mistral", "qwen2", "qwen3"), _LLAMA)}

@@ -95,11 +95,8 @@ def list_weight_files(location: Path) -> list[Path]:
 def list_shards(index: Path) -> list[str]:
     """Return the names of the files over which an index spreads the tensors."""
     weight_map = read_object(index).get("weight_map")
-    if (
-        not isinstance(weight_map, dict)
-        or not weight_map
-        or not all(isinstance(name, str) for name in weight_map.values())
-    ):
+    is_map = isinstance(weight_map, dict) and all(isinstance(name, str) for name in weight_map.values())
+    if not is_map or not weight_map:
         raise Refused(f"{index} has no weight_map of tensors to files; fetch it again")
     names = sorted({*weight_map.values()})
     for name in names:

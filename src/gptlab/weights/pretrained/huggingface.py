@@ -68,9 +68,8 @@ class HuggingFace(Pretrained):
                 f"pretrained.path={self.path} has {sizes}; take its own: {where} tokenizer.vocab={self.vocab()} "
                 "(GPT-2's is tokenizer=gpt2)"
             )
-        decoder.load_state_dict(
-            self._map_state(decoder, files.read_tensors(self.location)), strict=False
-        )  # all but a tied head
+        weights = self._map_state(decoder, files.read_tensors(self.location))
+        decoder.load_state_dict(weights, strict=False)  # all but a tied head
 
     def _map_state(self, decoder: "Decoder", tensors: "dict[str, Tensor]") -> "dict[str, Tensor]":
         """Return the weights under our names, in the shapes of the decoder."""
@@ -96,7 +95,8 @@ def strip_prefixes(tensors: "Mapping[str, Tensor]", family: families.Family) -> 
 
     A prefix such as module. or base_model.model. is found from the embedding's name.
     """
-    renamed = {name: re.sub("|".join(map(re.escape, WRAPPERS)), "", name) for name in tensors}
+    wrappers = re.compile("|".join(map(re.escape, WRAPPERS)))
+    renamed = {name: wrappers.sub("", name) for name in tensors}
     embedding = next((name for name in renamed.values() if name.endswith(family.embedding)), family.embedding)
     # what stands before the embedding's name stands before all names
     prefix = embedding.removesuffix(family.embedding).removesuffix(family.prefix)

@@ -82,9 +82,8 @@ class Mapped(Pretrained):
         if decoder.shape.vocab != self.vocab():
             sizes = f"{self.vocab():,} tokens, the tokenizer {decoder.shape.vocab:,}"
             raise Refused(f"pretrained.path={self.path} has {sizes}; take the one that it was trained with")
-        decoder.load_state_dict(
-            self._map_state(decoder, files.read_tensors(self.location)), strict=False
-        )  # all but a tied head
+        weights = self._map_state(decoder, files.read_tensors(self.location))
+        decoder.load_state_dict(weights, strict=False)  # all but a tied head
 
     def _map_state(self, decoder: "Decoder", source: "dict[str, Tensor]") -> "dict[str, Tensor]":
         """Return the weights under our names, in the shapes of the decoder."""
@@ -98,7 +97,8 @@ class Mapped(Pretrained):
 
 def write_mapping(folder: Path, mapping: Mapping, decoder: dict[str, Any]) -> None:
     """Write keys_mapping.json and decoder.json into a folder."""
-    entries = {**{entry.source: _format_entry(entry) for entry in mapping.entries}, "ignore": [*mapping.ignore]}
+    entries: dict[str, Any] = {entry.source: _format_entry(entry) for entry in mapping.entries}
+    entries["ignore"] = [*mapping.ignore]
     for name, value in (("keys_mapping.json", entries), ("decoder.json", decoder)):
         (folder / name).write_text(json.dumps(value, indent=2), encoding="utf-8")
 

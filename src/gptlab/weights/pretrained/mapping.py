@@ -90,7 +90,7 @@ def parse_mapping(given: Map[str, Any], head: int = 0) -> Mapping:
 
 def _parse_entry(source: str, given: Any) -> Entry:
     if isinstance(given, str) or (conforms(given, list[str]) and given):
-        return Entry(source, (given,) if isinstance(given, str) else tuple(given))
+        return Entry(source, to=(given,) if isinstance(given, str) else tuple(given))
     if not isinstance(given, dict) or "to" not in given:
         raise Refused(f"keys_mapping: {source}: {given!r} is no target, list of targets, or object with `to`")
     split = given.get("split", {})
@@ -108,14 +108,14 @@ def _parse_entry(source: str, given: Any) -> Entry:
     if split and {split.get("parts", len(to)), len(split.get("sizes", to))} != {len(to)}:
         raise Refused(f"keys_mapping: {source}: split={split} does not give {len(to)} parts, one for each target")
     return Entry(
-        source,
-        to,
-        split.get("axis", -1),
-        tuple(split["sizes"]) if "sizes" in split else None,
-        given.get("transpose", False),
-        given.get("heads", "none") == "per_head_interleaved",
-        given.get("permute", "none"),
-        given.get("squeeze"),
+        source=source,
+        to=to,
+        axis=split.get("axis", -1),
+        sizes=tuple(split["sizes"]) if "sizes" in split else None,
+        transpose=given.get("transpose", False),
+        interleaved=given.get("heads", "none") == "per_head_interleaved",
+        permute=given.get("permute", "none"),
+        squeeze=given.get("squeeze"),
     )
 
 
@@ -136,7 +136,7 @@ def apply_mapping(mapping: Mapping, source: "Map[str, Tensor]", wanted: Shapes) 
             continue
         targets = [target.replace("{i}", index) for target in entry.to]
         try:
-            parts = _split_tensor(entry, tensor, targets, wanted, mapping.head)
+            parts = _split_tensor(entry, tensor, targets, wanted, head=mapping.head)
         except (ValueError, RuntimeError, IndexError, ZeroDivisionError) as error:
             # what torch says of a shape that does not fit is one problem among the others
             problems.append(f"{name}: {str(error).splitlines()[0]}")
@@ -177,10 +177,12 @@ def refuse_misfits(problems: list[str]) -> None:
 
 def match_entries(mapping: Mapping, names: Iterable[str]) -> dict[str, tuple[Entry, list[str]]]:
     """Return the entry of each source name that has one, and the targets of that name."""
-    matched = ((name, *_find_entry(mapping, name)) for name in names)
-    return {
-        name: (entry, [target.replace("{i}", index) for target in entry.to]) for name, entry, index in matched if entry
-    }
+    matched = {}
+    for name in names:
+        entry, index = _find_entry(mapping, name)
+        if entry is not None:
+            matched[name] = entry, [target.replace("{i}", index) for target in entry.to]
+    return matched
 
 
 def _find_entry(mapping: Mapping, name: str) -> tuple[Entry | None, str]:
@@ -219,11 +221,11 @@ def _split_tensor(
         raise ValueError(f"axis {axis} of {tuple(tensor.shape)} does not split in {len(targets)}")
     else:
         parts = tensor.chunk(len(targets), axis)
-    return tuple(
+    permuted = []
+    for target, part in zip(targets, parts, strict=True):
         # values are not rotated, so their rows stand as they are in either layout
-        part if _is_value(entry, target) else _permute_rows(part, entry.permute, head)
-        for target, part in zip(targets, parts, strict=True)
-    )
+        permuted.append(part if _is_value(entry, target) else _permute_rows(part, entry.permute, head))
+    return tuple(permuted)
 
 
 def _is_value(entry: Entry, target: str) -> bool:
@@ -267,17 +269,18 @@ def invert_mapping(mapping: Mapping, ours: "Map[str, Tensor]", layers: int) -> "
                 continue
             # the steps of _split_tensor from the last to the first
             inverse = {"none": "none", "rope_i2h": "rope_h2i", "rope_h2i": "rope_i2h"}[entry.permute]
-            parts = [
-                ours[target] if _is_value(entry, target) else _permute_rows(ours[target], inverse, mapping.head)
-                for target in targets
-            ]
+            parts = []
+            for target in targets:
+                is_value = _is_value(entry, target)
+                parts.append(ours[target] if is_value else _permute_rows(ours[target], inverse, mapping.head))
             # q, k and v, (kinds x heads x head, width), before heads are interleaved again
             tensor = torch.cat(parts, 0 if entry.interleaved or len(parts) == 1 else entry.axis)
             if entry.interleaved:
                 tensor = tensor.unflatten(0, (len(parts), -1, mapping.head)).transpose(0, 1).flatten(0, 2)
             # auto is not undone: our tensor does not tell how the source lay
-            tensor = tensor.t() if entry.transpose is True and tensor.dim() == 2 else tensor
-            tensors[entry.source.replace("{i}", index)] = (
-                tensor if entry.squeeze is None else tensor.unsqueeze(entry.squeeze)
-            )
+            if entry.transpose is True and tensor.dim() == 2:
+                tensor = tensor.t()
+            if entry.squeeze is not None:
+                tensor = tensor.unsqueeze(entry.squeeze)
+            tensors[entry.source.replace("{i}", index)] = tensor
     return tensors
