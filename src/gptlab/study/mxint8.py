@@ -24,6 +24,8 @@ from gptlab.study.tools.transplant import (
 )
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from gptlab.model.decoder import Decoder
 
 GENERATED_TOKENS = 16
@@ -59,8 +61,7 @@ class MXInt8(Study):
     def __call__(self, arms: dict[str, Recipe], block: int, build: Build, folder: Path) -> list[Row]:
         import torch
 
-        from gptlab.generation.generate import generate
-        from gptlab.study.tools.timing import Placement, time_interleaved
+        from gptlab.study.tools.timing import Placement
         from gptlab.weights.change import summary_metrics
 
         base, first = next(iter(arms.items()))
@@ -93,6 +94,14 @@ class MXInt8(Study):
                 metrics |= {key: distances[key] for key in ("RMSE/std", "KL", "top-1 alike")}
             rows += [Row(name, block, metric, value) for metric, value in metrics.items()]
         length = min(GENERATED_TOKENS, first.settings.model.context)
+        return [*self._time_arms(decoders, base, tokens, block=block, length=length), *rows]
+
+    def _time_arms(
+        self, decoders: "dict[str, Decoder]", base: str, tokens: "Tensor", *, block: int, length: int
+    ) -> list[Row]:
+        """Return the times of a pass over `tokens`, and of each of `length` tokens that a decoder writes."""
+        from gptlab.generation.generate import generate
+        from gptlab.study.tools.timing import time_interleaved
 
         def generate_text(name: str) -> None:
             for _ in generate(decoders[name], tokens[:1, :1], length):
@@ -101,11 +110,13 @@ class MXInt8(Study):
         passes = {name: make_forward_pass(decoder, tokens) for name, decoder in decoders.items()}
         # name=name binds it now: a closure would find the last one
         generations = {name: lambda name=name: generate_text(name) for name in decoders}
+        rows: list[Row] = []
         for metric, actions, units in (("ms/pass", passes, 1), ("ms/token", generations, length)):
             times = time_interleaved({**actions, AA_CONTROL: actions[base]}, float("inf"), self.rounds)
             time_rows = []
             for name, times_of_arm in times.items():
                 time_rows.append(Row(name, block, metric, [ms / units for ms in times_of_arm]))
+            # a token's time stands before a pass's, in rows as in tables
             rows = [*time_rows, *rows]
         return rows
 
