@@ -23,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from gptlab.config import hydra_messages
-from gptlab.config.command_line import put_options_first, refuse_bad_options
+from gptlab.config.command_line import put_options_first, refuse_bad_options, refuse_missing_package
 from gptlab.config.menu import CONF, select_choices_that_reach
 from gptlab.config.recipe import KEYS_NOT_IN_NAME, LISTS, Recipe, check_settings, flatten
 from gptlab.config.resolvers import RESOLVERS
@@ -271,7 +271,7 @@ def program() -> Iterator[None]:
     warnings.filterwarnings("ignore", r".*hydra.searchpath.*\.conf is not available")  # for want of an __init__.py
     with answer_in_json(sys.argv):
         try:
-            with errors_in_one_line():
+            with errors_in_one_line(), refuse_missing_package(sys.argv[1:]):
                 yield
         except (Refused, Ended) as error:
             if FULL_ERROR:

@@ -2,8 +2,13 @@
 
 import argparse
 import difflib
-from collections.abc import Iterable
+import io
+import re
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import fields
+from pathlib import Path
 
 from gptlab.config.hydra_messages import list_study_keys
 from gptlab.config.recipe import OPTIONAL_SLOTS, SLOTS, Settings
@@ -48,6 +53,38 @@ def refuse_bad_options(parser: argparse.ArgumentParser, words: list[str], progra
         raise Refused("--experimental-rerun would unpickle a file; say like=RUN or resume=RUN")
     if options_given.package is not None and options_given.cfg is None:
         raise Refused(f"--package={options_given.package} is a part of what --cfg prints; add --cfg job")
+    if options_given.resolve and options_given.cfg is None and not options_given.help:
+        raise Refused("--resolve is of what --cfg prints; add --cfg job")
+    place = options_given.config_path or ""
+    if place.startswith("/") and not Path(place).is_dir():  # one that is relative lies beside the program
+        raise Refused(
+            f"--config-path={place} is no folder; leave it out, and add one of your own by --config-dir=FOLDER"
+        )
+    if options_given.shell_completion and not options_given.overrides:
+        raise Refused("--shell-completion installs by a word of its own; docs/shell.md has the line of each shell")
+
+
+@contextmanager
+def refuse_missing_package(words: Sequence[str]) -> Iterator[None]:
+    """Raise Refused where `words` have --cfg print a package that is not there, of which hydra ends with status 1."""
+    if not any(word.startswith(("-p", "--package")) for word in words) or not any(
+        word.startswith(("-c", "--cfg")) for word in words
+    ):
+        yield
+        return
+    held = io.StringIO()
+    try:
+        with redirect_stderr(held):
+            yield
+    except SystemExit as end:
+        match = re.fullmatch(r"package '(.*)' not found in config\n", held.getvalue())
+        if match is None:
+            raise
+        held = io.StringIO()
+        whole = f"--package={match[1]}: the config has no such part, or it is null; --cfg job alone prints all of it"
+        raise Refused(whole) from end
+    finally:
+        sys.stderr.write(held.getvalue())
 
 
 def explain_unknown_option(word: str, words: list[str], options: Iterable[str], program: str) -> str:

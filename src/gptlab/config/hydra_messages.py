@@ -219,6 +219,18 @@ def _no_sweep(given: str) -> str:
 
 
 EXPLANATIONS: dict[str, Callable[[str], str]] = {
+    r"Cannot find primary config '([^']*)'": lambda name: (
+        f"--config-name={name}: no such config; leave it out, and choose a recipe by experiment=NAME"
+    ),
+    r"(?s)Primary config directory not found.*directory '([^']*)'": lambda folder: (
+        f"--config-path={folder} is no folder; leave it out, and add one of your own by --config-dir=FOLDER"
+    ),
+    r"Additional config directory '([^']*)' not found": lambda folder: (
+        f"--config-dir={folder} is no folder; give one that holds a folder for each slot, as experiment/own.yaml"
+    ),
+    r"Error merging override ((?:.|\n)*)": lambda given: (
+        f"{given}: hydra takes no such value; leave it out, or see python train.py --cfg hydra"
+    ),
     r"Could not (?:find|load) '([^']*)'": _explain_missing_option,
     r"Could not delete '([^']*)'": lambda key: f"~{key}: there is no such choice to leave out",
     r"Expected header format: \S+ \S+ got '([^']*)'": lambda line: f"# {line} heads a YAML; write # @package _global_",
