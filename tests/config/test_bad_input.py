@@ -240,7 +240,7 @@ RANGES = [
     ("attention=linear attention.chunk=0", "attention.chunk=0 is not positive; 1 goes token by token"),
     (
         "attention=linear position=alibi",
-        "position (Alibi) works by ['bias'], which attention (LinearAttention) cannot ...",
+        "position (Alibi) works by bias, which attention (LinearAttention) cannot honour; try position=rope or nope",
     ),
     ("mlp=moe mlp.top_k=5", "mlp.top_k=5 is not in 1 .. experts=4; try 2"),
     (

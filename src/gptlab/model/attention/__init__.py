@@ -35,9 +35,11 @@ class Attention(nn.Module):
         # both sides are sets of hooks: what is not applied would silently be left out
         unsupported = sorted(position.provides - self.supports)
         if unsupported:
-            names = type(position).__name__, type(self).__name__
+            names, hooks = (type(position).__name__, type(self).__name__), " and ".join(unsupported)
+            # nope asks for nothing, so that every attention takes it
+            others = "position=rope or nope" if "rotate" in self.supports else "position=nope"
             raise ValueError(
-                f"position ({names[0]}) works by {unsupported}, which attention ({names[1]}) cannot honour"
+                f"position ({names[0]}) works by {hooks}, which attention ({names[1]}) cannot honour; try {others}"
             )
 
     def new_cache(self, batch: int, length: int, like: Tensor) -> LayerCache | None:
