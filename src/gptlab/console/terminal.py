@@ -3,12 +3,15 @@
 import os
 import sys
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any, Protocol, TextIO
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
+
+from gptlab.console.units import relative_to_cwd
 
 INDENT = 12
 """Columns before a fact."""
@@ -60,9 +63,9 @@ class Terminal:
         for line in text.strip("\n").split("\n"):
             self.say(f"  [dim]│[/] {escape(line)}")
 
-    def print_plain(self, line: str) -> None:
-        """Print a line as it is, for other programs to read; not for the log."""
-        self.console.print(line, markup=False, soft_wrap=True)
+    def print_path(self, path: Path) -> None:
+        """Print a path as other programs read it: on one line, relative to here if it lies below; not for the log."""
+        self.console.print(str(relative_to_cwd(path)), markup=False, soft_wrap=True)
 
     def show_status(self, what: str) -> AbstractContextManager[Any]:
         """Show what is being done, on a terminal, as long as it lasts."""

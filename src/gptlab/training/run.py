@@ -12,7 +12,6 @@ import torch
 
 from gptlab.config.recipe import Recipe
 from gptlab.console.terminal import Terminal
-from gptlab.console.units import relative_to_cwd
 from gptlab.corpus.corpus import Corpus
 from gptlab.corpus.load import read_corpus
 from gptlab.errors import Ended, Refused
@@ -196,7 +195,7 @@ class Run:
                 signal.signal(number, handler)
             context.tracker.finish(summary, status)
             if summary["status"] != "refused":
-                context.terminal.print_plain(str(relative_to_cwd(folder.path)))
+                context.terminal.print_path(folder.path)
 
     def run_stages(self) -> dict[str, Any]:
         """Probe, introduce, train, evaluate, sample, sum up; return the summary."""
