@@ -7,19 +7,18 @@ from statistics import fmean
 
 from rich.console import Console
 
-from gptlab.ablation import looks as looking
-from gptlab.ablation import measure as measuring
-from gptlab.ablation import plan as planning
-from gptlab.ablation import search as searching
 from gptlab.ablation.cells import Cell, hash_question, make_baseline_cells, make_confirmation_cells
 from gptlab.ablation.ladder import climb
+from gptlab.ablation.looks import describe_looks, race_over_looks, refuse_unfit_looks, start_at_first_look
 from gptlab.ablation.lr_extension import extend_grids
-from gptlab.ablation.plan import Plan, make_plan
+from gptlab.ablation.measure import override_for_follow_up, report_measurements, run_measurements
+from gptlab.ablation.plan import Plan, estimate_run_times, make_plan, open_study_folder, print_plan
 from gptlab.ablation.pool import CellPool
 from gptlab.ablation.progress import StudyProgress
 from gptlab.ablation.protocol.campaign import claim_share, preview_share
 from gptlab.ablation.protocol.register import refuse_unfit_registration, register_plan
 from gptlab.ablation.question import StudySpec, parse_command
+from gptlab.ablation.search import describe_space, refuse_empty_space, run_searches
 from gptlab.ablation.study_json import make_study_plan
 from gptlab.console.json_answer import add_to_answer
 from gptlab.console.terminal import Screen
@@ -58,23 +57,21 @@ def run_study(
     for remark in remarks:
         console.print(remark, style="yellow", markup=False, soft_wrap=True)
     if spec.study.together:
-        measuring.run_measurements(spec, console)
+        run_measurements(spec, console)
         status = DECIDED
         if spec.study.follow_up:
-            status = run_study(
-                axes, measuring.override_for_follow_up(fixed, spec.name, spec.study.follow_up), launch, jobs
-            )
+            status = run_study(axes, override_for_follow_up(fixed, spec.name, spec.study.follow_up), launch, jobs)
             if not spec.options.dry_run:
-                measuring.report_measurements(planning.open_study_folder(spec).path, console)
+                report_measurements(open_study_folder(spec).path, console)
         return status
     if searches := spec.options.design == "search":
-        searching.refuse_empty_space(Plan(spec, planning.open_study_folder(spec), jobs or 1))
-    plan = make_plan(looking.start_at_first_look(spec), jobs)
-    planning.print_plan(plan, console)
-    console.print(f"  {looking.describe_looks(spec.options, spec.alpha)}", style="dim", markup=False, soft_wrap=True)
+        refuse_empty_space(Plan(spec, open_study_folder(spec), jobs or 1))
+    plan = make_plan(start_at_first_look(spec), jobs)
+    print_plan(plan, console)
+    console.print(f"  {describe_looks(spec.options, spec.alpha)}", style="dim", markup=False, soft_wrap=True)
     launch = partial(_run_in_pool, plan, launch, console) if plan.pooled else launch
     if searches:
-        console.print(f"  search: {searching.describe_space(spec)}", markup=False)
+        console.print(f"  search: {describe_space(spec)}", markup=False)
     if spec.options.dry_run:
         add_to_answer(cells=len(plan.cells), to_run=len(plan.to_run()), seconds=sum(plan.run_seconds.values()))
         return DECIDED
@@ -85,9 +82,9 @@ def run_study(
 
 def _refuse_unfit_study(spec: StudySpec) -> None:
     """Refuse what does not go with a study of this name, before anything is timed or written."""
-    study_folder = planning.open_study_folder(spec)
+    study_folder = open_study_folder(spec)
     _refuse_other_question(study_folder, spec)
-    looking.refuse_unfit_looks(study_folder, spec)
+    refuse_unfit_looks(study_folder, spec)
     refuse_unfit_registration(study_folder, spec)
 
 
@@ -113,14 +110,14 @@ def _run_all_cells(plan: Plan, run: Callable[[], None], console: Console) -> Non
     else:
         run()
     if options.until == "resolved":
-        looking.race_over_looks(plan, run, console)
+        race_over_looks(plan, run, console)
     if options.design == "search":
-        searching.run_searches(plan, run, console)
+        run_searches(plan, run, console)
     if options.tune == "grid":
         extend_grids(plan, run, console)
     if options.confirm or (options.tune != "shared" and (options.has_twin or options.budgets)):
         plan.add_cells(_make_later_cells(plan))
-        planning.estimate_run_times(plan)
+        estimate_run_times(plan)
         run()
 
 

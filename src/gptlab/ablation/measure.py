@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from rich.console import Console
 
-from gptlab.ablation import plan as planning
+from gptlab.ablation.plan import open_study_folder
 from gptlab.ablation.question import StudySpec
 from gptlab.ablation.study_json import start_study_plan
 from gptlab.config.recipe import flatten, set_values
@@ -37,7 +37,7 @@ class Origin(NamedTuple):
 
 def run_measurements(spec: StudySpec, console: Console) -> None:
     """Measure the blocks that are missing, then compare."""
-    study, study_folder = spec.study, planning.open_study_folder(spec)
+    study, study_folder = spec.study, open_study_folder(spec)
     arms = [variant.key for variant in spec.variants]
     keys = {seed: f"{spec.name}-b{seed}" for seed in spec.options.blocks}
     origin = Origin(_fingerprint_study(spec), _stamp_run(spec))

@@ -7,7 +7,7 @@ own half-width, and these add in quadrature.
 """
 
 import math
-import statistics as plain
+import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -61,7 +61,7 @@ def fit_budget_slope(budgets: list[Run], base: list[Run]) -> BudgetFit | None:
     for losses in seeds.values():
         for budget, loss in losses.items():
             losses_by_budget.setdefault(budget, []).append(loss)
-    means = {budget: plain.fmean(losses_by_budget[budget]) for budget in sorted(losses_by_budget)}
+    means = {budget: statistics.fmean(losses_by_budget[budget]) for budget in sorted(losses_by_budget)}
     return BudgetFit(slope, math.sqrt(float(residual @ residual / df / (x @ x))), df, means)
 
 

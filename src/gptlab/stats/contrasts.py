@@ -10,7 +10,7 @@ that did not is judged by the seeds that a diverging baseline finished, with its
 """
 
 import math
-import statistics as plain
+import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import stats
 
-from gptlab.stats import paired_tests as statistics
+from gptlab.stats import paired_tests
 from gptlab.stats.moderation import Pair
 from gptlab.stats.paired_tests import Table, VarianceEstimate
 from gptlab.stats.results import Contrast, Metric, Verdict
@@ -110,15 +110,15 @@ def compare_pairs(
 
     stopped  comparisons that an earlier look has ended without a difference: they count in Holm's correction
     """
-    differences = {pair: statistics.paired_differences(values, *pair) for pair in pairs}
+    differences = {pair: paired_tests.paired_differences(values, *pair) for pair in pairs}
     # without a seed in common there is nothing to compare
-    means = {pair: plain.fmean(by_seed.values()) for pair, by_seed in differences.items() if by_seed}
+    means = {pair: statistics.fmean(by_seed.values()) for pair, by_seed in differences.items() if by_seed}
     p: dict[Pair, float] = {}
     for pair in pairs:
         if pair in variances:
-            p[pair] = statistics.p_value(means[pair], variances[pair], len(differences[pair]))
+            p[pair] = paired_tests.p_value(means[pair], variances[pair], len(differences[pair]))
     # over all pairs at once, or each would be tested as if it were alone
-    adjusted = statistics.holm_adjust(p, stopped)
+    adjusted = paired_tests.holm_adjust(p, stopped)
     results = []
     for pair in sorted(means):
         seeds = tuple(differences[pair])
@@ -126,14 +126,14 @@ def compare_pairs(
         unstable = bool({*pair} & rule.unstable)
         contrast = contrast_without_interval(pair, seeds, means_of_both, "unstable" if unstable else "no verdict")
         # one seed: a difference, and neither interval nor verdict
-        own = statistics.own_variance(differences[pair])
+        own = paired_tests.own_variance(differences[pair])
         if own is not None:
             contrast = replace(
                 contrast,
                 difference=means[pair],
                 own_sd=math.sqrt(own.variance),
                 p=p[pair],
-                p_own=statistics.p_value(means[pair], own, len(seeds)),
+                p_own=paired_tests.p_value(means[pair], own, len(seeds)),
                 p_holm=adjusted[pair],
             )
             contrast = _judge(rule, contrast, variances[pair], len(p) + stopped)
@@ -142,16 +142,16 @@ def compare_pairs(
 
 
 def _average(by_seed: Mapping[int, float], seeds: tuple[int, ...]) -> float:
-    return plain.fmean(by_seed[seed] for seed in seeds)
+    return statistics.fmean(by_seed[seed] for seed in seeds)
 
 
 def _judge(rule: DecisionRule, contrast: Contrast, variance: VarianceEstimate, comparisons: int) -> Contrast:
     """Return a contrast with its intervals and its verdict; `comparisons` are those of Holm's p."""
     difference, n = contrast.difference, len(contrast.seeds)
     # not corrected for the number of arms: the interval is of this arm, the verdict of all
-    low, high = statistics.t_interval(difference, variance, n, 1 - rule.find_interval_level(n))
+    low, high = paired_tests.t_interval(difference, variance, n, 1 - rule.find_interval_level(n))
     # two one-sided tests at 5 % are one 90 % interval
-    interval90 = statistics.t_interval(difference, variance, n, 1 - 2 * rule.find_equivalence_level(n))
+    interval90 = paired_tests.t_interval(difference, variance, n, 1 - 2 * rule.find_equivalence_level(n))
     unstable = contrast.verdict == "unstable"
     contrast = replace(
         contrast,
@@ -261,7 +261,7 @@ def _estimate_more_seeds(
     """Return about how many more seeds would show this difference, or the smallest that matters if that is larger."""
     effect, n = max(abs(contrast.difference), rule.delta), len(contrast.seeds)
     # the level of Holm's strictest step: enough whatever the other arms do
-    needed = statistics.count_seeds_needed(effect, variance, n, rule.alpha / comparisons)
+    needed = paired_tests.count_seeds_needed(effect, variance, n, rule.alpha / comparisons)
     return None if needed is None else max(1, needed - n)
 
 
@@ -294,7 +294,7 @@ def contrast_without_interval(
 def compare_counts(metric: Metric, values: Table, pair: Pair) -> Contrast:
     """Compare a count that is the same in all seeds: the numbers themselves decide."""
     arm, against = (values[name] for name in pair)
-    mean, against_mean = plain.fmean(arm.values()), plain.fmean(against.values())
+    mean, against_mean = statistics.fmean(arm.values()), statistics.fmean(against.values())
     # no test: a count is the same at every seed, so any difference is real
     verdict: Verdict = "equivalent" if mean == against_mean else choose_side(metric, mean - against_mean)
     return contrast_without_interval(pair, tuple(sorted({*arm} & {*against})), (mean, against_mean), verdict)

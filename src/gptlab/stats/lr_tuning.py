@@ -1,7 +1,7 @@
 """Learning-rate tuning: every arm over the same grid of rates, each judged at its best."""
 
 import math
-import statistics as plain
+import statistics
 from collections.abc import Mapping
 
 from gptlab.stats.results import Run, Tuning
@@ -34,7 +34,7 @@ def choose_learning_rates(
         is_carried = carried is not None and carried.get(arm) in losses
         chosen = carried[arm] if carried is not None and is_carried else lowest
         sensitivity = (
-            plain.fmean(complete.values()) - min(complete.values())
+            statistics.fmean(complete.values()) - min(complete.values())
             if complete and len(complete) == len(rates) and len(rates) > 1
             else None
         )
@@ -82,4 +82,4 @@ def _final_loss(run: Run) -> float | None:
 
 def _mean_of_known(losses: list[float | None]) -> float | None:
     known = [loss for loss in losses if loss is not None]
-    return plain.fmean(known) if known else None
+    return statistics.fmean(known) if known else None

@@ -1,11 +1,11 @@
 """Comparison of all arms in one metric: contrasts with the baseline, the noise floor, notes on the seeds."""
 
 import math
-import statistics as plain
+import statistics
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from gptlab.stats import paired_tests as statistics
+from gptlab.stats import paired_tests
 from gptlab.stats.comparability import add_doubles, describe_doubles, find_doubles
 from gptlab.stats.contrasts import DecisionRule, compare_counts, compare_pairs
 from gptlab.stats.downstream.tasks import measure_task_signal
@@ -139,8 +139,8 @@ def _summarize_arm(name: str, runs: list[Run], values: Table) -> Arm:
         finished=len(numbers),
         diverged=states.count("diverged"),
         failed=states.count("failed"),
-        mean=plain.fmean(numbers) if numbers else None,
-        sd=plain.stdev(numbers) if len(numbers) > 1 else None,
+        mean=statistics.fmean(numbers) if numbers else None,
+        sd=statistics.stdev(numbers) if len(numbers) > 1 else None,
     )
 
 
@@ -149,7 +149,7 @@ def _default_margin(metric: Metric, base: Mapping[int, float]) -> tuple[float, s
         return ACCURACY_MARGIN, "one answer in a hundred"
     if metric.unit == "share of pairs":
         return ACCURACY_MARGIN, "one pair in a hundred"
-    mean = plain.fmean(base.values()) if base else 0.0
+    mean = statistics.fmean(base.values()) if base else 0.0
     return DEFAULT_MARGIN_SHARE * abs(mean), f"0.5 % of the baseline's {metric.name}"
 
 
@@ -169,13 +169,13 @@ def _estimate_noise(
     arm_variances = []
     for arm, by_seed in values.items():
         if len(by_seed) > 1 and arm not in rule.unstable:
-            arm_variances.append(plain.variance(by_seed.values()))
+            arm_variances.append(statistics.variance(by_seed.values()))
     if not stable or not arm_variances:
         return None
-    seed_variance = plain.fmean(arm_variances)
-    pair_variance = plain.fmean(estimate.variance for estimate in stable.values())
-    typical = VarianceEstimate(pair_variance, plain.fmean(estimate.df for estimate in stable.values()))
-    counts = [len(statistics.paired_differences(values, *pair)) for pair in stable]
+    seed_variance = statistics.fmean(arm_variances)
+    pair_variance = statistics.fmean(estimate.variance for estimate in stable.values())
+    typical = VarianceEstimate(pair_variance, statistics.fmean(estimate.df for estimate in stable.values()))
+    counts = [len(paired_tests.paired_differences(values, *pair)) for pair in stable]
     # an arm that an earlier look has ended says nothing of what the last one can see
     n = min(counts) if rule.plan is None else max(counts)
     comparisons = len(variances) + others
@@ -189,7 +189,7 @@ def _estimate_noise(
         # var(a - b) = 2 sigma^2 (1 - rho), solved for rho
         rho=max(-1.0, 1 - 1 / gain if seed_variance else 1.0),
         gain=gain,
-        smallest=statistics.minimum_detectable_effect(typical, n, level),
+        smallest=paired_tests.minimum_detectable_effect(typical, n, level),
         twin=control_difference,
     )
 
@@ -240,7 +240,7 @@ def compare_over_looks(
     difference; what is known to be better or worse needs no more alpha.
     """
     contrasts, remaining, stopped = [], [*pairs], others
-    seeds = {pair: tuple(statistics.paired_differences(values, *pair)) for pair in pairs}
+    seeds = {pair: tuple(paired_tests.paired_differences(values, *pair)) for pair in pairs}
     for look in _list_looks(rule.plan, {*seeds.values()}):
         # as it was seen then: seeds that came later must not change what an arm stopped for
         seen = values if look is None else _select_seeds(values, look)

@@ -20,7 +20,7 @@ from typing import Literal
 
 from scipy import stats
 
-from gptlab.stats import paired_tests as statistics
+from gptlab.stats import paired_tests
 from gptlab.stats.paired_tests import Table, VarianceEstimate, fit_additive_model
 
 Pair = tuple[str, str]
@@ -211,7 +211,7 @@ def choose_variances(
     """
     own: dict[Pair, VarianceEstimate] = {}
     for pair in pairs:
-        estimate = statistics.own_variance(statistics.paired_differences(values, *pair))
+        estimate = paired_tests.own_variance(paired_tests.paired_differences(values, *pair))
         if estimate is not None:  # two seeds or more
             own[pair] = estimate
     shared = select_shared(values, pairs, unstable)
@@ -219,7 +219,7 @@ def choose_variances(
     if kind == "moderated":
         return {**own, **moderate_variances(stable, shared)}
     if kind == "pooled":
-        pooled = statistics.pooled_variance(shared)
+        pooled = paired_tests.pooled_variance(shared)
         return own if pooled is None else {**own, **dict.fromkeys(stable, pooled)}
     return own
 
@@ -228,7 +228,7 @@ def select_shared(values: Table, pairs: list[Pair], unstable: frozenset[str]) ->
     """Return the values of the arms that say something of each other's noise."""
     silent = {*unstable}
     for arm, against in pairs:
-        differences = statistics.paired_differences(values, arm, against)
+        differences = paired_tests.paired_differences(values, arm, against)
         if len(differences) > 1 and not any(differences.values()):
             silent.add(arm)  # the same thing under two names
     return {arm: by_seed for arm, by_seed in values.items() if arm not in silent}

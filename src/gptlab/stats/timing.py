@@ -1,6 +1,6 @@
 """Interleaved timing of arms: ratios to the baseline round by round, against the baseline's own spread."""
 
-import statistics as plain
+import statistics
 from collections.abc import Mapping
 
 import numpy as np
@@ -40,7 +40,7 @@ def compare_times(metric: Metric, times: Mapping[str, list[float]], size: str, b
     verdicts: dict[str, Verdict] = {}
     for arm, (_, low, high) in ratios.items():
         verdicts[arm] = _decide(low, high, spread) if rounds >= MIN_ROUNDS else "no verdict"
-    medians = {arm: plain.median(ms) for arm, ms in sorted(own_times.items()) if arm != AA_CONTROL}
+    medians = {arm: statistics.median(ms) for arm, ms in sorted(own_times.items()) if arm != AA_CONTROL}
     return Timing(metric=metric, medians=medians, ratios=ratios, spread=spread, verdicts=verdicts, rounds=rounds)
 
 

@@ -9,13 +9,13 @@ stands beside that of the arms.
 """
 
 import math
-import statistics as plain
+import statistics
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import combinations, product
 from typing import NamedTuple
 
-from gptlab.stats import paired_tests as statistics
+from gptlab.stats import paired_tests
 from gptlab.stats.contrasts import DecisionRule
 from gptlab.stats.interactions.findings import Interaction, InteractionVerdict
 from gptlab.stats.labels import label_value
@@ -61,7 +61,7 @@ def compare_interactions(comparison: Comparison, runs: Iterable[Run], plan: Stud
         return []
     rule = DecisionRule(comparison.metric, comparison.delta, plan.alpha, frozenset(), plan=make_look_plan(plan))
     is_pooled = plan.variance != "own" and not comparison.noisy
-    pooled = statistics.pooled_variance(values) if is_pooled else None
+    pooled = paired_tests.pooled_variance(values) if is_pooled else None
     variances: dict[tuple[str, str], VarianceEstimate] = {}
     p: dict[tuple[str, str], float] = {}
     for name, (pair, differences) in by_seed.items():
@@ -70,8 +70,8 @@ def compare_interactions(comparison: Comparison, runs: Iterable[Run], plan: Stud
             variances[name] = VarianceEstimate(2 * pooled.variance / len(pair.squares), pooled.df)
         else:
             variances[name] = _estimate_own_variance(differences)
-        p[name] = statistics.p_value(plain.fmean(differences.values()), variances[name], len(differences))
-    adjusted, interactions = statistics.holm_adjust(p), []
+        p[name] = paired_tests.p_value(statistics.fmean(differences.values()), variances[name], len(differences))
+    adjusted, interactions = paired_tests.holm_adjust(p), []
     for name, (pair, differences) in by_seed.items():
         judged = _judge(
             rule=rule,
@@ -147,7 +147,7 @@ def _average_squares(values: Table, squares: list[Square]) -> dict[int, float]:
         for square in squares:
             both, first, second, neither = (values[arm][seed] for arm in square)
             interactions.append(both - first - second + neither)
-        means[seed] = plain.fmean(interactions)
+        means[seed] = statistics.fmean(interactions)
     return means
 
 
@@ -156,11 +156,11 @@ def _average_effect(values: Table, arms: Iterable[str], without: Iterable[str], 
     differences = []
     for arm, base in zip(arms, without, strict=True):
         differences += [values[arm][seed] - values[base][seed] for seed in seeds]
-    return plain.fmean(differences)
+    return statistics.fmean(differences)
 
 
 def _estimate_own_variance(differences: Mapping[int, float]) -> VarianceEstimate:
-    own = statistics.own_variance(differences)
+    own = paired_tests.own_variance(differences)
     assert own is not None  # two seeds at least, as the caller asks
     return own
 
@@ -175,10 +175,10 @@ def _judge(
     comparisons: int,
 ) -> Interaction:
     """Return an interaction with its intervals and its verdict; `p_values`: alone, and corrected for all of them."""
-    seeds, mean = tuple(differences), plain.fmean(differences.values())
+    seeds, mean = tuple(differences), statistics.fmean(differences.values())
     n = len(seeds)
-    low, high = statistics.t_interval(mean, variance, n, 1 - rule.find_interval_level(n))
-    low90, high90 = statistics.t_interval(mean, variance, n, 1 - 2 * rule.find_equivalence_level(n))
+    low, high = paired_tests.t_interval(mean, variance, n, 1 - rule.find_interval_level(n))
+    low90, high90 = paired_tests.t_interval(mean, variance, n, 1 - 2 * rule.find_equivalence_level(n))
     level = rule.find_level(n, comparisons)
     both, first, second, neither = zip(*pair.squares, strict=True)  # of each kind the arms of all squares
     verdict: InteractionVerdict = "not resolved"
