@@ -117,14 +117,17 @@ def test_rates_are_those_of_the_papers(optimizer: str, parametrization: str):
 @pytest.mark.parametrize("init", choices("init"))
 def test_first_values_follow_the_width_as_the_paper_says_whatever_the_init_does(init: str, parametrization: str):
     words = (f"init={init}", "readout=untied", f"parametrization={parametrization}")
+    chosen = factory(composed(f"init={init}").config["init"], "init")()
     base, wide = (build(*sizes, *words)[1] for sizes in (BASE, WIDE))
     for name, p in base.named_parameters():
         if p.ndim < 2 or not p.any():  # init=zero_out
             continue
         expected = p.std() * (3**-0.5 if name_kind(name) == "hidden" else 1)
-        # what writes into the stream starts by the depth where the depth is not scaled
-        if parametrization == "mup" and name.endswith(".out.weight") and init != "torch":
-            expected = expected * 3**-0.5
+        # an init that starts by the depth what writes into the stream still does where the depth is not scaled
+        if parametrization == "mup":
+            powers = chosen.std_powers(wide.get_submodule(name.rpartition(".")[0]), name)
+            assert powers is not None, name
+            expected = expected * 3**powers.layers
         assert wide.get_parameter(name).std().item() == pytest.approx(expected.item(), rel=0.05), name
 
 
