@@ -83,7 +83,7 @@ class UncachedDecoder:
         self.stored[name][:, self.length - 1] = rows[:, 0]
         return self.stored[name][:, : self.length]
 
-    def attend(self, q, k, v, pass_mask, bias, *more) -> Tensor:
+    def attend(self, q, k, v, pass_mask, *, bias, **options) -> Tensor:
         """Compute attention by the plain formula, for all queries or the last."""
         self.calls += 1
         name, last_only = f"attention {self.calls}", not self.fresh and "attention" in self.toggles
@@ -92,7 +92,7 @@ class UncachedDecoder:
             q, bias = q[:, :, -1:], None if bias is None else bias[:, :, -1:]
             last_position = pass_mask.query_positions[:, -1:]
             pass_mask = PassMask(pass_mask.mask, last_position, pass_mask.key_positions, causal=False)
-        out = KERNELS["naive"](q, k, v, pass_mask, bias, *more).transpose(1, 2)
+        out = KERNELS["naive"](q, k, v, pass_mask, bias=bias, **options).transpose(1, 2)
         return self.store_rows(name, out, all_rows=not last_only).transpose(1, 2)
 
     def compute_logits(self, tokens: Tensor, toggles: frozenset[str], fresh: bool = False) -> Tensor:
