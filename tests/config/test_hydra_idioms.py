@@ -1,13 +1,16 @@
 """What hydra offers beside key=value: honoured, or refused in one line that names what to do instead."""
 
+import shlex
 from pathlib import Path
 
 import pytest
 from hydra._internal.utils import get_args_parser
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from tiny_runs import COMPARED, ROOT, Done, program, tiny, train
 
 from gptlab import compose as wiring
 from gptlab.config.command_line import describe_overruled_words, put_options_first, refuse_bad_options
+from gptlab.config.typecheck import quote_for_hydra, quote_for_shell
 from gptlab.training.build import check_recipe
 
 AXES = ["attention=mha,mqa", "dry_run=true"]
@@ -272,3 +275,28 @@ def test_a_knob_that_an_experiment_sets_for_another_choice_is_named_and_can_be_t
     assert line in train(*words, "optimizer=adamw").err
     taken_out = ["~optimizer.adam_lr", "~optimizer.momentum"]
     assert check_recipe(wiring.compose([*words, "optimizer=adamw", *taken_out])) == []
+
+
+TEXTS = [
+    "runs/a-s0",
+    "a b",
+    "it's",
+    'say "x"',
+    "a,b=c",
+    "ünï",
+    "$HOME",
+    r"back\slash",
+    r"it\'s",
+    r"\"",
+    "end\\",
+    r"${x}",
+    "[1]",
+]
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_what_is_quoted_comes_back_through_hydra_and_through_shell_and_hydra(text: str):
+    parser = OverridesParser.create()
+    assert parser.parse_override(f"data.path={quote_for_hydra(text)}").value() == text
+    (word,) = shlex.split(f"data.path={quote_for_shell(text)}")
+    assert parser.parse_override(word).value() == text

@@ -2,6 +2,8 @@
 
 import difflib
 import json
+import re
+import shlex
 import sys
 import types
 from collections.abc import Callable
@@ -38,10 +40,18 @@ def quote_for_hydra(value: Any) -> str:
         return "{" + ",".join(f"{key}:{quote_for_hydra(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list):
         return "[" + ",".join(map(quote_for_hydra, value)) + "]"
-    if isinstance(value, str):
-        escaped = value.replace("\\", "\\\\").replace("'", "\\'")
-        return f"'{escaped}'"
-    return json.dumps(value)
+    return _quote(value, "'") if isinstance(value, str) else json.dumps(value)
+
+
+def quote_for_shell(text: str) -> str:
+    """Return a text as the value of an override in a shell, in quotes where the shell or hydra needs them."""
+    return text if re.fullmatch(r"[\w./+-]+", text, re.ASCII) else shlex.quote(_quote(text, '"'))
+
+
+def _quote(text: str, mark: str) -> str:
+    # to hydra a backslash is one of the text, unless a quotation mark comes behind it
+    escaped = re.sub(rf"(\\*)({mark}|\Z)", lambda match: match[1] * 2 + (match[2] and f"\\{mark}"), text)
+    return f"{mark}{escaped}{mark}"
 
 
 def conforms(value: Any, wanted: Any) -> bool:

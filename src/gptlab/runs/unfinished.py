@@ -1,12 +1,11 @@
 """How far a run is that is not over, and the command that goes on with it. No torch."""
 
-import re
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gptlab.config.menu import TRAIN
+from gptlab.config.typecheck import quote_for_shell
 from gptlab.console.units import relative_to_cwd
 from gptlab.errors import Refused
 from gptlab.runs.record import REMEDY, RunFolder, read_recipe, read_rows
@@ -72,7 +71,4 @@ def find_unfinished(folder: Path) -> UnfinishedRun | None:
 
 def build_resume_command(folder: Path) -> str:
     """Return the command that goes on with a run."""
-    path = str(relative_to_cwd(folder))
-    if not re.fullmatch(r"[\w./+-]+", path, re.ASCII):
-        path = shlex.quote(f'"{path}"')  # for the shell, and then for hydra
-    return f"{TRAIN} resume={path}"
+    return f"{TRAIN} resume={quote_for_shell(str(relative_to_cwd(folder)))}"

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from gptlab.config.typecheck import quote_for_shell
 from gptlab.errors import Refused
 from gptlab.weights.pretrained import Pretrained, families, files
 from gptlab.weights.pretrained.config_json import check_config
@@ -61,7 +62,7 @@ class HuggingFace(Pretrained):
             raise Refused(f"pretrained.path={self.path} holds other weights now ({mismatch})")
         if decoder.shape.vocab != self.vocab():
             sizes = f"{self.vocab():,} tokens, the tokenizer {decoder.shape.vocab:,}"
-            where = f"tokenizer=file tokenizer.path={self.path}"
+            where = f"tokenizer=file tokenizer.path={quote_for_shell(self.path)}"
             if not (self.location / "tokenizer.json").is_file():
                 where = "no tokenizer.json is with it; tokenizer=file tokenizer.path=<that file>"
             raise Refused(
