@@ -12,6 +12,7 @@ from planted_ladders import judge_ladder
 from planted_runs import judged
 from tiny_runs import ROOT
 
+from gptlab.commands.decisions import decisions
 from gptlab.errors import Refused
 from gptlab.report.decisions import collect_losses, read_document, read_ladders, to_document
 from gptlab.report.render.decisions import answer_with_decisions, render_decisions
@@ -88,6 +89,12 @@ def test_what_is_no_study_and_no_whole_file_is_refused_in_a_line(tmp_path: Path)
             read_ladders([tmp_path / name])
     with pytest.raises(Refused, match="planted is given twice"):
         read_ladders([losses, losses])
+
+
+def test_a_ladder_of_one_seed_is_refused_in_a_line(tmp_path: Path):
+    single = {arm: losses[:1] for arm, losses in LOSSES.items()}
+    with pytest.raises(Refused, match=r"^planted: no arm has two seeds in common .* say seeds=2"):
+        decisions([write_losses(tmp_path / "losses.json", make_ladder(single, single))])
 
 
 def test_the_page_on_decisions_is_what_its_losses_say():

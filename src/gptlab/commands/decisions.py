@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from gptlab.console.json_answer import add_to_answer
+from gptlab.errors import Refused
 
 
 def decisions(
@@ -27,6 +28,9 @@ def decisions(
 
     ladders = read_ladders(studies)
     pairs = compare_all_sizes(ladders)
+    if not pairs:
+        names = ", ".join(ladder.study for ladder in ladders)
+        raise Refused(f"{names}: no arm has two seeds in common with its baseline at two sizes; say seeds=2 or more")
     console = Console(highlight=False)
     if not console.is_terminal:
         # a pipe has no width, and rich would break the lines at 80
