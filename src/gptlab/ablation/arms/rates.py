@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from gptlab.ablation.cells import Variant
     from gptlab.ablation.plan import Plan
 
 RATED_SLOTS = ("optimizer", "schedule")
@@ -19,9 +20,16 @@ def describe_untuned_rates(plan: "Plan") -> list[str]:
     lines = []
     for size in plan.spec.baselines:
         variants = [variant for variant in plan.variants if variant.size == size]
-        slots = [slot for slot in RATED_SLOTS if len({variant.recipe.choices.get(slot) for variant in variants}) > 1]
-        if slots:
-            rates = ", ".join(f"{variant.name} at {variant.recipe.config['optimizer']['lr']:g}" for variant in variants)
-            start = f"{size}: " if size else ""
-            lines.append(f"{start}arms of other {' and '.join(slots)} at their usual learning rates: {rates}; {advice}")
+        slots = [slot for slot in RATED_SLOTS if _differ_in(slot, variants)]
+        if not slots:
+            continue
+        rates = [f"{variant.name} at {variant.recipe.config['optimizer']['lr']:g}" for variant in variants]
+        start = f"{size}: " if size else ""
+        lines.append(
+            f"{start}arms of other {' and '.join(slots)} at their usual learning rates: {', '.join(rates)}; {advice}"
+        )
     return lines
+
+
+def _differ_in(slot: str, variants: "list[Variant]") -> bool:
+    return len({variant.recipe.choices.get(slot) for variant in variants}) > 1

@@ -52,23 +52,24 @@ def _list_deciding(findings: Findings) -> list[tuple[Stratum, Comparison]]:
 
 def _describe_side_questions(findings: Findings) -> dict[str, Any]:
     """Return what controls=true saw of each size, and the interactions of a grid; nothing where nobody asked."""
-    controls = [
-        {
-            "size": stratum.size,
-            "sees_5_percent": sees_small_compute(stratum.controls),
-            "twin": noise.twin if (noise := stratum.comparisons[0].noise) else None,
-            # the negative control, of what was run by an older gptlab, may be missing
-            "verdicts": [_describe_contrast(stratum, stratum.controls, contrast) for contrast in contrasts],
-        }
-        for stratum in findings.strata
-        if stratum.controls and (contrasts := stratum.controls.contrasts)
-    ]
-    interactions = [
-        {"size": stratum.size, **asdict(interaction)}
-        for stratum in findings.strata
-        for interaction in stratum.interactions
-    ]
-    return {**({"controls": controls} if controls else {}), **({"interactions": interactions} if interactions else {})}
+    answers: dict[str, list[dict[str, Any]]] = {"controls": [], "interactions": []}
+    for stratum in findings.strata:
+        # the negative control, of what was run by an older gptlab, may be missing
+        if stratum.controls and stratum.controls.contrasts:
+            answers["controls"].append(_describe_controls(stratum, stratum.controls))
+        for interaction in stratum.interactions:
+            answers["interactions"].append({"size": stratum.size, **asdict(interaction)})
+    return {question: entries for question, entries in answers.items() if entries}
+
+
+def _describe_controls(stratum: Stratum, controls: Comparison) -> dict[str, Any]:
+    noise = stratum.comparisons[0].noise
+    return {
+        "size": stratum.size,
+        "sees_5_percent": sees_small_compute(controls),
+        "twin": noise.twin if noise else None,
+        "verdicts": [_describe_contrast(stratum, controls, contrast) for contrast in controls.contrasts],
+    }
 
 
 def _describe_contrast(stratum: Stratum, comparison: Comparison, contrast: Contrast) -> dict[str, Any]:
