@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,7 @@ def test_every_command_names_paths_from_the_working_folder(study: tuple[int, dic
     assert f"resume={run}" in said
     _, runs, _ = ask("-m", "gptlab", "runs", "--outputs", str(pool), "--json", cwd=pool)
     assert run in [entry["folder"] for entry in runs["runs"]]
+    shutil.rmtree(pool / run)  # other tests look at all runs of the pool
 
 
 def test_runs_of_one_arm_are_no_question_that_was_decided(study: tuple[int, dict[str, Any], str], pool: Path):

@@ -390,7 +390,7 @@ def test_a_run_on_a_glob_that_is_resumed_elsewhere_reads_the_same(tmp_path: Path
     monkeypatch.chdir(tmp_path)
     for name in ("a", "b"):
         Path(f"{name}.txt").write_text("to be or not to be, that is the question. " * 99)
-    run = finished(*tiny(tmp_path, "data.path='*.txt'", "steps=14"))
+    run = finished(*tiny(tmp_path, "data.path='*.txt'", "steps=14")).absolute()
     (run / "summary.json").unlink()
     monkeypatch.chdir("/")
     assert train(f"resume={run}").status == 0

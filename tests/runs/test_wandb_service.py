@@ -103,7 +103,8 @@ RUNS = {
     "stopped": LONGER,
     "resumed": [*LONGER, "resume=auto"],
     "lost": ["name=lost", "steps=120"],
-    "killed": ["steps=100000", "log_every=10", "evaluation.every=100000"],
+    # compile=off: on a slow machine so many steps are a quarter of an hour, which compile=auto would compile
+    "killed": ["steps=100000", "log_every=10", "evaluation.every=100000", "compile=off"],
 }
 
 

@@ -144,7 +144,7 @@ def test_a_signal_saves_at_the_end_of_the_step_and_says_how_to_go_on(
 def test_a_signal_while_samples_are_written_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     with monkeypatch.context() as struck_there:
         struck_there.setattr(
-            "gptlab.training.run.write_final_samples", lambda *parts: os.kill(os.getpid(), signal.SIGTERM)
+            "gptlab.training.run.write_final_samples", lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM)
         )
         done = train(*tiny(tmp_path))
     assert (done.status, done.err) == (143, f"stopped; go on with: python train.py resume={done.folder}\n")

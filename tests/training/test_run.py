@@ -277,7 +277,7 @@ def test_the_first_bad_tensor_is_named(
 
 
 def test_an_error_leaves_its_traceback_in_the_log_and_no_summary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    def broken(*_: Any) -> None:
+    def broken(*_: Any, **__: Any) -> None:
         raise ZeroDivisionError("planted")
 
     monkeypatch.setattr(gptlab.training.run, "write_final_samples", broken)
@@ -289,7 +289,7 @@ def test_an_error_leaves_its_traceback_in_the_log_and_no_summary(tmp_path: Path,
 
 
 def test_what_is_refused_after_training_keeps_what_was_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    def refuse(*_: Any) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
         raise Refused("the prompt has no such token; give another")
 
     monkeypatch.setattr(gptlab.training.run, "write_final_samples", refuse)

@@ -75,7 +75,7 @@ def test_a_word_of_the_environment_that_is_not_known_is_refused(
 def test_a_busy_machine_does_not_lengthen_what_a_step_would_take_alone(monkeypatch: pytest.MonkeyPatch):
     clock = SimpleNamespace(wall=0.0, cpu=0.0)
 
-    def work(*_: object) -> None:
+    def work(*_: object, **__: object) -> None:
         # of 100 ms on the clock two threads had 30 ms each
         clock.wall, clock.cpu = clock.wall + 0.1, clock.cpu + 0.06
 
