@@ -41,9 +41,9 @@ def start_server() -> None:
 
 
 def start_server_early(jobs: int | Literal["auto"], recipe: Recipe) -> None:
-    """Start the server before the arms are checked, which takes as long, if there are cells to run.
+    """Start the server if a study surely has cells to run; its imports then go on while the arms are checked.
 
-    recipe  the base of a study under its first seed; where even this has not been trained, there are
+    recipe  the base of the study under its first seed: if it has not been trained, there is a cell to run
     """
     if choose_jobs(jobs, [recipe]) > 1 and not was_trained(recipe):
         start_server()

@@ -59,8 +59,8 @@ def find_unfinished_study(folder: Path) -> dict[str, Any] | None:
     done = sum(key in states and states[key].status in TERMINAL_STATES for key in plan.cells)
     if done == len(plan.cells):
         return None
-    told = str(relative_to_cwd(folder))
-    return {"folder": told, "done": done, "cells": len(plan.cells), "resume": build_command(plan)}
+    path = str(relative_to_cwd(folder))
+    return {"folder": path, "done": done, "cells": len(plan.cells), "resume": build_command(plan)}
 
 
 def describe_end(run: Path, which: str = "last") -> str:

@@ -10,7 +10,7 @@ from contextlib import contextmanager, redirect_stderr
 from dataclasses import fields
 from pathlib import Path
 
-from gptlab.config.hydra_messages import list_study_keys
+from gptlab.config.hydra_messages import explain_missing_config_path, list_study_keys
 from gptlab.config.recipe import OPTIONAL_SLOTS, SLOTS, Settings
 from gptlab.errors import Refused, escape_controls
 
@@ -57,9 +57,7 @@ def refuse_bad_options(parser: argparse.ArgumentParser, words: list[str], progra
         raise Refused("--resolve is of what --cfg prints; add --cfg job")
     place = options_given.config_path or ""
     if place.startswith("/") and not Path(place).is_dir():  # one that is relative lies beside the program
-        raise Refused(
-            f"--config-path={place} is no folder; leave it out, and add one of your own by --config-dir=FOLDER"
-        )
+        raise Refused(explain_missing_config_path(place))
     if options_given.shell_completion and not options_given.overrides:
         raise Refused("--shell-completion installs by a word of its own; docs/shell.md has the line of each shell")
 

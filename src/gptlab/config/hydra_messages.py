@@ -207,6 +207,11 @@ def explain_unknown_key(key: str, known: Iterable[str]) -> str:
     return explain_unknown(key, sorted(name for name in beside if not name.startswith("_")), path)
 
 
+def explain_missing_config_path(folder: str) -> str:
+    """Return the line for a --config-path that is not there."""
+    return f"--config-path={folder} is no folder; leave it out, and add one of your own by --config-dir=FOLDER"
+
+
 LAUNCHERS = {"joblib": "parallel", "submitit_local": "parallel", "submitit_slurm": "parallel", "ray": "ray"}
 """Hydra's launchers that are packages of their own, and our extras that bring them."""
 NO_PRINT = "-c prints one config, and these are several; give one value each, or dry_run=true for a study's plan"
@@ -222,9 +227,7 @@ EXPLANATIONS: dict[str, Callable[[str], str]] = {
     r"Cannot find primary config '([^']*)'": lambda name: (
         f"--config-name={name}: no such config; leave it out, and choose a recipe by experiment=NAME"
     ),
-    r"(?s)Primary config directory not found.*directory '([^']*)'": lambda folder: (
-        f"--config-path={folder} is no folder; leave it out, and add one of your own by --config-dir=FOLDER"
-    ),
+    r"(?s)Primary config directory not found.*directory '([^']*)'": explain_missing_config_path,
     r"Additional config directory '([^']*)' not found": lambda folder: (
         f"--config-dir={folder} is no folder; give one that holds a folder for each slot, as experiment/own.yaml"
     ),
