@@ -25,9 +25,8 @@ def describe_untuned_rates(plan: "Plan") -> list[str]:
             continue
         rates = [f"{variant.name} at {variant.recipe.config['optimizer']['lr']:g}" for variant in variants]
         start = f"{size}: " if size else ""
-        lines.append(
-            f"{start}arms of other {' and '.join(slots)} at their usual learning rates: {', '.join(rates)}; {advice}"
-        )
+        difference = f"arms differ in {' and '.join(slots)}, each at its usual learning rate"
+        lines.append(f"{start}{difference}: {', '.join(rates)}; {advice}")
     return lines
 
 
