@@ -90,6 +90,7 @@ class CellPool:
         # a pipe a worker: its end tells whose process died, which concurrent.futures does not (docs/log.md)
         ours, theirs = CONTEXT.Pipe()
         occupied = {int(worker.process.name) for worker in self.workers}
+        # the lowest free place: a worker that takes over from a dead one takes its GPU too
         place = next(number for number in range(self.jobs) if number not in occupied)
         locks = self.study_folder.outputs / "locks"
         process = CONTEXT.Process(
@@ -103,6 +104,7 @@ class CellPool:
 
     def _wait(self) -> list[Worker]:
         """Return the workers that have ended a cell, or themselves."""
+        # a pipe is ready when its worker has answered, and when it has died
         pipes = connection.wait([worker.pipe for worker in self.workers])
         return [worker for worker in self.workers if worker.pipe in pipes]
 
@@ -198,6 +200,7 @@ def work(pipe: Pipe, environment: dict[str, str], jobs: int, place: int, locks: 
 
     The worker leaves the terminal's process group, so that Ctrl-C reaches the study's process alone.
     """
+    # a session of its own, to which the terminal sends no signals
     os.setsid()
     for number in STOP_SIGNALS:
         signal.signal(number, raise_exit)

@@ -70,6 +70,7 @@ def _print_entry(name: str, about: str, knobs: str, console: Console) -> None:
         return
     console.print(Text(name, "bold"), soft_wrap=True)  # whole, to be copied
     for part in rest:
+        # an entry is found by its name at the margin, so what belongs to it is indented
         for piece in Text(part).wrap(console, max(console.width - INDENT, 20)):
             console.print(Text(" " * INDENT) + piece, soft_wrap=True)
 

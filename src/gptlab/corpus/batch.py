@@ -36,6 +36,7 @@ class Batch(NamedTuple):
         whole = max(1, sum(counts))
         batches = []
         for part, count in enumerate(counts):
+            # a part's mean counts for as much as it has targets: the sum over parts is the mean over the whole batch
             weight = self.weight * len(counts) * count / whole
             batches.append(Batch(inputs[part], targets[part], weight, documents[part]))
         return batches

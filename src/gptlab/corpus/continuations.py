@@ -31,10 +31,12 @@ def tokenize_start(tokenizer: Tokenizer) -> list[int]:
 
 def tokenize_continuation(tokenizer: Tokenizer, before: str, text: str) -> Continuation:
     """Return the tokens of the text before, at least one, and of the continuation."""
+    # blanks move over to the continuation, as the harness cuts its texts
     stem = before.rstrip()
     before, text = stem, before[len(stem) :] + text
     if not before:
         return Continuation(tokenize_start(tokenizer), tokenizer.encode(text).tolist())
+    # as one text: encoded apart, a byte pair across the border would come out as two tokens
     whole = tokenizer.encode(before + text).tolist()
     border = len(tokenizer.encode(before))
     return Continuation(whole[:border], whole[border:])

@@ -76,6 +76,7 @@ def cut_starts(starts: np.ndarray, start: int, stop: int) -> np.ndarray:
 
 def number_documents(starts: np.ndarray, positions: np.ndarray) -> np.ndarray:
     """Return the number of the document in which each token stands, int64, for positions of any shape."""
+    # from 1 on, since the first start is 0
     return np.searchsorted(starts, positions, side="right").astype(np.int64)
 
 
@@ -99,6 +100,7 @@ def locate_text_documents(
 
     Raises Refused where tokens and text are not as long as each other.
     """
+    # in bytes of the text; the validation split is its end, and shorter to count
     border = documents.size - count_bytes(validation, lengths)
     # the training split is read only where somebody needs it
     if border < 0 or (masked and count_bytes(train, lengths) != border):
@@ -141,6 +143,7 @@ def locate_separators(
 
 def find_separators(tokens: Tokens, separator: int) -> np.ndarray:
     """Return where a file begins or a separator stands, ascending from 0."""
+    # a document does not go on in the next file, separator or not
     files = tokens.ends[:-1] if isinstance(tokens, JoinedTokens) else []
     places = [begin + np.flatnonzero(block == separator) for begin, block in iterate_blocks(tokens)]
     return np.unique(np.concatenate([[0], files, *places])).astype(np.int64)
@@ -160,10 +163,12 @@ def locate_bytes(tokens: Tokens, lengths: np.ndarray, places: np.ndarray) -> np.
     located = np.full(len(places), len(tokens), np.int64)
     passed = done = 0
     for begin, block in iterate_blocks(tokens):
+        # bytes of each token, (N,)
         sizes = lengths[block]
         ends = passed + np.cumsum(sizes)
         # a byte inside the last token of a block is followed by the first token of the next block
         until = int(np.searchsorted(places, ends[-1], side="left"))
+        # ends - sizes: the byte at which each token begins
         located[done:until] = begin + np.searchsorted(ends - sizes, places[done:until], side="left")
         passed, done = int(ends[-1]), until
     return located

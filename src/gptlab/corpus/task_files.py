@@ -86,6 +86,7 @@ def read_questions(file: Path) -> list[Question]:
         if right is None:
             few = f"0 to {len(choices) - 1}, a letter or one of the texts"
             raise Refused(f"{file}, line {number}: answer={answer!r} is none of its {len(choices)} choices; give {few}")
+        # a lone surrogate is JSON, and no text
         for choice in choices:
             encode_utf8(choice)
         questions.append(Question(text, choices, right))
@@ -94,10 +95,12 @@ def read_questions(file: Path) -> list[Question]:
 
 def _find_answer(choices: list[str], answer: Any) -> int | None:
     """Return the number of the choice that an answer names; None if it names none."""
+    # a text wins over a letter: the choices may themselves be letters
     if answer in choices:
         return choices.index(answer)
     if isinstance(answer, str) and len(answer) == 1 and answer in string.ascii_uppercase:
         answer = string.ascii_uppercase.index(answer)
+    # true is 1 in Python, and no answer
     if isinstance(answer, bool) or not isinstance(answer, int):
         return None
     return answer if 0 <= answer < len(choices) else None
@@ -106,6 +109,7 @@ def _find_answer(choices: list[str], answer: Any) -> int | None:
 def _read_rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield the objects of a file of JSON lines, with the numbers of their lines; a file without any is refused."""
     try:
+        # not splitlines, which cuts at separators that JSON lets a text hold
         lines = file.read_text(encoding="utf-8").split("\n")
     except UnicodeDecodeError:
         raise Refused(f"{file} is no UTF-8; give JSON lines") from None

@@ -54,6 +54,7 @@ class StaticGraph(Generic[Outputs]):
     def __call__(self) -> Outputs:
         """Run the body once more, and return what it returns."""
         self.calls += 1
+        # what allocates or compiles at first use must not be recorded
         if self.calls <= WARM_UP_CALLS:
             return self._run_beside()
         if self.replay is None:
@@ -67,6 +68,7 @@ class StaticGraph(Generic[Outputs]):
         if not torch.cuda.is_available():
             return self.body()
         stream = torch.cuda.Stream()
+        # both waits: the body sees what was written before, and what follows sees the body's work
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             outputs = self.body()
@@ -89,6 +91,7 @@ class GraphedTokenStep:
     ) -> Output:
         """Return the Output for tokens (B, 1) at positions (B|1, 1)."""
         if cache is not self.cache:
+            # the graph reads these two buffers for ever; later calls copy into them
             self.cache, self.tokens, self.positions = cache, tokens.clone(), positions.clone()
             self.graph = StaticGraph(lambda: self._read(last), self.capture)
         self.tokens.copy_(tokens)

@@ -82,6 +82,7 @@ def cut_windows(item: Continuation, owner: int, context: int) -> Iterator[_Windo
     whole = [*item.prefix, *item.tokens]
     for first in range(len(item.prefix), len(whole), context):
         end = min(first + context, len(whole))
+        # inputs end one token before the targets do, and begin as early as the context allows
         yield _Window(whole[max(0, end - 1 - context) : end - 1], whole[first:end], owner)
 
 
@@ -101,6 +102,7 @@ def _make_batches(decoder: Decoder, windows: list[_Window], max_rows: int) -> It
     ordered = sorted(windows, key=lambda window: len(window.inputs), reverse=True)
     start = 0
     while start < len(ordered):
+        # the first of the batch is its longest, so the batch takes no more than rows x V x this length
         rows = max(1, min(max_rows, max_logits // (decoder.shape.vocab * len(ordered[start].inputs))))
         yield ordered[start : start + rows]
         start += rows

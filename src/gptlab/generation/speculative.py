@@ -135,6 +135,7 @@ def _speculate_tokens(
         # length - 1: the decoder adds a token of its own to those that it accepts
         guessed_tokens, q = draft.guess(max(0, min(guesses, length - 1, room)), sampler, generator)
         count = len(guessed_tokens)
+        # all guesses are read in one pass, which gives the probabilities at each of them
         for token in guessed_tokens:
             target_state.append(token)
         p = sampler.probabilities(target_state.read(last=False)[0, -1 - count :])  # (count + 1, V)
@@ -163,6 +164,7 @@ def accept_guesses(guessed_tokens: Tensor, p: Tensor, q: Tensor, generator: torc
     accepted = int(is_accepted.long().cumprod(0).sum())  # those before the first that is not
     probabilities = p[accepted]
     if accepted < len(guessed_tokens):
+        # what p has and q has not: with the accepted guesses the text is distributed as p alone (Leviathan 2023)
         remainder = (p[accepted] - q[accepted]).clamp(min=0)
         # where p and q are one but for rounding, nothing is left: then p itself is the right distribution
         probabilities = remainder if remainder.sum() > 0 else probabilities

@@ -27,6 +27,7 @@ class Mask:
 
     def is_visible(self, query_positions: Tensor, key_positions: Tensor) -> Tensor:
         """Return the predicate over positions that broadcast; also flex attention's mask_mod."""
+        # a key at a negative position is padding
         visible = (key_positions <= query_positions) & (key_positions >= 0)
         return visible if self.reach is None else visible & (query_positions - key_positions < self.reach)
 

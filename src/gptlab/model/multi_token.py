@@ -51,6 +51,7 @@ class AheadLayer(nn.Module):
         self, x: Tensor, next_tokens: Tensor, forward_pass: ForwardPass, cache: LayerCache | None = None
     ) -> Tensor:
         """Return h (B, T, width) for that of the depth before and the embeddings of the tokens that come next."""
+        # each side has a norm of its own: a hidden state and an embedding are not alike in size
         joined = self.join(torch.cat([self.hidden_norm(x), self.token_norm(next_tokens)], -1))
         stream = self.block(self.block.attention_residual.expand(joined), forward_pass, cache)
         return self.block.mlp_residual.collapse(stream)
@@ -93,6 +94,7 @@ def predict_ahead(
             default_positions=forward_pass.default_positions,
             documents=documents,
         )
+        # each depth goes on from the one before, and sees one place less
         x = layer(x[:, :places], embeddings[:, depth:], inner)
         losses.append(readout.loss(layer.norm(x), ahead_targets, inner))
         # such as a mixture's balance, or the head's z-loss

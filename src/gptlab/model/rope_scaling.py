@@ -56,6 +56,7 @@ def compute_frequencies(pair: Tensor, width: int, theta: float, scaling: Scaling
     if scaling is None:
         return theta ** (-pair / width)
     if scaling.kind == "ntk":
+        # theta so much larger that the slowest pair turns `factor` times slower, and the fastest as before
         return (theta * scaling.factor ** (width / (width - 2))) ** (-pair / width)
     plain = theta ** (-pair / width)
     if scaling.kind == "linear":

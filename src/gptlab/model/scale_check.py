@@ -127,6 +127,7 @@ def _record_branch_ratio(residual: Residual, branch_ratios: list[float]) -> Any:
     def write_and_record(stream: Any, y: Tensor) -> Any:
         # the difference is what the branch adds, whatever norm or mixing the residual does on the way
         after = write(stream, y)
+        # the same write of nothing: what the residual does by itself, as scaling the stream, is no part of the branch
         written, without = residual.measure(after), residual.measure(write(stream, torch.zeros_like(y)))
         if (stream_rms := _rms(without)) > 0:
             branch_ratios.append(_rms(written - without) / stream_rms)

@@ -79,8 +79,10 @@ def make_norm(qk_norm: bool | Literal["whole"], heads: int, head: int) -> nn.Mod
 @torch.no_grad()
 def measure_largest_scores(q: Tensor, k: Tensor, pass_mask: PassMask, scale: float | None) -> Tensor:
     """Return the largest scaled score of each head over all visible pairs, (H,), for q (B, T, H, D), k (B, S, K, D)."""
+    # (B, S, H, D): each query head beside the key head that it reads
     k = k.repeat_interleave(q.shape[2] // k.shape[2], 2)
     scores = torch.einsum("bthd,bshd->bhts", q, k) * (q.shape[-1] ** -0.5 if scale is None else scale)
+    # over rows, queries and keys; heads stay
     return scores.masked_fill(~pass_mask.tensor(), -torch.inf).amax((0, 2, 3))
 
 
@@ -93,6 +95,7 @@ def clip_heads(q: nn.Linear, k: nn.Linear, largest: Tensor, clip: float, head: i
     """
     factors = (clip / largest.clamp(min=clip)).to(find_trained_weight(q).dtype)  # (H,), 1 at most
     of_keys = factors.view(k.out_features // head, -1).amin(1).sqrt()  # (K,)
+    # the product of both roots is the factor: a query of a shared key makes up for what the key did not take
     of_queries = factors / of_keys.repeat_interleave(len(factors) // len(of_keys))
     for linear, scales in ((q, of_queries), (k, of_keys)):
         rows = scales.repeat_interleave(head)
@@ -128,6 +131,7 @@ class ScoreClip:
         """Scale the heads of two Linears by the scores of all micro-batches and processes, and forget these."""
         if self.largest is None:
             return
+        # every process has seen other rows, and all must scale their copies alike
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.all_reduce(self.largest, torch.distributed.ReduceOp.MAX)
         clip_heads(q, k, self.largest, clip=self.limit, head=head)
@@ -136,6 +140,7 @@ class ScoreClip:
 
 def remove_component(y: Tensor, direction: Tensor) -> Tensor:
     """Return y less its component along `direction`, both (..., D)."""
+    # a direction of zeros takes nothing away
     squares = direction.square().sum(-1, keepdim=True)
     return y - (y * direction).sum(-1, keepdim=True) / squares.clamp(min=1e-12) * direction
 

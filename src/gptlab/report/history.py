@@ -84,10 +84,12 @@ def read_history(folder: Path, arm: str = "", seed: int = 0) -> History:
 
 def _compute_seconds(columns: dict[str, np.ndarray]) -> np.ndarray:
     """Return the seconds of training until each row: steps times their milliseconds, summed."""
+    # rows of evaluations are not timed
     is_timed = ~np.isnan(columns["time/step_ms"])
     # a row's milliseconds are the mean of the steps since the last timed row
     steps = np.concatenate([[0.0], columns["step"][is_timed]])
     seconds = np.concatenate([[0.0], np.cumsum(np.diff(steps) * columns["time/step_ms"][is_timed] / 1000)])
+    # rows between two timed ones lie between their seconds
     return np.interp(columns["step"], steps, seconds)
 
 
@@ -143,6 +145,7 @@ def _subtract(series: Series, baseline: Series, axis: Axis) -> Series:
     if axis == "seconds":
         grid = _make_shared_grid([series, baseline])
         return grid, np.interp(grid, *series) - np.interp(grid, *baseline)
+    # tokens are counted, so that both have the very same positions; seconds are not, and are interpolated
     positions, rows, baseline_rows = np.intersect1d(series[0], baseline[0], return_indices=True)
     return positions, series[1][rows] - baseline[1][baseline_rows]
 

@@ -46,6 +46,7 @@ def read_registration(folder: Path) -> dict[str, Any] | None:
 
 
 def _compute_digest(document: dict[str, Any]) -> str:
+    # the digest is of all else that the file holds
     content = {key: value for key, value in document.items() if key != "digest"}
     return hashlib.sha256(to_json(content).encode()).hexdigest()
 

@@ -39,6 +39,7 @@ def list_differing(runs: Iterable[Run], facts: Iterable[str]) -> list[str]:
     arms = [run for run in runs if run.role == "arm" and run.status == "finished"]
     differing = []
     for fact in facts:
+        # runs of before a fact was kept do not have it
         values = {run.facts[fact] for run in arms if fact in run.facts}
         if len(values) > 1:
             differing.append(fact)
@@ -115,6 +116,7 @@ def find_doubles(losses: Table, baseline: str, looked: Collection[int]) -> dict[
 
 
 def _are_equal(row: Mapping[int, float], other: Mapping[int, float], looked: Collection[int]) -> bool:
+    # an arm that a look has decided has fewer seeds than its double: these may be all that it will ever have
     both = sorted({*row} & {*other})
     has_all = {*row} == {*other} or len(row) in looked
     return len(both) > 1 and has_all and all(row[seed] == other[seed] for seed in both)
@@ -127,6 +129,7 @@ def add_doubles(contrasts: list[Contrast], doubles: dict[str, str], values: Tabl
     for arm, first in doubles.items():
         if first in by_arm:
             added.append(replace(by_arm[first], arm=arm))
+        # no contrast of the baseline with itself is there to copy
         elif first == baseline:
             seeds = tuple(sorted({*values.get(arm, {})} & {*values.get(baseline, {})}))
             if seeds:

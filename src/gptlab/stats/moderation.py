@@ -158,6 +158,7 @@ def _share_variance(baseline: RowNoise, comparisons: int, limits: Limits) -> Var
     """Return the variance of a difference that is not an outlier: pooled, or with the baseline's own part."""
     df = baseline.df + baseline.others_df
     pooled = 2 * (baseline.df * baseline.variance + baseline.others_df * baseline.others) / df
+    # losses that are equal to the bit have no noise to share out
     if not pooled:
         return VarianceEstimate(pooled, df)
     # an arm less the baseline is (an arm less the mean of the arms) and (that mean less the baseline)
@@ -187,6 +188,7 @@ def moderate_variances(own: Mapping[Pair, VarianceEstimate], table: Table) -> di
     outlier = find_outlier(noise, {against for _, against in own})
     if outlier is None:
         return moderated
+    # once more without it: there may be a second one behind the first
     rest = {arm: by_seed for arm, by_seed in table.items() if arm != outlier}
     return moderated | moderate_variances({pair: own[pair] for pair in own if outlier not in pair}, rest)
 

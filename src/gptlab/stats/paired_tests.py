@@ -109,6 +109,7 @@ def holm_adjust(p_values: Mapping[Name, float], others: int = 0) -> dict[Name, f
     adjusted: dict[Name, float] = {}
     highest = 0.0
     for rank, name in enumerate(sorted(p_values, key=lambda name: (p_values[name], name))):
+        # the smallest times the number of comparisons, the next times one fewer, never below one before
         highest = max(highest, min(1.0, (len(p_values) + others - rank) * p_values[name]))
         adjusted[name] = highest
     return adjusted
@@ -157,6 +158,7 @@ def count_seeds_needed(effect: float, variance: VarianceEstimate, n: int, alpha:
 
     if not is_enough(MAX_SEEDS):
         return None
+    # by bisection: power grows with the seeds
     low, high = 1, MAX_SEEDS
     while high - low > 1:
         middle = (low + high) // 2

@@ -141,6 +141,7 @@ class CompileBench(NamedTuple):
         eager_results = self.call(self.decoder)
         with fresh_cache():  # inductor would else take the code of an earlier run from disk
             results, first_s = self.time_call(compiled)
+            # counted now, before other lengths add theirs
             graphs, error = counters["stats"]["unique_graphs"], largest_difference(results, eager_results)
         tolerance = TOLERANCE[self.placement.full_precision]
         if not error <= tolerance:  # not >, so that NaN is refused too
@@ -150,6 +151,7 @@ class CompileBench(NamedTuple):
         for _ in range(REPORTED_CALLS[-1]):
             call_times[EAGER].append(self.time_call(self.decoder)[1])
             call_times[COMPILED].append(self.time_call(compiled)[1])
+        # two names for one decoder: how far its times lie apart is what a clock can tell
         decoders = {EAGER: self.decoder, COMPILED: compiled, AA_CONTROL: self.decoder}
         actions = {name: partial(self.call, decoder) for name, decoder in decoders.items()}
         times = time_interleaved(actions, float("inf"), rounds)
@@ -195,6 +197,7 @@ def run_pass(decoder: "Decoder", tokens: "Tensor") -> "list[Tensor]":
 def run_step(decoder: "Decoder", tokens: "Tensor") -> "list[Tensor]":
     """Return all gradients of the loss."""
     output = decoder(tokens[:, :-1], tokens[:, 1:])
+    # with a mixture's balance and the like, as a training step has them
     (output.loss + sum(output.losses.values())).backward()
     gradients = [p.grad for p in decoder.parameters() if p.grad is not None]
     decoder.zero_grad(set_to_none=True)

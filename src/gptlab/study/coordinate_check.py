@@ -98,6 +98,7 @@ class CoordinateCheck(Study):
                 moved: dict[tuple[str, str], dict[int, list[float]]] = {}
                 for size, sized in sizes.items():
                     for draw in range(self.draws):
+                        # no draw of first values serves two blocks
                         seed = block * self.draws + draw
                         for key, value in self.measure(set_values(sized, seed=seed), vocab, block, build).items():
                             moved.setdefault(key, {}).setdefault(size, []).append(value)
@@ -116,6 +117,7 @@ class CoordinateCheck(Study):
         measured = {}
         for kind, outputs in after.items():
             # a mean over the layers that have an activation of this kind
+            # one number a layer
             sizes = [now.abs().mean().item() for now in outputs]
             changes = [(now - birth).abs().mean().item() for now, birth in zip(outputs, before[kind], strict=True)]
             measured[kind, "size"] = sum(sizes) / len(sizes)
@@ -157,6 +159,7 @@ def train_on_batch(decoder: "Decoder", recipe: Recipe, tokens: "Tensor", targets
         loss = output.loss + sum(output.losses.values())
         optimizer.zero_grad()
         loss.backward()
+        # as a run does: what is clipped moves otherwise
         if recipe.settings.clip is not None:
             torch.nn.utils.clip_grad_norm_(decoder.parameters(), recipe.settings.clip)
         optimizer.step()
@@ -197,6 +200,7 @@ def make_rows(arm: str, dimension: str, moved: dict[tuple[str, str], dict[int, l
             mean = sum(values) / len(values)  # over the draws
             rows.append(Row(label_arm(point), block, f"{arm}: {quantity}", mean, arm_values=point))
         line = (("", arm), ("", kind), ("over", short))
+        # of the logarithms: slope 1 doubles the activation with the size
         slope = fit_slope(by_size)
         for name, value in zip(("slope", "low", "high"), slope, strict=True):
             rows.append(Row(label_arm(line), block, f"{name} of {quantity}", value, arm_values=line))

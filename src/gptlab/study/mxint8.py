@@ -67,6 +67,7 @@ class MXInt8(Study):
         base, first = next(iter(arms.items()))
         placement, vocab = Placement(first), get_vocab_size(first, self.vocab)
         weights = load_weights(self.run, first, vocab, build)
+        # all arms at once, on one device: they are timed in turns
         decoders = {
             name: build_transplant(name, recipe, vocab, build=build, weights=weights).to(placement.device)
             for name, recipe in arms.items()
@@ -93,6 +94,7 @@ class MXInt8(Study):
                 distances = measure_distances(logits[base], logits[name])
                 metrics |= {key: distances[key] for key in ("RMSE/std", "KL", "top-1 alike")}
             rows += [Row(name, block, metric, value) for metric, value in metrics.items()]
+        # short, since all arms write in every round
         length = min(GENERATED_TOKENS, first.settings.model.context)
         return [*self._time_arms(decoders, base, tokens, block=block, length=length), *rows]
 

@@ -104,6 +104,7 @@ def refuse_other_text(folder: RunFolder, corpus: Corpus) -> None:
 
 def write_start(recipe: Recipe, folder: RunFolder, corpus: Corpus, branch: tuple[Path, int] | None = None) -> None:
     """Write what is known at the start of a run, and what a branch takes from a trunk after a step."""
+    # ids of W&B take no colons
     stamp = utc_now().translate(str.maketrans("", "", "-:"))
     folder.write_start(
         recipe,

@@ -14,6 +14,7 @@ from gptlab.weights.format_bits import exp2
 
 def split_blocks(x: Tensor, block: int) -> tuple[Tensor, Tensor]:
     """Return x (..., D) as blocks (..., N, block), the last padded with zeros, and largest magnitudes (..., N, 1)."""
+    # zeros change no block's largest magnitude
     padding = -x.shape[-1] % block
     blocks = (F.pad(x, (0, padding)) if padding else x).unflatten(-1, (-1, block))
     return blocks, blocks.abs().amax(-1, keepdim=True)

@@ -54,11 +54,13 @@ class Brevo(SyntheticTask):
         is_answer, depths = np.zeros((rows, context + 1), bool), np.zeros((rows, 1), np.int64)
         sizes = np.full(rows, self.nodes) if judged else self.draw_sizes(random, rows)
         for row, size in enumerate(sizes.tolist()):
+            # tokens in the order in which the graph grows: each after all its sources
             names = (FIRST + random.permutation(self.nodes)[:size]).tolist()
             sources, asked = self.draw_graph(random, names), names[-1]
             needed = find_needed(sources, asked)
             edges = [(source, node) for node in names for source in sources[node]]
             tokens = []
+            # the order of the edges must not tell that of the nodes
             for edge in random.permutation(len(edges)).tolist():
                 tokens += edges[edge]
             tokens += [QUERY, asked, SIGN]
@@ -67,6 +69,7 @@ class Brevo(SyntheticTask):
             is_answer[row, len(tokens) : end] = True
             text[row, :end] = tokens + answer
             depths[row] = measure_depth(sources, asked)
+        # loss on the answer alone; the graph itself cannot be foretold
         targets = np.where(is_answer, text, IGNORED)
         return Examples(text[:, :-1], targets[:, 1:], {"depth": depths})
 
@@ -79,6 +82,7 @@ class Brevo(SyntheticTask):
             sources.setdefault(source, [])
             sources.setdefault(node, []).append(source)
         order = answer[:-1]
+        # sorted, not sets: a node that is written twice is wrong
         if sorted(order) != sorted(find_needed(sources, asked)):
             return False
         places = {node: place for place, node in enumerate(order)}
@@ -96,6 +100,7 @@ class Brevo(SyntheticTask):
         sources: Sources = {name: [] for name in names}
         dependents = dict.fromkeys(names, 0)
         for place in range(free, len(names)):
+            # never empty: the node before has no dependents yet
             possible = [name for name in names[:place] if dependents[name] < self.edges]
             count = int(random.integers(1, min(len(possible), self.edges), endpoint=True))
             for chosen in random.permutation(len(possible))[:count].tolist():
@@ -129,6 +134,7 @@ def draw_order(random: np.random.Generator, sources: Sources, needed: set[int], 
             waits_for[source] -= 1
             if not waits_for[source]:
                 ready.append(source)
+    # built from the end, read from the start
     return order[::-1]
 
 

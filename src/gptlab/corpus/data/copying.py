@@ -48,6 +48,7 @@ class Copying(SyntheticTask):
         self.letters, self.shortest, self.length, self.judged_length = letters, shortest, length, judged_length
 
     def ease(self, step: int) -> "Copying":
+        # a copy: batches of several steps are made at once, each with its own length
         easier = copy(self)
         easier.length = grow_length(step, self.curriculum, self.shortest, self.length)
         return easier

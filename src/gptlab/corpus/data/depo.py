@@ -76,6 +76,7 @@ class Depo(SyntheticTask):
             names = self.draw_names(random, size)
             tokens = []
             for node in random.permutation(size):
+                # an edge is two names; the circle goes by numbers, which nobody is told
                 tokens += [*names[node], *names[(node + 1) % size]]
             asked = random.permutation(size)[: self.questions].tolist()
             for node, hop in zip(asked, self.draw_hops(random, len(asked), judged).tolist(), strict=True):
@@ -98,6 +99,7 @@ class Depo(SyntheticTask):
         """Return the hops of so many questions."""
         if not judged:
             return random.integers(1, self.hops, count, endpoint=True)
+        # difficulties that are far enough apart to be told apart
         powers = [2**power for power in range(self.hops.bit_length())]
         return random.choice(powers if powers[-1] == self.hops else [*powers, self.hops], count)
 
@@ -110,5 +112,6 @@ class Depo(SyntheticTask):
             letters = inner + random.integers(0, self.letters, (count, self.longest))
             for length, word in zip(lengths.tolist(), letters.tolist(), strict=True):
                 if len(names) < count:
+                    # the last letter is of the second alphabet, so that a name says where it ends
                     names[*word[: length - 1], word[length - 1] + self.letters] = None
         return [list(name) for name in names]

@@ -37,11 +37,13 @@ class SelectiveCopying(SyntheticTask):
 
     def generate(self, random: np.random.Generator, rows: int, context: int, *, judged: bool) -> Examples:
         field, count = context - self.count, self.count
+        # in order, so that the letters are asked for as they came
         places = np.sort(draw_distinct(random, rows, field, count), axis=1)
         string = random.integers(FIRST, FIRST + self.letters, (rows, count))
         inputs = np.full((rows, context), BLANK, np.int64)
         targets, gaps = np.full((rows, context), IGNORED, np.int64), np.zeros((rows, context), np.int64)
         np.put_along_axis(inputs, places, string, 1)
         inputs[:, field:], targets[:, field:] = SIGN, string
+        # tokens from where a letter stands to where it is asked for
         gaps[:, field:] = field + np.arange(count) - places
         return Examples(inputs, targets, {"gap": gaps})

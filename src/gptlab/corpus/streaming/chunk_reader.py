@@ -62,6 +62,7 @@ class ChunkReader:
         """Return the chunks of each row group of a file from the border on."""
         chunks = []
         for group, rows in enumerate(self._count_rows(file)):
+            # of the border's own row group only what comes after the border
             first = border.row if (file, group) == border[:2] else 0
             starts = () if (file, group) < border[:2] else range(first, rows, ROWS)
             chunks.append([Chunk(file, group, start, min(ROWS, rows - start)) for start in starts])
@@ -71,6 +72,7 @@ class ChunkReader:
         """Return the values of a chunk's rows."""
         place = (chunk.file, chunk.group, chunk.start)
         with self._lock, self._refuse_failures(chunk.file):
+            # rows cannot be sought: another place than the next one decodes its row group from the start
             if self._rest is None or self._rest[0] != place:
                 batches = read_column(self._open(chunk.file), self.column, [chunk.group])
                 rows = chain.from_iterable(batches)
@@ -85,6 +87,7 @@ class ChunkReader:
         """Return the tokens of a chunk's documents, each with a blank line behind it, (N,)."""
         text = "".join(text + SEPARATOR for text in self.read_texts(chunk) if text is not None)
         tokens = self.tokenizer.encode(text)
+        # so that a resumed run finds its place without tokenising all that came before
         self.ledger.record_tokens(chunk, len(tokens))
         return tokens
 
@@ -116,6 +119,7 @@ class ChunkReader:
         """Return a file, whose footer is read; only the last one is held open."""
         if self._file is None or self._file[0] != file:
             if self._file is not None:
+                # even files that it did not open itself, as those of the hub
                 self._file[1].close(force=True)
                 self._file = self._rest = None
             parquet = import_extra("pyarrow.parquet")

@@ -67,6 +67,7 @@ class GatedDeltaNet(Attention):
         linears = (self.q, self.k, self.v)
         projected, conv = self.conv.project(x, linears, self.widths, forward_pass, past=rows["conv"])
         q, k, v = (part.unflatten(-1, (self.heads, -1)) for part in projected)  # (B, T, H, D)
+        # up to 1 a write replaces what the key held; up to 2 it may turn its sign
         beta = self.greatest_beta * self.beta(x).sigmoid()[..., None]  # (B, T, H, 1)
         _, log_decay = self.time_scale(self.decay(x))
         y, state = apply_delta_rule(

@@ -60,6 +60,7 @@ class KimiDeltaAttention(Attention):
         linears, widths = (self.q, self.k, self.v), [self.heads * self.head] * 3
         projected, conv = self.conv.project(x, linears, widths, forward_pass, past=rows["conv"])
         q, k, v = (part.unflatten(-1, (self.heads, -1)) for part in projected)  # (B, T, H, D)
+        # as in Gated DeltaNet; what differs is one decay a feature instead of one a head
         beta = self.greatest_beta * self.beta(x).sigmoid()[..., None]  # (B, T, H, 1)
         _, log_decay = self.time_scale(self.decay_up(self.decay_down(x)))  # (B, T, H, D)
         y, state = apply_delta_rule(
@@ -67,6 +68,7 @@ class KimiDeltaAttention(Attention):
         )
         if cache is not None:
             cache.update(state=state, conv=conv)
+        # sigmoid, not silu as in Gated DeltaNet: the paper's gate only closes
         return self.out(self.gate_up(self.gate_down(x)).sigmoid() * self.norm(y).flatten(-2))
 
     def new_cache(self, batch: int, length: int, like: Tensor) -> RecurrentState:

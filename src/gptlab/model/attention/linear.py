@@ -76,6 +76,7 @@ class LinearAttention(Attention):
         y, state = mix(q, hide_padding(k, forward_pass), v, log_decay, state=state, chunk=self.chunk)
         if cache is not None:
             cache.update(state=state)
+        # (B, T, H, value): each head is normed by itself, whose size would else grow with what it has read
         y = self.norm(y).flatten(-2)
         return self.out(y if self.gate is None else F.silu(self.gate(x)) * y)
 

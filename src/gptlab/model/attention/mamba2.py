@@ -87,9 +87,11 @@ class Mamba2(Attention):
         v = v.unflatten(-1, (self.heads, -1))  # (B, T, H, E)
         step, log_decay = self.time_scale(self.decay(x))  # (B, T, H, 1)
         log_decay = forget_at_borders(hide_padding(log_decay, forward_pass), forward_pass)
+        # the step scales what enters, and by log_decay what is kept: y (B, T, H, E), state (B, H, D, E)
         y, state = mix(q, k, step * v, log_decay, state=rows["state"], chunk=self.chunk)
         if cache is not None:
             cache.update(state=state, conv=conv)
+        # D of the paper: one number a head, past the state
         y = (y + self.skip[:, None] * v).flatten(-2)
         return self.out(self.norm(F.silu(self.gate(x)) * y))
 

@@ -104,6 +104,7 @@ class RWKV7(Attention):
             share = (self.blend + self.up["blend"](self.down["blend"](x_v))).sigmoid()
             v = torch.lerp(v, forward_pass.shared["first value of rwkv7"].to(v.dtype), share.to(v.dtype))
         else:
+            # the first layer: all later ones blend its values in
             forward_pass.shared["first value of rwkv7"] = v
         q, k = self.q(x_q), self.k(x_k)
         scaled_k = k * self.key_scale
@@ -120,6 +121,7 @@ class RWKV7(Attention):
             cache.update(state=state, past=x[:, -1:])
         # a group norm takes (rows, width)
         normed = self.norm(y.flatten(0, 1).flatten(-2)).view(*y.shape[:2], -1)
+        # what the current token says to itself, past the state and its norm
         bonus = (q * self.bonus.view(self.heads, -1) * k).sum(-1, keepdim=True) * v
         return self.out(gate * (normed + bonus.flatten(-2)))
 

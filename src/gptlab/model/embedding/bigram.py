@@ -42,5 +42,6 @@ class BigramEmbedding(Embedding):
         joined, has_previous = join_previous(tokens, positions, cache)
         last_row = self.pairs.num_embeddings - 1
         # a table of one row has it for all; remainder by 0 is an error
+        # pairs that collide share a row; the last row is for tokens that nothing stands before
         hashed = ((FACTORS[0] * tokens) ^ (FACTORS[1] * joined[:, :-1])) % max(1, last_row)
         return table(tokens) + self.pairs(torch.where(has_previous, hashed, last_row))

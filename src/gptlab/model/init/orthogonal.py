@@ -30,6 +30,7 @@ class Orthogonal(Init):
         if name.endswith(".bias"):
             tensor.zero_()
         elif isinstance(module, nn.Embedding):
+            # tables are looked up, not multiplied: as init=width_scaled draws them
             tensor.normal_(0.0, 0.02 * math.sqrt(768 / shape.width), generator=generator)
         elif name.startswith("readout."):
             tensor.normal_(0.0, 0.02, generator=generator)

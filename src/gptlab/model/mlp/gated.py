@@ -44,4 +44,5 @@ class GatedMlp(Mlp):
         self.out = nn.Linear(self.hidden, shape.width, bias)
 
     def compute(self, x, *, gate: MapRows, up: MapRows, out: MapRows) -> Tensor:
+        # `gate`, `up` and `out` are Linears, or grouped products where a mixture calls with its experts' rows
         return out(self.activation(gate(x)) * up(x))

@@ -119,6 +119,7 @@ class MaximalScaling(Scaling):
                 "and has no rule; say parametrization=standard"
             )
         kind = self.kinds[name]
+        # both 1 at the base width
         lr, eps = self.width_ratio ** LR_POWERS[update][kind], self.width_ratio ** EPS_POWERS[kind]
         if name.startswith("blocks."):
             # the gradient of a branch is as small as its factor, which a step of its size makes good
@@ -141,6 +142,7 @@ def refuse_unscalable_parts(decoder: "Decoder") -> None:
             remedy = f"norm ({kind}), which computes from the width itself; take norm=rmsnorm"
         if remedy:
             raise ValueError(f"parametrization does not go with {remedy}")
+    # muP leaves the depth alone, so any residual will do
     if shape.branch_factor == 1:
         return
     for block in decoder.layers:

@@ -33,6 +33,7 @@ class Sinusoidal(Position):
         self.base, self.scale = base, scale
 
     def embed(self, x: Tensor, positions: Tensor) -> Tensor:
+        # waves of width D / 2 frequencies, the same for all rows where positions are (1, T)
         return x + self.scale * self.compute_waves(positions, x.shape[-1]).to(x.dtype)
 
     def compute_waves(self, positions: Tensor, width: int) -> Tensor:

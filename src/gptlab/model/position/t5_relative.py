@@ -41,6 +41,7 @@ class T5Relative(Position):
     def find_buckets(self, distance: Tensor) -> Tensor:
         """Return the bucket of each distance, any shape, from 0."""
         single = self.buckets // 2
+        # 0 at the last single distance, 1 at `far`; between them buckets are as many, evenly in the logarithm
         octaves = torch.log(distance.clamp(min=1).float() / single) / math.log(self.far / single)
         far_bucket = single + (octaves * (self.buckets - single)).long()
         return torch.where(distance < single, distance, far_bucket.clamp(max=self.buckets - 1))

@@ -68,6 +68,7 @@ class LinearReadout(Readout):
         if not self.z_loss:
             return super().loss(x, targets, forward_pass)
         logits, scored = self(x), targets != IGNORED
+        # squares of bfloat16 would carry two digits
         logits = logits if logits.dtype.itemsize > 2 else logits.float()
         normalizers = logits.logsumexp(-1)  # (B, T)
         forward_pass.losses["z_loss"] = self.z_loss * (normalizers.square() * scored).sum() / scored.sum()

@@ -44,6 +44,7 @@ class DecayedScores(Function):
             q_decay, k_decay = (second - border).exp().unsqueeze(-2), (border - first).exp().unsqueeze(-2)
             scaled_q = (take_halves(q, size, -3)[1] * q_decay).flatten(-3, -2)  # (..., blocks, s R, D)
             scaled_k = (take_halves(k, size, -3)[0] * k_decay).flatten(-3, -2)
+            # products of single rows: one matrix product each would cost more than it computes
             if size == 1:
                 corners = multiply_pairs(scaled_q, scaled_k)[..., None, :, None, :]
             else:
@@ -69,6 +70,7 @@ class DecayedScores(Function):
             d_scaled_k = gather_pairs(transposed, scaled_q) if size == 1 else transposed @ scaled_q
             take_halves(dq, size, -3)[1].addcmul_(d_scaled_q.unflatten(-2, (size, rows)), q_decay)
             take_halves(dk, size, -3)[0].addcmul_(d_scaled_k.unflatten(-2, (size, columns)), k_decay)
+        # here dq and dk hold the corners alone: a place's own score has no decay
         d_log_decay = (q * dq).sum(-2) - (k * dk).sum(-2)
         diagonal = take_diagonal(d_scores)
         return dq + gather_pairs(diagonal, k), dk + gather_pairs(diagonal.mT, q), d_log_decay

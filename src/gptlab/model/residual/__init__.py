@@ -37,6 +37,7 @@ class Residual(nn.Module):
             raise ValueError(f"dropout={dropout} is not in [0, 1); 0 drops nothing")
         # none at 0, so that a graph and a list of modules show what is at work
         self.dropout: nn.Module = nn.Dropout(dropout) if dropout else nn.Identity()
+        # after the dropout, which is where every residual passes its branch through
         if shape.branch_factor != 1:
             self.dropout = nn.Sequential(self.dropout, Multiply(shape.branch_factor))
 

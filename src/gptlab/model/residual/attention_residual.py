@@ -30,6 +30,7 @@ class AttentionResidual(Residual):
         super().__init__(shape, layer, branch, norm, dropout=dropout)
         self.norm = norm(shape.width, layer)
         is_first = branch == "attention" and layer == 0  # has the embedding alone to read
+        # at 0 all outputs weigh alike: the stream is their mean at birth
         self.query = None if is_first else nn.Parameter(torch.zeros(shape.width))
         is_last = branch == "mlp" and layer == shape.layers - 1
         self.last_query = nn.Parameter(torch.zeros(shape.width)) if is_last else None
@@ -56,8 +57,10 @@ class AttentionResidual(Residual):
 
 def mix_outputs(outputs: Stream, query: Tensor) -> Tensor:
     """Return the mean of outputs (B, T, width) weighed by the softmax of query . RMS(output), query (width,)."""
+    # the key of an output is the output itself, normed: loud layers get no more weight for that
     scores = [(F.rms_norm(v, v.shape[-1:], eps=1e-6) * query).sum(-1, keepdim=True) for v in outputs]
     weights = torch.cat(scores, -1).softmax(-1)  # (B, T, outputs)
+    # a sum in turn: stacked, the outputs of all layers would lie in memory twice
     mixed = torch.zeros_like(outputs[0])
     for weight, v in zip(weights.split(1, -1), outputs, strict=True):
         mixed = mixed + weight * v

@@ -27,6 +27,7 @@ class UNet(Residual):
     def __init__(self, shape, layer, branch, norm, *, skip: float = 1.0, dropout: float = 0.0) -> None:
         super().__init__(shape, layer, branch, norm, dropout=dropout)
         self.norm = norm(shape.width, layer)
+        # layer l of the second half reads what its mirror image wrote: the last one reads the first
         half, self.partner = shape.layers // 2, shape.layers - 1 - layer
         self.leaves = branch == "mlp" and layer < half
         self.skip = nn.Parameter(torch.full((1,), skip)) if branch == "attention" and self.partner < half else None
@@ -48,6 +49,7 @@ class UNet(Residual):
 
     def write(self, stream: Stream, y: Tensor) -> Stream:
         x = self.add_skip(stream) + self.dropout(y)
+        # the list grows by one a layer, so that its index is the layer
         return x, (*stream[1], x) if self.leaves else stream[1]
 
     def add_skip(self, stream: Stream) -> Tensor:

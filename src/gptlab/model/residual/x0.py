@@ -28,6 +28,7 @@ class X0(Residual):
     ) -> None:
         super().__init__(shape, layer, branch, norm, dropout=dropout)
         self.norm = norm(shape.width, layer)
+        # one pair a layer: the MLP reads the stream that attention has mixed already
         self.mix = nn.Parameter(torch.tensor([keep, shortcut])) if branch == "attention" else None
 
     def expand(self, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -67,6 +67,7 @@ def draw_components(table: np.ndarray, suffix: str = "") -> Figure:
     """Draw the first three principal components over position."""
     # left * sizes are the scores of each position on each component
     # centred, or the first component would be the mean row
+    # table - mean = left @ diag(sizes) @ components
     left, sizes, _ = np.linalg.svd(table - table.mean(0), full_matrices=False)
     shares = sizes**2 / max(float((sizes**2).sum()), 1e-30)
     rows = _spread_indices(len(table), MAX_SHAPE[0])

@@ -161,6 +161,7 @@ def _format_estimate(estimate: Estimate) -> str:
 
 
 def _format_difference(difference: Difference) -> str:
+    # as many decimals as the interval deserves; one seed has none, and gets four
     half = (difference.high - difference.low) / 2
     decimals = count_decimals(half) if half > 0 and math.isfinite(half) else 4
     return f"{format_signed(difference.mean, decimals)} ({format_range(difference.low, difference.high, decimals)})"

@@ -66,6 +66,7 @@ def check_mirrors(names: list[str]) -> None:
         if names.count(name) > 1:
             raise Refused(f"{setting} names {name} twice; name each once")
     for _, kind in _find_classes(names):
+        # found, not imported: mlflow alone takes seconds
         if find_spec(kind.package) is None:
             raise Refused(f"{setting}: {kind.package} is not installed here; run: pip install 'gptlab[trackers]'")
 

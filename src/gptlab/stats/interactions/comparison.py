@@ -60,6 +60,7 @@ def compare_interactions(comparison: Comparison, runs: Iterable[Run], plan: Stud
     if not by_seed:
         return []
     rule = DecisionRule(comparison.metric, comparison.delta, plan.alpha, frozenset(), plan=make_look_plan(plan))
+    # a noisy arm would lend its noise to squares that it is not in
     is_pooled = plan.variance != "own" and not comparison.noisy
     pooled = paired_tests.pooled_variance(values) if is_pooled else None
     variances: dict[tuple[str, str], VarianceEstimate] = {}
@@ -99,6 +100,7 @@ def _list_pairs(arms: list[str], baseline: str, plan: StudyPlan) -> list[_Pair]:
     cells: dict[Levels, str] = {}
     for arm, values in named.items():
         levels = tuple(values.get(axis, at) for axis, at in zip(axes, reference, strict=True))
+        # of two arms at one point the first: the other is the same decoder
         cells.setdefault(levels, arm)
     pairs = []
     for one, other in combinations(range(len(axes)), 2):
@@ -146,6 +148,7 @@ def _average_squares(values: Table, squares: list[Square]) -> dict[int, float]:
         interactions = []
         for square in squares:
             both, first, second, neither = (values[arm][seed] for arm in square)
+            # what both changes give beyond the sum of each alone
             interactions.append(both - first - second + neither)
         means[seed] = statistics.fmean(interactions)
     return means

@@ -84,6 +84,7 @@ def compare_ladder(plan: StudyPlan, strata: list[Stratum]) -> LadderFindings | N
     trends = []
     for arm in arms:
         trends.append(_describe_trend(ladder, arm, judged=judged[arm], fit=fits.get(arm), projection=projection))
+    # all curved arms share one fit, whose floor E is that of them all
     joint = next((fit for fit in fits.values() if isinstance(fit.model, PowerLaws)), None)
     return LadderFindings(
         sizes=[stratum.size for stratum in rungs],
@@ -131,6 +132,7 @@ def _choose_levels(plan: StudyPlan, contrasts: list[dict[str, Contrast]], arms: 
     Each is what the looks leave of alpha with the fewest seeds of any rung; that of difference over the number of arms
     (Bonferroni).
     """
+    # a ladder is as far as its least repeated rung
     seeds = min((len(contrast.seeds) for of_rung in contrasts for contrast in of_rung.values()), default=0)
     looks = make_look_plan(plan)
     if looks is None or seeds < 2:
@@ -164,6 +166,7 @@ def _find_rise(rows: list[np.ndarray]) -> tuple[int, int] | None:
     if len(rows) < MIN_CURVE:
         return None
     for place, (before, after) in enumerate(pairwise(rows)):
+        # standard error of the difference of two means, each with its own variance
         error = math.sqrt(sum(row.var(ddof=1) / len(row) for row in (before, after)))
         if after.mean() > before.mean() + RISE * error:
             return place, place + 1
@@ -179,6 +182,7 @@ def _fit_arms(
     if curved:
         every = sorted({rung for arm in curved for rung in judged[arm]})
         cells = {(baseline, rung): losses[baseline, rung] for rung in every}
+        # each arm at its own rungs: one that was left out of the last still helps to fit the others' floor
         cells |= {(arm, rung): losses[arm, rung] for arm in curved for rung in judged[arm]}
         fit = fit_ladder(cells, x)
         fits |= dict.fromkeys(curved, fit) if fit else {}
@@ -237,6 +241,7 @@ def _judge(ladder: _Ladder, trend: ArmTrend, judged: list[int], fit: LadderFit) 
     change = fit.estimate_change(arm, baseline, ends, level)
     equivalence = fit.estimate_change(arm, baseline, ends, ladder.level90)
     delta = ladder.rungs[judged[-1]].comparisons[0].delta
+    # x is a natural logarithm, the reader's axis is decades of compute
     decades = (ends[1] - ends[0]) / math.log(10)
     return replace(
         trend,

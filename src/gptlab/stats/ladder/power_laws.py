@@ -67,6 +67,7 @@ def fit_power_laws(arms: np.ndarray, x: np.ndarray, losses: np.ndarray) -> Power
         linear, _ = optimize.nnls(design, losses)
         return linear, losses - design @ linear
 
+    # variable projection: the search is over the exponents alone, E and A follow from them
     bounds = (np.full(count, EXPONENTS[0]), np.full(count, EXPONENTS[1]))
     solution: Any = optimize.least_squares(
         lambda exponents: solve(exponents)[1], np.full(count, START), bounds=bounds, xtol=1e-10, ftol=1e-12
@@ -79,6 +80,7 @@ def fit_power_laws(arms: np.ndarray, x: np.ndarray, losses: np.ndarray) -> Power
     # by E and A it is the design, by alpha -A x exp(-alpha x)
     jacobian = np.hstack([design, design[:, 1:] * -(x * linear[1 + arms])[:, None]])
     influence = np.zeros((len(is_free), len(x)))
+    # Gauss-Newton: parameters move as the pseudo-inverse of the Jacobian says
     influence[is_free] = np.linalg.pinv(jacobian[:, is_free])
     return PowerLaws(
         floor=float(linear[0]),
@@ -94,5 +96,6 @@ def fit_power_laws(arms: np.ndarray, x: np.ndarray, losses: np.ndarray) -> Power
 def _make_design(arms: np.ndarray, x: np.ndarray, exponents: np.ndarray) -> np.ndarray:
     """Return the columns of the floor and of each arm's scale, (cells, 1 + arms)."""
     decay = np.exp(-exponents[arms] * x)
+    # a cell has its own arm's column alone
     own = (arms[:, None] == np.arange(len(exponents))) * decay[:, None]
     return np.hstack([np.ones((len(x), 1)), own])

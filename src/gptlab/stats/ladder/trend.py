@@ -81,6 +81,7 @@ class LadderFit:
     def estimate(self, value: float, weights: np.ndarray, level: float) -> Estimate:
         """Return an estimate with its interval, from how it changes with each cell's loss, (cells,)."""
         error, df = self.measure_error(weights)
+        # no degree of freedom, no interval: it reaches to infinity
         half = float(stats.t.isf(level / 2, df)) * error if df else math.inf
         return Estimate(value, value - half, value + half)
 
@@ -89,6 +90,7 @@ class LadderFit:
         variances, dfs = [], []
         for numbers, losses in self.blocks:
             # within each seed first, so that what the arms of a seed share cancels
+            # (seeds,): the weighted sum that each seed alone would give
             sums = weights[numbers] @ losses
             variances.append(float(sums.var(ddof=1)) / len(sums))
             dfs.append(len(sums) - 1)
@@ -132,6 +134,7 @@ class LadderFit:
         weights = -difference / slope**2 * changes / (2 * step)
         weights[own] += 1 / slope
         weights[base] -= 1 / slope
+        # of the logarithm, whose errors are nearer to symmetric than a multiple's
         log = self.estimate(difference / slope, weights, level)
         if max(abs(log.low), abs(log.high)) > MAX_LOG_FACTOR:
             return None
@@ -175,6 +178,7 @@ def fit_ladder(losses: Mapping[Cell, Mapping[int, float]], x: np.ndarray) -> Lad
         return LadderFit(arms=arms, cells=cells, x=places, model=lines, blocks=blocks)
     laws = fit_power_laws(numbers_of_arms, places, means)
     fit = LadderFit(arms=arms, cells=cells, x=places, model=laws, blocks=blocks)
+    # as many parameters as cells: the curves pass through all of them, and nothing can misfit
     if laws.df < 1:
         return fit
     misfit, ratio = _measure_misfit(laws, blocks)

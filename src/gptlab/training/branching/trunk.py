@@ -65,6 +65,7 @@ def hash_trunk(recipe: Recipe) -> str:
     if explain_no_trunk(recipe):
         return ""
     node = recipe.config["schedule"]
+    # what is left out, the shape and length of the cooldown, begins after the trunk
     trunk = {"_target_": node["_target_"], "warmup_steps": build_schedule(recipe).trunk_warmup}
     return replace(recipe, config={**recipe.config, "steps": 0, "schedule": trunk}).hash
 
@@ -124,6 +125,7 @@ def find_branch_point(recipe: Recipe, trunk: Path) -> int:
         raise Refused(f"trunk={trunk} is a run of another recipe: {_describe_differences(recipe, other)}")
     if RunFolder(trunk).read_facts().get("code") != fingerprint_recipe(recipe):
         raise Refused(f"trunk={trunk} was trained by other code; leave trunk out")
+    # later points are part of the cooldown of this recipe
     last, saved = count_trunk_steps(recipe), list_saved_points(trunk)
     if not (fitting := [step for step in saved if step <= last]):
         there = ", ".join(map(str, saved)) or "none"
@@ -186,6 +188,7 @@ def link_or_copy(source: Path, target: Path) -> None:
         os.link(source, part)
     except OSError:  # another disk, or a file system without links
         shutil.copyfile(source, part)
+    # atomic: a reader finds the old checkpoint or the new one
     part.replace(target)
 
 

@@ -43,6 +43,7 @@ class LastK(Callback):
             return
         self.step = trainer.global_step
         if self.step % self.every == 0:
+            # copies: the optimizer changes weights in place
             weights = {name: p.detach().clone() for name, p in task.decoder.trainable_parameters()}
             self.snapshots = [*self.snapshots, weights][-self.count :]
 
@@ -53,6 +54,7 @@ class LastK(Callback):
         named = dict(self.task.decoder.trainable_parameters())
         pairs = []
         for name, p in named.items():
+            # (snapshots, ...), on the device of the weight
             taken = torch.stack([snapshot[name].to(p.device) for snapshot in self.snapshots])
             pairs.append((p, taken.mean(0)))
         return pairs

@@ -71,6 +71,7 @@ class TextMetric(Metric):
     # a text's score depends on no other text, so torchmetrics need not replay earlier ones
     full_state_update = False
     needs_text = True
+    # one tensor an update, joined over processes by "cat"
     scores: list[Tensor]
 
     def __init__(self, read: ReadText) -> None:
@@ -169,6 +170,7 @@ def check_task_files(nodes: dict[str, Any]) -> None:
     for metric in _find_task_metrics(nodes).values():
         target: Any = metric.target
         for file in metric.call(target.list_files, metric.knobs["path"]):
+            # reading is the check; a run reads the file once more
             target.read(file)
 
 

@@ -51,6 +51,7 @@ class WordAccuracy(TextMetric):
         words, partial_word = set[str](), ""  # a word that the end of a part may have cut
         for split in self.splits:
             for text in self.read(split):
+                # the last piece of a part may go on in the next one
                 *whole_words, partial_word = SEPARATORS.split(partial_word + self._fold_case(text))
                 words.update(whole_words)
         words.add(partial_word)

@@ -54,6 +54,7 @@ def split_by_decay(named: Iterable[tuple[str, nn.Parameter]]) -> tuple[list[nn.P
     matrices, rest = [], []
     for _, p in named:
         if p.requires_grad:
+            # a table of embeddings counts as a matrix
             (matrices if p.ndim >= 2 else rest).append(p)
     return matrices, rest
 

@@ -76,9 +76,11 @@ class AdEMAMix(GroupwiseOptimizer):
         torch._foreach_lerp_(means, gradients, 1 - beta1)
         torch._foreach_lerp_(slows, gradients, 1 - compute_slow_beta(group))
         torch._foreach_lerp_(squares, torch._foreach_mul(gradients, gradients), 1 - beta2)
+        # sqrt(v / (1 - b2^t)), to which eps is added
         roots = torch._foreach_sqrt(torch._foreach_div(squares, 1 - beta2**step))
         torch._foreach_add_(roots, group["eps"])
         updates = torch._foreach_div(means, 1 - beta1**step)
+        # the slow mean is not corrected for its start at 0: alpha, which rises, does that
         rising = 1.0 if group["warmup"] is None else min(1.0, step / group["warmup"])
         torch._foreach_add_(updates, slows, alpha=rising * group["alpha"])
         torch._foreach_div_(updates, roots)
@@ -93,4 +95,5 @@ def compute_slow_beta(group: dict[str, Any]) -> float:
         return beta3
     done = group["step"] / group["warmup"]
     fast, slow = math.log(beta1), math.log(beta3)
+    # at done = 0 this is b1, at done = 1 it is b3
     return math.exp(fast * slow / ((1 - done) * slow + done * fast))

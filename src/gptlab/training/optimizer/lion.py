@@ -59,6 +59,7 @@ class Lion(GroupwiseOptimizer):
         # b1 m + (1 - b1) g: lerp weighs its second argument; all weights in one call
         signs = torch._foreach_lerp(gradients, momenta, beta1)
         torch._foreach_sign_(signs)
+        # decay apart from the step, as in AdamW; the order does not matter to the paper's rule
         torch._foreach_mul_(weights, 1 - lr * group["weight_decay"])
         torch._foreach_add_(weights, signs, alpha=-lr)
         torch._foreach_lerp_(momenta, gradients, 1 - beta2)

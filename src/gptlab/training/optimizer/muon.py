@@ -146,6 +146,7 @@ class Muon(GroupwiseOptimizer):
         state = self.state[p]
         if "row_square" not in state:
             state["row_square"] = torch.zeros_like(update[:, :1])
+        # (rows, 1): one number an output feature
         state["row_square"].lerp_(update.square().mean(1, keepdim=True), 1 - beta)
         update = update / (state["row_square"].sqrt() + 1e-10)
         return update / (update.square().mean().sqrt() + 1e-10)
@@ -157,6 +158,7 @@ class Muon(GroupwiseOptimizer):
             state["momentum"] = torch.zeros_like(p)
         assert p.grad is not None
         state["momentum"].lerp_(p.grad, 1 - group["momentum"])
+        # Nesterov: the gradient enters once more, so that the newest one counts for most
         return p.grad.lerp(state["momentum"], group["momentum"])
 
 
@@ -171,6 +173,7 @@ def list_polynomials(coefficients: str, steps: int) -> list[tuple[float, float, 
         return [QUINTIC] * steps
     last, polynomials = len(POLAR_EXPRESS) - 1, []
     for turn in range(steps):
+        # a stretch of x by 1 / factor divides the coefficient of x^n by factor^n
         a, b, c = POLAR_EXPRESS[min(turn, last)]
         factor = SAFETY if turn < last else 1.0
         polynomials.append((a / factor, b / factor**3, c / factor**5))

@@ -79,12 +79,15 @@ class Soap(GroupwiseOptimizer):
             state.update(mean=torch.zeros_like(p), square=torch.zeros_like(p))
             state.update(left=left, right=right, left_basis=bases[0], right_basis=bases[1])
             return
+        # the gradient in the eigenbasis, (rows, columns), where Adam's moments are kept
         turned = state["left_basis"].mT @ gradient @ state["right_basis"]
         state["mean"].lerp_(turned, 1 - beta1)
         state["square"].lerp_(turned.square(), 1 - beta2)
         mean, root = state["mean"] / (1 - beta1**count), (state["square"] / (1 - beta2**count)).sqrt()
+        # back in the basis of the weight
         step = state["left_basis"] @ (mean / (root + group["eps"])) @ state["right_basis"].mT
         p.add_(step, alpha=-group["lr"]).mul_(1 - group["lr"] * group["weight_decay"])
+        # after the step, as the authors do: a basis never knows of the gradient that it turns
         state["left"].lerp_(gradient @ gradient.mT, 1 - beta2)
         state["right"].lerp_(gradient.mT @ gradient, 1 - beta2)
         if count % group["every"] == 0:
@@ -97,6 +100,7 @@ def turn_bases(state: dict[str, Tensor]) -> None:
     for side, axis in (("left", 0), ("right", 1)):
         matrix, basis = state[side], state[f"{side}_basis"]
         order = (basis * (matrix @ basis)).sum(0).argsort(descending=True)  # by its eigenvalues, about
+        # squares have no rotation of their own; they follow their eigenvectors' order alone
         state["square"] = state["square"].index_select(axis, order)
         state[f"{side}_basis"] = torch.linalg.qr(matrix @ basis[:, order])[0]
     state["mean"] = state["left_basis"].mT @ mean @ state["right_basis"]

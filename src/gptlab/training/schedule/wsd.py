@@ -51,6 +51,7 @@ class WarmupStableDecay(Schedule):
 
     def plan_steps(self, steps: int) -> None:
         if self.warmup_steps is None:
+            # as a number of steps, which a longer run of the same trunk shares
             self.warmup_steps = int(self.warmup * (steps + 1))
         self.steps, self.warmup = steps, self.warmup_steps / (steps + 1)
         if self.warmup + self.decay > 1 + 1e-9:

@@ -35,6 +35,7 @@ class BlockLog(Format):
     def quantize(self, x: Tensor) -> Tensor:
         blocks, largest = split_blocks(to_compute_dtype(x), self.block)
         scale = self.compute_scales(largest)
+        # exponents from 0, the block's largest, down; the lowest code is 0 itself
         return join_blocks(round_power(blocks / scale, 2 - 2 ** (self.width - 1), 0).mul_(scale), x)
 
     def limits(self, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -40,6 +40,7 @@ class BlockMinifloat(Format):
         self.width, self.bias_width, self.block = width, bias_width, block
         self.digits, self.low = width - 1 - exponent_width, 2 - 2**exponent_width  # about S
         refuse_unrepresentable("exponent_width", exponent_width, low=self.low, high=0, digits=self.digits)
+        # all ones behind the point, at exponent 0 about S
         self.largest = 2 - 2.0**-self.digits
 
     def compute_scales(self, largest: Tensor) -> Tensor:

@@ -36,6 +36,7 @@ class Log(Format):
         refuse_outside("width", width, 2, 8)
         bias = (1 << width - 2) - 1 if bias is None else bias
         self.width, self.zero = width, zero
+        # exponents of the codes; with zero=reserve the lowest code is 0
         self.low, self.high = -bias, 2 ** (width - 1) - 1 - bias
         refuse_unrepresentable("bias", bias, self.low, self.high)
 

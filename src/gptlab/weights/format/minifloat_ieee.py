@@ -29,6 +29,7 @@ class MinifloatIeee(Format):
         refuse_outside("exponent_width", exponent_width, 1, min(width - 1, 7))
         bias = (1 << exponent_width - 1) - 1 if bias is None else bias
         self.width, self.digits = width, width - 1 - exponent_width
+        # no code is kept for infinity or NaN: values saturate, so the top exponent holds numbers
         self.low, self.high = 1 - bias, 2**exponent_width - 1 - bias
         refuse_unrepresentable("bias", bias, low=self.low, high=self.high, digits=self.digits)
         self.largest = (2 - 2.0**-self.digits) * 2.0**self.high

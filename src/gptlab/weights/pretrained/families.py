@@ -93,6 +93,7 @@ def _gpt2_missing(config: Config) -> Iterator[str]:
 
 
 def _gpt2_names(config: Config) -> Mapping:
+    # names with {i} stand for every layer
     qkv = [f"{BLOCK}attention.{letter}." for letter in "qkv"]
     transposed = {"attn.c_proj": "attention.out", "mlp.c_fc": "mlp.up", "mlp.c_proj": "mlp.out"}
     entries: dict[str, Any] = {"wte.weight": "embedding.weight", "wpe.weight": "position.table.weight"}
@@ -147,6 +148,7 @@ def _llama_knobs(config: Config) -> Knobs:
 def read_rope_settings(config: Config) -> dict[str, Any]:
     """Return the rotary settings of a config under their newest names."""
     settings = dict(config.get("rope_parameters") or {})
+    # older configs have a dictionary of scaling, beside a theta of its own
     settings |= {key: value for key, value in (config.get("rope_scaling") or {}).items() if value is not None}
     settings.setdefault("rope_theta", config.get("rope_theta", 10000.0))
     settings["rope_type"] = settings.get("rope_type") or settings.get("type") or "default"
@@ -163,6 +165,7 @@ Dynamic scales only beyond the checkpoint's context, which model.context may not
 def _rope_knobs(config: Config) -> Knobs:
     settings = read_rope_settings(config)
     knobs: Knobs = {"position.theta": float(settings["rope_theta"]), "position.fraction": 1.0}
+    # `_llama_missing` has refused the others
     kind = SCALINGS[settings["rope_type"]]
     if kind is None:
         return knobs
@@ -213,6 +216,7 @@ def _llama_missing(config: Config) -> Iterator[str]:
             yield f"{key}={rope[key]}"
     if rope["rope_type"] == "yarn" and rope.get("truncate") is False:
         yield "truncate=false"
+    # one knob for all layers: alternating windows want a pattern, which no override of one key is
     if len({*(config.get("layer_types") or [])}) > 1:
         yield "layer_types that differ by layer"
     windowed = config.get("use_sliding_window", False) and not config.get("layer_types")
@@ -239,6 +243,7 @@ def _llama_names(config: Config) -> Mapping:
             entries[f"{layer}self_attn.{theirs}.{kind}"] = f"{BLOCK}attention.{ours}.{kind}"
         for theirs, ours in {"gate_proj": "gate", "up_proj": "up", "down_proj": "out"}.items():
             entries[f"{layer}mlp.{theirs}.{kind}"] = f"{BLOCK}mlp.{ours}.{kind}"
+    # norms of heads, which Qwen 3 alone has
     for letter in "qk":
         entries[f"{layer}self_attn.{letter}_norm.weight"] = f"{BLOCK}attention.{letter}_norm.weight"
     entries[f"{layer}input_layernorm.weight"] = f"{RESIDUALS['attention']}weight"
