@@ -175,7 +175,7 @@ def _refuse_added_keys(overrides: list[str], config_name: str) -> None:
 def _describe_differences(
     plain: dict, choices: dict, overrides: list[str], *, config_name: str, implied: list[str]
 ) -> tuple[str, ...]:
-    """Return what sets a recipe apart from the defaults, or from a checkpoint as it is, as on the command line.
+    """Return the overrides by which a recipe differs from the defaults, or from its checkpoint's own config.
 
     These are choices, then the knobs asked for; those that only follow from others are left out.
     """

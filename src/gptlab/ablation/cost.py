@@ -49,7 +49,7 @@ class CostEstimator:
         return self.cached_counts[recipe.hash]
 
     def count_task_work(self, recipe: Recipe) -> TaskWork:
-        """Return what an evaluation of a recipe scores of downstream tasks; raise Refused for a text that cannot be."""
+        """Return the work of scoring a recipe's downstream tasks; raise Refused for a text that cannot be scored."""
         context = recipe.settings.model.context
         # arms of one text and tokenizer have the same tokens, which take a while to be made of large files
         key = repr([*(recipe.config.get(name) for name in ("metric", "data", "tokenizer", "content")), context])

@@ -58,7 +58,7 @@ class Worker:
     key: str = ""
 
     def give(self, path: str) -> None:
-        """Give it a cell."""
+        """Send the worker a cell."""
         self.key = Path(path).stem
         with suppress(OSError):  # it has died, which waiting for it shows
             self.pipe.send(path)
@@ -109,7 +109,7 @@ class CellPool:
         return [worker for worker in self.workers if worker.pipe in pipes]
 
     def _continue(self, worker: Worker, waiting: deque[str]) -> None:
-        """Give a worker its next cell; replace one that has died; let one go that has nothing left to do."""
+        """Send a worker its next cell; replace a dead worker; dismiss one for whom no cell is left."""
         try:
             worker.pipe.recv()
         except (EOFError, OSError):

@@ -186,7 +186,7 @@ def _refuse_unfit_search(options: StudyOptions, axes: dict[str, list[str]]) -> N
 
 
 def _take_options(axes: dict[str, list[str]], fixed: dict[str, str]) -> StudyOptions:
-    """Take the study's own knobs out of the rest; `seed` says which seeds."""
+    """Remove the study's own knobs from the overrides, and return them as options; `seed` says which seeds."""
     for key in axes:
         if key in (*KNOBS, "name", "cell", "outputs") or key.startswith("study."):
             raise Refused(f"{key}={','.join(axes[key])}: a study has one {key}; give one value")
@@ -209,7 +209,7 @@ def _take_options(axes: dict[str, list[str]], fixed: dict[str, str]) -> StudyOpt
 
 
 def _default_overrides(given: set[str]) -> list[str]:
-    """Return what ablate.yaml changes in the runs, as overrides of train.yaml."""
+    """Return the defaults of runs that ablate.yaml changes, as overrides of train.yaml."""
     choices, config = wiring.compose_config([], "ablate")
     # threads always: other numbers of threads give other last bits, and so would other launchers
     changed = ("trainer.threads",) if "experiment" in given else STUDY_DEFAULTS

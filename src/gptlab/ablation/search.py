@@ -60,7 +60,7 @@ def refuse_empty_space(plan: Plan) -> None:
 
 
 def describe_space(spec: StudySpec) -> str:
-    """Return what is searched, and how, in words."""
+    """Return a line on the space that is searched, and how."""
     searches = spec.study.searches(spec.options.sampler, spec.base)
     names = [*dict.fromkeys(search.name for search in searches)]
     repeats = f", {len(searches) // len(names)} times each" if len(searches) > len(names) else ""

@@ -28,7 +28,7 @@ def make_study_plan(plan: Plan) -> StudyPlan:
 
 
 def start_study_plan(spec: StudySpec, variants: list[Variant]) -> StudyPlan:
-    """Return what the plans of training and of measuring studies have in common."""
+    """Return the keys of study.json that training and measuring studies share."""
     options = asdict(spec.options)
     arms = {variant.key: variant.overrides for variant in variants}
     arm_values = {variant.name: variant.values for variant in variants}

@@ -62,7 +62,7 @@ def register_here(package: str) -> None:
 
 
 def find_problems(package: VariantPackage, choices: list[tuple[str, str]]) -> list[str]:
-    """Return what is wrong with choices by themselves, a line each: their slot, their YAML, how they build."""
+    """Return the problems of single choices, a line each: of their slot, their YAML, how they build."""
     problems = []
     for slot, name in choices:
         if not (CONF / slot).is_dir():

@@ -87,7 +87,7 @@ def is_chosen_by_runs(recipe: Recipe, slot: str) -> bool:
 
 
 def describe_choice(recipe: Recipe, slot: str, choice: str) -> ChoiceDescription:
-    """Return what there is to read of a choice of a recipe."""
+    """Return the files, the head and the knobs of a recipe's choice."""
     file = find_yaml(slot, choice)
     text = file.read_text(encoding="utf-8")
     lines = [line for line in text.splitlines() if line and not line.startswith((*NOT_KNOBS, "#", "  - "))]
@@ -161,7 +161,7 @@ def relative_to_root(path: Path) -> str:
 
 
 def describe_costs(recipe: Recipe, slot: str) -> dict[str, float]:
-    """Return what the decoder of a recipe costs, and the part of a slot in it, for slots that shape a decoder."""
+    """Return the costs of a recipe's decoder, and a slot's part in them, for slots that shape a decoder."""
     from gptlab.model.costs import count_costs  # late: it imports torch
 
     decoder, context = build_on_meta(recipe, VOCAB), recipe.settings.model.context

@@ -145,7 +145,7 @@ def format_default(parameter: inspect.Parameter) -> str:
 
 
 def next_commands(slot: str, name: str, default: str | list[str]) -> list[str]:
-    """Return what to run next: a training, and the comparison with the slot's default."""
+    """Return the commands to run next: a training, and the comparison with the slot's default."""
     if isinstance(default, list):
         return [f"{TRAIN} {slot}=[{','.join([*default, name])}]"]
     return [f"{TRAIN} {slot}={name}", f"{ABLATE} -m {slot}={default},{name}"]

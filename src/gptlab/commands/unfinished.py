@@ -14,7 +14,7 @@ from gptlab.runs.unfinished import find_unfinished
 
 
 def announce_weights(run: Path, which: str = "last") -> None:
-    """Say on stderr that the weights of a run are not those of its end, if they are not; tell programs either way.
+    """Warn on stderr if a run's weights are not its final ones; JSON answers say it either way.
 
     which  the checkpoint that is read
     """
@@ -30,7 +30,7 @@ def announce_weights(run: Path, which: str = "last") -> None:
 
 
 def announce_unfinished(folders: Iterable[Path]) -> None:
-    """Say on stderr which of these runs and studies are not over, a line each; tell programs either way."""
+    """Warn on stderr of each run and study that is not over; JSON answers say it either way."""
     lines, facts = [], []
     for folder in dict.fromkeys(folders):
         if (folder / "study.json").exists():
@@ -64,7 +64,7 @@ def find_unfinished_study(folder: Path) -> dict[str, Any] | None:
 
 
 def describe_end(run: Path, which: str = "last") -> str:
-    """Return what makes the weights of a run others than those of its end, behind its name; "" for a finished run."""
+    """Return a clause, to follow a run's name, on why its weights are not final; "" for a finished run."""
     unfinished = find_unfinished(run)
     step = read_weights_step(run, which)
     weights = "" if step is None else f": these are its weights of step {step:,}"

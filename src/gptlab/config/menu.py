@@ -46,7 +46,7 @@ def select_choices_that_reach(words: list[str], keys: list[str]) -> list[str]:
 
 
 def read_choice(group: str, choice: str) -> Any:
-    """Return what the YAML of a choice holds; raise yaml.YAMLError, which names the file, if it is no YAML."""
+    """Return the content of a choice's YAML; raise yaml.YAMLError, which names the file, if it is no YAML."""
     with find_yaml(group, choice).open(encoding="utf-8") as file:
         return yaml.safe_load(file)
 

@@ -239,7 +239,7 @@ def flatten(config: Any, path: str = "") -> dict[str, Any]:
 
 
 def check_settings(config: dict[str, Any]) -> list[str]:
-    """Return what is wrong with the keys that are no slots: unknown, missing, of another type, out of range."""
+    """Return the problems of the keys that are no slots: unknown, missing, of another type, out of range."""
     rest = {key: value for key, value in config.items() if key not in (*SLOTS, *OPTIONAL_SLOTS)}
     # ranges compare numbers, so types come first
     return list(_check_types(Settings, rest, "")) or list(_check_ranges(flatten(rest)))

@@ -41,7 +41,7 @@ def is_json_wanted() -> bool:
 
 @contextmanager
 def answer_in_json(arguments: list[str]) -> Iterator[None]:
-    """Take the word that asks for JSON out of the arguments; print the object when the block ends, however it ends.
+    """Remove the word that asks for JSON from the arguments; print the object when the block ends, however it ends.
 
     A block inside another one belongs to it. SystemExit gives the exit status; other exceptions pass, as status 1.
     """

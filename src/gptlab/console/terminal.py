@@ -95,7 +95,7 @@ class Terminal:
             self.bar.update(self.task, **values)
 
     def stop_bar(self) -> None:
-        """Take the bar away."""
+        """Remove the progress bar."""
         if self.bar is not None:
             self.bar.stop()
             self.bar = None

@@ -31,7 +31,7 @@ class FileReader:
 
     @classmethod
     def describe_role(cls, file: Path) -> str:
-        """Return what a file's name decides apart from its order, "" for nothing."""
+        """Return the role that a file has by its name, such as " judged"; "" for none."""
         return ""
 
 

@@ -25,7 +25,7 @@ class Answer(NamedTuple):
 
 
 def tokenize_start(tokenizer: Tokenizer) -> list[int]:
-    """Return what stands before a text that nothing stands before: a new line, or token 0 where there is none."""
+    """Return the prefix of a text that has none: the tokens of a new line, or token 0 where the vocabulary lacks it."""
     return [int(token) for token in tokenize_prompt(None, tokenizer, "start")]
 
 

@@ -93,7 +93,7 @@ class Corpus:
         return np.arange(len(self.validation) - 1) % context
 
     def list_difficulty(self) -> dict[str, np.ndarray]:
-        """Return what makes the targets of the validation split hard, (targets,) each; text has nothing of the kind."""
+        """Return the difficulty of each validation target by name, (targets,) each; empty for text."""
         return {}
 
     def explain_missing_history(self, context: int, most: int) -> str:

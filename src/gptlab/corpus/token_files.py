@@ -162,7 +162,7 @@ def read_header(file: Path, head: bytes, size: int) -> str:
 
 
 def describe_foreign_content(head: bytes, dtype: str) -> str:
-    """Return what a file is if its first bytes are not tokens, and the remedy; "" if they may be tokens."""
+    """Return the kind of a file whose first bytes are not tokens, and the remedy; "" if they may be tokens."""
     if head.startswith(b"\x93NUMPY"):
         return "is an array of numpy; write it with array.tofile(<file>), which leaves the header out"
     if len(head) >= 64 and min(head) >= 9 and not set(head) & set(range(14, 32)):  # no token pair is so tidy

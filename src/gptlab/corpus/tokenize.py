@@ -69,7 +69,7 @@ def cache_key(split: Split, tokenizer_factory: Factory) -> str:
 
 
 def list_tokenizer_ingredients(tokenizer_factory: Factory) -> list[Any]:
-    """Return what the tokens of a given text depend on, for JSON: the tokenizer's class, knobs, files and code."""
+    """Return the key of a text's tokens in the cache, as JSON: the tokenizer's class, knobs, files and code."""
     target: Any = tokenizer_factory.target
     knobs, module = tokenizer_factory.knobs, target.__module__
     file_hashes = [hashlib.sha256(file.read_bytes()).hexdigest() for file in target.list_files(knobs)]

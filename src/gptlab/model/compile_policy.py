@@ -18,7 +18,7 @@ MIN_SECONDS_TO_COMPILE = 600.0
 
 
 def find_missing_dependency(device: str) -> str | None:
-    """Return what torch.compile needs on a kind of device and this machine lacks; None if it has all."""
+    """Return the first dependency of torch.compile that this machine lacks for a kind of device; None for none."""
     if device == "cuda":
         return None if importlib.util.find_spec("triton") else "triton"
     compiler = os.environ.get("CXX", "g++")

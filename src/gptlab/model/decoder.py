@@ -146,7 +146,7 @@ class Decoder(nn.Module):
         cache: Caches | None = None,
         documents: Tensor | None = None,
     ) -> tuple[Tensor, ForwardPass]:
-        """Return what the readout is given, (B, T, width), and the pass; the arguments are those of `forward`."""
+        """Return the readout's input, (B, T, width), and the forward pass; the arguments are those of `forward`."""
         if documents is not None:
             self.refuse_documents(positions, cache)
             positions = count_positions(documents)

@@ -101,7 +101,7 @@ def apply_in_a_loop(experts: Sequence[Mlp], rows: Tensor, ends: Tensor, forward_
 
 
 def apply_grouped(experts: Sequence[Mlp], rows: Tensor, ends: Tensor, _: ForwardPass) -> Tensor:
-    """Do the same by the first expert's formula, each Linear replaced by the product over all experts."""
+    """Compute all experts by the first one's formula, each Linear replaced by a grouped product."""
     products: dict[str, Callable[[Tensor], Tensor]] = {}
     for name in dict(experts[0].named_children()):
         linears = [expert.get_submodule(name) for expert in experts]

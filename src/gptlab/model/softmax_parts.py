@@ -44,7 +44,7 @@ class ValueEmbedding(nn.Module):
         self.mix = None if gated else nn.Parameter(torch.tensor([0.5, 0.5]))
 
     def adjust_initial_weights(self) -> None:
-        """Let every gate begin at 1."""
+        """Start every gate at 1: its logits at 0."""
         if self.gate is not None:
             nn.init.zeros_(self.gate.weight)
 

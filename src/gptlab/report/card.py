@@ -24,7 +24,7 @@ def render_card(report: Report) -> str:
 
 
 def _shorten_section(section: Section) -> Section | None:
-    """Return what of a section is on the card; None for nothing."""
+    """Return the part of a section that is on the card; None for none."""
     if section.key == "results":
         first = [item for item in section.items if isinstance(item, Table)][:1]
         # of the figures only the forest plot has a form in characters, which a card can show

@@ -124,7 +124,7 @@ def extract_numbers(summary: dict[str, Any]) -> dict[str, float]:
 
 
 def _extract_facts(summary: dict[str, Any], config: dict[str, Any]) -> dict[str, str]:
-    """Return what arms should have in common, or be known to differ in."""
+    """Return the facts of a run that arms should share, or be known to differ in."""
     facts = {key: str(summary[key]) for key in FACTS if key in summary}
     conditions = {key: repr(value) for key, value in flatten(config).items() if key in CONDITIONS}
     # by content where it is stamped: a tokenizer's path may differ and its tokens not

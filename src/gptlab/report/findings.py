@@ -114,7 +114,7 @@ def _describe_unplanned_looks(plan: StudyPlan) -> list[str]:
 
 
 def _describe_differing_facts(runs: list[Run]) -> list[str]:
-    """Return what the runs should have in common and have not: device, torch, text, precision, code."""
+    """Return a line for each fact that the runs should share and do not: device, torch, text, precision, code."""
     notes = []
     for fact, noun in (
         ("device", "devices"),

@@ -9,7 +9,7 @@ from gptlab.stats.results import Stratum
 
 
 def build_ladder_items(ladder: LadderFindings | None, strata: list[Stratum]) -> list[Item | None]:
-    """Return what each arm's gain does over the sizes, in words, over compute, by rung, and the curves behind it."""
+    """Return the items on how each arm's gain changes over the sizes: words, pictures, a table, fitted curves."""
     if ladder is None:
         return []
     return [

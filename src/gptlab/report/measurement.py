@@ -83,7 +83,7 @@ def _draw_numbers(measurements: Measurements) -> list[Figure]:
 
 
 def summarize_measurements(measurements: Measurements) -> list[Sentence]:
-    """Return what was faster and what slower than the baseline, beyond the spread of the clock."""
+    """Return sentences on the coordinates that were judged, and on times beyond the spread of the clock."""
     sentences = [parse_sentence(line) for line in judge_coordinates(measurements)]
     for timing in measurements.timings:
         sentences += _describe_timing(timing, measurements.baseline)
@@ -94,7 +94,7 @@ def summarize_measurements(measurements: Measurements) -> list[Sentence]:
 
 
 def _describe_timing(timing: Timing, baseline: str) -> list[Sentence]:
-    """Return what was clearly faster and slower than the baseline, and what the clock does not tell from it."""
+    """Return sentences on the arms that were clearly faster, clearly slower, and neither."""
     metric = escape(timing.metric.name)
     sentences = []
     for verdict, adjective in (("better", "faster"), ("worse", "slower")):

@@ -50,7 +50,7 @@ def make_facts_table(facts: Sequence[dict[str, str]]) -> Table:
 
 
 def read_summary(folder: Path) -> dict[str, Any]:
-    """Return what a run reached, {} if it is not over; refuse a text where a number is declared."""
+    """Return the summary of a run, {} if it is not over; refuse a text where a number is declared."""
     path = folder / "summary.json"
     summary = read_json(path) if path.exists() else {}
     for key, value in summary.items():

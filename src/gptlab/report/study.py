@@ -104,7 +104,7 @@ def _select_best_runs(view: View) -> list[Run]:
 
 
 def describe_question(findings: Findings) -> list[str]:
-    """Return what was asked, and by which rule it is judged."""
+    """Return lines on the question and on the rule by which it is judged."""
     plan = findings.plan
     lines = [f"{axis}: {', '.join(map(str, values))}" for axis, values in plan.axes.items()]
     if plan.base:

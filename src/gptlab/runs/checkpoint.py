@@ -65,7 +65,7 @@ class CheckpointWriter:
 
 
 def capture_checkpoint(trainer: "Trainer", path: Path, weights_only: bool) -> dict[str, Any] | None:
-    """Return what Lightning would write to `path`, tensors that training goes on to change; None on other ranks."""
+    """Return Lightning's checkpoint for `path`, whose tensors training goes on to change; None on other ranks."""
     captured: list[dict[str, Any]] = []
     with _intercept_writes(trainer, captured):
         # a collective: under fsdp it gathers whole tensors

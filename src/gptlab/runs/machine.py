@@ -55,7 +55,7 @@ def _read_system_memory() -> int | None:
 
 
 def _read_container_memory() -> int | None:
-    """Return what is left of a container's limit; its page cache can be given back, and counts as free."""
+    """Return the free bytes under a container's limit; its page cache can be given back, and counts as free."""
     with suppress(OSError, ValueError):  # no cgroup v2, or no limit: "max"
         limit, used = (int((CGROUP / f"memory.{name}").read_text()) for name in ("max", "current"))
         stat = dict(line.split() for line in (CGROUP / "memory.stat").read_text().splitlines())

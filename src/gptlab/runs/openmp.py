@@ -32,7 +32,7 @@ def load_openmp() -> None:
 
 
 def keep_cores_in_forks() -> None:
-    """Let processes that are forked from this one, which has imported torch, have the cores that it has.
+    """Give processes forked from this one, which has imported torch, all the cores that it has.
 
     Intel's runtime binds a forked process to the first core as soon as torch asks for it, in a hook of torch's own that
     runs at the fork: all workers of a study would share that core. What is called last here is called last there.

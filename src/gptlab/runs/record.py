@@ -216,7 +216,7 @@ def utc_now() -> str:
 
 @contextmanager
 def fill_folder(into: Path) -> Iterator[Path]:
-    """Give a folder to be filled, which takes the name `into` once all is written, and is removed if anything fails."""
+    """Yield a folder to fill; it is renamed to `into` once all is written, and removed if anything fails."""
     # beside it: a rename does not leave its disk
     part = into.with_name(f".{into.name}.{os.getpid()}")
     part.mkdir(parents=True)

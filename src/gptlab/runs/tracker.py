@@ -216,7 +216,7 @@ class Tracker:
         self.mirrors.clear()
 
     def _mirror(self, act: Callable[[Mirror], None]) -> None:
-        """Let every other tracker act; one that fails is told once and dropped."""
+        """Call `act` on every mirror; one that fails is reported once and dropped."""
         for name, mirror in [*self.mirrors.items()]:
             try:
                 act(mirror)
@@ -226,7 +226,7 @@ class Tracker:
                 del self.mirrors[name]
 
     def _try(self, act: Callable[[Any], Any], always: bool = False) -> None:
-        """Let W&B's run act, unless it has failed before; say its first failure once."""
+        """Call `act` on W&B's run, unless it has failed before; report its first failure once."""
         if self.run is None or (self.failed and not always):
             return
         try:

@@ -43,7 +43,7 @@ def check_environment(tracking: Tracking) -> None:
 
 
 def tidy_environment() -> None:
-    """Take out of the environment what W&B's own reading would stumble over: empty variables and blanks."""
+    """Remove empty W&B variables from the environment, and blanks around the others, which W&B itself would refuse."""
     for name, value in [*os.environ.items()]:
         if name.startswith("WANDB_") and not value.strip():
             del os.environ[name]

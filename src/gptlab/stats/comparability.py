@@ -47,7 +47,7 @@ def list_differing(runs: Iterable[Run], facts: Iterable[str]) -> list[str]:
 
 
 def choose_usual_metric(plan: StudyPlan, runs: list[Run]) -> Metric:
-    """Return what decides: the metric asked for, the accuracy where the data are a synthetic task, else the loss.
+    """Return the metric that decides: the one asked for, the accuracy for synthetic tasks, else the loss.
 
     A search is judged by the half of the split that no trial was chosen by.
     """

@@ -80,7 +80,7 @@ def choose_margin(delta: float | None, fit: BudgetFit | None) -> tuple[float, st
 
 
 def value_in_compute(fit: BudgetFit | None, loss: Comparison, timings: list[Timing]) -> ComputeValue | None:
-    """Return what each arm's difference is worth in compute; None where more training does not help the baseline."""
+    """Return the compute equivalent of each arm's difference; None where more training does not help the baseline."""
     if fit is None or fit.slope >= 0:
         return None
     ratios: Mapping[str, tuple[float, float, float]] = next(

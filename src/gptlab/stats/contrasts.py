@@ -59,7 +59,7 @@ class DecisionRule:
     plan: LookPlan | None = None
 
     def find_level(self, seeds: int, comparisons: int = 1) -> float:
-        """Return what Holm's p over so many comparisons must be below."""
+        """Return the level that Holm's p-value over so many comparisons must be below."""
         return self.alpha if self.plan is None else self.plan.find_level(seeds, comparisons, alpha=self.alpha)
 
     def find_interval_level(self, seeds: int) -> float:

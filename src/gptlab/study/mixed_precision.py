@@ -120,7 +120,7 @@ class MixedPrecision(Study):
         }
 
     def compute_objective(self, rounded: "RoundedDecoder", layout: dict[str, str]) -> float:
-        """Return what a search minimises."""
+        """Return the objective of a search, which is minimised."""
         bits = rounded.mean_bits(layout)
         if self.most_bits is None:
             return rounded.measure_loss(layout) + self.price * bits

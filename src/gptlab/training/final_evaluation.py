@@ -151,7 +151,7 @@ def measure_accuracy_by_difficulty(right: np.ndarray, difficulty: dict[str, np.n
 
 @torch.no_grad()
 def compute_position_table(decoder: Decoder) -> torch.Tensor | None:
-    """Return what a position adds to the embeddings, (context, width), for pictures; None if it adds nothing."""
+    """Return the vectors that a position adds to embeddings, (context, width), for pictures; None if it adds none."""
     shape, position = decoder.shape, decoder.position
     if "embed" not in position.provides:
         return None

@@ -63,7 +63,7 @@ def announce_start(
     tracker: tracking.Tracker,
     terminal: Terminal,
 ) -> None:
-    """Say what is not as usual: a trunk, whose rows go to the tracker too, or more or fewer processes than before."""
+    """Print a trunk, whose rows go to the tracker too, and a number of processes that is not that of before."""
     if branch is not None:
         terminal.say(f"  branches off {branch[0].name} after step {branch[1]:,}")
         send_rows(folder, tracker)
@@ -192,7 +192,7 @@ def open_tracker(
 
 
 def _flatten_config(recipe: Recipe, config: dict[str, Any]) -> dict[str, Any]:
-    """Return what mirrors are told, which have no place for the whole config: with it what runs are often sorted by."""
+    """Return the flat config for mirrors, which take no nested one: choices, sizes, knobs that runs are sorted by."""
     settings, rate = recipe.settings, recipe.config["optimizer"].get("lr")
     knobs = {"steps": settings.steps, "batch_size": settings.batch_size, "optimizer.lr": rate}
     return {key: value for key, value in (config | knobs).items() if key != "cfg" and value is not None}

@@ -30,7 +30,7 @@ class RunState:
         return asdict(self)
 
     def restore(self, saved: dict[str, Any]) -> None:
-        """Take the values of a checkpoint."""
+        """Set the state to that of a checkpoint."""
         for name, value in saved.items():
             setattr(self, name, value)
 

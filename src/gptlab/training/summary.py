@@ -20,7 +20,7 @@ NOT_IN_SUMMARY = ("choices", "differs", "command", "cwd", "openmp", "threads", "
 def describe_run(
     context: RunContext, setup: TrainingSetup, state: RunState, facts: dict[str, Any], probe: Probe | None = None
 ) -> dict[str, Any]:
-    """Return what a summary holds whether or not the run came to its end. `facts` are those of run.json."""
+    """Return the part of a summary that a run has at whatever point it ended. `facts` are those of run.json."""
     settings = context.settings
     return {
         # first, so that what is measured now stands over a fact of the same name

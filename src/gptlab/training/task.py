@@ -136,7 +136,7 @@ class Task(LightningModule):
 
     @torch.no_grad()
     def keep_average_weights(self) -> None:
-        """Take the averages for good, at the end of training."""
+        """Replace the weights by their averages, at the end of training."""
         for averager in self.averagers:
             for p, average in averager.average_weights():
                 p.copy_(average)
@@ -254,7 +254,7 @@ def list_values(sums: dict[str, Tensor]) -> dict[str, float]:
 
 
 def stack_values(values: dict[str, float]) -> dict[str, Tensor]:
-    """Return what `list_values` was given."""
+    """Return the inverse of `list_values`: values by name, vectors joined, as float64."""
     gathered: dict[str, Any] = {}
     for name, value in values.items():
         vector, bracket, _ = name.partition("[")

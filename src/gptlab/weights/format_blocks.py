@@ -26,7 +26,7 @@ def join_blocks(blocks: Tensor, like: Tensor) -> Tensor:
 
 
 def expand_blocks(shared: Tensor, block: int, like: Tensor) -> Tensor:
-    """Return what blocks share (..., N, 1), at each of their values (..., D).
+    """Return the shared number of each block, (..., N, 1), repeated for each of its values, (..., D).
 
     By index: of an expanded view that is cut off, inductor makes wrong numbers on CPU (torch 2.13, 2026-11).
     """

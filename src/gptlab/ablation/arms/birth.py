@@ -10,7 +10,7 @@ LARGEST_MEASURED = 20e6
 
 
 def describe_feeds(plan: "Plan") -> list[str]:
-    """Return what is odd about the arms of a training study at birth, beside their baseline: a line each."""
+    """Return a line for each oddity of an arm at birth that its baseline has not, for training studies."""
     from gptlab.model.scale_check import describe_odd_ratios, measure_initial_ratios
     from gptlab.training.build import build_decoder
 

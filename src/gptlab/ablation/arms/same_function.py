@@ -69,7 +69,7 @@ def _list_shapes(recipe: Recipe) -> tuple[Any, ...] | None:
 
 
 def _trace(recipe: Recipe) -> dict[str, "Tensor"]:
-    """Return what a decoder is at birth and computes at random weights, by name."""
+    """Return a decoder's first weights, and its outputs at random weights, by name."""
     import torch
 
     from gptlab.training.build import build_decoder

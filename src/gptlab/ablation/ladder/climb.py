@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def take_max_minutes(options: StudyOptions, axes: dict[str, list[str]], fixed: dict[str, str]) -> float | None:
-    """Take the minutes of the whole ladder out of what all arms share, and refuse what a rung sets itself.
+    """Remove `max_minutes`, the whole ladder's, from the shared overrides; refuse those that a rung sets.
 
     A run that ends at a time of its own would not have the tokens of its rung.
     """

@@ -110,7 +110,7 @@ def _describe_facts(plan: Plan) -> dict[str, Any]:
 
 
 def _choose_metric(spec: StudySpec, size: str) -> Metric:
-    """Return what will decide at a size or in a task, as the comparison chooses it."""
+    """Return the metric that will decide at a size or in a task, as the comparison chooses it."""
     configs = [variant.recipe.config for variant in spec.variants if variant.size == size]
     if spec.options.decides:
         return make_metric(spec.options.decides)

@@ -180,7 +180,7 @@ def refuse_different_round_trip(recipe: Recipe, decoder: "Decoder", config: dict
 
 
 def _knobs_that_matter(recipe: Recipe, decoder: "Decoder") -> dict[str, Any]:
-    """Return what decides the logits, with the defaults that follow from sizes written out."""
+    """Return the part of a config that decides the logits, with defaults that follow from sizes written out."""
     whole = {"final_norm": recipe.config["final_norm"], "embedding_norm": False, "embedding_scale": 1.0}
     whole = {key: recipe.config.get(key, usual) for key, usual in whole.items()}
     model = recipe.settings.model

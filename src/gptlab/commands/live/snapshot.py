@@ -47,7 +47,7 @@ class Snapshot:
         }
 
     def find_differences(self, names: list[str]) -> dict[str, list[str]]:
-        """Return what differs between the configs of runs, a value for each."""
+        """Return the config keys in which runs differ, with a value for each run."""
         return find_differences([self.find_run(name) for name in names[:MAX_RUNS]])
 
     def find_run(self, name: str) -> Path:
@@ -99,7 +99,7 @@ class Snapshot:
         }
 
     def _read_cached(self, path: Path, read: Callable[[Path], Any], live: bool = False) -> Any:
-        """Return what `read` makes of a file, as long as the file is the same; `live` always reads."""
+        """Return `read(file)`, cached for as long as the file is the same; `live` always reads."""
         try:
             stat = path.stat()
             # both: two appends within a tick of the clock differ in size alone

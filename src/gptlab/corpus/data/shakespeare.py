@@ -100,6 +100,6 @@ def extract_speeches(play: str) -> str:
 
 
 def extract_lines(body: str) -> str:
-    """Return what is spoken, without directions, escapes and blank lines; each line ends with a newline."""
+    """Return the spoken lines, without directions, escapes and blank lines; each ends with a newline."""
     spoken = ESCAPE.sub(r"\1", DIRECTION.sub("", body))
     return "".join(f"{line.strip()}\n" for line in spoken.split("\n") if line.strip())

@@ -178,7 +178,7 @@ SIGNATURES = {
 
 
 def describe_foreign_content(head: bytes) -> str:
-    """Return what a file is if its first bytes are not UTF-8 text, and the remedy; "" if they may be text."""
+    """Return the kind of a file whose first bytes are not UTF-8 text, and the remedy; "" if they may be text."""
     for signature, kind in SIGNATURES.items():
         if head.startswith(signature):
             return kind

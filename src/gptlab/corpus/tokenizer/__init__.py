@@ -67,7 +67,7 @@ class Tokenizer(FileReader):
         return np.array([len(piece) for piece in self.pieces], np.int64)
 
     def state(self) -> dict[str, Any]:
-        """Return what must be saved as JSON to restore the tokenizer without the corpus."""
+        """Return the tokenizer's state for JSON, from which it is restored without the corpus."""
         raise NotImplementedError
 
     @classmethod

@@ -46,7 +46,7 @@ class ContextualPosition(Attention):
         self.out = nn.Linear(width, shape.width, bias)
 
     def adjust_initial_weights(self) -> None:
-        """Let no place weigh anything at first."""
+        """Start the position embeddings at 0."""
         nn.init.zeros_(self.place.weight)
 
     def forward(self, x: Tensor, forward_pass: ForwardPass, cache: RingCache | None = None) -> Tensor:

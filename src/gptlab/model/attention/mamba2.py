@@ -68,7 +68,7 @@ class Mamba2(Attention):
         self.out = nn.Linear(values, shape.width, bias)
 
     def reset_parameters(self) -> None:
-        """Let every head pass its values on."""
+        """Start the skip of every head at 1."""
         nn.init.ones_(self.skip)
 
     def adjust_initial_weights(self) -> None:

@@ -41,7 +41,7 @@ class TalkingHeads(Attention):
         self.out = nn.Linear(width, shape.width, bias)
 
     def adjust_initial_weights(self) -> None:
-        """Let heads begin by talking to themselves alone."""
+        """Start both mixings at the identity, so that heads are independent."""
         nn.init.eye_(self.mix_scores.weight)
         nn.init.eye_(self.mix_weights.weight)
 

@@ -32,7 +32,7 @@ class Position(nn.Module):
         return q, k
 
     def bias(self, query_positions: Tensor, key_positions: Tensor, layer: int) -> Tensor | None:
-        """Return what is added to the scaled scores, (B|1, H, T, S), for positions (B|1, T) and (B|1, S).
+        """Return the bias of the scaled scores, (B|1, H, T, S), for positions (B|1, T) and (B|1, S).
 
         None is nothing.
         """

@@ -81,7 +81,7 @@ def scan_tokens(
 def scan_chunks(
     q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, state: Tensor, chunk: int, rewrite: Rewrite | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Do the same in chunks, with heads before time: q (B, H, T, D)."""
+    """Compute the recurrence in chunks, with heads before time: q (B, H, T, D). Equal to `scan_tokens`."""
     length = q.shape[2]
     size = fit_chunk(length, chunk)
 

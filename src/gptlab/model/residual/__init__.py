@@ -57,7 +57,7 @@ class Residual(nn.Module):
         return stream
 
     def measure(self, stream: Any) -> Tensor:
-        """Return what a branch writes into, as a tensor: the stream without what it carries beside."""
+        """Return the part of the stream that a branch writes into, as a tensor, without what it carries beside."""
         return stream
 
     def clear(self, stream: Any) -> Any:

@@ -51,7 +51,7 @@ def _list_deciding(findings: Findings) -> list[tuple[Stratum, Comparison]]:
 
 
 def _describe_side_questions(findings: Findings) -> dict[str, Any]:
-    """Return what controls=true saw of each size, and the interactions of a grid; nothing where nobody asked."""
+    """Return the findings of controls=true by size, and the interactions of a grid; without either, empty."""
     answers: dict[str, list[dict[str, Any]]] = {"controls": [], "interactions": []}
     for stratum in findings.strata:
         # the negative control, of what was run by an older gptlab, may be missing

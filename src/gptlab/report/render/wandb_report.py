@@ -49,7 +49,7 @@ def build_wandb_report(report: Report, project: str, entity: str, group: str) ->
 
 
 def extract_spec(wandb_report: Any) -> dict[str, Any]:
-    """Return what W&B would store."""
+    """Return the specification that W&B stores of a report."""
     return json.loads(wandb_report._to_model().spec.model_dump_json(by_alias=True, exclude_none=True))
 
 
@@ -114,7 +114,7 @@ def _make_cost_plots(wr: Any, group: str) -> Any:
 
 
 def _make_text_browser(wr: Any, group: str) -> Any:
-    """Return what the arms wrote, side by side."""
+    """Return the block with the arms' generated texts side by side."""
     panel = wr.MediaBrowser(title="samples", media_keys=["samples_html"], layout=wr.Layout(w=24, h=10))
     return wr.PanelGrid(runsets=[_make_runset(wr, group)], panels=[panel])
 

@@ -99,7 +99,7 @@ def _matched_cost(match: str, values: dict[str, float]) -> float | None:
 
 
 def describe_margin(view: View) -> str:
-    """Return what counts as equivalent, and where that margin comes from, "" where no run of the baseline finished."""
+    """Return the margin of equivalence and where it comes from, in words; "" where no run of the baseline finished."""
     comparison = view.comparison
     if comparison.delta <= 0:
         return ""
@@ -231,7 +231,7 @@ def summarize_runs(findings: Findings) -> str:
 
 
 def describe_budgets(view: View) -> list[str]:
-    """Return what a doubling of compute is worth to the baseline."""
+    """Return a sentence on how much the baseline's loss falls when its compute doubles."""
     exchange = view.stratum.exchange
     if exchange is None:
         return []

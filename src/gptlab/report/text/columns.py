@@ -169,7 +169,7 @@ def build_pair_columns(view: View) -> list[Column]:
 
 
 def _build_compute_columns(exchange: ComputeValue | None, order: list[str]) -> list[Column]:
-    """Return what arms are worth in compute of the baseline, and their difference net of speed."""
+    """Return the columns of the arms' compute equivalents, and of their differences net of speed."""
     if exchange is None:
         return []
     factors, net_differences = [], []

@@ -27,7 +27,7 @@ class CostDifference:
 
 
 def compare_costs(view: View, arm: str) -> CostDifference:
-    """Return what an arm costs more or less than the baseline, where that is certain."""
+    """Return phrases on the costs in which an arm certainly differs from the baseline."""
     cost = CostDifference()
     for key, action in TIMES.items():
         timing = view.find_timing(key)

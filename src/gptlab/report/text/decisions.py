@@ -11,7 +11,7 @@ from gptlab.stats.results import make_metric
 
 
 def name_pair(pair: SizePair) -> str:
-    """Return what a pair of sizes is called: nano and micro, rates tuned."""
+    """Return the name of a pair of sizes, such as "nano and micro, rates tuned"."""
     return f"{pair.small} and {pair.large}{', rates tuned' if pair.tuned else ''}"
 
 

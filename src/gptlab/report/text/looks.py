@@ -42,7 +42,7 @@ def describe_plan(looks: list[int], spending: Spending, alpha: float = ALPHA) ->
 
 
 def describe_resolution(contrast: Contrast, looks: list[int]) -> str:
-    """Return what a planned look can do for a contrast that is not resolved."""
+    """Return a sentence on how likely a planned look is to resolve a contrast."""
     if contrast.next_look is None:
         return "The plan of looks is at its end and cannot resolve it; more seeds would be exploratory."
     if contrast.more_seeds is None:

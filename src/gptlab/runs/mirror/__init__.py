@@ -101,6 +101,6 @@ def name_summary(summary: dict[str, Any]) -> dict[str, float]:
 
 
 def select_numbers(row: dict[str, Any]) -> dict[str, float]:
-    """Return what of a row is a number, its axes aside."""
+    """Return the numbers of a row, without its step."""
     pairs = ((key, value) for key, value in row.items() if key != "step")
     return {key: float(value) for key, value in pairs if isinstance(value, int | float) and not isinstance(value, bool)}

@@ -280,7 +280,7 @@ def _list_curves(joint: LadderFit | None, reference: float) -> list[Curve]:
 
 
 def _describe_doubts(trends: list[ArmTrend], joint: LadderFit | None, rungs: int) -> list[str]:
-    """Return what weakens the verdicts over the rungs, in words."""
+    """Return sentences on what weakens the verdicts over the rungs."""
     notes = []
     if rungs < MIN_CURVE:
         notes.append("two rungs: the gain is a line through both, whose form nothing checks, and is not projected")

@@ -202,7 +202,7 @@ def _measure_misfit(laws: PowerLaws, blocks: list[tuple[list[int], np.ndarray]])
 
 
 def decide_word(first: Estimate, last: Estimate, change: Estimate, equivalence: Estimate, delta: float) -> Word:
-    """Return what a gain does from the smallest rung to the largest.
+    """Return the word for how a gain changes from the smallest rung to the largest.
 
     equivalence  the change, with the interval of equivalence (90 % where nothing is spent on looks)
     delta        margin of the study: smaller differences do not matter

@@ -59,7 +59,7 @@ class TrainingBench:
         self.batch = batch.to(self.device)
 
     def step(self) -> None:
-        """Take one optimiser step."""
+        """Take one optimizer step."""
         accumulate, numerics = self.settings.accumulate, self.numerics
         take_training_step(self.decoder, self.optimizer, self.batch, accumulate=accumulate, numerics=numerics)
 

@@ -96,7 +96,7 @@ def list_branch_points(recipe: Recipe) -> dict[int, int]:
 
 
 def check_branches(recipe: Recipe) -> list[str]:
-    """Return what is wrong with `branches` and `trunk` of a recipe."""
+    """Return the problems of a recipe's `branches` and `trunk`."""
     settings = recipe.settings
     written = f"branches={settings.branches}"
     if any(not 0 < part < 1 for part in settings.branches):
@@ -154,7 +154,7 @@ def list_saved_points(trunk: Path) -> list[int]:
 
 
 def start_branch(folder: RunFolder, trunk: Path, step: int) -> None:
-    """Give a new run the rows, the best weights and the checkpoint of a trunk after `step` steps.
+    """Copy the rows, the best weights and the checkpoint of a trunk after `step` steps into a new run.
 
     From here on it is a run that was stopped after that step. The checkpoint comes last: a run that is killed before
     has none, and trains from its own start.
@@ -178,7 +178,7 @@ def start_branch(folder: RunFolder, trunk: Path, step: int) -> None:
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """Put a checkpoint at another place too, whole or not at all; one that stood there is replaced.
+    """Link or copy a checkpoint to another path, whole or not at all; a file that stood there is replaced.
 
     A link costs no disk, and checkpoints are only ever replaced, never written in place.
     """

@@ -142,7 +142,7 @@ class TaskMetric(Metric):
 
     @classmethod
     def read(cls, file: Path) -> list[Any]:
-        """Return what a file holds."""
+        """Return the rows of a file."""
         raise NotImplementedError
 
     def encode(self, tokenizer: Tokenizer, rows: list[Any], file: Path) -> list[Any]:

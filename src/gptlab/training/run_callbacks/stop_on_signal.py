@@ -57,7 +57,7 @@ class StopOnSignal(StepCallback):
         self.restore_handlers()  # before Lightning gives back the signals that it took
 
     def restore_handlers(self) -> None:
-        """Give the signals back."""
+        """Restore the signal handlers of before."""
         for number, handler in self.previous_handlers.items():
             signal.signal(number, handler)
         self.previous_handlers = {}

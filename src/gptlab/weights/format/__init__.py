@@ -53,7 +53,7 @@ class Format(nn.Module):
         raise NotImplementedError
 
     def watch(self, x: Tensor) -> None:
-        """Take note of an activation as it is."""
+        """Observe an unrounded activation, from which a format may fit its range."""
 
     def pack(self, weight: Tensor) -> dict[str, Tensor]:
         """Return the integers that are stored of a weight (out, in), by name."""

@@ -194,7 +194,7 @@ def _find_entry(mapping: Mapping, name: str) -> tuple[Entry | None, str]:
 
 
 def _match_pattern(pattern: str, name: str) -> str | None:
-    """Return what stands for {i} in a name; "" where the pattern has no {i}; None if the name does not match."""
+    """Return the part of a name at {i}; "" where the pattern has no {i}; None if the name does not match."""
     # all but {i} and * is literal: names are full of dots
     match = re.fullmatch(re.escape(pattern).replace(r"\{i\}", r"(\d+)").replace(r"\*", ".*"), name)
     return None if match is None else (match.group(1) if match.groups() else "")
