@@ -32,8 +32,8 @@ COLUMNS, LINES = 132, 78
 STUDY = ["attention=gqa,swa,mha"]
 
 
-def watch(command: list[str]) -> tuple[pyte.Screen, pyte.Screen]:
-    """Runs a command in a terminal; gives its screen two thirds of the way, with the bar, and at the end."""
+def run_in_terminal(command: list[str]) -> tuple[pyte.Screen, pyte.Screen]:
+    """Run a command in a terminal; return its screen after five evaluations, with the bar, and at the end."""
     screen, middle = pyte.Screen(COLUMNS, LINES), pyte.Screen(COLUMNS, LINES)
     stream, early = pyte.ByteStream(screen), pyte.ByteStream(middle)
     mine, theirs = pty.openpty()
@@ -54,8 +54,8 @@ def watch(command: list[str]) -> tuple[pyte.Screen, pyte.Screen]:
     return middle, screen
 
 
-def glimpse(command: list[str], seconds: float) -> pyte.Screen:
-    """What a program that stays shows after a while; then q ends it."""
+def show_for(command: list[str], seconds: float) -> pyte.Screen:
+    """Return the screen of a program that stays, after some seconds; q ends it."""
     screen = pyte.Screen(COLUMNS, 40)
     stream = pyte.ByteStream(screen)
     mine, theirs = pty.openpty()
@@ -75,46 +75,47 @@ def glimpse(command: list[str], seconds: float) -> pyte.Screen:
     return screen
 
 
-def screenshot(page: Path, path: Path, width: int = 1100, height: int = 1900) -> None:
-    """The top of a page, as Chromium draws it."""
+def take_screenshot(page: Path, path: Path, width: int = 1100, height: int = 1900) -> None:
+    """Save the top of a page, as Chromium draws it."""
     look = ["--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--window-size={width},{height}"]
     with tempfile.TemporaryDirectory() as profile:
         command = ["chromium", *look, f"--user-data-dir={profile}", "--virtual-time-budget=15000"]
         subprocess.run([*command, f"--screenshot={path}", page.absolute().as_uri()], check=True, capture_output=True)
 
 
-def picture(screen: pyte.Screen, title: str, path: Path, until: str = "") -> None:
-    """A screen as SVG, as far as a line that says `until`."""
-    lines = [[screen.buffer[y][x] for x in range(COLUMNS)] for y in range(screen.lines)]
-    pieces = [[("".join(c.data for c in same), look) for look, same in groupby(line, style)] for line in lines]
-    text = Text("\n").join(Text.assemble(*line) for line in pieces)
-    kept = text.split("\n")
-    kept = kept[
-        : next((at for at, line in enumerate(kept) if until and line.plain.strip().startswith(until)), len(kept))
-    ]
-    while kept and not kept[-1].plain.strip():
-        kept.pop()
+def draw_screen(screen: pyte.Screen, title: str, path: Path, until: str = "") -> None:
+    """Save a screen as SVG, up to a line that begins with `until`."""
+    lines: list[Text] = []
+    for y in range(screen.lines):
+        line = Text()
+        for look, characters in groupby([screen.buffer[y][x] for x in range(COLUMNS)], describe_style):
+            line.append("".join(character.data for character in characters), look)
+        if until and line.plain.strip().startswith(until):
+            break
+        lines.append(line)
+    while lines and not lines[-1].plain.strip():
+        lines.pop()
     console = Console(record=True, width=COLUMNS, file=io.StringIO())
-    console.print(Text("\n").join(kept))
+    console.print(Text("\n").join(lines))
     svg = re.sub(r"@font-face \{.*?\}", "", console.export_svg(title=title), flags=re.S)  # no request to any host
     path.write_text(svg, encoding="utf-8")
 
 
-def style(char: pyte.screens.Char) -> str:
-    """A character's look in rich's words."""
+def describe_style(char: pyte.screens.Char) -> str:
+    """Return the style of a character in rich's words."""
     colour = char.fg if char.fg in ("default", "red", "green", "blue", "magenta", "cyan", "yellow") else f"#{char.fg}"
     return f"{'bold ' if char.bold else ''}{'' if colour == 'default' else colour}".strip() or "none"
 
 
-def loss(folder: Path, path: Path) -> None:
-    """Training and validation loss over tokens."""
-    found = list(read_rows(folder / "metrics.jsonl"))
+def draw_loss(folder: Path, path: Path) -> None:
+    """Draw training and validation loss over tokens."""
+    rows = list(read_rows(folder / "metrics.jsonl"))
     figure, axes = plt.subplots(figsize=(7, 3.2))
     for name, look in (
         ("train/loss", {"color": "#9db4c8", "lw": 1}),
         ("val/loss", {"color": "#c2410c", "marker": "o", "ms": 3}),
     ):
-        points = [(row["tokens"] / 1e6, row[name]) for row in found if name in row]
+        points = [(row["tokens"] / 1e6, row[name]) for row in rows if name in row]
         axes.plot(*zip(*points, strict=True), label=name, **look)
     axes.set(
         xlabel="million tokens", ylabel="nats per character", title=f"{folder.name}: {points[-1][1]:.3f} at the end"
@@ -128,15 +129,15 @@ def loss(folder: Path, path: Path) -> None:
 
 if __name__ == "__main__":
     start = time.time()
-    middle, end = watch([sys.executable, "train.py", *sys.argv[1:]])
+    middle, end = run_in_terminal([sys.executable, "train.py", *sys.argv[1:]])
     run = Path(next(line.strip() for line in reversed(end.display) if line.strip()))
-    picture(middle, "python train.py", DOCS / "training.svg")
-    picture(end, "python train.py", DOCS / "terminal.svg")
-    loss(DOCS.parent / run, DOCS / "loss.svg")
-    _, study = watch([sys.executable, "ablate.py", *STUDY])
-    picture(study, f"python ablate.py {' '.join(STUDY)}", DOCS / "ablation.svg", until="trade-offs")
+    draw_screen(middle, "python train.py", DOCS / "training.svg")
+    draw_screen(end, "python train.py", DOCS / "terminal.svg")
+    draw_loss(DOCS.parent / run, DOCS / "loss.svg")
+    _, study = run_in_terminal([sys.executable, "ablate.py", *STUDY])
+    draw_screen(study, f"python ablate.py {' '.join(STUDY)}", DOCS / "ablation.svg", until="trade-offs")
     folder = DOCS.parent / next(line.strip() for line in reversed(study.display) if line.strip())
-    screenshot(folder / "report.html", DOCS / "report.png")
-    leet = glimpse([str(Path(sys.executable).parent / "wandb"), "leet", "outputs/wandb"], 10)
-    picture(leet, "wandb leet outputs/wandb", DOCS / "leet.svg", until="● wandb dir")
+    take_screenshot(folder / "report.html", DOCS / "report.png")
+    leet = show_for([str(Path(sys.executable).parent / "wandb"), "leet", "outputs/wandb"], 10)
+    draw_screen(leet, "wandb leet outputs/wandb", DOCS / "leet.svg", until="● wandb dir")
     print(f"{run}, {time.time() - start:.0f} s")
