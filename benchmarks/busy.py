@@ -1,7 +1,7 @@
 """Measure what one busy neighbour does to a training step: Intel's OpenMP runtime, torch's own, one thread.
 
     python benchmarks/busy.py                       # model=micro; about a minute and a half
-    python benchmarks/busy.py model=baby rounds=5 seconds=4
+    python benchmarks/busy.py model=baby --rounds 5 --seconds 4
 
 `fewer` is torch's own runtime with as many threads as a look at the machine's load leaves to a run that begins then.
 Each kind is a process of its own that takes steps when it is told to; they take turns, alone and beside a neighbour
@@ -9,6 +9,7 @@ that keeps one core busy and ends by itself. Run it on an otherwise idle machine
 slower beside the neighbour than alone, and alone within 3 % of torch's own runtime.
 """
 
+import argparse
 import json
 import os
 import statistics
@@ -75,11 +76,14 @@ def take_turn(child: "subprocess.Popen[str]") -> float:
     return float(read_line(child))
 
 
-def main(words: list[str]) -> None:
+def main() -> None:
     """Measure all kinds in turn and print a table."""
-    own = {word.partition("=")[0]: float(word.partition("=")[2]) for word in words if word[:6] in ("rounds", "second")}
-    rounds, seconds = int(own.get("rounds", 5)), own.get("seconds", 2.0)
-    overrides = [word for word in words if word[:6] not in ("rounds", "second")] or ["model=micro"]
+    parser = argparse.ArgumentParser()
+    parser.add_argument("overrides", nargs="*", default=["model=micro"], help="of train.py")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=2.0, help="of a turn")
+    given = parser.parse_args()
+    overrides, rounds, seconds = given.overrides, given.rounds, given.seconds
     children = {name: start_child(env, seconds, [*overrides, *more]) for name, (env, more) in KINDS.items()}
     try:
         facts = {name: json.loads(read_line(child)) for name, child in children.items()}
@@ -111,4 +115,4 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["measure"]:
         measure(float(sys.argv[2]), sys.argv[3:])
     else:
-        main(sys.argv[1:])
+        main()

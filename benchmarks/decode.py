@@ -28,8 +28,8 @@ VOCAB = 50257
 OURS = {"ours, eager": "sdpa", "ours, eager again": "sdpa", "ours, compiled": "compile", "ours, int8": "int8"}
 
 
-def transformers_generate(decoder: Decoder) -> Callable[[Tensor, int], Tensor]:
-    """Their model of the same sizes, greedy, with its cache."""
+def load_transformers_generate(decoder: Decoder) -> Callable[[Tensor, int], Tensor]:
+    """Return the generation of transformers' model of the same sizes, greedy, with its cache."""
     from transformers import GPT2Config, GPT2LMHeadModel, logging
 
     logging.set_verbosity_error()
@@ -45,10 +45,10 @@ def transformers_generate(decoder: Decoder) -> Callable[[Tensor, int], Tensor]:
 
 
 def time_call_ms(act: Callable[[], object]) -> float:
-    """Milliseconds."""
-    began = time.perf_counter()
+    """Return the milliseconds of a call."""
+    start = time.perf_counter()
     act()
-    return (time.perf_counter() - began) * 1000
+    return (time.perf_counter() - start) * 1000
 
 
 def main() -> None:
@@ -57,20 +57,20 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    asked = parser.parse_args()
-    torch.set_num_threads(asked.threads)
-    recipe = wiring.compose(["experiment=gpt2", f"model={asked.model}", "vocab_multiple=1"])
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    recipe = wiring.compose(["experiment=gpt2", f"model={given.model}", "vocab_multiple=1"])
     decoder = wiring.build_decoder(recipe, VOCAB).eval()
-    prompt, length = torch.zeros(1, 1, dtype=torch.long), asked.tokens - 1
-    time_limit = DecodeBench(decoder, asked.tokens, ["sdpa"], 1).time_limit
+    prompt, length = torch.zeros(1, 1, dtype=torch.long), given.tokens - 1
+    time_limit = DecodeBench(decoder, given.tokens, ["sdpa"], 1).time_limit
     variants = {name: CACHED_VARIANTS[name](decoder, 1) for name in {*OURS.values()}}
     writers = {
-        "transformers": transformers_generate(decoder),
+        "transformers": load_transformers_generate(decoder),
         **{arm: variants[name].write for arm, name in OURS.items()},
     }
     times: dict[str, list[float]] = {name: [] for name in (*writers, "limit")}
     order = [*times]
-    for turn in range(asked.rounds + 1):
+    for turn in range(given.rounds + 1):
         random.Random(turn).shuffle(order)
         for name in order:
             one = (
@@ -80,14 +80,14 @@ def main() -> None:
             )
             times[name] += [one] if turn else []  # the first is to warm up, and to compile
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in (f"{asked.threads} threads, torch {torch.__version__}", "ms a token", "least", "ratio", "of limit"):
+    for column in (f"{given.threads} threads, torch {torch.__version__}", "ms a token", "least", "ratio", "of limit"):
         table.add_column(column, justify="left" if not table.columns else "right")
-    for name, found in times.items():
+    for name, times_ms in times.items():
         ratios = [
-            statistics.median(a / b for a, b in zip(found, times[other], strict=True))
+            statistics.median(a / b for a, b in zip(times_ms, times[other], strict=True))
             for other in ("transformers", "limit")
         ]
-        cells = [statistics.median(found), min(found)]
+        cells = [statistics.median(times_ms), min(times_ms)]
         table.add_row(name, *(f"{one:.2f}" for one in cells), *(f"{one:.3f}" for one in ratios))
     Console().print(table)
 

@@ -1,11 +1,11 @@
 """Time of a mixture of experts against that of its dense MLP, forward and back, all in turn, as ratios of medians.
 
-    python benchmarks/experts.py [WIDTH] [TOKENS]
+    python benchmarks/experts.py [--width 128] [--tokens 768]
 
 What grows with the active experts and not with all of them costs the same at 4, 16 and 64 experts.
 """
 
-import sys
+import argparse
 import time
 from collections.abc import Callable
 from statistics import median
@@ -23,8 +23,13 @@ from gptlab.model.shape import Shape
 ROUNDS = 15
 
 
-def main(width: int = 128, tokens: int = 768) -> None:
-    """Print the ratios."""
+def main() -> None:
+    """Time all mixtures in turn, and print their ratios to the dense MLP."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--width", type=int, default=128)
+    parser.add_argument("--tokens", type=int, default=768)
+    given = parser.parse_args()
+    width, tokens = given.width, given.tokens
     torch.set_num_threads(1)
     shape = Shape(width=width, heads=1, layers=1, context=tokens, vocab=1)
     x, positions = torch.randn(1, tokens, width), torch.arange(tokens)[None]
@@ -56,4 +61,4 @@ def main(width: int = 128, tokens: int = 768) -> None:
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+    main()

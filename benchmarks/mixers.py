@@ -25,7 +25,7 @@ MIXERS = ["mha", "linear", "retention", "gla", "mamba2", "gated_deltanet", "kda"
 
 
 def make_step(attention: str) -> Callable[[], object]:
-    """A training step on random tokens."""
+    """Return a training step on random tokens."""
     recipe = wiring.compose(["model=micro", f"attention={attention}"])
     decoder = wiring.build_decoder(recipe, VOCAB).train()
     optimizer = factory(recipe.config["optimizer"], "optimizer")(decoder.named_parameters())
@@ -40,7 +40,7 @@ def make_step(attention: str) -> Callable[[], object]:
 
 
 def make_decoding(attention: str, length: int) -> Callable[[], object]:
-    """A step of decoding after so many tokens."""
+    """Return a step of decoding after `length` tokens."""
     decoder = wiring.build_decoder(wiring.compose(["model=micro", f"attention={attention}"]), VOCAB).eval()
     cache = decoder.new_cache(1, length + 1000)
     position, token = torch.tensor([[length]]), torch.zeros(1, 1, dtype=torch.long)
@@ -50,7 +50,7 @@ def make_decoding(attention: str, length: int) -> Callable[[], object]:
 
 
 def time_in_turns(acts: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """CPU milliseconds of each act in each round, two rounds of warming up left out."""
+    """Return the CPU milliseconds of each act in each round, after two rounds of warming up."""
     times: dict[str, list[float]] = {name: [] for name in acts}
     for turn in range(rounds + 2):
         for name, act in acts.items():
@@ -64,16 +64,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("attentions", nargs="*", default=MIXERS)
     parser.add_argument("--rounds", type=int, default=15)
-    asked = parser.parse_args()
+    given = parser.parse_args()
     torch.set_num_threads(1)
-    times = time_in_turns({name: make_step(name) for name in asked.attentions}, asked.rounds)
-    lengths = {f"{name} {length}": make_decoding(name, length) for name in asked.attentions for length in (10, 1000)}
-    decoding = {name: statistics.median(values) for name, values in time_in_turns(lengths, 5 * asked.rounds).items()}
+    times = time_in_turns({name: make_step(name) for name in given.attentions}, given.rounds)
+    lengths = {f"{name} {length}": make_decoding(name, length) for name in given.attentions for length in (10, 1000)}
+    decoding = {name: statistics.median(values) for name, values in time_in_turns(lengths, 5 * given.rounds).items()}
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in (f"torch {torch.__version__}", "ms a step", "ratio", "ms a token", "grows"):
         table.add_column(column, justify="left" if not table.columns else "right")
-    first = times[asked.attentions[0]]
-    for name in asked.attentions:
+    first = times[given.attentions[0]]
+    for name in given.attentions:
         ratio = statistics.median(a / b for a, b in zip(times[name], first, strict=True))
         late, early = decoding[f"{name} 1000"], decoding[f"{name} 10"]
         table.add_row(

@@ -1,12 +1,13 @@
 """A training step through our Trainer against a plain PyTorch loop over the same decoder, and MFU where there is a GPU.
 
     python benchmarks/overhead.py                                      # model=micro
-    python benchmarks/overhead.py experiment=gpt2 model=gpt2 tokenizer=gpt2 data.plays=all trainer=gpu rounds=20
+    python benchmarks/overhead.py experiment=gpt2 model=gpt2 tokenizer=gpt2 data.plays=all trainer=gpu --rounds 20
 
-Any overrides of train.py; rounds=N. The two take turns, ten steps each, in one process: first Lightning with logging,
+Any overrides of train.py. The two take turns, ten steps each, in one process: first Lightning with logging,
 seeding, checks and all that a run does between its evaluations, then what a researcher would write in an afternoon.
 """
 
+import argparse
 import statistics
 import sys
 import tempfile
@@ -36,7 +37,7 @@ QUIET = ("tracking=disabled", "evaluation.every=1000000", "save_every=1000000", 
 
 
 class Turns(Callback):
-    """Times each block of the Trainer's steps, then a block of plain ones. The first two blocks of each are to warm."""
+    """Time each block of the Trainer's steps, then a block of plain ones. The first two blocks of each are to warm."""
 
     def __init__(self, plain: Callable[[int], None], device: torch.device) -> None:
         self.plain, self.device = plain, device
@@ -64,8 +65,8 @@ class Turns(Callback):
         self.mark = end
 
 
-def plain_loop(recipe, corpus, device: torch.device, compiled: bool) -> Callable[[int], None]:
-    """Batch, forward, backward, clip, rate, step: the same decoder, optimizer and precision, no framework."""
+def make_plain_loop(recipe, corpus, device: torch.device, compiled: bool) -> Callable[[int], None]:
+    """Return a plain training step: the same decoder, optimizer and precision, no framework."""
     settings = recipe.settings
     decoder = wiring.build_decoder(recipe, corpus.tokenizer.vocab).to(device).train()
     if compiled:
@@ -92,8 +93,12 @@ def plain_loop(recipe, corpus, device: torch.device, compiled: bool) -> Callable
 
 
 def main() -> None:
-    overrides = [one for one in sys.argv[1:] if not one.startswith("rounds=")]
-    rounds = next((int(one.removeprefix("rounds=")) for one in sys.argv[1:] if one.startswith("rounds=")), 40)
+    """Train through our Trainer and by a plain loop in turn, and print both."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("overrides", nargs="*", help="of train.py")
+    parser.add_argument("--rounds", type=int, default=40)
+    given = parser.parse_args()
+    overrides, rounds = given.overrides, given.rounds
     silence_lightning()
     with tempfile.TemporaryDirectory() as folder, wiring.errors_in_one_line(overrides):
         recipe = wiring.compose([*QUIET, *overrides, f"outputs={folder}", f"steps={rounds * BLOCK}"])
@@ -115,14 +120,14 @@ def main() -> None:
             fresh=True,
         )
         setup = Run(context, decoder).setup
-        turns = Turns(plain_loop(recipe, corpus, setup.device, setup.compiled), setup.device)
+        turns = Turns(make_plain_loop(recipe, corpus, setup.device, setup.compiled), setup.device)
         setup.trainer.callbacks.append(turns)
         setup.fit({"path": None, "seconds": None, "compiled": setup.compiled})
-    report(setup, turns)
+    print_report(setup, turns)
 
 
-def report(setup: TrainingSetup, turns: Turns) -> None:
-    """Both medians, their ratio, and MFU where the device's peak is known."""
+def print_report(setup: TrainingSetup, turns: Turns) -> None:
+    """Print both medians, their ratio, and MFU where the device's peak is known."""
     ours, plain = (statistics.median(times[2:]) for times in (turns.ours, turns.others))
     settings = setup.context.settings
     tokens = settings.batch_size * settings.model.context

@@ -38,8 +38,8 @@ Arm = tuple[nn.Module, torch.optim.Optimizer, Callable]
 """A model, its optimizer, and its loss of tokens and targets."""
 
 
-def transformers_gpt2() -> Arm:
-    """Their model without dropout, which ours has not either, and torch's fused AdamW as transformers' Trainer has."""
+def make_transformers_gpt2() -> Arm:
+    """Make transformers' GPT-2 without dropout, as ours has none, and the fused AdamW of transformers' Trainer."""
     from transformers import GPT2Config, GPT2LMHeadModel, logging
 
     logging.set_verbosity_error()
@@ -60,8 +60,8 @@ def transformers_gpt2() -> Arm:
     return model, optimizer, lambda tokens, targets: model(tokens, labels=targets, shift_labels=targets).loss
 
 
-def nanogpt(folder: str) -> Arm:
-    """nanoGPT's model and optimizer as its train.py makes them for a laptop, without dropout."""
+def make_nanogpt(folder: str) -> Arm:
+    """Make nanoGPT's model and optimizer as its train.py makes them for a laptop, without dropout."""
     sys.path.insert(0, folder)
     from model import GPT, GPTConfig  # type: ignore[import-not-found]
 
@@ -71,8 +71,8 @@ def nanogpt(folder: str) -> Arm:
     return model, optimizer, lambda tokens, targets: model(tokens, targets)[1]
 
 
-def x_transformers() -> Arm:
-    """A decoder of x-transformers with rotary positions, RMSNorm and SwiGLU, as our default slots, and fused AdamW."""
+def make_x_transformers() -> Arm:
+    """Make a decoder of x-transformers with RoPE, RMSNorm and SwiGLU, as our default slots, and fused AdamW."""
     from x_transformers import Decoder, TransformerWrapper  # type: ignore[import-not-found]
 
     layers = Decoder(
@@ -95,8 +95,8 @@ def x_transformers() -> Arm:
     return model, optimizer, lambda tokens, targets: cross_entropy(model(tokens).flatten(0, 1), targets.flatten())
 
 
-def ours(overrides: list[str]) -> Arm:
-    """Our decoder and optimizer as train.py makes them."""
+def make_ours(overrides: list[str]) -> Arm:
+    """Make our decoder and optimizer as train.py makes them."""
     recipe = wiring.compose(
         ["model=micro", "vocab_multiple=1", *(f"model.{k}={v}" for k, v in SIZES.items()), *overrides]
     )
@@ -105,8 +105,8 @@ def ours(overrides: list[str]) -> Arm:
     return decoder, optimizer, lambda tokens, targets: decoder(tokens, targets).loss
 
 
-def stepper(optimizer: torch.optim.Optimizer, loss: Callable) -> Callable[[], None]:
-    """A step on random tokens."""
+def make_step(optimizer: torch.optim.Optimizer, loss: Callable) -> Callable[[], None]:
+    """Return a training step on random tokens."""
     tokens, targets = torch.randint(VOCAB, (2, SIZES["batch_size"], SIZES["context"]))
 
     def step() -> None:
@@ -122,27 +122,27 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=200)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--nanogpt", metavar="FOLDER", help="a clone of nanoGPT, whose model.py is the first arm")
-    asked = parser.parse_args()
-    torch.set_num_threads(asked.threads)
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
     keep_freed_memory()
     torch.manual_seed(0)
-    made: dict[str, Arm] = {"nanoGPT": nanogpt(asked.nanogpt)} if asked.nanogpt else {}
-    made |= {"transformers GPT2LMHeadModel": transformers_gpt2()}
-    made |= {"x-transformers": x_transformers()} if importlib.util.find_spec("x_transformers") else {}
-    made |= {name: ours(slots) for name, slots in SLOTS.items()}
-    steps = {name: stepper(optimizer, loss) for name, (_, optimizer, loss) in made.items()}
-    times: dict[str, list[float]] = {name: [] for name in made}
-    for turn in range(asked.rounds + 10):
+    arms: dict[str, Arm] = {"nanoGPT": make_nanogpt(given.nanogpt)} if given.nanogpt else {}
+    arms |= {"transformers GPT2LMHeadModel": make_transformers_gpt2()}
+    arms |= {"x-transformers": make_x_transformers()} if importlib.util.find_spec("x_transformers") else {}
+    arms |= {name: make_ours(slots) for name, slots in SLOTS.items()}
+    steps = {name: make_step(optimizer, loss) for name, (_, optimizer, loss) in arms.items()}
+    times: dict[str, list[float]] = {name: [] for name in arms}
+    for turn in range(given.rounds + 10):
         for name, step in steps.items():
             start = time.perf_counter()
             step()
             if turn >= 10:  # warm
                 times[name].append(time.perf_counter() - start)
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in (f"{asked.threads} threads, torch {torch.__version__}", "parameters", "ms a step", "ratio"):
+    for column in (f"{given.threads} threads, torch {torch.__version__}", "parameters", "ms a step", "ratio"):
         table.add_column(column, justify="left" if not table.columns else "right")
     medians = {name: statistics.median(values) for name, values in times.items()}
-    for name, (model, *_) in made.items():
+    for name, (model, *_) in arms.items():
         count = sum(p.numel() for p in model.parameters())
         ratio = medians[name] / next(iter(medians.values()))
         table.add_row(name, f"{count:,}", f"{medians[name] * 1000:.2f}", f"{ratio:.3f}")
