@@ -56,10 +56,10 @@ def test_a_verdict_names_the_rates_that_were_tuned():
     [
         (
             ["optimizer=adamw,muon"],
-            "arms differ in optimizer, each at its usual learning rate: optimizer=adamw at 0.004, "
+            "arms differ in optimizer, and no learning rate is tuned: optimizer=adamw at 0.004, "
             "optimizer=muon at 0.02; tune=grid finds each arm's best",
         ),
-        (["schedule=cosine,wsd"], "arms differ in schedule, each at its usual learning rate: "),
+        (["schedule=cosine,wsd"], "arms differ in schedule, and no learning rate is tuned: "),
         (["optimizer=adamw,muon", "tune=grid"], ""),
         (["norm=rmsnorm,layernorm"], ""),
     ],
@@ -67,5 +67,22 @@ def test_a_verdict_names_the_rates_that_were_tuned():
 def test_the_bill_recommends_to_tune_what_wants_other_rates(tmp_path: Path, words: list[str], line: str):
     bill = program("ablate.py", *tiny(tmp_path), *words, "timing=0", "dry_run=true")
     assert bill.status == 0, bill.err
-    assert ("usual learning rate" in bill.out) == bool(line)
+    assert ("no learning rate is tuned" in bill.out) == bool(line)
     assert line in bill.out
+
+
+@pytest.mark.parametrize(
+    ("words", "is_named"),
+    [
+        (["position=rope,learned"], True),
+        (["position=rope,learned", "tune=grid"], False),
+        (["position=rope,learned", "optimizer.lr=1e-2"], False),
+        (["position=learned", "norm=rmsnorm,layernorm"], False),
+        (["position=rope,alibi"], False),
+    ],
+)
+def test_the_bill_names_a_choice_that_was_best_at_another_rate(tmp_path: Path, words: list[str], is_named: bool):
+    bill = program("ablate.py", *tiny(tmp_path), *words, "timing=0", "dry_run=true")
+    assert bill.status == 0, bill.err
+    line = "position=learned was best at 3.3 times its rate at nano and micro"
+    assert (line in " ".join(bill.out.split())) == is_named
