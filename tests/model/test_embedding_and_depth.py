@@ -8,6 +8,7 @@ from conftest import BATCH, SIZES, TIME, VOCAB, composed, perturb, recipe, token
 
 from gptlab import compose as wiring
 from gptlab.config.recipe import Recipe, check_settings
+from gptlab.model.costs import count_forward_flops, count_training_flops
 from gptlab.model.decoder import Decoder
 
 close = torch.testing.assert_close
@@ -84,8 +85,8 @@ def test_a_looped_decoder_is_the_deep_one_with_its_weights_in_every_loop(case: s
     assert len(deep.layers) == 2 * len(looped.layers)
     said, wanted = (made(now, tokens(BATCH, TIME, key="targets")) for made in (looped, deep))
     close((said.loss, said.losses), (wanted.loss, wanted.losses))
-    assert looped.flops(TIME) == deep.flops(TIME)
-    assert looped.training_flops(TIME) == deep.training_flops(TIME)
+    assert count_forward_flops(looped, TIME) == count_forward_flops(deep, TIME)
+    assert count_training_flops(looped, TIME) == count_training_flops(deep, TIME)
     sizes = [[cache.nbytes for cache in made.new_cache(BATCH, TIME) if cache] for made in (looped, deep)]
     assert sizes[0] == sizes[1]
     blocks = [sum(p.numel() for p in made.blocks.parameters()) for made in (looped, deep)]

@@ -12,7 +12,7 @@ from gptlab import compose as wiring
 from gptlab.config.recipe import Recipe
 from gptlab.generation.generate import generate
 from gptlab.generation.speculative import speculate
-from gptlab.model.costs import count_costs
+from gptlab.model.costs import count_costs, count_forward_flops
 from gptlab.model.decoder import Decoder
 from gptlab.training.build import build_on_meta, check_recipe
 
@@ -81,7 +81,7 @@ def test_rows_of_several_lengths_are_written_as_each_alone():
 def test_it_costs_its_parameters_and_matmuls(choice: str, parameters: int, flops: int):
     made, plain = (wiring.build_decoder(recipe(case), VOCAB) for case in (f"embedding={choice}", ""))
     assert count_costs(made).params - count_costs(plain).params == parameters
-    assert made.flops(TIME) - plain.flops(TIME) == flops * TIME
+    assert count_forward_flops(made, TIME) - count_forward_flops(plain, TIME) == flops * TIME
 
 
 def test_the_default_changes_no_name_and_no_hash():

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from conftest import BATCH, TIME, VOCAB, choices, decoder, recipe, tokens
 
 from gptlab import compose as wiring
-from gptlab.model.costs import count_costs
+from gptlab.model.costs import count_ahead_flops, count_costs, count_forward_flops, count_training_flops
 from gptlab.model.forward_pass import ForwardPass
 from gptlab.model.shape import IGNORED
 from gptlab.training.optimizer import is_hidden_matrix
@@ -58,7 +58,7 @@ def test_an_evaluation_leaves_out_what_training_adds():
     assert not said.losses
     assert torch.equal(said.loss, wanted.loss)
     assert torch.equal(made(now, targets).loss.detach(), wanted.loss)
-    assert made.flops(TIME) == plain.flops(TIME)
+    assert count_forward_flops(made, TIME) == count_forward_flops(plain, TIME)
     assert made.new_cache(1, TIME)[0].nbytes == plain.new_cache(1, TIME)[0].nbytes  # type: ignore[union-attr]
 
 
@@ -68,7 +68,7 @@ def test_parameters_and_training_flops_are_counted_with_the_layers_ahead():
     block = sum(p.numel() for p in plain.layers[0].parameters())
     assert ahead == block + 2 * 60 * 60 + 3 * 60
     assert count_costs(made).params == count_costs(plain).params + ahead
-    assert made.training_flops(TIME) - plain.training_flops(TIME) == 3 * made.count_ahead_flops(TIME)
+    assert count_training_flops(made, TIME) - count_training_flops(plain, TIME) == 3 * count_ahead_flops(made, TIME)
     hidden = [name for name, p in made.named_parameters() if is_hidden_matrix(name, p)]
     assert {"ahead.0.join.weight", "ahead.0.block.mlp.out.weight"} <= {*hidden}
 

@@ -9,6 +9,7 @@ from test_equivalent_variants import attended, heads, joined, moved, weights
 
 from gptlab import compose as wiring
 from gptlab.model.attention.softmax import SoftmaxAttention
+from gptlab.model.costs import count_forward_flops
 from gptlab.model.decoder import Decoder
 from gptlab.model.shape import Shape
 from gptlab.model.softmax_parts import find_trained_weight
@@ -55,7 +56,7 @@ def test_value_embeddings_begin_by_halves_and_gates_at_one():
     close(first[1](v, x, now), v + vectors)
     tables = 3 * VOCAB * 60
     assert sum(p.numel() for p in mixed.parameters()) == sum(p.numel() for p in plain.parameters()) + tables + 3 * 2
-    assert mixed.flops(TIME) == plain.flops(TIME)
+    assert count_forward_flops(mixed, TIME) == count_forward_flops(plain, TIME)
 
 
 def test_tables_of_values_are_no_matrices_for_muon():

@@ -23,6 +23,7 @@ from gptlab.config.factory import factory
 from gptlab.config.recipe import Recipe
 from gptlab.errors import Refused
 from gptlab.model.attention_kernels import force_kernel
+from gptlab.model.costs import count_forward_flops, count_training_flops
 from gptlab.model.decoder import Decoder
 from gptlab.runs.record import read_recipe
 from gptlab.study.transplant import Transplant
@@ -111,7 +112,7 @@ def test_promised_flops_are_the_counted_matmuls_of_a_changed_decoder(words: str)
     unseen = sum((TIME**2 - b.attention.pairs(TIME)) * b.attention.pair_flops() for b in made.layers)
     with force_kernel("naive"), FlopCounterMode(display=False) as counted:
         made(tokens(BATCH, TIME), tokens(BATCH, TIME))
-    assert counted.get_total_flops() == BATCH * (made.flops(TIME) + unseen)
+    assert counted.get_total_flops() == BATCH * (count_forward_flops(made, TIME) + unseen)
 
 
 @pytest.mark.parametrize(
@@ -125,7 +126,7 @@ def test_promised_training_flops_are_the_counted_matmuls_of_both_passes(words: l
     first: list[Any] = [made.get_submodule(f"blocks.0.attention.{one}") for one in "qkv"] if "lora" in words[0] else []
     # Nothing before the first adapters learns, so no gradient of what they see is taken.
     unasked = 2 * TIME * sum(one.base.weight.numel() + one.down.weight.numel() for one in first)
-    assert counted.get_total_flops() == made.training_flops(TIME) + hidden - unasked
+    assert counted.get_total_flops() == count_training_flops(made, TIME) + hidden - unasked
 
 
 @pytest.mark.parametrize("words", LISTS)

@@ -162,7 +162,7 @@ def relative_to_root(path: Path) -> str:
 
 def describe_costs(recipe: Recipe, slot: str) -> dict[str, float]:
     """Return the costs of a recipe's decoder, and a slot's part in them, for slots that shape a decoder."""
-    from gptlab.model.costs import count_costs  # late: it imports torch
+    from gptlab.model.costs import count_costs, count_forward_flops  # late: it imports torch
 
     decoder, context = build_on_meta(recipe, VOCAB), recipe.settings.model.context
     counts = count_costs(decoder)
@@ -175,7 +175,7 @@ def describe_costs(recipe: Recipe, slot: str) -> dict[str, float]:
         prefixes = ("ahead.",) if slot == "readout" and len(decoder.ahead) else prefixes
         prefixes = (*prefixes, "embedding.") if slot == "embedding" else prefixes  # the table is the decoder's
         costs[f"of {slot}"] = sum(p.numel() for name, p in decoder.named_parameters() if name.startswith(prefixes))
-    costs["FLOPs/token, forward"] = decoder.flops(context) / context
+    costs["FLOPs/token, forward"] = count_forward_flops(decoder, context) / context
     costs["cache bytes/token"] = counts.cache_bytes_per_token
     return costs
 

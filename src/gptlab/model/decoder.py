@@ -21,7 +21,7 @@ from gptlab.model.documents import count_positions
 from gptlab.model.embedding import Embedding
 from gptlab.model.forward_pass import ForwardPass, Output
 from gptlab.model.kv_cache import LayerCache, TokenCache
-from gptlab.model.mlp import Mlp, count_weights
+from gptlab.model.mlp import Mlp
 from gptlab.model.multi_token import AheadLayer, predict_ahead
 from gptlab.model.norm import Norm
 from gptlab.model.position import Position
@@ -224,39 +224,6 @@ class Decoder(nn.Module):
         """
         parameters = [(name, p) for name, p in self.named_parameters() if p.requires_grad]
         return [(name.replace(".parametrizations.weight.original", ".weight"), p) for name, p in parameters]
-
-    def flops(self, length: int) -> int:
-        """Return the matmul FLOPs of one forward pass over one sequence.
-
-        2 x the weights of every Linear that a token meets x tokens, and what attention takes to mix positions.
-        """
-        # layers may differ, in their window or in kind
-        mixing = sum(block.attention.flops(length) for block in self.applied_layers)
-        return 2 * self._count_matmul_weights() * length + mixing
-
-    def training_flops(self, length: int) -> int:
-        """Return the matmul FLOPs of training on one sequence, with the layers that predict further ahead.
-
-        A backward pass costs twice as much as a forward pass: once for the inputs of each product, and once for its
-        weights, unless these do not learn.
-        """
-        forward = self.flops(length) + self.count_ahead_flops(length)
-        return 3 * forward - 2 * self._count_matmul_weights(frozen=True) * length
-
-    def count_ahead_flops(self, length: int) -> int:
-        """Return the matmul FLOPs that predicting further ahead adds to a forward pass in training."""
-        head = count_weights(self.readout)
-        layers = enumerate(self.ahead_layers[: length - 1], start=1)
-        return sum(layer.count_flops(length - depth, head) for depth, layer in layers)
-
-    def _count_matmul_weights(self, frozen: bool = False) -> int:
-        """Count the weights of all Linears that one token meets in writing; if `frozen`, of those that do not learn."""
-        in_blocks = count_weights(self.blocks, frozen)
-        repeated = sum(residual.repeated_weights(frozen) for residual in self.residuals)
-        inactive = sum(block.mlp.inactive_weights(frozen) for block in self.layers)
-        met_by_pairs = 0 if frozen else self.position.pair_weights()
-        outside = count_weights(self, frozen) - count_weights(self.ahead, frozen) - in_blocks - met_by_pairs
-        return outside + self.loops * (in_blocks + repeated - inactive)
 
     def _check_compatibility(self) -> None:
         """Raise ValueError where parts that depend on each other do not fit."""

@@ -197,11 +197,13 @@ def count_flop_shares(decoder: "Decoder", point: Point) -> dict[str, float]:
     """Return the FLOPs of one pass, and the shares of attention, its scores, MLPs, and all else (the readout)."""
     from torch import nn
 
+    from gptlab.model.costs import count_forward_flops
+
     def count_linear_weights(part: nn.Module) -> int:
         return sum(linear.weight.numel() for linear in part.modules() if isinstance(linear, nn.Linear))
 
     length = point.recipe.settings.model.context
-    total = decoder.flops(length)
+    total = count_forward_flops(decoder, length)
     layers = decoder.applied_layers
     scores = sum(block.attention.flops(length) for block in layers)
     attention = scores + 2 * length * sum(count_linear_weights(block.attention) for block in layers)

@@ -39,8 +39,11 @@ class Size(Study):
 
 def count_sizes(recipe: Recipe, vocab: int) -> dict[str, float]:
     """Return all counts of one recipe's decoder, by metric."""
+    from gptlab.model.costs import count_costs, count_forward_flops  # late: they import torch
+
     decoder, context = build_on_meta(recipe, vocab), recipe.settings.model.context
-    total = sum(p.numel() for p in decoder.parameters())
+    costs = count_costs(decoder)
+    total = costs.params
     parts = dict.fromkeys(PARTS, 0)
     for name, p in decoder.named_parameters():  # a tied head is counted as the embedding
         path = name.split(".")
@@ -50,13 +53,12 @@ def count_sizes(recipe: Recipe, vocab: int) -> dict[str, float]:
         part = "embedding" if part == "embedder" else part
         # norms belong to residuals, whose gains and mixes are counted with them
         parts[part if part in parts else REST] += p.numel()
-    cache_bytes = sum(cache.nbytes for cache in decoder.new_cache(1, context) if cache is not None)
     return {
         "parameters": total,
         **parts,
         "MiB float32": 4 * total / 2**20,
         "MiB bf16": 2 * total / 2**20,
         "MiB int8": total / 2**20,
-        "MFLOPs/token": decoder.flops(context) / context / 1e6,
-        "cache bytes/token": cache_bytes / context,
+        "MFLOPs/token": count_forward_flops(decoder, context) / context / 1e6,
+        "cache bytes/token": costs.cache_bytes_per_token,
     }
