@@ -26,7 +26,7 @@ from gptlab.corpus.load import read_corpus
 from gptlab.runs import tracker as tracking
 from gptlab.runs.record import RunFolder
 from gptlab.training.context import RunContext
-from gptlab.training.distributed import ProcessGroup
+from gptlab.training.distributed.process_group import ProcessGroup
 from gptlab.training.run import Run
 from gptlab.training.setup import TrainingSetup, silence_lightning
 from gptlab.training.start import write_start

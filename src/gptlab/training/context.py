@@ -9,7 +9,7 @@ from gptlab.corpus.corpus import Corpus
 from gptlab.runs.record import RunFolder
 from gptlab.runs.tracker import Tracker
 from gptlab.runs.unfinished import build_resume_command
-from gptlab.training.distributed import ProcessGroup
+from gptlab.training.distributed.process_group import ProcessGroup
 
 
 @dataclass(frozen=True, kw_only=True)

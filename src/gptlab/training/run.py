@@ -30,9 +30,9 @@ from gptlab.runs.record import RunFolder
 from gptlab.training.build import build_decoder
 from gptlab.training.context import RunContext
 from gptlab.training.cost.probe import Probe, probe_run
+from gptlab.training.distributed.follower import follow_first_process
 from gptlab.training.evaluator import Evaluator
 from gptlab.training.final_evaluation import evaluate_final
-from gptlab.training.follower import follow_first_process
 from gptlab.training.messages import print_introduction, print_results
 from gptlab.training.run_callbacks.branch_points import BranchPoints
 from gptlab.training.run_callbacks.checkpoints import STATE_KEY, Checkpoints

@@ -26,7 +26,7 @@ from gptlab.runs.openmp import name_runtime
 from gptlab.runs.record import RunFolder, count_free_bytes, find_unfinished_run, read_json, to_json, utc_now
 from gptlab.runs.wandb_environment import LONGEST_NAME, read_tags
 from gptlab.training.branching.trunk import find_branch_point, start_branch
-from gptlab.training.distributed import ProcessGroup
+from gptlab.training.distributed.process_group import ProcessGroup
 from gptlab.training.run_log import send_rows
 
 

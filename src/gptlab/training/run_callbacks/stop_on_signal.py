@@ -6,7 +6,7 @@ from typing import Any
 import lightning
 
 from gptlab.console.terminal import Terminal
-from gptlab.training.distributed import ProcessGroup
+from gptlab.training.distributed.process_group import ProcessGroup
 from gptlab.training.run_callbacks import StepCallback
 from gptlab.training.task import Task
 

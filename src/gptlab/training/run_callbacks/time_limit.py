@@ -2,7 +2,7 @@
 
 import lightning
 
-from gptlab.training.distributed import ProcessGroup
+from gptlab.training.distributed.process_group import ProcessGroup
 from gptlab.training.run_callbacks import StepCallback
 from gptlab.training.state import RunState
 from gptlab.training.task import Task

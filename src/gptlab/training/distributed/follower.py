@@ -16,7 +16,7 @@ from gptlab.runs.record import RunFolder
 from gptlab.runs.tracker import Tracker
 from gptlab.training.build import build_decoder
 from gptlab.training.context import RunContext
-from gptlab.training.distributed import ProcessGroup
+from gptlab.training.distributed.process_group import ProcessGroup
 from gptlab.training.setup import TrainingSetup
 from gptlab.training.task import Diverged
 
