@@ -36,7 +36,7 @@ from gptlab.runs.record import check_writable
 from gptlab.runs.resume import name_choices as name_choices
 from gptlab.runs.resume import resume_recipe
 from gptlab.training.build import build_decoder as build_decoder
-from gptlab.training.build import check_recipe as check_recipe
+from gptlab.training.check import check_recipe as check_recipe
 
 FULL_ERROR = os.environ.get("HYDRA_FULL_ERROR") == "1"
 """Asked for at the start, before `errors_in_one_line` sets it for hydra."""

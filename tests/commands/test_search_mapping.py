@@ -21,8 +21,7 @@ from gptlab.commands.search.solve import first_overrides, solve_checkpoint
 from gptlab.config.recipe import Recipe
 from gptlab.errors import Refused
 from gptlab.model.decoder import Decoder
-from gptlab.training.build import build_decoder, load_starting_weights
-from gptlab.training.build import build_uninitialized as make
+from gptlab.training.build import build_decoder, build_uninitialized, load_starting_weights
 from gptlab.weights.pretrained import families
 from gptlab.weights.pretrained.mapping import apply_mapping, invert_mapping, parse_mapping
 
@@ -174,7 +173,7 @@ B = "blocks.{i}."
 
 def moved(recipe: Recipe) -> tuple[dict[str, Tensor], dict[str, Any], Tensor, Tensor]:
     """A decoder's weights under its own names, the mapping that leaves them there, and examples."""
-    made = make(recipe, 31).double().eval()
+    made = build_uninitialized(recipe, 31).double().eval()
     with torch.no_grad():
         for name, one in made.named_parameters():
             one += 0.3 * normal(*one.shape, key=name)

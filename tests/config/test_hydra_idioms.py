@@ -11,7 +11,7 @@ from tiny_runs import COMPARED, ROOT, Done, program, tiny, train
 from gptlab import compose as wiring
 from gptlab.config.command_line import describe_overruled_words, put_options_first, refuse_bad_options
 from gptlab.config.typecheck import quote_for_hydra, quote_for_shell
-from gptlab.training.build import check_recipe
+from gptlab.training.check import check_recipe
 
 AXES = ["attention=mha,mqa", "dry_run=true"]
 

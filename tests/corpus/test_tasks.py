@@ -18,7 +18,8 @@ from gptlab.corpus.load import read_corpus
 from gptlab.corpus.task_corpus import TaskCorpus
 from gptlab.errors import Refused
 from gptlab.model.shape import IGNORED
-from gptlab.training.build import build_decoder, check_recipe
+from gptlab.training.build import build_decoder
+from gptlab.training.check import check_recipe
 from gptlab.training.metric.written_answers import WrittenAnswers
 
 TASKS = [file.stem for file in sorted((CONF / "data").glob("*.yaml")) if "symbols" in file.read_text()]

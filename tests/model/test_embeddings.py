@@ -14,7 +14,8 @@ from gptlab.generation.generate import generate
 from gptlab.generation.speculative import speculate
 from gptlab.model.costs import count_costs, count_forward_flops
 from gptlab.model.decoder import Decoder
-from gptlab.training.build import build_on_meta, check_recipe
+from gptlab.training.build import build_on_meta
+from gptlab.training.check import check_recipe
 
 close = torch.testing.assert_close
 LOOKING_BACK = ["smear", "bigram"]

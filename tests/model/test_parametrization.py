@@ -12,7 +12,8 @@ from gptlab.config.factory import factory
 from gptlab.config.recipe import Recipe
 from gptlab.model.decoder import Decoder
 from gptlab.model.parameter_kinds import find_kinds
-from gptlab.training.build import build_decoder, build_on_meta, check_recipe
+from gptlab.training.build import build_decoder, build_on_meta
+from gptlab.training.check import check_recipe
 from gptlab.training.optimizer import scale_groups
 
 VOCAB = 31

@@ -13,7 +13,7 @@ from gptlab.model.costs import count_forward_flops
 from gptlab.model.decoder import Decoder
 from gptlab.model.shape import Shape
 from gptlab.model.softmax_parts import find_trained_weight
-from gptlab.training.build import check_recipe
+from gptlab.training.check import check_recipe
 from gptlab.training.optimizer import is_hidden_matrix
 
 SHAPE = Shape(width=60, heads=6, layers=3, context=64, vocab=VOCAB)

@@ -19,11 +19,11 @@ from gptlab.errors import Refused
 from gptlab.runs.checkpoint import load_checkpoint
 from gptlab.runs.record import read_recipe
 from gptlab.runs.tracker import Histogram
-from gptlab.training.build import check_recipe
 from gptlab.training.callback import Callback
 from gptlab.training.callback.ema import Ema
 from gptlab.training.callback.gradient_norms import GradientNorms, measure_gradients
 from gptlab.training.callback.last_k import LastK
+from gptlab.training.check import check_recipe
 from gptlab.training.setup import build_callbacks
 
 

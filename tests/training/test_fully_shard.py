@@ -13,8 +13,8 @@ from torch.distributed.fsdp import fully_shard
 
 from gptlab import compose as wiring
 from gptlab.config.factory import factory
-from gptlab.training.build import refuse_shares
 from gptlab.training.callback.ema import Ema
+from gptlab.training.check import refuse_shares
 
 QUICK = ("attention=mha", "attention=shared", "mlp=moe", "residual=hyper", "residual=rezero")
 CASES: list[Any] = [

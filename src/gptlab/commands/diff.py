@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from gptlab.config.recipe import Recipe
 from gptlab.errors import Refused
 from gptlab.model.decoder import Decoder
-from gptlab.training.build import build_decoder, check_recipe, load_starting_weights
+from gptlab.training.build import build_decoder, load_starting_weights
+from gptlab.training.check import check_recipe
 from gptlab.weights.pretrained import files, load_source
 
 TOLERANCE = 1e-4

@@ -69,7 +69,7 @@ class CoordinateCheck(Study):
         self.grow, self.tolerance, self.vocab = grow, tolerance, vocab
 
     def check(self, arms: dict[str, Recipe]) -> None:
-        from gptlab.training.build import check_recipe
+        from gptlab.training.check import check_recipe
 
         for name, recipe in arms.items():
             for sizes in self.list_sizes(recipe).values():

@@ -7,11 +7,10 @@ from gptlab.config.recipe import PARTS, Recipe, check_settings
 from gptlab.corpus.tokenizer import Tokenizer
 from gptlab.errors import Refused
 from gptlab.model.decoder import Decoder
-from gptlab.runs.checkpoint import extract_decoder_weights
-from gptlab.runs.checkpoint import load_checkpoint as load_checkpoint
+from gptlab.runs.checkpoint import extract_decoder_weights, load_checkpoint
 from gptlab.runs.record import REMEDY, read_json, read_recipe
 from gptlab.runs.resume import explain_no_run
-from gptlab.training.build import build_uninitialized as make
+from gptlab.training.build import build_uninitialized
 
 
 def load_run(run: str | Path, which: str = "last") -> tuple[Decoder, Tokenizer]:
@@ -38,7 +37,7 @@ def load_run(run: str | Path, which: str = "last") -> tuple[Decoder, Tokenizer]:
             f"{facts.get('git') or 'unknown'}"
         )
     tokenizer = restore_tokenizer(recipe, folder / "tokenizer.json")
-    decoder = make(recipe, tokenizer.vocab)
+    decoder = build_uninitialized(recipe, tokenizer.vocab)
     try:
         # mapped: weights are copied from the file as they are read, never held twice
         decoder.load_state_dict(extract_decoder_weights(load_checkpoint(path, mapped=True)))
