@@ -16,7 +16,7 @@ from gptlab.training.distributed.process_group import ProcessGroup
 class RunContext:
     """The parts of a run that others read.
 
-    fresh  False if the run is resumed
+    fresh  False if the run goes on from a checkpoint, its own or that of the trunk it branches off
     began  monotonic time from which the run's minutes count
     """
 

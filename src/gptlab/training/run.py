@@ -1,6 +1,5 @@
 """One run, from a checked recipe to a finished run folder."""
 
-import errno
 import math
 import signal
 import time
@@ -31,6 +30,7 @@ from gptlab.training.build import build_decoder
 from gptlab.training.context import RunContext
 from gptlab.training.cost.probe import Probe, probe_run
 from gptlab.training.distributed.follower import follow_first_process
+from gptlab.training.ending import explain_ending
 from gptlab.training.evaluator import Evaluator
 from gptlab.training.final_evaluation import evaluate_final
 from gptlab.training.messages import print_introduction, print_results
@@ -40,7 +40,7 @@ from gptlab.training.run_callbacks.interim_evaluation import InterimEvaluation
 from gptlab.training.run_callbacks.interim_sample import InterimSample
 from gptlab.training.run_callbacks.metrics_log import MetricsLog
 from gptlab.training.run_callbacks.progress_bar import ProgressBar
-from gptlab.training.run_callbacks.stop_on_signal import SIGNALS, StopOnSignal, Stopped, raise_stopped
+from gptlab.training.run_callbacks.stop_on_signal import SIGNALS, StopOnSignal, raise_stopped
 from gptlab.training.run_callbacks.time_limit import TimeLimit
 from gptlab.training.run_log import RunLog
 from gptlab.training.sample_writer import SampleWriter
@@ -109,7 +109,7 @@ def run(
             fresh=path is None and branch is None,
             began=began,
         )
-        Run(context, decoder).finish()
+        Run(context, decoder).execute()
     return folder.path
 
 
@@ -148,44 +148,25 @@ class Run:
             BranchPoints(context, checkpoints, state, timer),
         ]
 
-    def finish(self) -> None:
+    def execute(self) -> None:
         """Run all stages; whatever happens, the tracker is closed, and the last line names the folder."""
-        context, folder, status = self.context, self.context.folder, 1
-        summary: dict[str, Any] = {"status": "failed"}  # for W&B, if none of the exceptions below says better
+        context, status = self.context, 1
+        summary: dict[str, Any] = {"status": "failed"}
         # outside training; while it trains, StopOnSignal has taken the signals and lets the step end
         signals = (number for number in SIGNALS if number != signal.SIGINT)  # which raises KeyboardInterrupt
         handlers = {number: signal.signal(number, raise_stopped) for number in signals}
         try:
-            summary = self.run_stages()
-            status = 0
-        except Diverged as error:
-            summary = {
-                **describe_run(context, self.setup, self.state, self.facts),
-                "status": "diverged",
-                "reason": str(error),
-            }
-            folder.write_summary(summary)
-            raise Ended(f"diverged at {error}") from error
-        except Ended as ended:
-            status, summary = ended.status, {"status": "interrupted"}
-            raise
-        except (KeyboardInterrupt, Stopped) as stopped:
-            status, summary = stopped.status if isinstance(stopped, Stopped) else 130, {"status": "interrupted"}
-            raise Ended(f"stopped; {context.resume_command()}", status) from stopped
-        except Refused as refused:
-            summary = {"status": "refused"}
-            if folder.has_checkpoint():  # refused late, after hours of training perhaps: kept, and said
-                folder.log_error(refused)
-                raise Refused(f"{refused}; what was trained is kept in {folder.path}") from refused
-            raise
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):  # a full disk can be mended, and the run resumed
-                folder.log_error(error)
+            summary, status = self.run_stages(), 0
+        except BaseException as error:
+            ending = explain_ending(error, context)
+            summary, status = {"status": ending.status}, ending.exit_status
+            if isinstance(error, Diverged):
+                run = describe_run(context, self.setup, self.state, self.facts)
+                summary = {**run, **summary, "reason": str(error)}
+                context.folder.write_summary(summary)
+            if ending.error is error:
                 raise
-            raise Ended(f"the disk is full; free some, then {context.resume_command()}") from error
-        except BaseException as error:  # to log.txt too: a cell of a study has no terminal
-            folder.log_error(error)
-            raise
+            raise ending.error from error
         finally:
             context.terminal.stop_bar()
             self.stop_on_signal.restore_handlers()
@@ -195,7 +176,7 @@ class Run:
                 signal.signal(number, handler)
             context.tracker.finish(summary, status)
             if summary["status"] != "refused":
-                context.terminal.print_path(folder.path)
+                context.terminal.print_path(context.folder.path)
 
     def run_stages(self) -> dict[str, Any]:
         """Probe, introduce, train, evaluate, sample, sum up; return the summary."""
