@@ -12,13 +12,14 @@ import pytest
 from findings import BASE, FULL, findings
 from tiny_runs import finished, program, summary, tiny
 
+from gptlab.console.units import format_two_digits
 from gptlab.report import history
 from gptlab.report.figures.positions import draw_cosine, read_position_table
 from gptlab.report.figures.sizes import draw_size_figures
 from gptlab.report.index import render_index
 from gptlab.report.model import Figure, Report
 from gptlab.report.render.html import render_page
-from gptlab.report.run import build_run_report
+from gptlab.report.run import build_metrics_table, build_run_report
 from gptlab.report.study import build_study_report
 from gptlab.runs.record import append_line, to_json
 from gptlab.stats.results import Run, Scaling, Tuning
@@ -167,6 +168,31 @@ def test_a_run_has_its_page(runs: list[Path]):
     assert {"Cosine of two positions", "Principal components of the positions"} <= {*made}
     found = summary(runs[0])
     assert f"floor {found['val/word_accuracy_floor']:.2f}" in made["Word accuracy of each text"].note
+
+
+def test_a_runs_table_writes_large_numbers_out_and_names_no_unit_twice():
+    summary = {
+        "flops_per_token": 648384.0,
+        "params_active": 104768,
+        "throughput/tokens_per_s": 12345.6,
+        "val/loss": 2.72211,
+    }
+    names, values = build_metrics_table(summary).columns
+    rows = dict(zip(names.cells, values.cells, strict=True))
+    wanted = {
+        "loss, nats/token": "2.722",
+        "active parameters": "104,768",
+        "FLOPs/token": "648,384",
+        "tokens/s": "12,346",
+    }
+    assert rows == wanted
+
+
+@pytest.mark.parametrize(
+    ("number", "text"), [(0.02025, "0.02"), (1.52, "1.5"), (27.4, "27"), (99.4, "99"), (99.6, "100"), (1280, "1,280")]
+)
+def test_a_number_of_two_digits_is_never_written_in_powers_of_ten_nor_as_nothing(number: float, text: str):
+    assert format_two_digits(number) == text
 
 
 def test_the_cosine_of_a_position_with_itself_is_one(runs: list[Path]):

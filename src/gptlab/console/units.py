@@ -32,6 +32,11 @@ def format_minutes(minutes: float) -> str:
     return f"{minutes:.0f} min" if minutes < 100 else f"{minutes / 60:.1f} h"
 
 
+def format_two_digits(number: float) -> str:
+    """Return a number with two digits, or whole where that has more: 0.02, 1.5, 27, 1,280."""
+    return f"{number:,.0f}" if number >= 99.5 else f"{number:.2g}"
+
+
 def relative_to_cwd(path: Path) -> Path:
     """Return a path as one would type it in the current directory."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from gptlab.config.factory import Factory
+from gptlab.console.units import format_two_digits
 from gptlab.corpus.data import Data, TokenFiles
 from gptlab.corpus.documents import CorpusDocuments, locate_separators, locate_text_documents, number_documents
 from gptlab.corpus.packing import Packing, pack_documents
@@ -116,7 +117,7 @@ class Corpus:
 
     def describe_passes(self, tokens: int) -> str:
         """Return how often training on so many tokens reads the training split."""
-        return f"{tokens / len(self.train):.1f} epochs"
+        return f"{format_two_digits(tokens / len(self.train))} epochs"
 
     @property
     def train_tokens(self) -> int | None:

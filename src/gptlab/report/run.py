@@ -66,7 +66,7 @@ def build_run_report(folder: Path) -> Report:
     sections = Sections()
     # known from the summary alone, so a run that is not over has no such section
     sections.add("setup", "Setup", make_facts_table([describe_run(folder)]) if summary else None)
-    sections.add("results", "Results", _build_metrics_table(summary), *_draw_text_metrics(summary, rows))
+    sections.add("results", "Results", build_metrics_table(summary), *_draw_text_metrics(summary, rows))
     sections.add("curves", "On the way", *_draw_curves(history), draw_expert_load(folder))
     sections.add("timings", "Timings", *_draw_timings(summary, history, rows))
     sections.add("where", "Where the loss is", _draw_loss_by_position(folder), _draw_loss_in_document(folder))
@@ -102,7 +102,8 @@ def _summarize_run(summary: Mapping[str, Any], status: str, unfinished: Unfinish
         accuracy, floor, ceiling = (summary.get(f"val/word_accuracy{end}", 0.0) for end in ("", "_floor", "_ceiling"))
         sentences.append(
             parse_sentence(
-                f"Of the words that it writes **{accuracy:.0%}** are words; blind {floor:.0%}, real {ceiling:.0%}."
+                f"Of the words that it writes **{100 * accuracy:.0f} %** are words of the text (floor: "
+                f"{100 * floor:.0f} % of random tokens; ceiling: {100 * ceiling:.0f} % of the validation split)."
             )
         )
     speed = summary.get("throughput/tokens_per_s") or 0
@@ -111,14 +112,16 @@ def _summarize_run(summary: Mapping[str, Any], status: str, unfinished: Unfinish
     return sentences
 
 
-def _build_metrics_table(summary: Mapping[str, Any]) -> Table:
+def build_metrics_table(summary: Mapping[str, Any]) -> Table:
+    """Return what a run reached and cost, a metric a row."""
     names, values = [], []
     for key in METRICS:
         value = summary.get(key)
         # a summary of an older gptlab, or of a task, lacks some of these keys
         if value is not None:
             names.append(SUMMARY_KEYS[key].title)
-            values.append(f"{value:,}" if isinstance(value, int) else f"{value:,.4g}")
+            # four digits, and none of a large number's in powers of ten
+            values.append(f"{value:.4g}" if isinstance(value, float) and abs(value) < 1000 else f"{value:,.0f}")
     return Table("The whole validation split, and what it cost", [Column("", names, left=True), Column("", values)])
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from gptlab.console.units import format_two_digits
 from gptlab.errors import Refused
 from gptlab.report.model import Code, Item, Table
 from gptlab.report.text.columns import Column
@@ -84,9 +85,9 @@ def _describe_tokens(summary: dict[str, Any]) -> dict[str, str]:
     facts = {"steps": f"{summary.get('steps') or 0:,}", "tokens seen": f"{tokens:,}"}
     # a synthetic task has no split that could be gone through twice
     if split_tokens:
-        facts |= {"tokens of the split": f"{split_tokens:,}", "epochs": f"{tokens / split_tokens:.2g}"}
+        facts |= {"tokens of the split": f"{split_tokens:,}", "epochs": format_two_digits(tokens / split_tokens)}
     if params := summary.get("params"):
-        facts["tokens per parameter"] = f"{tokens / params:.2g}"
+        facts["tokens per parameter"] = format_two_digits(tokens / params)
     return facts
 
 

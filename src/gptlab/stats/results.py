@@ -185,7 +185,7 @@ class Comparison:
 class Timing:
     """One interleaved session of timings.
 
-    ratios  of each arm's median to the baseline's, with a 95 % interval over rounds
+    ratios  median over the rounds of each arm's time over the baseline's, with a 95 % interval
     spread  of the baseline against itself, below which there is no verdict
     """
 

@@ -29,7 +29,7 @@ class SummaryKey:
     @property
     def title(self) -> str:
         """Its name with its unit: "peak memory, bytes"."""
-        if not self.unit or self.unit.startswith("share of "):
+        if not self.unit or self.unit.startswith("share of ") or self.name.endswith(self.unit):
             return self.name
         return self.unit if self.unit.startswith(self.name) else f"{self.name}, {self.unit}"
 

@@ -1,4 +1,4 @@
-"""A study in five lines: verdict, size, certainty, cost, and what would change it."""
+"""A study in five lines: verdict, difference, certainty, cost, and what would change it."""
 
 from gptlab.report.text.costs import describe_compute_value, describe_costs, join_phrases
 from gptlab.report.text.looks import format_chance
@@ -27,7 +27,7 @@ def summarize_view(view: View) -> list[Sentence]:
         nearest = [contrast for contrast in contrasts if contrast.verdict != "unstable"][:1]
     return [
         summarize_verdicts(view),
-        _describe_size(view, leaders, nearest),
+        _describe_difference(view, leaders, nearest),
         _describe_certainty(view, nearest),
         _describe_cost(view, nearest),
         _describe_next_steps(view),
@@ -64,18 +64,20 @@ def _is_behind(view: View, contrast: Contrast, best: Contrast) -> bool:
     return contrast.low > best.high or contrast.high < best.low
 
 
-def _describe_size(view: View, leaders: list[Contrast], nearest: list[Contrast]) -> Sentence:
-    """Return the line on size: the difference of the leaders, or of the arm that comes nearest."""
+def _describe_difference(view: View, leaders: list[Contrast], nearest: list[Contrast]) -> Sentence:
+    """Return the line on the difference: that of the leaders, or of the arm that comes nearest."""
     if not nearest:
-        return parse_sentence("Size: no arm shares a finished seed with the baseline.")
-    sizes = []
+        return parse_sentence("Difference: no arm shares a finished seed with the baseline.")
+    differences = []
     for contrast in nearest:
         decimals, ends = choose_decimals(contrast, view.comparison.delta), get_interval(contrast)
         difference = f"{format_signed(contrast.difference, decimals)} {view.comparison.metric.unit}"
         interval = f" (95 % interval {format_range(*ends, decimals)})" if ends else ""
-        sizes.append(f"{view.bold_name(contrast.arm)} {difference}{interval}")
+        differences.append(f"{view.bold_name(contrast.arm)} {difference}{interval}")
     end = "; which of these is ahead is not shown." if len(leaders) > 1 else "."
-    return parse_sentence(f"Size: {', '.join(sizes)}{end if leaders else '; no arm is shown to be better.'}")
+    return parse_sentence(
+        f"Difference: {', '.join(differences)}{end if leaders else '; no arm is shown to be better.'}"
+    )
 
 
 def _describe_certainty(view: View, nearest: list[Contrast]) -> Sentence:
