@@ -103,7 +103,7 @@ def test_parameters_of_the_parts_are_those_of_the_whole():
 
 def test_a_choice_stands_beside_the_default_at_the_size_asked_for():
     text = said("attention=mqa", "model=nano")
-    assert "at 2 layers x 64 wide, context 64, 65 tokens" in text
+    assert "at 2 layers x 64 wide, context 64, vocab 65" in text
     assert re.search(r"mqa +mha, the default", text)
     assert re.search(r"cache bytes/token +256 +1,024", text)
     assert "the default" not in said("attention=mha")

@@ -244,7 +244,7 @@ def make_cost_table(columns: dict[str, dict[str, float]], recipe: Recipe) -> Any
     from rich.table import Table
 
     model = recipe.settings.model
-    size = f"{model.layers} layers x {model.width} wide, context {model.context}, {VOCAB} tokens"
+    size = f"{model.layers} layers x {model.width} wide, context {model.context}, vocab {VOCAB}"
     table = Table(box=None, header_style="bold", pad_edge=False, title=f"\nat {size}", title_justify="left")
     table.add_column("")
     for name in columns:
