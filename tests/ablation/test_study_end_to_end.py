@@ -162,6 +162,7 @@ def test_a_dry_run_tells_the_bill_and_leaves_nothing(tmp_path: Path):
     assert done.status in COMPARED
     assert "attention=mqa is attention=gqa here: left out" in done.out  # 2 heads
     assert "4 cells, seeds 0, 1: 0 done, 4 to run" in done.out
+    assert "  arm, * baseline " in done.out
     assert "parameters against attention=mha: attention=gqa -" in done.out
     assert not (tmp_path / "ablations").exists()
 

@@ -53,7 +53,7 @@ def print_bill(bill: Bill, console: Console) -> None:
     to_run = sum(line.to_run for line in bill.lines)
     console.print(f"[bold]{escape(bill.name)}[/]   {escape(' '.join(bill.shared))}", soft_wrap=True)
     table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("  arm", overflow="fold")
+    table.add_column("  arm, * baseline", overflow="fold")
     for column in ("parameters", "FLOPs/token", "cache B/token", "ms/step", "cells", "to run"):
         table.add_column(column, justify="right", no_wrap=True)
     for item in bill.lines:
@@ -72,8 +72,8 @@ def print_bill(bill: Bill, console: Console) -> None:
         console.print(f"  {escape(line)}", soft_wrap=True, style="dim")
     summary = f"{total} cells, seeds {', '.join(map(str, bill.seeds))}: {total - to_run} done, {to_run} to run"
     if to_run:
-        at_once = f", {bill.jobs} at once" if bill.jobs > 1 else ""
-        timing = f" and timing of at most {format_minutes(bill.timing_s / 60)}" if bill.timing_s else ""
+        at_once = f" with {bill.jobs} at once" if bill.jobs > 1 else ""
+        timing = f", then at most {format_minutes(bill.timing_s / 60)} of timing" if bill.timing_s else ""
         summary += f"; about {format_minutes(bill.minutes)}{at_once}{timing}, {bill.disk_bytes / 1e6:.0f} MB"
     console.print(f"  {summary}", soft_wrap=True)
 
