@@ -265,15 +265,17 @@ def test_a_signal_to_the_study_stops_all_workers_and_the_same_command_goes_on(tm
 def test_repeating_a_finished_study_needs_no_torch(alone: Path):
     check = (
         "import runpy, sys; sys.argv[0] = 'ablate.py'\n"
-        "runpy.run_path('ablate.py', run_name='__main__')\n"
-        "assert not {'torch', 'lightning'} & {*sys.modules}, 'imported'\n"
         "from multiprocessing import forkserver\n"
-        "assert forkserver._forkserver._forkserver_pid is None, 'a server of workers'"
+        "try:\n"
+        "    runpy.run_path('ablate.py', run_name='__main__')\n"
+        "finally:\n"  # the program ends in SystemExit where nothing is resolved
+        "    print('imported', {'torch', 'lightning'} & {*sys.modules}, forkserver._forkserver._forkserver_pid)"
     )
     command = [sys.executable, "-c", check, *words(alone, AXIS, "jobs=2")]
     done = subprocess.run(command, cwd=ROOT, env=os.environ, capture_output=True, text=True)
     assert done.returncode in (0, 3), done.stderr  # 3: not resolved
     assert "4 done, 0 to run" in done.stdout
+    assert done.stdout.endswith("imported set() None\n")
 
 
 def test_workers_import_while_arms_are_checked_if_there_are_any(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -198,8 +198,8 @@ def count_costs(plan: Plan) -> None:
         plan.step_ms = plan.costs.time_or_estimate_steps(recipes, baselines)
         plan.estimated = {*recipes} - {*baselines.values()} if len(recipes) > MAX_TIMED_ARMS else set()
     estimate_run_times(plan)
-    odd = [*describe_untuned_rates(plan), *describe_feeds(plan), *describe_idle_arms(plan)]
-    plan.feed = odd if plan.to_run() else []
+    if plan.to_run():  # looking costs torch and seconds
+        plan.feed = [*describe_untuned_rates(plan), *describe_feeds(plan), *describe_idle_arms(plan)]
     plan.mismatch = [line for size in plan.spec.baselines for line in _describe_mismatch_of_size(plan, size)]
 
 
