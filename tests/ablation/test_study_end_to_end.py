@@ -208,7 +208,7 @@ def test_a_study_runs_all_and_then_nothing(pool: Path):
     done = ablate(pool, AXIS)
     assert "4 done, 0 to run" in done.out
     assert [event for event in study.read_events() if event["key"]] == before
-    for name in ("results.csv", "comparison.json", "report.md", "table.tex"):
+    for name in ("results.csv", "comparison.json", "report.md", "report.html", "report.png", "table.tex"):
         assert (study.path / name).stat().st_size > 0
 
 

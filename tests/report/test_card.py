@@ -1,19 +1,24 @@
 """Laws of a study's card: one page, with the answer, the verdicts and the command, and no more of the setup."""
 
+import math
 import struct
-import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from findings import BASE, PLAN, findings
+from PIL import ImageDraw
 from tiny_runs import program
 
 from gptlab.errors import Refused
 from gptlab.report.card import render_card
+from gptlab.report.publish import write_pages
+from gptlab.report.render import card_image
 from gptlab.report.render.card_image import save_card_image
 from gptlab.report.study import build_study_report
-from gptlab.report.text.view import MAX_TITLE, title_study
+from gptlab.report.text.columns import describe_main_table
+from gptlab.report.text.view import MAX_TITLE, make_views, title_study
 from gptlab.stats.results import Findings, Stratum
 
 
@@ -46,7 +51,6 @@ def read_size(path: Path) -> tuple[int, int]:
 
 
 def test_the_picture_grows_with_the_arms_and_is_the_same_each_time(tmp_path: Path):
-    pytest.importorskip("matplotlib")
     whole, again, none = (tmp_path / f"{name}.png" for name in ("whole", "again", "none"))
     save_card_image(findings(), whole)
     save_card_image(findings(), again)
@@ -58,22 +62,58 @@ def test_the_picture_grows_with_the_arms_and_is_the_same_each_time(tmp_path: Pat
     assert read_size(whole)[1] > read_size(none)[1]
 
 
-def test_a_name_with_dollars_is_no_formula(tmp_path: Path):
-    pytest.importorskip("matplotlib")
-    plan = replace(PLAN, study="$\\frac{$ and <b>")
-    save_card_image(replace(findings(), plan=plan), tmp_path / "card.png")
+def draw_texts(study: Findings, monkeypatch: pytest.MonkeyPatch, path: Path) -> list[str]:
+    """Draw a picture, and return the texts that stand on it."""
+    texts: list[str] = []
+    draw = ImageDraw.ImageDraw.text
+
+    def record(self: ImageDraw.ImageDraw, place: tuple[float, float], text: str, **more: Any) -> None:
+        texts.append(text)
+        draw(self, place, text, **more)
+
+    monkeypatch.setattr(ImageDraw.ImageDraw, "text", record)
+    save_card_image(study, path)
+    return texts
+
+
+def test_the_picture_says_the_question_the_rule_and_each_verdict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    texts = draw_texts(findings(), monkeypatch, tmp_path / "card.png")
+    (view,) = make_views(findings())
+    assert texts[0] == title_study(PLAN)
+    assert texts[1] == describe_main_table(view)
+    for arm in view.order:
+        assert view.names[arm] in texts
+        assert any(text.endswith(view.label_verdict(arm)) for text in texts)
+    assert "Difference in loss from mha (nats/token), 95 % intervals; shaded: too small to matter" in texts
+
+
+@pytest.mark.parametrize("fonts", [card_image.FONTS, ()])
+def test_every_name_is_written_by_a_font_that_has_it_or_as_its_escape(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fonts: tuple[str, ...]
+):
+    plan = replace(PLAN, study="größer than $\\frac{$ and <b>\nβ")
+    monkeypatch.setattr(card_image, "FONTS", fonts)
+    title = draw_texts(replace(findings(), plan=plan), monkeypatch, tmp_path / "card.png")[0]
+    written = "größer than $\\frac{$ and <b> β"
+    escaped = "gr\\xf6\\xdfer than $\\frac{$ and <b> \\u03b2"
+    assert title in ((written, escaped) if fonts else (escaped,))
     assert read_size(tmp_path / "card.png")[0] == 1200
 
 
-def test_without_matplotlib_or_without_runs_it_says_so_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    pytest.importorskip("matplotlib")
+def test_numbers_that_are_none_leave_the_picture_whole(tmp_path: Path):
+    (comparison,) = findings().strata[0].comparisons
+    lost = [replace(contrast, difference=float("nan"), low=-math.inf) for contrast in comparison.contrasts]
+    save_card_image(findings(comparisons=[replace(comparison, contrasts=lost, delta=0.0)]), tmp_path / "card.png")
+    assert read_size(tmp_path / "card.png")[0] == 1200
+
+
+def test_a_study_without_a_finished_run_has_no_picture(tmp_path: Path):
     empty = Findings(PLAN, [Stratum("", BASE, [], [], [])], [], [])
     with pytest.raises(Refused, match="no run that finished"):
         save_card_image(empty, tmp_path / "card.png")
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)  # as import sees what is not installed
-    with pytest.raises(Refused, match=r"pip install 'gptlab\[pictures\]'"):
-        save_card_image(findings(), tmp_path / "card.png")
-    assert not (tmp_path / "card.png").exists()
+    write_pages(empty, tmp_path, None)
+    assert (tmp_path / "report.html").exists()
+    assert not (tmp_path / "report.png").exists()
 
 
 # -- the title of a study

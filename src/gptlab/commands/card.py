@@ -29,9 +29,9 @@ def card(
         raise Refused(f"{study} is no study: it holds no study.json; studies live in outputs/ablations")
     announce_unfinished([study])
     if png:
-        from gptlab.report.render.card_image import save_card_image
+        from gptlab.report.render.card_image import IMAGE_NAME, save_card_image
 
-        picture = to or study / "report.png"
+        picture = to or study / IMAGE_NAME
         save_card_image(compare_study_folder(study), picture)
         print(picture)
         add_to_answer(picture=picture)

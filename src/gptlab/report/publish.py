@@ -17,11 +17,13 @@ from gptlab.report.findings import compare_study_folder
 from gptlab.report.index import save_index
 from gptlab.report.model import Report
 from gptlab.report.render import wandb_report
+from gptlab.report.render.card_image import IMAGE_NAME, save_card_image
 from gptlab.report.render.html import PAGE_NAME, save_page
 from gptlab.report.render.markdown import render_markdown
 from gptlab.report.render.wandb_summary import make_summary_id, upload_summary
 from gptlab.report.run import build_run_report
 from gptlab.report.study import build_study_report
+from gptlab.report.text.view import make_views
 from gptlab.runs import tracker
 from gptlab.runs.record import read_json, write_atomically
 from gptlab.runs.study_folder import StudyFolder
@@ -35,10 +37,12 @@ FILES = ("report.html", "report.md", "comparison.json", "results.csv", wandb_rep
 
 
 def write_pages(findings: Findings, folder: Path, pool: Path | None) -> Report:
-    """Write report.md and report.html into a folder, and the index of what lies beside the pool of its runs."""
+    """Write report.md, report.html and report.png into a folder, and the index of what lies beside its runs' pool."""
     report = build_study_report(findings, pool)
     write_atomically(folder / "report.md", render_markdown(report))
     save_page(report, folder)
+    if make_views(findings):  # some run finished, so there is something to draw
+        save_card_image(findings, folder / IMAGE_NAME)
     if pool is not None:
         save_index(pool.parent)
     return report

@@ -228,14 +228,14 @@ def fill_folder(into: Path) -> Iterator[Path]:
         raise
 
 
-def write_atomically(path: Path, text: str) -> None:
+def write_atomically(path: Path, content: str | bytes) -> None:
     """Write a file whole or not at all."""
     # beside it, since a rename is atomic within one file system only; of this process alone, since two of them may end
     # the same study
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with part.open("w", encoding="utf-8", errors="surrogatepass") as file:
-            file.write(text)
+        with part.open("wb") as file:
+            file.write(content if isinstance(content, bytes) else content.encode("utf-8", "surrogatepass"))
             file.flush()
             # before the rename, or after a power cut the name may lead to an empty file
             os.fsync(file.fileno())
