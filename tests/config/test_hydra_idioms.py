@@ -190,6 +190,11 @@ def test_an_option_may_stand_between_overrides(words: str, in_order: str):
         ("hydra.mode=nope", "hydra.mode=nope: hydra takes no such value; leave it out, or see python train.py --cfg"),
         ("--info -m", "--run, --multirun, --cfg, --info and --shell-completion exclude each other; keep one of them"),
         ("-help", "argument --help/-h: ignored explicit argument 'elp'; python NAME --help"),
+        ("--config-name= steps=0", "--config-name has no value, as where a shell variable is not set; give one, or l"),
+        ("hydra.run.dir=logs/x", "hydra.run.dir=logs/x: a run has a folder of its own in outputs; say outputs=logs/x"),
+        ("++hydra.output_subdir=x", "++hydra.output_subdir=x: a run's folder holds its config.yaml, and its command i"),
+        ("hydra.verbose=nope", "hydra.verbose=nope: nope is no logger of a package here; say hydra.verbose=true for"),
+        ("hydra.verbose=[torch,no.pe]", "hydra.verbose=[torch,no.pe]: no.pe is no logger of a package here; say"),
     ],
 )
 def test_an_option_that_hydra_does_not_take_is_refused_in_one_line(words: str, line: str, name: str):
@@ -202,6 +207,9 @@ def test_a_glob_that_fits_nothing_and_an_empty_word_are_refused(tmp_path: Path):
     for name in ("train.py", "ablate.py"):
         line = refused(program(name, *tiny(tmp_path), ""))
         assert line.startswith("'' is no override but an empty word, as of a shell variable that is not set; write")
+        for option in ("-cn", "--config-dir", "--config-path", "-p"):
+            line = refused(program(name, *tiny(tmp_path), option, ""))
+            assert line == f"{option} has no value, as where a shell variable is not set; give one, or leave it out"
 
 
 @pytest.mark.parametrize(
@@ -236,6 +244,8 @@ def test_a_slip_of_the_pen_is_told_as_it_was_meant(word: str, line: str):
         "-sc query=bash",
         "-r ~x +y=-3 z='-1'",
         "-3",  # for hydra to refuse
+        "hydra.run.dir=. hydra.output_subdir=null hydra.verbose=true",
+        "hydra.verbose=[lightning.pytorch,hydra] hydra.sweep.dir=logs",
     ],
 )
 def test_hydras_own_options_are_taken(words: str):

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import fields
+from importlib import util
 from pathlib import Path
 
 from gptlab.config.hydra_messages import explain_missing_config_path, list_study_keys
@@ -44,6 +45,8 @@ def refuse_bad_options(parser: argparse.ArgumentParser, words: list[str], progra
     def refuse(message: str) -> None:
         raise Refused(f"{' '.join(message.split())}; {program} --help lists options and settings")
 
+    _refuse_empty_options(words)
+    _refuse_hydra_settings(words)
     parser.error = refuse  # type: ignore[method-assign]
     options_given, unknown = parser.parse_known_args(put_options_first(words))
     if unknown:
@@ -60,6 +63,28 @@ def refuse_bad_options(parser: argparse.ArgumentParser, words: list[str], progra
         raise Refused(explain_missing_config_path(place))
     if options_given.shell_completion and not options_given.overrides:
         raise Refused("--shell-completion installs by a word of its own; docs/shell.md has the line of each shell")
+
+
+def _refuse_empty_options(words: Sequence[str]) -> None:
+    """Raise Refused for an option whose value is empty; hydra would take some of them for left out."""
+    for word, following in zip(words, [*words[1:], "VALUE"], strict=True):
+        option, assigns, value = word.partition("=")
+        if option in OPTIONS_WITH_VALUES and (value if assigns else following) == "":
+            raise Refused(f"{option} has no value, as where a shell variable is not set; give one, or leave it out")
+
+
+def _refuse_hydra_settings(words: Sequence[str]) -> None:
+    """Raise Refused for settings of hydra's that would leave a folder, or do nothing, without a word."""
+    for word in words:
+        key, _, value = word.lstrip("+").partition("=")
+        if key == "hydra.run.dir" and value != ".":
+            raise Refused(f"{word}: a run has a folder of its own in outputs; say outputs={value}")
+        if key == "hydra.output_subdir" and value != "null":
+            raise Refused(f"{word}: a run's folder holds its config.yaml, and its command in run.json; leave it out")
+        if key == "hydra.verbose" and value not in ("true", "false"):
+            for name in value.strip("[]").split(","):
+                if not name or util.find_spec(name.strip().partition(".")[0]) is None:
+                    raise Refused(f"{word}: {name} is no logger of a package here; say hydra.verbose=true for all")
 
 
 @contextmanager
