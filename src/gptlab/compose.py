@@ -23,6 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from gptlab.config import hydra_messages
+from gptlab.config.broken_packages import warn_of_broken_packages
 from gptlab.config.command_line import put_options_first, refuse_bad_options, refuse_missing_package
 from gptlab.config.menu import CONF, select_choices_that_reach
 from gptlab.config.recipe import KEYS_NOT_IN_NAME, LISTS, Recipe, check_settings, flatten
@@ -40,6 +41,7 @@ from gptlab.training.check import check_recipe as check_recipe
 
 FULL_ERROR = os.environ.get("HYDRA_FULL_ERROR") == "1"
 """Asked for at the start, before `errors_in_one_line` sets it for hydra."""
+MISSING = object()
 
 for resolver in RESOLVERS:
     OmegaConf.register_new_resolver(resolver.__name__, resolver, replace=True)
@@ -48,6 +50,7 @@ for resolver in RESOLVERS:
 def read_command_line(program: str) -> list[str]:
     """Return the words of the command line, options first; refuse options that hydra does not take."""
     refuse_bad_options(get_args_parser(), sys.argv[1:], program)
+    warn_of_broken_packages()
     return put_options_first(sys.argv[1:])
 
 
@@ -70,6 +73,7 @@ def keep_searchpath(hydra: Any) -> None:
     """Remember where hydra was told to look for YAMLs; who names pkg://mypackage.conf there registers mypackage."""
     SEARCHED[:] = [str(folder) for folder in hydra.searchpath]
     register_searched(SEARCHED)
+    warn_of_broken_packages()
 
 
 def compose_with_hydra(config_name: str, overrides: list[str], *, whole: bool = False) -> DictConfig:
@@ -203,9 +207,6 @@ def _describe_differences(
 def _compose_defaults(overrides: tuple[str, ...], config_name: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """Compose once what the arms of a study share."""
     return _compose_flat([*overrides], config_name)
-
-
-MISSING = object()
 
 
 def compose_config(overrides: list[str], config_name: str = "train") -> tuple[dict[str, Any], dict[str, Any]]:

@@ -9,6 +9,8 @@ import pytest
 from tiny_runs import ROOT, program, tiny
 
 from gptlab import compose as wiring
+from gptlab.config import broken_packages
+from gptlab.config.broken_packages import find_fault
 from gptlab.config.factory import locate
 from gptlab.config.menu import list_choices
 from gptlab.config.variant_packages import VARIABLE, list_variant_packages, register_searched
@@ -124,7 +126,60 @@ def test_a_package_whose_code_does_not_import_is_refused_in_one_line(
     monkeypatch.setenv(VARIABLE, package)
     done = program("train.py", "mlp=mine", f"outputs={tmp_path}")
     line = f"mlp._target_={package}.mine.Mine cannot be imported: {reason}"
+    assert done.status == 2
+    assert done.err.splitlines()[-1] == f"error: {line}"
+    done = program("-m gptlab", "check", package)
     assert (done.status, done.err) == (2, f"error: {line}\n")
+
+
+@pytest.mark.parametrize(
+    ("code", "fault"),
+    [
+        ("import nothing_of_this_name\n", "mine.py, line 1: no module named nothing_of_this_name"),
+        ("x = 1\nfrom .gone import y\n", "mine.py, line 2: no module named PACKAGE.gone"),
+        ("from gptlab.model.mlp import Renamed\n", "mine.py, line 1: gptlab.model.mlp has no Renamed"),
+        ("from gptlab.model.gone import Mlp\n", "mine.py, line 1: no module named gptlab.model.gone"),
+        ("def x(:\n", "mine.py, line 1: invalid syntax"),
+        ("raise RuntimeError\n", "mine.py, line 1 raises"),
+    ],
+)
+def test_a_package_that_does_not_import_is_named_though_nobody_uses_its_choice(
+    code: str, fault: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    package = f"unused_{tmp_path.name}"  # where a package lies is read once a process
+    write_package(tmp_path, package, code=code)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    monkeypatch.setenv(VARIABLE, package)
+    start = f"gptlab.variants: {package} does not import: "
+    end = f"{fault.replace('PACKAGE', package)}; mend GPTLAB_VARIANTS={package}, or PYTHONPATH\n"
+    for words in (["train.py", "--help"], ["ablate.py", "norm=rmsnorm,layernorm", "dry_run=true", *tiny(tmp_path)]):
+        monkeypatch.setattr(broken_packages, "_said", set())  # once a process
+        done = program(*words)
+        assert done.status == 0, done.err
+        assert done.err.startswith(start)
+        assert done.err.endswith(end)
+        assert done.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import gptlab, torch.nn\nfrom gptlab import load\nfrom gptlab.model.mlp import *\n",
+        "from gptlab.model import mlp\nfrom gptlab.model.mlp import Mlp\n",
+        "try:\n    import nothing_of_this_name\nexcept ImportError:\n    pass\nfrom . import mine\n",
+        "from .folder.inner import x\nfrom .folder import inner\n",
+    ],
+)
+def test_a_package_that_imports_is_not_named(code: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    package = f"sound_{tmp_path.name}"
+    write_package(tmp_path, package, code=code)
+    (tmp_path / package / "folder").mkdir()
+    (tmp_path / package / "folder" / "inner.py").write_text("x = 1\n")
+    monkeypatch.setattr(sys, "path", [str(tmp_path), str(EXAMPLE), *sys.path])
+    monkeypatch.setenv(VARIABLE, f"{package},gptlab_example")
+    assert [find_fault(package) for package in list_variant_packages()] == [None, None]
+    done = program("train.py", "--help")
+    assert (done.status, done.err) == (0, "")
 
 
 @pytest.mark.parametrize(

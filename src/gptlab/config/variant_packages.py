@@ -23,11 +23,15 @@ VARIABLE = "GPTLAB_VARIANTS"
 
 @dataclass(frozen=True)
 class VariantPackage:
-    """A package by its dotted name, the folder of its code, and the YAMLs below its conf/ as slot/choice."""
+    """A package by its dotted name, the folder of its code, and the YAMLs below its conf/ as slot/choice.
+
+    remedy  what to do where something is wrong with it
+    """
 
     name: str
     folder: Path
     choices: tuple[str, ...]
+    remedy: str
 
     @property
     def conf(self) -> Path:
@@ -88,7 +92,7 @@ def _find_package(name: str, remedy: str) -> VariantPackage:
     if folder is None:
         raise Refused(f"{GROUP}: {name} has no folder conf beside its code, with conf/<slot>/<choice>.yaml; {remedy}")
     choices = (f"{file.parent.name}/{file.stem}" for file in sorted((folder / "conf").glob("*/*.yaml")))
-    return VariantPackage(name, folder, tuple(choices))
+    return VariantPackage(name, folder, tuple(choices), remedy)
 
 
 def _refuse_shared_choices(packages: tuple[VariantPackage, ...]) -> None:
