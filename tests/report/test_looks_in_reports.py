@@ -1,15 +1,22 @@
 """A look, what it spends and what the next one can do are said wherever a verdict is."""
 
 import io
+import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, cast
 
+import pytest
 from findings import comparison, findings
+from PIL import ImageDraw
 from rich.console import Console
 
+from gptlab.report.card import render_card
 from gptlab.report.publish import build_summary_numbers
-from gptlab.report.render import latex, markdown
+from gptlab.report.render import html, latex, markdown, wandb_report
 from gptlab.report.render.answer import answer_with_findings
+from gptlab.report.render.card_image import save_card_image
+from gptlab.report.render.files import build_document
 from gptlab.report.render.terminal import print_study
 from gptlab.report.study import build_study_report
 from gptlab.report.text.sentences import describe_verdicts
@@ -93,6 +100,41 @@ def test_more_seeds_than_planned_are_marked_everywhere():
     assert str(sentence(made, "gqa")).endswith("Exploratory: more seeds than planned.")
     assert build_summary_numbers(made)["verdict/attention=gqa"] == "better (exploratory)"
     assert [one["exploratory"] for one in answer_with_findings(made)["verdicts"]] == [True, True]
+
+
+def render_all_forms(made: Findings, folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """The words of every form in which a verdict leaves the study."""
+    report = build_study_report(made)
+    written: list[str] = []
+    monkeypatch.setattr(ImageDraw.ImageDraw, "text", lambda self, place, text, **more: written.append(text))
+    save_card_image(made, folder / "report.png")
+    spec = wandb_report.extract_spec(wandb_report.build_wandb_report(report, "project", "entity", "group"))
+    return {
+        "terminal": shown(made),
+        "Markdown": page(made),
+        "page": html.render_page(report).rpartition("</script>")[0].partition("<body")[2],
+        "LaTeX": " ".join(latex.render_table(made).split()),
+        "card": " ".join(render_card(report).split()),
+        "picture": " ".join(written),
+        "W&B Report": json.dumps(spec, ensure_ascii=False),
+    }
+
+
+def test_every_form_of_a_report_says_the_look_and_marks_what_is_exploratory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    pytest.importorskip("wandb_workspaces")
+    for name, text in render_all_forms(study(), tmp_path, monkeypatch).items():
+        assert "look 1 of 3, alpha .025 of .05 spent" in text, name
+        assert "(exploratory)" not in text, name
+    made = study(10, exploratory=True)
+    for name, text in render_all_forms(made, tmp_path, monkeypatch).items():
+        assert "after look 3 of 3, with more than the 8 planned seeds: exploratory" in text, name
+        assert "better (exploratory)" in text, name
+        assert "not resolved (exploratory)" in text, name
+    (stratum,) = build_document(made)["strata"]
+    assert stratum["comparisons"][0]["look"]["place"] == "after"
+    assert {contrast["exploratory"] for contrast in stratum["comparisons"][0]["contrasts"]} == {True}
 
 
 def test_the_page_has_each_arms_own_sd_beside_the_one_used():
