@@ -80,6 +80,71 @@ READERS: dict[str, Callable[[Path], tuple[dict[int, float], list[str], float | N
 }
 
 
+GO_ON = """
+import sys
+from pathlib import Path
+from gptlab.config.recipe import Tracking
+from gptlab.runs.mirror import MirroredRun, open_mirrors
+from gptlab.runs.tracker import Tracker
+name, folder = sys.argv[1:]
+run = MirroredRun(Path(folder), "project", "id-1", "nano-s0", None, {"size": "nano", "seed": 0})
+tracker = Tracker("disabled", Path(folder), Tracking("disabled", "project", None, None, [], False), {})
+tracker.mirrors = open_mirrors([name], run)
+for step in (20, 30):  # the checkpoint was of step 10
+    tracker.log_metrics({"step": step, "train/loss": 4.0 - step / 20, "tokens": 8.0 * step})
+    tracker.log_metrics({"step": step, "tokens": 8.0 * step, "val/loss": 2.0})
+    tracker.log_sample({"step": step, "text": f"at {step}"})
+tracker.finish({"val/loss": 2.5, "status": "finished"}, 0)
+"""
+
+
+def count_tensorboard(folder: Path) -> dict[str, list[int]]:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-not-found]
+
+    events = EventAccumulator(str(folder / "tensorboard" / "id-1")).Reload()
+    return {key: [event.step for event in events.Scalars(key)] for key in ("train/loss", "val/loss")}
+
+
+def count_trackio(folder: Path) -> dict[str, list[int]]:
+    code = (
+        "import json; from trackio.sqlite_storage import SQLiteStorage as S; (run,) = S.get_runs('project');"
+        "print(json.dumps(S.get_logs('project', run), default=str))"
+    )
+    environment = {**os.environ, "TRACKIO_DIR": str(folder / "trackio")}
+    printed = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    rows: list[dict[str, Any]] = json.loads(printed.stdout.splitlines()[-1])
+    return {key: [row["step"] for row in rows if key in row] for key in ("train/loss", "val/loss")}
+
+
+def count_mlflow(folder: Path) -> dict[str, list[int]]:
+    from mlflow.tracking import MlflowClient  # type: ignore[import-not-found]
+
+    client = MlflowClient((folder / "mlflow").as_uri())
+    (run,) = client.search_runs([client.get_experiment_by_name("project").experiment_id])  # type: ignore[union-attr]
+    histories = {key: client.get_metric_history(run.info.run_id, key) for key in ("train/loss", "val/loss")}
+    return {key: sorted(metric.step for metric in history) for key, history in histories.items()}
+
+
+COUNTERS = {"tensorboard": count_tensorboard, "trackio": count_trackio, "mlflow": count_mlflow}
+
+
+@pytest.mark.filterwarnings("ignore")  # of the libraries
+@pytest.mark.parametrize("name", list_choices("mirror"))
+def test_a_run_that_goes_on_after_a_kill_loses_no_step_and_doubles_none(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    pytest.importorskip(name)
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    for code, words in ((WRITE, ["killed"]), (GO_ON, [])):
+        done = subprocess.run([sys.executable, "-c", code, name, str(tmp_path), *words], capture_output=True, text=True)
+        assert done.returncode == (-signal.SIGKILL if words else 0), done.stderr
+    assert COUNTERS[name](tmp_path) == {"train/loss": [10, 20, 30], "val/loss": [20, 30]}
+    losses, texts, final = READERS[name](tmp_path)
+    assert losses == {10: 3.5, 20: 3.0, 30: 2.5}
+    assert sorted(text.strip() for text in texts) == ["at 30", "to be <b>"]
+    assert final == 2.5
+
+
 @pytest.mark.filterwarnings("ignore")  # of the libraries
 @pytest.mark.parametrize("ending", ["finished", "killed"])
 @pytest.mark.parametrize("name", list_choices("mirror"))

@@ -152,7 +152,12 @@ class Tracker:
             return self._wandb.Histogram(np_histogram=pair)
 
         self._try(lambda run: run.log({key: draw(value) for key, value in row.items()}))
-        self._mirror(lambda mirror: mirror.log_metrics(row["step"], select_numbers(row)))
+
+        def copy(mirror: Mirror) -> None:
+            if numbers := mirror.select_new(row["step"], select_numbers(row)):
+                mirror.log_metrics(row["step"], numbers)
+
+        self._mirror(copy)
 
     def log_sample(self, row: dict[str, Any]) -> None:
         """Log a generated text, as escaped HTML."""
@@ -162,7 +167,12 @@ class Tracker:
             run.log({"samples_html": page, "step": row["step"], "tokens": row["tokens"]})
 
         self._try(log)
-        self._mirror(lambda mirror: mirror.log_sample(row["step"], row["text"]))
+
+        def copy(mirror: Mirror) -> None:
+            if row["step"] > mirror.last_steps.get("sample", -1):
+                mirror.log_sample(row["step"], row["text"])
+
+        self._mirror(copy)
 
     def log_sample_table(self, rows: list[dict[str, Any]]) -> None:
         """Log the texts that are generated at the end, if there are any: one table, in mirrors one text."""

@@ -1,13 +1,15 @@
 """Trackers beside W&B, by name in tracking.to. Each copies the rows of a run; the run folder stays the truth.
 
 Whatever a mirror raises is said once and ends it, without harm to the run. It keeps nothing back: a row that was logged
-survives a SIGKILL.
+survives a SIGKILL, and is not logged again by the process that goes on from the last checkpoint.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 from gptlab.config.factory import locate
@@ -39,9 +41,19 @@ class Mirror:
 
     package: ClassVar[str]
     """The library that it imports, where it is used."""
+    last_steps: Mapping[str, int] = MappingProxyType({})
+    """As it was opened: the last step of each number that it had, and under `sample` of its texts."""
 
     def __init__(self, run: MirroredRun) -> None:
         raise NotImplementedError
+
+    def read_last_steps(self) -> dict[str, int]:
+        """Return the last step of each number that an earlier process of this run logged, and of `sample`."""
+        return {}
+
+    def select_new(self, step: int, numbers: dict[str, float]) -> dict[str, float]:
+        """Return the numbers of a row that are not there yet: a run that goes on takes some steps again."""
+        return {key: value for key, value in numbers.items() if step > self.last_steps.get(key, -1)}
 
     def log_metrics(self, step: int, numbers: dict[str, float]) -> None:
         """Log the numbers of a row."""
@@ -73,7 +85,7 @@ def check_mirrors(names: list[str]) -> None:
 
 def open_mirrors(names: list[str], run: MirroredRun) -> dict[str, Mirror]:
     """Open the mirrors of a list, W&B aside."""
-    mirrors = {}
+    mirrors: dict[str, Mirror] = {}
     for name, kind in _find_classes(names):
         try:
             mirrors[name] = kind(run)
@@ -82,6 +94,9 @@ def open_mirrors(names: list[str], run: MirroredRun) -> dict[str, Mirror]:
             raise Refused(
                 f"tracking.to: {name} cannot be opened: {type(error).__name__}: {line}; leave it out"
             ) from error
+        # what cannot be read, as where a kill cut a line short, is logged twice and not lost
+        with suppress(Exception):
+            mirrors[name].last_steps = mirrors[name].read_last_steps()
     return mirrors
 
 

@@ -36,6 +36,15 @@ class Mlflow(Mirror):
             self.client.log_param(begun, key, value)
         return begun
 
+    def read_last_steps(self) -> dict[str, int]:
+        last_steps = {}
+        for key in self.client.get_run(self.run).data.metrics:
+            last_steps[key] = max(metric.step for metric in self.client.get_metric_history(self.run, key))
+        for file in self.client.list_artifacts(self.run, "samples"):
+            step = int(file.path.rpartition("/step_")[2].partition("_")[0])
+            last_steps["sample"] = max(step, last_steps.get("sample", -1))
+        return last_steps
+
     def log_metrics(self, step: int, numbers: dict[str, float]) -> None:
         now = int(time.time() * 1000)
         self.client.log_batch(self.run, [self.metric(key, value, now, step) for key, value in numbers.items()])

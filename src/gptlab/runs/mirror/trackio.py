@@ -23,6 +23,13 @@ class Trackio(Mirror):
         self.config: dict[str, Any] | None = {**run.config, "group": run.group}
         self.storage.init_db(self.project)
 
+    def read_last_steps(self) -> dict[str, int]:
+        last_steps: dict[str, int] = {}
+        for row in self.storage.get_logs(self.project, self.run):
+            for key in row:
+                last_steps[key] = max(int(row["step"] or 0), last_steps.get(key, -1))
+        return last_steps
+
     def log_metrics(self, step: int, numbers: dict[str, float]) -> None:
         self._write({**numbers}, step)
 
