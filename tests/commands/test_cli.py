@@ -302,6 +302,7 @@ def test_the_menu_fits_a_terminal_and_is_a_line_an_entry_elsewhere(width: int):
     lines = print_slots("attention", width, is_terminal=False)
     assert lines == print_slots("attention", 40, is_terminal=False)
     assert max(map(len, lines)) > 200
+    assert not re.findall(r"=(?:None|True|False)\b", "\n".join(print_slots("", width, is_terminal=False)))
     shown = print_slots("attention", width, is_terminal=True)
     assert max(map(len, shown)) <= width
     assert len(shown) > len(lines)

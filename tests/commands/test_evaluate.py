@@ -122,7 +122,7 @@ def test_a_program_gets_the_scores(run: Path, folder: Path):
 @pytest.mark.parametrize(
     ("line", "wanted"),
     [
-        ('{"sentence_good": "a"}', "sentence_bad=None is no text"),
+        ('{"sentence_good": "a"}', "sentence_bad=null is no text"),
         ('{"sentence_good": "a", "sentence_bad": "a"}', "a pair must differ"),
         ('{"sentence_good": "a", "sentence_bad": "é"}', "text 2: tokenizer=char has never seen"),
         ("[1]", "holds no object"),
@@ -140,8 +140,8 @@ def test_pairs_that_cannot_be_scored_are_refused(line: str, wanted: str, run: Pa
     [
         ({"question": "a", "choices": ["b"], "answer": 1}, "answer=1 is none of its 1 choices"),
         ({"question": "a", "choices": [], "answer": 0}, "is no list of texts"),
-        ({"question": "a", "choices": ["b", "c"], "answer": True}, "answer=True is none"),
-        ({"choices": ["b"], "answer": 0}, "question=None is no text"),
+        ({"question": "a", "choices": ["b", "c"], "answer": True}, "answer=true is none"),
+        ({"choices": ["b"], "answer": 0}, "question=null is no text"),
     ],
 )
 def test_questions_that_cannot_be_scored_are_refused(row: dict[str, Any], wanted: str, run: Path, tmp_path: Path):

@@ -87,7 +87,7 @@ KEYS = [
         "attention=local_global attention.kinds.local.window=0",
         "attention.kinds.local.window=0 sees nothing; give a number of keys > 0, or null for all of them",
     ),
-    ("data=text", "data.path=None names no file; data=text needs data.path=<a UTF-8 text file, folder or glob>"),
+    ("data=text", "data.path=null names no file; data=text needs data.path=<a UTF-8 text file, folder or glob>"),
     ("attention._target_=os.system", "attention._target_=os.system lies outside gptlab., torch.nn., torch.optim."),
     ("output=xml", "output=xml is not one of json, text"),
     (
@@ -284,7 +284,7 @@ RANGES = [
     ("schedule=inverse_sqrt schedule.timescale=0", "schedule.timescale=0 is not positive; null takes warmup=0.05"),
     (
         "schedule=inverse_sqrt schedule.warmup=0",
-        "schedule.timescale=None takes warmup, and warmup=0.0 has no length; ...",
+        "schedule.timescale=null takes warmup, and warmup=0.0 has no length; ...",
     ),
     ("vocab_multiple=0", "vocab_multiple=0 is not positive; give a number > 0"),
     ("trainer.devices=2", "trainer.devices=2 x nodes=1 make more than one process; use trainer=ddp"),
@@ -366,7 +366,7 @@ TEXTS = [
         "tokenizer.vocab_size=9 is less than the 256 bytes, which come first; ...",
     ),
     ("tokenizer=bpe tokenizer.train_mb=0", "tokenizer.train_mb=0 leaves nothing to learn from; try 30"),
-    ("data=shards", "data.path=None names no file; data=shards needs data.path=<a folder or glob of .bin files>"),
+    ("data=shards", "data.path=null names no file; data=shards needs data.path=<a folder or glob of .bin files>"),
     ("data=shards data.path={texts}", "data.path={texts} holds no .bin file; give a folder, a glob or a file of ..."),
     ("data=shards data.path={texts}/short", "data.path={texts}/short has no file named val or validation; ..."),
     (
@@ -379,7 +379,7 @@ TEXTS = [
     ),
     (
         "data=huggingface",
-        "data.path=None names nothing to read; data=huggingface needs data.path=<a .parquet or .jsonl file, ...",
+        "data.path=null names nothing to read; data=huggingface needs data.path=<a .parquet or .jsonl file, ...",
     ),
     (
         "data=huggingface data.path={texts}/none",

@@ -2,15 +2,17 @@
 
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from tiny_runs import COMPARED, ROOT, Done, program, tiny, train
 
 from gptlab import compose as wiring
 from gptlab.config.command_line import describe_overruled_words, put_options_first, refuse_bad_options
-from gptlab.config.typecheck import quote_for_hydra, quote_for_shell
+from gptlab.config.typecheck import quote_for_hydra, quote_for_shell, show_value
 from gptlab.training.check import check_recipe
 
 AXES = ["attention=mha,mqa", "dry_run=true"]
@@ -302,6 +304,23 @@ TEXTS = [
     r"${x}",
     "[1]",
 ]
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (None, "null"),
+        ("None", "None"),
+        (True, "true"),
+        (0, "0"),
+        (1e-3, "0.001"),
+        ([1, None, False, "a b"], "[1, null, false, 'a b']"),
+        ({"a": None, "b": [True]}, "{a: null, b: [true]}"),
+    ],
+)
+def test_a_message_quotes_a_value_as_a_yaml_has_it(value: Any, shown: str):
+    assert show_value(value) == shown
+    assert yaml.safe_load(shown) == value
 
 
 @pytest.mark.parametrize("text", TEXTS)

@@ -182,7 +182,7 @@ def refusal(call) -> str:
         (lambda: Text(path="x", validation=0), "validation=0 is not between 0 and 1"),
         (lambda: TinyShakespeare(validation=float("nan")), "validation=nan is not between 0 and 1"),
         (lambda: Shakespeare(plays="some"), "plays=some is neither tiny nor all"),  # pyright: ignore[reportArgumentType]
-        (lambda: Text(), "path=None names no file"),
+        (lambda: Text(), "path=null names no file"),
         (lambda: split_text(Given("a")), "data.validation=0.1 cuts the 1 characters of the text into 0 and 1"),
         (lambda: split_text(Given("")), "data.validation=0.1 cuts the 0 characters of the text into 0 and 0"),
         (lambda: Text(path="no/such.txt").text(), "data.path=no/such.txt does not exist"),

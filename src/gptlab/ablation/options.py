@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from gptlab.config.typecheck import conforms, describe_type, format_value
+from gptlab.config.typecheck import conforms, describe_type, format_value, show_value
 from gptlab.errors import Refused
 from gptlab.stats.results import is_comparable
 from gptlab.stats.spending import Spending
@@ -142,7 +142,7 @@ def _check_ranges(values: dict[str, Any]) -> Iterator[str]:
         yield f"controls=true runs budget={list(CONTROL_BUDGETS)} itself; leave them out of budget"
     for name, most in (values["limits"] or {}).items():
         if name not in LIMITS:
-            yield f"limits={{{name}: {most}}} is no limit; choose from {', '.join(LIMITS)}"
+            yield f"limits={{{name}: {show_value(most)}}} is no limit; choose from {', '.join(LIMITS)}"
     if values["jobs"] != "auto" and values["jobs"] < 1:
         yield f"jobs={values['jobs']} runs nothing; give 1 or more, or auto"
     if values["timing"] < 0:

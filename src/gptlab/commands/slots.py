@@ -14,7 +14,7 @@ from gptlab.commands.explain import find_knobs, list_slots, split_knob_list, sum
 from gptlab.config.factory import locate, read_knobs
 from gptlab.config.menu import find_yaml, list_choices, read_choice
 from gptlab.config.recipe import LISTS, Settings, flatten
-from gptlab.config.typecheck import describe_type
+from gptlab.config.typecheck import describe_type, show_value
 
 NOT_SETTINGS = ("defaults", "hydra", "cell")
 
@@ -58,7 +58,7 @@ def print_menu(menu: dict[str, Any], console: Console) -> None:
             _print_entry(f"{star} {slot}={choice}", facts["about"], f"[{knobs}]" if knobs else "", console)
     for part in ("settings", "study"):
         for key, facts in menu[part].items():
-            _print_entry(f"  {key}={facts['default']}", facts["about"], "", console)
+            _print_entry(f"  {key}={show_value(facts['default'])}", facts["about"], "", console)
 
 
 def _print_entry(name: str, about: str, knobs: str, console: Console) -> None:

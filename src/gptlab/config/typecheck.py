@@ -34,6 +34,19 @@ def format_value(value: Any) -> str:
     return {None: "null", True: "true", False: "false"}[value] if isinstance(value, bool | None) else repr(value)
 
 
+def show_value(value: Any) -> str:
+    """Return a value as a message quotes it: a text as it was typed, anything else as a YAML has it."""
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_show_item, value)) + "]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {_show_item(item)}" for key, item in value.items()) + "}"
+    return value if isinstance(value, str) else format_value(value)
+
+
+def _show_item(item: Any) -> str:
+    return repr(item) if isinstance(item, str) else show_value(item)
+
+
 def quote_for_hydra(value: Any) -> str:
     """Return a plain value as hydra's command line has it."""
     if isinstance(value, dict):

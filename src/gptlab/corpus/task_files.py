@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from gptlab.config.typecheck import show_value
 from gptlab.corpus.tokenizer import encode_utf8
 from gptlab.errors import Refused
 
@@ -81,11 +82,13 @@ def read_questions(file: Path) -> list[Question]:
         choices = row.get("choices", [answer])
         is_list = isinstance(choices, list) and len(choices) > 0
         if not is_list or not all(isinstance(choice, str) and choice for choice in choices):
-            raise Refused(f"{file}, line {number}: choices={choices!r} is no list of texts; give {QUESTIONS}")
+            raise Refused(f"{file}, line {number}: choices={show_value(choices)} is no list of texts; give {QUESTIONS}")
         right = _find_answer(choices, answer)
         if right is None:
             few = f"0 to {len(choices) - 1}, a letter or one of the texts"
-            raise Refused(f"{file}, line {number}: answer={answer!r} is none of its {len(choices)} choices; give {few}")
+            raise Refused(
+                f"{file}, line {number}: answer={show_value(answer)} is none of its {len(choices)} choices; give {few}"
+            )
         # a lone surrogate is JSON, and no text
         for choice in choices:
             encode_utf8(choice)
@@ -132,6 +135,6 @@ def _read_rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 def _take_text(row: dict[str, Any], field: str, file: Path, number: int, wanted: str) -> str:
     value = row.get(field)
     if not isinstance(value, str) or not value:
-        raise Refused(f"{file}, line {number}: {field}={value!r} is no text; a line has {wanted}")
+        raise Refused(f"{file}, line {number}: {field}={show_value(value)} is no text; a line has {wanted}")
     encode_utf8(value)
     return value

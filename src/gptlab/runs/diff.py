@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gptlab.config.recipe import COSMETIC_KEYS, flatten
-from gptlab.config.typecheck import format_value
+from gptlab.config.typecheck import show_value
 from gptlab.runs.record import RunFolder, read_recipe
 
 MAX_RUNS = 6
@@ -23,15 +23,10 @@ def find_differences(folders: list[Path]) -> dict[str, list[str]]:
     keys = {key for description in descriptions for key in description}
     differences = {}
     for key in sorted(keys, key=lambda key: (key.split(".")[0], "." in key, key)):
-        values = [_format(description.get(key, MISSING)) for description in descriptions]
+        values = [show_value(description.get(key, MISSING)) for description in descriptions]
         if len({*values}) > 1:
             differences[key] = values
     return differences
-
-
-def _format(value: Any) -> str:
-    """Return a value as a config has it, texts without quotation marks."""
-    return value if isinstance(value, str) else format_value(value)
 
 
 def _describe_run(folder: Path) -> dict[str, Any]:

@@ -1,12 +1,14 @@
 """The recipe of a run to go on with, and where its files are by now. No hydra."""
 
 import glob
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from gptlab.config.factory import check_node, locate, read_knobs
 from gptlab.config.later_keys import list_later_keys
 from gptlab.config.recipe import COSMETIC_KEYS, LISTS, SLOTS, Recipe, check_settings, flatten
+from gptlab.config.typecheck import show_value
 from gptlab.errors import Refused
 from gptlab.runs.record import read_json, read_recipe, read_unfinished_recipe
 
@@ -50,7 +52,7 @@ def resume_recipe(recipe: Recipe, words: set[str]) -> Recipe:
     # typed words that change nothing are welcome: a command may be repeated with resume= added
     if keys := _find_differences(recipe, saved, words):
         asked, stored = flatten(recipe.config), flatten(saved.config)
-        differences = ", ".join(f"{key} ({stored.get(key)} there, {asked.get(key)} here)" for key in keys[:4])
+        differences = ", ".join(describe_difference(key, stored, asked) for key in keys[:4])
         differences += f" and {len(keys) - 4} more" if len(keys) > 4 else ""
         raise Refused(f"resume={folder} is a run of another config: {differences}; say resume={folder} alone")
     given = {word.partition(".")[0] for word in words}
@@ -98,6 +100,11 @@ def _refuse_other_version(recipe: Recipe, folder: Path) -> None:
     if keys:
         git = read_json(folder / "run.json").get("git") or "unknown"
         raise Refused(f"resume={folder} was made by another gptlab ({keys[0]}); resume it with that of commit {git}")
+
+
+def describe_difference(key: str, stored: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
+    """Return a key with its value in a run that is there and in what is asked."""
+    return f"{key} ({show_value(stored.get(key))} there, {show_value(asked.get(key))} here)"
 
 
 def _find_differences(recipe: Recipe, saved: Recipe, words: set[str]) -> list[str]:

@@ -19,7 +19,7 @@ from gptlab.ablation.cells import KEYS_WITHOUT_EFFECT, Variant, hash_without_see
 from gptlab.ablation.options import StudyOptions
 from gptlab.ablation.question import StudySpec
 from gptlab.config.recipe import flatten
-from gptlab.config.typecheck import format_value
+from gptlab.config.typecheck import show_value
 from gptlab.errors import Refused
 from gptlab.report.text.looks import format_alpha
 from gptlab.runs.campaign_folder import CampaignFolder
@@ -120,7 +120,9 @@ def _refuse_second_choice(question: dict[str, Any] | None, spec: StudySpec) -> N
 
 def _write_choice(choice: dict[str, Any]) -> str:
     """Return a choice as it is typed, without blanks inside a value."""
-    return " ".join(f"{knob}={_format(value).replace(' ', '')}" for knob, value in (choice or {"confirm": 0}).items())
+    return " ".join(
+        f"{knob}={show_value(value).replace(' ', '')}" for knob, value in (choice or {"confirm": 0}).items()
+    )
 
 
 def _refuse_other_campaign(spec: StudySpec) -> None:
@@ -129,8 +131,8 @@ def _refuse_other_campaign(spec: StudySpec) -> None:
     of_folder = StudyFolder(folder).plan.campaign if (folder / "study.json").exists() else None
     if of_folder not in (None, spec.options.campaign):
         raise Refused(
-            f"campaign={_format(spec.options.campaign)}: {spec.name} was asked in campaign={of_folder}, at its share "
-            f"of alpha; say campaign={of_folder}, or give another name="
+            f"campaign={show_value(spec.options.campaign)}: {spec.name} was asked in campaign={of_folder}, at its "
+            f"share of alpha; say campaign={of_folder}, or give another name="
         )
 
 
@@ -148,8 +150,8 @@ def _refuse_unfit_study(spec: StudySpec) -> None:
         value = getattr(spec.options, knob)
         if value not in allowed:
             raise Refused(
-                f"campaign={name} does not go with {knob}={_format(value)}; "
-                f"say {knob}={_format(allowed[0])}, or leave campaign out"
+                f"campaign={name} does not go with {knob}={show_value(value)}; "
+                f"say {knob}={show_value(allowed[0])}, or leave campaign out"
             )
     if len(spec.baselines) > 1:
         raise Refused(f"campaign={name} has one baseline, and sizes have one each; give a campaign to each size")
@@ -172,10 +174,6 @@ def _refuse_unfit_choice(options: StudyOptions) -> None:
             f"campaign={name} confirm={options.confirm} chooses once, from equal seeds; until={options.until} does not "
             "go with it, say until=seeds"
         )
-
-
-def _format(value: Any) -> str:
-    return value if isinstance(value, str) else format_value(value)
 
 
 def _get_baseline(spec: StudySpec) -> Variant:
@@ -216,7 +214,7 @@ def _refuse_other_baseline(campaign: CampaignFolder, spec: StudySpec) -> None:
         named = [key for key in differing if not key.endswith("._target_")] or differing
         words = []
         for key in named[:NAMED_DIFFERENCES]:
-            words.append(f"{key}={_format(own_values.get(key))}, not {_format(opened_values.get(key))}")
+            words.append(f"{key}={show_value(own_values.get(key))}, not {show_value(opened_values.get(key))}")
         raise Refused(
             f"campaign={campaign.name} is of another baseline: {baseline.name} has {'; '.join(words)}; "
             "give another campaign="

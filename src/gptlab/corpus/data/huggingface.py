@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
+from gptlab.config.typecheck import show_value
 from gptlab.corpus.data import Data, find_files, refuse_read_errors
 from gptlab.corpus.hub import CONVERTED, refuse_local_revision, refuse_moving_revision
 from gptlab.corpus.parquet import BATCH, check_column, import_extra, read_column, refuse_damaged_parquet
@@ -65,7 +66,9 @@ class HuggingFace(Data):
     ) -> None:
         super().__init__(validation=validation)
         if not path:
-            raise Refused(f"path={path} names nothing to read; data=huggingface needs data.path=<{EXPECTED}>")
+            raise Refused(
+                f"path={show_value(path)} names nothing to read; data=huggingface needs data.path=<{EXPECTED}>"
+            )
         refuse_moving_revision(revision)
         self.path, self.column, self.split, self.revision = path, column, split, revision
         self.set_document_options(documents is not None, mask_documents, packing)

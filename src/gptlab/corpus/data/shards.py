@@ -11,6 +11,7 @@ import re
 from pathlib import Path
 from typing import Any, Literal
 
+from gptlab.config.typecheck import show_value
 from gptlab.corpus.data import Data, TokenFiles, find_files
 from gptlab.errors import Refused
 
@@ -43,7 +44,9 @@ class Shards(Data):
         # the base class wants a share; whether it was given is remembered below
         super().__init__(validation=0.1 if validation is None else validation)
         if not path:
-            raise Refused(f"path={path} names no file; data=shards needs data.path=<a folder or glob of .bin files>")
+            raise Refused(
+                f"path={show_value(path)} names no file; data=shards needs data.path=<a folder or glob of .bin files>"
+            )
         if mask_documents and documents is None:
             raise Refused(
                 "mask_documents=true needs data.documents=<the token between two>, such as 50256 of tokenizer=gpt2"

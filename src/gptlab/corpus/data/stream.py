@@ -10,6 +10,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from gptlab.config.typecheck import show_value
 from gptlab.corpus.content import hash_file
 from gptlab.corpus.data import StreamedData, find_files
 from gptlab.corpus.hub import CONVERTED, refuse_local_revision, refuse_moving_revision
@@ -42,7 +43,7 @@ class Stream(StreamedData):
     ) -> None:
         super().__init__(column=column, validation_documents=validation_documents, buffer=buffer)
         if not path:
-            raise Refused(f"path={path} names nothing to read; data=stream needs data.path=<{EXPECTED}>")
+            raise Refused(f"path={show_value(path)} names nothing to read; data=stream needs data.path=<{EXPECTED}>")
         refuse_moving_revision(revision)
         self.path, self.revision = path, revision
 

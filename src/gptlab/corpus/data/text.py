@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from gptlab.config.typecheck import show_value
 from gptlab.corpus.data import Data, find_files, refuse_read_errors
 from gptlab.errors import Refused
 
@@ -47,7 +48,9 @@ class Text(Data):
     ) -> None:
         super().__init__(validation=validation)
         if not path:
-            raise Refused(f"path={path} names no file; data=text needs data.path=<a UTF-8 text file, folder or glob>")
+            raise Refused(
+                f"path={show_value(path)} names no file; data=text needs data.path=<a UTF-8 text file, folder or glob>"
+            )
         self.path, self.separator = path, documents or "file"
         self.set_document_options(documents is not None, mask_documents, packing)
 

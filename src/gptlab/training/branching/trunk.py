@@ -20,6 +20,7 @@ from gptlab.config.recipe import COSMETIC_KEYS, Recipe, flatten, set_values
 from gptlab.errors import Refused
 from gptlab.runs.fingerprint import fingerprint_recipe
 from gptlab.runs.record import RunFolder, read_recipe
+from gptlab.runs.resume import describe_difference
 
 if TYPE_CHECKING:
     from gptlab.training.schedule import Schedule
@@ -144,7 +145,7 @@ def _describe_differences(recipe: Recipe, other: Recipe) -> str:
     asked, stored = flatten(recipe.config), flatten(other.config)
     keys = [key for key in {**stored, **asked} if asked.get(key) != stored.get(key)]
     differing = [key for key in keys if key.split(".")[0] not in (*COSMETIC_KEYS, "steps", "schedule")]
-    return ", ".join(f"{key} ({stored.get(key)} there, {asked.get(key)} here)" for key in differing[:4])
+    return ", ".join(describe_difference(key, stored, asked) for key in differing[:4])
 
 
 def list_saved_points(trunk: Path) -> list[int]:

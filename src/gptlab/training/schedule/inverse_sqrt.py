@@ -17,7 +17,7 @@ class InverseSqrt(Schedule):
         if timescale is not None and timescale <= 0:
             raise ValueError(f"timescale={timescale} is not positive; null takes warmup={warmup}")
         if timescale is None and warmup == 0:
-            raise ValueError("timescale=None takes warmup, and warmup=0.0 has no length; try timescale=0.05")
+            raise ValueError("timescale=null takes warmup, and warmup=0.0 has no length; try timescale=0.05")
         self.timescale = timescale or warmup
 
     def after(self, progress: float) -> float:
