@@ -234,3 +234,29 @@ def test_every_command_of_the_page_for_programs_exists():
     for line in re.findall(r"^ +python ablate.py (.*?)(?: {2,}#.*)?$", text, re.M):
         status, answer, _ = ask("ablate.py", *shlex.split(line), *({"dry_run=true", "output=json"} - {*line.split()}))
         assert (status, answer["error"]) == (0, None)
+
+
+@pytest.mark.slow
+def test_every_command_of_the_page_for_programs_runs(tmp_path: Path):
+    small = [*TINY, "steps=12", "timing=0", "jobs=1", "seeds=2", "looks=[2,3]"]
+    text = (ROOT / "AGENTS.md").read_text()
+    folder = ""
+    for line in re.findall(r"^ +python (.*?)(?: {2,}#.*)?$", text, re.M):
+        words = shlex.split(line)
+        if words[2:3] == ["new"] or words[1] == "pytest":  # which write into this folder: test_new.py runs both
+            continue
+        is_study = words[0] == "ablate.py"
+        given = [word.partition("=")[0] for word in words]
+        more = [word for word in (*small, "output=json") if word.partition("=")[0] not in given]
+        if any(word == "until=resolved" for word in words):
+            more.remove("seeds=2")
+        command = [f"{ROOT}/ablate.py", *words[1:], *more] if is_study else [*words, *({"--json"} - {*words})]
+        status, answer, said = ask(*command, cwd=tmp_path)
+        if status == 2 and "confirm" in words:  # of arms so small, whatever is accepted is chance
+            assert "has accepted no change, so there is nothing to confirm" in said
+            continue
+        assert status in ((0, 3) if is_study or "confirm" in words else (0,)), (line, said)
+        assert answer["error"] is None, line
+        folder = answer.get("folder", folder)
+    status, answer, _ = ask("-m", "gptlab", "status", folder, "--json", cwd=tmp_path)
+    assert (status, answer["error"]) == (0, None)
