@@ -13,8 +13,10 @@ validation split (val/loss_select); the second half has no part in the search an
 
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -82,16 +84,29 @@ def _run_searches(plan: Plan, run: Callable[[], None], console: Console) -> None
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     # in the study's folder: a search that was stopped goes on where its other files are
-    storage = f"sqlite:///{plan.folder.path.absolute() / 'search.db'}"
-    documents: list[dict[str, Any]] = []
-    for search in plan.spec.study.searches(plan.spec.options.sampler, plan.spec.base):
-        name = f"{search.name} {search.repeat}"
-        optuna_study = optuna.create_study(storage=storage, study_name=name, load_if_exists=True)
-        SearchRun(plan, search, optuna_study, run=run, console=console).run_trials()
-        trials = [describe_trial(trial) for trial in optuna_study.get_trials(deepcopy=False)]
-        documents.append({**search._asdict(), "trials": trials})
-        write_atomically(plan.folder.path / "search.json", to_json(documents, indent=2))
+    with open_record(plan.folder.path.absolute() / "search.db") as record:
+        documents: list[dict[str, Any]] = []
+        for search in plan.spec.study.searches(plan.spec.options.sampler, plan.spec.base):
+            name = f"{search.name} {search.repeat}"
+            optuna_study = optuna.create_study(storage=record, study_name=name, load_if_exists=True)
+            SearchRun(plan, search, optuna_study, run=run, console=console).run_trials()
+            trials = [describe_trial(trial) for trial in optuna_study.get_trials(deepcopy=False)]
+            documents.append({**search._asdict(), "trials": trials})
+            write_atomically(plan.folder.path / "search.json", to_json(documents, indent=2))
     run()  # so that the study folder holds them all
+
+
+@contextmanager
+def open_record(path: Path) -> "Iterator[optuna.storages.RDBStorage]":
+    """Yield optuna's record in a file, and close its connections after, which optuna itself never does."""
+    from optuna.storages import RDBStorage
+
+    record = RDBStorage(f"sqlite:///{path}")
+    try:
+        yield record
+    finally:
+        record.remove_session()
+        record.engine.dispose()
 
 
 def describe_trial(trial: "optuna.trial.FrozenTrial") -> dict[str, Any]:
