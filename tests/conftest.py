@@ -12,12 +12,14 @@ import pytest
 import torch
 import yaml
 from forked_process import stop_server
+from hydra import initialize_config_dir
 from kept_compositions import keep_compositions
+from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
 from gptlab import compose as wiring
 from gptlab.config.menu import list_choices
-from gptlab.config.recipe import LISTS, PARTS, SLOTS, Recipe
+from gptlab.config.recipe import LISTS, OPTIONAL_SLOTS, PARTS, SLOTS, Recipe
 from gptlab.model.attention import Attention
 from gptlab.model.decoder import Decoder
 from gptlab.model.rng import derive_seed
@@ -102,15 +104,27 @@ def composed(*overrides: str) -> Recipe:
 
 
 @cache
-def menu(*sizes: str) -> dict[str, dict[str, Any]]:
-    """Every choice's resolved node, by slot and name. No slot refers to another, so a compose serves one of each."""
-    nodes: dict[str, dict[str, Any]] = {slot: {} for slot in SLOTS}
+def compose_every_choice() -> list[tuple[dict[str, str], DictConfig]]:
+    """Configs that have every choice of every slot among them. No slot refers to another, so each has one of all."""
+    rows = []
     for row in zip_longest(*map(choices, SLOTS)):
         chosen = {slot: choice for slot, choice in zip(SLOTS, row, strict=True) if choice}
         asked = [f"{slot}=[{choice}]" if slot in LISTS else f"{slot}={choice}" for slot, choice in chosen.items()]
-        config = composed(*sizes, *asked).config
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            rows.append((chosen, wiring.compose_with_hydra("train", asked)))
+    return rows
+
+
+@cache
+def menu(*sizes: str) -> dict[str, dict[str, Any]]:
+    """Every choice's node by slot and name, resolved at these sizes: `${model.*}` and root values are all it reads."""
+    nodes: dict[str, dict[str, Any]] = {slot: {} for slot in SLOTS}
+    sized = {key: value for key, value in composed(*sizes).config.items() if key not in (*SLOTS, *OPTIONAL_SLOTS)}
+    for chosen, config in compose_every_choice():
+        config.update({key: value for key, value in sized.items() if key in config})
         for slot, choice in chosen.items():
-            nodes[slot][choice] = config[slot][choice] if slot in LISTS else config[slot]
+            node = OmegaConf.to_container(config[slot], resolve=True)
+            nodes[slot][choice] = node[choice] if slot in LISTS else node
     return nodes
 
 
