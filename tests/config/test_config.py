@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -250,6 +251,12 @@ def test_types_are_described_in_words(wanted: Any, words: str):
     for kind in (list[int], tuple[float, float], dict[str, Callable]):
         assert "typing" not in describe_type(kind)
         assert "<" not in describe_type(kind)
+
+
+def test_settings_are_typed_once_since_each_step_asks_for_them():
+    made = composed("steps=40")
+    assert made.settings is made.settings
+    assert replace(made, config=made.config | {"steps": 41}).settings.steps == 41
 
 
 def test_all_that_is_wrong_with_settings_is_told():

@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, replace
+from functools import cached_property
 from typing import Any, Literal
 
 from gptlab.config.later_keys import LATER_KEYS, list_later_keys
@@ -142,7 +143,7 @@ class Recipe:
     choices: dict[str, Any] = field(default_factory=dict)
     differs: tuple[str, ...] = ()
 
-    @property
+    @cached_property  # callbacks ask at each step
     def settings(self) -> Settings:
         """The keys that are no slots, typed."""
         return _make_typed(Settings, self.config)
@@ -161,10 +162,7 @@ class Recipe:
 
     @property
     def label(self) -> str:
-        """Its name <model>-<what differs>-s<seed>, fit for a file name.
-
-        It has no `=`, so that it is fit for an override such as resume too.
-        """
+        """Its name <model>-<what differs>-s<seed>, fit for a file name and, as it has no `=`, for an override."""
         parts = [str(self.choices.get("model", "custom")), *self.differs]
         # 80 characters: with seed and hash it stays below the 128 of W&B, and a folder's 255 bytes
         text = re.sub(r"[^\w.+-]+", "_", "-".join(parts), flags=re.ASCII)[:80].rstrip("-_")
