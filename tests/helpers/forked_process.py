@@ -196,12 +196,19 @@ def run_program(case: dict[str, Any]) -> None:
 
 if __name__ == "__main__":
     import gc
+    from types import SimpleNamespace
+
+    from kept_compositions import keep_compositions
 
     import gptlab.ablation.preload  # noqa: F401
     from gptlab.ablation import jobs
-    from gptlab.compose import compose_config
+    from gptlab.compose import compose
+    from gptlab.runs.fingerprint import fingerprint_recipe
 
     jobs.count_cores = lambda: 1  # jobs=auto would start a server of its own, which imports all of this again
-    compose_config([])  # hydra looks for its plugins
+    keep_compositions(SimpleNamespace(setattr=setattr))
+    words = ["model=nano", "data=text", "tracking=disabled", f"data.path={ROOT}/LICENSE"]  # what most forks begin with
+    fingerprint_recipe(compose(words))  # parses eighty sources
+    compose(words, "ablate")
     gc.freeze()
     run_program(serve(socket.socket(fileno=int(sys.argv[1]))))
