@@ -6,12 +6,12 @@ from typing import Any
 
 import planted_runs as planted
 import pytest
-from conftest import choices
+from conftest import choices, composed, menu
 from tiny_runs import program, tiny
 
 from gptlab.ablation.arms.same_function import find_same_functions
 from gptlab.compose import compose
-from gptlab.config.recipe import PARTS
+from gptlab.config.recipe import PARTS, Recipe
 from gptlab.stats.results import Run
 
 SIZES = ["model=nano", "model.width=16", "model.heads=4", "model.layers=2", "model.context=16"]
@@ -23,7 +23,10 @@ def same(**arms: list[str]) -> dict[str, str]:
 
 @pytest.mark.parametrize("slot", PARTS)
 def test_no_two_choices_of_a_slot_are_one_function_at_their_defaults(slot: str):
-    assert same(**{choice: [f"{slot}={choice}"] for choice in choices(slot)}) == {}
+    config, nodes = composed(*SIZES).config, menu(*SIZES)[slot]
+    arms = {choice: Recipe(config | {slot: nodes[choice]}) for choice in choices(slot)}
+    assert find_same_functions(arms) == {}
+    assert find_same_functions(arms | {"second": arms[choices(slot)[0]]}) == {"second": choices(slot)[0]}
 
 
 def test_a_window_of_the_context_and_a_layout_of_one_kind_are_found():
