@@ -123,7 +123,7 @@ def menu(*sizes: str) -> dict[str, dict[str, Any]]:
     for chosen, config in compose_every_choice():
         config.update({key: value for key, value in sized.items() if key in config})
         for slot, choice in chosen.items():
-            node = OmegaConf.to_container(config[slot], resolve=True)
+            node: Any = OmegaConf.to_container(config[slot], resolve=True)
             nodes[slot][choice] = node[choice] if slot in LISTS else node
     return nodes
 

@@ -7,7 +7,7 @@ words of the command line too. A Python that a test starts anew composes as user
 import os
 import pickle
 import re
-from typing import Any, Protocol
+from typing import Any
 
 from hydra._internal import defaults_list
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
@@ -27,14 +27,11 @@ VARIABLES = sorted({name for file in CONF.rglob("*.yaml") for name in re.findall
 """Which environment variables decide between YAMLs: conf/ names them."""
 
 
-class Patch(Protocol):
-    """What sets an attribute, as pytest's monkeypatch and the function `setattr` do."""
+def keep_compositions(patch: Any) -> None:
+    """Let hydra's list of YAMLs, and what they make before any value is set, be made once for the same choices.
 
-    def setattr(self, target: Any, name: str, value: Any, /) -> None: ...
-
-
-def keep_compositions(patch: Patch) -> None:
-    """Let hydra's list of YAMLs, and what they make before any value is set, be made once for the same choices."""
+    patch    what sets an attribute by its method `setattr`: pytest's monkeypatch, or a stand-in
+    """
     kept: dict[Any, bytes] = {}
     list_defaults = defaults_list._create_defaults_list
     merge = ConfigLoaderImpl._compose_config_from_defaults_list
@@ -66,7 +63,7 @@ def keep_compositions(patch: Patch) -> None:
     skip_first_composition(patch)
 
 
-def keep_yamls(patch: Patch) -> None:
+def keep_yamls(patch: Any) -> None:
     """Let a YAML be parsed once, until the file is another."""
     kept: dict[Any, bytes] = {}
     Plugins.instance()  # which registers the sources
@@ -86,7 +83,7 @@ def keep_yamls(patch: Patch) -> None:
     patch.setattr(source, "load_config", load_once)
 
 
-def keep_words(patch: Patch) -> None:
+def keep_words(patch: Any) -> None:
     """Let a word of the command line be parsed once."""
     kept: dict[Any, bytes] = {}
     parse = OverridesParser.parse_rule
@@ -100,7 +97,7 @@ def keep_words(patch: Patch) -> None:
     patch.setattr(OverridesParser, "parse_rule", parse_once)
 
 
-def skip_first_composition(patch: Patch) -> None:
+def skip_first_composition(patch: Any) -> None:
     """Spare train.py the composition by which hydra asks for hydra.mode, unless a word or a YAML of its own sets it."""
     ask = Hydra.get_mode
 
