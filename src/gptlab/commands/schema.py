@@ -14,7 +14,8 @@ from gptlab.commands.explain import list_slots, split_knob_list, summarize_choic
 from gptlab.config.factory import locate, read_knobs
 from gptlab.config.json_schema import DRAFT, allow_interpolation, make_object_schema, make_type_schema, make_union
 from gptlab.config.menu import list_choices, read_choice
-from gptlab.config.recipe import LISTS, POSITIVE_KEYS, Model, Settings, Tracking
+from gptlab.config.ranges import POSITIVE_KEYS
+from gptlab.config.recipe import LISTS, Model, Settings, Tracking
 
 ANY_DEFAULTS = {"type": "array", "items": {"type": ["string", "object"]}}
 SIZES_OR_TRACKING = {"model": Model, "tracking": Tracking}

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from gptlab.config.later_keys import LATER_KEYS, list_later_keys
+from gptlab.config.ranges import check_ranges
 from gptlab.config.typecheck import conforms, describe_type, explain_unknown, format_value
 
 PARTS = ("attention", "position", "norm", "mlp", "residual", "block", "readout", "embedding")
@@ -127,14 +128,6 @@ class Settings:
     tracking: Tracking
 
 
-POSITIVE_KEYS = (
-    *("steps", "batch_size", "accumulate", "vocab_multiple", "clip", "max_minutes", "log_every", "save_every"),
-    *("save_minutes", "evaluation.final"),
-    *(f"model.{size}" for size in ("width", "heads", "layers", "context", "batch_size", "lr", "head", "loops")),
-    *("evaluation.every", "evaluation.tokens", "sample.length", "sample.top_k"),
-)
-
-
 @dataclass(frozen=True)
 class Recipe:
     """A resolved config, the names of its choices by slot, and what it changes from the defaults (for its name)."""
@@ -240,7 +233,7 @@ def check_settings(config: dict[str, Any]) -> list[str]:
     """Return the problems of the keys that are no slots: unknown, missing, of another type, out of range."""
     rest = {key: value for key, value in config.items() if key not in (*SLOTS, *OPTIONAL_SLOTS)}
     # ranges compare numbers, so types come first
-    return list(_check_types(Settings, rest, "")) or list(_check_ranges(flatten(rest)))
+    return list(_check_types(Settings, rest, "")) or list(check_ranges(flatten(rest)))
 
 
 def _check_types(kind: Any, values: Any, path: str) -> Iterator[str]:
@@ -256,26 +249,6 @@ def _check_types(kind: Any, values: Any, path: str) -> Iterator[str]:
             yield from _check_types(wanted, values[key], f"{path}{key}.")
         elif not conforms(values[key], wanted):
             yield f"{path}{key}={format_value(values[key])} is not {describe_type(wanted, values[key])}"
-
-
-def _check_ranges(values: dict[str, Any]) -> Iterator[str]:
-    for key in POSITIVE_KEYS:
-        if (value := values.get(key)) is not None and value <= 0:
-            yield f"{key}={value} is not positive; give a number > 0"
-    if (scale := values.get("embedding_scale", 1.0)) != "sqrt_width" and scale <= 0:
-        yield f"embedding_scale={scale} is not positive; 1 leaves embeddings as they are, sqrt_width is Gemma's"
-    if not 0 <= values["dropout"] < 1:
-        yield f"dropout={values['dropout']} is not in [0, 1); 0 drops nothing"
-    if values["sample.top_p"] is not None and not 0 < values["sample.top_p"] <= 1:
-        yield f"sample.top_p={values['sample.top_p']} is not in (0, 1]; null draws from all tokens"
-    if values["sample.temperature"] < 0:
-        yield f"sample.temperature={values['sample.temperature']} is negative; 0 takes the likeliest token"
-    if values["sample.count"] < 0:
-        yield f"sample.count={values['sample.count']} is negative; 0 draws no samples"
-    if values["accumulate"] > 0 and values["batch_size"] % values["accumulate"]:
-        yield f"accumulate={values['accumulate']} does not divide batch_size={values['batch_size']}; try 1"
-    if not 0 <= values["seed"] < 2**63:
-        yield f"seed={values['seed']} is not in 0 .. 2^63 - 1; try 0"
 
 
 def set_values(recipe: Recipe, **values: Any) -> Recipe:
