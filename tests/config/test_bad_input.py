@@ -152,6 +152,8 @@ KEYS = [
 TYPES = [
     ("seed=1.5", "seed=1.5 is not an int"),
     ("steps=null", "steps=null is not an int"),
+    ("steps=99999999999999999999", "steps=99999999999999999999 is not an int below 2^63"),
+    ("tokenizer=bpe tokenizer.vocab_size=-9223372036854775808", "tokenizer.vocab_size=-9223372036854775808 is not ..."),
     ("bias=2", "bias=2 is not true or false"),
     ("compile=maybe", "compile='maybe' is not one of auto, on, off"),
     ("model.width=four", "model.width='four' is not an int"),
@@ -193,6 +195,9 @@ RANGES = [
     ("sample.top_p=2", "sample.top_p=2 is not in (0, 1]; null draws from all tokens"),
     ("sample.temperature=-1", "sample.temperature=-1 is negative; 0 takes the likeliest token"),
     ("sample.count=-1", "sample.count=-1 is negative; 0 draws no samples"),
+    ("sample.count=1000001", "sample.count=1000001 is more than 1,000,000; `python -m gptlab sample` writes more ..."),
+    ("sample.length=10000001", "sample.length=10000001 is more than 10,000,000; `python -m gptlab sample` writes ..."),
+    ("tokenizer=bpe tokenizer.vocab_size=4194305", "tokenizer.vocab_size=4194305 is more than 4,194,304; try 1024"),
     ("accumulate=5", "accumulate=5 does not divide batch_size=12; try 1..."),
     ("model.width=65", "model.heads=4 does not divide model.width=65; try 1..."),
     ("model.heads=3", "model.heads=3 does not divide model.width=128; try 1..."),

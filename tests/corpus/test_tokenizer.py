@@ -337,6 +337,8 @@ def test_a_checkpoint_may_have_more_tokens_than_its_tokenizer(tmp_path: Path):
     assert File(path=str(tmp_path), vocab=300).vocab == 300
     with pytest.raises(ValueError, match="vocab=99 is less than the 265 tokens of"):
         File(path=str(tmp_path), vocab=99)
+    with pytest.raises(ValueError, match="vocab=4194305 is more than 4,194,304; give"):
+        File(path=str(tmp_path), vocab=4194305)
 
 
 def test_what_cannot_write_every_text_is_refused(tmp_path: Path):

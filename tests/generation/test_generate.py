@@ -87,7 +87,15 @@ def test_same_seed_same_text_another_seed_another():
 
 
 @pytest.mark.parametrize(
-    "how", [{"top_k": 1}, {"top_p": 1e-9}, {"temperature": 1e-6}, {"temperature": 1e-40}, {"temperature": 5e-324}]
+    "how",
+    [
+        {"top_k": 1},
+        {"top_p": 1e-9},
+        {"top_p": 5e-324},
+        {"temperature": 1e-6},
+        {"temperature": 1e-40},
+        {"temperature": 5e-324},
+    ],
 )
 def test_narrowest_choice_is_greedy(how: dict[str, Any]):
     model, given = decoder(), tokens(2, 5)

@@ -84,7 +84,9 @@ def _explain_unreadable(override: str) -> str:
         bare = f"{key.strip()}={value.strip()}".strip("\"'")
         return f"{override} cannot be read; leave out quotes and blanks around it: {bare}"
     if value.startswith("~"):  # no shell expands it behind a key, and a text would make a folder of that name
-        return f"{override} cannot be read; write the path out: {key}={os.path.expanduser(value)}"
+        path = os.path.expanduser(value)
+        remedy = f"{key}={path}" if path != value else "the system knows no such home"
+        return f"{override} cannot be read; write the path out: {remedy}"
     escaped = value.replace('"', '\\"')
     quoted = shlex.quote(f'{key}="{escaped}"')
     return f"{override} cannot be read; if the value is a text, quote it for hydra too: {quoted}"

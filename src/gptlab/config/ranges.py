@@ -10,12 +10,18 @@ POSITIVE_KEYS = (
     *("evaluation.every", "evaluation.tokens", "sample.length", "sample.top_k"),
 )
 
+LARGEST = {"sample.count": 10**6, "sample.length": 10**7}
+"""Samples are written when all steps are done, at once in one batch: too late to find that there is no room."""
+
 
 def check_ranges(values: dict[str, Any]) -> Iterator[str]:
     """Yield a complaint for each value out of range, of settings by their dotted keys."""
     for key in POSITIVE_KEYS:
         if (value := values.get(key)) is not None and value <= 0:
             yield f"{key}={value} is not positive; give a number > 0"
+    for key, largest in LARGEST.items():
+        if values[key] > largest:
+            yield f"{key}={values[key]} is more than {largest:,}; `python -m gptlab sample` writes more from the run"
     if (scale := values.get("embedding_scale", 1.0)) != "sqrt_width" and scale <= 0:
         yield f"embedding_scale={scale} is not positive; 1 leaves embeddings as they are, sqrt_width is Gemma's"
     if not 0 <= values["dropout"] < 1:
@@ -28,5 +34,5 @@ def check_ranges(values: dict[str, Any]) -> Iterator[str]:
         yield f"sample.count={values['sample.count']} is negative; 0 draws no samples"
     if values["accumulate"] > 0 and values["batch_size"] % values["accumulate"]:
         yield f"accumulate={values['accumulate']} does not divide batch_size={values['batch_size']}; try 1"
-    if not 0 <= values["seed"] < 2**63:
+    if values["seed"] < 0:
         yield f"seed={values['seed']} is not in 0 .. 2^63 - 1; try 0"

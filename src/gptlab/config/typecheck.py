@@ -83,7 +83,8 @@ def conforms(value: Any, wanted: Any) -> bool:
         # NaN fails the comparison, inf exceeds it: neither is a value for a knob
         return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
     if wanted is int:
-        return isinstance(value, int) and not isinstance(value, bool)
+        # of 64 bits: what is larger ends in an overflow somewhere behind
+        return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
     if origin is dict:
         return isinstance(value, dict) and all(conforms(item, inside[1]) for item in value.values())
     if origin is tuple:
@@ -102,6 +103,8 @@ def describe_type(wanted: Any, value: Any = None) -> str:
         return " or ".join(describe_type(kind, value) for kind in inside)
     if wanted is float and isinstance(value, int | float) and not isinstance(value, bool):
         return "a finite number"
+    if wanted is int and isinstance(value, int) and not isinstance(value, bool):
+        return "an int below 2^63"
     if origin is Literal:
         # YAML reads a bare off or no as false, and on or yes as true
         is_read_so = isinstance(value, bool) and "off" in inside

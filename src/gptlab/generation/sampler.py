@@ -56,6 +56,7 @@ class Sampler:
             sorted_probabilities = sorted_logits.softmax(-1)
             # what stands before a token, without itself: so the likeliest is always inside
             outside = sorted_probabilities.cumsum(-1) - sorted_probabilities >= self.top_p
+            outside[..., 0] = False  # where top_p is so small that it is 0 in float32
             logits = logits.masked_fill(outside.scatter(-1, order, outside), -torch.inf)
         return logits.softmax(-1)
 

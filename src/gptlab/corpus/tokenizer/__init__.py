@@ -9,6 +9,9 @@ import numpy as np
 from gptlab.corpus.content import FileReader
 from gptlab.errors import Refused
 
+MAX_VOCAB = 2**22
+"""Tokens of a vocabulary at most, sixteen times those of the largest in use: room for all of them is made at once."""
+
 
 class Tokenizer(FileReader):
     """Contract of the slot: __init__(train, validation, *, knobs) learns the pieces and passes them on.

@@ -18,13 +18,15 @@ from typing import Any, Self
 import numpy as np
 import tiktoken
 
-from gptlab.corpus.tokenizer import Tokenizer, decode_piece, encode_utf8
+from gptlab.corpus.tokenizer import MAX_VOCAB, Tokenizer, decode_piece, encode_utf8
 from gptlab.errors import Refused
 
 WORDS = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"
 """GPT-2's pattern of words, in tiktoken's equivalent form."""
 PORTION = 2**16
 """Characters encoded at once. A stretch of more without a space is cut, which bounds time and memory for any text."""
+MOST_MB = 1e9
+"""Megabytes that are the whole of any text."""
 BEFORE_A_SPACE = re.compile(r".*\S(?=[ \n])", re.DOTALL)
 """No word goes on from no space to a space, so a cut there changes no token."""
 
@@ -66,10 +68,12 @@ class Learned(BytePair):
     ) -> None:
         if vocab_size < 256:
             raise ValueError(f"vocab_size={vocab_size} is less than the 256 bytes, which come first; try 1024")
+        if vocab_size > MAX_VOCAB:
+            raise ValueError(f"vocab_size={vocab_size} is more than {MAX_VOCAB:,}; try 1024")
         if train_mb <= 0:
             raise ValueError(f"train_mb={train_mb} leaves nothing to learn from; try 30")
         # the start only: learning from 100 MB took 1.8 GB of memory, from 30 MB 0.5 (docs/log.md, 2026-11-22)
-        portions = max(1, round(train_mb * 1e6 / PORTION))
+        portions = max(1, round(min(train_mb, MOST_MB) * 1e6 / PORTION))
         pieces = learn_pieces(islice(cut_portions(train), portions), vocab_size)
         if len(pieces) < vocab_size:
             raise ValueError(

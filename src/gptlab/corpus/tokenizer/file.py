@@ -15,7 +15,14 @@ from typing import Any, Self
 import numpy as np
 import tokenizers
 
-from gptlab.corpus.tokenizer import BYTE_OF_CHARACTER, Tokenizer, decode_piece, describe_character, encode_utf8
+from gptlab.corpus.tokenizer import (
+    BYTE_OF_CHARACTER,
+    MAX_VOCAB,
+    Tokenizer,
+    decode_piece,
+    describe_character,
+    encode_utf8,
+)
 from gptlab.errors import Refused
 
 SPACE = "▁"
@@ -81,6 +88,10 @@ class File(Tokenizer):
         min_vocab = max(piece_of_token) + 1
         if vocab is not None and vocab < min_vocab:
             raise ValueError(f"vocab={vocab} is less than the {min_vocab} tokens of {path}; give {min_vocab} or more")
+        if (vocab or min_vocab) > MAX_VOCAB:
+            raise ValueError(
+                f"vocab={vocab or min_vocab} is more than {MAX_VOCAB:,}; give {min_vocab:,} or the checkpoint's number"
+            )
         self.text, self.path, self.padded_vocab, self.byte_level = text, path, vocab, byte_level
         super().__init__([piece_of_token.get(token, b"") for token in range(vocab or min_vocab)])
 
@@ -139,7 +150,9 @@ def find_tokenizer_json(path: str) -> Path:
     location = Path(path).expanduser()
     file = location / "tokenizer.json" if location.is_dir() else location
     if not file.is_file():
-        raise ValueError(f"path={path} is not there, or has no tokenizer.json; give a checkpoint's folder or that file")
+        raise ValueError(
+            f"tokenizer.path={path} is not there, or has no tokenizer.json; give a checkpoint's folder or that file"
+        )
     return file
 
 
