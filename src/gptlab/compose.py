@@ -32,7 +32,7 @@ from gptlab.config.typecheck import format_value
 from gptlab.config.variant_packages import register_searched
 from gptlab.console.json_answer import add_to_answer, answer_in_json
 from gptlab.corpus.content import stamp_content
-from gptlab.errors import Ended, Refused, escape_controls
+from gptlab.errors import Ended, Refused, escape_controls, refuse_out_of_memory
 from gptlab.runs.record import check_writable
 from gptlab.runs.resume import name_choices as name_choices
 from gptlab.runs.resume import resume_recipe
@@ -272,7 +272,7 @@ def program() -> Iterator[None]:
     warnings.filterwarnings("ignore", r".*hydra.searchpath.*\.conf is not available")  # for want of an __init__.py
     with answer_in_json(sys.argv):
         try:
-            with errors_in_one_line(), refuse_missing_package(sys.argv[1:]):
+            with errors_in_one_line(), refuse_missing_package(sys.argv[1:]), refuse_out_of_memory(gpu=True):
                 yield
         except (Refused, Ended) as error:
             if FULL_ERROR:

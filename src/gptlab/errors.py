@@ -1,7 +1,9 @@
 """Errors that end a program in one line, without a traceback."""
 
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 
 class Refused(ValueError):
@@ -21,6 +23,30 @@ def refuse_unknown_word(variable: str, words: Sequence[str]) -> None:
     word = os.environ.get(variable) or words[0]
     if word not in words:
         raise Refused(f"{variable}={word}: no such word; known: {', '.join(words)}; unset is {words[0]}")
+
+
+NO_ROOM = (
+    *("can't allocate memory", "Unable to allocate", "Maximum allowed dimension exceeded", "array is too big"),
+    *("Storage size calculation overflowed", "integer multiplication overflow"),
+)
+"""What torch and numpy say where memory has no room."""
+
+
+@contextmanager
+def refuse_out_of_memory(*, gpu: bool = False) -> Iterator[None]:
+    """Turn what is raised where the host's memory has no room, or with `gpu` a GPU's, into Refused."""
+    try:
+        yield
+    except (MemoryError, RuntimeError, ValueError) as error:
+        line = (str(error) or type(error).__name__).splitlines()[0]
+        is_of_gpu = gpu and type(error).__name__ == "OutOfMemoryError"  # torch's, which is not imported here
+        if not isinstance(error, MemoryError) and not is_of_gpu and not any(words in line for words in NO_ROOM):
+            raise
+        size = re.search(r"allocate ([\d.]+ ?\w+)", line)
+        what = f"for {size[1]} more" if size else f"({line[:80]})"
+        raise Refused(
+            f"memory has no room {what}; give a smaller batch_size, model.width, model.context or vocabulary"
+        ) from error
 
 
 def escape_controls(line: str) -> str:

@@ -302,6 +302,15 @@ def test_what_is_refused_after_training_keeps_what_was_trained(tmp_path: Path, m
     assert summary(finished(f"resume={folder}"))["status"] == "finished"
 
 
+@pytest.mark.parametrize("knob", [f"vocab_multiple={2**50}", f"batch_size={2**46}", f"batch_size={2**62}"])
+def test_what_memory_has_no_room_for_is_refused_in_one_line_and_leaves_nothing(knob: str, tmp_path: Path):
+    done = train(*tiny(tmp_path, knob))
+    assert (done.status, done.err.count("\n")) == (2, 1)
+    assert done.err.startswith("error: memory has no room ")
+    assert "give a smaller batch_size, model.width, model.context or vocabulary" in done.err
+    assert not list(tmp_path.glob("runs/*"))
+
+
 def test_no_run_takes_the_signals_with_it(tmp_path: Path):
     before = [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)]
     train(*tiny(tmp_path, "optimizer.lr=1e10"))

@@ -13,7 +13,7 @@ from gptlab.config.recipe import Recipe
 from gptlab.console.terminal import Terminal
 from gptlab.corpus.corpus import Corpus
 from gptlab.corpus.load import read_corpus
-from gptlab.errors import Ended, Refused
+from gptlab.errors import Ended, Refused, refuse_out_of_memory
 from gptlab.model.compile_policy import should_compile_long_run
 from gptlab.model.decoder import Decoder
 from gptlab.runs import tracker as tracking
@@ -90,7 +90,7 @@ def run(
     refuse_small_disk(recipe, decoder)
     branch = find_trunk(recipe, corpus) if path is None else None
     folder = RunFolder(path) if path else RunFolder.create(recipe)
-    with folder.remove_if_refused(path is None), folder.lock():  # refused at once, a run leaves no folder
+    with folder.remove_if_refused(path is None), folder.lock(), refuse_out_of_memory():  # refused, it leaves no folder
         if path is None:
             write_start(recipe, folder, corpus, branch)
         else:
