@@ -224,6 +224,7 @@ def test_a_run_of_another_version_is_refused_in_one_line(run: Path, tmp_path: Pa
         ),
         ("config.yaml", "callback: null", "callback in its config.yaml holds no choice; put a copy of it back, or"),
         ("config.yaml", "- 1", "its config.yaml or run.json cannot be read ("),
+        ("config.yaml", "tokenizer: []", "tokenizer in its config.yaml holds no choice; put a copy of it back, or"),
         ("run.json", '{"choices": null}', "its config.yaml or run.json cannot be read ("),
     ],
 )

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from safetensors import safe_open
 from tiny_runs import finished, program, tiny
 
@@ -156,6 +157,38 @@ def test_a_text_where_a_number_is_meant_is_told_and_hides_no_other_run(over: Pat
     for command in ("report", "sample"):
         said = program("-m gptlab", command, str(run)).err
         assert said.startswith(f"error: {run}: steps='ten' in its config.yaml is no number of steps; put a copy")
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\3\4", b"null"])
+def test_an_evaluation_that_is_cut_off_is_refused_by_its_report(over: Path, tmp_path: Path, content: bytes):
+    folder = shutil.copytree(over, tmp_path / "runs" / over.name)
+    (folder / "evaluation.npz").write_bytes(content)
+    done = program("-m gptlab", "report", str(folder))
+    assert (done.status, done.err.count("\n")) == (2, 1)
+    assert f"{folder}/evaluation.npz is not as it was written (" in done.err
+    assert not (folder / "report.html").exists()
+
+
+@pytest.mark.parametrize(("key", "value"), [("status", []), ("steps", None)])
+def test_a_summary_that_is_not_whole_hides_no_run_in_table_and_index(over: Path, run: Path, key: str, value: object):
+    summary = json.loads((over / "summary.json").read_text())
+    (run / "summary.json").write_text(json.dumps({**summary, key: value}))
+    whole = shutil.copytree(over, run.parent / "other")
+    listed = program("-m gptlab", "runs", "--outputs", str(run.parents[1])).out
+    assert [line.rsplit("  ", 1)[1].strip() for line in listed.splitlines()[1:]] == ["finished", "not whole"]
+    assert program("-m gptlab", "report", str(whole)).status == 0
+    assert "not whole" in (run.parents[1] / "index.html").read_text()
+
+
+@pytest.mark.parametrize("wrong", [{"model": {}}, {"batch_size": None}, {"attention": {}}, {"content": 1}])
+def test_a_config_that_lacks_what_every_run_has_is_refused(over: Path, tmp_path: Path, wrong: dict[str, Any]):
+    folder = shutil.copytree(over, tmp_path / "runs" / over.name)
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    (folder / "config.yaml").write_text(yaml.safe_dump({**config, **wrong}))
+    for command in ("report", "sample"):
+        done = program("-m gptlab", command, str(folder))
+        assert (done.status, done.err.count("\n")) == (2, 1)
+        assert f"error: {folder}: {next(iter(wrong))}" in done.err
 
 
 def test_the_page_of_a_run_says_where_it_stands(run: Path):

@@ -1,5 +1,6 @@
 """The law of resumption: killed at any moment and resumed, a run computes what it would have, bit for bit."""
 
+import json
 import os
 import random
 import re
@@ -21,6 +22,7 @@ from tiny_runs import ROOT, Done, ended, finished, numbers, start, start_anew, t
 
 from gptlab.corpus.batch import Batch
 from gptlab.runs import checkpoint, record
+from gptlab.runs.record import RunFolder
 from gptlab.training.task import Task
 
 HARD = ["dropout=0.1", "accumulate=2", "sample.count=2", "callback=[gradient_norms]", "callback.gradient_norms.every=3"]
@@ -273,6 +275,21 @@ def test_without_a_readable_checkpoint_a_run_begins_anew_aloud(whole: dict[str, 
     assert out.count("cannot be read") == 2 * kept
     assert "from the start" in out
     assert numbers(folder) == whole
+
+
+def test_a_run_whose_empty_folder_of_checkpoints_was_lost_begins_anew(whole: dict[str, Any], folder: Path):
+    shutil.rmtree(folder / "checkpoints")  # of a run that was killed before its first; many copies leave it out
+    assert finished(f"resume={folder}") == folder
+    assert numbers(folder) == whole
+
+
+@pytest.mark.parametrize("key", ["data_sha256", "id", "code"])
+def test_a_run_json_that_lacks_what_a_run_goes_on_with_is_refused_in_one_line(folder: Path, key: str):
+    facts = {name: value for name, value in RunFolder(folder).read_facts().items() if name != key}
+    (folder / "run.json").write_text(json.dumps(facts))
+    done = train(f"resume={folder}")
+    assert (done.status, done.err.count("\n")) == (2, 1)
+    assert f"{folder}/run.json: {key} is missing or not as it was written; put a copy of it back" in done.err
 
 
 def test_a_row_cut_short_is_written_again(whole: dict[str, Any], folder: Path):

@@ -57,6 +57,8 @@ def _describe_run(path: Path) -> tuple[float, *tuple[str, ...]]:
         last_step = max((row.get("step", 0) for row in read_rows(folder / "metrics.jsonl")), default=0)
     except Refused:
         summary, last_step = {"status": "not whole"}, 0
+    if not isinstance(summary.get("status", ""), str):
+        summary = {"status": "not whole"}
     try:
         return _describe_summary(folder, summary, last_step)
     except (TypeError, ValueError):  # a text where a number is meant; one such run hides no other

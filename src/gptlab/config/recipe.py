@@ -251,6 +251,26 @@ def _check_types(kind: Any, values: Any, path: str) -> Iterator[str]:
             yield f"{path}{key}={format_value(values[key])} is not {describe_type(wanted, values[key])}"
 
 
+def describe_damage(config: dict[str, Any]) -> str:
+    """Return what a run's config lacks that every run's has, "" where nothing is missing."""
+    wrong = [slot for slot in SLOTS if not isinstance(config.get(slot, {}), dict)]
+    for slot in SLOTS:
+        if not wrong and slot not in LISTS and not isinstance(config.get(slot, {}).get("_target_"), str):
+            wrong = [slot]
+    if wrong:
+        return f"{wrong[0]} in its config.yaml holds no choice"
+    sizes = config.get("model")
+    numbers = {"batch_size": config.get("batch_size")}
+    for key in ("width", "heads", "layers", "context"):
+        numbers[f"model.{key}"] = sizes.get(key) if isinstance(sizes, dict) else None
+    for key, value in numbers.items():
+        if not conforms(value, int):
+            return f"{key}={format_value(value)} in its config.yaml is not an int"
+    if not isinstance(config.get("content"), dict):
+        return "content in its config.yaml is no group of stamps"
+    return ""
+
+
 def set_values(recipe: Recipe, **values: Any) -> Recipe:
     """Return a recipe with some knobs set, dots of their paths written __.
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from scipy import stats
 
+from gptlab.report.evaluation_file import read_evaluation
 from gptlab.runs.record import read_rows
 from gptlab.stats.results import Run
 
@@ -204,11 +205,8 @@ def average_loss_by_position(runs: Sequence[Run], pool: Path) -> dict[str, list[
 
 def read_loss_by_position(folder: Path) -> list[float] | None:
     """Return one run's mean nats at each position of the window; None if it has not been evaluated so."""
-    path = folder / "evaluation.npz"
-    if not path.exists():
-        return None
-    with np.load(path) as arrays:
-        return arrays["by_position"].tolist() if "by_position" in arrays else None
+    arrays = read_evaluation(folder, "by_position")
+    return arrays["by_position"].tolist() if arrays else None
 
 
 def read_loss_in_document(folder: Path) -> tuple[list[int], list[float]] | None:
@@ -216,13 +214,10 @@ def read_loss_in_document(folder: Path) -> tuple[list[int], list[float]] | None:
 
     None if the run did not ask where documents begin.
     """
-    path = folder / "evaluation.npz"
-    if not path.exists():
+    arrays = read_evaluation(folder, "by_document_place", "targets_by_document_place")
+    if not arrays:
         return None
-    with np.load(path) as arrays:
-        if "by_document_place" not in arrays:
-            return None
-        means, counts = arrays["by_document_place"], arrays["targets_by_document_place"]
+    means, counts = arrays["by_document_place"], arrays["targets_by_document_place"]
     levels = np.flatnonzero(counts)
     return (2**levels // 2).tolist(), means[levels].tolist()
 

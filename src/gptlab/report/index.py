@@ -53,6 +53,15 @@ def _describe_study(folder: Path) -> dict[str, Any]:
 def _describe_run(folder: Path) -> dict[str, Any]:
     """Return the row of a run, also of one that is not over."""
     summary, facts = (_read_or_empty(read_json, folder / name) for name in ("summary.json", "run.json"))
+    if not isinstance(summary.get("status", ""), str):
+        summary = {"status": "not whole"}
+    try:
+        return _describe_summary(folder, summary, facts)
+    except (TypeError, ValueError):  # a text where a number is meant; one such run hides no other
+        return _describe_summary(folder, {"status": "not whole"}, facts)
+
+
+def _describe_summary(folder: Path, summary: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
     loss, params = summary.get("val/loss"), summary.get("params")
     return {
         "name": folder.name,
@@ -62,7 +71,7 @@ def _describe_run(folder: Path) -> dict[str, Any]:
         "steps": f"{summary['steps']:,}" if "steps" in summary else "",
         "time": format_duration(summary["time/total_s"]) if "time/total_s" in summary else "",
         "status": summary.get("status") or ("at work" if RunFolder(folder).is_busy() else "unfinished"),
-        "when": facts.get("started", ""),
+        "when": str(facts.get("started", "")),
     }
 
 

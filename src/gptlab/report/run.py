@@ -22,7 +22,7 @@ from gptlab.report.model import Code, Figure, Item, Report, Sections, Table, Tex
 from gptlab.report.setup import describe_run, make_facts_table, read_summary
 from gptlab.report.text.columns import Column
 from gptlab.report.text.markup import Sentence, bold, escape, parse_sentence
-from gptlab.runs.record import RunFolder, read_recipe
+from gptlab.runs.record import REMEDY, RunFolder, read_recipe
 from gptlab.runs.unfinished import UnfinishedRun, find_unfinished
 from gptlab.stats.summary_keys import SUMMARY_KEYS
 
@@ -58,7 +58,9 @@ def build_run_report(folder: Path) -> Report:
     summary = read_summary(folder)
     unfinished = find_unfinished(folder)
     status = summary.get("status") or ("at work" if unfinished and unfinished.at_work else "unfinished")
-    command = facts["command"]
+    command = facts.get("command")
+    if not isinstance(command, str):
+        raise Refused(f"{folder / 'run.json'} has no command; {REMEDY}")
     history, rows = read_history(folder, recipe.folder), read_last_texts(folder)
     # a few: samples.jsonl has all
     texts = [row["text"][:MAX_CHARACTERS] for row in rows[:MAX_TEXTS]]
@@ -76,7 +78,7 @@ def build_run_report(folder: Path) -> Report:
     time = f", {format_duration(summary['time/total_s'])} in all" if "time/total_s" in summary else ""
     return Report(
         title=folder.name,
-        line=f"{status}{time}; seed {recipe.config['seed']}, begun {facts['started']}.",
+        line=f"{status}{time}; seed {recipe.config['seed']}, begun {facts.get('started', 'some time')}.",
         answers={"": Words(_summarize_run(summary, status, unfinished))},
         sections=sections.sections,
         command=command,

@@ -114,6 +114,8 @@ def copy_to_cpu(value: Any, copies: dict[tuple, torch.Tensor]) -> Any:
 def write_checkpoint(content: dict[str, Any], folder: Path, name: str) -> None:
     """Write <name>.ckpt; a `last` that stood there becomes `previous`. Killed at any moment, one of both is whole."""
     part, path = folder / f".{name}.part", folder / f"{name}.ckpt"
+    # of a run that was killed before its first, the empty folder may be lost on the way to another disk
+    folder.mkdir(exist_ok=True)
     try:
         torch.save(content, part)
         # to the disk before the rename: after a power cut the name must not lead to an empty file

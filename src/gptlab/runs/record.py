@@ -21,7 +21,7 @@ from typing import Any, TypeGuard
 
 import yaml
 
-from gptlab.config.recipe import SLOTS, STANDARD, TOKEN_EMBEDDING, Recipe
+from gptlab.config.recipe import STANDARD, TOKEN_EMBEDDING, Recipe, describe_damage
 from gptlab.console.json_text import to_json as to_json
 from gptlab.errors import Refused
 from gptlab.runs.file_lock import LOCK_ATTEMPTS, is_held, try_lock
@@ -159,8 +159,8 @@ def read_recipe(folder: Path) -> Recipe:
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
         line = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise Refused(f"{folder}: its config.yaml or run.json cannot be read ({line}); start another run") from error
-    if wrong := [slot for slot in SLOTS if not isinstance(recipe.config.get(slot, {}), dict)]:
-        raise Refused(f"{folder}: {wrong[0]} in its config.yaml holds no choice; {REMEDY}")
+    if damage := describe_damage(recipe.config):
+        raise Refused(f"{folder}: {damage}; {REMEDY}")
     return recipe
 
 
@@ -192,7 +192,7 @@ def find_unfinished_run(outputs: Path, run_hash: str) -> Path | None:
     folders = []
     for path in (outputs / "runs").glob("*/run.json"):
         folder = path.parent
-        if not (folder / "summary.json").exists() and RunFolder(folder).read_facts()["hash"] == run_hash:
+        if not (folder / "summary.json").exists() and RunFolder(folder).read_facts().get("hash") == run_hash:
             folders.append(folder)
     return max(folders, key=lambda folder: (folder / "run.json").stat().st_mtime, default=None)
 

@@ -23,7 +23,15 @@ from gptlab.runs import tracker as tracking
 from gptlab.runs.fingerprint import fingerprint_recipe
 from gptlab.runs.mirror import MirroredRun, open_mirrors
 from gptlab.runs.openmp import name_runtime
-from gptlab.runs.record import RunFolder, count_free_bytes, find_unfinished_run, read_json, to_json, utc_now
+from gptlab.runs.record import (
+    REMEDY,
+    RunFolder,
+    count_free_bytes,
+    find_unfinished_run,
+    read_json,
+    to_json,
+    utc_now,
+)
 from gptlab.runs.wandb_environment import LONGEST_NAME, read_tags
 from gptlab.training.branching.trunk import find_branch_point, start_branch
 from gptlab.training.distributed.process_group import ProcessGroup
@@ -86,9 +94,17 @@ def refuse_small_disk(recipe: Recipe, decoder: Decoder) -> None:
         )
 
 
+FACTS_TO_RESUME = {"data_sha256": str, "id": str, "code": str, "git": str | None}
+"""What run.json of every version says, by its type, and a run needs to go on."""
+
+
 def refuse_other_text(folder: RunFolder, corpus: Corpus) -> None:
     """Refuse to go on with a run on another text, or with another tokenizer, than it began with."""
-    began = folder.read_facts()["data_sha256"]
+    facts = folder.read_facts()
+    for key, kind in FACTS_TO_RESUME.items():
+        if not isinstance(facts.get(key), kind):
+            raise Refused(f"{folder.path / 'run.json'}: {key} is missing or not as it was written; {REMEDY}")
+    began = facts["data_sha256"]
     if began != corpus.sha256:
         raise Refused(
             f"resume={folder.path} learned from another text (sha256 {began[:8]}..., not {corpus.sha256[:8]}...); "

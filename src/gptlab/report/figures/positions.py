@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from gptlab.report.evaluation_file import read_evaluation
 from gptlab.report.figures.parts import COLOURS, make_axis, make_line
 from gptlab.report.model import Figure
 
@@ -18,11 +19,8 @@ MAX_SHAPE = (128, 192)
 
 def read_position_table(folder: Path) -> np.ndarray | None:
     """Return a run's table (context, width); None if its position has none."""
-    path = folder / "evaluation.npz"
-    if not path.exists():
-        return None
-    with np.load(path) as arrays:
-        return arrays["position_table"].astype(float) if "position_table" in arrays else None
+    arrays = read_evaluation(folder, "position_table")
+    return arrays["position_table"].astype(float) if arrays else None
 
 
 def draw_position_figures(folder: Path, name: str = "") -> list[Figure]:
