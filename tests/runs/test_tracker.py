@@ -206,6 +206,22 @@ def test_a_project_of_the_environment_is_refused_by_the_variables_name(no_key: P
         choose_mode(replace(TRACKING, project="q" * 129))
 
 
+def test_a_variable_that_wandb_cannot_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("WANDB_BASE_URL", "nourl")
+    with pytest.raises(Refused, match=r"use another WANDB_BASE_URL, or unset it$"):
+        Tracker("offline", tmp_path, TRACKING, {"id": "a"})
+
+
+@pytest.mark.parametrize("value", ["x", "nan", "-1", "0", "inf"])
+@pytest.mark.parametrize("name", ["WANDB_INIT_TIMEOUT", "WANDB_FINISH_TIMEOUT"])
+def test_a_time_limit_that_is_none_is_refused_by_its_variables_name(
+    name: str, value: str, no_key: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv(name, value)
+    with pytest.raises(Refused, match=rf"^{name}={value} is no number of seconds > 0; set it to [36]0, or unset it$"):
+        choose_mode(TRACKING)
+
+
 def test_a_group_that_is_too_long_is_refused(no_key: Path):
     with pytest.raises(Refused, match=r"^tracking\.group=ggg.* has 129 characters"):
         choose_mode(replace(TRACKING, group="g" * 129))

@@ -96,6 +96,11 @@ class Tracker:
             others = " or ".join(f"tracking={other}" for other in ("offline", "disabled") if other != mode)
             if "project name" in line:
                 others = "another tracking.project, or WANDB_PROJECT"
+            words = line.lower().replace("_", " ")
+            for name in sorted(os.environ):
+                # what W&B calls run_id or base_url is read from WANDB_RUN_ID, WANDB_BASE_URL
+                if name.startswith("WANDB_") and f" {name[6:].lower().replace('_', ' ')} " in f" {words} ":
+                    others = f"another {name}, or unset it"
             raise Refused(f"W&B cannot be opened ({mode}): {line}; use {others}") from error
 
     def _open(self, outputs: Path, tracking: Tracking, identity: dict[str, Any], resumed: bool) -> None:

@@ -22,11 +22,22 @@ LONGEST_NAME = 128
 
 def read_timeouts() -> dict[str, float]:
     """Return TIMEOUTS_S, or what WANDB_INIT_TIMEOUT and WANDB_FINISH_TIMEOUT say instead."""
-    return {name: float(os.environ.get(f"WANDB_{name.upper()}") or seconds) for name, seconds in TIMEOUTS_S.items()}
+    timeouts = {}
+    for name, seconds in TIMEOUTS_S.items():
+        variable = f"WANDB_{name.upper()}"
+        value = os.environ.get(variable, "").strip() or str(seconds)
+        try:
+            timeouts[name] = float(value)
+        except ValueError:
+            timeouts[name] = 0.0
+        if not 0 < timeouts[name] < float("inf"):
+            raise Refused(f"{variable}={value} is no number of seconds > 0; set it to {seconds}, or unset it")
+    return timeouts
 
 
 def check_environment(tracking: Tracking) -> None:
     """Refuse what the service would not take, and name the variable or knob that says it."""
+    read_timeouts()  # for its refusal
     names = {"tracking.project": tracking.project, "tracking.group": tracking.group, "tracking.entity": tracking.entity}
     names["WANDB_RUN_GROUP"] = os.environ.get("WANDB_RUN_GROUP")
     variables = {"tracking.project": "WANDB_PROJECT", "tracking.entity": "WANDB_ENTITY"}
