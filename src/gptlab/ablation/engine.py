@@ -9,7 +9,13 @@ from rich.console import Console
 
 from gptlab.ablation.cells import Cell, hash_question, make_baseline_cells, make_confirmation_cells
 from gptlab.ablation.ladder import climb
-from gptlab.ablation.looks import describe_looks, race_over_looks, refuse_unfit_looks, start_at_first_look
+from gptlab.ablation.looks import (
+    describe_looks,
+    race_over_looks,
+    refuse_other_judging,
+    refuse_unfit_looks,
+    start_at_first_look,
+)
 from gptlab.ablation.lr_extension import extend_grids
 from gptlab.ablation.measure import override_for_follow_up, report_measurements, run_measurements
 from gptlab.ablation.plan import Plan, estimate_run_times, make_plan, open_study_folder, print_plan
@@ -86,6 +92,7 @@ def _refuse_unfit_study(spec: StudySpec) -> None:
     _refuse_other_question(study_folder, spec)
     refuse_unfit_looks(study_folder, spec)
     refuse_unfit_registration(study_folder, spec)
+    refuse_other_judging(study_folder, spec)
 
 
 def _run_and_report(plan: Plan, launch: Launch, console: Console) -> int:
@@ -130,7 +137,8 @@ def _report_study(plan: Plan, console: Console) -> int:
 
     spec, study_folder = plan.spec, plan.folder
     # a look is on record before its verdict is seen
-    study_folder.record_event("", "compared", seeds=spec.options.blocks)
+    confirmed = {"confirm": spec.options.confirm} if spec.options.confirm else {}
+    study_folder.record_event("", "compared", seeds=spec.options.blocks, **confirmed)
     findings = compare_study_folder(study_folder.path)
     table.print_study(findings, console)
     files.write_files(findings, study_folder.path)

@@ -9,6 +9,8 @@ from gptlab.ablation.cells import make_baseline_cells, make_cells
 from gptlab.ablation.options import StudyOptions
 from gptlab.ablation.plan import Plan, estimate_run_times, set_outputs
 from gptlab.ablation.question import StudySpec
+from gptlab.ablation.study_json import choose_variance
+from gptlab.config.typecheck import format_value, quote_for_shell
 from gptlab.errors import Refused
 from gptlab.report.text.looks import describe_plan_position, format_alpha, format_chance
 from gptlab.runs.study_folder import StudyFolder
@@ -21,10 +23,9 @@ SizedArm = tuple[str, str]
 def refuse_unfit_looks(study_folder: StudyFolder, spec: StudySpec) -> None:
     """Refuse a race of what trains nothing, and a plan other than that under which this study has been judged."""
     options = spec.options
-    if spec.study.together and options.until != "seeds":
-        raise Refused(
-            f"until={options.until} does not go with study={options.kind}, which trains nothing; leave it out"
-        )
+    for knob, refused in {"until": "resolved", "design": "search"}.items():
+        if spec.study.together and getattr(options, knob) == refused:
+            raise Refused(f"{knob}={refused} does not go with study={options.kind}, which trains nothing; leave it out")
     if not (study_folder.path / "study.json").exists():
         return
     plan = study_folder.plan
@@ -52,6 +53,46 @@ def _refuse_other_seeds(study_folder: StudyFolder, seeds: list[int]) -> None:
                 f"seeds={now}: this study has been judged by seeds {before}, and others "
                 f"in their place are tried until they please; add to them, as in seeds={both}, or give another name="
             )
+
+
+def refuse_other_judging(study_folder: StudyFolder, spec: StudySpec) -> None:
+    """Refuse to judge a study otherwise than it has been judged: a metric or a margin chosen by what was seen is none.
+
+    A winner is judged on fresh seeds once: by others, or one that other seeds choose, it would be judged anew.
+    """
+    if not (study_folder.path / "study.json").exists() or not study_folder.read_looked():
+        return
+    options, plan = spec.options, study_folder.plan
+    now = {
+        "decides": options.decides,
+        "delta": options.delta,
+        "variance": choose_variance(spec),
+        "pairs": options.pairs,
+    }
+    now["baseline"] = next(iter(spec.baselines.values())).name
+    for knob, value in now.items():
+        before = getattr(plan, knob)
+        # an older study.json may not say which arm was the baseline
+        if value == before or (knob == "baseline" and before is None):
+            continue
+        written, former = (f"{knob}={_write_value(one)}" for one in (value, before))
+        raise Refused(
+            f"{written}: this study has been judged by {former}, and other ways to judge are tried until one pleases; "
+            f"say {former}, or give another name="
+        )
+    asked = {"seeds": options.blocks, "confirm": options.confirm}
+    for judged in study_folder.read_confirmed() if options.confirm else ():
+        if judged != asked:
+            seeds, former = (str(one["seeds"]).replace(" ", "") for one in (asked, judged))
+            raise Refused(
+                f"confirm={options.confirm} seeds={seeds}: the winner has been judged on fresh seeds, as of "
+                f"confirm={judged['confirm']} seeds={former}, and would be judged anew; say these, leave confirm out, "
+                "or give another name="
+            )
+
+
+def _write_value(value: str | float | None) -> str:
+    return quote_for_shell(value) if isinstance(value, str) else format_value(value)
 
 
 def describe_looks(options: StudyOptions, alpha: float) -> str:

@@ -97,6 +97,8 @@ def check_options(values: dict[str, Any]) -> StudyOptions:
     if isinstance(values["baseline"], int | float):  # an arm's value: model.layers=2,4 baseline=2
         # hydra has read it as a number, and arms go by text
         values = {**values, "baseline": format_value(values["baseline"])}
+    if isinstance(values["exclude"], list):  # an arm's value likewise
+        values = {**values, "exclude": [*map(_write_value, values["exclude"])]}
     wrong = []
     for field in dataclasses.fields(StudyOptions):
         value = values[field.name]
@@ -107,6 +109,11 @@ def check_options(values: dict[str, Any]) -> StudyOptions:
     if wrong:
         raise Refused("\nerror: ".join(wrong))
     return StudyOptions(**{name: values[name] for name in KNOBS})
+
+
+def _write_value(value: Any) -> Any:
+    """Return a value that hydra has read as a number or a truth as text, as arms have it; all else as it is."""
+    return format_value(value) if isinstance(value, int | float | None) else value
 
 
 def _check_ranges(values: dict[str, Any]) -> Iterator[str]:
@@ -132,6 +139,8 @@ def _check_ranges(values: dict[str, Any]) -> Iterator[str]:
         yield f"lr_grid={values['lr_grid']}: multiples of a learning rate are positive"
     elif values["lr_grid"] and max(values["lr_grid"]) < MIN_HIGHEST_MULTIPLE:
         yield f"lr_grid={values['lr_grid']} are multiples of each arm's own learning rate, not rates; try [0.5,1.5,5]"
+    if any(not text.strip() for text in values["exclude"]):
+        yield f"exclude={values['exclude']} names no arm in one place; write an arm's name, or some overrides of its"
     if values["delta"] is not None and values["delta"] <= 0:
         yield f"delta={values['delta']} is no margin; give nats > 0, or null"
     if values["decides"] is not None and not is_comparable(values["decides"]):

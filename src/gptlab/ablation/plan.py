@@ -151,7 +151,9 @@ def match_variants(plan: Plan) -> list[Variant]:
         elif match == "tokens":
             # rungs and tasks have as many as their own baseline, sizes that are an axis as the first one
             reference = base.recipe if spec.options.ladder or spec.options.tasks else first.recipe
-            if "steps" not in spec.axes and count_training_tokens(variant.recipe) != count_training_tokens(reference):
+            if not _says_steps(variant, spec) and count_training_tokens(variant.recipe) != count_training_tokens(
+                reference
+            ):
                 variant = match_to_baseline(variant, reference, match, counts=costs.count_costs)
         elif variant is not base:
             # 15 rounds, since their minimum decides how many steps an arm gets
@@ -167,6 +169,12 @@ def match_variants(plan: Plan) -> list[Variant]:
             )
         matched.append(variant)
     return matched
+
+
+def _says_steps(variant: Variant, spec: StudySpec) -> bool:
+    """Whether an arm itself, and not its task, says how many steps it has: these are the question then."""
+    of_task = spec.options.tasks[variant.size] if isinstance(spec.options.tasks, dict) else []
+    return any(word.startswith("steps=") for word in variant.overrides[len(spec.shared) + len(of_task) :])
 
 
 def set_outputs(variant: Variant, plan: Plan) -> Variant:

@@ -11,6 +11,7 @@ from typing import Any
 from gptlab import compose as wiring
 from gptlab.ablation import design
 from gptlab.ablation.arms.duplicates import drop_duplicates, drop_same_functions, refuse_without_effect
+from gptlab.ablation.arms.idle_options import refuse_absent_metric, refuse_idle_options
 from gptlab.ablation.arms.lines import describe_single_arm, name_arms
 from gptlab.ablation.arms.selection import Exclusions, add_arms, choose_named_arms
 from gptlab.ablation.arms.tasks import cross_with_tasks, list_words_of_size, read_tasks
@@ -35,6 +36,8 @@ STUDY_DEFAULTS = ("model", "steps", "evaluation.tokens", "sample.count", "sample
 TRAINING_ONLY: dict[str, Any] = {"baseline": None, "budget": [], "confirm": 0, "match": "tokens", "tune": "shared"}
 TRAINING_ONLY |= {"aa": False, "controls": False}
 """Knobs that only a training study can honour, with their off-values. The first arm measured is the baseline."""
+JUDGING: dict[str, Any] = {"decides": None, "delta": None, "variance": "auto", "pairs": False, "spending": "pocock"}
+"""Knobs of verdicts, with their off-values."""
 
 
 def make_study(options: StudyOptions) -> Study:
@@ -42,7 +45,9 @@ def make_study(options: StudyOptions) -> Study:
     if problems := list(check_node(options.study, "study")):
         raise Refused("\nerror: ".join(problems))
     study: Study = factory(options.study, "study")()
-    for knob, off in TRAINING_ONLY.items():
+    # a study that follows has verdicts
+    idle = TRAINING_ONLY if study.follow_up else TRAINING_ONLY | JUDGING
+    for knob, off in idle.items():
         if study.together and getattr(options, knob) != off:
             wanted = f"{knob}={getattr(options, knob)}"
             raise Refused(f"{wanted} does not go with study={options.kind}, which trains nothing; leave it out")
@@ -100,6 +105,7 @@ def parse_command(axes: dict[str, list[str]], fixed: dict[str, str], pooled: boo
     own_arms, options = choose_named_arms(options, study.arms(base), axes, lambda names: _default_values(names, shared))
     variants, notes = _select_variants(options, axes, own_arms, shared=shared, base=base)
     _refuse_unknown_lr(options, variants)
+    refuse_absent_metric(options, variants)
     baselines = _choose_baselines(options, variants, base, shared)
     if not study.together and options.design != "search":
         variants, of_functions = drop_same_functions(variants, baselines, options.blocks[0])
@@ -127,7 +133,7 @@ def _select_variants(
 ) -> tuple[list[Variant], list[str]]:
     """Return the arms of a study, none twice and none that is excluded, and notes on what was left out."""
     exclusions = Exclusions(options.exclude)
-    own_arms = {name: words for name, words in own_arms.items() if not exclusions.has(name, words)}
+    own_arms = exclusions.select(own_arms)
     if options.design == "search":
         _refuse_unfit_search(options, axes)
         variants = _compose_arms([design.ArmSpec()], shared, base, options)
@@ -144,7 +150,7 @@ def _select_variants(
         if not exclusions.excluded:  # else an axis may be left with one value
             refuse_without_effect(axes, [*by_point], variants)
     variants, notes = drop_duplicates(variants, bool(options.tasks))
-    notes += exclusions.notes
+    notes += exclusions.describe(len(variants))
     for variant in variants:
         if variant.values == design.BASELINE and len(variant.overrides) > len(shared):
             notes.append(f"baseline: {' '.join(variant.overrides[len(shared) :])}")
@@ -205,7 +211,9 @@ def _take_options(axes: dict[str, list[str]], fixed: dict[str, str]) -> StudyOpt
             config["seeds"] = [int(seed) for seed in axes.pop("seed")]
         except ValueError as error:
             raise Refused(f"seed: {str(error).partition(': ')[2]} is no whole number; seed=0,1,2 or seeds=3") from error
-    return check_options(config)
+    options = check_options(config)
+    refuse_idle_options(options, typed)
+    return options
 
 
 def _default_overrides(given: set[str]) -> list[str]:

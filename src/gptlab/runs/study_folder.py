@@ -98,6 +98,11 @@ class StudyFolder:
         # one seed has no variance, and so spends nothing of alpha
         return [seeds for seeds in compared if len(seeds) > 1]
 
+    def read_confirmed(self) -> list[dict[str, Any]]:
+        """Return each judging of a winner: the `seeds` that chose it, and on how many fresh ones (`confirm`)."""
+        compared = (event for event in self.read_events() if event["status"] == "compared" and event.get("confirm"))
+        return [{"seeds": sorted(event["seeds"]), "confirm": event["confirm"]} for event in compared]
+
     def read_states(self) -> dict[str, CellState]:
         """Return the last state of every cell. One that ran in a process which is gone is `stopped`."""
         last = {event["key"]: event for event in self.read_events()}

@@ -143,5 +143,7 @@ def describe_doubles(doubles: dict[str, str], values: Table) -> list[str]:
     notes = []
     for arm, first in doubles.items():
         seeds = len(values.get(arm, ()))
+        if not seeds:  # of a metric that it has not; the loss has the note
+            continue
         notes.append(f"{arm} and {first} are one arm with two names: equal losses in all {seeds} seeds, counted as one")
     return notes

@@ -49,12 +49,27 @@ def find_arm(name: str, arms: Mapping[str, ArmValues]) -> str:
     if name in arms:
         return name
     # baseline=gqa,layernorm names the values alone, as one speaks of an arm
-    words = {*name.replace(",", " ").split()}
-    matches = [label for label, values in arms.items() if words <= _list_words(values)]
+    whole, words = {write_plainly(name)}, {*map(write_plainly, name.replace(",", " ").split())}
+    known = {label: {*map(write_plainly, _list_words(values))} for label, values in arms.items()}
+    # a list's value has commas of its own
+    matches = [label for label in arms if whole <= known[label]] or [label for label in arms if words <= known[label]]
     if len(matches) != 1:
         problem = "is no arm of this study" if not matches else f"may be {' or '.join(matches)}"
         raise Refused(f"baseline={name} {problem}; arms: {', '.join(arms)}")
     return matches[0]
+
+
+def write_plainly(word: str) -> str:
+    """Return knob=value, or a value, in the one way in which numbers and truths are written: 2e-3 is 0.002."""
+    knob, separator, value = word.rpartition("=")
+    try:
+        value = repr(float(value))
+    except ValueError:
+        value = TRUTHS.get(value.lower(), value)
+    return f"{knob}{separator}{value}"
+
+
+TRUTHS = {"true": "true", "false": "false", "null": "null", "none": "null"}
 
 
 def _list_words(values: ArmValues) -> set[str]:

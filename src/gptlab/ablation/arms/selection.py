@@ -14,9 +14,13 @@ from gptlab.ablation import design
 from gptlab.ablation.options import StudyOptions
 from gptlab.config.hydra_messages import list_study_keys
 from gptlab.errors import Refused
-from gptlab.stats.labels import label_arm, label_value
+from gptlab.stats.labels import label_arm, label_value, write_plainly
 
 OPENING, CLOSING = "[{(", "]})"
+OF_THE_STUDY = ("seed", "name", "outputs", "tracking", "study", "hydra", "keep", "save_minutes")
+"""Keys of a run that a study has once."""
+OF_A_RUN = ("resume", "like", "cell", "content", "trunk", "branches")
+"""Keys of a lone run, or that are reckoned."""
 
 
 def choose_named_arms(
@@ -51,20 +55,26 @@ def choose_named_arms(
             source, "arms=FILE"
         )
         raise Refused(f"{whose} has arms of its own; leave {', '.join(axes)} out, or give one value")
-    if options.arms:
-        _refuse_study_knobs(own_arms)
+    if source:
+        refuse_study_knobs(own_arms)
     if options.arms and len(own_arms) == 1 and any(own_arms.values()):  # one change asks what it is worth
         own_arms = {design.BASELINE[0][1]: [], **own_arms}
     return own_arms, replace(options, arms=own_arms) if source else options
 
 
-def _refuse_study_knobs(arms: dict[str, list[str]]) -> None:
-    """Refuse an arm that sets what all arms of a study share, or that is several."""
+def refuse_study_knobs(arms: dict[str, list[str]]) -> None:
+    """Refuse an arm, or a task, that sets what all of a study share, that is several, or that says a key twice."""
     for name, words in arms.items():
         for word in words:
             key, _, value = word.partition("=")
-            if key in list_study_keys() or key == "seed":
+            key = key.lstrip("+")
+            slot = key.partition(".")[0]
+            if key in list_study_keys() or slot in OF_THE_STUDY:
                 raise Refused(f"{name}: {word} is of the whole study; give it beside the arms")
+            if [one.partition("=")[0].lstrip("+") for one in words].count(key) > 1:  # hydra would take the last
+                raise Refused(f"{name}: {key} is given twice; give it once")
+            if slot in OF_A_RUN:
+                raise Refused(f"{name}: {word} is of one run and no part of an arm; leave it out")
             if value.startswith(("glob(", "range(", "choice(", "interval(")) or len(_split(value, ",")) > 1:
                 raise Refused(f"{name}: {word} has several values; an arm has one, so name an arm for each")
 
@@ -135,19 +145,30 @@ class Exclusions:
     def has(self, name: str, words: list[str]) -> bool:
         """Return whether an arm is left out, by its name or by its overrides."""
         # by value too: exclude=swa
-        known = {*words, *(word.partition("=")[2] for word in words)}
-        fitting = [text for text in self.exclude if text == name or {*text.split()} <= known]
+        known = {*map(write_plainly, words)} | {write_plainly(word.partition("=")[2]) for word in words}
+        fitting = [text for text in self.exclude if text == name or {*map(write_plainly, text.split())} <= known]
         # all that fit, not the first alone: each has proved to be no slip
         self.used |= {*fitting}
         if fitting:
             self.excluded.append(name)
         return bool(fitting)
 
-    @property
-    def notes(self) -> list[str]:
-        """The line of the bill; refuses what fits no arm."""
+    def select(self, arms: dict[str, list[str]]) -> dict[str, list[str]]:
+        """Return the arms that are not left out; refuse to leave out all."""
+        remaining = {name: words for name, words in arms.items() if not self.has(name, words)}
+        if arms and not remaining:
+            raise self._make_refusal()
+        return remaining
+
+    def _make_refusal(self) -> Refused:
+        return Refused(f"exclude=[{','.join(self.exclude)}] leaves no arm; leave out fewer")
+
+    def describe(self, remaining: int) -> list[str]:
+        """Return the line of the bill; refuse what fits no arm, and all arms. `remaining`: how many are left."""
         for text in self.exclude:
             if text in self.used:
                 continue
             raise Refused(f"exclude={text}: no arm has it; write an arm's name, or all of some overrides of its")
+        if not remaining:
+            raise self._make_refusal()
         return [f"left out by exclude: {', '.join(self.excluded)}"] if self.excluded else []

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from gptlab.ablation import design
+from gptlab.ablation.arms.selection import refuse_study_knobs
 from gptlab.ablation.options import StudyOptions
 from gptlab.errors import Refused
 
@@ -20,6 +21,7 @@ def read_tasks(options: StudyOptions, axes: dict[str, list[str]]) -> StudyOption
         tasks = {value: [f"data={value}"] for value in axes.pop("data")}
     if not tasks:
         return replace(options, tasks=None)
+    refuse_study_knobs(tasks)
     for word, given in {
         f"study={options.kind}": options.kind != "train",
         "design=search": options.design == "search",

@@ -40,7 +40,14 @@ def choose_status(findings: Findings) -> int:
     if "unstable" in verdicts or any(arm.diverged for _, comparison in deciding for arm in comparison.arms):
         return UNSTABLE
     is_open = findings.plan.asks_on_fresh_seeds and not verdicts  # no winner has been confirmed
+    is_open |= any(_lacks_verdicts(comparison) for _, comparison in deciding)
     return NOT_RESOLVED if is_open or verdicts & {"not resolved", "no verdict"} else DECIDED
+
+
+def _lacks_verdicts(comparison: Comparison) -> bool:
+    """Whether an arm has no verdict at all, since it and the baseline have no seed in common, or no such number."""
+    judged = {comparison.baseline, *(contrast.arm for contrast in comparison.contrasts)}
+    return any(arm.arm not in judged for arm in comparison.arms)
 
 
 def _list_deciding(findings: Findings) -> list[tuple[Stratum, Comparison]]:

@@ -1,0 +1,135 @@
+"""What a study refuses: to be judged otherwise than it was, and knobs that would change nothing."""
+
+import json
+from pathlib import Path
+
+import planted_runs as planted
+import pytest
+from tiny_runs import COMPARED, Done, program, tiny
+
+from gptlab.report.render.answer import NOT_RESOLVED, choose_status
+from gptlab.stats.labels import find_arm
+
+STUDY = ["steps=6", "metric=[bits_per_byte]", "timing=0", "jobs=1", "optimizer.lr=1e-3,2e-3"]
+LOOKS = ["looks=[2,3]", "seeds=2", "name=asked"]
+
+
+def ablate(pool: Path, *more: str) -> Done:
+    return program("ablate.py", *tiny(pool), *STUDY, *more)
+
+
+def refusal(done: Done) -> str:
+    assert (done.status, done.err.count("\n")) == (2, 1), done
+    return done.err
+
+
+def test_a_study_that_was_judged_is_judged_in_one_way_only(tmp_path: Path):
+    first = ablate(tmp_path, *LOOKS)
+    assert first.status in COMPARED, first.err
+    before = sorted(tmp_path.rglob("*"))
+    for knob, was in {
+        "delta=0.5": "delta=null",
+        "decides=params": "decides=null",
+        "variance=own": "variance=auto",
+        "pairs=true": "pairs=false",
+        "baseline=2e-3": "optimizer.lr=0.001",
+    }.items():
+        line = refusal(ablate(tmp_path, *LOOKS, knob))
+        assert "this study has been judged by " in line
+        assert was in line.partition("; say ")[2], line
+        assert line.endswith("or give another name=\n")
+    assert sorted(tmp_path.rglob("*")) == before
+    assert ablate(tmp_path, *LOOKS, "delta=null", "seeds=3").status in COMPARED  # what it was may be said
+
+
+def test_a_winner_is_judged_on_fresh_seeds_once(tmp_path: Path):
+    assert ablate(tmp_path, *LOOKS, "confirm=2").status in COMPARED
+    assert ablate(tmp_path, *LOOKS, "confirm=2").status in COMPARED  # the same again is the same
+    line = refusal(ablate(tmp_path, *LOOKS, "confirm=3"))
+    assert "as of confirm=2 seeds=[0,1], and would be judged anew" in line
+    assert "as of confirm=2 seeds=[0,1]" in refusal(ablate(tmp_path, *LOOKS, "seeds=3", "confirm=2"))
+    assert ablate(tmp_path, *LOOKS, "seeds=3").status in COMPARED
+    # without it in between, too
+    assert "would be judged anew" in refusal(ablate(tmp_path, *LOOKS, "seeds=3", "confirm=4"))
+
+
+def test_an_arm_without_a_verdict_leaves_its_study_undecided():
+    runs = planted.runs(3, other=0.2, third=0.3)
+    judged = planted.judged(runs)
+    assert choose_status(judged) == 0
+    elsewhere = [run for run in runs if run.arm != "third" or run.seed == 5]  # no seed of it has run
+    for seed, run in enumerate(runs):
+        if run.arm == "third":
+            elsewhere.append(planted.replace(run, seed=10 + seed))
+    assert choose_status(planted.judged(elsewhere)) == NOT_RESOLVED
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["trials=30"], "trials=30 speaks of design=search"),
+        (["sampler=grid"], "sampler=grid speaks of design=search"),
+        (["limits={params: 1e9}"], "speaks of design=search"),
+        (["resize=mlp.hidden"], "resize=mlp.hidden is what match=params turns, and match is tokens"),
+        (["lr_grid=[1,2]"], "lr_grid=[1, 2] speaks of tune=grid"),
+        (["tokens_per_parameter=5"], "tokens_per_parameter=5 speaks of a ladder"),
+        (["project_limit=3"], "project_limit=3 speaks of project="),
+        (["study=search", "sampler=tpe"], "sampler=tpe: study=search compares several; say study.samplers="),
+        (["decides=val/token_accuracy"], "is computed by metric=[token_accuracy], which is not given; add it"),
+        (["decides=val/loss_test"], "decides=val/loss_test is of design=search alone"),
+        (["study=size", "decides=params"], "decides=params does not go with study=size, which trains nothing"),
+        (["study=size", "delta=0.1"], "delta=0.1 does not go with study=size"),
+        (["study=size", "design=search"], "design=search does not go with study=size"),
+        (["exclude=[1e-3,2e-3]"], "exclude=[0.001,0.002] leaves no arm"),
+        (["exclude=['']"], "names no arm in one place"),
+        (["exclude=[3e-3]"], "exclude=0.003: no arm has it"),
+    ],
+)
+def test_what_would_change_nothing_is_refused(words: list[str], line: str, tmp_path: Path):
+    assert line in refusal(ablate(tmp_path, *words, "dry_run=true"))
+    assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "line"),
+    [
+        ("[clip=0.5, clip=0.7]", "a: clip is given twice; give it once"),
+        ("[outputs=elsewhere]", "a: outputs=elsewhere is of the whole study"),
+        ("[name=x]", "a: name=x is of the whole study"),
+        ("[tracking=offline]", "a: tracking=offline is of the whole study"),
+        ("[hydra.run.dir=x]", "a: hydra.run.dir=x is of the whole study"),
+        ("[resume=auto]", "a: resume=auto is of one run and no part of an arm"),
+        ("[content=x]", "a: content=x is of one run"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["arms", "tasks"])
+def test_an_arm_or_a_task_sets_nothing_that_a_study_has_once(kind: str, overrides: str, line: str, tmp_path: Path):
+    (tmp_path / "named.yaml").write_text(f"a: {overrides}\nb: []\n")
+    words = [*tiny(tmp_path / "pool"), *STUDY[:-1], f"{kind}={tmp_path}/named.yaml", "dry_run=true"]
+    assert line in refusal(program("ablate.py", *words))
+
+
+def test_an_arm_is_left_out_by_the_value_that_was_typed(tmp_path: Path):
+    for value in ("2e-3", "'optimizer.lr=2e-3'", "0.002", "'optimizer.lr=0.002'"):
+        words = [*tiny(tmp_path), *STUDY[:-1], "optimizer.lr=1e-3,2e-3,3e-3", f"exclude=[{value}]", "dry_run=true"]
+        done = program("ablate.py", *words)
+        assert "left out by exclude: optimizer.lr=0.002" in done.out, done.err
+    arms = {f"{knob}={value}": ((knob, value),) for knob, value in (("bias", "True"), ("betas", "[0.9,0.95]"))}
+    assert find_arm("bias=true", arms) == "bias=True"
+    assert find_arm("[0.9,0.95]", arms) == "betas=[0.9,0.95]"
+
+
+def test_an_arm_that_says_its_steps_has_them(tmp_path: Path):
+    (tmp_path / "named.yaml").write_text("longer: [steps=12]\nsmaller: [batch_size=4]\nplain: []\n")
+    words = [*tiny(tmp_path / "pool"), *STUDY[:-1], f"arms={tmp_path}/named.yaml", "dry_run=true"]
+    done = program("ablate.py", *words)
+    assert "tokens against plain: longer +100.0%" in done.out
+    assert "smaller: steps=12, so that tokens match" in done.out
+    assert "longer: steps" not in done.out
+
+
+def test_the_ledger_says_which_seeds_chose_a_winner(tmp_path: Path):
+    ablate(tmp_path, *LOOKS, "confirm=2")
+    lines = (tmp_path / "ablations/asked/ledger.jsonl").read_text().splitlines()
+    (compared,) = [event for event in map(json.loads, lines) if event["status"] == "compared"]
+    assert (compared["seeds"], compared["confirm"]) == ([0, 1], 2)
