@@ -8,6 +8,7 @@ import pytest
 from tiny_runs import COMPARED, Done, program, tiny
 
 from gptlab.report.render.answer import NOT_RESOLVED, choose_status
+from gptlab.runs.study_folder import StudyFolder
 from gptlab.stats.labels import find_arm
 
 STUDY = ["steps=6", "metric=[bits_per_byte]", "timing=0", "jobs=1", "optimizer.lr=1e-3,2e-3"]
@@ -133,3 +134,72 @@ def test_the_ledger_says_which_seeds_chose_a_winner(tmp_path: Path):
     lines = (tmp_path / "ablations/asked/ledger.jsonl").read_text().splitlines()
     (compared,) = [event for event in map(json.loads, lines) if event["status"] == "compared"]
     assert (compared["seeds"], compared["confirm"]) == ([0, 1], 2)
+
+
+@pytest.fixture(scope="module")
+def campaign(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The pool of a campaign of one study."""
+    pool = tmp_path_factory.mktemp("pool")
+    done = ablate(pool, "looks=[2,3]", "seeds=2", "name=asked", "campaign=ours")
+    assert done.status in COMPARED, done.err
+    return pool
+
+
+def test_within_a_campaign_too_a_study_is_judged_in_one_way(campaign: Path):
+    line = refusal(ablate(campaign, "looks=[2,3]", "seeds=2", "name=asked", "campaign=ours", "decides=params"))
+    assert "decides=params: this study has been judged by decides=null" in line
+
+
+@pytest.mark.parametrize(
+    "damage", ["[]", '{"event": "asked"}', '{"event": "opened"}', "\x00\ufffd", "3", '{"event": 3}']
+)
+def test_a_campaign_whose_ledger_has_a_line_that_is_no_event_is_refused(damage: str, campaign: Path):
+    ledger = campaign / "campaigns/ours/ledger.jsonl"
+    whole = ledger.read_text()
+    ledger.write_text(f"{damage}\n{whole}")
+    done = program("-m gptlab", "campaign", "ours", "--outputs", str(campaign))
+    asked = ablate(campaign, "looks=[2,3]", "seeds=2", "name=other", "campaign=ours", "dry_run=true")
+    ledger.write_text(whole)
+    assert "is no event of a campaign; put a copy of the file back" in refusal(done)
+    assert "is no event of a campaign" in refusal(asked)
+
+
+def test_an_event_behind_one_that_was_cut_short_is_read(tmp_path: Path):
+    path = tmp_path / "ledger.jsonl"
+    path.write_text('{"key": "a", "status": "run')
+    folder = StudyFolder(tmp_path)
+    folder.record_event("", "compared", seeds=[0, 1])
+    assert folder.read_looked() == [2]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "line"),
+    [
+        ("timing.json", "{}", "timing.json holds no times by arm; remove it"),
+        ("timing.json", '{"timed": {"time/step_ms": {"a": ["x"]}}}', "timing.json holds no times by arm"),
+        ("registered.json", '{"plan": 3}', "registered.json is no registered plan"),
+        ("study.json", {"alpha": 5.0}, "alpha=5 is no probability"),
+        ("study.json", {"looks": [3, 2]}, "looks=[3, 2] do not increase from 2"),
+        ("ledger.jsonl", '{"key": "", "status": "compared"}\n', "is a look without its seeds"),
+        ("cell", {"seed": "x"}, "is no cell of a study (see its seed)"),
+        ("cell", {"role": "x"}, "is no cell of a study (see its role)"),
+    ],
+)
+def test_a_damaged_file_of_a_study_is_named(name: str, content: str | dict[str, object], line: str, campaign: Path):
+    folder = StudyFolder(campaign / "ablations/asked")
+    path = folder.path / (f"cells/{folder.plan.cells[0]}.json" if name == "cell" else name)
+    whole = path.read_text() if path.exists() else None
+    damaged = content if isinstance(content, str) else json.dumps({**json.loads(whole or ""), **content})
+    path.write_text(damaged)
+    done = program("-m gptlab", "judge", str(folder.path))
+    path.unlink() if whole is None else path.write_text(whole)
+    assert line in refusal(done)
+
+
+def test_a_knob_that_study_json_sets_and_no_arm_has_is_named(campaign: Path):
+    path = campaign / "ablations/asked/study.json"
+    whole = path.read_text()
+    path.write_text(json.dumps({**json.loads(whole), "settled": {"optimizer.lr=0.002": [["nope.x", 2, "matched"]]}}))
+    done = ablate(campaign, "looks=[2,3]", "seeds=2", "name=asked", "campaign=ours")
+    path.write_text(whole)
+    assert "study.json sets nope.x of optimizer.lr=0.002, which has no such knob" in refusal(done)

@@ -269,7 +269,7 @@ def _time_arms(plan: Plan, console: Console) -> None:
     # the same arms by the same code take the same time: one session is enough
     stamp = {"arms": sorted(arms), "code": sorted({run.facts.get("code", "") for run in runs})}
     path = study_folder.path / "timing.json"
-    if path.exists() and read_json(path)["stamp"] == stamp:
+    if path.exists() and read_json(path).get("stamp") == stamp:
         return
     from gptlab.stats.timing import AA_CONTROL
     from gptlab.study.tools.timing import TrainingBench, describe_device, time_benches

@@ -30,8 +30,9 @@ from gptlab.ablation.jobs import choose_jobs, estimate_cell_memory, estimate_wal
 from gptlab.ablation.ladder import climb, trunks
 from gptlab.ablation.pool import start_server
 from gptlab.ablation.question import StudySpec
+from gptlab.config.recipe import flatten
 from gptlab.errors import Refused
-from gptlab.runs.record import count_free_bytes, read_json
+from gptlab.runs.record import REMEDY, count_free_bytes, read_json
 from gptlab.runs.study_folder import TERMINAL_STATES, StudyFolder
 from gptlab.stats.matching import describe_mismatch
 
@@ -146,6 +147,9 @@ def match_variants(plan: Plan) -> list[Variant]:
         base = spec.baselines[variant.size]
         if variant.key in settled:
             for knob, value, reason in settled[variant.key]:
+                if knob not in flatten(variant.recipe.config):
+                    path = plan.folder.path / "study.json"
+                    raise Refused(f"{path} sets {knob} of {variant.key}, which has no such knob; {REMEDY}")
                 variant = set_knob(variant, knob, value, reason)
         # arms of other batch or context sizes would otherwise see more text
         elif match == "tokens":

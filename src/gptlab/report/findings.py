@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+from gptlab.config.typecheck import conforms
 from gptlab.errors import Refused
 from gptlab.report.collect import collect_lone_runs, collect_study_runs
 from gptlab.report.measurement_folder import is_measurement_folder
@@ -21,8 +22,7 @@ def compare_study_folder(folder: Path, plan: StudyPlan | None = None) -> Finding
     plan, runs = plan or StudyFolder(folder).plan, collect_study_runs(folder)
     # looks are in the ledger and not in the plan: they happen after it is written
     plan = replace(plan, looked=StudyFolder(folder).read_looked())
-    timing_path = folder / "timing.json"
-    times = read_json(timing_path)["timed"] if timing_path.exists() else None
+    times = _read_times(folder / "timing.json")
     findings = compare_study(plan, runs, times, _average_minutes(runs))
     mismatch = [*plan.mismatch]
     # the other quantities are counted before training; seconds are known after it
@@ -31,6 +31,16 @@ def compare_study_folder(folder: Path, plan: StudyPlan | None = None) -> Finding
     notes = [*plan.notes, *findings.notes, *_describe_differing_facts(runs), *_describe_unplanned_looks(plan)]
     notes += describe_adherence(folder, plan, runs)
     return replace(findings, mismatch=mismatch, notes=notes, seconds=_sum_seconds(runs))
+
+
+def _read_times(path: Path) -> dict[str, dict[str, list[float]]] | None:
+    """Return the times by metric and arm of a study's timing session; None where it had none."""
+    if not path.exists():
+        return None
+    times = read_json(path).get("timed")
+    if not conforms(times, dict[str, dict[str, list[float]]]):
+        raise Refused(f"{path} holds no times by arm; remove it, and the study's command times them again")
+    return times
 
 
 def compare_folders(folders: list[Path], baseline: str | None = None, pairs: bool = False) -> Findings:

@@ -12,12 +12,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from gptlab.config.typecheck import conforms
 from gptlab.errors import Refused
 from gptlab.runs.file_lock import try_lock
-from gptlab.runs.record import append_line, to_json, utc_now
+from gptlab.runs.record import to_json, utc_now
+from gptlab.runs.study_folder import append_event
 
 LOCK_ATTEMPTS = 200
 """Times 0.05 s: another process holds the lock while it compares a few studies."""
+
+EVENTS: dict[str, dict[str, Any]] = {
+    "opened": {"at": str, "baseline": str, "hash": str, "overrides": list[str], "config": dict[str, Any]},
+    "asked": {"study": str, "first": int, "count": int, "alpha": float, "returned": dict[str, float]},
+    "confirming": {"at": str, "shared": list[str], "arms": dict[str, list[str]], "seeds": list[int]},
+}
+"""Types of what is read of each kind of event."""
 
 
 class CampaignFolder:
@@ -38,19 +47,29 @@ class CampaignFolder:
 
     def read_events(self, kind: str = "") -> list[dict[str, Any]]:
         """Return all events that are whole, or those of a kind, in their order."""
-        events = []
-        for line in self.ledger.read_text(encoding="utf-8").splitlines() if self.ledger.exists() else ():
-            try:
-                events.append(json.loads(line))
-            except json.JSONDecodeError:  # cut short by a kill
-                continue
-        return [event for event in events if kind in ("", event.get("event"))]
+        text = self.ledger.read_text(encoding="utf-8", errors="replace") if self.ledger.exists() else ""
+        # one that a kill cut short was not acted upon
+        lines = [line for line in text.splitlines() if line and not (line.startswith("{") and not line.endswith("}"))]
+        events = [self._read_event(line) for line in lines]
+        return [event for event in events if kind in ("", event["event"])]
+
+    def _read_event(self, line: str) -> dict[str, Any]:
+        """Return an event; refuse a line that is none, since a question that is lost would give its alpha back."""
+        try:
+            event = json.loads(line)
+        except json.JSONDecodeError:
+            event = None
+        fields: dict[str, Any] = event if isinstance(event, dict) else {}
+        types = EVENTS.get(str(fields.get("event")))
+        if types is None or any(key not in fields or not conforms(fields[key], types[key]) for key in types):
+            raise Refused(f"{self.ledger}: {line[:40]}... is no event of a campaign; put a copy of the file back")
+        return fields
 
     def record_event(self, kind: str, **facts: Any) -> dict[str, Any]:
         """Add an event in one write, and return it."""
         self.path.mkdir(parents=True, exist_ok=True)
         event = {"event": kind, "at": utc_now(), **facts}
-        append_line(self.ledger, to_json(event))
+        append_event(self.ledger, to_json(event))
         return event
 
     def find_asked(self, study: str) -> dict[str, Any] | None:

@@ -42,7 +42,17 @@ def write_registration(folder: Path, frozen: dict[str, Any], facts: dict[str, An
 
 def read_registration(folder: Path) -> dict[str, Any] | None:
     """Return a study's registered plan; None where none was registered."""
-    return read_json(folder / FILE) if (folder / FILE).exists() else None
+    if not (folder / FILE).exists():
+        return None
+    registered = read_json(folder / FILE)
+    plan = registered.get("plan")
+    if (
+        not isinstance(plan, dict)
+        or not isinstance(plan.get("arms", {}), dict)
+        or not {"at", "digest"} <= {*registered}
+    ):
+        raise Refused(f"{folder / FILE} is no registered plan; put a copy of it back, or give another name=")
+    return registered
 
 
 def _compute_digest(document: dict[str, Any]) -> str:
@@ -98,13 +108,13 @@ def _list_departures(registered: dict[str, Any], plan: StudyPlan, runs: Sequence
     if registered.get("digest") != _compute_digest(registered):
         departures.append(f"{FILE} was changed afterwards")
     values = plan.to_document()
-    changed = _list_changes(registered, {**values, "arms": registered["plan"]["arms"]})  # matching adds to these
+    changed = _list_changes(registered, {**values, "arms": registered["plan"].get("arms")})  # matching adds to these
     departures += [f"{key} is another" for key in changed]
     unplanned = [seeds for seeds in plan.looked if plan.looks and seeds not in plan.looks]
     if unplanned:
         departures.append(f"judged with {', '.join(map(str, unplanned))} seeds, where no look was planned")
     known = [run for run in runs if run.role == "arm" and run.status == "finished"]
-    if missing := [arm for arm in registered["plan"]["arms"] if arm not in {_name_arm(run) for run in known}]:
+    if missing := [arm for arm in registered["plan"].get("arms", ()) if arm not in {_name_arm(run) for run in known}]:
         departures.append(f"no run of {', '.join(missing)} has finished")
     codes = registered.get("code", {})
     if other := sorted({run.arm for run in known if run.facts.get("code") not in (codes.get(_name_arm(run)), None)}):

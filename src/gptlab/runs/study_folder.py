@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from gptlab.config.recipe import Recipe
 from gptlab.config.typecheck import conforms, describe_type
@@ -23,6 +23,7 @@ from gptlab.runs.file_lock import is_held as is_held
 from gptlab.runs.fingerprint import fingerprint, fingerprint_recipe, list_modules
 from gptlab.runs.record import REMEDY, RunFolder, append_line, read_json, to_json, utc_now, write_atomically
 from gptlab.stats.labels import read_label
+from gptlab.stats.spending import ALPHA
 from gptlab.stats.study_plan import Adjustment, StudyPlan
 
 TERMINAL_STATES = ("finished", "diverged")
@@ -41,6 +42,11 @@ class CellState:
     other_code: bool = False
     owner: str = ""
     at: float = 0.0
+
+
+CELL_TYPES: dict[str, Any] = {"arm": str, "size": str, "label": str, "budget": float, "seed": int, "lr": float | None}
+CELL_TYPES |= {"role": Literal["arm", "twin", "budget", "confirm", "shuffled"], "config": dict[str, Any]}
+"""Types of what is read of a cell by those that compare runs or say where they stand."""
 
 
 class StudyFolder:
@@ -71,11 +77,19 @@ class StudyFolder:
 
     def read_cells(self) -> dict[str, dict[str, Any]]:
         """Return the cells of the last plan, by key."""
-        return {key: self.read_cell(key) for key in self.plan.cells}
+        plan = self.plan
+        cells = {key: self.read_cell(key) for key in plan.cells}
+        # a block of a study that measures is of all arms together
+        keys = CELL_TYPES if plan.knobs is None else ("label", "seed")
+        for key, cell in cells.items():
+            if wrong := [name for name in keys if name not in cell or not conforms(cell[name], CELL_TYPES[name])]:
+                path = self.path / "cells" / f"{key}.json"
+                raise Refused(f"{path} is no cell of a study (see its {', '.join(wrong)}); {REMEDY}")
+        return cells
 
     def record_event(self, key: str, status: str, **more: Any) -> None:
         """Add an event, in one write."""
-        append_line(self.path / "ledger.jsonl", to_json({"at": time.time(), "key": key, "status": status, **more}))
+        append_event(self.path / "ledger.jsonl", to_json({"at": time.time(), "key": key, "status": status, **more}))
 
     def read_events(self) -> Iterator[dict[str, Any]]:
         """Yield all events that are whole."""
@@ -85,7 +99,10 @@ class StudyFolder:
                 event = json.loads(line)
             except json.JSONDecodeError:  # cut short by a kill
                 continue
-            if isinstance(event, dict) and isinstance(event.get("key"), str) and "status" in event:
+            if isinstance(event, dict) and isinstance(event.get("key"), str) and isinstance(event.get("status"), str):
+                if event["status"] == "compared" and not conforms(event.get("seeds"), list[int]):
+                    # a look that is lost would give its alpha back
+                    raise Refused(f"{path}: {line[:60]} is a look without its seeds; put a copy of the file back")
                 yield event
 
     def read_looked(self) -> list[int]:
@@ -175,6 +192,12 @@ class StudyFolder:
         return finished, unfinished
 
 
+def append_event(path: Path, line: str) -> None:
+    """Add a line behind one that a kill or a full disk may have cut short: both would be lost as one."""
+    is_cut = path.exists() and path.stat().st_size > 0 and not path.read_bytes().endswith(b"\n")
+    append_line(path, f"\n{line}" if is_cut else line)
+
+
 def was_trained(recipe: Recipe) -> bool:
     """Whether a run of this very recipe has ended in its pool, by the same code."""
     folder = StudyFolder(Path(recipe.config["outputs"]).absolute() / "ablations" / "none")
@@ -194,6 +217,7 @@ def read_plan(path: Path) -> StudyPlan:
         values["seeds"] = list(range(values["seeds"]))
     problems = [f"no {key}" for key in REQUIRED_KEYS if key not in values]
     problems += [f"{name} is not {describe_type(PLAN_TYPES[name])}" for name in values if not _fits(name, values[name])]
+    problems = problems or _find_unfit_values(values)
     if problems:
         raise Refused(f"{path} is no plan of a study ({', '.join(problems)}); {REMEDY}")
     for arm, triples in values.get("settled", {}).items():
@@ -205,6 +229,13 @@ def read_plan(path: Path) -> StudyPlan:
     values["arm_values"] = {name: tuple(map(tuple, pairs)) for name, pairs in values["arm_values"].items()}
     values["versus"] = [(first, other) for first, other in values.get("versus", ())]
     return StudyPlan(**values)
+
+
+def _find_unfit_values(values: dict[str, Any]) -> list[str]:
+    """Return what is wrong with values of the right types."""
+    looks, alpha = values.get("looks", []), values.get("alpha", ALPHA)
+    wrong = [f"looks={looks} do not increase from 2"] if looks and (looks != sorted({*looks}) or looks[0] < 2) else []
+    return wrong if 0 < alpha < 1 else [*wrong, f"alpha={alpha:g} is no probability"]
 
 
 def _fits(name: str, value: Any) -> bool:
