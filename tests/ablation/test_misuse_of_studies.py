@@ -203,3 +203,9 @@ def test_a_knob_that_study_json_sets_and_no_arm_has_is_named(campaign: Path):
     done = ablate(campaign, "looks=[2,3]", "seeds=2", "name=asked", "campaign=ours")
     path.write_text(whole)
     assert "study.json sets nope.x of optimizer.lr=0.002, which has no such knob" in refusal(done)
+
+
+def test_a_study_that_is_named_twice_is_judged_by_its_looks(campaign: Path):
+    once, twice = ([str(campaign / "ablations/asked")] * times for times in (1, 2))
+    first, second = (program("-m gptlab", "judge", *folders, "--json") for folders in (once, twice))
+    assert json.loads(second.out.splitlines()[-1])["verdicts"] == json.loads(first.out.splitlines()[-1])["verdicts"]

@@ -48,6 +48,8 @@ def compare_folders(folders: list[Path], baseline: str | None = None, pairs: boo
 
     Raises Refused for a study that trained nothing: it has no runs to compare.
     """
+    # a study that is named twice is that study, with its looks
+    folders = list({folder.resolve(): folder for folder in folders}.values())
     for folder in filter(is_measurement_folder, folders):
         raise Refused(f"{folder} trained nothing, so it has no verdicts; {folder}/report.md says what was measured")
     if len(folders) == 1 and (folders[0] / "study.json").exists():
