@@ -43,6 +43,17 @@ def test_a_study_that_was_judged_is_judged_in_one_way_only(tmp_path: Path):
     assert ablate(tmp_path, *LOOKS, "delta=null", "seeds=3").status in COMPARED  # what it was may be said
 
 
+def test_the_bill_says_which_arms_another_study_has_judged_by_the_same_runs(tmp_path: Path):
+    line = "optimizer.lr=0.002 was judged against optimizer.lr=0.001 by these runs before, in "
+    assert ablate(tmp_path, *LOOKS).status in COMPARED
+    own = ablate(tmp_path, *LOOKS, "seeds=3", "dry_run=true")  # the next look of the same study
+    other = program("ablate.py", *tiny(tmp_path), *STUDY[:-1], *LOOKS[:2], "optimizer.lr=1e-3,3e-3", "dry_run=true")
+    for bill in (own, other):
+        assert (bill.status, "was judged against" in bill.out) == (0, False), bill
+    again = ablate(tmp_path, *LOOKS[:2], "name=again", "delta=0.5", "dry_run=true")
+    assert f"{line}asked: each study has an alpha of its own" in again.out
+
+
 def test_a_winner_is_judged_on_fresh_seeds_once(tmp_path: Path):
     assert ablate(tmp_path, *LOOKS, "confirm=2").status in COMPARED
     assert ablate(tmp_path, *LOOKS, "confirm=2").status in COMPARED  # the same again is the same
@@ -82,7 +93,7 @@ def test_an_arm_without_a_verdict_leaves_its_study_undecided():
         (["study=size", "delta=0.1"], "delta=0.1 does not go with study=size"),
         (["study=size", "design=search"], "design=search does not go with study=size"),
         (["exclude=[1e-3,2e-3]"], "exclude=[0.001,0.002] leaves no arm"),
-        (["exclude=['']"], "names no arm in one place"),
+        (["exclude=['']"], "has an empty text"),
         (["exclude=[3e-3]"], "exclude=0.003: no arm has it"),
     ],
 )

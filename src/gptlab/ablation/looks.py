@@ -75,15 +75,15 @@ def refuse_other_judging(study_folder: StudyFolder, spec: StudySpec) -> None:
         # an older study.json may not say which arm was the baseline
         if value == before or (knob == "baseline" and before is None):
             continue
-        written, former = (f"{knob}={_write_value(one)}" for one in (value, before))
+        written, former = (f"{knob}={_write_value(setting)}" for setting in (value, before))
         raise Refused(
             f"{written}: this study has been judged by {former}, and other ways to judge are tried until one pleases; "
             f"say {former}, or give another name="
         )
-    asked = {"seeds": options.blocks, "confirm": options.confirm}
+    confirmation = {"seeds": options.blocks, "confirm": options.confirm}
     for judged in study_folder.read_confirmed() if options.confirm else ():
-        if judged != asked:
-            seeds, former = (str(one["seeds"]).replace(" ", "") for one in (asked, judged))
+        if judged != confirmation:
+            seeds, former = (str(judging["seeds"]).replace(" ", "") for judging in (confirmation, judged))
             raise Refused(
                 f"confirm={options.confirm} seeds={seeds}: the winner has been judged on fresh seeds, as of "
                 f"confirm={judged['confirm']} seeds={former}, and would be judged anew; say these, leave confirm out, "

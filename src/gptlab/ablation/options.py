@@ -140,7 +140,7 @@ def _check_ranges(values: dict[str, Any]) -> Iterator[str]:
     elif values["lr_grid"] and max(values["lr_grid"]) < MIN_HIGHEST_MULTIPLE:
         yield f"lr_grid={values['lr_grid']} are multiples of each arm's own learning rate, not rates; try [0.5,1.5,5]"
     if any(not text.strip() for text in values["exclude"]):
-        yield f"exclude={values['exclude']} names no arm in one place; write an arm's name, or some overrides of its"
+        yield f"exclude={values['exclude']} has an empty text; write an arm's name, or some of its overrides"
     if values["delta"] is not None and values["delta"] <= 0:
         yield f"delta={values['delta']} is no margin; give nats > 0, or null"
     if values["decides"] is not None and not is_comparable(values["decides"]):

@@ -15,7 +15,7 @@ from pathlib import Path
 from gptlab.config.variant_packages import GROUP, VariantPackage, list_variant_packages
 
 GPTLAB = Path(__file__).parents[1]
-_said: set[str] = set()
+_printed: set[str] = set()
 
 
 def warn_of_broken_packages() -> None:
@@ -26,8 +26,8 @@ def warn_of_broken_packages() -> None:
     for package in list_variant_packages():
         fault = find_fault(package)
         line = f"{GROUP}: {package.name} does not import: {fault}; {package.remedy}"
-        if fault and line not in _said:
-            _said.add(line)
+        if fault and line not in _printed:
+            _printed.add(line)
             print(line, file=sys.stderr)
 
 

@@ -1,4 +1,4 @@
-"""Knobs of a study that were typed and that nothing of it takes, and a metric that none of its runs would have."""
+"""Refusals of study knobs that would change nothing, and of a deciding metric that no run computes."""
 
 from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING

@@ -33,7 +33,7 @@ def describe_untuned_rates(plan: "Plan") -> list[str]:
             lines.append(f"{start}{difference}: {', '.join(rates)}; {advice}")
         for (slot, choice), multiple in MEASURED_MULTIPLES.items():
             has_choice = any(variant.recipe.choices.get(slot) == choice for variant in variants)
-            # an arm that sets its rate was told to
+            # where an arm sets a rate, the rates are the question
             if has_choice and _differ_in(slot, variants) and not _any_sets_rate(variants):
                 lines.append(f"{start}{slot}={choice} was best at {multiple}; {advice}")
     return lines

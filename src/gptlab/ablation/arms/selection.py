@@ -65,13 +65,13 @@ def choose_named_arms(
 def refuse_study_knobs(arms: dict[str, list[str]]) -> None:
     """Refuse an arm, or a task, that sets what all of a study share, that is several, or that says a key twice."""
     for name, words in arms.items():
-        for word in words:
-            key, _, value = word.partition("=")
-            key = key.lstrip("+")
+        keys = [word.partition("=")[0].lstrip("+") for word in words]
+        for key, word in zip(keys, words, strict=True):
+            value = word.partition("=")[2]
             slot = key.partition(".")[0]
             if key in list_study_keys() or slot in OF_THE_STUDY:
                 raise Refused(f"{name}: {word} is of the whole study; give it beside the arms")
-            if [one.partition("=")[0].lstrip("+") for one in words].count(key) > 1:  # hydra would take the last
+            if keys.count(key) > 1:  # hydra would take the last
                 raise Refused(f"{name}: {key} is given twice; give it once")
             if slot in OF_A_RUN:
                 raise Refused(f"{name}: {word} is of one run and no part of an arm; leave it out")
@@ -168,7 +168,7 @@ class Exclusions:
         for text in self.exclude:
             if text in self.used:
                 continue
-            raise Refused(f"exclude={text}: no arm has it; write an arm's name, or all of some overrides of its")
+            raise Refused(f"exclude={text}: no arm has it; write an arm's name, or some of its overrides")
         if not remaining:
             raise self._make_refusal()
         return [f"left out by exclude: {', '.join(self.excluded)}"] if self.excluded else []
