@@ -29,6 +29,7 @@ from gptlab.ablation.cost import (
 from gptlab.ablation.jobs import choose_jobs, estimate_cell_memory, estimate_wall_time, limit_by_memory
 from gptlab.ablation.ladder import climb, trunks
 from gptlab.ablation.pool import start_server
+from gptlab.ablation.protocol.repeated import describe_repeated_comparisons
 from gptlab.ablation.question import StudySpec
 from gptlab.config.recipe import flatten
 from gptlab.errors import Refused
@@ -109,6 +110,7 @@ def make_plan(spec: StudySpec, launcher_jobs: int | None) -> Plan:
         for variant in plan.baselines.values():
             cells += make_baseline_cells(spec.options, set_outputs(variant, plan))
         plan.add_cells(cells)
+    plan.notes += describe_repeated_comparisons(plan)
     # its imports take seconds, and go on while the costs below are counted
     if plan.pooled and min(plan.jobs, len(plan.to_run())) > 1 and not spec.options.dry_run:
         start_server()
