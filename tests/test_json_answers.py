@@ -131,9 +131,11 @@ class Fake:
     """Findings as far as the exit status looks at them."""
 
     def __init__(self, verdicts: list[str], statuses: list[str]) -> None:
-        contrasts = [type("Contrast", (), {"verdict": verdict}) for verdict in verdicts]
-        arms = [type("Arm", (), {"diverged": statuses.count("diverged")})]
-        comparison = type("Comparison", (), {"contrasts": contrasts, "arms": arms})
+        contrasts = [
+            type("Contrast", (), {"arm": str(arm), "verdict": verdict}) for arm, verdict in enumerate(verdicts)
+        ]
+        arms = [type("Arm", (), {"arm": "0", "diverged": statuses.count("diverged")})]
+        comparison = type("Comparison", (), {"baseline": "base", "contrasts": contrasts, "arms": arms})
         self.strata = [type("Stratum", (), {"comparisons": [comparison], "confirmed": None})]
         self.plan = StudyPlan(study="x")
         self.runs = [type("Run", (), {"status": status}) for status in statuses]

@@ -163,6 +163,7 @@ def test_a_text_where_a_number_is_meant_is_told_and_hides_no_other_run(over: Pat
 def test_an_evaluation_that_is_cut_off_is_refused_by_its_report(over: Path, tmp_path: Path, content: bytes):
     folder = shutil.copytree(over, tmp_path / "runs" / over.name)
     (folder / "evaluation.npz").write_bytes(content)
+    (folder / "report.html").unlink(missing_ok=True)  # of a test before
     done = program("-m gptlab", "report", str(folder))
     assert (done.status, done.err.count("\n")) == (2, 1)
     assert f"{folder}/evaluation.npz is not as it was written (" in done.err

@@ -233,6 +233,7 @@ def test_a_slip_of_the_pen_is_told_as_it_was_meant(word: str, line: str):
 @pytest.mark.parametrize(
     "words",
     [
+        "",
         "--multirun model=nano,micro",
         "-m x=1",
         "--multi x=1",  # as far as it is clear
@@ -247,6 +248,7 @@ def test_a_slip_of_the_pen_is_told_as_it_was_meant(word: str, line: str):
         "-r ~x +y=-3 z='-1'",
         "-3",  # for hydra to refuse
         "hydra.run.dir=. hydra.output_subdir=null hydra.verbose=true",
+        'hydra.run.dir="." hydra.output_subdir=null',  # as Lightning starts the other processes of a run
         "hydra.verbose=[lightning.pytorch,hydra] hydra.sweep.dir=logs",
     ],
 )

@@ -7,6 +7,7 @@ words of the command line too. A Python that a test starts anew composes as user
 import os
 import pickle
 import re
+from contextlib import suppress
 from typing import Any
 
 from hydra._internal import defaults_list
@@ -52,7 +53,9 @@ def keep_compositions(patch: Any) -> None:
         key = _stamp(repo), repr(defaults)
         if key not in kept or _reads_elsewhere(repo):
             config = merge(self, defaults, repo)
-            kept[key] = pickle.dumps(config)
+            # a plugin's class, such as a launcher's config, is another one where hydra has read the plugins again
+            with suppress(pickle.PicklingError):
+                kept[key] = pickle.dumps(config)
             return config
         return pickle.loads(kept[key])
 

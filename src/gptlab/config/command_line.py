@@ -67,8 +67,9 @@ def refuse_bad_options(parser: argparse.ArgumentParser, words: list[str], progra
 
 def _refuse_empty_options(words: Sequence[str]) -> None:
     """Raise Refused for an option whose value is empty; hydra would take some of them for left out."""
-    for word, following in zip(words, [*words[1:], "VALUE"], strict=True):
+    for number, word in enumerate(words):
         option, assigns, value = word.partition("=")
+        following = words[number + 1] if number + 1 < len(words) else None  # a last one without a value is argparse's
         if option in OPTIONS_WITH_VALUES and (value if assigns else following) == "":
             raise Refused(f"{option} has no value, as where a shell variable is not set; give one, or leave it out")
 
@@ -77,6 +78,7 @@ def _refuse_hydra_settings(words: Sequence[str]) -> None:
     """Raise Refused for settings of hydra's that would leave a folder, or do nothing, without a word."""
     for word in words:
         key, _, value = word.lstrip("+").partition("=")
+        value = value.strip("'\"")  # Lightning starts its other processes with hydra.run.dir="."
         if key == "hydra.run.dir" and value != ".":
             raise Refused(f"{word}: a run has a folder of its own in outputs; say outputs={value}")
         if key == "hydra.output_subdir" and value != "null":
