@@ -153,7 +153,7 @@ def test_a_package_that_does_not_import_is_named_though_nobody_uses_its_choice(
     start = f"gptlab.variants: {package} does not import: "
     end = f"{fault.replace('PACKAGE', package)}; mend GPTLAB_VARIANTS={package}, or PYTHONPATH\n"
     for words in (["train.py", "--help"], ["ablate.py", "norm=rmsnorm,layernorm", "dry_run=true", *tiny(tmp_path)]):
-        monkeypatch.setattr(broken_packages, "_said", set())  # once a process
+        monkeypatch.setattr(broken_packages, "_printed", set())  # once a process
         done = program(*words)
         assert done.status == 0, done.err
         assert done.err.startswith(start)
