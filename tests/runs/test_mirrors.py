@@ -47,14 +47,19 @@ def read_tensorboard(folder: Path) -> tuple[dict[int, float], list[str], float |
     return {event.step: event.value for event in events.Scalars("train/loss")}, texts, final
 
 
-def read_trackio(folder: Path) -> tuple[dict[int, float], list[str], float | None]:
+def list_trackio_rows(folder: Path) -> list[dict[str, Any]]:
+    """The rows of its one run, read in a process of its own, since the library reads its folder at import."""
     code = (
-        "import json, sys; from trackio.sqlite_storage import SQLiteStorage as S; (run,) = S.get_runs('project');"
+        "import json; from trackio.sqlite_storage import SQLiteStorage as S; (run,) = S.get_runs('project');"
         "print(json.dumps(S.get_logs('project', run), default=str))"
     )
     environment = {**os.environ, "TRACKIO_DIR": str(folder / "trackio")}
     printed = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-    rows: list[dict[str, Any]] = json.loads(printed.stdout.splitlines()[-1])
+    return json.loads(printed.stdout.splitlines()[-1])
+
+
+def read_trackio(folder: Path) -> tuple[dict[int, float], list[str], float | None]:
+    rows = list_trackio_rows(folder)
     final = [row["whole_run/val/loss"] for row in rows if "whole_run/val/loss" in row]
     losses = {row["step"]: row["train/loss"] for row in rows if "train/loss" in row}
     return losses, [row["sample"] for row in rows if "sample" in row], final[0] if final else None
@@ -106,13 +111,7 @@ def count_tensorboard(folder: Path) -> dict[str, list[int]]:
 
 
 def count_trackio(folder: Path) -> dict[str, list[int]]:
-    code = (
-        "import json; from trackio.sqlite_storage import SQLiteStorage as S; (run,) = S.get_runs('project');"
-        "print(json.dumps(S.get_logs('project', run), default=str))"
-    )
-    environment = {**os.environ, "TRACKIO_DIR": str(folder / "trackio")}
-    printed = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-    rows: list[dict[str, Any]] = json.loads(printed.stdout.splitlines()[-1])
+    rows = list_trackio_rows(folder)
     return {key: [row["step"] for row in rows if key in row] for key in ("train/loss", "val/loss")}
 
 

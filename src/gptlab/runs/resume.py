@@ -102,9 +102,9 @@ def _refuse_other_version(recipe: Recipe, folder: Path) -> None:
         raise Refused(f"resume={folder} was made by another gptlab ({keys[0]}); resume it with that of commit {git}")
 
 
-def describe_difference(key: str, stored: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
-    """Return a key with its value in a run that is there and in what is asked."""
-    return f"{key} ({show_value(stored.get(key))} there, {show_value(asked.get(key))} here)"
+def describe_difference(key: str, stored: Mapping[str, Any], current: Mapping[str, Any]) -> str:
+    """Return a key with its value in the flat config of a stored run, "there", and of this command, "here"."""
+    return f"{key} ({show_value(stored.get(key))} there, {show_value(current.get(key))} here)"
 
 
 def _find_differences(recipe: Recipe, saved: Recipe, words: set[str]) -> list[str]:
