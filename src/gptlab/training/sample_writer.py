@@ -11,6 +11,7 @@ from gptlab.corpus.load import encode_sample_prompt
 from gptlab.generation.cuda_graph import GraphedTokenStep
 from gptlab.generation.generate import generate
 from gptlab.model.decoder import Decoder
+from gptlab.model.eval_mode import eval_mode
 
 
 class SampleWriter:
@@ -45,8 +46,9 @@ class SampleWriter:
         )
         decode = self.tokenizer.decode
         prompt = decode(self.prompt.cpu().numpy())
-        # (count, length): generate yields a token of every text at a time
-        rows = torch.stack(list(tokens), 1).cpu().numpy()
+        with eval_mode(decoder):  # once: to switch at every token would take a fourth of a small decoder's time
+            # (count, length): generate yields a token of every text at a time
+            rows = torch.stack(list(tokens), 1).cpu().numpy()
         return [
             {"prompt": prompt, "seed": seed, "temperature": sample.temperature, "text": decode(row)} for row in rows
         ]

@@ -15,6 +15,7 @@ import torch
 from gptlab.config.recipe import Settings
 from gptlab.generation.generate import generate
 from gptlab.model.decoder import Decoder
+from gptlab.model.eval_mode import eval_mode
 from gptlab.training.context import RunContext
 from gptlab.training.cost.run_time import TIMED_TOKENS, TIMED_UNCACHED_TOKENS
 from gptlab.training.evaluator import Evaluator
@@ -65,13 +66,14 @@ def time_token(decoder: Decoder, prompt: torch.Tensor, count: int, cached: bool)
     Without caches each reads the whole last context, so the prompt is one.
     """
     tokens = generate(decoder, prompt[None], WARM_UP_TOKENS + count, cached=cached)
-    for _ in range(WARM_UP_TOKENS):
-        next(tokens)
     times = []
-    for _ in range(count):
-        start = time.perf_counter()
-        next(tokens).tolist()  # waits for a GPU
-        times.append((time.perf_counter() - start) * 1000)
+    with eval_mode(decoder):  # as texts are written
+        for _ in range(WARM_UP_TOKENS):
+            next(tokens)
+        for _ in range(count):
+            start = time.perf_counter()
+            next(tokens).tolist()  # waits for a GPU
+            times.append((time.perf_counter() - start) * 1000)
     return statistics.median(times)
 
 
