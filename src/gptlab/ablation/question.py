@@ -11,7 +11,7 @@ from typing import Any
 from gptlab import compose as wiring
 from gptlab.ablation import design
 from gptlab.ablation.arms.duplicates import drop_duplicates, drop_same_functions, refuse_without_effect
-from gptlab.ablation.arms.idle_options import refuse_absent_metric, refuse_idle_options
+from gptlab.ablation.arms.idle_options import refuse_absent_metric, refuse_idle_options, refuse_unfit_search
 from gptlab.ablation.arms.lines import describe_single_arm, name_arms
 from gptlab.ablation.arms.selection import Exclusions, add_arms, choose_named_arms
 from gptlab.ablation.arms.tasks import cross_with_tasks, list_words_of_size, read_tasks
@@ -135,7 +135,7 @@ def _select_variants(
     exclusions = Exclusions(options.exclude)
     own_arms = exclusions.select(own_arms)
     if options.design == "search":
-        _refuse_unfit_search(options, axes)
+        refuse_unfit_search(options, axes)
         variants = _compose_arms([design.ArmSpec()], shared, base, options)
     elif own_arms:
         specified = [design.ArmSpec(read_label(name), words) for name, words in own_arms.items()]
@@ -175,20 +175,6 @@ def compose_trial(spec: StudySpec, values: ArmValues, words: list[str]) -> Varia
     if problems := wiring.check_recipe(recipe):
         raise Refused(problems[0])
     return Variant(values, [*spec.shared, *words], recipe)
-
-
-def _refuse_unfit_search(options: StudyOptions, axes: dict[str, list[str]]) -> None:
-    """Refuse a search of nothing, and options that do not go with one."""
-    if not axes:
-        raise Refused("design=search has nothing to vary; give axes, as in attention=mha,gqa model.layers=2,4")
-    if mixed := [axis for axis in axes if axis.split(".")[0] in ("tokenizer", "data")]:
-        raise Refused(
-            f"design=search chooses by nats per token, which {', '.join(mixed)} would change the meaning of; "
-            "compare those with design=grid, by bits per byte"
-        )
-    for knob, required in {"match": "tokens", "tune": "shared", "budget": [], "baseline": None}.items():
-        if getattr(options, knob) != required:
-            raise Refused(f"{knob}={getattr(options, knob)} does not go with design=search; leave it out")
 
 
 def _take_options(axes: dict[str, list[str]], fixed: dict[str, str]) -> StudyOptions:

@@ -1,4 +1,4 @@
-"""Refusals of study knobs that would change nothing, and of a deciding metric that no run computes."""
+"""Refusals of study knobs that would change nothing or do not go together, and of a metric that no run computes."""
 
 from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING
@@ -81,3 +81,17 @@ def refuse_absent_metric(options: "StudyOptions", variants: "list[Variant]") -> 
 def _is_of(decides: str, key: str) -> bool:
     """Whether a key of summary.json is `key`, or that of one of its tasks."""
     return decides == key or decides.startswith(f"{key}_")
+
+
+def refuse_unfit_search(options: "StudyOptions", axes: dict[str, list[str]]) -> None:
+    """Refuse a search of nothing, and options that do not go with one."""
+    if not axes:
+        raise Refused("design=search has nothing to vary; give axes, as in attention=mha,gqa model.layers=2,4")
+    if mixed := [axis for axis in axes if axis.split(".")[0] in ("tokenizer", "data")]:
+        raise Refused(
+            f"design=search chooses by nats per token, which {', '.join(mixed)} would change the meaning of; "
+            "compare those with design=grid, by bits per byte"
+        )
+    for knob, required in {"match": "tokens", "tune": "shared", "budget": [], "baseline": None}.items():
+        if getattr(options, knob) != required:
+            raise Refused(f"{knob}={getattr(options, knob)} does not go with design=search; leave it out")
