@@ -148,7 +148,10 @@ def test_a_whole_study_is_committed_in_a_file_and_run_by_its_name(tmp_path: Path
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (["exclude=[gqa2]", "attention=mha,gqa"], "exclude=gqa2: no arm has it; write an arm's name, or some of its overrides"),
+        (
+            ["exclude=[gqa2]", "attention=mha,gqa"],
+            "exclude=gqa2: no arm has it; write an arm's name, or some of its overrides",
+        ),
         (["grids=[attention]"], "grids: attention lists no values; write them out, as in attention=gqa,swa"),
         (["grids=['attention=glob(*)']"], "lists no values; write them out"),
         (["grids=['']"], "a grid without axes"),

@@ -107,3 +107,19 @@ def test_without_a_key_nothing_is_asked(published: Published):
     done = run_forked("-m", "gptlab", "sync", str(published.folder), env=environment(published.folder / "home"))
     assert done.returncode == 2
     assert "WANDB_API_KEY" in done.stderr
+
+
+def test_a_repetition_writes_its_summary_only_where_it_would_say_something_new(published: Published):
+    pool = published.folder.parents[1]
+
+    def summaries() -> list[tuple[str, int]]:
+        return [(path.name, path.stat().st_mtime_ns) for path in (pool / "wandb").glob("*summary-*/*.wandb")]
+
+    before = summaries()
+    study(pool, "attention=mha,gqa")
+    assert summaries() == before
+    (published.folder / "report.spec.json").unlink()
+    study(pool, "attention=mha,gqa")
+    assert (published.folder / "report.spec.json").exists()
+    assert len(summaries()) == len(before) == 1
+    assert summaries() != before

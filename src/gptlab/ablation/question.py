@@ -85,7 +85,8 @@ def parse_command(axes: dict[str, list[str]], fixed: dict[str, str], pooled: boo
     pooled  whether our own pool will run the cells; the server of its workers starts while the arms are checked
     """
     axes, fixed = dict(axes), dict(fixed)
-    options = read_tasks(_take_options(axes, fixed), axes)
+    usual = wiring.compose_config([], "ablate")
+    options = read_tasks(_take_options(axes, fixed, usual[1]), axes)
     name = _override_value(fixed.pop("name", None))
     refuse_bad_study_name(name)
     if "resume" in (*axes, *fixed):
@@ -93,7 +94,7 @@ def parse_command(axes: dict[str, list[str]], fixed: dict[str, str], pooled: boo
     for knob in {"trunk", "branches"} & {*axes, *fixed}:
         raise Refused(f"{knob}=... is of one run; a study finds its trunks by itself: schedule=wsd budget=[0.5,2]")
     max_minutes = climb.take_max_minutes(options, axes, fixed)
-    defaults = _default_overrides({*axes, *fixed, *climb.list_own_keys(options)})
+    defaults = _default_overrides({*axes, *fixed, *climb.list_own_keys(options)}, usual)
     shared = [*defaults, *fixed.values(), *_choose_part(options, {*axes, *fixed})]
     base = wiring.compose(shared)  # checked alone first, or each arm would repeat its refusal
     if problems := check_settings(base.config) or check_writable(Path(base.settings.outputs)):
@@ -102,7 +103,7 @@ def parse_command(axes: dict[str, list[str]], fixed: dict[str, str], pooled: boo
     if pooled and not (study.together or options.dry_run):
         start_server_early(options.jobs, set_values(base, seed=options.blocks[0]))
     options = replace(options, design=study.design or options.design)
-    own_arms, options = choose_named_arms(options, study.arms(base), axes, lambda names: _default_values(names, shared))
+    own_arms, options = choose_named_arms(options, study.arms(base), axes, lambda names: _default_values(names, base))
     variants, notes = _select_variants(options, axes, own_arms, shared=shared, base=base)
     _refuse_unknown_lr(options, variants)
     refuse_absent_metric(options, variants)
@@ -141,7 +142,7 @@ def _select_variants(
         specified = [design.ArmSpec(read_label(name), words) for name, words in own_arms.items()]
         variants = _compose_arms(specified, shared, base, options)
     else:
-        points = design.combine_axes(axes, options.design, _default_values(axes, shared))
+        points = design.combine_axes(axes, options.design, _default_values(axes, base))
         by_point = {}
         for point, arm in zip(points, design.specify_arms(axes, points, options), strict=True):
             if not exclusions.has(label_arm(arm.values), arm.words):
@@ -177,14 +178,18 @@ def compose_trial(spec: StudySpec, values: ArmValues, words: list[str]) -> Varia
     return Variant(values, [*spec.shared, *words], recipe)
 
 
-def _take_options(axes: dict[str, list[str]], fixed: dict[str, str]) -> StudyOptions:
-    """Remove the study's own knobs from the overrides, and return them as options; `seed` says which seeds."""
+def _take_options(axes: dict[str, list[str]], fixed: dict[str, str], usual: dict[str, Any]) -> StudyOptions:
+    """Remove the study's own knobs from the overrides, and return them as options; `seed` says which seeds.
+
+    usual  the config of a study of which nothing is said
+    """
     for key in axes:
         if key in (*KNOBS, "name", "cell", "outputs") or key.startswith("study."):
             raise Refused(f"{key}={','.join(axes[key])}: a study has one {key}; give one value")
     typed_arms = [fixed.pop(key) for key in [*fixed] if key.startswith("+arms.")]
     typed = [key for key in fixed if key in KNOBS or key.startswith("study.")]
-    _, config = wiring.compose_config([fixed.pop(key) for key in typed], "ablate")
+    words = [fixed.pop(key) for key in typed]
+    config = wiring.compose_config(words, "ablate")[1] if words else {**usual}
     if "experiment" in fixed:  # its YAML may hold a whole study; what is typed wins
         _, of_recipe = wiring.compose_config([fixed["experiment"]])
         config |= {knob: of_recipe[knob] for knob in KNOBS if knob in of_recipe and knob not in typed}
@@ -202,9 +207,12 @@ def _take_options(axes: dict[str, list[str]], fixed: dict[str, str]) -> StudyOpt
     return options
 
 
-def _default_overrides(given: set[str]) -> list[str]:
-    """Return the defaults of runs that ablate.yaml changes, as overrides of train.yaml."""
-    choices, config = wiring.compose_config([], "ablate")
+def _default_overrides(given: set[str], usual: tuple[dict[str, Any], dict[str, Any]]) -> list[str]:
+    """Return the defaults of runs that ablate.yaml changes, as overrides of train.yaml.
+
+    usual  choices and config of ablate.yaml as it stands
+    """
+    choices, config = usual
     # threads always: other numbers of threads give other last bits, and so would other launchers
     changed = ("trainer.threads",) if "experiment" in given else STUDY_DEFAULTS
     keys = [key for key in changed if key not in given]
@@ -216,11 +224,11 @@ def _override_value(line: str | None) -> str | None:
     return None if line is None else line.partition("=")[2].strip("'\"")
 
 
-def _default_values(axes: Iterable[str], shared: list[str]) -> dict[str, str]:
+def _default_values(axes: Iterable[str], base: Recipe) -> dict[str, str]:
     """Return the value of each axis where the command line says nothing of it."""
-    choices, config = wiring.compose_config(shared)
-    values = {key: value if isinstance(value, str) else format_value(value) for key, value in flatten(config).items()}
-    values |= choices
+    knobs = flatten(base.config)
+    values = {key: value if isinstance(value, str) else format_value(value) for key, value in knobs.items()}
+    values |= base.choices
     return {axis: str(values[axis]) for axis in axes if axis in values}
 
 

@@ -3,6 +3,7 @@
 All of it is safe to repeat: what is there already stays or is written again under the same id.
 """
 
+import hashlib
 import subprocess
 import sys
 from collections.abc import Callable
@@ -20,18 +21,19 @@ from gptlab.report.render import wandb_report
 from gptlab.report.render.card_image import IMAGE_NAME, save_card_image
 from gptlab.report.render.html import PAGE_NAME, save_page
 from gptlab.report.render.markdown import render_markdown
-from gptlab.report.render.wandb_summary import make_summary_id, upload_summary
+from gptlab.report.render.wandb_summary import list_summaries, make_summary_id, upload_summary
 from gptlab.report.run import build_run_report
 from gptlab.report.study import build_study_report
 from gptlab.report.text.view import make_views
 from gptlab.runs import tracker
-from gptlab.runs.record import read_json, write_atomically
+from gptlab.runs.record import read_json, to_json, write_atomically
 from gptlab.runs.study_folder import StudyFolder
 from gptlab.runs.wandb_environment import find_api_key
 from gptlab.stats.results import Comparison, Findings
 
 FILES = ("report.html", "report.md", "comparison.json", "results.csv", wandb_report.SPEC_NAME)
 """What is uploaded with a study's summary, as far as it is there."""
+
 
 # -- pages
 
@@ -73,26 +75,44 @@ def read_tracking(folder: Path) -> Tracking:
 
 
 def publish_summary(folder: Path, findings: Findings, report: Report, warn: Callable[[str], None]) -> None:
-    """Write the study's own run in W&B, in the mode of its runs, and the spec of its report."""
-    tracking = read_tracking(folder)
+    """Write the study's own run in W&B, in the mode of its runs, and the spec of its report.
+
+    Offline nothing is written where both are there and would say the same: W&B takes half of a repetition's time.
+    """
+    tracking, study_folder = read_tracking(folder), StudyFolder(folder)
     # as the runs were tracked: a summary online of runs offline would stand alone
     mode = tracker.choose_mode(tracking)
     if mode == "disabled":
         return
-    write_spec(folder, report, warn)
     comparisons = [comparison for stratum in findings.strata for comparison in stratum.comparisons]
+    tables, numbers = build_summary_tables(comparisons), build_summary_numbers(findings)
+    layout = Path(wandb_report.__file__).read_text(encoding="utf-8")
+    content = [layout, mode, asdict(tracking), render_markdown(report), tables, numbers]
+    digest = hashlib.sha256(to_json(content).encode()).hexdigest()
+    is_there = (folder / wandb_report.SPEC_NAME).exists() and list_summaries(study_folder.outputs, findings.study)
+    if mode == "offline" and is_there and _read_published(study_folder) == digest:
+        return
+    write_spec(folder, report, warn)
     files = {name.replace(".", "-"): folder / name for name in FILES if (folder / name).exists()}
-    upload_summary(
+    is_written = upload_summary(
         mode,
-        StudyFolder(folder).outputs,
+        study_folder.outputs,
         tracking,
         findings.study,
-        tables=build_summary_tables(comparisons),
-        summary=build_summary_numbers(findings),
+        tables=tables,
+        summary=numbers,
         files=files,
         failed=any(run.status != "finished" for run in findings.runs),
         warn=warn,
     )
+    if is_written:
+        study_folder.record_event("", "published", digest=digest)
+
+
+def _read_published(study_folder: StudyFolder) -> str:
+    """Return the digest of what was last published of a study, or nothing."""
+    digests = [str(event.get("digest")) for event in study_folder.read_events() if event["status"] == "published"]
+    return digests[-1] if digests else ""
 
 
 def write_spec(folder: Path, report: Report, warn: Callable[[str], None]) -> None:

@@ -21,6 +21,11 @@ def make_summary_id(outputs: Path, study: str) -> str:
     return f"summary-{hashlib.sha256(f'{outputs.absolute()}/{study}'.encode()).hexdigest()[:16]}"
 
 
+def list_summaries(outputs: Path, study: str) -> list[Path]:
+    """Return the folders of a study's own run, written offline and not yet synced, or synced."""
+    return [*(outputs / "wandb").glob(f"*-{make_summary_id(outputs, study)}*")]
+
+
 def upload_summary(
     mode: str,
     outputs: Path,
@@ -32,8 +37,8 @@ def upload_summary(
     files: dict[str, Path],
     failed: bool,
     warn: Callable[[str], None],
-) -> None:
-    """Open the study's run, write it and close it.
+) -> bool:
+    """Open the study's run, write it and close it; return whether all of it was written.
 
     tables  columns and rows by name
     files   a file or folder by the name of its artifact
@@ -50,14 +55,15 @@ def upload_summary(
         "config": {"study": study},
     }
     # an offline summary from before says less; only the new one is to be synced
-    for earlier in (outputs / "wandb").glob(f"*-{identity['id']}*"):
+    for earlier in list_summaries(outputs, study):
         shutil.rmtree(earlier, ignore_errors=True)
     try:
         tracker = Tracker(mode, outputs, tracking, identity, resumed=True, warn=warn)
     except Refused as refused:
         warn(f"no summary of {study}: {refused}")
-        return
+        return False
     tracker.log_tables(tables)
     for kind, path in files.items():
         tracker.upload_artifact("study", kind, path)
     tracker.finish({**summary, "status": "failed" if failed else "finished"}, int(failed))
+    return not tracker.failed
