@@ -493,6 +493,19 @@ def test_status_and_compare_read_the_folder_alone(pool: Path):
     assert (study.path / "comparison.json").read_text() == before
 
 
+@pytest.mark.parametrize(
+    ("option", "asks"), [(["--baseline", "gqa"], "the others with attention=gqa"), (["--pairs"], "all pairs")]
+)
+def test_what_a_study_did_not_ask_is_exploratory_and_leaves_its_files(pool: Path, option: list[str], asks: str):
+    study = study_folder(pool)
+    before = {path.name: path.read_bytes() for path in study.path.glob("*.*")}
+    done = program("-m gptlab", "compare", str(study.path), *option)
+    assert f"The study did not ask to compare {asks}: these verdicts are exploratory." in " ".join(done.out.split())
+    assert {path.name: path.read_bytes() for path in study.path.glob("*.*")} == before
+    told = program("-m gptlab", "compare", str(study.path), *option, "--json")
+    assert [verdict["exploratory"] for verdict in json.loads(told.out.splitlines()[-1])["verdicts"]] == [True]
+
+
 def test_a_study_that_was_copied_away_from_its_runs_says_that_they_are_gone(pool: Path, tmp_path: Path):
     shutil.copytree(study_folder(pool).path, tmp_path / "away")
     said = program("-m gptlab", "status", str(tmp_path / "away")).out

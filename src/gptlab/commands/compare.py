@@ -38,9 +38,10 @@ def compare(
     findings = compare_folders(folders, baseline, pairs)
     print_study(findings, console)
     differing.print_differences(folders, console)
-    # a study's files are made anew in its folder; tables of lone runs are written only where asked
-    into = to or (folders[0] if len(folders) == 1 else None)
-    if into is not None and (to or (into / "study.json").exists()):
+    # a study's files are made anew in its folder, but never with another question's answer; others where asked
+    is_study = len(folders) == 1 and (folders[0] / "study.json").exists() and not (baseline or pairs)
+    into = to or (folders[0] if is_study else None)
+    if into is not None:
         into.mkdir(parents=True, exist_ok=True)
         write_files(findings, into)
         write_pages(findings, into, find_pool(folders))

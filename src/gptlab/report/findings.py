@@ -13,7 +13,7 @@ from gptlab.runs.study_folder import StudyFolder
 from gptlab.stats.labels import find_arm
 from gptlab.stats.matching import describe_mismatch
 from gptlab.stats.results import Findings, Run
-from gptlab.stats.study_comparison import compare_study
+from gptlab.stats.study_comparison import compare_study, mark_exploratory
 from gptlab.stats.study_plan import StudyPlan
 
 
@@ -53,9 +53,7 @@ def compare_folders(folders: list[Path], baseline: str | None = None, pairs: boo
     for folder in filter(is_measurement_folder, folders):
         raise Refused(f"{folder} trained nothing, so it has no verdicts; {folder}/report.md says what was measured")
     if len(folders) == 1 and (folders[0] / "study.json").exists():
-        plan = StudyFolder(folders[0]).plan
-        chosen = find_arm(baseline, plan.arm_values) if baseline else plan.baseline
-        return compare_study_folder(folders[0], replace(plan, baseline=chosen, pairs=plan.pairs or pairs))
+        return _compare_study_otherwise(folders[0], baseline, pairs)
     run_folders: dict[Path, None] = {}  # in order, each once: two studies may share runs
     for folder in folders:
         run_folders |= dict.fromkeys(_list_run_folders(folder))
@@ -72,6 +70,20 @@ def compare_folders(folders: list[Path], baseline: str | None = None, pairs: boo
     )
     findings = compare_study(plan, runs)
     return replace(findings, notes=[*findings.notes, *_describe_differing_facts(runs)], seconds=_sum_seconds(runs))
+
+
+def _compare_study_otherwise(folder: Path, baseline: str | None, pairs: bool) -> Findings:
+    """Compare a study as it is, or with another baseline or in all pairs, which its looks have spent no alpha for."""
+    plan = StudyFolder(folder).plan
+    chosen = find_arm(baseline, plan.arm_values) if baseline else plan.baseline
+    asked = replace(plan, baseline=chosen, pairs=plan.pairs or pairs)
+    findings = compare_study_folder(folder, asked)
+    if asked == plan:
+        return findings
+    asks = "all pairs" if chosen == plan.baseline else f"the others with {chosen}"
+    note = f"The study did not ask to compare {asks}: these verdicts are exploratory."
+    strata = [mark_exploratory(stratum) for stratum in findings.strata]
+    return replace(findings, strata=strata, notes=[note, *findings.notes])
 
 
 def find_pool(folders: list[Path]) -> Path | None:

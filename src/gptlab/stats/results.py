@@ -120,7 +120,7 @@ class Contrast:
     more_seeds: int | None = None  # to the next look that may resolve it; None: not unresolved, or out of reach
     more_minutes: float | None = None
     level: float = 0.05  # that p_holm is compared with: alpha, or what the look leaves of it
-    exploratory: bool = False  # judged with more seeds than planned, or by runs that a campaign has for choosing
+    exploratory: bool = False  # judged with more seeds than planned, with another baseline, or by runs for choosing
     next_look: int | None = None  # seeds of the next planned look
     chance: float | None = None  # that the next planned look resolves it
     chance_at_last: float | None = None  # that the last one does

@@ -46,7 +46,7 @@ def compare_study(
     else:
         scalings, notes = scaling.fit_scaling(strata)
     if plan.asks_on_fresh_seeds:
-        strata = [_mark_choices(stratum) for stratum in strata]
+        strata = [mark_exploratory(stratum) for stratum in strata]
     return Findings(
         plan=plan,
         strata=strata,
@@ -163,8 +163,8 @@ FRONT_COSTS = (
 )
 
 
-def _mark_choices(stratum: Stratum) -> Stratum:
-    """Return a stratum of a study whose question is its winner on fresh seeds: the other runs choose only."""
+def mark_exploratory(stratum: Stratum) -> Stratum:
+    """Return a stratum whose contrasts are not what the study asks: of runs that choose only, or another baseline."""
     forecasts = dict.fromkeys(("more_seeds", "more_minutes", "next_look", "chance", "chance_at_last"))
     comparisons = []
     for comparison in stratum.comparisons:

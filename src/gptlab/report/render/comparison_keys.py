@@ -138,7 +138,7 @@ CONTRAST = KeyTable(
         "level": "what `p_holm` is compared with: alpha, or what the look leaves of it",
         "verdict": "better, worse, equivalent, not resolved, no verdict (one seed, or fewer than six rounds of a "
         "clock), unstable (seeds diverged)",
-        "exploratory": "true if judged with more seeds than planned, or by runs that a campaign has for choosing",
+        "exploratory": "true if judged with more seeds than planned, with another baseline, or by runs for choosing",
         "more_seeds": "to the next planned look, or what would about resolve it; null if the plan cannot, or nothing "
         "sensible would",
         "more_minutes": "that these take",
