@@ -196,6 +196,7 @@ RANGES = [
     ("sample.temperature=-1", "sample.temperature=-1 is negative; 0 takes the likeliest token"),
     ("sample.count=-1", "sample.count=-1 is negative; 0 draws no samples"),
     ("sample.count=1000001", "sample.count=1000001 is more than 1,000,000; `python -m gptlab sample` writes more ..."),
+    ("model.layers=2001", "model.layers=2001 x model.loops=1 is more than 2,000 layers; give fewer"),
     ("sample.length=10000001", "sample.length=10000001 is more than 10,000,000; `python -m gptlab sample` writes ..."),
     ("tokenizer=bpe tokenizer.vocab_size=4194305", "tokenizer.vocab_size=4194305 is more than 4,194,304; try 1024"),
     ("accumulate=5", "accumulate=5 does not divide batch_size=12; try 1..."),

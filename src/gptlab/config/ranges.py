@@ -12,6 +12,8 @@ POSITIVE_KEYS = (
 
 LARGEST = {"sample.count": 10**6, "sample.length": 10**7}
 """Samples are written when all steps are done, at once in one batch: too late to find that there is no room."""
+DEEPEST = 2000
+"""Layers at most: twice those of the deepest decoders (DeepNet, arXiv:2203.00555); more are planned for minutes."""
 
 
 def check_ranges(values: dict[str, Any]) -> Iterator[str]:
@@ -22,6 +24,9 @@ def check_ranges(values: dict[str, Any]) -> Iterator[str]:
     for key, largest in LARGEST.items():
         if values[key] > largest:
             yield f"{key}={values[key]} is more than {largest:,}; `python -m gptlab sample` writes more from the run"
+    if values["model.layers"] * values["model.loops"] > DEEPEST:
+        asked = " x ".join(f"model.{size}={values[f'model.{size}']}" for size in ("layers", "loops"))
+        yield f"{asked} is more than {DEEPEST:,} layers; give fewer"
     if (scale := values.get("embedding_scale", 1.0)) != "sqrt_width" and scale <= 0:
         yield f"embedding_scale={scale} is not positive; 1 leaves embeddings as they are, sqrt_width is Gemma's"
     if not 0 <= values["dropout"] < 1:
