@@ -43,6 +43,21 @@ def test_a_study_that_was_judged_is_judged_in_one_way_only(tmp_path: Path):
     assert ablate(tmp_path, *LOOKS, "delta=null", "seeds=3").status in COMPARED  # what it was may be said
 
 
+def test_budgets_that_come_after_a_verdict_price_it_and_leave_its_margin(tmp_path: Path):
+    def find_margin(name: str) -> str:
+        (stratum,) = json.loads((tmp_path / "ablations" / name / "comparison.json").read_text())["strata"]
+        return stratum["comparisons"][0]["delta_from"]
+
+    half_a_percent = "0.5 % of the baseline's loss"
+    for budget in ([], ["budget=[0.5,2]"], []):
+        assert ablate(tmp_path, *LOOKS, *budget).status in COMPARED
+        assert find_margin("asked") == half_a_percent
+    # asked for at first, they say what 2 % of compute are worth
+    assert ablate(tmp_path, *LOOKS, "name=first", "budget=[0.5,2]").status in COMPARED
+    assert find_margin("first") == "the loss worth 2 % of training compute"
+    assert "budget=[]: this study has been judged by budget=[0.5,2]," in refusal(ablate(tmp_path, *LOOKS, "name=first"))
+
+
 def test_the_bill_says_which_arms_another_study_has_judged_by_the_same_runs(tmp_path: Path):
     line = "optimizer.lr=0.002 was judged against optimizer.lr=0.001 by these runs before, in "
     assert ablate(tmp_path, *LOOKS).status in COMPARED

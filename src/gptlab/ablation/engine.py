@@ -138,7 +138,7 @@ def _report_study(plan: Plan, console: Console) -> int:
     spec, study_folder = plan.spec, plan.folder
     # a look is on record before its verdict is seen
     confirmed = {"confirm": spec.options.confirm} if spec.options.confirm else {}
-    study_folder.record_event("", "compared", seeds=spec.options.blocks, **confirmed)
+    study_folder.record_event("", "compared", seeds=spec.options.blocks, budget=spec.options.budget, **confirmed)
     findings = compare_study_folder(study_folder.path)
     table.print_study(findings, console)
     files.write_files(findings, study_folder.path)

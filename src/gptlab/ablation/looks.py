@@ -60,6 +60,8 @@ def refuse_other_judging(study_folder: StudyFolder, spec: StudySpec) -> None:
 
     A winner is judged on fresh seeds once: by others, or one that other seeds choose, it would be judged anew.
     """
+    from gptlab.report.findings import was_judged_without_budget
+
     if not (study_folder.path / "study.json").exists() or not study_folder.read_looked():
         return
     options, plan = spec.options, study_folder.plan
@@ -70,6 +72,9 @@ def refuse_other_judging(study_folder: StudyFolder, spec: StudySpec) -> None:
         "pairs": options.pairs,
     }
     now["baseline"] = next(iter(spec.baselines.values())).name
+    # the margin follows from budgets, but not from those that came after a verdict
+    if options.delta is None and not was_judged_without_budget(study_folder.path):
+        now["budget"] = options.budget
     for knob, value in now.items():
         before = getattr(plan, knob)
         # an older study.json may not say which arm was the baseline
@@ -91,8 +96,8 @@ def refuse_other_judging(study_folder: StudyFolder, spec: StudySpec) -> None:
             )
 
 
-def _write_value(value: str | float | None) -> str:
-    return quote_for_shell(value) if isinstance(value, str) else format_value(value)
+def _write_value(value: str | float | list[float] | None) -> str:
+    return quote_for_shell(value) if isinstance(value, str) else format_value(value).replace(", ", ",")
 
 
 def describe_looks(options: StudyOptions, alpha: float) -> str:
@@ -137,7 +142,7 @@ def _judge(plan: Plan, console: Console, number: int) -> set[SizedArm]:
 
     options = plan.spec.options
     # before the comparison: the alpha of this look is spent, whether or not anybody reads the result
-    plan.folder.record_event("", "compared", seeds=options.blocks)
+    plan.folder.record_event("", "compared", seeds=options.blocks, budget=options.budget)
     open_arms, phrases = set(), []
     for stratum in compare_study_folder(plan.folder.path).strata:
         raced = {run.arm for run in stratum.runs if run.seed == options.blocks[-1]}  # not ended by an earlier look

@@ -21,7 +21,8 @@ def compare_study_folder(folder: Path, plan: StudyPlan | None = None) -> Finding
     """Compare a study's runs, from its folder alone; `plan` replaces that of its study.json."""
     plan, runs = plan or StudyFolder(folder).plan, collect_study_runs(folder)
     # looks are in the ledger and not in the plan: they happen after it is written
-    plan = replace(plan, looked=StudyFolder(folder).read_looked())
+    looked = StudyFolder(folder).read_looked()
+    plan = replace(plan, looked=looked, budget_came_later=was_judged_without_budget(folder) and bool(plan.budget))
     times = _read_times(folder / "timing.json")
     findings = compare_study(plan, runs, times, _average_minutes(runs))
     mismatch = [*plan.mismatch]
@@ -31,6 +32,12 @@ def compare_study_folder(folder: Path, plan: StudyPlan | None = None) -> Finding
     notes = [*plan.notes, *findings.notes, *_describe_differing_facts(runs), *_describe_unplanned_looks(plan)]
     notes += describe_adherence(folder, plan, runs)
     return replace(findings, mismatch=mismatch, notes=notes, seconds=_sum_seconds(runs))
+
+
+def was_judged_without_budget(folder: Path) -> bool:
+    """Whether a study was first judged without budgets, by its ledger; an older one does not say."""
+    compared = (event for event in StudyFolder(folder).read_events() if event["status"] == "compared")
+    return next(compared, {}).get("budget") == []
 
 
 def _read_times(path: Path) -> dict[str, dict[str, list[float]]] | None:

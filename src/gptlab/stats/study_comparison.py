@@ -118,7 +118,8 @@ def _compare_size(
     # the slope is in nats of the baseline's own tokens, and worth nothing in another unit
     in_nats = decides is usual and decides in (METRICS[0], TEST) and not incomparable
     fit = _fit_budgets(runs, best, baseline) if in_nats else None
-    margin = compute_value.choose_margin(plan.delta, fit)
+    # a margin that moves after a verdict was seen would be chosen by it
+    margin = compute_value.choose_margin(plan.delta, None if plan.budget_came_later else fit)
     control = [run for run in runs if run.role == "twin"]
     loss = compare_metric(decides, best, baseline, plan, margin=margin, control=control, minutes=minutes, others=others)
     measures = []

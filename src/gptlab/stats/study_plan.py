@@ -84,6 +84,7 @@ class StudyPlan:
     notes: list[str] = field(default_factory=list)
     # not of study.json, but of the ledger
     looked: list[int] = field(default_factory=list)  # numbers of seeds at which it has been judged
+    budget_came_later: bool = False  # than its first judging, so that the margin does not follow from it
 
     @property
     def asks_on_fresh_seeds(self) -> bool:
@@ -98,7 +99,7 @@ class StudyPlan:
     def to_document(self) -> dict[str, Any]:
         """Return the plan as plain data."""
         document = asdict(self)
-        del document["looked"]
+        del document["looked"], document["budget_came_later"]
         if self.knobs is None:  # the key tells a measuring study from a training one
             del document["knobs"]
         return document
