@@ -1,6 +1,7 @@
 """What the laws share: the menu in conf/, and decoders of any choices at sizes that no two axes share."""
 
 import gc
+from collections import defaultdict
 from collections.abc import Iterator
 from functools import cache
 from itertools import zip_longest
@@ -49,6 +50,23 @@ def quick_garbage_collection() -> Iterator[None]:
     gc.freeze()
     yield
     gc.collect()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark as slow all but a few cases of a test that is marked `few`, unless cases are asked for by name."""
+    if config.option.keyword or any("::" in word for word in config.args):
+        return
+    cases: dict[tuple[str, int], list[pytest.Item]] = defaultdict(list)
+    for item in items:
+        few = item.get_closest_marker("few")
+        if few is not None and item.get_closest_marker("slow") is None:
+            cases[item.nodeid.partition("[")[0], few.args[0]].append(item)
+    for (_, count), of_test in cases.items():
+        kept = np.linspace(0, len(of_test) - 1, count).round()  # evenly, so that every slot has some
+        for number, item in enumerate(of_test):
+            if number not in kept:
+                item.add_marker("slow")
 
 
 # -- the menu

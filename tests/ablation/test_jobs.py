@@ -239,6 +239,7 @@ def test_a_worker_that_is_killed_is_one_failed_cell(tmp_path: Path):
     assert "failed: its process was killed (SIGKILL)" in out
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
 def test_a_signal_to_the_study_stops_all_workers_and_the_same_command_goes_on(tmp_path: Path, number: signal.Signals):
     study = start(tmp_path, *LONG, "jobs=2", "seeds=1")

@@ -42,6 +42,7 @@ def test_the_first_line_of_a_comment_is_whole_since_lists_show_it_alone(slot: st
         assert re.search(r"[.?!]$|: python \w+\.py .*$", lines[0]), lines[0]
 
 
+@pytest.mark.few(8)
 @pytest.mark.parametrize("slot", [*SLOTS, *KNOB_SLOTS])
 def test_what_is_said_of_a_choice_is_its_file_its_words_and_its_knobs(slot: str):
     choice = choices(slot)[0]

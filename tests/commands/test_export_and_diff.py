@@ -34,6 +34,7 @@ def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     return finished(*tiny(tmp_path_factory.mktemp("run"), *RUNS[request.param], "steps=3"))
 
 
+@pytest.mark.few(4)
 def test_transformers_opens_a_run_and_it_comes_back_exactly(run: Path):
     done = program("-m gptlab", "export", str(run), "--to", "hf")
     assert done.status == 0, done.err
@@ -83,6 +84,7 @@ def test_an_export_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest
     assert {*run.iterdir()} == before
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize(
     ("knobs", "line"),
     [

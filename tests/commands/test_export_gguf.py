@@ -43,6 +43,7 @@ def test_another_reader_says_the_same(kind: str, tmp_path: Path):
     assert (found - wanted).abs().max() < 1e-4 * wanted.abs().max()
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize(
     ("knobs", "line"),
     [

@@ -132,6 +132,7 @@ def test_a_package_whose_code_does_not_import_is_refused_in_one_line(
     assert (done.status, done.err) == (2, f"error: {line}\n")
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize(
     ("code", "fault"),
     [
@@ -161,6 +162,7 @@ def test_a_package_that_does_not_import_is_named_though_nobody_uses_its_choice(
         assert done.err.count("\n") == 1
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize(
     "code",
     [

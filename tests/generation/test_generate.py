@@ -86,6 +86,7 @@ def test_same_seed_same_text_another_seed_another():
     assert (written(model, given, 30, seed=8) != first).any()
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize(
     "how",
     [
@@ -153,6 +154,7 @@ def test_modes_come_back_between_tokens():
 # -- prompts of several lengths
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize("case", [*CASES, "attention=linear", "attention=shared position=sinusoidal"])
 @pytest.mark.parametrize("cached", [True, False])
 def test_prompts_of_several_lengths_are_continued_as_each_alone(case: str, cached: bool):

@@ -29,6 +29,7 @@ def drafted(model: Decoder, prompt: Tensor, length: int, **how: Any) -> Tensor:
     return torch.stack(list(speculate(model, "self", prompt, length, **how)), 1)
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize(("mtp", "prompt"), [(1, 5), (3, 1)])
 def test_greedy_tokens_are_those_of_plain_decoding(case: str, mtp: int, prompt: int):
@@ -40,6 +41,7 @@ def test_greedy_tokens_are_those_of_plain_decoding(case: str, mtp: int, prompt: 
     assert counts.accepted <= counts.guessed <= mtp * counts.passes
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("case", CASES)
 def test_it_guesses_with_the_chances_that_training_gives_a_place(case: str, monkeypatch: pytest.MonkeyPatch):
     model, given, guesses = decoder(f"{case} readout=mtp readout.mtp=3"), tokens(1, 4), []

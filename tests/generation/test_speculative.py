@@ -36,6 +36,7 @@ def greedy(case: str) -> Tensor:
     return written(decoder(case), tokens(1, 5), 2 * CONTEXT + 9, temperature=0)
 
 
+@pytest.mark.few(4)
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("small", ["itself", "model.context=64", "model.context=16", "attention=swa"])
 def test_greedy_tokens_are_those_of_the_decoder_alone(case: str, small: str):

@@ -286,6 +286,7 @@ def test_loss_at_birth_is_that_of_knowing_nothing(case: str):
     assert loss.item() == pytest.approx(math.log(VOCAB), rel=0.02)
 
 
+@pytest.mark.few(20)
 @pytest.mark.parametrize("case", [case for case in CASES if not case.startswith(("init=", "readout="))])
 def test_loss_at_birth_is_that_of_knowing_nothing_at_the_default_size(case: str):
     assert birth(f"{case} readout=untied", 65, WIDE)[2].item() == pytest.approx(math.log(65), rel=0.02)
@@ -449,6 +450,7 @@ def mark_experiments(cases: list[str]) -> list[Any]:
     return [pytest.param(case, marks=pytest.mark.slow) if case.startswith("experiment=") else case for case in cases]
 
 
+@pytest.mark.few(10)
 @pytest.mark.parametrize("case", mark_experiments([case for case in CASES if not case.startswith("init=")]))
 def test_one_graph_says_the_same(case: str):
     made, now, targets = decoder(case, shallow(case)), tokens(BATCH, TIME), tokens(BATCH, TIME, key="targets")
@@ -457,6 +459,7 @@ def test_one_graph_says_the_same(case: str):
     torch.testing.assert_close((said.losses, said.facts), (plain.losses, plain.facts))
 
 
+@pytest.mark.few(6)
 @pytest.mark.parametrize("case", [case for case in CASES if case.startswith(("attention=", "position=", "embedding="))])
 def test_all_cached_steps_are_one_graph(case: str):
     made, now, graphs = decoder(case, shallow(case)), tokens(BATCH, LONG), []

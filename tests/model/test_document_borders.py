@@ -38,6 +38,7 @@ def read_alone(made: Decoder, now: Tensor) -> Tensor:
         return torch.cat(rows)
 
 
+@pytest.mark.few(40)
 @pytest.mark.parametrize("case", [*EVERY, *IN_CHUNKS])
 def test_a_document_in_a_row_has_the_logits_that_it_has_alone(case: str):
     if case.startswith(UNABLE):

@@ -470,6 +470,7 @@ def test_sdpa_and_the_chosen_kernel_say_what_naive_says(features: dict[str, Any]
         close(said[name], said["naive"], msg=lambda text, name=name: f"{name}: {text}")
 
 
+@pytest.mark.few(5)
 @pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
 @pytest.mark.parametrize("padded", [False, True], ids=["whole", "padded"])
 @pytest.mark.parametrize("features", FEATURES.values(), ids=FEATURES)

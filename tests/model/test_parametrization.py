@@ -56,6 +56,7 @@ def find_knobs(recipe: Recipe, decoder: Decoder) -> dict[str, dict[str, Any]]:
 # -- the base
 
 
+@pytest.mark.few(4)
 @pytest.mark.parametrize("optimizer", sorted({*choices("optimizer")} - {"soap"}))
 @pytest.mark.parametrize("parametrization", SCALED)
 def test_at_the_base_it_is_the_standard_parametrization_bit_for_bit(parametrization: str, optimizer: str):
@@ -114,6 +115,7 @@ def test_rates_are_those_of_the_papers(optimizer: str, parametrization: str):
             assert group["eps"] == pytest.approx(1e-8 / m / (depth if name.startswith("blocks.") else 1))
 
 
+@pytest.mark.few(4)
 @pytest.mark.parametrize("parametrization", SCALED)
 @pytest.mark.parametrize("init", choices("init"))
 def test_first_values_follow_the_width_as_the_paper_says_whatever_the_init_does(init: str, parametrization: str):
@@ -246,6 +248,7 @@ CASES = [("mup", word) for word in WORDS]
 CASES += [("completep", word) for word in WORDS if word.startswith(("residual", "block"))]
 
 
+@pytest.mark.few(30)
 @pytest.mark.parametrize(("parametrization", "word"), CASES)
 def test_every_choice_is_scaled_or_refused_in_a_line_that_names_it(parametrization: str, word: str):
     position = ["position=nope"] if word in ("attention=forgetting",) else []

@@ -43,6 +43,7 @@ def test_every_part_is_fed_as_it_expects_but_for_the_named_exceptions(size: str)
         assert not odd or case in EXCEPTIONS, (case, odd)
 
 
+@pytest.mark.few(6)
 @pytest.mark.parametrize("words", CHANGES, ids=" ".join)
 def test_every_change_leaves_a_decoder_that_is_fed(words: list[str]):
     odd = describe_odd_ratios(ratios(["model=nano", *words]), ratios(["model=nano"]))

@@ -51,6 +51,7 @@ def test_a_verdict_names_the_rates_that_were_tuned():
     assert "Learning rates: 0.012 against 0.004, each the best of its grid." in str(sentence)
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize(
     ("words", "line"),
     [
@@ -71,6 +72,7 @@ def test_the_bill_recommends_to_tune_what_wants_other_rates(tmp_path: Path, word
     assert line in bill.out
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize(
     ("words", "is_named"),
     [

@@ -280,6 +280,7 @@ def test_a_killed_run_lost_at_most_a_second_and_never_says_that_it_finished(offl
 # -- what is refused
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("terminal", [False, True])
 def test_online_without_a_key_asks_nobody(terminal: bool, tmp_path: Path):
     here, there = pty.openpty() if terminal else os.pipe()

@@ -56,6 +56,7 @@ def test_two_seeds_before_the_first_look_are_said_to_say_almost_nothing():
     assert [seeds for seeds, line in words.items() if "almost nothing" in line] == [2]
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize("spending", KINDS)
 @pytest.mark.parametrize("arms", [2, 4, 12])
 def test_following_the_looks_to_the_letter_errs_in_one_study_of_twenty(arms: int, spending: Spending):
@@ -86,6 +87,7 @@ def test_looks_without_a_plan_would_err_in_one_study_of_eight():
 
 
 # Pocock-like spending costs more where a single look would see four differences in five: docs/log.md, 2026-11-29
+@pytest.mark.few(3)
 @pytest.mark.parametrize(
     ("spending", "effects"), [("pocock", (3.0,)), ("hwang_shih_decani", (2.0,)), ("obrien_fleming", (2.0, 3.0))]
 )

@@ -153,6 +153,7 @@ AVERAGES = [
 ]
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("words", AVERAGES, ids=lambda words: words[0])
 def test_averages_are_evaluated_and_kept_while_training_goes_on_without(
     words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

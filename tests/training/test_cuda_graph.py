@@ -86,6 +86,7 @@ def test_a_graph_follows_the_schedule(tmp_path: Path, graphed: list[str], monkey
 ATTENTIONS = ["mha", "gqa", "swa", "mla", "differential", "linear", "gla", "gated_deltanet", "rwkv7", "talking_heads"]
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize("attention", ATTENTIONS)
 def test_a_graphed_token_is_the_eager_token(attention: str):
     decoder = wiring.build_decoder(recipe(f"attention={attention}"), VOCAB).eval()

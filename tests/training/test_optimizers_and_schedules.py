@@ -97,6 +97,7 @@ def test_all_that_an_optimiser_remembers_is_in_its_state(case: str):
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize("case", choices("optimizer"))
 def test_every_optimiser_learns_and_resumes_bit_for_bit(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     overrides = tiny(tmp_path, f"optimizer={case}")

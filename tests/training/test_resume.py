@@ -100,6 +100,7 @@ def long(pool: Path) -> dict[str, Any]:
     return numbers(finished(*tiny(pool, *HARD, LONG)))
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("seed", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_killed_by_sigkill_a_run_resumes_to_the_same_end(long: dict[str, Any], tmp_path: Path, seed: int):
     begin = start_anew if seed == 1 else start
@@ -126,6 +127,7 @@ def struck(process: Any, pool: Path, number: int, wait: float) -> Done:
 # -- told to stop
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     "number", [signal.SIGINT, signal.SIGTERM, pytest.param(signal.SIGUSR1, marks=pytest.mark.slow)]
 )

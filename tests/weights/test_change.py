@@ -62,6 +62,7 @@ def plain() -> Decoder:
 # -- every change
 
 
+@pytest.mark.few(6)
 @pytest.mark.parametrize("words", LISTS)
 def test_later_tokens_leave_earlier_logits_bit_equal_after_a_change(words: str):
     made, now = changed(words), tokens(BATCH, TIME)

@@ -117,6 +117,7 @@ def test_names_without_prefix_shards_and_torch_files_say_the_same(tmp_path: Path
     assert far(model, ours(tmp_path / "plain" / "pytorch_model.bin")) < 1e-4
 
 
+@pytest.mark.few(4)
 @pytest.mark.parametrize("prefix", ["_orig_mod.", "module.", "base_model.model.", "module._orig_mod.", "net.inner."])
 @pytest.mark.parametrize("case", ["gpt2", "smollm", "llama 1"])
 def test_a_prefix_that_all_names_share_is_taken_off(case: str, prefix: str, tmp_path: Path):
