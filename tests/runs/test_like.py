@@ -1,5 +1,7 @@
 """Laws of like=RUN: the same run from its folder alone, and what is typed beside it is all that differs."""
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -72,9 +74,41 @@ def test_a_study_like_a_run_has_its_recipe_in_every_arm(plain: Path, tmp_path: P
     [
         (["like=/nowhere"], "like=/nowhere is no run folder; see `python -m gptlab runs`"),
         (["like={run}", "resume={run}"], "begins a run, and resume= goes on with one; leave one of them out"),
+        (["like={run}", "like={run}/../other"], "/../other is no run folder"),
+        (["like={run}", "like={run}/"], "are two recipes; leave one of them out"),
+        (["like={run}", "experiment=sprint"], "and experiment=sprint are two recipes; leave one of them out"),
     ],
 )
 def test_what_is_no_run_is_refused_in_a_line(plain: Path, words: list[str], line: str):
     done = train(*(word.format(run=plain) for word in words))
     assert (done.status, done.err.count("\n")) == (2, 1)
     assert line in done.err
+
+
+def test_options_may_stand_beside_a_run_and_other_words(plain: Path):
+    done = program("train.py", "--cfg", "job", "-p", "steps", f"like={plain}", "model.heads=2")
+    assert (done.status, done.out.strip()) == (0, "3"), done.err
+
+
+def test_a_run_of_another_gptlab_is_no_default_of_this_one(plain: Path, tmp_path: Path):
+    other = tmp_path / "other"
+    shutil.copytree(plain, other)
+    lines = (plain / "config.yaml").read_text().splitlines(keepends=True)
+    (other / "config.yaml").write_text("".join(line for line in lines if not line.startswith("clip:")))
+    done = train(f"like={other}")
+    assert (
+        done.err == f"error: like={other} was made by another gptlab (clip: no value given); say clip=VALUE beside it\n"
+    )
+    assert "clip=2.0" in expand_like([f"like={other}", "clip=2.0"], compose_config)
+    (other / "config.yaml").write_text("".join([*lines, "zebra: 1\n"]))
+    assert f"error: like={other} was made by another gptlab (zebra: no such key" in train(f"like={other}").err
+
+
+def test_a_run_without_the_place_it_was_started_in_is_refused(plain: Path, tmp_path: Path):
+    shutil.copytree(plain, other := tmp_path / "other")
+    facts = json.loads((plain / "run.json").read_text())
+    for cwd in ({}, {"cwd": 3}):
+        (other / "run.json").write_text(json.dumps({key: facts[key] for key in facts if key != "cwd"} | cwd))
+        done = train(f"like={other}")
+        assert (done.status, done.err.count("\n")) == (2, 1)
+        assert "does not say where the run was started" in done.err

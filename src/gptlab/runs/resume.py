@@ -10,7 +10,7 @@ from gptlab.config.later_keys import list_later_keys
 from gptlab.config.recipe import COSMETIC_KEYS, LISTS, SLOTS, Recipe, check_settings, flatten
 from gptlab.config.typecheck import show_value
 from gptlab.errors import Refused
-from gptlab.runs.record import read_json, read_recipe, read_unfinished_recipe
+from gptlab.runs.record import REMEDY, read_json, read_recipe, read_unfinished_recipe
 
 MOVABLE_SLOTS = ("data", "tokenizer", "pretrained")
 """Slots whose path says where files are, which may lie elsewhere when a run is resumed: what is in them is checked.
@@ -61,7 +61,7 @@ def resume_recipe(recipe: Recipe, words: set[str]) -> Recipe:
         cosmetic[key] = recipe.config[key] if key in given else saved.config.get(key, recipe.config[key])
     # the folder may have been moved with its pool: what it says of its place is out of date
     cosmetic |= {"resume": str(folder), "outputs": str(folder.absolute().parents[1])}
-    began = read_json(folder / "run.json")["cwd"]
+    began = read_start_folder(folder)
     nodes = {}
     for slot in MOVABLE_SLOTS:
         if saved.config.get(slot):
@@ -80,13 +80,13 @@ def resume_recipe(recipe: Recipe, words: set[str]) -> Recipe:
     nodes["trainer"] = saved.config["trainer"] | {knob: recipe.config["trainer"][knob] for knob in given_knobs}
     choices = saved.choices | ({"trainer": recipe.choices["trainer"]} if "trainer" in words else {})
     for slot in ("data", "trainer"):
-        nodes[slot] = _add_later_knobs(slot, nodes.get(slot, saved.config[slot]))
+        nodes[slot] = add_later_knobs(slot, nodes.get(slot, saved.config[slot]))
     resumed = Recipe({**saved.config, **cosmetic, **nodes}, choices, saved.differs)
     _refuse_other_version(resumed, folder)
     return resumed
 
 
-def _add_later_knobs(slot: str, node: dict[str, Any]) -> dict[str, Any]:
+def add_later_knobs(slot: str, node: dict[str, Any]) -> dict[str, Any]:
     """Return a choice of an older run with the knobs that its class has by now, at what they were before."""
     later = list_later_keys(slot, node)
     return {**{key: later[key] for key in read_knobs(locate(node["_target_"], slot)) if key in later}, **node}
@@ -94,12 +94,24 @@ def _add_later_knobs(slot: str, node: dict[str, Any]) -> dict[str, Any]:
 
 def _refuse_other_version(recipe: Recipe, folder: Path) -> None:
     """Refuse to go on with a run whose keys are not those of this gptlab."""
-    nodes = {slot: recipe.config.get(slot) for slot in SLOTS if slot not in LISTS}
-    problems = [*check_settings(recipe.config), *(line for slot in nodes for line in check_node(nodes[slot], slot))]
-    keys = [line for line in problems if "no value given" in line or "no such key" in line]
-    if keys:
+    if keys := list_foreign_keys(recipe.config):
         git = read_json(folder / "run.json").get("git") or "unknown"
         raise Refused(f"resume={folder} was made by another gptlab ({keys[0]}); resume it with that of commit {git}")
+
+
+def list_foreign_keys(config: dict[str, Any]) -> list[str]:
+    """Return a line for each key that a run's config lacks or has too many, as another gptlab wrote it."""
+    nodes = {slot: config.get(slot) for slot in SLOTS if slot not in LISTS}
+    problems = [*check_settings(config), *(line for slot in nodes for line in check_node(nodes[slot], slot))]
+    return [line for line in problems if "no value given" in line or "no such key" in line]
+
+
+def read_start_folder(folder: Path) -> str:
+    """Return the folder in which a run was started, from which its relative paths are."""
+    began = read_json(folder / "run.json").get("cwd")
+    if not isinstance(began, str):
+        raise Refused(f"{folder}/run.json does not say where the run was started (cwd); {REMEDY}")
+    return began
 
 
 def describe_difference(key: str, stored: Mapping[str, Any], current: Mapping[str, Any]) -> str:
