@@ -39,7 +39,9 @@ from gptlab.runs.resume import resume_recipe
 from gptlab.training.build import build_decoder as build_decoder
 from gptlab.training.check import check_recipe as check_recipe
 
-FULL_ERROR = os.environ.get("HYDRA_FULL_ERROR") == "1"
+SET_HERE = "GPTLAB_SETS_FULL_ERROR"
+"""Variable that tells processes which a program of ours starts that it set the next one, and no person."""
+FULL_ERROR = os.environ.get("HYDRA_FULL_ERROR") == "1" and SET_HERE not in os.environ
 """Asked for at the start, before `errors_in_one_line` sets it for hydra."""
 MISSING = object()
 
@@ -233,8 +235,10 @@ def _read_choices(config: DictConfig) -> dict[str, Any]:
 @contextmanager
 def errors_in_one_line(overrides: list[str] | None = None) -> Iterator[None]:
     """Turn what hydra and omegaconf raise inside into Refused with one line; HYDRA_FULL_ERROR=1 shows it all."""
-    before = os.environ.get("HYDRA_FULL_ERROR")
+    before = {name: os.environ.get(name) for name in ("HYDRA_FULL_ERROR", SET_HERE)}
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else hydra prints and exits by itself
+    if not FULL_ERROR:
+        os.environ[SET_HERE] = "1"
     try:
         yield
     except yaml.YAMLError as error:
@@ -251,9 +255,10 @@ def errors_in_one_line(overrides: list[str] | None = None) -> Iterator[None]:
             raise
         raise Refused(line) from error
     finally:
-        os.environ.pop("HYDRA_FULL_ERROR")
-        if before is not None:
-            os.environ["HYDRA_FULL_ERROR"] = before
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
 
 
 def _list_known_keys(choices: list[str]) -> Iterable[str]:

@@ -1,13 +1,14 @@
 """Laws of campaign=NAME: studies of one baseline share one alpha; what was held back is looked at once."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from scipy import stats
-from tiny_runs import COMPARED, Done, program, tiny
+from tiny_runs import COMPARED, ROOT, Done, program, tiny
 
 from gptlab.stats.spending import ALPHA, share_alpha
 
@@ -73,6 +74,27 @@ def test_a_confirmation_is_planned_once_on_fresh_seeds_and_closes_the_campaign(t
     assert first["verdicts"] == again["verdicts"]
     assert "looked at its held-back part at" in refused(ablate(tmp_path, "norm=rmsnorm,layernorm"))
     assert ask(tmp_path, "campaign")["confirmed"] is True
+
+
+@pytest.mark.slow  # three processes
+def test_changes_that_do_not_go_together_are_confirmed_each_by_itself(tmp_path: Path):
+    text = Path(shutil.copy(ROOT / "LICENSE", tmp_path / "text"))
+    baseline = ("optimizer.lr=1e-4", "model.heads=4", "position=learned", f"data.path={text}")
+    few_heads = "+arms.few_heads=[optimizer.lr=0.02,model.heads=2]"
+    many_keys = "+arms.many_keys=[optimizer=muon,attention=gqa,attention.kv_heads=4]"
+    for arm in (few_heads, many_keys):
+        assert ablate(tmp_path, *baseline, arm).status in COMPARED
+    assert {change["arm"] for change in ask(tmp_path, "campaign")["ladder"]} == {"few_heads", "many_keys"}
+    ledger = tmp_path / "campaigns/tiny/ledger.jsonl"
+    before = ledger.read_text()
+    text.rename(moved := text.with_suffix(".moved"))
+    assert "error" in ask(tmp_path, "confirm", "--seeds=2")  # what cannot run is refused
+    moved.rename(text)
+    assert ledger.read_text() == before  # and has not closed the campaign
+    verdicts = ask(tmp_path, "confirm", "--seeds=2")["verdicts"]
+    assert {verdict["arm"] for verdict in verdicts} == {"few_heads", "many_keys"}
+    shown = program("-m gptlab", "campaign", "tiny", f"--outputs={tmp_path}").out
+    assert f"python -m gptlab confirm tiny --outputs={tmp_path}" in shown
 
 
 @pytest.mark.slow  # some twenty tiny runs

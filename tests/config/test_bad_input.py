@@ -16,6 +16,7 @@ from unittest import mock
 import pytest
 from tiny_runs import TINY, Done, tiny, train
 
+from gptlab.compose import errors_in_one_line
 from gptlab.config.menu import list_choices
 from gptlab.runs import checkpoint, record
 
@@ -466,6 +467,14 @@ def test_the_whole_traceback_shows_if_asked(tmp_path: Path):
     assert done.status == 1
     assert "Traceback" in done.err
     assert "kv_heads=3 does not divide model.heads=4" in done.err
+
+
+def test_a_program_that_ours_starts_is_not_asked_for_its_traceback(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+    with errors_in_one_line():
+        done = subprocess.run([sys.executable, TRAIN, "attention.kv_heads=3"], capture_output=True, text=True)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert "HYDRA_FULL_ERROR" not in os.environ
 
 
 # -- outputs that cannot be written

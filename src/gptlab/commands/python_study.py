@@ -51,10 +51,19 @@ class Study:
 
     def run(self) -> "Study":
         """Run what is missing and compare; progress goes to stderr. Raises Refused, or Ended where cells failed."""
-        # a process of its own: hydra and torch's threads are global, and a notebook has its own
-        command = [sys.executable, str(CONF.parent / "ablate.py"), *self.words, "output=json"]
         # stderr stays the notebook's own, so that progress is seen while it runs
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+        answer = self._ask(self.words, stderr=None)
+        self.answer, self.place = answer, Path.cwd()
+        return self
+
+    def check(self) -> None:
+        """Raise Refused where the study cannot run; trains and writes nothing, and prints no bill."""
+        self._ask([*self.words, "dry_run=true"], stderr=subprocess.DEVNULL)
+
+    def _ask(self, words: list[str], stderr: int | None) -> dict[str, Any]:
+        """Return what ablate.py answers, in a process of its own: hydra and torch's threads are global."""
+        command = [sys.executable, str(CONF.parent / "ablate.py"), *words, "output=json"]
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=stderr, text=True)
         if not done.stdout.strip():
             # killed, or Python itself failed: nothing reached the line that answers
             raise Ended(f"the study ended with status {done.returncode} and no answer; see what it printed")
@@ -64,8 +73,7 @@ class Study:
             raise Refused(answer["error"])
         if done.returncode not in COMPARED:
             raise Ended(answer["error"] or f"status {done.returncode}", done.returncode)
-        self.answer, self.place = answer, Path.cwd()
-        return self
+        return answer
 
     @property
     def folder(self) -> Path:

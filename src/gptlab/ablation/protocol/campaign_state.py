@@ -1,6 +1,7 @@
 """A campaign as it stands: every study that was asked, and the ladder of changes that were accepted."""
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
@@ -8,8 +9,9 @@ from rich.console import Console
 from rich.table import Table
 
 from gptlab.ablation.protocol.campaign import find_asked_comparison
+from gptlab.config.typecheck import quote_for_shell
 from gptlab.console.json_answer import add_to_answer
-from gptlab.console.units import format_minutes
+from gptlab.console.units import format_minutes, relative_to_cwd
 from gptlab.errors import Refused
 from gptlab.report.findings import compare_study_folder
 from gptlab.report.text.looks import format_alpha
@@ -149,11 +151,14 @@ def print_campaign(campaign: CampaignFolder, console: Console) -> None:
         console.print(_build_table(comparisons))
         say("  a star is accepted; minutes are of the whole study; intervals are 95 %, over the looks of each")
     confirming = campaign.read_events("confirming")
+    confirm = f"python -m gptlab confirm {campaign.name}"
+    if campaign.outputs != Path("outputs").absolute():
+        confirm += f" --outputs={quote_for_shell(str(relative_to_cwd(campaign.outputs)))}"
     if confirming:
-        say(f"  held-back part: looked at {confirming[0]['at']}; python -m gptlab confirm {campaign.name}")
+        say(f"  held-back part: looked at {confirming[0]['at']}; {confirm}")
     elif ladder:
         say("  held-back part: not looked at; once, when the last question has been asked:")
-        say(f"  python -m gptlab confirm {campaign.name}")
+        say(f"  {confirm}")
     # a key of the answer that stays: here `ladder` is the accepted changes, and no ladder of sizes
     accepted = [asdict(comparison) for comparison in ladder]
     add_to_answer(

@@ -2,9 +2,11 @@
 
 Seeds that chose a change flatter it, and so do the tokens on which it was chosen. The confirmation trains the baseline,
 every accepted change and all of them together on seeds that no study of the campaign had, and scores them on the part
-of the validation split that none of its runs has seen. It is planned once, and closes the campaign.
+of the validation split that none of its runs has seen. It is planned once, and closes the campaign. Where all of them
+together cannot be built, each is judged by itself.
 """
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -38,30 +40,53 @@ def confirm_campaign(campaign: CampaignFolder, seeds: int | None) -> Study:
         if begun:  # planned once: with the results known, one could try seeds until they please
             event = begun[0]
         else:
-            event = campaign.record_event("confirming", **_plan_confirmation(campaign, seeds or DEFAULT_SEEDS))
+            plan = _leave_out_unfit(campaign, _plan_confirmation(campaign, seeds or DEFAULT_SEEDS))
+            event = campaign.record_event("confirming", **plan)
     if seeds not in (None, len(event["seeds"])):
         print(f"campaign {campaign.name} is confirmed once, by {len(event['seeds'])} seeds: --seeds={seeds} adds none")
-    path = campaign.path / "confirm.yaml"
     # anew each time from the ledger, so that an edited file changes nothing
-    write_atomically(path, yaml.safe_dump(event["arms"], sort_keys=False, allow_unicode=True))
-    study = Study(
-        *event["shared"],
-        f"arms={_quote_path(path)}",
-        f"baseline={BASELINE}",
-        f"name={campaign.name}-confirm",
-        f"outputs={_quote_path(campaign.outputs)}",
-        f"seeds=[{','.join(map(str, event['seeds']))}]",
-        # a single look, which has all of alpha
-        f"looks=[{len(event['seeds'])}]",
-        "evaluation.part=held_back",
-        # its arms have been timed by the studies that chose them
-        "timing=0",
-    ).run()
+    study = _make_study(campaign, event).run()
     for verdict in study.verdicts:
         print("{arm} against {against}: {label}, {difference:+.4f} [{low:+.4f}, {high:+.4f}] {unit}".format(**verdict))
     print(relative_to_cwd(study.folder))
     add_to_answer(campaign=campaign.name, seeds=event["seeds"], **(study.answer or {}))
     return study
+
+
+def _make_study(campaign: CampaignFolder, plan: dict[str, Any]) -> Study:
+    """Return the study of a planned confirmation, whose file of arms is written."""
+    path = campaign.path / "confirm.yaml"
+    write_atomically(path, yaml.safe_dump(plan["arms"], sort_keys=False, allow_unicode=True))
+    return Study(
+        *plan["shared"],
+        f"arms={_quote_path(path)}",
+        f"baseline={BASELINE}",
+        f"name={campaign.name}-confirm",
+        f"outputs={_quote_path(campaign.outputs)}",
+        f"seeds=[{','.join(map(str, plan['seeds']))}]",
+        # a single look, which has all of alpha
+        f"looks=[{len(plan['seeds'])}]",
+        "evaluation.part=held_back",
+        # its arms have been timed by the studies that chose them
+        "timing=0",
+    )
+
+
+def _leave_out_unfit(campaign: CampaignFolder, plan: dict[str, Any]) -> dict[str, Any]:
+    """Return a plan without the arm of all changes, if they do not go together; refuse one that cannot run.
+
+    Before it is written down: a plan that cannot run would have closed the campaign, and never be judged.
+    """
+    try:
+        _make_study(campaign, plan).check()
+        return plan
+    except Refused as refused:
+        if TOGETHER not in plan["arms"] or not str(refused).startswith(f"{TOGETHER}:"):
+            raise
+        print(f"{refused}; so each change is judged by itself alone", file=sys.stderr)
+    plan = {**plan, "arms": {name: words for name, words in plan["arms"].items() if name != TOGETHER}}
+    _make_study(campaign, plan).check()
+    return plan
 
 
 def _quote_path(path: Path) -> str:
