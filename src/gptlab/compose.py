@@ -39,9 +39,7 @@ from gptlab.runs.resume import resume_recipe
 from gptlab.training.build import build_decoder as build_decoder
 from gptlab.training.check import check_recipe as check_recipe
 
-SET_HERE = "GPTLAB_SETS_FULL_ERROR"
-"""Variable that tells processes which a program of ours starts that it set the next one, and no person."""
-FULL_ERROR = os.environ.get("HYDRA_FULL_ERROR") == "1" and SET_HERE not in os.environ
+FULL_ERROR = os.environ.get("HYDRA_FULL_ERROR") == "1"
 """Asked for at the start, before `errors_in_one_line` sets it for hydra."""
 MISSING = object()
 
@@ -235,10 +233,8 @@ def _read_choices(config: DictConfig) -> dict[str, Any]:
 @contextmanager
 def errors_in_one_line(overrides: list[str] | None = None) -> Iterator[None]:
     """Turn what hydra and omegaconf raise inside into Refused with one line; HYDRA_FULL_ERROR=1 shows it all."""
-    before = {name: os.environ.get(name) for name in ("HYDRA_FULL_ERROR", SET_HERE)}
+    before = os.environ.get("HYDRA_FULL_ERROR")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else hydra prints and exits by itself
-    if not FULL_ERROR:
-        os.environ[SET_HERE] = "1"
     try:
         yield
     except yaml.YAMLError as error:
@@ -255,10 +251,9 @@ def errors_in_one_line(overrides: list[str] | None = None) -> Iterator[None]:
             raise
         raise Refused(line) from error
     finally:
-        for name, value in before.items():
-            os.environ.pop(name, None)
-            if value is not None:
-                os.environ[name] = value
+        os.environ.pop("HYDRA_FULL_ERROR")
+        if before is not None:
+            os.environ["HYDRA_FULL_ERROR"] = before
 
 
 def _list_known_keys(choices: list[str]) -> Iterable[str]:

@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -261,6 +262,19 @@ def test_a_signal_to_the_study_stops_all_workers_and_the_same_command_goes_on(tm
 
 
 # -- what a study need not do again
+
+
+def test_a_signal_that_a_worker_overlooks_does_not_hang_the_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    pool = pool_module.CellPool(1, StudyFolder(tmp_path / "ablations" / "study"), print)
+    worker = pool._start_worker()  # which waits for a cell, as behind a run that was at its end
+    monkeypatch.setattr(pool, "_signal_workers", lambda number: None)
+    stopping = threading.Thread(target=pool._stop, daemon=True)
+    stopping.start()
+    stopping.join(timeout=60)
+    try:
+        assert not stopping.is_alive()
+    finally:
+        worker.process.kill()
 
 
 def test_repeating_a_finished_study_needs_no_torch(alone: Path):

@@ -148,6 +148,9 @@ class CellPool:
             with raise_on_signals():
                 self._signal_workers(signal.SIGTERM)
                 for worker in self.workers:
+                    # a signal behind a run's last step ends nothing: its worker would wait for another cell for ever
+                    worker.pipe.close()
+                for worker in self.workers:
                     worker.process.join()
         except BaseException:
             self._signal_workers(signal.SIGKILL)
