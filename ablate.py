@@ -16,6 +16,7 @@ try:
     from gptlab.runs.like import expand_like
     from gptlab.runs.malloc import keep_freed_memory
     from gptlab.runs.openmp import load_openmp
+    from gptlab.runs.parent_process import stop_with_asker
 except ModuleNotFoundError as missing:
     sys.exit(f"error: {missing.name} is not installed here; run: make setup && . .venv/bin/activate")
 
@@ -30,6 +31,7 @@ def main(config: DictConfig) -> None:
 
 if __name__ == "__main__":
     with wiring.program():
+        stop_with_asker()
         load_openmp()
         keep_freed_memory()
         words = wiring.read_command_line(ABLATE)

@@ -24,7 +24,13 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from gptlab.config import hydra_messages
 from gptlab.config.broken_packages import warn_of_broken_packages
-from gptlab.config.command_line import put_options_first, refuse_bad_options, refuse_missing_package
+from gptlab.config.command_line import (
+    let_hydra_raise,
+    put_options_first,
+    refuse_bad_options,
+    refuse_missing_package,
+    wants_full_error,
+)
 from gptlab.config.menu import CONF, select_choices_that_reach
 from gptlab.config.recipe import KEYS_NOT_IN_NAME, LISTS, Recipe, check_settings, flatten
 from gptlab.config.resolvers import RESOLVERS
@@ -39,7 +45,7 @@ from gptlab.runs.resume import resume_recipe
 from gptlab.training.build import build_decoder as build_decoder
 from gptlab.training.check import check_recipe as check_recipe
 
-FULL_ERROR = os.environ.get("HYDRA_FULL_ERROR") == "1"
+FULL_ERROR = wants_full_error()
 """Asked for at the start, before `errors_in_one_line` sets it for hydra."""
 MISSING = object()
 
@@ -233,10 +239,9 @@ def _read_choices(config: DictConfig) -> dict[str, Any]:
 @contextmanager
 def errors_in_one_line(overrides: list[str] | None = None) -> Iterator[None]:
     """Turn what hydra and omegaconf raise inside into Refused with one line; HYDRA_FULL_ERROR=1 shows it all."""
-    before = os.environ.get("HYDRA_FULL_ERROR")
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # else hydra prints and exits by itself
     try:
-        yield
+        with let_hydra_raise():
+            yield
     except yaml.YAMLError as error:
         if FULL_ERROR:
             raise
@@ -250,10 +255,6 @@ def errors_in_one_line(overrides: list[str] | None = None) -> Iterator[None]:
         if FULL_ERROR or line is None:
             raise
         raise Refused(line) from error
-    finally:
-        os.environ.pop("HYDRA_FULL_ERROR")
-        if before is not None:
-            os.environ["HYDRA_FULL_ERROR"] = before
 
 
 def _list_known_keys(choices: list[str]) -> Iterable[str]:

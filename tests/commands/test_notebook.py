@@ -49,8 +49,8 @@ def test_the_notebook_of_the_docs_runs_from_top_to_bottom(tmp_path: Path, monkey
 def test_its_cells_show_a_study_as_a_table_and_its_runs_as_a_frame(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "results.csv").write_text("arm,seed\ngqa,0\ngqa,1\n")
     answer = {"folder": str(tmp_path), "verdicts": [VERDICT], "error": None}
-    done = SimpleNamespace(stdout=f"{json.dumps(answer)}\n", returncode=0)
-    monkeypatch.setattr(python_study.subprocess, "run", lambda *_, **__: done)
+    done = SimpleNamespace(communicate=lambda: (f"{json.dumps(answer)}\n", None), returncode=0)
+    monkeypatch.setattr(python_study.subprocess, "Popen", lambda *_, **__: done)
     monkeypatch.setattr(gptlab.commands.python_study, "read_runs", lambda outputs: [{"summary": {"val/loss": 1.5}}])
     asked, table, verdicts, rows, loss = show_cells(NOTEBOOK)
     assert (

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from gptlab.runs.parent_process import PARENT, WATCH_S
+from gptlab.runs.parent_process import ASKER, PARENT, WATCH_S
 
 FOLLOWER = "import time; from gptlab.runs.parent_process import end_with_parent as end; end(); time.sleep(60)"
+ASKED = FOLLOWER.replace("end_with_parent", "stop_with_asker")
 STARTER = f"""
 import os, subprocess, sys, time
-environment = {{**os.environ, "{PARENT}": str(os.getpid())}}
+environment = {{**os.environ, "{PARENT}": str(os.getpid()), "{ASKER}": str(os.getpid())}}
 follower = subprocess.Popen([sys.executable, "-c", sys.argv[1]], env=environment, stdout=subprocess.DEVNULL)
 print(follower.pid, flush=True)
 time.sleep(60)
@@ -31,8 +32,9 @@ def is_running(number: int) -> bool:
 
 
 @pytest.mark.skipif(not Path("/proc").exists(), reason="looks for the process in /proc")
-def test_a_follower_ends_soon_after_the_first_process_was_killed():
-    first = subprocess.Popen([sys.executable, "-c", STARTER, FOLLOWER], stdout=subprocess.PIPE, text=True)
+@pytest.mark.parametrize("program", [FOLLOWER, ASKED], ids=["run", "study"])
+def test_a_follower_ends_soon_after_the_first_process_was_killed(program: str):
+    first = subprocess.Popen([sys.executable, "-c", STARTER, program], stdout=subprocess.PIPE, text=True)
     assert first.stdout is not None
     follower = int(first.stdout.readline())
     try:
@@ -50,6 +52,14 @@ def test_a_follower_ends_soon_after_the_first_process_was_killed():
         first.stdout.close()
         if is_running(follower):
             os.kill(follower, signal.SIGKILL)
+
+
+def test_a_study_whose_asker_has_gone_is_asked_to_stop_and_one_typed_by_hand_is_not():
+    environment = {**os.environ, ASKER: str(os.getppid())}
+    done = subprocess.run([sys.executable, "-c", ASKED], env=environment, timeout=50)
+    assert done.returncode == -signal.SIGTERM
+    by_hand = ASKED.replace("sleep(60)", f"sleep({1.2 * WATCH_S})")
+    assert subprocess.run([sys.executable, "-c", by_hand], timeout=50).returncode == 0
 
 
 def test_a_follower_whose_first_process_has_gone_before_it_looked_ends_at_once():

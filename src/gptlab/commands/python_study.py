@@ -7,6 +7,7 @@ study.run().verdicts
 import csv
 import html
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -19,6 +20,7 @@ from gptlab.config.menu import CONF
 from gptlab.config.typecheck import quote_for_hydra
 from gptlab.errors import Ended, Refused
 from gptlab.report.render.answer import DECIDED, NOT_RESOLVED, UNSTABLE
+from gptlab.runs.parent_process import ASKER
 
 REFUSED = 2
 COMPARED = (DECIDED, NOT_RESOLVED, UNSTABLE)
@@ -63,16 +65,23 @@ class Study:
     def _ask(self, words: list[str], stderr: int | None) -> dict[str, Any]:
         """Return what ablate.py answers, in a process of its own: hydra and torch's threads are global."""
         command = [sys.executable, str(CONF.parent / "ablate.py"), *words, "output=json"]
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=stderr, text=True)
-        if not done.stdout.strip():
+        environment = {**os.environ, ASKER: str(os.getpid())}
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True, env=environment)
+        try:
+            printed, _ = process.communicate()
+        except BaseException:  # Ctrl-C: its running cell is saved before this process goes
+            process.terminate()
+            process.communicate()
+            raise
+        if not printed.strip():
             # killed, or Python itself failed: nothing reached the line that answers
-            raise Ended(f"the study ended with status {done.returncode} and no answer; see what it printed")
+            raise Ended(f"the study ended with status {process.returncode} and no answer; see what it printed")
         # the last line: code of one's own may print before it
-        answer = json.loads(done.stdout.splitlines()[-1])
-        if done.returncode == REFUSED:
+        answer = json.loads(printed.splitlines()[-1])
+        if process.returncode == REFUSED:
             raise Refused(answer["error"])
-        if done.returncode not in COMPARED:
-            raise Ended(answer["error"] or f"status {done.returncode}", done.returncode)
+        if process.returncode not in COMPARED:
+            raise Ended(answer["error"] or f"status {process.returncode}", process.returncode)
         return answer
 
     @property

@@ -3,6 +3,7 @@
 import argparse
 import difflib
 import io
+import os
 import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,6 +21,27 @@ OPTIONS_WITH_VALUES = (
     *("--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd"),
 )
 """Options of hydra that are followed by their value, where it is not joined to them by `=`."""
+SET_HERE = "GPTLAB_SETS_FULL_ERROR"
+"""Variable that tells a program which one of ours starts that no person set HYDRA_FULL_ERROR."""
+
+
+def wants_full_error() -> bool:
+    """Return whether a person asked for whole tracebacks, and no program of ours that started this one."""
+    return os.environ.get("HYDRA_FULL_ERROR") == "1" and SET_HERE not in os.environ
+
+
+@contextmanager
+def let_hydra_raise() -> Iterator[None]:
+    """Let hydra raise its errors inside, which it prints otherwise, and exits by itself."""
+    asked = wants_full_error()
+    before = {name: os.environ[name] for name in ("HYDRA_FULL_ERROR", SET_HERE) if name in os.environ}
+    os.environ |= {"HYDRA_FULL_ERROR": "1"} | ({} if asked else {SET_HERE: "1"})
+    try:
+        yield
+    finally:
+        for name in ("HYDRA_FULL_ERROR", SET_HERE):
+            os.environ.pop(name, None)
+        os.environ |= before
 
 
 def put_options_first(words: list[str]) -> list[str]:
