@@ -39,7 +39,7 @@ from gptlab.config.variant_packages import register_searched
 from gptlab.console.json_answer import add_to_answer, answer_in_json
 from gptlab.corpus.content import stamp_content
 from gptlab.errors import Ended, Refused, escape_controls, refuse_out_of_memory
-from gptlab.runs.record import check_writable
+from gptlab.runs.outputs import OF_RUNS, check_writable
 from gptlab.runs.resume import name_choices as name_choices
 from gptlab.runs.resume import resume_recipe
 from gptlab.training.build import build_decoder as build_decoder
@@ -105,7 +105,7 @@ def recipe_of_main(config: DictConfig) -> Recipe:
     if not problems and recipe.config["resume"] not in (None, "auto"):
         given = {str(override.key_or_group) for override in OverridesParser.create().parse_overrides(overrides)}
         recipe = resume_recipe(recipe, given)
-    if problems := problems or check_writable(Path(recipe.config["outputs"])) or check_recipe(recipe):
+    if problems := problems or check_writable(Path(recipe.config["outputs"]), OF_RUNS) or check_recipe(recipe):
         raise Refused("\nerror: ".join(problems))
     if recipe.config["resume"] not in (None, "auto"):
         return recipe

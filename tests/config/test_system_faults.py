@@ -73,3 +73,36 @@ def test_a_file_name_that_is_no_utf8_is_read_like_any_other(tmp_path: Path):
     assert summary(folder)["status"] == "finished"
     done = outside("-m", "gptlab", "sample", str(folder), "--length", "3")
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("inside", ["", "runs", "locks", "ablations"])
+def test_a_folder_that_is_a_file_or_a_link_to_nowhere_is_refused_before_any_cell(inside: str, tmp_path: Path):
+    in_the_way = tmp_path / "pool" / inside
+    in_the_way.parent.mkdir(exist_ok=True)
+    for put in (lambda: in_the_way.symlink_to(tmp_path / "nowhere"), in_the_way.touch):
+        put()
+        line = told(outside("ablate.py", *tiny(tmp_path / "pool"), "attention=mha,gqa", "seeds=2"))
+        assert line.startswith(f"error: outputs={tmp_path}/pool cannot be written: {in_the_way} is read-only or no")
+        if inside in ("", "runs"):
+            assert told(outside("train.py", *tiny(tmp_path / "pool"))) == line
+        in_the_way.unlink()
+        assert not any((tmp_path / "pool").glob("*"))  # nothing half-made
+
+
+def test_a_summary_that_may_not_be_read_is_named_and_is_no_run_that_is_gone(tmp_path: Path):
+    words = [*tiny(tmp_path), "steps=4", "attention=mha,gqa", "seeds=2", "timing=0", "name=found", "jobs=1"]
+    assert outside("ablate.py", *words).returncode in COMPARED
+    study = tmp_path / "ablations" / "found"
+    before = (study / "comparison.json").read_bytes()
+    file = sorted((tmp_path / "runs").glob("*/summary.json"))[0]
+    file.unlink()
+    file.symlink_to(file)  # also root may not read it
+    for argv in (["ablate.py", *words], ["-m", "gptlab", "report", str(study)], ["-m", "gptlab", "judge", str(study)]):
+        assert f"error: {file}: Too many levels of symbolic links" in outside(*argv).stderr
+    assert (study / "comparison.json").read_bytes() == before
+
+
+def test_a_pool_that_cannot_be_listed_is_not_called_empty(tmp_path: Path):
+    (tmp_path / "runs").touch()
+    line = told(outside("-m", "gptlab", "runs", "--outputs", str(tmp_path)))
+    assert line == f"error: {tmp_path}/runs: Not a directory; check that path and its rights\n"

@@ -33,7 +33,8 @@ from gptlab.ablation.protocol.repeated import describe_repeated_comparisons
 from gptlab.ablation.question import StudySpec
 from gptlab.config.recipe import flatten
 from gptlab.errors import Refused
-from gptlab.runs.record import REMEDY, count_free_bytes, read_json
+from gptlab.runs.outputs import count_free_bytes
+from gptlab.runs.record import REMEDY, read_json
 from gptlab.runs.study_folder import TERMINAL_STATES, StudyFolder
 from gptlab.stats.matching import describe_mismatch
 

@@ -25,7 +25,7 @@ from gptlab.config.menu import explain_unused_knob
 from gptlab.config.recipe import STANDARD, Recipe, check_settings, flatten, set_values
 from gptlab.config.typecheck import format_value
 from gptlab.errors import Refused
-from gptlab.runs.record import check_writable
+from gptlab.runs.outputs import OF_STUDIES, check_writable
 from gptlab.runs.study_folder import was_trained
 from gptlab.stats.labels import ArmValues, find_arm, label_arm, read_label
 from gptlab.stats.spending import ALPHA
@@ -97,7 +97,7 @@ def parse_command(axes: dict[str, list[str]], fixed: dict[str, str], pooled: boo
     defaults = _default_overrides({*axes, *fixed, *climb.list_own_keys(options)}, usual)
     shared = [*defaults, *fixed.values(), *_choose_part(options, {*axes, *fixed})]
     base = wiring.compose(shared)  # checked alone first, or each arm would repeat its refusal
-    if problems := check_settings(base.config) or check_writable(Path(base.settings.outputs)):
+    if problems := check_settings(base.config) or check_writable(Path(base.settings.outputs), OF_STUDIES):
         raise Refused("\nerror: ".join(problems))
     study = make_study(options)
     if pooled and not (study.together or options.dry_run):

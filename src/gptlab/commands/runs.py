@@ -10,6 +10,7 @@ from gptlab.config.menu import TRAIN
 from gptlab.console.json_answer import add_to_answer, is_json_wanted
 from gptlab.console.units import format_duration, relative_to_cwd
 from gptlab.errors import Refused
+from gptlab.runs.outputs import list_run_folders
 from gptlab.runs.record import RunFolder, read_json, read_rows
 
 
@@ -23,7 +24,7 @@ def print_runs(outputs: Path) -> None:
     table.add_column("run", overflow="fold")
     for name in ("val/loss", "bits/byte", "params", "steps", "time", "status"):
         table.add_column(name, justify="right", no_wrap=True)
-    rows = sorted(map(_describe_run, (outputs / "runs").glob("*/run.json")), key=lambda line: line[0])
+    rows = sorted(map(_describe_run, list_run_folders(outputs)), key=lambda line: line[0])
     for _, *cells in rows:
         table.add_row(*cells)
     console = Console(highlight=False)
@@ -37,7 +38,7 @@ def print_runs(outputs: Path) -> None:
 def read_runs(outputs: Path) -> list[dict[str, Any]]:
     """Return folder, status and summary of every run, the best first."""
     # the order of the table, so that a program and a reader speak of the same first run
-    names = sorted(map(_describe_run, (outputs / "runs").glob("*/run.json")), key=lambda line: line[0])
+    names = sorted(map(_describe_run, list_run_folders(outputs)), key=lambda line: line[0])
     return [_read_run(outputs / "runs" / name) for _, name, *_ in names]
 
 
@@ -49,8 +50,7 @@ def _read_run(folder: Path) -> dict[str, Any]:
     return {"folder": str(folder), "status": summary.get("status", "unfinished"), "summary": summary}
 
 
-def _describe_run(path: Path) -> tuple[float, *tuple[str, ...]]:
-    folder = path.parent
+def _describe_run(folder: Path) -> tuple[float, *tuple[str, ...]]:
     summary: dict[str, Any]
     try:
         summary = read_json(folder / "summary.json") if (folder / "summary.json").exists() else {}

@@ -149,8 +149,11 @@ CONDITIONS = (
 
 
 def _read_summary(folder: Path) -> dict[str, Any]:
-    """Return a run's summary; empty where it is not there or not whole, since that run is not over."""
+    """Return a run's summary; empty where it is not there or not whole, since that run is not over.
+
+    One that may not be read raises OSError: it may well be over, and a comparison without it would be another one.
+    """
     try:
         return read_json(folder / "summary.json")
-    except (OSError, Refused):
+    except (FileNotFoundError, NotADirectoryError, Refused):
         return {}

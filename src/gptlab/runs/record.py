@@ -164,39 +164,6 @@ def read_recipe(folder: Path) -> Recipe:
     return recipe
 
 
-def find_existing_parent(outputs: Path) -> Path:
-    """Return the folder in which `outputs` is or would be made."""
-    # outputs is made by the run: what counts is the disk it will lie on
-    return next(path for path in (outputs.absolute(), *outputs.absolute().parents) if path.exists())
-
-
-def count_free_bytes(outputs: Path) -> int:
-    """Return the bytes that can still be written there."""
-    return shutil.disk_usage(find_existing_parent(outputs)).free
-
-
-def check_writable(outputs: Path) -> list[str]:
-    """Return why runs cannot live in a folder, if they cannot; nothing is made to find out."""
-    try:
-        parent = find_existing_parent(outputs)
-    except (OSError, ValueError) as error:  # a name too long; a NUL in it
-        reason = getattr(error, "strerror", None) or error
-        return [f"outputs={str(outputs)[:80]} cannot be written: {reason}; set outputs=<folder>"]
-    if parent.is_dir() and os.access(parent, os.W_OK | os.X_OK):
-        return []
-    return [f"outputs={outputs} cannot be written: {parent} is read-only or no folder; set outputs=<folder>"]
-
-
-def find_unfinished_run(outputs: Path, run_hash: str) -> Path | None:
-    """Return the newest unfinished run of a config, by its hash."""
-    folders = []
-    for path in (outputs / "runs").glob("*/run.json"):
-        folder = path.parent
-        if not (folder / "summary.json").exists() and RunFolder(folder).read_facts().get("hash") == run_hash:
-            folders.append(folder)
-    return max(folders, key=lambda folder: (folder / "run.json").stat().st_mtime, default=None)
-
-
 def _make_unique_folder(pool: Path, name: str) -> Path:
     for number in range(1, 10_000):
         folder = pool / (name if number == 1 else f"{name}-{number}")

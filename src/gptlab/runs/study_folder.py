@@ -259,14 +259,14 @@ PLAN_TYPES["arm_values"] = dict[str, list[tuple[str, str]]]
 def _read_facts(folder: Path) -> dict[str, Any]:
     try:
         return read_json(folder / "run.json")
-    except (OSError, ValueError):
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # what may not be read is no run that is gone
         return {}
 
 
 def _read_status(folder: Path) -> str:
     try:
         return read_json(folder / "summary.json").get("status", "")
-    except (OSError, ValueError):
+    except (FileNotFoundError, NotADirectoryError, ValueError):
         return ""
 
 

@@ -7,7 +7,7 @@ from urllib.parse import urlparse
 
 from gptlab.config.recipe import Tracking
 from gptlab.errors import Refused
-from gptlab.runs.record import check_writable
+from gptlab.runs.outputs import check_writable
 
 MIN_KEY_LENGTH = 40
 """Shortest API key."""

@@ -23,11 +23,10 @@ from gptlab.runs import tracker as tracking
 from gptlab.runs.fingerprint import fingerprint_recipe
 from gptlab.runs.mirror import MirroredRun, open_mirrors
 from gptlab.runs.openmp import name_runtime
+from gptlab.runs.outputs import count_free_bytes, find_unfinished_run
 from gptlab.runs.record import (
     REMEDY,
     RunFolder,
-    count_free_bytes,
-    find_unfinished_run,
     read_json,
     to_json,
     utc_now,
