@@ -4,6 +4,8 @@ import json
 import re
 import shlex
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from gptlab.errors import Refused
 from gptlab.report.render.answer import choose_status
 from gptlab.stats.study_plan import StudyPlan
 
+REFUSED = "error: /dev/null: File exists; check that path and its rights\n"  # before the object is written
 STUDY = ["attention=mha,gqa", "timing=0", "seeds=2"]
 
 
@@ -62,6 +65,20 @@ def test_what_is_refused_answers_with_the_line(program: str, words: list[str], l
     assert (status, answer["exit"]) == (2, 2)
     assert answer["error"].startswith(line)
     assert answer["error"] in said
+
+
+@pytest.mark.parametrize(
+    ("where", "status", "line"),
+    [
+        (">&-", 2, "error: stdout is closed, where --json writes its object; leave one of them open\n"),
+        (">/dev/full", 2, "error: the object of --json cannot be written to stdout: No space left on device\n"),
+        ("| true", 141, ""),
+    ],
+)
+def test_an_object_that_nobody_can_read_is_told_in_one_line(where: str, status: int, line: str):
+    script = f"set -o pipefail; {shlex.quote(sys.executable)} -m gptlab schema --to /dev/null --json {where}"
+    done = subprocess.run(["bash", "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr.removeprefix(REFUSED)) == (status, "", line)
 
 
 def test_a_study_that_trains_nothing_answers_with_its_folder_and_no_verdicts(tmp_path: Path):

@@ -38,7 +38,7 @@ from gptlab.config.typecheck import format_value
 from gptlab.config.variant_packages import register_searched
 from gptlab.console.json_answer import add_to_answer, answer_in_json
 from gptlab.corpus.content import stamp_content
-from gptlab.errors import Ended, Refused, escape_controls, refuse_out_of_memory
+from gptlab.errors import Ended, Refused, escape_controls, refuse_out_of_memory, refuse_removed_folder
 from gptlab.runs.outputs import OF_RUNS, check_writable
 from gptlab.runs.resume import name_choices as name_choices
 from gptlab.runs.resume import resume_recipe
@@ -274,6 +274,7 @@ def program() -> Iterator[None]:
     with answer_in_json(sys.argv):
         try:
             with errors_in_one_line(), refuse_missing_package(sys.argv[1:]), refuse_out_of_memory(gpu=True):
+                refuse_removed_folder()
                 yield
         except (Refused, Ended) as error:
             if FULL_ERROR:

@@ -25,6 +25,14 @@ def refuse_unknown_word(variable: str, words: Sequence[str]) -> None:
         raise Refused(f"{variable}={word}: no such word; known: {', '.join(words)}; unset is {words[0]}")
 
 
+def refuse_removed_folder() -> None:
+    """Raise Refused where the working folder was removed, from which no path can be told."""
+    try:
+        os.getcwd()
+    except FileNotFoundError as error:
+        raise Refused("the working folder was removed; change to one that is there") from error
+
+
 NO_ROOM = (
     *("can't allocate memory", "Unable to allocate", "Maximum allowed dimension exceeded", "array is too big"),
     *("Storage size calculation overflowed", "integer multiplication overflow"),

@@ -106,3 +106,15 @@ def test_a_pool_that_cannot_be_listed_is_not_called_empty(tmp_path: Path):
     (tmp_path / "runs").touch()
     line = told(outside("-m", "gptlab", "runs", "--outputs", str(tmp_path)))
     assert line == f"error: {tmp_path}/runs: Not a directory; check that path and its rights\n"
+
+
+@pytest.mark.parametrize("argv", [["train.py"], ["ablate.py", "seeds=1"], ["-m", "gptlab", "runs", "--json"]])
+def test_a_working_folder_that_was_removed_is_told_before_anything_is_done(argv: list[str], tmp_path: Path):
+    leave = "import os, runpy, sys; os.chdir(sys.argv[1]); os.rmdir(sys.argv[1]); sys.argv = sys.argv[2:]\n"
+    start, words = "runpy.run_path(sys.argv[0], {}, '__main__')", [str(ROOT / argv[0]), *tiny(tmp_path), *argv[1:]]
+    if argv[0] == "-m":
+        start, words = "runpy.run_module(sys.argv[0], run_name='__main__')", argv[1:]
+    (tmp_path / "gone").mkdir()
+    done = outside("-c", leave + start, str(tmp_path / "gone"), *words)
+    assert told(done) == "error: the working folder was removed; change to one that is there\n"
+    assert not [*tmp_path.iterdir()]

@@ -5,6 +5,7 @@ It is the last line of stdout, and the only one: all else, also of child process
 """
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -53,6 +54,9 @@ def answer_in_json(arguments: list[str]) -> Iterator[None]:
     if not wanted or _answer is not None:
         yield
         return
+    if sys.stdout is None:
+        print(f"error: stdout is closed, where {wanted[0]} writes its object; leave one of them open", file=sys.stderr)
+        sys.exit(2)
     _answer = {"schema": SCHEMA, "exit": 0, "error": None}
     sys.stdout.flush()
     stdout = os.dup(1)
@@ -71,4 +75,17 @@ def answer_in_json(arguments: list[str]) -> Iterator[None]:
         os.close(stdout)
         text, _answer = to_json(_answer), None
         # the real stdout is back: this line is the only one that it sees
+        _print_to_stdout(text)
+
+
+def _print_to_stdout(text: str) -> None:
+    """Print the object; exit where nobody can read it, since the status of the work would say that all is well."""
+    try:
         print(text, flush=True)
+    except OSError as error:
+        # or Python tries once more at its end, and says so in lines of its own
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        if isinstance(error, BrokenPipeError):  # whoever read it has gone
+            sys.exit(128 + signal.SIGPIPE)
+        print(f"error: the object of --json cannot be written to stdout: {error.strerror}", file=sys.stderr)
+        sys.exit(2)
