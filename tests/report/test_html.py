@@ -1,11 +1,13 @@
 """Pages of studies and runs: whole in one file, true to their numbers, harmless whatever a text says."""
 
+import json
 import re
 import shutil
 import subprocess
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -233,6 +235,17 @@ def test_the_index_leads_to_every_page(runs: list[Path]):
     links = [str(one["href"]) for tag, one in Seen((outputs / "index.html").read_text()).tags if tag == "a"]
     assert [(outputs / link).resolve() for link in links] == [(runs[0] / "report.html").resolve()]
     assert runs[1].name in Seen(render_index(outputs)).cells
+
+
+@pytest.mark.parametrize("damage", [{"strata": None}, {"runs": [{}]}, {"strata": [{"answer": [1]}]}])
+def test_a_damaged_comparison_hides_no_other_study_in_the_index(damage: dict[str, Any], tmp_path: Path):
+    for name, content in (("damaged", damage), ("whole", {})):
+        folder = tmp_path / "ablations" / name
+        folder.mkdir(parents=True)
+        (folder / "study.json").write_text("{}")
+        (folder / "ledger.jsonl").write_text('{"key": "a", "status": "failed", "at": "noon"}\n')
+        (folder / "comparison.json").write_text(json.dumps({"version": 1, **content}))
+    assert {"damaged", "whole", "its comparison.json is not whole"} <= {*Seen(render_index(tmp_path)).cells}
 
 
 def test_what_is_neither_study_nor_run_is_refused(tmp_path: Path):

@@ -9,6 +9,7 @@ import pytest
 
 from gptlab.ablation.options import StudyOptions
 from gptlab.errors import Refused
+from gptlab.report.publish import read_tracking
 from gptlab.runs.record import REMEDY
 from gptlab.runs.study_folder import StudyFolder, read_plan
 from gptlab.stats.study_plan import Adjustment, StudyPlan
@@ -80,6 +81,7 @@ def test_an_older_file_has_its_arms_by_their_labels_alone(tmp_path: Path):
         ({"name": "a package", "version": 1}, "no study, no arms, no cells"),
         ({**OLDEST, "seeds": ["one"]}, "seeds is not a list of ints"),
         ({**OLDEST, "settled": {"base": [["mlp.hidden", 352]]}}, "settled is not"),
+        ({**OLDEST, "delta": -1.0}, "delta is below 0"),
         ({**OLDEST, "variance": "none"}, "variance is not one of auto, own, pooled, moderated"),
     ],
 )
@@ -88,3 +90,16 @@ def test_what_is_no_plan_is_refused_in_one_line(tmp_path: Path, document: Any, t
         read_plan(written(tmp_path, document))
     assert told in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+def test_an_event_whose_run_is_no_name_is_refused_in_one_line(tmp_path: Path):
+    (tmp_path / "ledger.jsonl").write_text('{"key": "a", "status": "finished", "run": ["b"]}\n')
+    with pytest.raises(Refused, match="names no run; put a copy of the file back"):
+        StudyFolder(tmp_path).read_states()
+
+
+def test_a_plan_without_cells_has_no_tracking_and_is_refused_in_one_line(tmp_path: Path):
+    written(tmp_path, {**OLDEST, "cells": []})
+    with pytest.raises(Refused, match=REMEDY) as refused:
+        read_tracking(tmp_path)
+    assert "study.json names no cells" in str(refused.value)

@@ -35,11 +35,15 @@ def _get_sort_key(row: dict[str, Any]) -> tuple[str, str]:
 def _describe_study(folder: Path) -> dict[str, Any]:
     """Return the row of a study: its answers, how many of its runs finished, and when it was last at work."""
     comparison = _read_or_empty(read_comparison, folder / "comparison.json")
-    strata, runs = comparison.get("strata", []), comparison.get("runs", [])
-    answers = [stratum["answer"][0]["text"] for stratum in strata if stratum.get("answer")]
-    finished = sum(run["status"] == "finished" for run in runs)
+    try:
+        strata, runs = comparison.get("strata", []), comparison.get("runs", [])
+        answers = [stratum["answer"][0]["text"] for stratum in strata if stratum.get("answer")]
+        finished = sum(run["status"] == "finished" for run in runs)
+    except (TypeError, KeyError, IndexError, AttributeError):  # a damaged one hides no other study
+        answers, finished, runs, comparison = ["its comparison.json is not whole"], 0, [], {}
     # the ledger's last line, and not a file's time: a copied folder keeps its place
-    last_event = max((event["at"] for event in StudyFolder(folder).read_events()), default=0.0)
+    times = [event.get("at") for event in StudyFolder(folder).read_events()]
+    last_event = max((float(at) for at in times if isinstance(at, int | float)), default=0.0)
     return {
         "name": folder.name,
         "href": _link_report("ablations", folder),

@@ -26,7 +26,7 @@ from gptlab.report.run import build_run_report
 from gptlab.report.study import build_study_report
 from gptlab.report.text.view import make_views
 from gptlab.runs import tracker
-from gptlab.runs.record import read_json, to_json, write_atomically
+from gptlab.runs.record import REMEDY, read_json, to_json, write_atomically
 from gptlab.runs.study_folder import StudyFolder
 from gptlab.runs.wandb_environment import find_api_key
 from gptlab.stats.results import Comparison, Findings
@@ -70,8 +70,10 @@ def read_tracking(folder: Path) -> Tracking:
     """Return how the runs of a study are tracked, as its first cell says."""
     if not (folder / "study.json").exists():
         raise Refused(f"{folder} is no study: it holds no study.json; studies live in outputs/ablations")
-    cell = next(iter(StudyFolder(folder).read_cells().values()))
-    return Recipe(cell["config"]).settings.tracking
+    cells = [*StudyFolder(folder).read_cells().values()]
+    if not cells:
+        raise Refused(f"{folder / 'study.json'} names no cells; {REMEDY}")
+    return Recipe(cells[0]["config"]).settings.tracking
 
 
 def publish_summary(folder: Path, findings: Findings, report: Report, warn: Callable[[str], None]) -> None:

@@ -103,6 +103,8 @@ class StudyFolder:
                 if event["status"] == "compared" and not conforms(event.get("seeds"), list[int]):
                     # a look that is lost would give its alpha back
                     raise Refused(f"{path}: {line[:60]} is a look without its seeds; put a copy of the file back")
+                if not isinstance(event.get("run") or "", str):
+                    raise Refused(f"{path}: {line[:60]} names no run; put a copy of the file back")
                 yield event
 
     def read_looked(self) -> list[int]:
@@ -235,7 +237,8 @@ def _find_unfit_values(values: dict[str, Any]) -> list[str]:
     """Return what is wrong with values of the right types."""
     looks, alpha = values.get("looks", []), values.get("alpha", ALPHA)
     wrong = [f"looks={looks} do not increase from 2"] if looks and (looks != sorted({*looks}) or looks[0] < 2) else []
-    return wrong if 0 < alpha < 1 else [*wrong, f"alpha={alpha:g} is no probability"]
+    wrong += [] if 0 < alpha < 1 else [f"alpha={alpha:g} is no probability"]
+    return [*wrong, "delta is below 0"] if (values.get("delta") or 0) < 0 else wrong
 
 
 def _fits(name: str, value: Any) -> bool:
