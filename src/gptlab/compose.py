@@ -22,6 +22,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
+from gptlab import errors
 from gptlab.config import hydra_messages
 from gptlab.config.broken_packages import warn_of_broken_packages
 from gptlab.config.command_line import (
@@ -38,7 +39,7 @@ from gptlab.config.typecheck import format_value
 from gptlab.config.variant_packages import register_searched
 from gptlab.console.json_answer import add_to_answer, answer_in_json
 from gptlab.corpus.content import stamp_content
-from gptlab.errors import Ended, Refused, escape_controls, refuse_out_of_memory, refuse_removed_folder
+from gptlab.errors import Ended, Refused, describe_os_error, escape_controls
 from gptlab.runs.outputs import OF_RUNS, check_writable
 from gptlab.runs.resume import name_choices as name_choices
 from gptlab.runs.resume import resume_recipe
@@ -273,8 +274,8 @@ def program() -> Iterator[None]:
     warnings.filterwarnings("ignore", r".*hydra.searchpath.*\.conf is not available")  # for want of an __init__.py
     with answer_in_json(sys.argv):
         try:
-            with errors_in_one_line(), refuse_missing_package(sys.argv[1:]), refuse_out_of_memory(gpu=True):
-                refuse_removed_folder()
+            with errors_in_one_line(), refuse_missing_package(sys.argv[1:]), errors.refuse_out_of_memory(gpu=True):
+                errors.refuse_removed_folder()
                 yield
         except (Refused, Ended) as error:
             if FULL_ERROR:
@@ -287,9 +288,7 @@ def program() -> Iterator[None]:
         except OSError as error:
             if FULL_ERROR:
                 raise
-            reason = error.strerror or str(error).strip() or type(error).__name__
-            where = f"{error.filename}: " if error.filename else ""
-            _exit_with_line(f"error: {where}{' '.join(reason.split())}; check that path and its rights", 2)
+            _exit_with_line(f"error: {describe_os_error(error)}", 2)
         except KeyboardInterrupt:
             _exit_with_line("stopped", 130)
 

@@ -25,6 +25,13 @@ def refuse_unknown_word(variable: str, words: Sequence[str]) -> None:
         raise Refused(f"{variable}={word}: no such word; known: {', '.join(words)}; unset is {words[0]}")
 
 
+def describe_os_error(error: OSError) -> str:
+    """Return one line for what a file system refused: the path, if it is known, the reason and a remedy."""
+    reason = error.strerror or str(error).strip() or type(error).__name__
+    where = f"{error.filename}: " if error.filename else ""
+    return f"{where}{' '.join(reason.split())}; check that path and its rights"
+
+
 def refuse_removed_folder() -> None:
     """Raise Refused where the working folder was removed, from which no path can be told."""
     try:
