@@ -81,11 +81,12 @@ def test_intervals_hold_the_truth_in_92_to_97_percent():
 @pytest.mark.parametrize(("rungs", "seeds"), [*product((3, 4, 6), (3, 5))])
 @pytest.mark.parametrize("law", [(0.95, 0.1), (0.9, 0.08), (0.95, 0.13)])
 def test_intervals_hold_the_truth_over_rungs_seeds_and_laws(rungs: int, seeds: int, law: tuple[float, float]):
-    found = coverage(Planted(power_law_gain(*law), rungs, seeds, sd=(0.012, 0.004)), 500)
+    found = coverage(Planted(power_law_gain(*law), rungs, seeds, sd=(0.012, 0.004)), 1000)
     for name, share in found.items():
-        assert 0.92 - 0.02 <= share <= 0.97 + 0.02, (name, found)  # standard error of 500 ladders: 0.01
+        assert 0.92 - 0.02 <= share <= 0.97 + 0.02, (name, found)  # three standard errors of 1,000 ladders
     most = 0.97 if rungs > 3 else 0.98  # three rungs leave one degree of freedom, and Satterthwaite's are few
-    assert 0.92 <= np.mean([*found.values()]) <= most
+    # two standard errors: which ladders a seed draws differs from machine to machine in last bits, and so do their fits
+    assert 0.92 - 0.01 <= np.mean([*found.values()]) <= most + 0.01
 
 
 def test_losses_without_noise_give_their_floor_scales_and_exponents():
