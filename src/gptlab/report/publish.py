@@ -34,7 +34,6 @@ from gptlab.stats.results import Comparison, Findings
 FILES = ("report.html", "report.md", "comparison.json", "results.csv", wandb_report.SPEC_NAME)
 """What is uploaded with a study's summary, as far as it is there."""
 
-
 # -- pages
 
 

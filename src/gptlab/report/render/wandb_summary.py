@@ -22,7 +22,7 @@ def make_summary_id(outputs: Path, study: str) -> str:
 
 
 def list_summaries(outputs: Path, study: str) -> list[Path]:
-    """Return the folders of a study's own run, written offline and not yet synced, or synced."""
+    """Return the folders of a study's own run, synced or not."""
     return [*(outputs / "wandb").glob(f"*-{make_summary_id(outputs, study)}*")]
 
 
