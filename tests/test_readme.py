@@ -59,6 +59,7 @@ def test_the_example_variant_keeps_every_law(house: Path) -> None:
     assert int(re.search(r"(\d+) passed", done.stdout)[1]) > 5  # type: ignore[index]
 
 
+@pytest.mark.thorough
 def test_the_example_variant_is_listed_and_refuses_bad_values(house: Path) -> None:
     def train(*arguments: str) -> subprocess.CompletedProcess[str]:
         environment = {"PYTHONPATH": str(house / "src"), "PATH": "/usr/bin:/bin"}

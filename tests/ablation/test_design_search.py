@@ -41,6 +41,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str
     return pool, searched(pool, "trials=6")
 
 
+@pytest.mark.thorough
 def test_a_search_goes_on_as_if_it_had_not_been_stopped(whole: tuple[Path, list[dict[str, Any]]], tmp_path: Path):
     searched(tmp_path, "trials=3")
     assert searched(tmp_path, "trials=6") == whole[1]

@@ -185,6 +185,7 @@ def test_the_wall_time_is_that_of_the_last_cell_to_end():
     assert estimate_wall_time([], 2) == 0
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system binds no process to a core")
 def test_a_worker_has_all_cores():
     # forked from a process with a worker's imports, as workers are
@@ -224,6 +225,7 @@ def test_a_launcher_has_jobs_of_its_own(tmp_path: Path):
 # -- what goes wrong
 
 
+@pytest.mark.thorough
 def test_a_worker_that_is_killed_is_one_failed_cell(tmp_path: Path):
     study = start(tmp_path, *LONG[1:], "steps=1000", "jobs=2", "seeds=[0,1]")  # three cells come to their end
     owners = wait_for(lambda: len(found := find_workers(tmp_path)) == 2 and found)
@@ -240,6 +242,7 @@ def test_a_worker_that_is_killed_is_one_failed_cell(tmp_path: Path):
     assert "failed: its process was killed (SIGKILL)" in out
 
 
+@pytest.mark.thorough
 @pytest.mark.few(1)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
 def test_a_signal_to_the_study_stops_all_workers_and_the_same_command_goes_on(tmp_path: Path, number: signal.Signals):
@@ -277,6 +280,7 @@ def test_a_signal_that_a_worker_overlooks_does_not_hang_the_study(tmp_path: Path
         worker.process.kill()
 
 
+@pytest.mark.thorough
 def test_repeating_a_finished_study_needs_no_torch(alone: Path):
     check = (
         "import runpy, sys; sys.argv[0] = 'ablate.py'\n"

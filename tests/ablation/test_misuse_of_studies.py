@@ -24,6 +24,7 @@ def refusal(done: Done) -> str:
     return done.err
 
 
+@pytest.mark.thorough
 def test_a_study_that_was_judged_is_judged_in_one_way_only(tmp_path: Path):
     first = ablate(tmp_path, *LOOKS)
     assert first.status in COMPARED, first.err
@@ -43,6 +44,7 @@ def test_a_study_that_was_judged_is_judged_in_one_way_only(tmp_path: Path):
     assert ablate(tmp_path, *LOOKS, "delta=null", "seeds=3").status in COMPARED  # what it was may be said
 
 
+@pytest.mark.thorough
 def test_budgets_that_come_after_a_verdict_price_it_and_leave_its_margin(tmp_path: Path):
     def find_margin(name: str) -> str:
         (stratum,) = json.loads((tmp_path / "ablations" / name / "comparison.json").read_text())["strata"]
@@ -58,6 +60,7 @@ def test_budgets_that_come_after_a_verdict_price_it_and_leave_its_margin(tmp_pat
     assert "budget=[]: this study has been judged by budget=[0.5,2]," in refusal(ablate(tmp_path, *LOOKS, "name=first"))
 
 
+@pytest.mark.thorough
 def test_the_bill_says_which_arms_another_study_has_judged_by_the_same_runs(tmp_path: Path):
     line = "optimizer.lr=0.002 was judged against optimizer.lr=0.001 by these runs before, in "
     assert ablate(tmp_path, *LOOKS).status in COMPARED
@@ -69,6 +72,7 @@ def test_the_bill_says_which_arms_another_study_has_judged_by_the_same_runs(tmp_
     assert f"{line}asked: each study has an alpha of its own" in again.out
 
 
+@pytest.mark.thorough
 def test_a_winner_is_judged_on_fresh_seeds_once(tmp_path: Path):
     assert ablate(tmp_path, *LOOKS, "confirm=2").status in COMPARED
     assert ablate(tmp_path, *LOOKS, "confirm=2").status in COMPARED  # the same again is the same

@@ -29,6 +29,7 @@ def test_arms_of_a_file_are_compared_by_their_names(tmp_path: Path):
     assert "4 done, 2 to run" in program("ablate.py", *words, "dry_run=true").out
 
 
+@pytest.mark.thorough
 def test_arms_are_typed_on_the_command_line_and_compared_by_their_names(tmp_path: Path):
     betas = "+arms.betas=[optimizer.betas=[0.9,0.95],mlp=gelu]"
     words = [*tiny(tmp_path), betas, "+arms.plain=[]", "+arms.gated=[attention.gate=true,optimizer.lr=2e-3]"]
@@ -134,6 +135,7 @@ def test_excluded_points_of_a_grid_are_not_composed(tmp_path: Path):
     assert "left out by exclude: attention=mha attention.kv_heads=2" in done.out
 
 
+@pytest.mark.thorough
 def test_a_whole_study_is_committed_in_a_file_and_run_by_its_name(tmp_path: Path):
     words = ["experiment=attention_study", "model.width=16", f"outputs={tmp_path}", "dry_run=true"]
     done = program("ablate.py", *words)

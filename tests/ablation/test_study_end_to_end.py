@@ -270,6 +270,7 @@ def test_runs_of_other_code_are_taken_only_if_asked(pool: Path, tmp_path: Path):
     assert "4 runs are of other code" in " ".join(done.out.split())
 
 
+@pytest.mark.thorough
 def test_a_baseline_that_is_run_twice_says_the_same(tmp_path: Path):
     done = ablate(tmp_path, AXIS, "aa=true", "seeds=2", "budget=[0.5,2]", "confirm=2")
     assert done.status in COMPARED, done.err
@@ -286,6 +287,7 @@ def test_a_baseline_that_is_run_twice_says_the_same(tmp_path: Path):
     assert stratum.exchange is not None
 
 
+@pytest.mark.thorough
 def test_learning_rates_are_multiples_of_each_arms_own_and_go_beyond_an_edge(tmp_path: Path):
     done = ablate(tmp_path, "optimizer=adamw,muon", "tune=grid", "lr_grid=[0.05,0.5]", "seeds=2", "budget=[2]")
     assert done.status in COMPARED, done.err
@@ -299,6 +301,7 @@ def test_learning_rates_are_multiples_of_each_arms_own_and_go_beyond_an_edge(tmp
     assert ("optimizer=adamw", "budget", 2.0, tunings[0].best) in found
 
 
+@pytest.mark.thorough
 def test_sizes_are_compared_each_with_its_own_baseline(tmp_path: Path):
     smaller = [one for one in words(tmp_path) if not one.startswith(("model.layers", "model="))]
     done = program("ablate.py", *smaller, "model=nano,micro,mini", AXIS)
@@ -311,6 +314,7 @@ def test_sizes_are_compared_each_with_its_own_baseline(tmp_path: Path):
     }
 
 
+@pytest.mark.thorough
 def test_arms_of_one_time_say_what_they_took(tmp_path: Path):
     done = ablate(tmp_path, "mlp=swiglu,relu", "match=time", "seeds=1", "steps=60")
     assert done.status in COMPARED, done.err
@@ -436,6 +440,7 @@ def test_a_study_killed_at_random_ends_as_if_it_never_was(pool: Path, tmp_path: 
     assert verdicts(study_folder(tmp_path)) == verdicts(study_folder(pool))
 
 
+@pytest.mark.thorough
 def test_two_processes_on_one_study_run_each_cell_once(pool: Path, tmp_path: Path):
     both = [start(tmp_path, AXIS) for _ in range(2)]
     for process in both:
@@ -444,6 +449,7 @@ def test_two_processes_on_one_study_run_each_cell_once(pool: Path, tmp_path: Pat
     assert losses(study_folder(tmp_path)) == losses(study_folder(pool))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "launcher",
     [

@@ -109,6 +109,7 @@ def test_several_data_beside_another_axis_are_tasks(tmp_path: Path):
     assert len(twins) == 1  # all arms and seeds are judged by the same examples
 
 
+@pytest.mark.thorough
 def test_a_registered_plan_says_what_decides_in_which_task(tmp_path: Path):
     tasks = "tasks={easy:['data=parity'],text:['data=shakespeare']}"
     words = STUDY.replace("data=parity,induction", tasks).split()

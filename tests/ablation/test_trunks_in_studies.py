@@ -91,6 +91,7 @@ def test_the_bill_tells_what_trunks_save(tmp_path: Path):
     assert "branch off" not in ablate(tmp_path, "dry_run=true", "schedule=cosine").out
 
 
+@pytest.mark.thorough
 def test_arms_beside_the_baseline_and_the_control_train_alone(tmp_path: Path):
     done = ablate(tmp_path, "attention=mha,gqa", "aa=true", "seeds=1", "keep=best", "budget=[2]")
     assert done.status in COMPARED, done.err

@@ -103,6 +103,7 @@ def test_without_a_prompt_a_text_without_new_lines_begins_somehow(tmp_path: Path
     assert (said.exit_code, len(said.stdout)) == (0, 5 + len("\n"))
 
 
+@pytest.mark.thorough
 def test_samples_come_as_they_are_written(run: Path):
     command = [sys.executable, "-m", "gptlab", "sample", str(run), "--prompt", "the", "--length", "2000"]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:

@@ -78,6 +78,7 @@ def begun(house: Path) -> Path:
     return house
 
 
+@pytest.mark.thorough
 def test_every_starter_becomes_two_files_of_the_house(begun: Path):
     for slot in new.STARTERS:
         package = find_slot_package(slot)

@@ -67,6 +67,7 @@ def search(folder: Path, *words: str) -> Any:
     return program("-m gptlab", "search", f"{folder}/weights.safetensors", *files, *words)
 
 
+@pytest.mark.thorough
 def test_it_is_solved_from_a_wrong_guess_and_a_run_can_start_from_it(folder: Path, tmp_path: Path):
     done = search(folder, "model.heads=1", "mlp=gelu_tanh", "norm.eps=1e-6", "--to", str(tmp_path / "solved"))
     assert done.status == 0, done.err
@@ -105,6 +106,7 @@ def test_a_mapped_folder_that_is_not_whole_is_refused(folder: Path, tmp_path: Pa
         refused('{"vocab": 512, "knobs": {"position": "learned"}}')
 
 
+@pytest.mark.thorough
 def test_other_words_of_the_mapping_are_another_checkpoint(folder: Path, tmp_path: Path):
     solved = tmp_path / "solved"
     assert search(folder, "model.heads=2", "norm.eps=1e-5", "--to", str(solved)).status == 0

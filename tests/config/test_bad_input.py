@@ -417,6 +417,7 @@ def test_bad_input_is_refused_in_one_line(overrides: str, wanted: str, tmp_path:
     assert_refused(real(tmp_path, *shlex.split(overrides)), wanted, tmp_path)
 
 
+@pytest.mark.few(90)
 @pytest.mark.parametrize(("overrides", "wanted"), OTHERS, ids=[given for given, _ in OTHERS])
 def test_and_so_is_all_other_bad_input(overrides: str, wanted: str, asked: Any, texts: Path, tmp_path: Path):
     given, line = (one.replace("{texts}", str(texts)) for one in (overrides, wanted))
@@ -462,6 +463,7 @@ def test_a_wrong_mode_of_the_environment_is_refused(asked: Any, tmp_path: Path):
     assert_refused(asked(WANDB_MODE="bogus"), wanted, tmp_path)
 
 
+@pytest.mark.thorough
 def test_the_whole_traceback_shows_if_asked(tmp_path: Path):
     done = real(tmp_path, "attention.kv_heads=3", HYDRA_FULL_ERROR="1")
     assert done.status == 1
@@ -469,6 +471,7 @@ def test_the_whole_traceback_shows_if_asked(tmp_path: Path):
     assert "kv_heads=3 does not divide model.heads=4" in done.err
 
 
+@pytest.mark.thorough
 def test_a_program_that_ours_starts_is_not_asked_for_its_traceback(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
     with errors_in_one_line():

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from tiny_runs import ROOT, tiny
 
 CHECK = """
@@ -34,6 +35,7 @@ REFUSED = [
 ]
 
 
+@pytest.mark.thorough
 def test_what_is_asked_or_refused_waits_for_no_import_that_it_does_not_need(tmp_path: Path):
     cases = [([*words, f"outputs={tmp_path}"], told) for words, told in REFUSED]
     cases += [

@@ -37,6 +37,7 @@ def test_a_file_system_without_locks_is_named(number: str, tmp_path: Path):
     assert not [*(tmp_path / "runs").iterdir()]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("encoding", ["ascii", pytest.param("latin-1", marks=pytest.mark.slow)])
 def test_a_terminal_of_another_encoding_loses_letters_and_no_results(encoding: str, tmp_path: Path):
     words = ["steps=10", "sample.count=1", "attention=mha,mqa", "seeds=2", "timing=0", "name=found", "jobs=1"]
@@ -75,6 +76,7 @@ def test_a_file_name_that_is_no_utf8_is_read_like_any_other(tmp_path: Path):
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("inside", ["", "runs", "locks", "ablations"])
 def test_a_folder_that_is_a_file_or_a_link_to_nowhere_is_refused_before_any_cell(inside: str, tmp_path: Path):
     in_the_way = tmp_path / "pool" / inside
@@ -89,6 +91,7 @@ def test_a_folder_that_is_a_file_or_a_link_to_nowhere_is_refused_before_any_cell
         assert not any((tmp_path / "pool").glob("*"))  # nothing half-made
 
 
+@pytest.mark.thorough
 def test_a_summary_that_may_not_be_read_is_named_and_is_no_run_that_is_gone(tmp_path: Path):
     words = [*tiny(tmp_path), "steps=4", "attention=mha,gqa", "seeds=2", "timing=0", "name=found", "jobs=1"]
     assert outside("ablate.py", *words).returncode in COMPARED

@@ -132,6 +132,7 @@ def test_a_package_whose_code_does_not_import_is_refused_in_one_line(
     assert (done.status, done.err) == (2, f"error: {line}\n")
 
 
+@pytest.mark.thorough
 @pytest.mark.few(2)
 @pytest.mark.parametrize(
     ("code", "fault"),

@@ -124,6 +124,7 @@ def test_a_file_that_changes_between_plan_and_training_is_no_run_of_either_text(
 PAIR = {"sentence_good": "the license is free", "sentence_bad": "the license are free"}
 
 
+@pytest.mark.thorough
 def test_a_run_goes_on_with_the_tasks_that_it_began_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     there, other = tmp_path / "there", tmp_path / "other"
     for folder in (there, other):

@@ -706,6 +706,7 @@ def test_a_mixture_is_its_formula_token_by_token(top_k: int, normalize: bool, sh
     assert mixture.inactive_weights() == (3 - top_k) * 2 * 60 * 240
 
 
+@pytest.mark.thorough
 def test_a_mixture_of_sides_that_a_grouped_product_takes_is_one_graph():
     made = wiring.build_decoder(composed("model=nano", "mlp=moe"), 65)
     now = torch.randint(65, (2, 64))

@@ -297,6 +297,7 @@ def browse(html: str, folder: Path, width: int, *flags: str) -> tuple[dict[str, 
     return dict(re.findall(r'data-(\w+)="([^"]*)"', body)), dom
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("width", [400, 1280])
 def test_a_browser_draws_it_and_nothing_is_wrong(text: str, tmp_path: Path, width: int):
     told, dom = browse(text, tmp_path, width)
@@ -310,12 +311,14 @@ def test_a_browser_draws_it_and_nothing_is_wrong(text: str, tmp_path: Path, widt
     assert "<title>caught" not in dom
 
 
+@pytest.mark.thorough
 def test_it_is_dark_where_the_reader_is(text: str, tmp_path: Path):
     told, _ = browse(text, tmp_path, 800, "--blink-settings=preferredColorScheme=0")
     assert told["paper"] == "rgb(21, 23, 27)"
     assert told["ink"] == "rgb(230, 231, 234)"
 
 
+@pytest.mark.thorough
 def test_runs_and_the_index_open_in_a_browser(runs: list[Path], tmp_path: Path):
     for name, html in {
         "run": render_page(build_run_report(runs[0])),

@@ -127,6 +127,7 @@ def count_mlflow(folder: Path) -> dict[str, list[int]]:
 COUNTERS = {"tensorboard": count_tensorboard, "trackio": count_trackio, "mlflow": count_mlflow}
 
 
+@pytest.mark.thorough
 @pytest.mark.filterwarnings("ignore")  # of the libraries
 @pytest.mark.parametrize("name", list_choices("mirror"))
 def test_a_run_that_goes_on_after_a_kill_loses_no_step_and_doubles_none(

@@ -31,6 +31,7 @@ def is_running(number: int) -> bool:
     return state != "Z"
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(not Path("/proc").exists(), reason="looks for the process in /proc")
 @pytest.mark.parametrize("program", [FOLLOWER, ASKED], ids=["run", "study"])
 def test_a_follower_ends_soon_after_the_first_process_was_killed(program: str):

@@ -59,6 +59,7 @@ def test_what_makes_no_sense_is_refused(make: Any, line: str):
         make()
 
 
+@pytest.mark.thorough
 def test_a_study_of_pruning_compares_its_methods_too(tmp_path: Path):
     words = ["study=prune", "study.sparsities=[0.5]", "seeds=2", "timing=0", "name=pruned"]
     done = program("ablate.py", *tiny(tmp_path), *words)

@@ -28,6 +28,7 @@ def test_pieces_cover_the_product_once(split: str, workers: int):
     assert len(cut) == (8 if split == "recursive" else workers)
 
 
+@pytest.mark.thorough
 def test_every_way_says_what_blas_says():
     draws = np.random.default_rng(0)
     a, b = draws.standard_normal(SIDES[:2]), draws.standard_normal(SIDES[1:])

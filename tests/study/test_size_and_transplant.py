@@ -164,6 +164,7 @@ def test_the_vocabulary_of_a_size_is_at_least_two():
         Size(vocab=1)
 
 
+@pytest.mark.thorough
 def test_what_was_moved_may_then_be_trained(tmp_path: Path):
     words = ["study=transplant", "study.follow_up=train", "study.rounds=1", "timing=0", "mlp=gelu,gelu_tanh"]
     done = program("ablate.py", *tiny(tmp_path), *words, "seeds=1", "name=moved")
@@ -176,6 +177,7 @@ def test_what_was_moved_may_then_be_trained(tmp_path: Path):
     assert not any(word.startswith("study") for word in plan["command"])
 
 
+@pytest.mark.thorough
 def test_weights_of_a_run_that_has_changed_are_measured_anew(tmp_path: Path):
     run, other = (finished(*tiny(tmp_path, "steps=2", f"seed={seed}")) for seed in (0, 1))
     words = ["study=mxint8", f"study.run={run}", "study.formats=[int8]", "study.rounds=1", "study.batch=1", "seeds=1"]

@@ -106,6 +106,7 @@ def test_a_trunk_that_was_killed_has_the_same_branches(tmp_path: Path):
     assert_same_run(done.folder, finished(*tiny(tmp_path / "alone", *LONG, "steps=100")))
 
 
+@pytest.mark.thorough
 def test_a_branch_that_was_killed_goes_on_to_the_same_end_without_its_trunk(tmp_path: Path):
     folder = finished(*tiny(tmp_path / "trunk", *LONG, "steps=200", "branches=[0.75]"))
     words = tiny(tmp_path / "killed", *LONG, "steps=150", f"trunk={folder}")

@@ -33,6 +33,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Done:
     )  # W&B leaves a folder to be cleaned up at exit
 
 
+@pytest.mark.thorough
 @several
 def test_two_processes_compute_what_one_does(shared: Done, tmp_path: Path):
     assert (shared.status, shared.err) == (0, "")

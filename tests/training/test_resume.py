@@ -80,6 +80,7 @@ def album(folder: Path, monkeypatch: pytest.MonkeyPatch, overrides: list[str]) -
     return copies
 
 
+@pytest.mark.thorough
 def test_killed_before_any_write_a_run_resumes_to_the_same_end(
     whole: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
