@@ -71,6 +71,11 @@ def test_what_is_not_resolved_names_the_next_planned_look_and_its_command():
     assert told.command == "ablate.py attention=mha,gqa,linear seeds=5"
 
 
+def test_a_p_below_alpha_that_the_look_leaves_unresolved_is_named_beside_its_level():
+    assert "p = 0.03 by Holm over 2 against .025" in str(sentence(study(p_holm=0.03), "linear"))
+    assert " p " not in str(sentence(study(p_holm=0.06), "linear"))
+
+
 def test_what_would_change_it_says_how_likely_the_next_look_is_to():
     (view,) = make_views(study(next_look=5, chance=0.0, chance_at_last=0.62, more_seeds=2))
     steps = str(summarize_view(view)[-1])

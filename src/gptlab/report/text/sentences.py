@@ -17,6 +17,7 @@ from gptlab.report.text.numbers import (
 )
 from gptlab.report.text.view import View, build_command, pluralize
 from gptlab.stats.results import Comparison, Contrast, Findings, Run, Tuning
+from gptlab.stats.spending import ALPHA
 
 # -- verdicts
 
@@ -181,12 +182,14 @@ def _describe_unresolved(view: View, comparison: Comparison, contrast: Contrast)
 
 
 def describe_evidence(comparison: Comparison, contrast: Contrast) -> str:
-    """Return the number of seeds, the variance, and the p-value of a decided contrast."""
+    """Return the number of seeds, the variance, and the p-value of a contrast that is decided, or nearly."""
     # an arm with two names is one comparison
     tested = [other for other in comparison.contrasts if other.difference or other.sd]
     tests = len({(other.difference, other.p, other.seeds) for other in tested})
     phrases = [f"{len(contrast.seeds)} paired seeds", f"{comparison.variance} variance"]
-    if contrast.verdict in ("better", "worse"):
+    # below all of alpha and not below a look's level: named, or a reader of the table wonders
+    nearly = contrast.verdict == "not resolved" and contrast.level < contrast.p_holm < ALPHA
+    if contrast.verdict in ("better", "worse") or nearly:
         holm = f" by Holm over {tests}" if tests > 1 else ""
         has_own = comparison.variance != "own"
         own = f", {format_p_value(contrast.p_own)} with its own variance" if has_own else ""
