@@ -181,6 +181,14 @@ def test_grids_are_crossed_with_tasks_and_exclude_leaves_an_arm_out_of_all(tmp_p
     assert {variant.name for variant in spec.baselines.values()} == {"baseline"}
 
 
+def test_a_word_that_a_task_overrules_is_named(tmp_path: Path):
+    spec = specify(tmp_path, {"attention": ["mha", "gqa"]}, "model.context=48", "steps=9")
+    assert [note for note in spec.notes if "does nothing" in note] == [
+        "model.context=48 does nothing in short: model.context=16 of the task stands behind it",
+        "model.context=48 does nothing in long: model.context=32 of the task stands behind it",
+    ]
+
+
 # -- downstream tasks
 
 

@@ -12,7 +12,9 @@ from test_cli import gptlab
 from typer.testing import CliRunner
 
 from gptlab.__main__ import app
+from gptlab.ablation.options import StudyOptions
 from gptlab.commands import explain
+from gptlab.commands.slots import describe_menu
 from gptlab.config.factory import locate
 from gptlab.config.recipe import KNOB_SLOTS, PARTS, SLOTS
 from gptlab.model.costs import count_forward_flops
@@ -65,6 +67,13 @@ def test_every_knob_has_a_line_in_its_class_or_in_its_yaml(slot: str, choice: st
     _, meanings = explain.split_knob_list(inspect.cleandoc(target.__doc__ or ""), knobs)
     remarked = {line.partition(":")[0] for line in lines if "  # " in line}
     assert {*knobs} - {"defaults"} <= meanings.keys() | remarked
+
+
+@pytest.mark.parametrize("word", ["attention.qk_clip", "embedding_scale", "evaluation.every"])
+def test_a_knob_or_a_setting_is_referred_to_the_menu_that_has_it(word: str):
+    done = CliRunner().invoke(app, ["explain", word])
+    assert f"python -m gptlab slots {word} lists what has it" in str(done.exception)
+    assert any(describe_menu(StudyOptions, word).values())
 
 
 def test_a_list_of_knobs_is_told_from_other_lists():

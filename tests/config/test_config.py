@@ -175,6 +175,14 @@ def test_a_run_is_named_by_what_was_asked_for(overrides: str, label: str):
     assert composed(*overrides.split()).label == label
 
 
+def test_a_long_name_ends_with_a_whole_part():
+    words = (
+        "attention.short_conv=4 attention.qk_norm=whole attention.gate=head attention.sink=true attention.qk_clip=0.125"
+    )
+    cut = composed("model=nano", "position.fraction=0.5", *words.split()).label
+    assert cut == "nano-short_conv_4-qk_norm_whole-qk_clip_0.125-gate_head-sink_true-fraction_0.5-s0"
+
+
 @pytest.mark.parametrize(
     "words",
     [

@@ -14,7 +14,7 @@ from gptlab.ablation.arms.duplicates import drop_duplicates, drop_same_functions
 from gptlab.ablation.arms.idle_options import refuse_absent_metric, refuse_idle_options, refuse_unfit_search
 from gptlab.ablation.arms.lines import describe_single_arm, name_arms
 from gptlab.ablation.arms.selection import Exclusions, add_arms, choose_named_arms
-from gptlab.ablation.arms.tasks import cross_with_tasks, list_words_of_size, read_tasks
+from gptlab.ablation.arms.tasks import cross_with_tasks, describe_overruled_by_tasks, list_words_of_size, read_tasks
 from gptlab.ablation.cells import Variant, hash_without_seed, make_study_name, refuse_bad_study_name
 from gptlab.ablation.design import Axes
 from gptlab.ablation.ladder import climb
@@ -123,7 +123,7 @@ def parse_command(axes: dict[str, list[str]], fixed: dict[str, str], pooled: boo
         base=base,
         variants=variants,
         baselines=baselines,
-        notes=notes,
+        notes=[*notes, *describe_overruled_by_tasks(fixed.values(), options)],
         outputs=base.settings.outputs,
         max_minutes=max_minutes,
     )

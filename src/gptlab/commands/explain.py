@@ -53,6 +53,9 @@ def refuse_unknown(slot: str, choice: str) -> None:
     if slot not in list_slots():
         if holders := [one for one in list_slots() if not choice and slot in list_choices(one)]:
             raise Refused(f"{slot}: no such slot; say {' or '.join(f'{one}={slot}' for one in holders)}")
+        train = find_yaml("", "train").read_text(encoding="utf-8")
+        if not choice and ("." in slot or re.search(rf"^{re.escape(slot)}:", train, re.M)):
+            raise Refused(f"{slot} is a knob or a setting, no slot; python -m gptlab slots {slot} lists what has it")
         near = difflib.get_close_matches(slot, list_slots(), 1, 0.5)
         hint = f"did you mean {near[0]}?" if near else f"choose from {', '.join(list_slots())}"
         raise Refused(f"{slot or repr('')}: no such slot; {hint}")

@@ -151,7 +151,11 @@ def _describe_hint(hints: dict[str, Any], key: str) -> str:
 
 def _filter_choices(slot: str, described: dict[str, Any], word: str) -> dict[str, Any]:
     choices = described["choices"]
-    matching = {name: facts for name, facts in choices.items() if _mentions(word, f"{slot}={name}", facts)}
+    matching = {}
+    for name, facts in choices.items():
+        knobs = " ".join(f"{slot}.{knob}" for knob in facts["knobs"])  # as they are printed and typed
+        if _mentions(word, f"{slot}={name} {knobs}", facts):
+            matching[name] = facts
     return {**described, "choices": matching}
 
 

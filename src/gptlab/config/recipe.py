@@ -157,9 +157,14 @@ class Recipe:
     def label(self) -> str:
         """Its name <model>-<what differs>-s<seed>, fit for a file name and, as it has no `=`, for an override."""
         parts = [str(self.choices.get("model", "custom")), *self.differs]
+        first, *others = [re.sub(r"[^\w.+-]+", "_", part, flags=re.ASCII) for part in parts]
         # 80 characters: with seed and hash it stays below the 128 of W&B, and a folder's 255 bytes
-        text = re.sub(r"[^\w.+-]+", "_", "-".join(parts), flags=re.ASCII)[:80].rstrip("-_")
-        return f"{text}-s{self.config['seed']}"
+        text = first[:80]
+        for part in others:
+            # whole or not at all: router_z_0.001, cut, would say router_z_0.0
+            if len(text) + len(part) < 80:
+                text = f"{text}-{part}"
+        return f"{text.rstrip('-_')}-s{self.config['seed']}"
 
     @property
     def folder(self) -> str:

@@ -1,5 +1,6 @@
 """Tasks of a study: every arm is run in each, and judged in each by itself."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from gptlab.ablation import design
@@ -48,3 +49,20 @@ def list_words_of_size(size: str, options: StudyOptions) -> list[str]:
     if isinstance(options.tasks, dict):
         return options.tasks[size]
     return [f"model={size}"] if size else []
+
+
+def describe_overruled_by_tasks(fixed: Iterable[str], options: StudyOptions) -> list[str]:
+    """Return a line for each word of the command line that does nothing in some tasks, which say something else."""
+    if not isinstance(options.tasks, dict):
+        return []
+    lines = []
+    for typed in fixed:
+        key = typed.lstrip("+").partition("=")[0]
+        overruling: dict[str, list[str]] = {}
+        for task, words in options.tasks.items():
+            own = [word for word in words if word.lstrip("+").partition("=")[0] == key]
+            if own and own[-1].lstrip("+") != typed.lstrip("+"):
+                overruling.setdefault(own[-1], []).append(task)
+        for word, tasks in overruling.items():
+            lines.append(f"{typed} does nothing in {', '.join(tasks)}: {word} of the task stands behind it")
+    return lines

@@ -5,8 +5,8 @@
 The same in chunks, as it is computed here: within a chunk all pairs at once, each weighed by decay^(distance); between
 chunks the state. A chunk of one token is the recurrence, a chunk of the whole sequence is the quadratic form. norm is
 the RMS of each head, without weights; gate is a Linear as wide as y. The state, head x head numbers for each head, is
-all that is remembered. Departures: values are as wide as keys, where RetNet's are twice as wide; its normalisation of
-scores is left out, which the norm cancels.
+all that is remembered. Departures: RetNet's normalisation of scores is left out, which the norm cancels; and where
+expand_v is 1 (attention=linear) values are as wide as keys, not twice as wide as RetNet's (attention=retention) are.
 """
 
 import torch
