@@ -283,6 +283,21 @@ addEventListener('load', () => setTimeout(() => {
 }, 500))</script>"""
 
 
+PICK = """<script>addEventListener('load', () => {
+  const told = document.body.dataset, shown = table => [...table.tBodies[0].rows].filter(row => !row.hidden);
+  const tables = [...document.querySelectorAll('table:not(.facts)')];
+  told.boxes = tables.every(table => !table.querySelector('.filter') === table.tBodies[0].rows.length < 6);
+  const table = tables.find(one => one.querySelector('.filter')), box = table.querySelector('.filter');
+  const first = table.tBodies[0].rows[0].cells[0].textContent, all = shown(table).length;
+  const pick = words => { box.value = words; box.dispatchEvent(new Event('input')); return shown(table).length; };
+  told.fewer = pick(first.toUpperCase()) < all && shown(table).every(row => row.textContent.includes(first));
+  told.picked = [pick('no-such-word'), pick('') === all];
+  table.tHead.rows[0].cells[0].click(); table.tHead.rows[0].cells[0].click();
+  const names = shown(table).map(row => row.cells[0].textContent);
+  told.sorted = names.every((name, at) => !at || names[at - 1].localeCompare(name) >= 0);
+})</script>"""
+
+
 def browse(html: str, folder: Path, width: int, *flags: str) -> tuple[dict[str, str], str]:
     """What a probe found out inside headless Chromium, and the page as it then was."""
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -309,6 +324,13 @@ def test_a_browser_draws_it_and_nothing_is_wrong(text: str, tmp_path: Path, widt
     assert told["seen"] == "true"  # captions, where a table is wider than the screen
     assert told["printed"] == "true"  # figures as wide as half a sheet, whatever the screen was
     assert "<title>caught" not in dom
+
+
+@pytest.mark.thorough
+def test_a_table_is_sorted_by_a_click_and_its_rows_are_picked_by_words(text: str, tmp_path: Path):
+    told, _ = browse(text.replace("</body>", f"{PICK}</body>"), tmp_path, 1280)
+    assert "wrong" not in told
+    assert (told["boxes"], told["fewer"], told["picked"], told["sorted"]) == ("true", "true", "0,true", "true")
 
 
 @pytest.mark.thorough
