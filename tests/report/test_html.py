@@ -266,15 +266,22 @@ addEventListener('load', () => setTimeout(() => {
     for (const kind of ['mouseover', 'mousemove']) drag.dispatchEvent(new MouseEvent(kind, at));
   }
   setTimeout(() => {
+    const place = one => one.getBoundingClientRect();
     told.hovered = document.querySelectorAll('.hoverlayer .hovertext').length;
     told.wide = document.documentElement.scrollWidth - innerWidth;
     told.drawn = document.querySelectorAll('.plot .main-svg').length;
     told.plots = document.querySelectorAll('.plot').length;
+    told.titled = [...document.querySelectorAll('.plot .g-xtitle')].every(one =>
+      place(one).right <= place(one.closest('.plot')).right);
+    told.apart = [...document.querySelectorAll('.plot')].every(plot => {
+      const legend = plot.querySelector('.legend');
+      return !legend || [...plot.querySelectorAll('.xtick')].every(one =>
+        place(one).bottom <= place(legend).top + 1 || place(one).top >= place(legend).bottom - 1);
+    });
     told.paper = getComputedStyle(document.body).backgroundColor;
     told.ink = (document.querySelector('.plot text') || document.body).style.fill;
     told.focus = [...document.querySelectorAll('.scroll')].every(one => one.tabIndex === 0);
     told.asked = performance.getEntriesByType('resource').length;
-    const place = one => one.getBoundingClientRect();
     told.seen = [...document.querySelectorAll('caption span')].every(one => place(one).right <= innerWidth);
     dispatchEvent(new Event('beforeprint'));
     told.printed = [...document.querySelectorAll('.plot .main-svg')].every(one => place(one).width === 300);
@@ -283,6 +290,12 @@ addEventListener('load', () => setTimeout(() => {
 }, 500))</script>"""
 
 
+NARROWEST = 500
+"""Pixels of Chromium's narrowest window: a page for a phone is looked at in a frame."""
+FRAME = """<body><iframe src="page.html" style="border: 0; width: WIDTHpx; height: 2000px"></iframe><script>
+const page = () => document.querySelector('iframe').contentDocument.body;
+setTimeout(() => Object.assign(document.body.dataset, page().dataset), 9000)
+</script></body>"""
 PICK = """<script>addEventListener('load', () => {
   const told = document.body.dataset, shown = table => [...table.tBodies[0].rows].filter(row => !row.hidden);
   const tables = [...document.querySelectorAll('table:not(.facts)')];
@@ -299,12 +312,16 @@ PICK = """<script>addEventListener('load', () => {
 
 
 def browse(html: str, folder: Path, width: int, *flags: str) -> tuple[dict[str, str], str]:
-    """What a probe found out inside headless Chromium, and the page as it then was."""
+    """What a probe found out inside headless Chromium, and the page, or the frame around it, as it then was."""
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if chromium is None:
         pytest.skip("no chromium: apt-get install chromium")
     file = folder / "page.html"
     file.write_text(html.replace("<body>", f"<body>{PROBE}", 1), encoding="utf-8")
+    if width < NARROWEST:
+        file = folder / "frame.html"
+        file.write_text(FRAME.replace("WIDTH", str(width)), encoding="utf-8")
+        flags = ("--allow-file-access-from-files", *flags)
     command = [chromium, "--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder}/profile"]
     command += [*flags, f"--window-size={width},2000", "--virtual-time-budget=20000", "--dump-dom", file.as_uri()]
     dom = subprocess.run(command, capture_output=True, text=True, timeout=90).stdout
@@ -324,6 +341,12 @@ def test_a_browser_draws_it_and_nothing_is_wrong(text: str, tmp_path: Path, widt
     assert told["seen"] == "true"  # captions, where a table is wider than the screen
     assert told["printed"] == "true"  # figures as wide as half a sheet, whatever the screen was
     assert "<title>caught" not in dom
+
+
+@pytest.mark.thorough
+def test_long_names_of_arms_cut_off_no_title_and_hide_no_legend(text: str, tmp_path: Path):
+    told, _ = browse(text.replace('"gqa"', '"gqa norm=layernorm mlp=gelu"'), tmp_path, 400)
+    assert (told["titled"], told["apart"]) == ("true", "true")
 
 
 @pytest.mark.thorough

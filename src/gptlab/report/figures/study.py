@@ -156,7 +156,12 @@ def draw_seeds(view: View, key: str, values: dict[tuple[str, int], float]) -> Fi
     return Figure(
         title="Every seed across the arms",
         data=traces,
-        layout={"yaxis": make_axis(view.comparison.metric.unit), "height": 360},
+        # above: names of arms that a narrow screen turns upright would run through it below
+        layout={
+            "yaxis": make_axis(view.comparison.metric.unit),
+            "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom"},
+            "height": 360,
+        },
         alt="; ".join(sentences),
         heads=("arm", "seed", key),
         rows=[(arm, seed, value) for (arm, seed), value in values.items()],
