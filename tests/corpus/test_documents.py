@@ -234,6 +234,15 @@ def test_a_run_says_the_loss_by_place_in_the_document_and_by_file(tmp_path: Path
     assert min(sources.values()) < said["val/loss"] < max(sources.values())
 
 
+@pytest.mark.parametrize(("validation", "is_said"), [(0.1, True), (0.6, False)])
+def test_a_validation_split_in_one_of_several_files_is_said(validation: float, is_said: bool, tmp_path: Path):
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.txt").write_text("\n\n".join(DOCUMENTS) * 4)
+    corpus = build(Text(path=f"{tmp_path}/*.txt", documents="file", validation=validation), tmp_path)
+    assert ("no loss by file: all that is judged is in one of 2 files" in corpus.describe_size()) == is_said
+    assert (len(corpus.documents.sources) == 0) == is_said
+
+
 def test_what_cannot_keep_documents_apart_is_refused_before_any_compute(tmp_path: Path):
     done = train(*tiny(tmp_path, "data.mask_documents=true", "attention=moba"))
     assert done.status == 2

@@ -107,10 +107,10 @@ class Corpus:
         size = f"{len(self.train):,} tokens to learn from, {len(self.validation):,} to be judged by"
         if self.documents is None:
             return size
-        count = len(self.documents.validation)
+        count, no_sources = len(self.documents.validation), self.documents.describe_missing_sources()
         if self.documents.train is None:
-            return f"{size} ({count:,} documents)"
-        size = f"{size}, {len(self.documents.train):,} and {count:,} documents, each read as if alone"
+            return f"{size} ({count:,} documents{no_sources})"
+        size = f"{size}, {len(self.documents.train):,} and {count:,} documents, each read as if alone{no_sources}"
         if self.packing is None:
             return size
         return f"{size}, packed into {len(self.packing):,} rows, {self.packing.fill:.1%} full"

@@ -42,16 +42,24 @@ class CorpusDocuments:
     validation  first token of each document, ascending from 0, (D,)
     train       the same of the training split; None where documents are known and not masked
     sources     name and first token of each file in the validation split; none where there is one
+    files       of the text that both splits are of
     """
 
     validation: np.ndarray
     train: np.ndarray | None = None
     sources: tuple[tuple[str, int], ...] = ()
+    files: int = 1
 
     @property
     def are_kept_apart(self) -> bool:
         """Whether decoders read each document as if it were alone."""
         return self.train is not None
+
+    def describe_missing_sources(self) -> str:
+        """Return why a text of several files has no loss by file, for people; "" where it has, or is one file."""
+        # the end of the text is often the last file alone
+        is_missing = self.files > 1 and not self.sources
+        return f"; no loss by file: all that is judged is in one of {self.files} files" if is_missing else ""
 
     def cut_validation(self, start: int, stop: int) -> "CorpusDocuments":
         """Return the documents of the validation split's tokens from `start` to `stop`."""
@@ -121,6 +129,7 @@ def locate_text_documents(
         validation=find_starts(validation, lengths, documents.starts - border),
         train=find_starts(train, lengths, documents.starts) if masked else None,
         sources=tuple(zip(names, firsts.tolist(), strict=True)) if len(names) > 1 else (),
+        files=max(len(documents.sources), 1),
     )
 
 
