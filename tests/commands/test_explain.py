@@ -76,6 +76,22 @@ def test_a_knob_or_a_setting_is_referred_to_the_menu_that_has_it(word: str):
     assert any(describe_menu(StudyOptions, word).values())
 
 
+SOURCE = re.compile(r"arXiv:\d{4}\.\d{4,5}|github\.com/|[A-Z]\w+ (?:19|20)\d\d\b")
+"""A paper, a repository, or an author and a year."""
+WITHOUT_SOURCE = {"none", "nope", "sequential", "token", "torch", "constant", "learned_concat", "tied", "untied"}
+"""Choices that are nothing, or nobody's; the heads of their files say so."""
+
+
+@pytest.mark.parametrize(("slot", "choice"), [
+    (slot, choice)
+    for slot in (*PARTS, "init", "optimizer", "schedule")
+    for choice in choices(slot)
+    if choice not in WITHOUT_SOURCE
+])  # fmt: skip
+def test_every_published_choice_names_its_source(slot: str, choice: str):
+    assert SOURCE.search("\n".join(explain.describe_choice(composed(f"{slot}={choice}"), slot, choice).texts))
+
+
 def test_a_list_of_knobs_is_told_from_other_lists():
     docstring = "A thing.\n\nwidth, depth  of it, null\n              is none\nother  no knob\n\nThe end."
     rest, meanings = explain.split_knob_list(docstring, ["width", "depth"])

@@ -1,4 +1,4 @@
-"""GPT-2's initialization as Hugging Face and nanoGPT read it.
+"""GPT-2's initialization (Radford 2019) as Hugging Face and nanoGPT read it.
 
 Weights N(0, std), biases 0, and everything called `out`, which writes into the residual stream, at
 std / sqrt(2 layers). (OpenAI's released code does not scale; `residual=false`.)

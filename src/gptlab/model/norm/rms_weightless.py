@@ -1,4 +1,4 @@
-"""RMSNorm without a weight (nanochat; OLMo 1 does the same to LayerNorm): x / sqrt(mean(x^2) + eps).
+"""RMSNorm without a weight (Karpathy 2025, nanochat; OLMo 1 does the same to LayerNorm): x / sqrt(mean(x^2) + eps).
 
 The Linear behind a norm can hold its weight; what is lost is that the weight does not decay and learns at its own pace.
 """

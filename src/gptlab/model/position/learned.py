@@ -1,4 +1,4 @@
-"""One learned vector for each position, added to the embedding (GPT-2)."""
+"""One learned vector for each position, added to the embedding (GPT-2, Radford 2019)."""
 
 from torch import Tensor, nn
 
