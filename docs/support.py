@@ -2,13 +2,15 @@
 
     make matrix
 
-A pair is built at a tiny size, the other parts at their defaults, then run forward, backward, and token by token with a
-cache, which must say what the whole text says. What is refused stands in the page with its own words.
+A pair is built at a tiny size, the other parts at their defaults, then run forward, backward, token by token with a
+cache, and traced into one graph without a break (torch.compile); cache and graph must say what the whole text says.
+What is refused stands in the page with its own words. 1,100 pairs take some ten minutes of two cores.
 """
 
 import itertools
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -20,12 +22,13 @@ from gptlab.training.build import build_decoder
 
 PAGE = Path(__file__).with_name("support.md")
 SLOTS = ("attention", "position", "residual", "mlp")
-SIZES = ["model=nano", "model.width=48", "model.heads=4", "model.layers=4", "model.context=32"]
+SIZES = ["model=nano", "model.width=48", "model.heads=4", "model.layers=2", "model.context=32"]
 VOCAB, LENGTH = 31, 20
 HEAD = """# What goes together
 
-Written by `make matrix` (docs/support.py) from runs of every pair at a tiny size: forward, backward, and decoding with
-a cache that says what the whole text says. A point is all three; a number is a note below the table.
+Written by `make matrix` (docs/support.py) from runs of every pair at a tiny size: forward, backward, decoding with a
+cache, and compiled into one graph, which both say what the whole text says. A point is all four; a number is a note
+below the table.
 """
 
 
@@ -42,8 +45,21 @@ def run_pair(recipe: Recipe) -> str:
         return "a gradient is missing or not finite"
     decoder.eval()
     with torch.no_grad():
-        agrees = torch.allclose(decode_cached(decoder, tokens), decoder(tokens).logits)
-    return "" if agrees else "the cache does not say what the whole text says"
+        logits = decoder(tokens).logits
+        if not torch.allclose(decode_cached(decoder, tokens), logits):
+            return "the cache does not say what the whole text says"
+        return compare_compiled(decoder, tokens, logits)
+
+
+def compare_compiled(decoder: Decoder, tokens: torch.Tensor, logits: torch.Tensor) -> str:
+    """Return why a decoder is no graph, or none that gives these logits (B, T, vocab), or an empty text."""
+    torch.compiler.reset()
+    try:
+        # what inductor makes of a graph is its own affair; whether there is one is the pair's
+        compiled = torch.compile(decoder, backend="eager", fullgraph=True)(tokens).logits
+    except torch._dynamo.exc.Unsupported as broken:
+        return f"no graph: {str(broken).splitlines()[0]}"
+    return "" if torch.allclose(compiled, logits) else "the graph does not say what the whole text says"
 
 
 def decode_cached(decoder: Decoder, tokens: torch.Tensor) -> torch.Tensor:
@@ -54,8 +70,14 @@ def decode_cached(decoder: Decoder, tokens: torch.Tensor) -> torch.Tensor:
     return torch.cat([decoder(tokens[:, p], positions=positions[:, p], cache=cache).logits for p in parts], 1)
 
 
-def render_table(rows: str, columns: str, nodes: dict[str, dict[str, Any]], base: dict[str, Any]) -> str:
+def render_table(rows: str, columns: str) -> str:
     """Return the table of two slots in Markdown, and its notes."""
+    torch.set_num_threads(1)
+    base = compose(SIZES).config
+    nodes = {
+        slot: {name: compose([*SIZES, f"{slot}={name}"]).config[slot] for name in list_choices(slot)}
+        for slot in (rows, columns)
+    }
     notes: list[str] = []
     lines = [f"| {rows} \\ {columns} | {' | '.join(nodes[columns])} |", f"| :-- |{' :-: |' * len(nodes[columns])}"]
     for name, node in nodes[rows].items():
@@ -72,12 +94,8 @@ def render_table(rows: str, columns: str, nodes: dict[str, dict[str, Any]], base
 
 def main() -> None:
     """Write the page."""
-    torch.set_num_threads(1)
-    base = compose(SIZES).config
-    nodes = {
-        slot: {name: compose([*SIZES, f"{slot}={name}"]).config[slot] for name in list_choices(slot)} for slot in SLOTS
-    }
-    tables = [render_table(*pair, nodes, base) for pair in itertools.combinations(SLOTS, 2)]
+    with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
+        tables = list(pool.map(render_table, *zip(*itertools.combinations(SLOTS, 2), strict=True)))
     PAGE.write_text("\n".join([HEAD, *tables]), encoding="utf-8")
 
 

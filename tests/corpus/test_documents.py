@@ -240,6 +240,7 @@ def test_a_validation_split_in_one_of_several_files_is_said(validation: float, i
         (tmp_path / f"{name}.txt").write_text("\n\n".join(DOCUMENTS) * 4)
     corpus = build(Text(path=f"{tmp_path}/*.txt", documents="file", validation=validation), tmp_path)
     assert ("no loss by file: all that is judged is in one of 2 files" in corpus.describe_size()) == is_said
+    assert corpus.documents is not None
     assert (len(corpus.documents.sources) == 0) == is_said
 
 
