@@ -239,3 +239,9 @@ def test_a_study_that_is_named_twice_is_judged_by_its_looks(campaign: Path):
     once, twice = ([str(campaign / "ablations/asked")] * times for times in (1, 2))
     first, second = (program("-m gptlab", "judge", *folders, "--json") for folders in (once, twice))
     assert json.loads(second.out.splitlines()[-1])["verdicts"] == json.loads(first.out.splitlines()[-1])["verdicts"]
+
+
+def test_minutes_that_leave_no_time_to_train_are_refused_by_the_study_and_not_by_each_cell(tmp_path: Path):
+    line = refusal(ablate(tmp_path, "max_minutes=0.0001"))
+    assert line.startswith("error: max_minutes=0.0001 leaves no time to train: all the rest takes ")
+    assert not [*tmp_path.iterdir()]

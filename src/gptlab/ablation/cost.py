@@ -10,7 +10,13 @@ from gptlab.ablation.cells import Adjustment, Variant
 from gptlab.config.recipe import Recipe, set_values
 from gptlab.errors import Refused
 from gptlab.training.build import build_on_meta
-from gptlab.training.cost.run_time import STEP_PER_FORWARD, TaskWork, count_task_work, estimate_run_time
+from gptlab.training.cost.run_time import (
+    STEP_PER_FORWARD,
+    TaskWork,
+    count_task_work,
+    estimate_run_time,
+    limit_training,
+)
 
 STARTUP_S = 2.0
 """Seconds to open and close a run, W&B's mirror included."""
@@ -100,7 +106,11 @@ class CostEstimator:
             validation_tokens=len(self.load_corpus(recipe).validation),
             tasks=self.count_task_work(recipe),
         )
-        return time.total_s + STARTUP_S
+        if (minutes := settings.max_minutes) is None:
+            return time.total_s + STARTUP_S
+        # each cell would find it too short, after all that comes before its first step
+        limit_training(minutes, spent_s=0, final_s=time.final_s, step_s=step_s)
+        return min(time.total_s + STARTUP_S, minutes * 60)
 
 
 def estimate_disk_use(params: float, recipe: Recipe) -> float:

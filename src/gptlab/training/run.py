@@ -29,6 +29,7 @@ from gptlab.runs.record import RunFolder
 from gptlab.training.build import build_decoder
 from gptlab.training.context import RunContext
 from gptlab.training.cost.probe import Probe, probe_run
+from gptlab.training.cost.run_time import limit_training
 from gptlab.training.distributed.follower import follow_first_process
 from gptlab.training.ending import explain_ending
 from gptlab.training.evaluator import Evaluator
@@ -228,13 +229,12 @@ class Run:
         minutes, task = self.context.settings.max_minutes, self.setup.task
         if minutes is None:
             return
-        # A fifth more than estimated for the end, and a second for the last checkpoint.
-        rest_s = time.monotonic() - self.context.began + 1.2 * probe.time.final_s + 1
-        task.seconds = minutes * 60 - rest_s
-        if task.seconds < 3 * min(probe.step_s, probe.single_thread_s):
-            raise Refused(
-                f"max_minutes={minutes:g} leaves no time to train: all the rest takes {rest_s:.0f} s here; give more"
-            )
+        task.seconds = limit_training(
+            minutes,
+            spent_s=time.monotonic() - self.context.began,
+            final_s=probe.time.final_s,
+            step_s=min(probe.step_s, probe.single_thread_s),
+        )
 
     def train(self) -> None:
         """Train to the end, or to a signal; from the newest checkpoint that can be read if the run is resumed."""

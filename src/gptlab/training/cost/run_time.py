@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from gptlab.config.recipe import Settings
+from gptlab.errors import Refused
 
 STEP_PER_FORWARD = 3
 """A step takes about three times as long as its forward pass."""
@@ -17,6 +18,10 @@ CONTEXTS = (1, 2, 4)
 """Contexts of history before the targets that the final evaluation scores again, all but the first."""
 HISTORY_SHARE = 4
 """Part of the interim evaluations' tokens that are these targets."""
+
+
+LEAST_STEPS = 3
+"""Steps for which max_minutes must leave time."""
 
 
 class TaskWork(NamedTuple):
@@ -91,6 +96,22 @@ def estimate_run_time(
         interim_s=(settings.steps // settings.evaluation.every) * interim_s,
         final_s=scored * forward_s + written * WRITE_S_PER_LAYER * layers + tasks_s,
     )
+
+
+def limit_training(minutes: float, *, spent_s: float, final_s: float, step_s: float) -> float:
+    """Return the seconds of training that max_minutes leaves; refuse so few that there is nothing to train in.
+
+    spent_s  seconds since the run began
+    final_s  seconds of its end, as estimated
+    step_s   seconds of a step
+    """
+    rest_s = spent_s + 1.2 * final_s + 1  # a fifth more than estimated, and a second for the last checkpoint
+    seconds = minutes * 60 - rest_s
+    if seconds < LEAST_STEPS * step_s:
+        raise Refused(
+            f"max_minutes={minutes:g} leaves no time to train: all the rest takes {rest_s:.0f} s here; give more"
+        )
+    return seconds
 
 
 def _count_reread_tokens(settings: Settings, prompt_tokens: int) -> int:
