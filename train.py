@@ -18,6 +18,7 @@ try:
     from gptlab.runs.malloc import keep_freed_memory
     from gptlab.runs.openmp import load_openmp
     from gptlab.runs.record import read_json
+    from gptlab.runs.resume import describe_idle_outputs
 except ModuleNotFoundError as missing:
     sys.exit(f"error: {missing.name} is not installed here; run: make setup && . .venv/bin/activate")
 
@@ -36,8 +37,9 @@ def main(config: DictConfig) -> None:
         from gptlab.training.run import run
 
         # once, however many processes run this same command
-        for line in describe_overruled_words(sys.argv[1:]) if getattr(rank_zero_only, "rank", 0) == 0 else ():
-            print(line, file=sys.stderr)
+        if getattr(rank_zero_only, "rank", 0) == 0:
+            for line in (*describe_overruled_words(sys.argv[1:]), *describe_idle_outputs(sys.argv[1:])):
+                print(line, file=sys.stderr)
         folder = run(recipe, corpus, began, opened=lambda path: add_to_answer(run=path))
         if folder is not None:
             add_to_answer(summary=read_json(folder / "summary.json"))

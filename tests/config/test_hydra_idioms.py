@@ -13,6 +13,7 @@ from tiny_runs import COMPARED, ROOT, Done, program, tiny, train
 from gptlab import compose as wiring
 from gptlab.config.command_line import describe_overruled_words, put_options_first, refuse_bad_options
 from gptlab.config.typecheck import quote_for_hydra, quote_for_shell, show_value
+from gptlab.runs.resume import describe_idle_outputs
 from gptlab.training.check import check_recipe
 
 AXES = ["attention=mha,mqa", "dry_run=true"]
@@ -267,6 +268,14 @@ def test_hydras_own_options_are_taken(words: str):
 )
 def test_a_choice_that_a_later_one_overrules_is_named(words: str, lines: list[str]):
     assert describe_overruled_words(words.split()) == lines
+
+
+def test_outputs_beside_a_run_that_goes_on_elsewhere_is_named(tmp_path: Path):
+    run = tmp_path / "o" / "runs" / "RUN"
+    idle = f"outputs=x does nothing: resume={run} goes on in its folder"
+    assert describe_idle_outputs([f"resume={run}", "outputs=x", "steps=5"]) == [idle]
+    for words in ([f"resume='{run}'"], ["outputs=x"], ["resume=auto", "outputs=x"], [f"outputs={tmp_path}/o"]):
+        assert describe_idle_outputs([*words, *([f"resume={run}"] if "/o" in words[0] else [])]) == []
 
 
 def test_an_axis_may_stand_behind_the_same_key_and_says_so(tmp_path: Path):

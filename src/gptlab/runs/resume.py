@@ -1,7 +1,7 @@
 """The recipe of a run to go on with, and where its files are by now. No hydra."""
 
 import glob
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ from gptlab.config.factory import check_node, locate, read_knobs
 from gptlab.config.later_keys import list_later_keys
 from gptlab.config.recipe import COSMETIC_KEYS, LISTS, SLOTS, Recipe, check_settings, flatten
 from gptlab.config.typecheck import show_value
-from gptlab.errors import Refused
+from gptlab.errors import Refused, escape_controls
 from gptlab.runs.record import REMEDY, read_json, read_recipe, read_unfinished_recipe
 
 MOVABLE_SLOTS = ("data", "tokenizer", "pretrained")
@@ -152,6 +152,18 @@ def name_choices(words: list[str]) -> list[str]:
     choices = {**saved.choices, "metric": f"[{','.join(saved.config['metric'])}]"}
     choice_words = [f"{slot}={choices[slot]}" for slot in moved_slots if choices.get(slot)]
     return [*(word for word in choice_words if word not in words), *words]
+
+
+def describe_idle_outputs(words: Iterable[str]) -> list[str]:
+    """Return a line for outputs=<folder> beside resume=RUN, which goes on in its own folder, where that is another."""
+    values = dict(word.split("=", 1) for word in words if word.startswith(("resume=", "outputs=")))
+    folder, outputs = (values.get(key, "").strip("'\"") for key in ("resume", "outputs"))
+    if not outputs or folder in ("", "auto", "null"):
+        return []
+    run = Path(folder).resolve()
+    if len(run.parents) > 1 and run.parents[1] == Path(outputs).resolve():
+        return []
+    return [f"outputs={escape_controls(outputs)} does nothing: resume={escape_controls(folder)} goes on in its folder"]
 
 
 def anchor_path(path: str | list[str], folder: str) -> Any:
