@@ -1,6 +1,5 @@
 """Command line to checked recipe, and errors to one line. The only file that imports hydra."""
 
-import io
 import os
 import signal
 import sys
@@ -38,6 +37,7 @@ from gptlab.config.resolvers import RESOLVERS
 from gptlab.config.typecheck import format_value
 from gptlab.config.variant_packages import register_searched
 from gptlab.console.json_answer import add_to_answer, answer_in_json
+from gptlab.console.terminal import prepare_streams
 from gptlab.corpus.content import stamp_content
 from gptlab.errors import Ended, Refused, describe_os_error, escape_controls
 from gptlab.runs.outputs import OF_RUNS, check_writable
@@ -268,9 +268,7 @@ def _list_known_keys(choices: list[str]) -> Iterable[str]:
 @contextmanager
 def program() -> Iterator[None]:
     """Wrap a whole program: errors in one line on stderr, exit status 2 for what was refused; JSON if it is wanted."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal of another encoding loses a character, and no results
+    prepare_streams()
     warnings.filterwarnings("ignore", r".*hydra.searchpath.*\.conf is not available")  # for want of an __init__.py
     with answer_in_json(sys.argv):
         try:

@@ -1,7 +1,9 @@
 """Errors that end a program in one line, without a traceback."""
 
+import errno
 import os
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -25,11 +27,28 @@ def refuse_unknown_word(variable: str, words: Sequence[str]) -> None:
         raise Refused(f"{variable}={word}: no such word; known: {', '.join(words)}; unset is {words[0]}")
 
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What a file system, a quota or `ulimit -f` says where there is no room."""
+
+
 def describe_os_error(error: OSError) -> str:
     """Return one line for what a file system refused: the path, if it is known, the reason and a remedy."""
     reason = error.strerror or str(error).strip() or type(error).__name__
-    where = f"{error.filename}: " if error.filename else ""
-    return f"{where}{' '.join(reason.split())}; check that path and its rights"
+    name = error.filename or ("stdout" if _is_of_stdout(error) else "")
+    where = f"{name}: " if name else ""
+    remedy = "free some room there" if error.errno in FULL else "check that path and its rights"
+    return f"{where}{' '.join(reason.split())}; {remedy}"
+
+
+def _is_of_stdout(error: OSError) -> bool:
+    """Return whether stdout has no room either, for as much as an end of line."""
+    if error.errno not in FULL or sys.stdout is None:
+        return False
+    try:
+        os.write(sys.stdout.fileno(), b"\n")
+    except OSError:
+        return True
+    return False
 
 
 def refuse_removed_folder() -> None:

@@ -121,3 +121,43 @@ def test_a_working_folder_that_was_removed_is_told_before_anything_is_done(argv:
     done = outside("-c", leave + start, str(tmp_path / "gone"), *words)
     assert told(done) == "error: the working folder was removed; change to one that is there\n"
     assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize("word", ["OMP_NUM_THREADS=99999999", "OMP_NUM_THREADS=2,-3", "MKL_NUM_THREADS=all"])
+def test_a_number_of_threads_that_no_machine_has_is_refused_before_the_runtimes_hang(word: str):
+    variable, _, value = word.partition("=")
+    for argv in (["train.py", "--cfg", "job"], ["ablate.py", "attention=mha,gqa"], ["-m", "gptlab", "runs"]):
+        line = told(outside(*argv, **{variable: value}))
+        assert line.startswith(f"error: {word} is no number of threads from 1 to 65,536; leave it out, or give cores: ")
+
+
+@pytest.mark.parametrize(("columns", "lines"), [("0", "0"), ("²", "-1"), ("", "many")])
+def test_a_terminal_of_no_size_hides_nothing(columns: str, lines: str, tmp_path: Path):
+    done = outside("train.py", *tiny(tmp_path), "steps=2", COLUMNS=columns, LINES=lines)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert summary(Path(done.stdout.splitlines()[-1]))["status"] == "finished"
+
+
+LITTLE_ROOM = """
+import resource, runpy, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+sys.argv = sys.argv[1:]
+runpy.run_module(sys.argv[0], run_name="__main__")
+"""
+
+
+def test_a_file_for_which_there_is_no_room_is_named_and_not_begun(tmp_path: Path):
+    before = tmp_path / "attention.json"
+    before.write_text("{}")
+    line = told(outside("-c", LITTLE_ROOM, "gptlab", "schema", "--to", str(tmp_path)))
+    assert line.startswith(f"error: {tmp_path}/")
+    assert line.endswith(".json: File too large; free some room there\n")
+    assert [path for path in tmp_path.iterdir() if path.stat().st_size < 3 and path != before] == []
+    assert before.read_text() == "{}" or len(before.read_text()) > 2
+
+
+def test_a_stdout_without_room_is_named(tmp_path: Path):
+    into_nothing = "import os, runpy, sys; os.dup2(os.open('/dev/full', os.O_WRONLY), 1); sys.argv = sys.argv[1:]\n"
+    done = outside("-c", into_nothing + "runpy.run_path('train.py', {}, '__main__')", "train.py", "--cfg", "job")
+    assert "error: stdout: No space left on device; free some room there\n" in done.stderr
+    assert "Traceback" not in done.stderr

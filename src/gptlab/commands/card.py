@@ -7,6 +7,7 @@ import typer
 
 from gptlab.console.json_answer import add_to_answer
 from gptlab.errors import Refused
+from gptlab.runs.record import write_atomically
 
 
 def card(
@@ -38,6 +39,7 @@ def card(
         return
     page = render_card(build_study_report(compare_study_folder(study), StudyFolder(study).pool))
     if to is not None:
-        to.write_text(page, encoding="utf-8")
+        write = write_atomically if to.is_file() or not to.exists() else Path.write_text  # /dev/stdout is no file
+        write(to, page)
     print(page if to is None else to, end="\n" if to else "")
     add_to_answer(card=page)

@@ -16,6 +16,7 @@ from gptlab.config.json_schema import DRAFT, allow_interpolation, make_object_sc
 from gptlab.config.menu import list_choices, read_choice
 from gptlab.config.ranges import POSITIVE_KEYS
 from gptlab.config.recipe import LISTS, Model, Settings, Tracking
+from gptlab.runs.record import write_atomically
 
 ANY_DEFAULTS = {"type": "array", "items": {"type": ["string", "object"]}}
 SIZES_OR_TRACKING = {"model": Model, "tracking": Tracking}
@@ -48,7 +49,7 @@ def write_schemas(schemas: dict[str, dict[str, Any]], folder: Path) -> list[Path
     paths = []
     for name, schema in schemas.items():
         paths.append(folder / f"{name}.json")
-        paths[-1].write_text(json.dumps(schema, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_atomically(paths[-1], json.dumps(schema, indent=1, ensure_ascii=False) + "\n")
     return paths
 
 

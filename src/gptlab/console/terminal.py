@@ -1,5 +1,6 @@
 """Terminal output of a run, also written to its log.txt without colours."""
 
+import io
 import os
 import sys
 from contextlib import AbstractContextManager
@@ -15,6 +16,18 @@ from gptlab.console.units import relative_to_cwd
 
 INDENT = 12
 """Columns before a fact."""
+
+
+def prepare_streams() -> None:
+    """Let stdout and stderr take any character, and any size that the environment says they have."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal of another encoding loses a character, and no results
+    for variable in ("COLUMNS", "LINES"):
+        size = os.environ.get(variable, "1")
+        # as if it were not set, as shutil has it: at a width of 0 rich prints nothing
+        if not (size.isascii() and size.isdigit() and size.strip("0")):
+            del os.environ[variable]
 
 
 class LineLog(Protocol):

@@ -207,8 +207,9 @@ def write_atomically(path: Path, content: str | bytes) -> None:
             # before the rename, or after a power cut the name may lead to an empty file
             os.fsync(file.fileno())
         part.replace(path)
-    except OSError:
+    except OSError as error:
         part.unlink(missing_ok=True)
+        error.filename = str(path)  # a full disk names no file, and nobody knows the part
         raise
 
 
