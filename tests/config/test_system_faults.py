@@ -103,6 +103,15 @@ def test_a_summary_that_may_not_be_read_is_named_and_is_no_run_that_is_gone(tmp_
     for argv in (["ablate.py", *words], ["-m", "gptlab", "report", str(study)], ["-m", "gptlab", "judge", str(study)]):
         assert f"error: {file}: Too many levels of symbolic links" in outside(*argv).stderr
     assert (study / "comparison.json").read_bytes() == before
+    # and of values of another kind, none is a traceback
+    file.unlink()
+    file.write_text('{"status": "finished", "val/loss": "2.1"}')
+    done = outside("-m", "gptlab", "status", str(study))
+    assert (done.returncode, "its summary.json is damaged" in " ".join(done.stdout.split())) == (0, True), done
+    facts = file.with_name("run.json")
+    facts.write_text(facts.read_text().replace('"id"', '"identity"'))
+    line = told(outside("-m", "gptlab", "sync", str(study)))
+    assert line.startswith(f"error: {facts} does not say what the run is called in W&B (id); ")
 
 
 def test_a_pool_that_cannot_be_listed_is_not_called_empty(tmp_path: Path):

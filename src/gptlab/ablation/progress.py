@@ -168,11 +168,13 @@ def _fraction_done(study_folder: StudyFolder, cell: dict[str, Any], state: CellS
 
 
 def _read_summary(folder: Path) -> dict[str, Any]:
+    """Return the numbers and texts of a summary, as far as they are such."""
     try:
-        return read_json(folder / "summary.json")
+        summary = read_json(folder / "summary.json")
     # asked while another process may be writing it
     except (OSError, ValueError):
         return {}
+    return {key: value for key, value in summary.items() if isinstance(value, int | float if "/" in key else str)}
 
 
 # -- from another terminal
@@ -234,6 +236,9 @@ def _describe_cells(
 
 
 def _describe_loss(run: Path) -> str:
-    """Return the loss of a finished run; a run that was moved or removed has none."""
+    """Return the loss of a finished run; a run that was moved, removed or damaged has none."""
     loss = _read_summary(run).get("val/loss")
-    return f"its run is gone: {escape(str(run))}" if loss is None else f"loss {loss:.4f}"
+    if loss is not None:
+        return f"loss {loss:.4f}"
+    what = "summary.json is damaged" if (run / "summary.json").is_file() else "run is gone"
+    return f"its {what}: {escape(str(run))}"

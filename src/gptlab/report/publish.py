@@ -188,7 +188,7 @@ def find_offline_runs(folder: Path) -> list[Path]:
     """Return W&B's folders of a study's runs and of its summary that `wandb sync` has not uploaded."""
     study_folder = StudyFolder(folder)
     run_folders = [study_folder.pool / state.run for state in study_folder.read_states().values() if state.run]
-    ids = {read_json(run / "run.json")["id"] for run in run_folders if (run / "run.json").exists()}
+    ids = {_read_id(run) for run in run_folders if (run / "run.json").exists()}
     ids.add(make_summary_id(study_folder.outputs, study_folder.plan.study))
     offline = []
     # also online ones, whose service was lost
@@ -197,3 +197,11 @@ def find_offline_runs(folder: Path) -> list[Path]:
         if belongs and not run.is_symlink() and not list(run.glob("*.synced")):
             offline.append(run)
     return offline
+
+
+def _read_id(run: Path) -> str:
+    """Return the name of a run in W&B."""
+    run_id = read_json(run / "run.json").get("id")
+    if not isinstance(run_id, str):
+        raise Refused(f"{run}/run.json does not say what the run is called in W&B (id); {REMEDY}")
+    return run_id
