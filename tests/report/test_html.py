@@ -14,6 +14,7 @@ import pytest
 from findings import BASE, FULL, findings
 from tiny_runs import finished, program, summary, tiny
 
+from gptlab.commands.live.snapshot import Snapshot
 from gptlab.console.units import format_two_digits
 from gptlab.report import history
 from gptlab.report.figures.positions import draw_cosine, read_position_table
@@ -237,7 +238,7 @@ def test_the_index_leads_to_every_page(runs: list[Path]):
     assert runs[1].name in Seen(render_index(outputs)).cells
 
 
-@pytest.mark.parametrize("damage", [{"strata": None}, {"runs": [{}]}, {"strata": [{"answer": [1]}]}])
+@pytest.mark.parametrize("damage", [{"strata": None}, {"runs": [{}]}, {"strata": [{"answer": [1]}]}, {"seconds": "x"}])
 def test_a_damaged_comparison_hides_no_other_study_in_the_index(damage: dict[str, Any], tmp_path: Path):
     for name, content in (("damaged", damage), ("whole", {})):
         folder = tmp_path / "ablations" / name
@@ -246,6 +247,8 @@ def test_a_damaged_comparison_hides_no_other_study_in_the_index(damage: dict[str
         (folder / "ledger.jsonl").write_text('{"key": "a", "status": "failed", "at": "noon"}\n')
         (folder / "comparison.json").write_text(json.dumps({"version": 1, **content}))
     assert {"damaged", "whole", "its comparison.json is not whole"} <= {*Seen(render_index(tmp_path)).cells}
+    served = {study["name"]: study["answer"] for study in Snapshot(tmp_path, str).list_studies()}
+    assert served == {"damaged": "its comparison.json is not whole" if "strata" in damage else "", "whole": ""}
 
 
 def test_what_is_neither_study_nor_run_is_refused(tmp_path: Path):

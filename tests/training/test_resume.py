@@ -286,10 +286,10 @@ def test_a_run_whose_empty_folder_of_checkpoints_was_lost_begins_anew(whole: dic
     assert numbers(folder) == whole
 
 
-@pytest.mark.parametrize("key", ["data_sha256", "id", "code"])
+@pytest.mark.parametrize("key", ["data_sha256", "id", "code", "git", "threads"])
 def test_a_run_json_that_lacks_what_a_run_goes_on_with_is_refused_in_one_line(folder: Path, key: str):
     facts = {name: value for name, value in RunFolder(folder).read_facts().items() if name != key}
-    (folder / "run.json").write_text(json.dumps(facts))
+    (folder / "run.json").write_text(json.dumps(facts if key != "threads" else {**facts, key: None}))
     done = train(f"resume={folder}")
     assert (done.status, done.err.count("\n")) == (2, 1)
     assert f"{folder}/run.json: {key} is missing or not as it was written; put a copy of it back" in done.err

@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 from gptlab.console.units import format_duration
 from gptlab.errors import Refused
-from gptlab.report.render.files import read_comparison
+from gptlab.report.render.files import NOT_WHOLE, list_answers, read_comparison
 from gptlab.report.render.html import load_template
 from gptlab.runs.record import RunFolder, read_json, write_atomically
 from gptlab.runs.study_folder import StudyFolder
@@ -36,11 +36,11 @@ def _describe_study(folder: Path) -> dict[str, Any]:
     """Return the row of a study: its answers, how many of its runs finished, and when it was last at work."""
     comparison = _read_or_empty(read_comparison, folder / "comparison.json")
     try:
-        strata, runs = comparison.get("strata", []), comparison.get("runs", [])
-        answers = [stratum["answer"][0]["text"] for stratum in strata if stratum.get("answer")]
+        answers, runs = list_answers(comparison), comparison.get("runs", [])
         finished = sum(run["status"] == "finished" for run in runs)
-    except (TypeError, KeyError, IndexError, AttributeError):  # a damaged one hides no other study
-        answers, finished, runs, comparison = ["its comparison.json is not whole"], 0, [], {}
+        time = format_duration(comparison["seconds"]) if comparison.get("seconds") else ""
+    except (TypeError, KeyError, ValueError):  # a damaged one hides no other study
+        answers, finished, runs, time = [NOT_WHOLE], 0, [], ""
     # the ledger's last line, and not a file's time: a copied folder keeps its place
     times = [event.get("at") for event in StudyFolder(folder).read_events()]
     last_event = max((float(at) for at in times if isinstance(at, int | float)), default=0.0)
@@ -49,7 +49,7 @@ def _describe_study(folder: Path) -> dict[str, Any]:
         "href": _link_report("ablations", folder),
         "answers": answers or ["not compared yet"],
         "runs": f"{finished} of {len(runs)}" if runs else "",
-        "time": format_duration(comparison["seconds"]) if comparison.get("seconds") else "",
+        "time": time,
         "when": f"{last_event:017.3f}",  # seconds since 1970, as text that sorts like the number
     }
 

@@ -100,8 +100,11 @@ FACTS_TO_RESUME = {"data_sha256": str, "id": str, "code": str, "git": str | None
 def refuse_other_text(folder: RunFolder, corpus: Corpus) -> None:
     """Refuse to go on with a run on another text, or with another tokenizer, than it began with."""
     facts = folder.read_facts()
-    for key, kind in FACTS_TO_RESUME.items():
-        if not isinstance(facts.get(key), kind):
+    threads = facts.get("threads", 1)  # which runs of before 2026-11 lack
+    kept = {key: key in facts and isinstance(facts[key], kind) for key, kind in FACTS_TO_RESUME.items()}
+    kept["threads"] = isinstance(threads, int) and threads > 0
+    for key in kept:
+        if not kept[key]:
             raise Refused(f"{folder.path / 'run.json'}: {key} is missing or not as it was written; {REMEDY}")
     began = facts["data_sha256"]
     if began != corpus.sha256:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gptlab.errors import Refused
-from gptlab.report.render.files import read_comparison
+from gptlab.report.render.files import list_answers, read_comparison
 from gptlab.runs.diff import find_differences
 from gptlab.runs.record import read_json, read_rows
 
@@ -72,12 +72,11 @@ class Snapshot:
     def _describe_study(self, folder: Path) -> dict[str, Any]:
         ledger = folder / "ledger.jsonl"
         comparison = self._read_cached(folder / "comparison.json", _read_comparison_or_empty)
-        answers = [stratum["answer"][0]["text"] for stratum in comparison.get("strata", []) if stratum.get("answer")]
         return {
             "name": folder.name,
             # while it works its cells move on without a line in the ledger
             "progress": self._read_cached(ledger, lambda _: self.describe_study(folder), live=not comparison),
-            "answer": " ".join(answers),
+            "answer": " ".join(list_answers(comparison)),
             "has_page": (folder / "report.html").is_file(),
             # a study that has begun has a ledger; one that is only planned has its plan
             "age": _age_s(ledger if ledger.exists() else folder / "study.json"),

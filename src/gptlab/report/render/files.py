@@ -83,5 +83,16 @@ def read_comparison(path: Path) -> dict[str, Any]:
     return document
 
 
+NOT_WHOLE = "its comparison.json is not whole"
+
+
+def list_answers(document: dict[str, Any]) -> list[str]:
+    """Return the first sentence of each stratum's answer; a damaged file says so, and hides no other study."""
+    try:
+        return [str(stratum["answer"][0]["text"]) for stratum in document.get("strata", []) if stratum.get("answer")]
+    except (TypeError, KeyError, IndexError, AttributeError):
+        return [NOT_WHOLE]
+
+
 def sentence_to_dict(sentence: Sentence) -> dict[str, str]:
     return {"text": str(sentence), "command": sentence.command}
