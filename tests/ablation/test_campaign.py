@@ -58,6 +58,20 @@ def test_a_campaign_from_its_first_question_to_its_ladder(tmp_path: Path):
 
     shown = program("-m gptlab", "campaign", "tiny", f"--outputs={tmp_path}")
     assert "1 question asked of its validation tokens" in shown.out
+
+    # a ledger that lost its question would give the alpha a second time
+    ledger = tmp_path / "campaigns/tiny/ledger.jsonl"
+    before = ledger.read_text()
+    opened = before.splitlines(keepends=True)[0]
+    for damaged in ("", opened[:40], opened, before[:-40]):
+        ledger.write_text(damaged)
+        lines = [refused(ablate(tmp_path, axis, "dry_run=true")) for axis in (BETTER, "mlp=swiglu,gelu")]
+        lines += [
+            refused(program("-m gptlab", word, "tiny", f"--outputs={tmp_path}")) for word in ("campaign", "confirm")
+        ]
+        assert all(f"{ledger} does not have {study.name}, a study that was asked in it; put" in line for line in lines)
+        assert ledger.read_text() == damaged
+    ledger.write_text(before)
     assert "* 1  optimizer.lr=0.01" in shown.out
     assert "held-back part: not looked at" in shown.out
 

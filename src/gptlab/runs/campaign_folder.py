@@ -8,14 +8,14 @@ confirming  which changes are judged by the part that was held back, on which se
 import json
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from gptlab.config.typecheck import conforms
 from gptlab.errors import Refused
 from gptlab.runs.file_lock import try_lock
-from gptlab.runs.record import to_json, utc_now
+from gptlab.runs.record import read_json, to_json, utc_now
 from gptlab.runs.study_folder import append_event
 
 LOCK_ATTEMPTS = 200
@@ -75,6 +75,31 @@ class CampaignFolder:
     def find_asked(self, study: str) -> dict[str, Any] | None:
         """Return the event with which a study was asked; None where it was not."""
         return next((event for event in self.read_events("asked") if event["study"] == study), None)
+
+    def refuse_lost_events(self) -> None:
+        """Refuse a ledger that lacks what studies of its pool say of it: an alpha that was spent would be spent again.
+
+        It has a question before the study has a folder, so that a kill leaves no such one.
+        """
+        asked = {event["study"] for event in self.read_events("asked")}
+        lost = [study for study in self._list_studies() if study not in asked]
+        confirmation = self.outputs / "ablations" / f"{self.name}-confirm" / "study.json"
+        if not self.read_events("confirming") and confirmation.exists():
+            lost.append(confirmation.parent.name)
+        if lost:
+            raise Refused(
+                f"campaign={self.name}: {self.ledger} does not have {lost[0]}, a study that was asked in it; put a "
+                "copy of the file back"
+            )
+
+    def _list_studies(self) -> list[str]:
+        """Return the studies of the pool whose plans name this campaign."""
+        names = []
+        for file in sorted((self.outputs / "ablations").glob("*/study.json")):
+            with suppress(Refused, OSError):  # a damaged plan is refused where its study is asked for
+                if read_json(file).get("campaign") == self.name:
+                    names.append(file.parent.name)
+        return names
 
     def count_questions(self) -> int:
         """Return how many comparisons have been asked of the validation tokens."""

@@ -53,6 +53,7 @@ def preview_share(spec: StudySpec) -> StudySpec:
     if campaign is None:
         return spec
     _refuse_unfit_study(spec)
+    campaign.refuse_lost_events()
     _refuse_other_baseline(campaign, spec)
     question = campaign.find_asked(spec.name)
     _refuse_second_choice(question, spec)

@@ -175,6 +175,7 @@ def print_campaign(campaign: CampaignFolder, console: Console) -> None:
 
 def read_opening(campaign: CampaignFolder) -> dict[str, Any]:
     """Return the event that opened a campaign; refuse one that there is not."""
+    campaign.refuse_lost_events()
     for opened in campaign.read_events("opened"):
         return opened
     raise Refused(
