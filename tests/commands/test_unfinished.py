@@ -170,6 +170,20 @@ def test_an_evaluation_that_is_cut_off_is_refused_by_its_report(over: Path, tmp_
     assert not (folder / "report.html").exists()
 
 
+@pytest.mark.parametrize("value", [None, "x"])
+def test_a_summary_of_which_a_value_is_no_number_has_a_report_or_a_line(over: Path, tmp_path: Path, value: object):
+    folder = shutil.copytree(over, tmp_path / "runs" / over.name)
+    summary = json.loads((over / "summary.json").read_text())
+    for key in ("val/loss", "params", "val/word_accuracy_floor", "val/word_accuracy", "time/total_s", "device"):
+        (folder / "summary.json").write_text(json.dumps({**summary, key: value}))
+        done = program("-m gptlab", "report", str(folder))
+        if done.status:
+            assert done.err.startswith(f"error: {folder}/summary.json"), done.err
+            assert (done.status, done.err.count("\n"), key in done.err) == (2, 1, True)
+        else:
+            assert key == "device" or value is None
+
+
 @pytest.mark.parametrize(("key", "value"), [("status", []), ("steps", None)])
 def test_a_summary_that_is_not_whole_hides_no_run_in_table_and_index(over: Path, run: Path, key: str, value: object):
     summary = json.loads((over / "summary.json").read_text())

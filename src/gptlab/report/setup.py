@@ -50,15 +50,23 @@ def make_facts_table(facts: Sequence[dict[str, str]]) -> Table:
     )
 
 
+ALWAYS_THERE = ("val/loss", "params", "device")
+"""What the summary of every finished run says."""
+
+
 def read_summary(folder: Path) -> dict[str, Any]:
     """Return the summary of a run, {} if it is not over; refuse a text where a number is declared."""
     path = folder / "summary.json"
-    summary = read_json(path) if path.exists() else {}
+    # null is no value, as a key that an older gptlab did not have
+    summary = {key: value for key, value in (read_json(path) if path.exists() else {}).items() if value is not None}
     for key, value in summary.items():
         declared = SUMMARY_KEYS.get(key)
-        is_number = declared is not None and bool(declared.unit or declared.better != "none")
-        if is_number and not isinstance(value, int | float | None):
+        is_number = bool(declared.unit or declared.better != "none") if declared else key.startswith("val/")
+        if is_number and not isinstance(value, int | float):
             raise Refused(f"{path}: {key}={value!r} is no number; {REMEDY}")
+    for key in ALWAYS_THERE if summary.get("status") == "finished" else ():
+        if key not in summary:
+            raise Refused(f"{path} does not say {key}; {REMEDY}")
     return summary
 
 
