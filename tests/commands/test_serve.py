@@ -18,6 +18,7 @@ from urllib.error import HTTPError
 import pytest
 from tiny_runs import finished, program, tiny
 
+from gptlab.commands.live.server import make_sample_command
 from gptlab.commands.live.snapshot import Snapshot
 from gptlab.errors import Refused
 
@@ -68,6 +69,13 @@ def test_only_folders_of_the_place_are_read(name: str, tmp_path: Path):
     for read in (snapshot.find_run, lambda name: snapshot.find_report("runs", name)):
         with pytest.raises(Refused, match="is no run or study of"):
             read(name)
+
+
+@pytest.mark.parametrize("form", [[], None, {"run": "run", "length": None}, {"run": "run", "temperature": [1]}])
+def test_a_form_that_is_none_asks_for_no_sample(form: Any, tmp_path: Path):
+    fake_run(tmp_path, "run", ROW)
+    with pytest.raises((Refused, ValueError)):
+        make_sample_command(Snapshot(tmp_path, lambda folder: ""), form)
 
 
 def test_what_cannot_be_served_is_refused_in_one_line(tmp_path: Path):

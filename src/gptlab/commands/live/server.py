@@ -95,14 +95,16 @@ def make_plain(value: Any) -> Any:
     return json.loads(json.dumps(value, default=str), parse_constant=lambda _: None)
 
 
-def make_sample_command(snapshot: Snapshot, form: dict[str, Any]) -> list[str]:
+def make_sample_command(snapshot: Snapshot, form: Any) -> list[str]:
     """Return the command that writes the text which the page's form describes; refuse what is out of bounds."""
+    if not isinstance(form, dict):
+        raise Refused(f"a sample is asked for by an object with run, prompt, {', '.join(LIMITS)}")
     folder = snapshot.find_run(str(form.get("run", "")))
     # -u, or the text would come in blocks of a full buffer. A list, so no shell reads the prompt
     words = [sys.executable, "-u", "-m", "gptlab", "sample", str(folder), "--prompt", str(form.get("prompt") or "\n")]
     for name, (low, high) in LIMITS.items():
-        # NaN is within no bounds, so it is refused with the rest
-        value = float(form.get(name, low))
+        # as text: a list or null is no number either. NaN is within no bounds, so it is refused with the rest
+        value = float(str(form.get(name, low)))
         if not low <= value <= high:
             raise Refused(f"{name}={value:g} is not in {low:g} .. {high:g}")
         words += [f"--{name}", f"{value:g}" if name == "temperature" else str(int(value))]
