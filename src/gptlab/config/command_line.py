@@ -70,9 +70,12 @@ def refuse_bad_options(parser: argparse.ArgumentParser, words: list[str], progra
     _refuse_empty_options(words)
     _refuse_hydra_settings(words)
     parser.error = refuse  # type: ignore[method-assign]
+    options = [option for action in parser._actions for option in action.option_strings]
+    for word in words:
+        if f"-{word}" in options:  # -help, which argparse takes for -h and something else
+            raise Refused(f"{word}: no such option; did you mean -{word}?")
     options_given, unknown = parser.parse_known_args(put_options_first(words))
     if unknown:
-        options = [option for action in parser._actions for option in action.option_strings]
         raise Refused(escape_controls(explain_unknown_option(unknown[0], words, options, program)))
     if options_given.experimental_rerun is not None:  # pickle runs whatever code its file holds
         raise Refused("--experimental-rerun would unpickle a file; say like=RUN or resume=RUN")
