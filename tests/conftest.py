@@ -54,20 +54,23 @@ def quick_garbage_collection() -> Iterator[None]:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave what is thorough, or beyond the few, to `.ci/run`, `make check-all` and whoever names a file or a test."""
+    """Run what is thorough, and all cases of what is marked `few`, where a file or a test is named.
+
+    Else all but a few cases of such a test are slow.
+    """
     if config.option.keyword or any("::" in word or word.endswith(".py") for word in config.args):
         config.option.markexpr = config.option.markexpr.replace(" and not thorough", "")
         return
     cases: dict[tuple[str, int], list[pytest.Item]] = defaultdict(list)
     for item in items:
         few = item.get_closest_marker("few")
-        if few is not None:
+        if few is not None and item.get_closest_marker("slow") is None:
             cases[item.nodeid.partition("[")[0], few.args[0]].append(item)
     for (_, count), of_test in cases.items():
         kept = np.linspace(0, len(of_test) - 1, count).round()  # evenly, so that every slot has some
         for number, item in enumerate(of_test):
             if number not in kept:
-                item.add_marker("thorough")
+                item.add_marker("slow")
 
 
 # -- the menu

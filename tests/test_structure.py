@@ -161,7 +161,6 @@ READERS = [
 ]
 
 
-@pytest.mark.few(30)
 @pytest.mark.parametrize("name", ["runs.record", "errors", *READERS])
 def test_records_are_read_without_torch(name: str):
     for file in closure(name):

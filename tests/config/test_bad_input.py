@@ -417,7 +417,6 @@ def test_bad_input_is_refused_in_one_line(overrides: str, wanted: str, tmp_path:
     assert_refused(real(tmp_path, *shlex.split(overrides)), wanted, tmp_path)
 
 
-@pytest.mark.few(90)
 @pytest.mark.parametrize(("overrides", "wanted"), OTHERS, ids=[given for given, _ in OTHERS])
 def test_and_so_is_all_other_bad_input(overrides: str, wanted: str, asked: Any, texts: Path, tmp_path: Path):
     given, line = (one.replace("{texts}", str(texts)) for one in (overrides, wanted))
