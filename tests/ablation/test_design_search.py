@@ -49,6 +49,7 @@ def test_a_search_goes_on_as_if_it_had_not_been_stopped(whole: tuple[Path, list[
     assert {one["arm"] for one in whole[1] if one["arm"]} <= arms.keys()
 
 
+@pytest.mark.thorough
 def test_a_search_takes_runs_that_are_there(whole: tuple[Path, list[dict[str, Any]]]):
     pool, trials = whole
     done = program("ablate.py", *tiny(pool), *ASKED[:-1], "name=again", *AXES, "trials=6")

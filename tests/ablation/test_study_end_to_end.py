@@ -422,6 +422,7 @@ def test_a_line_that_a_kill_cut_short_costs_one_event(tmp_path: Path):
     assert {key: state.status for key, state in study.read_states().items()} == {"a": "finished", "c": "stopped"}
 
 
+@pytest.mark.thorough
 def test_a_study_killed_at_random_ends_as_if_it_never_was(pool: Path, tmp_path: Path):
     draws = random.Random(4)
     for kill in range(3):

@@ -71,6 +71,7 @@ def read_until(terminal: int, word: str, seconds: float = 60) -> str:
 GPTLAB = 'eval "$(_GPTLAB_COMPLETE=source_bash gptlab)"'
 
 
+@pytest.mark.thorough
 @pytest.mark.few(2)
 @pytest.mark.parametrize(
     ("line", "completed"),

@@ -332,6 +332,7 @@ def browse(html: str, folder: Path, width: int, *flags: str) -> tuple[dict[str, 
     return dict(re.findall(r'data-(\w+)="([^"]*)"', body)), dom
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("width", [400, 1280])
 def test_a_browser_draws_it_and_nothing_is_wrong(text: str, tmp_path: Path, width: int):
     told, dom = browse(text, tmp_path, width)

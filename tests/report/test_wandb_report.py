@@ -11,6 +11,8 @@ from test_wandb_service import environment, tiny
 from tiny_runs import COMPARED
 from wandb_server import Service, service
 
+pytestmark = pytest.mark.thorough
+
 STUDY = ["model.heads=2", "steps=12", "evaluation.every=6", "sample.count=1", "metric=[bits_per_byte]", "timing=0"]
 
 
@@ -46,7 +48,6 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Published]:
         yield Published(folder, synced(folder, there, times=2), there)
 
 
-@pytest.mark.thorough
 def test_every_run_arrives_once_beside_one_summary(published: Published):
     runs = [run.opened for run in published.there.runs.values()]
     assert sorted(run["jobType"] for run in runs) == ["summary", *["train"] * 4]
@@ -110,7 +111,6 @@ def test_without_a_key_nothing_is_asked(published: Published):
     assert "WANDB_API_KEY" in done.stderr
 
 
-@pytest.mark.thorough
 def test_a_repetition_writes_its_summary_only_where_it_would_say_something_new(published: Published):
     pool = published.folder.parents[1]
 

@@ -160,7 +160,6 @@ def whole(request: pytest.FixtureRequest) -> Arrived:
     return found["whole"] if request.param == "online" else found[1]
 
 
-@pytest.mark.thorough
 def test_the_service_knows_the_run(whole: Arrived):
     run, folder = whole.run, whole.done.folder
     git = json.loads((folder / "run.json").read_text())["git"]
@@ -281,7 +280,6 @@ def test_a_killed_run_lost_at_most_a_second_and_never_says_that_it_finished(offl
 # -- what is refused
 
 
-@pytest.mark.thorough
 @pytest.mark.few(1)
 @pytest.mark.parametrize("terminal", [False, True])
 def test_online_without_a_key_asks_nobody(terminal: bool, tmp_path: Path):
@@ -337,7 +335,6 @@ def summed_up(home: Path, modes: list[tuple[str, bool]], **variables: str) -> st
     return done.stdout
 
 
-@pytest.mark.thorough
 @pytest.mark.parametrize("mode", ["online", "offline"])
 def test_a_study_is_one_run_however_often_it_is_summed_up(mode: str, tmp_path: Path):
     with service() as there:
@@ -364,7 +361,6 @@ def test_a_study_is_one_run_however_often_it_is_summed_up(mode: str, tmp_path: P
         assert files == {f"{name}-report": {"report.md": b"better"}, f"{name}-all": {"report.md": b"better"}}
 
 
-@pytest.mark.thorough
 def test_a_study_outlives_a_summary_that_fails(tmp_path: Path):
     said = summed_up(
         tmp_path, [("online", False), ("disabled", False)], WANDB_API_KEY=KEY, WANDB_BASE_URL="http://127.0.0.1:9"
@@ -384,6 +380,8 @@ report.title = "two"
 report.save()
 print(report.url, wr.Report.from_url(report.url).title)
 """
+
+pytestmark = pytest.mark.thorough
 
 
 def test_the_stand_in_keeps_reports(tmp_path: Path):

@@ -54,6 +54,7 @@ def assert_same_run(folder: Path, other: Path) -> None:
             torch.testing.assert_close(weights(folder, name), weights(other, name), rtol=0, atol=0)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("steps", [20, 40])
 def test_a_branch_is_the_run_of_its_budget_bit_for_bit(trunk: Path, alone: dict[int, Path], tmp_path: Path, steps: int):
     done = train(*branch(tmp_path, trunk, steps))

@@ -47,6 +47,7 @@ def test_two_processes_compute_what_one_does(shared: Done, tmp_path: Path):
     assert together["summary"]["processes"] == 2
 
 
+@pytest.mark.thorough
 @several
 def test_only_the_first_process_speaks_and_writes(shared: Done):
     assert shared.out.count("decoder") == 1
