@@ -94,6 +94,7 @@ def test_a_study_that_trains_nothing_answers_with_its_folder_and_no_verdicts(tmp
     assert (status, "trained nothing, so it has no verdicts" in judged["error"]) == (2, True)
 
 
+@pytest.mark.thorough
 def test_a_study_answers_with_its_verdicts_and_ends_as_they_are(study: tuple[int, dict[str, Any], str]):
     status, answer, _ = study
     (verdict,) = answer["verdicts"]
@@ -176,6 +177,7 @@ def test_the_exit_status_is_the_first_that_holds(verdicts: list[str], statuses: 
     assert choose_status(Fake(verdicts, statuses)) == status  # type: ignore[arg-type]
 
 
+@pytest.mark.thorough
 def test_a_study_from_python_is_the_same_command(study: tuple[int, dict[str, Any], str], pool: Path):
     asked = gptlab.Study(*TINY, *STUDY[:1], timing=0, seeds=2, outputs=str(pool))
     with pytest.raises(Refused, match=r"call run\(\)"):
@@ -200,6 +202,7 @@ print(type(asked).__name__, asked.words, gptlab.runs("{pool}/nowhere"))
     assert done.stdout == "Study ['attention=gqa,mha', 'seeds=3'] []\n", done.stderr
 
 
+@pytest.mark.thorough
 def test_a_study_from_python_is_refused_in_a_line():
     with pytest.raises(Refused, match="seeds=0 asks for none"):
         gptlab.Study("attention=gqa,mha", seeds=0).run()

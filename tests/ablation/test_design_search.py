@@ -14,6 +14,8 @@ from gptlab.report.search import compute_running_best
 from gptlab.study.search import Searches
 from gptlab.training.final_evaluation import mean_of_halves
 
+pytestmark = pytest.mark.thorough
+
 pytest.importorskip("optuna", reason="optuna is not installed")
 AXES = ["attention=mha,linear", "attention.kv_heads=1,2", "model.heads=1,2,3", "mlp.hidden=8,16"]
 ASKED = ["design=search", "seeds=1", "timing=0", "name=found"]
@@ -41,7 +43,6 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str
     return pool, searched(pool, "trials=6")
 
 
-@pytest.mark.thorough
 def test_a_search_goes_on_as_if_it_had_not_been_stopped(whole: tuple[Path, list[dict[str, Any]]], tmp_path: Path):
     searched(tmp_path, "trials=3")
     assert searched(tmp_path, "trials=6") == whole[1]
@@ -49,7 +50,6 @@ def test_a_search_goes_on_as_if_it_had_not_been_stopped(whole: tuple[Path, list[
     assert {one["arm"] for one in whole[1] if one["arm"]} <= arms.keys()
 
 
-@pytest.mark.thorough
 def test_a_search_takes_runs_that_are_there(whole: tuple[Path, list[dict[str, Any]]]):
     pool, trials = whole
     done = program("ablate.py", *tiny(pool), *ASKED[:-1], "name=again", *AXES, "trials=6")

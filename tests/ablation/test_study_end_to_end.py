@@ -238,6 +238,7 @@ def test_a_cell_is_an_ordinary_run(pool: Path):
     shutil.rmtree(plain.folder)
 
 
+@pytest.mark.thorough
 def test_more_seeds_and_other_studies_take_what_is_there(pool: Path, tmp_path: Path):
     shutil.copytree(pool, tmp_path / "pool")
     more = ablate(tmp_path / "pool", AXIS, "seeds=3")

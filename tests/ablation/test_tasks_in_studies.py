@@ -88,6 +88,7 @@ STUDY = (
 )
 
 
+@pytest.mark.thorough
 def test_several_data_beside_another_axis_are_tasks(tmp_path: Path):
     done = program("ablate.py", *STUDY.split(), f"outputs={tmp_path}", "name=two")
     assert done.status in COMPARED, done.err

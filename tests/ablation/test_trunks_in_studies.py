@@ -65,6 +65,7 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return pool
 
 
+@pytest.mark.thorough
 def test_every_cell_of_a_trunk_is_the_run_that_train_makes_of_its_overrides(pool: Path, tmp_path: Path):
     runs = read_runs(pool)
     (file,) = (pool / "ablations").glob("*/study.json")

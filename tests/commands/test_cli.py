@@ -43,6 +43,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 # -- sample
 
 
+@pytest.mark.thorough
 def test_samples_repeat_and_go_on_from_the_prompt(run: Path):
     words = ["sample", str(run), "--prompt", "the ", "--length", "20"]
     first, again = (gptlab(*words, anew=anew) for anew in (True, False))

@@ -102,6 +102,7 @@ def test_several_values_cannot_be_printed(flags: list[str], tmp_path: Path):
     assert "-c prints one config, and these are several; give" in refused(program("ablate.py", *AXES, *flags))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("way", ["--config-dir", "hydra.searchpath"])
 @pytest.mark.parametrize("name", ["train.py", "ablate.py"])
 def test_a_folder_of_ones_own_yamls_is_searched_every_time(name: str, way: str, tmp_path: Path):

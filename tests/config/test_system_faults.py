@@ -132,6 +132,7 @@ def test_a_working_folder_that_was_removed_is_told_before_anything_is_done(argv:
     assert not [*tmp_path.iterdir()]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("word", ["OMP_NUM_THREADS=99999999", "OMP_NUM_THREADS=2,-3", "MKL_NUM_THREADS=all"])
 def test_a_number_of_threads_that_no_machine_has_is_refused_before_the_runtimes_hang(word: str):
     variable, _, value = word.partition("=")
@@ -140,6 +141,7 @@ def test_a_number_of_threads_that_no_machine_has_is_refused_before_the_runtimes_
         assert line.startswith(f"error: {word} is no number of threads from 1 to 65,536; leave it out, or give cores: ")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("columns", "lines"), [("0", "0"), ("²", "-1"), ("", "many")])
 def test_a_terminal_of_no_size_hides_nothing(columns: str, lines: str, tmp_path: Path):
     done = outside("train.py", *tiny(tmp_path), "steps=2", COLUMNS=columns, LINES=lines)

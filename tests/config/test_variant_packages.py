@@ -36,6 +36,7 @@ def example(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, "gptlab_example")
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("example")
 def test_the_choices_of_a_registered_package_are_choices(tmp_path: Path):
     assert "star_relu" in list_choices("mlp")

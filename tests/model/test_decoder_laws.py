@@ -450,6 +450,7 @@ def mark_experiments(cases: list[str]) -> list[Any]:
     return [pytest.param(case, marks=pytest.mark.slow) if case.startswith("experiment=") else case for case in cases]
 
 
+@pytest.mark.thorough
 @pytest.mark.few(10)
 @pytest.mark.parametrize("case", mark_experiments([case for case in CASES if not case.startswith("init=")]))
 def test_one_graph_says_the_same(case: str):
@@ -459,6 +460,7 @@ def test_one_graph_says_the_same(case: str):
     torch.testing.assert_close((said.losses, said.facts), (plain.losses, plain.facts))
 
 
+@pytest.mark.thorough
 @pytest.mark.few(6)
 @pytest.mark.parametrize("case", [case for case in CASES if case.startswith(("attention=", "position=", "embedding="))])
 def test_all_cached_steps_are_one_graph(case: str):

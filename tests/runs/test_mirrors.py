@@ -145,6 +145,7 @@ def test_a_run_that_goes_on_after_a_kill_loses_no_step_and_doubles_none(
     assert final == 2.5
 
 
+@pytest.mark.thorough
 @pytest.mark.filterwarnings("ignore")  # of the libraries
 @pytest.mark.parametrize("ending", ["finished", "killed"])
 @pytest.mark.parametrize("name", list_choices("mirror"))

@@ -154,6 +154,7 @@ def opened_with(variables: dict[str, str], folder: Path, *more: str) -> dict[str
     return json.loads(done.stdout.splitlines()[0])
 
 
+@pytest.mark.thorough
 def test_the_environment_of_wandb_is_honoured(tmp_path: Path):
     said = {
         "WANDB_PROJECT": "mine",

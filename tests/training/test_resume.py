@@ -128,6 +128,7 @@ def struck(process: Any, pool: Path, number: int, wait: float) -> Done:
 # -- told to stop
 
 
+@pytest.mark.thorough
 @pytest.mark.few(1)
 @pytest.mark.parametrize(
     "number", [signal.SIGINT, signal.SIGTERM, pytest.param(signal.SIGUSR1, marks=pytest.mark.slow)]
@@ -175,6 +176,7 @@ def test_a_resumed_run_finds_its_text_from_anywhere(tmp_path: Path, monkeypatch:
     assert train(f"resume={folder}").status == 0
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("step", "micro"), [(1, 0), (13, 1), (14, 0), (20, 1), (39, 0)])
 def test_a_signal_amid_a_step_stops_at_its_end(
     whole: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int, micro: int

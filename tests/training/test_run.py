@@ -193,6 +193,7 @@ def test_all_contexts_are_judged_by_the_same_targets(tmp_path: Path):
 # -- how it ends
 
 
+@pytest.mark.thorough
 def test_max_minutes_ends_in_time_with_the_schedule_at_its_end(tmp_path: Path):
     done = train(
         *tiny(

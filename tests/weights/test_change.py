@@ -145,6 +145,7 @@ def test_a_merged_decoder_is_a_plain_one_that_says_the_same(words: str):
     assert torch.equal(logits(made, now), said)  # the one that was copied is as it was
 
 
+@pytest.mark.thorough
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch's own (2.13)
 @pytest.mark.parametrize("words", ["change=[quantize,prune]", "change=[pack,lora]"])
 def test_a_changed_decoder_is_one_graph(words: str):
